@@ -1,0 +1,298 @@
+"""The estimator: the mean logit shift over random prompts and responses, G_i in the paper."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+import tsdi
+from tsdi.bias.pool import TokenPool
+from tsdi.bias.prompts import RandomPrompts, anchor_ids, random_prompts
+from tsdi.bias.sums import GroupSums, Progress, accumulate, group_means, origin
+from tsdi.bias.value import BiasInfo, SafetyBias
+from tsdi.chat import template_sha256, tokenizer_sha256
+from tsdi.errors import MismatchError, UsageError
+from tsdi.models import (
+    Side,
+    as_side,
+    check_tied_adapter,
+    context_length,
+    shared_vocabulary,
+    tokenizer_size,
+    vocabulary_width,
+)
+
+BATCHES_PER_CHECKPOINT = 8
+
+
+def estimate_bias(
+    aligned: PreTrainedModel | Side,
+    reference: PreTrainedModel | Side,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    prompts: int = 512,
+    steps: int = 16,
+    seed: int = 0,
+    pool: TokenPool | str = "neutral",
+    prompt_tokens: int = 48,
+    groups: int = 16,
+    target_error: float | None = None,
+    batch_size: int = 32,
+    prompt_format: str | None = None,
+    anchor: str = "",
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+) -> SafetyBias:
+    """Estimate the safety bias of an aligned model against the model before its safety step.
+
+    Args:
+        aligned: The model after the safety step, or a ``Side`` that loads it.
+        reference: The model before it; both see the same random prompts.
+        tokenizer: The tokenizer of both.
+        prompts: Number of random prompts, at most.
+        steps: Response positions to estimate.
+        seed: Decides the random prompts.
+        pool: Token pool, or its name as in ``TokenPool.from_name``.
+        prompt_tokens: Random tokens in a prompt, those of the template not counted.
+        groups: Groups for the batch-means error.
+        target_error: Stop at the first of 2, 4, 8, ... prompts per group at which the root mean
+            square over tokens of the standard error is at most this at every step, in logits.
+        batch_size: Rows in a forward pass; halved when memory runs out.
+        prompt_format: Used instead of the chat template, with ``{prompt}`` in it.
+        anchor: End-of-thinking marker after which step 0 is, such as "</think>".
+        checkpoints: Folder for partial results; those that are there already are gone on with.
+        progress: Called with the number of prompts after every batch of either model.
+
+    Returns:
+        The bias, float32 [steps, vocab], zero mean per step, with its standard error.
+
+    Raises:
+        MismatchError: If vocabularies differ in more than padding.
+        PoolError: If the pool is empty or tiny.
+        NumericalError: If a model gives NaN or infinite numbers.
+        UsageError: If steps go beyond the context, or numbers make no sense.
+    """
+    if isinstance(pool, str):
+        pool = TokenPool.from_name(pool, tokenizer)
+    drawn = random_prompts(
+        tokenizer,
+        pool,
+        prompt_tokens=prompt_tokens,
+        steps=steps,
+        seed=seed,
+        prompt_format=prompt_format,
+        anchor=anchor,
+    )
+    sides = {"aligned": as_side(aligned), "reference": as_side(reference)}
+    _check_numbers(prompts, groups, batch_size, target_error)
+    _check_together(sides, tokenizer, target_error)
+    runs = {
+        name: _Run(name, sides[name], drawn, groups, batch_size, checkpoints, progress)
+        for name in ("reference", "aligned")
+    }
+    for stop in _rounds(prompts, groups) if target_error is not None else [prompts]:
+        means = {name: run.means(stop) for name, run in runs.items()}
+        vocab = _vocabulary(means, tokenizer)
+        counts = torch.bincount(torch.arange(stop) % groups, minlength=groups)
+        shifts = means["aligned"][..., :vocab] - means["reference"][..., :vocab]
+        mean, error = mean_and_error(shifts, counts)
+        if target_error is not None and float(error.square().mean(-1).sqrt().max()) <= target_error:
+            break
+    info = BiasInfo(
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
+        template_sha256=template_sha256(tokenizer, prompt_format),
+        tokenizer_size=tokenizer_size(tokenizer),
+        aligned=sides["aligned"].name,
+        reference=sides["reference"].name,
+        aligned_revision=runs["aligned"].revision,
+        reference_revision=runs["reference"].revision,
+        pool=pool.name,
+        pool_sha256=pool.sha256,
+        prompts=stop,
+        prompt_tokens=prompt_tokens,
+        groups=groups,
+        seed=seed,
+        prompt_format=prompt_format,
+        anchor=anchor,
+        anchor_ids=tuple(anchor_ids(tokenizer, anchor)),
+        reliability=split_half_reliability(shifts, counts),
+        paths={name: run.sums.kind for name, run in runs.items() if run.sums is not None},
+        versions=_versions(),
+    )
+    return SafetyBias(mean, error, info)
+
+
+def mean_and_error(shifts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The centred mean shift and its standard error from batch means.
+
+    Groups are weighted by their size. The error has ``groups - 1`` degrees of freedom: a 95 %
+    interval is mean +- t(groups - 1) x error.
+
+    Args:
+        shifts: Mean aligned minus mean reference logits per group, [groups, steps, vocab].
+        counts: Prompts per group, [groups].
+
+    Returns:
+        Mean and standard error, float32 [steps, vocab].
+    """
+    weights = counts.double() / counts.sum()
+    means, errors = [], []
+    for step in range(shifts.shape[1]):  # one step at a time keeps float64 small
+        shift = shifts[:, step].double()
+        shift -= shift.mean(-1, keepdim=True)
+        mean = weights @ shift
+        spread = weights @ (shift - mean).square()
+        means.append(mean)
+        errors.append((spread / (len(counts) - 1)).sqrt())
+    return torch.stack(means).float(), torch.stack(errors).float()
+
+
+def split_half_reliability(shifts: Tensor, counts: Tensor) -> tuple[float, ...]:
+    """How well the even groups predict the odd ones, step by step.
+
+    The correlation r over tokens of the two half estimates, brought to full length by
+    Spearman-Brown, 2r / (1 + r): 1 is no noise, 0 is nothing but noise.
+
+    Args:
+        shifts: As in ``mean_and_error``.
+        counts: Prompts per group, [groups].
+    """
+    weights = counts.double()
+    reliabilities = []
+    for step in range(shifts.shape[1]):
+        halves = [
+            (weights[half::2, None] * shifts[half::2, step].double()).sum(0)
+            / weights[half::2].sum()
+            for half in (0, 1)
+        ]
+        r = torch.corrcoef(torch.stack(halves))[0, 1].nan_to_num(0.0)  # no shift at all: 0
+        reliabilities.append(float((2 * r / (1 + r)).clamp(-1, 1)))
+    return tuple(reliabilities)
+
+
+def _check_numbers(prompts: int, groups: int, batch_size: int, target_error: float | None) -> None:
+    if groups < 2 or prompts < groups:
+        raise UsageError(
+            f"{prompts} random prompts in {groups} groups give no standard error.",
+            "Take at least 2 groups and at least as many prompts as groups.",
+        )
+    if batch_size < 1:
+        raise UsageError(f"batch_size must be at least 1, not {batch_size}.")
+    if target_error is not None and target_error <= 0:
+        raise UsageError(f"target_error must be above 0, not {target_error}.")
+
+
+def _check_together(
+    sides: dict[str, Side], tokenizer: PreTrainedTokenizerBase, target_error: float | None
+) -> None:
+    if all(side.loaded for side in sides.values()):
+        with sides["aligned"].open() as model:
+            aligned = vocabulary_width(model)
+        with sides["reference"].open() as model:
+            shared_vocabulary(aligned, vocabulary_width(model), tokenizer_size(tokenizer))
+    elif target_error is not None:
+        raise UsageError(
+            "A target error needs both models at once.",
+            "Leave out the target, or load both models together.",
+        )
+
+
+def _vocabulary(means: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase) -> int:
+    sizes = (means["aligned"].shape[-1], means["reference"].shape[-1])
+    return shared_vocabulary(*sizes, tokenizer_size(tokenizer))
+
+
+def _versions() -> dict[str, str]:
+    import transformers
+
+    return {
+        "tsdi": tsdi.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _rounds(number: int, groups: int) -> list[int]:
+    rounds, stop = [], 2 * groups
+    while stop < number:
+        rounds.append(stop)
+        stop *= 2
+    return [*rounds, number]
+
+
+@dataclass
+class _Run:
+    """One model's way through the random prompts."""
+
+    name: str
+    side: Side
+    prompts: RandomPrompts
+    groups: int
+    batch_size: int
+    checkpoints: Path | None
+    progress: Progress | None
+    sums: GroupSums | None = None
+    revision: str | None = None
+
+    def means(self, stop: int) -> Tensor:
+        """Go on to prompt ``stop`` and give the mean logits of every group."""
+        if self.sums is None and self.checkpoints is not None:
+            self._resume()
+        with self.side.open() as model:
+            self.revision = getattr(model.config, "_commit_hash", None)
+            _check_model(model, self.prompts)
+            while (done := self.sums.prompts if self.sums else 0) < stop:
+                self._go_on(model, done, min(stop, done + BATCHES_PER_CHECKPOINT * self.batch_size))
+            assert self.sums is not None
+            return group_means(model, self.sums)
+
+    def _go_on(self, model: PreTrainedModel, start: int, stop: int) -> None:
+        more = accumulate(
+            model,
+            self.prompts,
+            start,
+            stop,
+            groups=self.groups,
+            batch_size=self.batch_size,
+            kind=self.sums.kind if self.sums else None,
+            name=self.side.name,
+            progress=self.progress,
+        )
+        self.sums = self.sums.merge(more) if self.sums else more
+        if self.checkpoints is not None:
+            self.sums.save(self._file)
+
+    @property
+    def _file(self) -> Path:
+        assert self.checkpoints is not None
+        return self.checkpoints / f"partial-{self.name}.safetensors"
+
+    def _resume(self) -> None:
+        if not self._file.exists():
+            return
+        self.sums = GroupSums.load(self._file)
+        if self.sums.origin != origin(self.prompts, self.groups, self.side.name):
+            raise MismatchError(
+                f"{self._file} was made with other settings.", "Use the same, or another --out."
+            )
+        if self.progress is not None:
+            self.progress(self.sums.prompts)
+
+
+def _check_model(model: PreTrainedModel, prompts: RandomPrompts) -> None:
+    check_tied_adapter(model)
+    limit = context_length(model)
+    if limit is not None and prompts.length > limit:
+        raise UsageError(
+            f"Template, {prompts.prompt_tokens} prompt tokens and {prompts.steps} steps make "
+            f"{prompts.length} tokens; the model's context is {limit}.",
+            "Take fewer steps or prompt tokens.",
+        )
+    top = max(prompts.frame.prefix + prompts.frame.suffix + (int(prompts.pool.ids.max()),))
+    if top >= (size := model.get_input_embeddings().weight.shape[0]):
+        raise MismatchError(
+            f"The tokenizer gives token {top}, the model knows {size} tokens.",
+            "Give the model's own tokenizer.",
+        )

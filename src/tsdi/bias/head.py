@@ -1,0 +1,154 @@
+"""Running a model up to the input of its output layer (the head), and from there on.
+
+A linear head commutes with the mean, E[head(h)] = head(E[h]). So estimation needs no logits: it sums
+the head's inputs, and at the end puts their mean back at that place, in one forward pass of the model
+itself, so that head bias, adapters, constant scales and quantisation apply as they do in life.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+LINEARITY_TOLERANCE = 1e-5
+
+
+def head_inputs(model: PreTrainedModel, ids: Tensor, steps: int) -> Tensor:
+    """The head's inputs at the last positions, [batch, steps, hidden], without computing logits.
+
+    Args:
+        model: A causal language model.
+        ids: int64 [batch, length].
+        steps: How many of the last positions to keep.
+    """
+    kept: list[Tensor] = []
+
+    def keep(hidden: Tensor) -> Tensor:
+        kept.append(hidden[:, -steps:])
+        return hidden[:1, :1]  # the head still runs, on one position of one row
+
+    with _at_head(model, keep):
+        _forward(model, ids, steps)
+    return kept[0]
+
+
+def logits(model: PreTrainedModel, ids: Tensor, steps: int) -> Tensor:
+    """Logits at the last positions, with the head in float32: [batch, steps, vocab]."""
+    if _native(model):
+        return _forward(model, ids, steps)[:, -steps:].float()
+    with _at_head(model, Tensor.float):
+        return _forward(model, ids, steps, precise=True)[:, -steps:].float()
+
+
+def logits_from(model: PreTrainedModel, inputs: Tensor) -> Tensor:
+    """Logits for given head inputs, with the head in float32.
+
+    Args:
+        model: A causal language model.
+        inputs: [batch, steps, hidden].
+
+    Returns:
+        float32 [batch, steps, vocab].
+    """
+    native = _native(model)
+
+    def put_back(hidden: Tensor) -> Tensor:
+        return inputs.to(hidden.device, hidden.dtype if native else torch.float32)
+
+    # The body runs on one token, only to get to the head; the model's own code does the rest.
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    with _at_head(model, put_back):
+        return _forward(model, ids, 1, precise=True).float()
+
+
+def is_linear(model: PreTrainedModel, ids: Tensor, steps: int) -> bool:
+    """Whether logits are linear in the head's inputs, so that means can be put back.
+
+    Compares the mean of ordinary logits with the logits of the mean input, to 1e-5 of their scale.
+    A soft cap in the config means no, as small logits would not show it.
+
+    Args:
+        model: A causal language model.
+        ids: A few rows, int64 [batch, length].
+        steps: How many of the last positions to compare.
+    """
+    if model.get_output_embeddings() is None:
+        return False
+    if getattr(model.config.get_text_config(), "final_logit_softcapping", None):
+        return False
+    ordinary = logits(model, ids, steps).double().mean(0)
+    mean_input = head_inputs(model, ids, steps).double().mean(0, keepdim=True).float()
+    error = (logits_from(model, mean_input)[0].double() - ordinary).abs().max()
+    return bool(error <= LINEARITY_TOLERANCE * ordinary.abs().max())
+
+
+@contextmanager
+def _at_head(model: PreTrainedModel, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    def hook(_module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (change(args[0]), *args[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _native(model: PreTrainedModel) -> bool:
+    """Whether the head must stay in its own precision: unknown, quantised, or not in memory."""
+    head = model.get_output_embeddings()
+    if head is None:
+        return True
+    return any(not p.is_floating_point() or p.is_meta for p in head.parameters())
+
+
+def _float32_head(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The head's parameters in float32 by their names in the model; none if they are already."""
+    head = model.get_output_embeddings()
+    place = next(name for name, module in model.named_modules() if module is head)
+    lower = {n: p for n, p in head.named_parameters() if p.dtype != torch.float32}
+    return {f"{place}.{name}": parameter.float() for name, parameter in lower.items()}
+
+
+@torch.no_grad()
+def _forward(model: PreTrainedModel, ids: Tensor, steps: int, *, precise: bool = False) -> Tensor:
+    ids = ids.to(model.device)
+    arguments: dict[str, Any] = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),  # nothing is padding, whatever the pool draws
+        "use_cache": False,
+    }
+    if "logits_to_keep" in signature(_unwrapped(model).forward).parameters:
+        arguments["logits_to_keep"] = steps
+    with _evaluating(model):
+        replaced = _float32_head(model) if precise and not _native(model) else {}
+        if not replaced:
+            return _logits_of(model(**arguments))
+        # tie_weights=False leaves the input embeddings, which may be the same tensor, as they are.
+        output = torch.func.functional_call(model, replaced, (), arguments, tie_weights=False)
+        return _logits_of(output)
+
+
+def _logits_of(output: Any) -> Tensor:
+    result: Tensor = output.logits
+    return result
+
+
+def _unwrapped(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

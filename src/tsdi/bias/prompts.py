@@ -1,0 +1,146 @@
+"""Random prompts inside the model's chat template, each followed by a random response."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from tsdi.bias.pool import TokenPool
+from tsdi.chat import encode_chat
+from tsdi.errors import UsageError
+
+_FILLERS = 8
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The token ids around a prompt.
+
+    Attributes:
+        prefix: Before the prompt.
+        suffix: Between the prompt and the response.
+    """
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+
+
+def chat_frame(
+    tokenizer: PreTrainedTokenizerBase,
+    pool: TokenPool,
+    prompt_format: str | None = None,
+    anchor: str = "",
+) -> Frame:
+    """Find the ids that stand around every prompt.
+
+    Several one-token prompts are put through the template; what their ids have in common at both
+    ends is the frame. So the ids are those of real use, wherever text and template merge.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        pool: Gives the one-token prompts.
+        prompt_format: Used instead of the chat template, with ``{prompt}`` in it.
+        anchor: End-of-thinking marker after which step 0 is, such as "</think>".
+    """
+    fillers = [tokenizer.decode([int(i)]) for i in np.unique(pool.ids)]
+    fillers = [text for text in fillers if text.strip()]
+    chosen = fillers[:: max(1, len(fillers) // _FILLERS)]
+    rows = [
+        encode_chat(tokenizer, [{"role": "user", "content": text}], prompt_format)
+        for text in chosen
+    ]
+    before = _common_prefix(rows)
+    after = _common_prefix([row[before:][::-1] for row in rows])
+    suffix = rows[0][len(rows[0]) - after :] + anchor_ids(tokenizer, anchor)
+    return Frame(tuple(rows[0][:before]), tuple(suffix))
+
+
+def anchor_ids(tokenizer: PreTrainedTokenizerBase, anchor: str) -> list[int]:
+    """Token ids of an end-of-thinking marker; none if there is no marker."""
+    return list(tokenizer(anchor, add_special_tokens=False)["input_ids"]) if anchor else []
+
+
+def _common_prefix(rows: list[list[int]]) -> int:
+    shortest = min(map(len, rows))
+    same = (len({row[i] for row in rows}) == 1 for i in range(shortest))
+    return next((i for i, is_same in enumerate(same) if not is_same), shortest)
+
+
+@dataclass(frozen=True)
+class RandomPrompts:
+    """An endless numbered list of random prompts and responses; number k depends on (seed, k) only.
+
+    Attributes:
+        pool: Where ids are drawn from.
+        frame: The template's ids around the prompt.
+        prompt_tokens: Random tokens in a prompt.
+        steps: Response positions; a response has ``steps - 1`` tokens, as the last one is only
+            predicted.
+        seed: Decides every draw.
+    """
+
+    pool: TokenPool
+    frame: Frame
+    prompt_tokens: int
+    steps: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("prompt_tokens", "steps"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.seed < 0:
+            raise UsageError(f"seed must not be negative, not {self.seed}.")
+
+    @property
+    def length(self) -> int:
+        """Token ids in one row."""
+        return len(self.frame.prefix) + self.prompt_tokens + len(self.frame.suffix) + self.steps - 1
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything that decides the ids."""
+        parts = [self.pool.sha256, self.frame.prefix, self.frame.suffix]
+        parts += [self.prompt_tokens, self.steps, self.seed]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def ids(self, start: int, stop: int) -> torch.Tensor:
+        """Rows start to stop - 1: int64 [stop - start, length].
+
+        The logit at position ``length - steps + i`` predicts response token i.
+        """
+        rows = np.empty((stop - start, self.length), dtype=np.int64)
+        begin = len(self.frame.prefix)
+        end = begin + self.prompt_tokens
+        rows[:, :begin] = self.frame.prefix
+        rows[:, end : end + len(self.frame.suffix)] = self.frame.suffix
+        for row, k in zip(rows, range(start, stop), strict=True):
+            drawn = self._draw(k)
+            row[begin:end] = drawn[: self.prompt_tokens]
+            row[end + len(self.frame.suffix) :] = drawn[self.prompt_tokens :]
+        return torch.from_numpy(rows)
+
+    def _draw(self, k: int) -> npt.NDArray[np.int64]:
+        # Philox is counter-based and numpy keeps its raw stream for ever, unlike its integers().
+        raw = np.random.Philox(key=[self.seed, k]).random_raw(self.prompt_tokens + self.steps - 1)
+        drawn: npt.NDArray[np.int64] = self.pool.ids[raw % np.uint64(len(self.pool.ids))]
+        return drawn
+
+
+def random_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    pool: TokenPool,
+    *,
+    prompt_tokens: int,
+    steps: int,
+    seed: int,
+    prompt_format: str | None = None,
+    anchor: str = "",
+) -> RandomPrompts:
+    """Random prompts for a tokenizer; see ``chat_frame`` and ``RandomPrompts``."""
+    frame = chat_frame(tokenizer, pool, prompt_format, anchor)
+    return RandomPrompts(pool, frame, prompt_tokens, steps, seed)

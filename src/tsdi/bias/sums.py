@@ -1,0 +1,205 @@
+"""Sums over random prompts for one model: what workers merge, and what a killed estimate resumes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tsdi.bias import head
+from tsdi.bias.prompts import RandomPrompts
+from tsdi.errors import FormatError, MismatchError, NumericalError, UsageError
+from tsdi.files import write_bytes
+
+CHECK_ROWS = 4
+Progress = Callable[[int], None]
+"""Called with the number of prompts that a model has just done."""
+
+
+@dataclass(frozen=True)
+class GroupSums:
+    """A partial estimate for one model: sums over random prompts, by group. Prompt k is in k mod G.
+
+    Attributes:
+        kind: "head_inputs" (width is the hidden size) or "logits" (width is the vocabulary).
+        origin: Hash of the random prompts and name of the model; only equal origins can be merged.
+        ranges: Prompt numbers that are in the sums, as disjoint (start, stop), ascending.
+        counts: int64 [groups], prompts per group.
+        sums: float64 [groups, steps, width].
+    """
+
+    kind: str
+    origin: str
+    ranges: tuple[tuple[int, int], ...]
+    counts: Tensor
+    sums: Tensor
+
+    @property
+    def prompts(self) -> int:
+        """Number of prompts in the sums."""
+        return sum(stop - start for start, stop in self.ranges)
+
+    def merge(self, other: "GroupSums") -> "GroupSums":
+        """The sums over both sets of prompts, equal to those of one run up to rounding.
+
+        Raises:
+            MismatchError: If the two are not parts of one estimate, or share prompts.
+        """
+        if (self.kind, self.origin, self.sums.shape) != (
+            other.kind,
+            other.origin,
+            other.sums.shape,
+        ):
+            raise MismatchError(
+                "These partial results do not belong to one estimate.",
+                "Model, pool, template, lengths, seed and groups must be the same.",
+            )
+        ranges = sorted(self.ranges + other.ranges)
+        for (start, stop), (next_start, next_stop) in zip(ranges, ranges[1:], strict=False):
+            if next_start < stop:
+                raise MismatchError(
+                    f"Partial results overlap: prompts {start}-{stop - 1} and "
+                    f"{next_start}-{next_stop - 1}.",
+                    "Give each worker its own range.",
+                )
+        return replace(
+            self,
+            ranges=_joined(ranges),
+            counts=self.counts + other.counts,
+            sums=self.sums + other.sums,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write to a safetensors file, whole or not at all."""
+        tensors = {"counts": self.counts, "sums": self.sums, "ranges": torch.tensor(self.ranges)}
+        write_bytes(path, save(tensors, {"kind": self.kind, "origin": self.origin}))
+
+    @classmethod
+    def load(cls, path: Path) -> "GroupSums":
+        """Read what ``save`` wrote.
+
+        Raises:
+            FormatError: If the file is damaged or something else.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                meta = file.metadata() or {}
+                counts, sums, ranges = map(file.get_tensor, ("counts", "sums", "ranges"))
+                pairs = tuple((int(start), int(stop)) for start, stop in ranges)
+                return cls(meta["kind"], meta["origin"], pairs, counts, sums)
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise FormatError(
+                f"{path} is no partial result of an estimate: {error}.", "Delete it."
+            ) from error
+
+
+def _joined(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    joined: list[tuple[int, int]] = []
+    for start, stop in ranges:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], stop)
+        else:
+            joined.append((start, stop))
+    return tuple(joined)
+
+
+def accumulate(
+    model: PreTrainedModel,
+    prompts: RandomPrompts,
+    start: int,
+    stop: int,
+    *,
+    groups: int = 16,
+    batch_size: int = 32,
+    kind: str | None = None,
+    name: str = "model",
+    progress: Progress | None = None,
+) -> GroupSums:
+    """Run one model over random prompts start to stop - 1 and sum by group.
+
+    Args:
+        model: A causal language model.
+        prompts: The random prompts.
+        start: First prompt number.
+        stop: One past the last prompt number.
+        groups: Number of groups G.
+        batch_size: Rows in a forward pass; halved as long as memory runs out.
+        kind: "head_inputs", "logits", or None to take the first if it is exact for this model.
+        name: The model's name, for the origin and for errors.
+        progress: Called after every batch.
+
+    Raises:
+        NumericalError: If the model gives NaN or infinite numbers.
+        UsageError: If the range is empty or negative.
+    """
+    if not 0 <= start < stop:
+        raise UsageError(f"No prompts to run: range {start} to {stop}.")
+    if kind is None:
+        few = prompts.ids(start, min(stop, start + CHECK_ROWS))
+        kind = "head_inputs" if head.is_linear(model, few, prompts.steps) else "logits"
+    counts = torch.zeros(groups, dtype=torch.int64)
+    counts.index_add_(0, torch.arange(start, stop) % groups, torch.ones(stop - start).long())
+    sums: Tensor | None = None
+    begin = start
+    while start < stop:
+        end = min(stop, start + batch_size)
+        try:
+            rows = _rows(model, kind, prompts.ids(start, end), prompts.steps)
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error) or batch_size == 1:
+                raise
+            batch_size //= 2
+            clear_device_cache(garbage_collection=True)
+            continue
+        _check_finite(rows, name, start)
+        if sums is None:
+            sums = rows.new_zeros(groups, *rows.shape[1:], dtype=torch.float64)
+        group = torch.arange(start, end, device=rows.device) % groups
+        sums.index_add_(0, group, rows.double())
+        if progress is not None:
+            progress(end - start)
+        start = end
+    assert sums is not None
+    return GroupSums(kind, origin(prompts, groups, name), ((begin, stop),), counts, sums.cpu())
+
+
+def origin(prompts: RandomPrompts, groups: int, name: str) -> str:
+    """What partial results must have in common to be merged."""
+    return f"{prompts.sha256} groups={groups} model={name}"
+
+
+def _rows(model: PreTrainedModel, kind: str, ids: Tensor, steps: int) -> Tensor:
+    run = head.head_inputs if kind == "head_inputs" else head.logits
+    return run(model, ids, steps)
+
+
+def _check_finite(rows: Tensor, name: str, start: int) -> None:
+    finite = torch.isfinite(rows).flatten(1).all(1)
+    if not finite.all():
+        row = int((~finite).nonzero()[0])
+        raise NumericalError(
+            f"{name} gives NaN or infinite numbers on random prompt {start + row}.",
+            "Check its weights, or load it in float32 or bfloat16.",
+        )
+
+
+def group_means(model: PreTrainedModel, sums: GroupSums) -> Tensor:
+    """Mean logits of every group: float32 [groups, steps, vocab], on the CPU.
+
+    Raises:
+        UsageError: If a group has no prompts.
+    """
+    if not bool((sums.counts > 0).all()):
+        raise UsageError(
+            f"{sums.prompts} random prompts do not fill {len(sums.counts)} groups.",
+            "Take more prompts or fewer groups.",
+        )
+    means = (sums.sums / sums.counts[:, None, None]).float()
+    if sums.kind == "logits":
+        return means
+    return torch.cat([head.logits_from(model, group[None]).cpu() for group in means])

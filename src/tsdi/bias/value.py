@@ -1,0 +1,332 @@
+"""The safety bias as a value, and its file (docs/format.md)."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import torch
+from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi import __version__
+from tsdi.bias.prompts import anchor_ids
+from tsdi.chat import tokenizer_sha256
+from tsdi.decoding.processor import BiasLogitsProcessor
+from tsdi.errors import FormatError, MismatchError, UsageError
+from tsdi.files import write_bytes, write_json
+from tsdi.models import vocabulary_width
+
+FORMAT_VERSION = 1
+TENSORS_FILE = "bias.safetensors"
+CONFIG_FILE = "bias_config.json"
+_CARD = """---
+{{ card_data }}
+---
+
+# A safety bias for a language model
+
+The mean shift that safety alignment left in the model's logits on random prompts, made by
+[tsdi](https://pypi.org/project/tsdi/) (TSDI, arXiv 2502.02153). `bias_config.json` names the models.
+Use: `SafetyBias.from_pretrained(this_repository, tokenizer=tokenizer)`.
+"""
+
+
+class BiasInfo(pydantic.BaseModel):
+    """Where a bias comes from; the fields of ``bias_config.json`` (docs/format.md)."""
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+    tokenizer_sha256: str
+    template_sha256: str
+    tokenizer_size: int
+    aligned: str
+    reference: str
+    aligned_revision: str | None = None
+    reference_revision: str | None = None
+    pool: str
+    pool_sha256: str
+    prompts: int
+    prompt_tokens: int
+    groups: int
+    seed: int
+    prompt_format: str | None = None
+    anchor: str = ""
+    anchor_ids: tuple[int, ...] = ()
+    strength: float = 1.0
+    reliability: tuple[float, ...] = ()
+    paths: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    history: tuple[str, ...] = ()
+
+
+class SafetyBias(
+    ModelHubMixin,
+    library_name="tsdi",
+    tags=["safety", "over-refusal"],
+    paper_url="https://arxiv.org/abs/2502.02153",
+    model_card_template=_CARD,
+):
+    """The mean logit shift that safety alignment left on random prompts; a value, never changed.
+
+    Attributes:
+        values: float32 [steps, vocab], in logits; zero mean per step, as estimated.
+        standard_error: float32 [steps, vocab].
+        info: Where it comes from.
+    """
+
+    def __init__(self, values: Tensor, standard_error: Tensor, info: BiasInfo) -> None:
+        if values.dim() != 2 or values.shape != standard_error.shape:
+            raise UsageError(
+                f"A bias needs values and errors [steps, vocab], not {tuple(values.shape)} and "
+                f"{tuple(standard_error.shape)}."
+            )
+        self.values = values
+        self.standard_error = standard_error
+        self.info = info
+
+    @property
+    def steps(self) -> int:
+        """Number of response positions."""
+        return self.values.shape[0]
+
+    @property
+    def vocab(self) -> int:
+        """Number of tokens."""
+        return self.values.shape[1]
+
+    def __repr__(self) -> str:
+        return (
+            f"SafetyBias({self.info.aligned} - {self.info.reference}, {tuple(self.values.shape)})"
+        )
+
+    # --- algebra -----------------------------------------------------------------------------
+
+    def _derived(self, values: Tensor, error: Tensor, how: str) -> "SafetyBias":
+        info = self.info.model_copy(update={"history": (*self.info.history, how)})
+        return SafetyBias(values, error, info)
+
+    def scale(self, factor: float) -> "SafetyBias":
+        """The bias times a number."""
+        error = self.standard_error * abs(factor)
+        return self._derived(self.values * factor, error, f"scale {factor:g}")
+
+    def add(self, other: "SafetyBias") -> "SafetyBias":
+        """The sum of two biases for one tokenizer; errors add as those of independent estimates.
+
+        Raises:
+            MismatchError: If tokenizers or shapes differ.
+        """
+        self._check_comparable(other)
+        error = (self.standard_error.square() + other.standard_error.square()).sqrt()
+        return self._derived(self.values + other.values, error, f"add {other!r}")
+
+    def truncate(self, steps: int) -> "SafetyBias":
+        """Only the first steps.
+
+        Raises:
+            UsageError: If the bias has fewer.
+        """
+        if not 1 <= steps <= self.steps:
+            raise UsageError(f"Cannot take {steps} of {self.steps} steps.")
+        return self._derived(self.values[:steps], self.standard_error[:steps], f"truncate {steps}")
+
+    def top_k(self, k: int) -> "SafetyBias":
+        """Only the k largest shifts of every step by absolute value; the others become 0.
+
+        Raises:
+            UsageError: If k is not between 1 and the vocabulary size.
+        """
+        if not 1 <= k <= self.vocab:
+            raise UsageError(f"Cannot take the top {k} of {self.vocab} tokens.")
+        keep = torch.zeros_like(self.values, dtype=torch.bool)
+        keep.scatter_(1, self.values.abs().topk(k).indices, value=True)
+        return self._derived(self.values * keep, self.standard_error * keep, f"top_k {k}")
+
+    def compare(self, other: "SafetyBias") -> dict[str, list[float]]:
+        """How alike two biases are, step by step over their common steps.
+
+        Returns:
+            "cosine" similarity, "difference" (root mean square, in logits) and "z" (root mean
+            square of difference / joint standard error; about 1 if only chance differs).
+
+        Raises:
+            MismatchError: If the tokenizers differ.
+        """
+        steps = min(self.steps, other.steps)
+        self._check_comparable(other, steps)
+        one, two = self.values[:steps].double(), other.values[:steps].double()
+        variance = self.standard_error[:steps].square() + other.standard_error[:steps].square()
+        z = ((one - two) / variance.sqrt()).nan_to_num(posinf=torch.inf)
+        return {
+            "cosine": torch.cosine_similarity(one, two).tolist(),
+            "difference": (one - two).square().mean(1).sqrt().tolist(),
+            "z": z.square().mean(1).sqrt().tolist(),
+        }
+
+    def _check_comparable(self, other: "SafetyBias", steps: int | None = None) -> None:
+        if self.info.tokenizer_sha256 != other.info.tokenizer_sha256:
+            raise MismatchError("The two biases are for different tokenizers.")
+        if self.values[:steps].shape != other.values[:steps].shape:
+            raise MismatchError(
+                f"The two biases have shapes {tuple(self.values.shape)} and "
+                f"{tuple(other.values.shape)}.",
+                "Truncate the longer one.",
+            )
+
+    # --- decoding ----------------------------------------------------------------------------
+
+    def logits_processor(
+        self, prompt_length: int, strength: float | Tensor = 1.0
+    ) -> BiasLogitsProcessor:
+        """A processor for ``model.generate(logits_processor=[...])``.
+
+        Args:
+            prompt_length: ``input_ids.shape[1]`` of the padded batch; 0 with ``inputs_embeds``.
+            strength: How much of the bias to subtract, one factor or one per row [batch].
+        """
+        return BiasLogitsProcessor(self.values, prompt_length, strength, self.info.anchor_ids)
+
+    def with_strength(self, strength: float) -> "SafetyBias":
+        """The same bias with another recommended strength."""
+        info = self.info.model_copy(update={"strength": strength})
+        return SafetyBias(self.values, self.standard_error, info)
+
+    def check(
+        self,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        model: PreTrainedModel | None = None,
+    ) -> None:
+        """Raise MismatchError unless the bias belongs to this tokenizer and fits this model."""
+        if tokenizer is not None and tokenizer_sha256(tokenizer) != self.info.tokenizer_sha256:
+            raise MismatchError(
+                f"The bias was made for the tokenizer of {self.info.aligned}, not for this one.",
+                "Use it with that model, or estimate a bias for this one.",
+            )
+        if tokenizer is not None and self.info.anchor:
+            if tuple(anchor_ids(tokenizer, self.info.anchor)) != self.info.anchor_ids:
+                raise MismatchError(f"This tokenizer splits {self.info.anchor!r} differently.")
+        if model is None:
+            return
+        width = vocabulary_width(model)
+        if width < self.vocab or (width > self.vocab and self.info.tokenizer_size > self.vocab):
+            raise MismatchError(
+                f"The bias is for {self.vocab} tokens, the model has {width}.",
+                "Use the model for which it was estimated.",
+            )
+
+    # --- file --------------------------------------------------------------------------------
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        tensors = {"bias": self.values.contiguous(), "error": self.standard_error.contiguous()}
+        data = save(tensors, {"format": "tsdi"})
+        config = {
+            "format": "tsdi",
+            "format_version": FORMAT_VERSION,
+            "tsdi_version": __version__,
+            "tensors_sha256": hashlib.sha256(data).hexdigest(),
+            "steps": self.steps,
+            "vocab": self.vocab,
+            **self.info.model_dump(mode="json"),
+        }
+        write_bytes(save_directory / TENSORS_FILE, data)
+        write_json(save_directory / CONFIG_FILE, config)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        model: PreTrainedModel | None = None,
+    ) -> "SafetyBias":
+        def fetch(name: str) -> bytes:
+            if Path(model_id).is_dir():
+                path = Path(model_id) / name
+            else:
+                path = Path(
+                    hf_hub_download(
+                        model_id,
+                        name,
+                        revision=revision,
+                        cache_dir=cache_dir,
+                        force_download=force_download,
+                        token=token,
+                        local_files_only=local_files_only,
+                    )
+                )
+            return path.read_bytes()
+
+        try:
+            config, data = fetch(CONFIG_FILE), fetch(TENSORS_FILE)
+        except (OSError, ValueError, HfHubHTTPError) as error:
+            reason = str(error).splitlines()[0]
+            raise FormatError(
+                f"{model_id} holds no bias ({reason}).",
+                "Give a folder made by 'tsdi estimate', or a hub id.",
+            ) from error
+        bias = _parse(model_id, config, data)
+        bias.check(tokenizer, model)
+        return bias
+
+
+def _parse(name: str, config_bytes: bytes, data: bytes) -> SafetyBias:
+    """Build a bias from the bytes of its two files, or raise FormatError."""
+    config = _parse_config(name, config_bytes)
+    expected = config.pop("tensors_sha256", None)
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise FormatError(
+            f"{name}/{TENSORS_FILE} is truncated or does not belong to its {CONFIG_FILE}.",
+            "Copy or estimate it again.",
+        )
+    shape = (config.pop("steps", None), config.pop("vocab", None))
+    try:
+        tensors = load(data)
+        values, error = tensors["bias"], tensors["error"]
+        info = BiasInfo.model_validate(config)
+    except (SafetensorError, KeyError, pydantic.ValidationError) as problem:
+        reason = " ".join(str(problem).split())
+        raise FormatError(f"{name} is no valid bias: {reason}", "Estimate it again.") from problem
+    for tensor in (values, error):
+        if tuple(tensor.shape) != shape or tensor.dtype not in (torch.float32, torch.float16):
+            raise FormatError(
+                f"{name}/{TENSORS_FILE} holds {tensor.dtype} {tuple(tensor.shape)}, its "
+                f"{CONFIG_FILE} says {shape}.",
+                "Estimate it again.",
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            raise FormatError(f"{name}/{TENSORS_FILE} holds NaN or infinite numbers.")
+    return SafetyBias(values.float(), error.float(), info)
+
+
+def _parse_config(name: str, data: bytes) -> dict[str, Any]:
+    try:
+        config = json.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise FormatError(
+            f"{name}/{CONFIG_FILE} is truncated or no JSON: {error}.", "Copy it again."
+        ) from error
+    if not isinstance(config, dict) or config.pop("format", None) != "tsdi":
+        raise FormatError(
+            f"{name}/{CONFIG_FILE} was not written by tsdi.",
+            "Give a folder made by 'tsdi estimate'.",
+        )
+    version = config.pop("format_version", None)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise FormatError(
+            f"{name} has format version {version}; this tsdi ({__version__}) reads up to "
+            f"{FORMAT_VERSION}.",
+            "pip install --upgrade tsdi",
+        )
+    config.pop("tsdi_version", None)
+    return config

@@ -1,0 +1,83 @@
+"""The rule as a transformers ``LogitsProcessor``."""
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from tsdi.decoding.rule import subtract_bias
+from tsdi.errors import UsageError
+
+
+class BiasLogitsProcessor(LogitsProcessor):
+    """Subtracts the safety bias while transformers generates.
+
+    It keeps no count of calls: the step follows from the length of ``input_ids``, so beams,
+    assisted and prompt-lookup decoding (which go back over steps) and caches of every kind are
+    right, and one object can be used again for other calls with the same prompt length.
+    """
+
+    supports_continuous_batching = False  # it shows a processor no step
+
+    def __init__(
+        self,
+        bias: Tensor,
+        prompt_length: int,
+        strength: float | Tensor = 1.0,
+        anchor: tuple[int, ...] = (),
+    ) -> None:
+        """Make a processor for prompts of one (padded) length.
+
+        Args:
+            bias: float32 [steps, vocab].
+            prompt_length: Columns of ``input_ids`` given to ``generate``, padding included; 0 with
+                ``inputs_embeds``, where generate starts without ids.
+            strength: How much of the bias to subtract: one factor, or one per row [batch]; with
+                rows repeated by beams or return sequences, each factor counts for its rows.
+            anchor: Ids of an end-of-thinking marker: step 0 is the token after it, and before it
+                nothing changes. A prompt that ends with the marker starts at step 0.
+        """
+        self._bias = bias
+        self._prompt_length = prompt_length
+        self._strength = strength
+        self._anchor = anchor
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Debiased scores, [rows, width]."""
+        self._check(input_ids, scores)
+        if self._bias.device != scores.device:
+            self._bias = self._bias.to(scores.device)
+        strength = self._strength
+        if isinstance(strength, Tensor):
+            strength = strength.repeat_interleave(len(scores) // len(strength)).to(scores.device)
+        return subtract_bias(scores, self._step(input_ids), self._bias, strength)
+
+    def _check(self, input_ids: Tensor, scores: Tensor) -> None:
+        if input_ids.dim() != 2:
+            raise UsageError(
+                "The debiasing processor needs input_ids [batch, length]; continuous batching "
+                "gives it no step.",
+                "Use generate().",
+            )
+        if input_ids.shape[1] < self._prompt_length:
+            raise UsageError(
+                f"prompt_length is {self._prompt_length}, but generate() began with "
+                f"{input_ids.shape[1]} ids.",
+                "Give input_ids.shape[1] of the padded batch; 0 with inputs_embeds.",
+            )
+        if scores.shape[1] < self._bias.shape[1]:
+            raise UsageError(
+                f"The bias is for {self._bias.shape[1]} tokens, the model has {scores.shape[1]}.",
+                "Estimate a bias for this model.",
+            )
+
+    def _step(self, input_ids: Tensor) -> Tensor | int:
+        if not self._anchor:
+            return input_ids.shape[1] - self._prompt_length
+        marker = torch.tensor(self._anchor, device=input_ids.device)
+        # The end of the prompt counts too: a template may close the thinking itself.
+        seen = input_ids[:, max(0, self._prompt_length - len(marker)) :]
+        if seen.shape[1] < len(marker):
+            return -1
+        found = (seen.unfold(1, len(marker), 1) == marker).all(-1)  # [rows, places]
+        after_first = found.shape[1] - 1 - found.int().argmax(1)
+        return torch.where(found.any(1), after_first, -1)

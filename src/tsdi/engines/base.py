@@ -1,0 +1,94 @@
+"""The contract between tsdi and whatever generates text.
+
+An engine holds one model and at most one safety bias. It guarantees:
+
+* ``generate`` returns one completion per request, in the order of the requests;
+* a request's completion does not depend on its neighbours in the batch (up to rounding);
+* greedy decoding and the same seed give the same text;
+* with a bias, the logits of step i are the model's minus strength x bias[i] for i < steps, and the
+  model's own after that; an engine that cannot keep this says so before it loads weights.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+Message = dict[str, str]  # {"role": "user" | "assistant" | "system", "content": text}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One chat to be answered.
+
+    Attributes:
+        messages: The chat so far, the last message being the user's.
+        strength: How much of the bias to subtract; None takes the engine's own strength.
+    """
+
+    messages: tuple[Message, ...]
+    strength: float | None = None
+
+    @classmethod
+    def from_text(cls, text: str) -> "Request":
+        """A chat of one user message."""
+        return cls(({"role": "user", "content": text},))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen.
+
+    Attributes:
+        max_new_tokens: Most tokens in one completion.
+        temperature: 0 is greedy decoding.
+        seed: Decides the draws when the temperature is above 0.
+        keep_logits: Return the logits of every step (float32, on the CPU); for tests and diagnosis.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    seed: int = 0
+    keep_logits: bool = False
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What an engine answered.
+
+    Attributes:
+        text: The answer, without special tokens.
+        token_ids: Its tokens, the end-of-text token included if there was one.
+        finish: "stop" if the model ended the answer, "length" if it was cut off.
+        logits: After the rule, [len(token_ids), vocab], if they were asked for.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish: Literal["stop", "length"]
+    logits: torch.Tensor | None = field(default=None, repr=False, compare=False)
+
+
+class Engine(ABC):
+    """Generates completions with one model; see the module's contract."""
+
+    @abstractmethod
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Answer every request.
+
+        Args:
+            requests: Chats, answered together as one batch.
+            sampling: How tokens are chosen.
+
+        Returns:
+            One completion per request, in their order.
+
+        Raises:
+            PromptError: If a request does not fit the model's context.
+        """
+
+    @abstractmethod
+    def check(self, request: Request, sampling: Sampling) -> None:
+        """Raise PromptError if the request and its answer cannot fit the model's context."""

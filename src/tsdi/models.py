@@ -1,0 +1,362 @@
+"""Loading causal language models, and pairs of them that may share one set of weights."""
+
+import gc
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tsdi.chat import tokenizer_sha256
+from tsdi.errors import MismatchError, ModelError, UsageError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two models, ready to run for as long as its context is open.
+
+    Attributes:
+        name: Folder, hub id or adapter name.
+        open: Gives a context with the model.
+        loaded: Whether the model is in memory already, so that opening it costs nothing.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[PreTrainedModel]]
+    loaded: bool = True
+
+
+def as_side(model: PreTrainedModel | Side) -> Side:
+    """A loaded model as a ``Side``; a side as it is."""
+    if isinstance(model, Side):
+        return model
+    name = getattr(model.config, "_name_or_path", "") or type(model).__name__
+    return Side(name, lambda: nullcontext(model))
+
+
+def adapter_sides(
+    model: PreTrainedModel, aligned: str, reference: str | None = None
+) -> tuple[Side, Side]:
+    """Aligned and reference model from one PEFT model in memory.
+
+    Args:
+        model: A ``peft.PeftModel`` that holds the adapters.
+        aligned: Name of the adapter that makes the aligned model.
+        reference: Name of the reference's adapter; None is the base model, adapters off.
+
+    Raises:
+        ModelError: If the model has no such adapter.
+    """
+    known = list(getattr(model, "peft_config", {}))
+    for name in (aligned, reference):
+        if name is not None and name not in known:
+            raise ModelError(f"The model has no adapter {name!r}.", f"It has: {known}.")
+    base = as_side(model).name
+    return (
+        Side(f"{base} + {aligned}", lambda: _adapter(model, aligned)),
+        Side(f"{base} + {reference}" if reference else base, lambda: _adapter(model, reference)),
+    )
+
+
+@contextmanager
+def _adapter(model: Any, name: str | None) -> Iterator[PreTrainedModel]:
+    if name is None:
+        with model.disable_adapter():
+            yield model
+        return
+    before = model.active_adapter
+    model.set_adapter(name)
+    try:
+        yield model
+    finally:
+        model.set_adapter(before)
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How weights are loaded.
+
+    Attributes:
+        dtype: One of ``DTYPES``; "auto" is what the checkpoint was saved in.
+        device_map: As in transformers ("auto", "cuda:1", ...); None loads to the best device.
+        revision: Branch, tag or commit on the hub.
+        trust_remote_code: Run code that comes with the checkpoint; off unless asked for by name.
+    """
+
+    dtype: str = "auto"
+    device_map: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+
+def load_tokenizer(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a folder or the hub.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    with _load_errors(name, "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, revision=options.revision, trust_remote_code=options.trust_remote_code
+        )
+        return tokenizer
+
+
+def load_model(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedModel:
+    """Load a causal language model, or an adapter with its base model, from a folder or the hub.
+
+    Raises:
+        ModelError: If there is no such model, or it is not a causal language model.
+    """
+    adapter = adapter_base(name, options)
+    if adapter is not None:
+        model = load_model(adapter, _of_base(options))
+        return attach_adapter(model, name, "default", options)
+    _check_causal(name, options)
+    with _load_errors(name, "model"):
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=options.dtype,
+            device_map=options.device_map,
+            revision=options.revision,
+            trust_remote_code=options.trust_remote_code,
+        )
+    if options.device_map is None and torch.cuda.is_available():
+        model = model.to("cuda")
+    loaded: PreTrainedModel = model.eval()
+    return loaded
+
+
+def load_pair(
+    aligned: str, reference: str, options: LoadOptions, *, one_at_a_time: bool = False
+) -> tuple[Side, Side]:
+    """Load a pair by name; adapters on one base model share its weights.
+
+    Args:
+        aligned: Folder or hub id of a model, or of a PEFT adapter.
+        reference: Likewise. If both are adapters on one base, or it is the base of the aligned
+            one, the base is loaded once.
+        options: How weights are loaded.
+        one_at_a_time: Hold only one of two full models in memory.
+
+    Raises:
+        ModelError: If one cannot be loaded.
+    """
+    base = adapter_base(aligned, options)
+    reference_base = adapter_base(reference, options)
+    if base is not None and same_model(base, reference_base or reference):
+        model = attach_adapter(load_model(base, _of_base(options)), aligned, "a", options)
+        if reference_base is not None:
+            model.load_adapter(reference, adapter_name="r")
+        sides = adapter_sides(model, "a", "r" if reference_base is not None else None)
+        return replace(sides[0], name=aligned), replace(sides[1], name=reference)
+    if one_at_a_time:
+        return (
+            Side(aligned, lambda: _loaded(aligned, options), loaded=False),
+            Side(reference, lambda: _loaded(reference, options), loaded=False),
+        )
+    models = load_model(aligned, options), load_model(reference, options)
+    return (
+        Side(aligned, lambda: nullcontext(models[0])),
+        Side(reference, lambda: nullcontext(models[1])),
+    )
+
+
+@contextmanager
+def _loaded(name: str, options: LoadOptions) -> Iterator[PreTrainedModel]:
+    model = load_model(name, options)
+    try:
+        yield model
+    finally:
+        del model
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two names mean the same folder or hub id."""
+    if Path(one).exists() and Path(other).exists():
+        return Path(one).resolve() == Path(other).resolve()
+    return one == other
+
+
+def adapter_base(name: str, options: LoadOptions = LoadOptions()) -> str | None:
+    """The base model's name if ``name`` is a PEFT adapter, else None."""
+    path = Path(name) / "adapter_config.json"
+    if not Path(name).exists():
+        try:
+            path = Path(hf_hub_download(name, path.name, revision=options.revision))
+        except (OSError, ValueError):
+            return None
+    if not path.is_file():
+        return None
+    base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    return str(base)
+
+
+def attach_adapter(
+    model: PreTrainedModel, name: str, adapter: str, options: LoadOptions
+) -> PreTrainedModel:
+    """Put a PEFT adapter on a base model.
+
+    Raises:
+        ModelError: If PEFT is not installed or the adapter does not fit.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ModelError(f"{name} is a PEFT adapter.", "pip install 'tsdi[peft]'") from error
+    with _load_errors(name, "adapter"):
+        wrapped: PreTrainedModel = PeftModel.from_pretrained(
+            model, name, adapter_name=adapter, revision=options.revision
+        )
+        return wrapped.eval()
+
+
+def check_same_tokenizer(aligned: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> None:
+    """Raise MismatchError unless both tokenizers map texts to the same ids."""
+    if tokenizer_sha256(aligned) == tokenizer_sha256(other):
+        return
+    one, two = aligned.get_vocab(), other.get_vocab()
+    differing = sorted(token for token in {*one, *two} if one.get(token) != two.get(token))
+    shown = ", ".join(map(repr, differing[:3])) or "none; the splitting rules differ"
+    raise MismatchError(
+        f"The two models have different tokenizers ({len(one)} and {len(two)} tokens; "
+        f"tokens with different ids: {shown}).",
+        "The reference must be the model from which the aligned one was trained.",
+    )
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Most tokens that the model can see; None if it has no such limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(limit) if limit else None
+
+
+def vocabulary_width(model: PreTrainedModel) -> int:
+    """Number of logits that the model gives, padding rows included."""
+    head = model.get_output_embeddings()
+    width = getattr(head, "out_features", None)
+    return int(width if width is not None else model.config.get_text_config().vocab_size)
+
+
+def shared_vocabulary(aligned: int, reference: int, tokenizer_size: int) -> int:
+    """How many logits the two models have in common.
+
+    Args:
+        aligned: Number of logits of the aligned model.
+        reference: Number of logits of the reference.
+        tokenizer_size: One more than the highest token id of the tokenizer.
+
+    Raises:
+        MismatchError: If the sizes differ and the extra rows are not padding, that is, if the
+            tokenizer has tokens there.
+    """
+    smaller = min(aligned, reference)
+    if aligned != reference and tokenizer_size > smaller:
+        raise MismatchError(
+            f"The vocabularies differ in size: aligned {aligned}, reference {reference}, and the "
+            f"tokenizer uses {tokenizer_size} ids, so the extra rows are not padding.",
+            "Take the reference from which the aligned model was trained, resized alike.",
+        )
+    return smaller
+
+
+def tokenizer_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """One more than the highest id that the tokenizer can give."""
+    return int(max(tokenizer.get_vocab().values())) + 1
+
+
+def check_tied_adapter(model: PreTrainedModel) -> None:
+    """Refuse an adapter on tied embeddings that means one thing unmerged and another merged.
+
+    Merging writes the adapter's change into the weight that input and output embeddings share.
+
+    Raises:
+        ModelError: If the merged embeddings would give other numbers.
+    """
+    modules = [model.get_input_embeddings(), model.get_output_embeddings()]
+    layers = [module for module in modules if hasattr(module, "get_delta_weight")]
+    if not layers or not _share_weight(modules):
+        return
+    embedding, head = deepcopy(modules)
+    before = _embedding_outputs(embedding, head)
+    for layer in (embedding, head):
+        if hasattr(layer, "merge"):
+            layer.merge()
+    after = _embedding_outputs(embedding, head)
+    if not all(
+        torch.allclose(x, y, rtol=1e-3, atol=1e-4) for x, y in zip(before, after, strict=True)
+    ):
+        raise ModelError(
+            "The adapter changes embeddings that are tied to the output layer: merged and unmerged "
+            "it is not the same model.",
+            "Untie the base model's embeddings (tie_word_embeddings=False), or load it merged.",
+        )
+
+
+def _share_weight(modules: list[Any]) -> bool:
+    weights = [getattr(module, "base_layer", module).weight for module in modules]
+    return weights[0].data_ptr() == weights[1].data_ptr()
+
+
+@torch.no_grad()
+def _embedding_outputs(embedding: Any, head: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    weight = getattr(head, "base_layer", head).weight
+    ids = torch.arange(min(512, weight.shape[0]), device=weight.device)
+    hidden = torch.linspace(-1, 1, weight.shape[1], device=weight.device, dtype=weight.dtype)
+    return embedding(ids).float(), head(hidden[None]).float()
+
+
+def _of_base(options: LoadOptions) -> LoadOptions:
+    # A revision names a commit of the adapter's repository, not of its base model's.
+    return LoadOptions(options.dtype, options.device_map, None, options.trust_remote_code)
+
+
+def _check_causal(name: str, options: LoadOptions) -> None:
+    if options.dtype not in DTYPES:
+        raise UsageError(f"Unknown dtype {options.dtype!r}.", f"Choose from {', '.join(DTYPES)}.")
+    with _load_errors(name, "model"):
+        config = AutoConfig.from_pretrained(
+            name, revision=options.revision, trust_remote_code=options.trust_remote_code
+        )
+    if type(config) not in AutoModelForCausalLM._model_mapping and not options.trust_remote_code:
+        raise ModelError(
+            f"{name} is a {config.model_type} model, not a causal language model.",
+            "tsdi needs one that generates text left to right.",
+        )
+
+
+@contextmanager
+def _load_errors(name: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        place = "the folder" if Path(name).exists() else "no such folder, and on the hub"
+        raise ModelError(
+            f"Cannot load the {what} of {name} ({place}): {reason}",
+            "Give a folder made by save_pretrained, or a hub id such as org/model.",
+        ) from error
+    except Exception as error:  # safetensors raises its own class for a truncated file
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ModelError(
+            f"Cannot load the {what} of {name}: a weight file is damaged ({error}).",
+            "Copy or download it again.",
+        ) from error
