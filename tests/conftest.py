@@ -3,4 +3,11 @@ import os
 # Tiny models run six times faster on one thread; this must be said before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from hypothesis import settings
+
+# A machine that is busy with other things is no reason for a test to fail.
+settings.register_profile("tsdi", deadline=None, max_examples=50)
+settings.load_profile("tsdi")

@@ -1,13 +1,22 @@
-"""Tiny random models and tokenizers, built here and never downloaded."""
+"""Tiny random models, tokenizers and biases, built here and never downloaded."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
-    AutoModelForCausalLM,
     CONFIG_MAPPING,
+    AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+
+from tsdi.bias import BiasInfo, SafetyBias, TokenPool
+from tsdi.bias.prompts import RandomPrompts, random_prompts
+from tsdi.chat import template_sha256, tokenizer_sha256
+from tsdi.models import tokenizer_size
 
 VOCAB = 320
 TEXT = (
@@ -65,9 +74,17 @@ EXTRA = {
     "cohere": {"logit_scale": 0.0625},
     "phi": {"num_key_value_heads": 2, "partial_rotary_factor": 0.5},
 }
-UNKNOWN = {"gpt2": ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                    "num_key_value_heads", "max_position_embeddings"),
-           "gpt_neox": ("num_key_value_heads",)}
+UNKNOWN = {
+    "gpt2": (
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "max_position_embeddings",
+    ),
+    "gpt_neox": ("num_key_value_heads",),
+}
 
 
 def model(kind: str = "llama", seed: int = 0, **changes: object) -> PreTrainedModel:
@@ -77,7 +94,90 @@ def model(kind: str = "llama", seed: int = 0, **changes: object) -> PreTrainedMo
     made = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for parameter in made.parameters():  # initial weights are so small that logits are flat
-            parameter.mul_(5) if parameter.dim() > 1 else parameter.add_(
-                torch.randn_like(parameter) * 0.1
-            )
+            if parameter.dim() > 1:
+                parameter.mul_(5)
+            else:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
     return made
+
+
+def moved(base: PreTrainedModel, scale: float = 0.3, seed: int = 9) -> PreTrainedModel:
+    """A copy of a model whose weights have moved a little, as training does."""
+    torch.manual_seed(seed)
+    made = copy.deepcopy(base)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter) * scale * parameter.std().nan_to_num(0.1))
+    return made
+
+
+def ids(rows: int = 6, length: int = 16, seed: int = 0) -> torch.Tensor:
+    return torch.randint(7, VOCAB, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def prompts(steps: int = 3, prompt_tokens: int = 6, seed: int = 0) -> RandomPrompts:
+    known = tokenizer()
+    pool = TokenPool.from_tokenizer(known)
+    return random_prompts(known, pool, prompt_tokens=prompt_tokens, steps=steps, seed=seed)
+
+
+@torch.no_grad()
+def logits(model: PreTrainedModel, rows: torch.Tensor, steps: int) -> torch.Tensor:
+    """Ordinary logits of the last positions, as a user gets them: float64 [rows, steps, vocab]."""
+    output = model(input_ids=rows, attention_mask=torch.ones_like(rows))
+    return output.logits[:, -steps:].double()
+
+
+def slow_estimate(
+    aligned: PreTrainedModel, reference: PreTrainedModel, drawn: RandomPrompts, n: int, groups: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean shift over all prompts [steps, vocab] and group means [groups, steps, vocab], centred."""
+    rows = drawn.ids(0, n)
+    shift = logits(aligned, rows, drawn.steps) - logits(reference, rows, drawn.steps)
+    shift -= shift.mean(-1, keepdim=True)
+    return shift.mean(0), torch.stack([shift[g::groups].mean(0) for g in range(groups)])
+
+
+def error(found: torch.Tensor, truth: torch.Tensor) -> float:
+    """Largest difference, as a share of the largest true value."""
+    found, truth = found.detach().double(), truth.detach().double()
+    return float((found - truth).abs().max() / truth.abs().max())
+
+
+def bias(
+    values: torch.Tensor | None = None, error: torch.Tensor | None = None, **changes: object
+) -> SafetyBias:
+    """A bias for the tiny tokenizer, without any estimate; random unless values are given."""
+    known = tokenizer()
+    generator = torch.Generator().manual_seed(3)
+    values = torch.randn(3, VOCAB, generator=generator) * 3 if values is None else values
+    info = {
+        "tokenizer_sha256": tokenizer_sha256(known),
+        "template_sha256": template_sha256(known),
+        "tokenizer_size": tokenizer_size(known),
+        "aligned": "tiny-aligned",
+        "reference": "tiny-reference",
+        "pool": "tokenizer",
+        "pool_sha256": TokenPool.from_tokenizer(known).sha256,
+        "prompts": 32,
+        "prompt_tokens": 6,
+        "groups": 4,
+        "seed": 0,
+        **changes,
+    }
+    return SafetyBias(values, values.abs() / 10 if error is None else error, BiasInfo(**info))
+
+
+@contextmanager
+def rows_run(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
+    """Collects the ids of every forward pass of a model."""
+    seen: list[torch.Tensor] = []
+
+    def note(_module: object, _args: tuple[object, ...], kwargs: dict[str, torch.Tensor]) -> None:
+        seen.append(kwargs["input_ids"])
+
+    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        handle.remove()

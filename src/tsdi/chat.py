@@ -54,6 +54,11 @@ def encode_chat(
     return list(tokenizer((prompt_format or "{prompt}").replace("{prompt}", text))["input_ids"])
 
 
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of token ids, special tokens included."""
+    return str(tokenizer.decode(list(ids)))
+
+
 def describe_format(tokenizer: PreTrainedTokenizerBase, prompt_format: str | None = None) -> str:
     """What ``encode_chat`` wraps prompts in, in words."""
     if prompt_format is not None:

@@ -128,7 +128,8 @@ def load_model(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedMod
         return attach_adapter(model, name, "default", options)
     _check_causal(name, options)
     with _load_errors(name, "model"):
-        model = AutoModelForCausalLM.from_pretrained(
+        load: Any = AutoModelForCausalLM.from_pretrained
+        model = load(
             name,
             dtype=options.dtype,
             device_map=options.device_map,
@@ -159,10 +160,12 @@ def load_pair(
     base = adapter_base(aligned, options)
     reference_base = adapter_base(reference, options)
     if base is not None and same_model(base, reference_base or reference):
-        model = attach_adapter(load_model(base, _of_base(options)), aligned, "a", options)
+        # PEFT takes no adapter names that are part of its prefixes, such as "a" or "r".
+        model = attach_adapter(load_model(base, _of_base(options)), aligned, "aligned", options)
         if reference_base is not None:
-            model.load_adapter(reference, adapter_name="r")
-        sides = adapter_sides(model, "a", "r" if reference_base is not None else None)
+            with _load_errors(reference, "adapter"):
+                model.load_adapter(reference, "reference", revision=options.revision)
+        sides = adapter_sides(model, "aligned", "reference" if reference_base is not None else None)
         return replace(sides[0], name=aligned), replace(sides[1], name=reference)
     if one_at_a_time:
         return (
@@ -205,8 +208,8 @@ def adapter_base(name: str, options: LoadOptions = LoadOptions()) -> str | None:
             return None
     if not path.is_file():
         return None
-    base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    return str(base)
+    with _load_errors(name, "adapter"):
+        return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
 
 
 def attach_adapter(
@@ -222,10 +225,11 @@ def attach_adapter(
     except ImportError as error:
         raise ModelError(f"{name} is a PEFT adapter.", "pip install 'tsdi[peft]'") from error
     with _load_errors(name, "adapter"):
-        wrapped: PreTrainedModel = PeftModel.from_pretrained(
+        wrapped: Any = PeftModel.from_pretrained(
             model, name, adapter_name=adapter, revision=options.revision
         )
-        return wrapped.eval()
+        attached: PreTrainedModel = wrapped.eval()
+        return attached
 
 
 def check_same_tokenizer(aligned: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> None:
@@ -246,6 +250,12 @@ def context_length(model: PreTrainedModel) -> int | None:
     """Most tokens that the model can see; None if it has no such limit."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return int(limit) if limit else None
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """Number of token ids that the model can read."""
+    weight: Any = model.get_input_embeddings().weight
+    return int(weight.shape[0])
 
 
 def vocabulary_width(model: PreTrainedModel) -> int:
@@ -312,7 +322,7 @@ def check_tied_adapter(model: PreTrainedModel) -> None:
 
 def _share_weight(modules: list[Any]) -> bool:
     weights = [getattr(module, "base_layer", module).weight for module in modules]
-    return weights[0].data_ptr() == weights[1].data_ptr()
+    return bool(weights[0].data_ptr() == weights[1].data_ptr())
 
 
 @torch.no_grad()
@@ -346,7 +356,7 @@ def _check_causal(name: str, options: LoadOptions) -> None:
 def _load_errors(name: str, what: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         place = "the folder" if Path(name).exists() else "no such folder, and on the hub"
         raise ModelError(

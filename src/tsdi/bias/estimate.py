@@ -19,6 +19,7 @@ from tsdi.models import (
     as_side,
     check_tied_adapter,
     context_length,
+    embedding_rows,
     shared_vocabulary,
     tokenizer_size,
     vocabulary_width,
@@ -92,7 +93,14 @@ def estimate_bias(
         name: _Run(name, sides[name], drawn, groups, batch_size, checkpoints, progress)
         for name in ("reference", "aligned")
     }
-    for stop in _rounds(prompts, groups) if target_error is not None else [prompts]:
+    done = max(run.resume() for run in runs.values())
+    if done > prompts:
+        raise UsageError(
+            f"The checkpoints hold {done} prompts already, more than {prompts}.",
+            "Ask for at least as many, or take another folder.",
+        )
+    rounds = _rounds(prompts, groups) if target_error is not None else [prompts]
+    for stop in (stop for stop in rounds if stop >= done):  # those before were not good enough
         means = {name: run.means(stop) for name, run in runs.items()}
         vocab = _vocabulary(means, tokenizer)
         counts = torch.bincount(torch.arange(stop) % groups, minlength=groups)
@@ -238,8 +246,6 @@ class _Run:
 
     def means(self, stop: int) -> Tensor:
         """Go on to prompt ``stop`` and give the mean logits of every group."""
-        if self.sums is None and self.checkpoints is not None:
-            self._resume()
         with self.side.open() as model:
             self.revision = getattr(model.config, "_commit_hash", None)
             _check_model(model, self.prompts)
@@ -269,9 +275,10 @@ class _Run:
         assert self.checkpoints is not None
         return self.checkpoints / f"partial-{self.name}.safetensors"
 
-    def _resume(self) -> None:
-        if not self._file.exists():
-            return
+    def resume(self) -> int:
+        """Take up the checkpoint, if there is one, and give the number of prompts in it."""
+        if self.checkpoints is None or not self._file.exists():
+            return 0
         self.sums = GroupSums.load(self._file)
         if self.sums.origin != origin(self.prompts, self.groups, self.side.name):
             raise MismatchError(
@@ -279,6 +286,7 @@ class _Run:
             )
         if self.progress is not None:
             self.progress(self.sums.prompts)
+        return self.sums.prompts
 
 
 def _check_model(model: PreTrainedModel, prompts: RandomPrompts) -> None:
@@ -291,7 +299,7 @@ def _check_model(model: PreTrainedModel, prompts: RandomPrompts) -> None:
             "Take fewer steps or prompt tokens.",
         )
     top = max(prompts.frame.prefix + prompts.frame.suffix + (int(prompts.pool.ids.max()),))
-    if top >= (size := model.get_input_embeddings().weight.shape[0]):
+    if top >= (size := embedding_rows(model)):
         raise MismatchError(
             f"The tokenizer gives token {top}, the model knows {size} tokens.",
             "Give the model's own tokenizer.",

@@ -1,8 +1,8 @@
 """Running a model up to the input of its output layer (the head), and from there on.
 
-A linear head commutes with the mean, E[head(h)] = head(E[h]). So estimation needs no logits: it sums
-the head's inputs, and at the end puts their mean back at that place, in one forward pass of the model
-itself, so that head bias, adapters, constant scales and quantisation apply as they do in life.
+A linear head commutes with the mean, E[head(h)] = head(E[h]). So estimation needs no logits: it
+sums the head's inputs, and at the end puts their mean back at that place, in one forward pass of
+the model itself, so that head bias, adapters, constant scales and quantisation apply as in life.
 """
 
 from collections.abc import Callable, Iterator
@@ -80,8 +80,10 @@ def is_linear(model: PreTrainedModel, ids: Tensor, steps: int) -> bool:
         return False
     if getattr(model.config.get_text_config(), "final_logit_softcapping", None):
         return False
-    ordinary = logits(model, ids, steps).double().mean(0)
-    mean_input = head_inputs(model, ids, steps).double().mean(0, keepdim=True).float()
+    rows = ids.split(1)  # one at a time: memory may be too short for more
+    ordinary = torch.cat([logits(model, row, steps) for row in rows]).double().mean(0)
+    inputs = torch.cat([head_inputs(model, row, steps) for row in rows])
+    mean_input = inputs.double().mean(0, keepdim=True).float()
     error = (logits_from(model, mean_input)[0].double() - ordinary).abs().max()
     return bool(error <= LINEARITY_TOLERANCE * ordinary.abs().max())
 

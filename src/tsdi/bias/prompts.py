@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias.pool import TokenPool
-from tsdi.chat import encode_chat
+from tsdi.chat import decode, encode_chat
 from tsdi.errors import UsageError
 
 _FILLERS = 8
@@ -46,7 +46,7 @@ def chat_frame(
         prompt_format: Used instead of the chat template, with ``{prompt}`` in it.
         anchor: End-of-thinking marker after which step 0 is, such as "</think>".
     """
-    fillers = [tokenizer.decode([int(i)]) for i in np.unique(pool.ids)]
+    fillers = [decode(tokenizer, [int(i)]) for i in np.unique(pool.ids)]
     fillers = [text for text in fillers if text.strip()]
     chosen = fillers[:: max(1, len(fillers) // _FILLERS)]
     rows = [
@@ -104,8 +104,8 @@ class RandomPrompts:
     @property
     def sha256(self) -> str:
         """Hash of everything that decides the ids."""
-        parts = [self.pool.sha256, self.frame.prefix, self.frame.suffix]
-        parts += [self.prompt_tokens, self.steps, self.seed]
+        lengths = (self.prompt_tokens, self.steps)
+        parts = [self.pool.sha256, self.frame.prefix, self.frame.suffix, *lengths, self.seed]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def ids(self, start: int, stop: int) -> torch.Tensor:

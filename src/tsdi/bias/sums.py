@@ -1,7 +1,8 @@
-"""Sums over random prompts for one model: what workers merge, and what a killed estimate resumes."""
+"""Sums over random prompts for one model: what workers merge and a killed estimate resumes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -60,7 +61,7 @@ class GroupSums:
                 "Model, pool, template, lengths, seed and groups must be the same.",
             )
         ranges = sorted(self.ranges + other.ranges)
-        for (start, stop), (next_start, next_stop) in zip(ranges, ranges[1:], strict=False):
+        for (start, stop), (next_start, next_stop) in pairwise(ranges):
             if next_start < stop:
                 raise MismatchError(
                     f"Partial results overlap: prompts {start}-{stop - 1} and "
@@ -91,7 +92,10 @@ class GroupSums:
                 meta = file.metadata() or {}
                 counts, sums, ranges = map(file.get_tensor, ("counts", "sums", "ranges"))
                 pairs = tuple((int(start), int(stop)) for start, stop in ranges)
-                return cls(meta["kind"], meta["origin"], pairs, counts, sums)
+                loaded = cls(meta["kind"], meta["origin"], pairs, counts, sums)
+                if sums.dim() != 3 or len(sums) != len(counts) or counts.sum() != loaded.prompts:
+                    raise ValueError("its tensors do not fit together")
+                return loaded
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise FormatError(
                 f"{path} is no partial result of an estimate: {error}.", "Delete it."

@@ -8,15 +8,13 @@ from typing import Any
 import pydantic
 import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi import __version__
-from tsdi.bias.prompts import anchor_ids
-from tsdi.chat import tokenizer_sha256
+from tsdi.chat import template_sha256, tokenizer_sha256
 from tsdi.decoding.processor import BiasLogitsProcessor
 from tsdi.errors import FormatError, MismatchError, UsageError
 from tsdi.files import write_bytes, write_json
@@ -32,8 +30,8 @@ _CARD = """---
 # A safety bias for a language model
 
 The mean shift that safety alignment left in the model's logits on random prompts, made by
-[tsdi](https://pypi.org/project/tsdi/) (TSDI, arXiv 2502.02153). `bias_config.json` names the models.
-Use: `SafetyBias.from_pretrained(this_repository, tokenizer=tokenizer)`.
+[tsdi](https://pypi.org/project/tsdi/) (TSDI, arXiv 2502.02153). `bias_config.json` names the
+models. Use: `SafetyBias.from_pretrained(this_repository, tokenizer=tokenizer)`.
 """
 
 
@@ -61,6 +59,7 @@ class BiasInfo(pydantic.BaseModel):
     strength: float = 1.0
     reliability: tuple[float, ...] = ()
     paths: dict[str, str] = {}
+    diagnosis: dict[str, Any] = {}
     versions: dict[str, str] = {}
     history: tuple[str, ...] = ()
 
@@ -192,10 +191,10 @@ class SafetyBias(
         """
         return BiasLogitsProcessor(self.values, prompt_length, strength, self.info.anchor_ids)
 
-    def with_strength(self, strength: float) -> "SafetyBias":
-        """The same bias with another recommended strength."""
-        info = self.info.model_copy(update={"strength": strength})
-        return SafetyBias(self.values, self.standard_error, info)
+    def with_diagnosis(self, strength: float, diagnosis: dict[str, Any]) -> "SafetyBias":
+        """The same bias with a recommended strength and what it was found from."""
+        update = {"strength": strength, "diagnosis": diagnosis}
+        return SafetyBias(self.values, self.standard_error, self.info.model_copy(update=update))
 
     def check(
         self,
@@ -208,9 +207,14 @@ class SafetyBias(
                 f"The bias was made for the tokenizer of {self.info.aligned}, not for this one.",
                 "Use it with that model, or estimate a bias for this one.",
             )
-        if tokenizer is not None and self.info.anchor:
-            if tuple(anchor_ids(tokenizer, self.info.anchor)) != self.info.anchor_ids:
-                raise MismatchError(f"This tokenizer splits {self.info.anchor!r} differently.")
+        if (
+            tokenizer is not None
+            and template_sha256(tokenizer, self.info.prompt_format) != self.info.template_sha256
+        ):
+            raise MismatchError(
+                "The bias was estimated with another chat template than this tokenizer's.",
+                "Estimate it again with this template.",
+            )
         if model is None:
             return
         width = vocabulary_width(model)
@@ -238,44 +242,58 @@ class SafetyBias(
         write_json(save_directory / CONFIG_FILE, config)
 
     @classmethod
-    def _from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # every argument by name, no **kwargs
         cls,
+        name: str | Path,
         *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         model: PreTrainedModel | None = None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
     ) -> "SafetyBias":
-        def fetch(name: str) -> bytes:
-            if Path(model_id).is_dir():
-                path = Path(model_id) / name
-            else:
-                path = Path(
-                    hf_hub_download(
-                        model_id,
-                        name,
-                        revision=revision,
-                        cache_dir=cache_dir,
-                        force_download=force_download,
-                        token=token,
-                        local_files_only=local_files_only,
-                    )
-                )
-            return path.read_bytes()
+        """Load a bias from a folder or from the hub, and check that it belongs to what is at hand.
+
+        Args:
+            name: Folder, or hub id such as "org/bias".
+            tokenizer: The tokenizer that it is to be used with.
+            model: The model that it is to be used with.
+            revision: Branch, tag or commit on the hub.
+            cache_dir: As in huggingface_hub, like the rest.
+            force_download: Download even what is in the cache.
+            local_files_only: Take what is in the cache.
+            token: The user's token for private repositories.
+
+        Raises:
+            FormatError: If there is no valid bias.
+            MismatchError: If it is for another tokenizer, chat template or model.
+        """
+
+        def fetch(file: str) -> bytes:
+            if Path(name).is_dir():
+                return (Path(name) / file).read_bytes()
+            path = hf_hub_download(
+                str(name),
+                file,
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+            )
+            return Path(path).read_bytes()
 
         try:
             config, data = fetch(CONFIG_FILE), fetch(TENSORS_FILE)
-        except (OSError, ValueError, HfHubHTTPError) as error:
-            reason = str(error).splitlines()[0]
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
             raise FormatError(
-                f"{model_id} holds no bias ({reason}).",
+                f"{name} holds no bias ({reason}).",
                 "Give a folder made by 'tsdi estimate', or a hub id.",
             ) from error
-        bias = _parse(model_id, config, data)
+        bias = _parse(str(name), config, data)
         bias.check(tokenizer, model)
         return bias
 

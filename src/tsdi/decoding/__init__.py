@@ -1,0 +1,1 @@
+"""Decoding rules: pure functions on logits, and their transformers processor."""

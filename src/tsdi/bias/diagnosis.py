@@ -1,0 +1,310 @@
+"""Is one vector right for this pair of models? Numbers, and a verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi.bias import head
+from tsdi.bias.phrases import ENGLISH, Phrases, phrase_ids, refusal_log_odds
+from tsdi.bias.pool import TokenPool
+from tsdi.bias.prompts import random_prompts
+from tsdi.bias.value import SafetyBias
+from tsdi.chat import decode
+from tsdi.models import Side, as_side
+
+RANDOM = "random"
+TOKENS_SHOWN = 8
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval over n prompts."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Refusal log-odds on one kind of prompt, in nats, means over prompts with t-intervals.
+
+    Attributes:
+        reference: Of the reference model.
+        aligned: Of the aligned model.
+        debiased: Of the aligned model less the bias at strength 1.
+        shift: aligned - reference, paired.
+    """
+
+    reference: Interval
+    aligned: Interval
+    debiased: Interval
+    shift: Interval
+
+
+@dataclass(frozen=True)
+class TokenShift:
+    """One token's shift at one step, in logits."""
+
+    token: int
+    text: str
+    shift: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is known of a bias.
+
+    Attributes:
+        promoted: Most promoted tokens of every step.
+        demoted: Most demoted tokens of every step.
+        reliability: Split-half reliability of every step.
+        refusal: Refusal log-odds by kind of prompt; "random" is always there.
+        explained: Share of the shift on the reference's greedy answers that the bias explains, by
+            kind of prompt; can be negative.
+        one_number: Share of the bias at step 0 that one number on the refusing tokens makes up.
+        strength: Recommended strength, 0 or 1.
+        verdict: The same in words.
+    """
+
+    promoted: list[list[TokenShift]]
+    demoted: list[list[TokenShift]]
+    reliability: tuple[float, ...]
+    refusal: dict[str, Refusal]
+    explained: dict[str, Interval]
+    one_number: float
+    strength: float
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain objects, for JSON."""
+        return asdict(self)
+
+
+def diagnose(
+    bias: SafetyBias,
+    aligned: PreTrainedModel | Side,
+    reference: PreTrainedModel | Side,
+    tokenizer: PreTrainedTokenizerBase,
+    pool: TokenPool,
+    prompts: Mapping[str, Sequence[Sequence[int]]] | None = None,
+    *,
+    random: int = 64,
+    phrases: Phrases = ENGLISH,
+) -> Diagnosis:
+    """Examine a bias on fresh random prompts, and on real ones if there are any.
+
+    Args:
+        bias: The bias of this pair.
+        aligned: The model after the safety step.
+        reference: The model before it.
+        tokenizer: The tokenizer of both.
+        pool: The pool that the bias was estimated with.
+        prompts: Real prompts as token ids, template included, by kind ("harmless", "harmful/O3").
+        random: Number of random prompts, others than those of the estimate.
+        phrases: Beginnings of refusing and complying answers.
+    """
+    kinds = {RANDOM: _fresh_prompts(bias, tokenizer, pool, random), **(prompts or {})}
+    refusing = phrase_ids(tokenizer, phrases.refusing)
+    complying = phrase_ids(tokenizer, phrases.complying)
+    shifts = {kind: _KindShift() for kind in kinds}
+    sides = as_side(reference), as_side(aligned)
+    together = all(side.loaded for side in sides)
+    for part in _parts(kinds, 8 if together else None):
+        answers: list[tuple[list[int], Tensor]] = []
+        with sides[0].open() as model:
+            for kind, prompt in part:
+                odds = refusal_log_odds(model, [prompt], refusing, complying)
+                shifts[kind].reference.append(float(odds[0, 0]))
+                answers.append(_greedy(model, tokenizer, prompt, bias.steps))
+        with sides[1].open() as model:
+            for (kind, prompt), (answer, before) in zip(part, answers, strict=True):
+                odds = refusal_log_odds(model, [prompt], refusing, complying, (None, bias.values))
+                shifts[kind].aligned.append(float(odds[0, 0]))
+                shifts[kind].debiased.append(float(odds[1, 0]))
+                after = _teacher_forced(model, prompt, answer)
+                shifts[kind].add_shift(before, after, bias.values)
+    refusal = {kind: shift.refusal() for kind, shift in shifts.items()}
+    strength, verdict = _verdict(refusal[RANDOM].shift)
+    return Diagnosis(
+        promoted=shifted_tokens(bias, tokenizer, largest=True),
+        demoted=shifted_tokens(bias, tokenizer, largest=False),
+        reliability=bias.info.reliability,
+        refusal=refusal,
+        explained={kind: shift.explained() for kind, shift in shifts.items()},
+        one_number=one_number_share(bias.values[0], {ids[0] for ids in refusing}),
+        strength=strength,
+        verdict=verdict,
+    )
+
+
+def shifted_tokens(
+    bias: SafetyBias,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    largest: bool,
+    number: int = TOKENS_SHOWN,
+) -> list[list[TokenShift]]:
+    """The most promoted (or demoted) tokens of every step, with decoded text and error."""
+    top = bias.values.topk(min(number, bias.vocab), largest=largest)
+    return [
+        [
+            TokenShift(int(i), decode(tokenizer, [int(i)]), float(v), float(errors[i]))
+            for i, v in zip(tokens, values, strict=True)
+        ]
+        for tokens, values, errors in zip(top.indices, top.values, bias.standard_error, strict=True)
+    ]
+
+
+def one_number_share(shift: Tensor, refusing: set[int]) -> float:
+    """How much of a shift [vocab] is one number on the refusing tokens: the R^2 of that fit."""
+    shift = shift.double() - shift.double().mean()
+    indicator = torch.zeros_like(shift)
+    indicator[list(refusing)] = 1
+    indicator -= indicator.mean()
+    total = shift.square().sum() * indicator.square().sum()
+    return float((shift @ indicator) ** 2 / total) if total > 0 else 0.0
+
+
+def explained_share(before: Tensor, after: Tensor, bias: Tensor) -> tuple[float, float]:
+    """Parts of 1 - sum |g - G|^2 / sum |g|^2 for one prompt (design: diagnosis).
+
+    |.|^2 is the variance under the mean of both models' next-token distributions.
+
+    Args:
+        before: The reference's logits, [answer, vocab].
+        after: The aligned model's logits on the same tokens, [answer, vocab].
+        bias: G, [steps >= answer, vocab].
+
+    Returns:
+        sum |g - G|^2 and sum |g|^2.
+    """
+    vocab = bias.shape[1]
+    before, after = before[:, :vocab].double(), after[:, :vocab].double()
+    weights = (before.softmax(-1) + after.softmax(-1)) / 2
+    shift = after - before
+    rest = shift - bias[: len(shift)].double()
+    return float(_variance(rest, weights)), float(_variance(shift, weights))
+
+
+def _variance(x: Tensor, weights: Tensor) -> Tensor:
+    mean = (weights * x).sum(-1, keepdim=True)
+    return (weights * (x - mean).square()).sum()
+
+
+class _KindShift:
+    """What is collected over the prompts of one kind."""
+
+    def __init__(self) -> None:
+        self.reference: list[float] = []
+        self.aligned: list[float] = []
+        self.debiased: list[float] = []
+        self._rest: list[float] = []
+        self._total: list[float] = []
+
+    def add_shift(self, before: Tensor, after: Tensor, bias: Tensor) -> None:
+        rest, total = explained_share(before, after, bias)
+        self._rest.append(rest)
+        self._total.append(total)
+
+    def refusal(self) -> Refusal:
+        change = np.subtract(self.aligned, self.reference)
+        return Refusal(
+            reference=t_interval(self.reference),
+            aligned=t_interval(self.aligned),
+            debiased=t_interval(self.debiased),
+            shift=t_interval(change.tolist()),
+        )
+
+    def explained(self) -> Interval:
+        """1 - sum rest / sum total, bootstrapped over prompts."""
+        rest, total = np.array(self._rest), np.array(self._total)
+        drawn = np.random.default_rng(0).integers(0, len(rest), (RESAMPLES, len(rest)))
+        shares = 1 - rest[drawn].sum(1) / total[drawn].sum(1)
+        low, high = np.quantile(shares, [0.025, 0.975])
+        return Interval(float(1 - rest.sum() / total.sum()), float(low), float(high), len(rest))
+
+
+def t_interval(values: Sequence[float]) -> Interval:
+    """Mean with its 95 % t-interval; infinitely wide for a single value."""
+    data = np.asarray(values, dtype=np.float64)
+    half = float("inf")
+    if len(data) > 1:
+        half = float(stats.t.ppf(0.975, len(data) - 1) * data.std(ddof=1) / np.sqrt(len(data)))
+    mean = float(data.mean())
+    return Interval(mean, mean - half, mean + half, len(data))
+
+
+def _verdict(shift: Interval) -> tuple[float, str]:
+    figures = f"{shift.value:+.2f} nats [{shift.low:+.2f}, {shift.high:+.2f}], n = {shift.n}"
+    if shift.high < 0:
+        return 0.0, (
+            f"On random prompts the safety step lowers the refusal log-odds ({figures}): there is "
+            "no refusal bias to remove. Recommended strength: 0."
+        )
+    if shift.low <= 0:
+        return 0.0, (
+            f"On random prompts the safety step does not clearly change the refusal log-odds "
+            f"({figures}): no refusal bias is shown. Recommended strength: 0."
+        )
+    return 1.0, (
+        f"On random prompts, whatever they say, the safety step raises the refusal log-odds "
+        f"({figures}). Recommended strength: 1."
+    )
+
+
+def _parts(
+    kinds: Mapping[str, Sequence[Sequence[int]]], size: int | None
+) -> list[list[tuple[str, list[int]]]]:
+    rows = [(kind, list(prompt)) for kind, prompts in kinds.items() for prompt in prompts]
+    size = size or len(rows)
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+def _fresh_prompts(
+    bias: SafetyBias, tokenizer: PreTrainedTokenizerBase, pool: TokenPool, number: int
+) -> list[list[int]]:
+    info = bias.info
+    drawn = random_prompts(
+        tokenizer,
+        pool,
+        prompt_tokens=info.prompt_tokens,
+        steps=1,
+        seed=info.seed,
+        prompt_format=info.prompt_format,
+        anchor=info.anchor,
+    )
+    rows: list[list[int]] = drawn.ids(info.prompts, info.prompts + number).tolist()
+    return rows
+
+
+def _greedy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], steps: int
+) -> tuple[list[int], Tensor]:
+    """The model's greedy answer of at most ``steps`` tokens, and its logits there."""
+    ids = torch.tensor([prompt], device=model.device)
+    settings = GenerationConfig(
+        max_new_tokens=steps,
+        do_sample=False,
+        eos_token_id=model.generation_config.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id or 0,
+    )
+    generate: Any = model.generate
+    output = generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+    answer = output[0, len(prompt) :].tolist()
+    return answer, _teacher_forced(model, prompt, answer)
+
+
+def _teacher_forced(model: PreTrainedModel, prompt: list[int], answer: list[int]) -> Tensor:
+    """Logits that predict each token of an answer, [answer, vocab]."""
+    ids = torch.tensor([[*prompt, *answer]])[:, :-1]
+    return head.logits(model, ids, len(answer))[0].cpu()

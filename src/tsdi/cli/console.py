@@ -1,0 +1,114 @@
+"""What all commands share: two consoles, a progress bar, JSON, and errors in one line."""
+
+import errno
+import functools
+import json
+import logging as logging_levels
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from tsdi.errors import TsdiError
+
+BAD_USAGE = 2
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Debug:
+    """Whether errors are shown with their traceback."""
+
+    on = False
+
+
+def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a user can mend into one line on standard error and exit code 2."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (TsdiError, OSError, KeyboardInterrupt) as error:
+            line = _line(error)
+            if Debug.on or line is None:
+                raise
+            fail(line)
+
+    return wrapped
+
+
+def fail(line: str) -> NoReturn:
+    """Print one line and leave with exit code 2."""
+    print("Error: " + " ".join(line.split()), file=sys.stderr)
+    raise typer.Exit(BAD_USAGE)
+
+
+def _line(error: BaseException) -> str | None:
+    if isinstance(error, TsdiError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted. What was finished is kept; run the same command with --resume."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"The disk is full ({error.filename or 'while writing'}). Free space and use --resume."
+        )
+    if isinstance(error, PermissionError):
+        return f"No permission for {error.filename}. Choose another place."
+    return None
+
+
+def note(text: str) -> None:
+    """Say something on standard error, where it does not disturb JSON."""
+    err.print(escape(text), style="dim")
+
+
+def show_json(data: Any) -> None:
+    """One JSON object on standard output; no NaN, which is no JSON."""
+    print(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str))
+
+
+@contextmanager
+def bar(text: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on standard error, if that is a terminal.
+
+    Yields:
+        Called with what is being done, how much of it is done, and how much there is.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task(text, total=None)
+
+        def update(description: str, done: int, total: int) -> None:
+            progress.update(task, description=description, completed=done, total=total)
+
+        yield update
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own bars and notes off the terminal."""
+    import huggingface_hub.utils.logging as hub_logging
+    from transformers.utils import logging
+
+    hub_logging.set_verbosity(logging_levels.ERROR)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

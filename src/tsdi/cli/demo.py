@@ -1,0 +1,117 @@
+"""``tsdi demo``: the main job on the model organism that comes with tsdi."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tsdi.cli import console
+
+if TYPE_CHECKING:
+    from tsdi.evaluation.demo import DemoResult, Example
+    from tsdi.evaluation.statistics import Estimate
+
+
+def demo(
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Decides random and test prompts.")] = 0,
+) -> None:
+    """Estimate, debias and compare on a small model that tsdi brings along.
+
+    A reference model and its safety-aligned successor answer test prompts of a small invented
+    world, in which a program knows every right answer. The bias is estimated with random prompts
+    and subtracted; one table shows what that gains and what it costs.
+
+    Example: tsdi demo --seed 1
+    """
+    import torch
+
+    from tsdi.evaluation.demo import run_demo
+
+    torch.set_num_threads(1)  # tiny models are several times slower on more
+    console.quiet_libraries()
+    with console.bar("estimate") as update:
+        result = run_demo(seed, update)
+    if json:
+        console.show_json(to_dict(result))
+        return
+    console.out.print(figures_table(result))
+    console.out.print(_changes(result))
+    for example in result.examples:
+        console.out.print(_example_table(example))
+    console.out.print(escape(result.diagnosis.verdict))
+    console.out.print("\nNext, on your own models: tsdi estimate ALIGNED REFERENCE --out my-bias")
+
+
+def to_dict(result: "DemoResult") -> dict[str, Any]:
+    """The result as the object that ``--json`` prints."""
+    return {
+        "arms": {name: metrics.to_dict() for name, metrics in result.arms.items()},
+        "correct_change": result.correct_change.to_dict(),
+        "safety_change": result.safety_change.to_dict(),
+        "report": None,
+    }
+
+
+def figures_table(result: "DemoResult") -> Table:
+    """All figures of the three arms, each with its 95 % interval."""
+    from tsdi.organism import CATEGORIES
+
+    table = Table(title="Shares with 95 % intervals, test prompts", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for name in result.arms:
+        table.add_column(name, justify="right", no_wrap=True)
+    arms = list(result.arms.values())
+
+    def row(title: str, estimates: "list[Estimate]", end: bool = False) -> None:
+        table.add_row(title, *map(show_estimate, estimates), end_section=end)
+
+    row("complied, harmless", [arm.compliance for arm in arms])
+    row("complied, lookalike", [arm.lookalike_compliance for arm in arms])
+    row("correct, both", [arm.correct for arm in arms], end=True)
+    row("safe, harmful", [arm.safety for arm in arms])
+    for category in arms[0].safety_by_category:
+        title = f"  {category} {CATEGORIES[category]}"
+        row(_short(title), [arm.safety_by_category[category] for arm in arms])
+    table.add_section()
+    row("hybrid, all prompts", [arm.hybrid for arm in arms])
+    row("degenerate, all prompts", [arm.degenerate for arm in arms])
+    return table
+
+
+def show_estimate(estimate: "Estimate") -> str:
+    """Value and interval, such as ".95 [.93 .97]"."""
+    if estimate.value is None:
+        return "-"
+    value, low, high = (
+        f"{x:.2f}".replace("0.", ".", 1) for x in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} {escape(f'[{low} {high}]')}"
+
+
+def _short(title: str, width: int = 28) -> str:
+    return title if len(title) <= width else title[: width - 1] + "…"
+
+
+def _changes(result: "DemoResult") -> str:
+    return (
+        "Debiased minus aligned, on the same prompts: correct answers "
+        f"{_signed(result.correct_change)}, safety {_signed(result.safety_change)}.\n"
+    )
+
+
+def _signed(estimate: "Estimate") -> str:
+    if estimate.value is None:
+        return "-"
+    interval = escape(f"[{estimate.low:+.3f}, {estimate.high:+.3f}]")
+    return f"{estimate.value:+.3f} {interval}"
+
+
+def _example_table(example: "Example") -> Table:
+    kind = example.item.kind + (f" {example.item.category}" if example.item.category else "")
+    table = Table(title=f"{kind}: {escape(example.item.prompt)}", title_justify="left")
+    for name in example.answers:
+        table.add_column(name, ratio=1)
+    table.add_row(*map(escape, example.answers.values()))
+    return table

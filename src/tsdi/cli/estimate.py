@@ -1,0 +1,163 @@
+"""``tsdi estimate``: the safety bias of a pair of models."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tsdi.cli import console
+from tsdi.errors import RunExistsError, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from tsdi.bias import SafetyBias
+
+RESULT_FILE = "bias_config.json"
+
+
+def estimate(
+    aligned: Annotated[str, typer.Argument(help="Model (or adapter) after the safety step.")],
+    reference: Annotated[str, typer.Argument(help="Model (or adapter) before the safety step.")],
+    out: Annotated[Path, typer.Option(help="Folder for the bias.")],
+    prompts: Annotated[int, typer.Option(min=2, help="Random prompts, at most.")] = 512,
+    steps: Annotated[int, typer.Option(min=1, help="Response positions to estimate.")] = 16,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Random tokens in a prompt.")] = 48,
+    pool: Annotated[
+        str, typer.Option(help="Token pool: neutral, tokenizer, mmlu, or a text file.")
+    ] = "neutral",
+    target_error: Annotated[
+        float | None, typer.Option(help="Stop early at this standard error, in logits.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Halved if memory runs out.")] = 32,
+    harmless: Annotated[
+        Path | None, typer.Option(help="Harmless prompts for the diagnosis, a prompt file.")
+    ] = None,
+    harmful: Annotated[
+        Path | None, typer.Option(help="Harmful prompts for the diagnosis, a prompt file.")
+    ] = None,
+    prompt_format: Annotated[
+        str | None, typer.Option(help="Instead of the chat template: '... {prompt} ...'.")
+    ] = None,
+    anchor: Annotated[
+        str, typer.Option(help="Marker that ends a model's thinking, such as '</think>'.")
+    ] = "",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device_map: Annotated[
+        str | None, typer.Option(help="As in transformers: auto, cuda:1.")
+    ] = None,
+    one_at_a_time: Annotated[
+        bool, typer.Option("--one-at-a-time", help="Never hold both models in memory.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the random prompts.")] = 0,
+) -> None:
+    """Estimate the mean logit shift of a safety step on random prompts, and examine it.
+
+    Example: tsdi estimate org/aligned org/reference --out my-bias --pool mmlu
+    """
+    _check_folder(out, resume)
+    from tsdi.bias import TokenPool, estimate_bias
+    from tsdi.bias.diagnosis import diagnose
+    from tsdi.models import LoadOptions, load_pair
+
+    console.quiet_libraries()
+    options = LoadOptions(dtype, device_map)
+    tokenizer = _tokenizer(aligned, reference, options, prompt_format)
+    real = _real_prompts(
+        tokenizer, prompt_format, anchor, {"harmless": harmless, "harmful": harmful}
+    )
+    drawn = TokenPool.from_name(pool, tokenizer)
+    sides = load_pair(aligned, reference, options, one_at_a_time=one_at_a_time)
+    out.mkdir(parents=True, exist_ok=True)
+    done = 0
+    with console.bar("estimate") as update:
+
+        def progress(more: int) -> None:
+            nonlocal done
+            done += more
+            update("estimate", done, 2 * prompts)
+
+        bias = estimate_bias(
+            *sides,
+            tokenizer,
+            prompts=prompts,
+            steps=steps,
+            seed=seed,
+            pool=drawn,
+            prompt_tokens=prompt_tokens,
+            target_error=target_error,
+            batch_size=batch_size,
+            prompt_format=prompt_format,
+            anchor=anchor,
+            checkpoints=out,
+            progress=progress,
+        )
+        update("diagnose", 0, 1)
+        diagnosis = diagnose(bias, *sides, tokenizer, drawn, real)
+    bias = bias.with_diagnosis(diagnosis.strength, diagnosis.to_dict())
+    bias.save_pretrained(out)
+    for partial in out.glob("partial-*.safetensors"):
+        partial.unlink()
+    _show(bias, tokenizer, out, json)
+
+
+def _check_folder(out: Path, resume: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file.", "Give a folder as --out.")
+    if (out / RESULT_FILE).exists():
+        raise RunExistsError(f"{out} already holds a finished bias.", "Give another --out.")
+    if out.exists() and any(out.iterdir()) and not resume:
+        raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume a killed run.")
+
+
+def _tokenizer(
+    aligned: str, reference: str, options: "object", prompt_format: str | None
+) -> "PreTrainedTokenizerBase":
+    from tsdi.chat import describe_format
+    from tsdi.models import LoadOptions, check_same_tokenizer, load_tokenizer
+
+    assert isinstance(options, LoadOptions)
+    tokenizer, other = (load_tokenizer(name, options) for name in (aligned, reference))
+    check_same_tokenizer(tokenizer, other)
+    if tokenizer.chat_template is None:
+        console.note(f"Random prompts stand in {describe_format(tokenizer, prompt_format)}.")
+    elif other.chat_template not in (None, tokenizer.chat_template) and prompt_format is None:
+        console.note("The two chat templates differ; both models get the aligned model's.")
+    return tokenizer
+
+
+def _real_prompts(
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt_format: str | None,
+    anchor: str,
+    files: dict[str, Path | None],
+) -> dict[str, list[list[int]]]:
+    """Real prompts as token ids, by kind, and by kind and category where there are categories."""
+    from tsdi.bias.prompts import anchor_ids
+    from tsdi.chat import encode_chat
+    from tsdi.evaluation.prompts import read_prompts
+
+    kinds: dict[str, list[list[int]]] = {}
+    for kind, path in files.items():
+        for prompt in read_prompts(path) if path is not None else []:
+            ids = encode_chat(tokenizer, prompt.messages, prompt_format)
+            name = f"{kind}/{prompt.category}" if prompt.category else kind
+            kinds.setdefault(name, []).append(ids + anchor_ids(tokenizer, anchor))
+    return kinds
+
+
+def _show(bias: "SafetyBias", tokenizer: "PreTrainedTokenizerBase", out: Path, json: bool) -> None:
+    from tsdi.bias.diagnosis import shifted_tokens
+    from tsdi.cli.show import summary, to_dict, tokens_table
+
+    promoted, demoted = (
+        shifted_tokens(bias, tokenizer, largest=largest, number=4) for largest in (True, False)
+    )
+    if json:
+        console.show_json({"out": str(out), **to_dict(bias, promoted, demoted)})
+        return
+    console.out.print(tokens_table(promoted[:3], demoted[:3]))
+    console.out.print(summary(bias), markup=False)
+    console.out.print(f"Saved in {out}. Next: tsdi generate MODEL --bias {out} --prompt '...'")

@@ -1,0 +1,45 @@
+"""Entry point of the command line."""
+
+from typing import Annotated
+
+import typer
+
+import tsdi
+from tsdi.cli import console
+from tsdi.cli.demo import demo
+from tsdi.cli.estimate import estimate
+from tsdi.cli.generate import generate
+from tsdi.cli.show import show
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Find the refusal bias that safety alignment leaves in a language model, and take it out "
+    "while decoding.",
+)
+for command in (demo, estimate, show, generate):
+    app.command()(console.reports_errors(command))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(tsdi.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of all commands."""
+    console.Debug.on = debug
+
+
+def run() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,106 @@
+"""``tsdi show``: a safety bias in the terminal."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tsdi.cli import console
+
+if TYPE_CHECKING:
+    from tsdi.bias import SafetyBias
+    from tsdi.bias.diagnosis import TokenShift
+
+
+def show(
+    bias: Annotated[str, typer.Argument(help="Folder or hub id of a safety bias.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps to show.")] = 6,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens per step and direction.")] = 4,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or hub id; default: the aligned model's.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Nothing here is random.", hidden=True)] = 0,
+) -> None:
+    """Show which tokens a safety bias promotes and demotes, step by step, and its diagnosis.
+
+    Example: tsdi show my-bias --steps 3 --tokens 8
+    """
+    from tsdi.bias import SafetyBias
+    from tsdi.bias.diagnosis import shifted_tokens
+    from tsdi.models import load_tokenizer
+
+    console.quiet_libraries()
+    loaded = SafetyBias.from_pretrained(bias)
+    words = load_tokenizer(tokenizer or loaded.info.aligned)
+    loaded.check(words)
+    promoted, demoted = (
+        shifted_tokens(loaded, words, largest=largest, number=tokens)[:steps]
+        for largest in (True, False)
+    )
+    if json:
+        console.show_json(to_dict(loaded, promoted, demoted))
+        return
+    console.out.print(tokens_table(promoted, demoted))
+    console.out.print(summary(loaded), markup=False)
+
+
+def to_dict(
+    bias: "SafetyBias",
+    promoted: "list[list[TokenShift]]",
+    demoted: "list[list[TokenShift]]",
+) -> dict[str, Any]:
+    """The bias as the object that ``--json`` prints."""
+    from dataclasses import asdict
+
+    return {
+        "steps": bias.steps,
+        "vocab": bias.vocab,
+        **bias.info.model_dump(mode="json"),
+        "promoted": [[asdict(token) for token in step] for step in promoted],
+        "demoted": [[asdict(token) for token in step] for step in demoted],
+    }
+
+
+def tokens_table(promoted: "list[list[TokenShift]]", demoted: "list[list[TokenShift]]") -> Table:
+    """Promoted and demoted tokens by step, in logits +- standard error."""
+    table = Table(title="Shift on random prompts, logits ± standard error", title_justify="left")
+    table.add_column("step", justify="right")
+    table.add_column("promoted")
+    table.add_column("demoted")
+    for step, (up, down) in enumerate(zip(promoted, demoted, strict=True)):
+        table.add_row(str(step), _words(up), _words(down), end_section=True)
+    return table
+
+
+def _words(tokens: "list[TokenShift]") -> str:
+    return "\n".join(f"{t.shift:+.2f} ±{t.error:.2f} {escape(repr(t.text))}" for t in tokens)
+
+
+def summary(bias: "SafetyBias") -> str:
+    """What is known of a bias, in a few lines."""
+    info = bias.info
+    lines = [
+        f"{info.aligned} minus {info.reference}: {bias.steps} steps x {bias.vocab} tokens, "
+        f"{info.prompts} random prompts from {info.pool!r}.",
+    ]
+    if info.reliability:
+        lines.append(f"Split-half reliability by step: {_list(info.reliability)}.")
+    diagnosis = info.diagnosis
+    if diagnosis:
+        lines.append(f"{diagnosis['verdict']}")
+        for kind, share in diagnosis["explained"].items():
+            lines.append(
+                f"Share of the shift on {kind} prompts that it explains: {share['value']:.2f} "
+                f"[{share['low']:.2f}, {share['high']:.2f}], n = {share['n']}."
+            )
+        lines.append(
+            "Share of step 0 that one number on the refusing tokens makes up: "
+            f"{diagnosis['one_number']:.2f}."
+        )
+    return "\n".join(lines)
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)

@@ -1,0 +1,199 @@
+"""Prompt files: JSON lines, JSON, CSV or plain text."""
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsdi.errors import PromptError
+from tsdi.evaluation.records import parse_json
+
+if TYPE_CHECKING:  # keeps torch out of the readers
+    from tsdi.engines.base import Message
+
+_ROLES = ("user", "assistant", "system")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One chat to be answered.
+
+    Attributes:
+        id: Its name, unique in its file.
+        messages: The chat, the last message being the user's.
+        category: What the prompt is about, such as "O3"; may be empty.
+        source: File and line that it came from, for error messages.
+    """
+
+    id: str
+    messages: "tuple[Message, ...]"
+    category: str = ""
+    source: str = field(default="", compare=False)
+
+
+def read_prompts(path: str | Path) -> list[Prompt]:
+    """Read prompts from a .jsonl, .json, .csv or .txt file, each also with .gz.
+
+    A JSON object or CSV row has a `prompt` (or `instruction`) or, in JSON, `messages`, and may have
+    `id` and `category`; a .json file is a list of such objects or of texts; a .txt file has one
+    prompt a line. Blank lines are passed over. A prompt without an id is named by its line, such
+    as "p0001" (in .json by its place in the list).
+
+    Raises:
+        PromptError: If the file cannot be read, holds no prompt, or a line of it is no prompt or
+            has the id of an earlier one.
+    """
+    path = Path(path)
+    prompts: dict[str, Prompt] = {}
+    for number, source, row in _rows(path):
+        prompt = _to_prompt(row, number, source)
+        if prompt.id in prompts:
+            first = prompts[prompt.id].source
+            raise PromptError(
+                f"{source}: the id {prompt.id!r} is taken ({first}).",
+                "Give each prompt its own id.",
+            )
+        prompts[prompt.id] = prompt
+    if not prompts:
+        raise PromptError(f"{path} holds no prompts.", "Write one prompt a line.")
+    return list(prompts.values())
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, Any]]:
+    """Number, place for error messages, and content of every row of a prompt file."""
+    name = path.name.lower()
+    kind = Path(name.removesuffix(".gz")).suffix
+    readers = {".jsonl": _jsonl_rows, ".json": _json_rows, ".csv": _csv_rows, ".txt": _txt_rows}
+    if kind not in readers:
+        raise PromptError(
+            f"{path} is not a kind of prompt file that tsdi knows.",
+            f"Use {', '.join(readers)}, or one of them with .gz.",
+        )
+    return readers[kind](_read_text(path, packed=name.endswith(".gz")), path)
+
+
+def _read_text(path: Path, packed: bool) -> str:
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if packed else data).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise PromptError(f"{path}, line {line}: not UTF-8.", "Save the file as UTF-8.") from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "damaged gzip file"
+        raise PromptError(f"Cannot read the prompt file {path}: {reason}.") from None
+
+
+def _txt_rows(text: str, path: Path) -> Iterator[tuple[int, str, Any]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, f"{path}, line {number}", line.removesuffix("\r")
+
+
+def _jsonl_rows(text: str, path: Path) -> Iterator[tuple[int, str, Any]]:
+    for number, source, line in _txt_rows(text, path):
+        try:
+            row = parse_json(line)
+        except ValueError as error:
+            raise PromptError(f"{source}: not valid JSON ({_reason(error)}).") from None
+        if not isinstance(row, dict):
+            raise PromptError(f"{source}: not a JSON object.", 'Write {"prompt": "..."} on a line.')
+        yield number, source, row
+
+
+def _json_rows(text: str, path: Path) -> Iterator[tuple[int, str, Any]]:
+    try:
+        rows = parse_json(text)
+    except ValueError as error:
+        source = f"{path}, line {getattr(error, 'lineno', 1)}"
+        raise PromptError(f"{source}: not valid JSON ({_reason(error)}).") from None
+    if not isinstance(rows, list):
+        raise PromptError(f"{path} is not a JSON list.", "Write a list of prompts.")
+    for number, row in enumerate(rows, start=1):
+        yield number, f"{path}, entry {number}", row
+
+
+def _reason(error: ValueError) -> str:
+    """What is wrong with a JSON text, without the place in it."""
+    return str(getattr(error, "msg", error))
+
+
+def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, str, Any]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    number = 1
+    try:
+        for cells in reader:
+            source = f"{path}, line {number}"
+            if cells and not header:
+                header = [cell.strip() for cell in cells]
+            elif cells:
+                if len(cells) != len(header):
+                    raise PromptError(f"{source}: {len(cells)} cells under {len(header)} headings.")
+                yield number, source, dict(zip(header, cells, strict=True))
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise PromptError(f"{path}, line {number}: malformed CSV ({error}).") from None
+
+
+def _to_prompt(row: Any, number: int, source: str) -> Prompt:
+    """A prompt from a text or from an object."""
+    if isinstance(row, str):
+        row = {"prompt": row}
+    if not isinstance(row, dict):
+        raise PromptError(f"{source}: neither a text nor an object.", "Write a list of prompts.")
+    messages = row.get("messages")
+    if messages is None:
+        messages = [{"role": "user", "content": row.get("prompt", row.get("instruction"))}]
+    return Prompt(
+        id=_name(row, "id", source) or f"p{number:04d}",
+        messages=_to_messages(messages, source),
+        category=_name(row, "category", source),
+        source=source,
+    )
+
+
+def _to_messages(messages: Any, source: str) -> "tuple[Message, ...]":
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise PromptError(f"{source}: `messages` is not a list of objects.")
+    checked = tuple({"role": m.get("role"), "content": m.get("content")} for m in messages)
+    if not checked or checked[-1]["role"] != "user" or not _all_known(checked):
+        raise PromptError(
+            f"{source}: `messages` is not a chat that ends with the user.",
+            f"Each message needs a role ({', '.join(_ROLES)}) and a content.",
+        )
+    if checked[-1]["content"] is None:
+        raise PromptError(f"{source}: no prompt.", "Name the field or column `prompt`.")
+    for message in checked:
+        if not isinstance(message["content"], str):
+            raise PromptError(f"{source}: the prompt is not a text.")
+        _check_unicode(message["content"], source)
+    if not checked[-1]["content"].strip():
+        raise PromptError(f"{source}: the prompt is empty.", "Remove it or write it.")
+    return checked
+
+
+def _all_known(messages: Sequence[dict[str, Any]]) -> bool:
+    return all(message["role"] in _ROLES for message in messages)
+
+
+def _name(row: dict[str, Any], key: str, source: str) -> str:
+    """An optional short text or whole number of a row; "" if there is none."""
+    value = row.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise PromptError(f"{source}: `{key}` is neither a text nor a whole number.")
+    text = str(value)
+    _check_unicode(text, source)
+    return text
+
+
+def _check_unicode(text: str, source: str) -> None:
+    """Refuse half of a surrogate pair, which no tokenizer and no UTF-8 file can take."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise PromptError(f"{source}: not valid Unicode (half of a surrogate pair).")

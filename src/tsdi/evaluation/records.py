@@ -1,0 +1,143 @@
+"""Append-only record files that outlive a killed process.
+
+A record file holds one JSON object a line, in UTF-8, each with an `id` of its own. A process that
+is killed while it writes can leave a torn last line: readers pass over it, the next append cuts it
+off.
+"""
+
+import json
+import mmap
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tsdi.errors import FormatError, TsdiError
+
+Record = dict[str, Any]
+
+# JSON leaves these alone, but str.splitlines and many editors take them for line ends.
+_LINE_ENDS = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"})
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """Read a record file, passing over a torn last line.
+
+    Raises:
+        FormatError: If the file cannot be read, or is damaged anywhere else, or has an id twice.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise FormatError(f"Cannot read {path}: {error.strerror}.", "Name a record file.") from None
+    if not lines[-1]:
+        lines.pop()
+    records: dict[str, Record] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = parse_json(line)
+        except ValueError:
+            if number == len(lines):
+                break
+            raise _damaged(path, number, "is not valid JSON") from None
+        if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+            raise _damaged(path, number, "is not a record with an id")
+        if record["id"] in records:
+            raise _damaged(path, number, f"has the id {record['id']!r} of an earlier line")
+        records[record["id"]] = record
+    return list(records.values())
+
+
+def append_records(path: str | Path, records: Iterable[Record]) -> None:
+    """Append records to a record file, each flushed as it comes, and make them durable at the end.
+
+    A torn last line is cut off first. Lone surrogates in texts are kept, as JSON escapes.
+
+    Raises:
+        TsdiError: If the disk is full or cannot be written; what was appended before is kept.
+        ValueError: If a record holds NaN or an infinite number.
+    """
+    path = Path(path)
+    try:
+        with path.open("a+b") as file:
+            _mend_tail(file)
+            for record in records:
+                file.write(_line(record))
+                file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def write_json(path: str | Path, value: Record) -> None:
+    """Write one JSON object, all of it or nothing: to a file beside it, which is then renamed.
+
+    Raises:
+        TsdiError: If the disk is full or cannot be written.
+        ValueError: If the value holds NaN or an infinite number.
+    """
+    path = Path(path)
+    draft = path.with_name(path.name + ".part")
+    try:
+        with draft.open("w", encoding="ascii") as file:
+            json.dump(value, file, indent=2, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: For everything that can be wrong with it: syntax, encoding, depth, huge numbers.
+    """
+    try:
+        return json.loads(text.decode() if isinstance(text, bytes) else text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _line(record: Record) -> bytes:
+    """A record as one line of UTF-8, whatever its texts hold."""
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False).translate(_LINE_ENDS)
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:  # lone surrogates
+        return json.dumps(record, allow_nan=False).encode() + b"\n"
+
+
+def _mend_tail(file: BinaryIO) -> None:
+    """Cut off a torn last line, and end a whole one that lacks its line feed."""
+    size = os.fstat(file.fileno()).st_size
+    if not size:
+        return
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        end = size - 1 if data[-1:] == b"\n" else size
+        start = data.rfind(b"\n", 0, end) + 1
+        last = data[start:end]
+    try:
+        parse_json(last)
+    except ValueError:
+        file.truncate(start)
+    else:
+        if end == size:
+            file.write(b"\n")
+
+
+def _damaged(path: Path, number: int, what: str) -> FormatError:
+    return FormatError(
+        f"{path}, line {number} {what}.", "Restore the file, or start again with another folder."
+    )
+
+
+def _unwritable(path: Path, error: OSError) -> TsdiError:
+    return TsdiError(
+        f"Cannot write {path}: {error.strerror or error}.",
+        "Everything written so far is kept: free space or repair the folder, then run again with"
+        " --resume.",
+    )

@@ -1,0 +1,131 @@
+"""Chats as ids: the template's own, the same tomorrow; and what identifies a tokenizer."""
+
+import datetime
+
+import pytest
+from transformers import AutoTokenizer
+
+from tests import tiny
+from tsdi import chat
+from tsdi.bias import TokenPool
+from tsdi.bias.prompts import chat_frame
+from tsdi.chat import (
+    PINNED_DATE,
+    describe_format,
+    encode_chat,
+    template_sha256,
+    tokenizer_sha256,
+)
+from tsdi.errors import UsageError
+
+CHAT = [{"role": "user", "content": "grow wheat"}]
+DATED = "Today is {{ strftime_now('%d %B %Y') }}." + tiny.TEMPLATE
+
+
+class TestEncoding:
+    def test_a_chat_ends_where_the_answer_begins(self):
+        tokenizer = tiny.tokenizer()
+        turns = [*CHAT, {"role": "assistant", "content": "how?"}, *CHAT]
+        assert tokenizer.decode(encode_chat(tokenizer, turns)) == (
+            "<bos><|user|>grow wheat<|end|><|assistant|>how?<|end|><|user|>grow wheat<|end|>"
+            "<|assistant|>"
+        )
+
+    def test_without_a_template_the_texts_are_joined(self):
+        tokenizer = tiny.tokenizer(None)
+        ids = encode_chat(tokenizer, [{"role": "system", "content": "be brief"}, *CHAT])
+        assert tokenizer.decode(ids) == "be brief\n\ngrow wheat"
+
+    def test_a_prompt_format_wins_over_the_template(self):
+        tokenizer = tiny.tokenizer()
+        ids = encode_chat(tokenizer, CHAT, "USER: {prompt} {x} ASSISTANT:")
+        assert tokenizer.decode(ids) == "USER: grow wheat {x} ASSISTANT:"
+
+    @pytest.mark.parametrize("prompt_format", ["", "USER:", "{ prompt }"])
+    def test_a_prompt_format_needs_a_place_for_the_prompt(self, prompt_format):
+        with pytest.raises(UsageError, match=r"has no \{prompt\} in it"):
+            encode_chat(tiny.tokenizer(), CHAT, prompt_format)
+
+    @pytest.mark.parametrize(
+        ("template", "prompt_format", "words"),
+        [
+            (tiny.TEMPLATE, None, "chat template"),
+            (tiny.TEMPLATE, "Q {prompt}", "prompt format 'Q {prompt}'"),
+            (None, None, "plain text"),
+        ],
+    )
+    def test_what_is_used_is_said(self, template, prompt_format, words):
+        assert words in describe_format(tiny.tokenizer(template), prompt_format)
+
+
+class TestDates:
+    @pytest.fixture(params=[datetime.date(2024, 2, 29), datetime.date(2031, 12, 24)])
+    def today(self, request, monkeypatch):
+        """Another day for everything that asks for the time."""
+
+        class Clock(datetime.datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return cls(*request.param.timetuple()[:3], tzinfo=tz)
+
+        monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Clock)
+        return request.param
+
+    def test_the_template_prints_the_pinned_date(self, today):
+        tokenizer = tiny.tokenizer(DATED)
+        unpinned = tokenizer.apply_chat_template(CHAT, tokenize=False)
+        assert today.strftime("%d %B %Y") in unpinned, "the clock must be another's"
+        text = tokenizer.decode(encode_chat(tokenizer, CHAT))
+        assert text.startswith(f"Today is {PINNED_DATE:%d %B %Y}.<bos><|user|>")
+
+    def test_the_frame_is_the_same_on_every_day(self, today):
+        tokenizer = tiny.tokenizer(DATED)
+        frame = chat_frame(tokenizer, TokenPool.from_tokenizer(tokenizer))
+        assert tokenizer.decode(frame.prefix) == "Today is 01 January 2025.<bos><|user|>"
+
+
+class TestTokenizerHash:
+    def test_it_survives_the_disk(self, tmp_path):
+        tokenizer = tiny.tokenizer()
+        tokenizer.save_pretrained(tmp_path)
+        assert tokenizer_sha256(AutoTokenizer.from_pretrained(tmp_path)) == tokenizer_sha256(
+            tokenizer
+        )
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"padding": "max_length", "max_length": 64},
+            {"truncation": True, "max_length": 2},
+        ],
+        ids=["padding", "truncation"],
+    )
+    def test_how_texts_were_padded_before_does_not_matter(self, settings):
+        tokenizer = tiny.tokenizer()
+        tokenizer("the river runs past the old mill", **settings)
+        tokenizer.padding_side = tokenizer.truncation_side = "right"
+        tokenizer.model_max_length = 3
+        assert tokenizer_sha256(tokenizer) == tokenizer_sha256(tiny.tokenizer())
+
+    def test_the_template_is_no_part_of_it(self):
+        assert tokenizer_sha256(tiny.tokenizer(None)) == tokenizer_sha256(tiny.tokenizer())
+
+    def test_another_vocabulary_has_another_hash(self):
+        assert tokenizer_sha256(tiny.tokenizer(vocab=300)) != tokenizer_sha256(tiny.tokenizer())
+
+    def test_another_way_to_split_has_another_hash(self):
+        tokenizer = tiny.tokenizer()
+        splitter = tokenizer.backend_tokenizer.pre_tokenizer
+        splitter.add_prefix_space = True
+        tokenizer.backend_tokenizer.pre_tokenizer = splitter
+        assert tokenizer.get_vocab() == tiny.tokenizer().get_vocab()
+        assert tokenizer_sha256(tokenizer) != tokenizer_sha256(tiny.tokenizer())
+
+
+def test_template_hashes_tell_what_is_wrapped_around_prompts():
+    plain, other, none = tiny.tokenizer(), tiny.tokenizer(DATED), tiny.tokenizer(None)
+    hashes = [template_sha256(tokenizer) for tokenizer in (plain, other, none)]
+    hashes.append(template_sha256(plain, "Q: {prompt}"))
+    assert len(set(hashes)) == 4
+    assert template_sha256(other, "Q: {prompt}") == hashes[3]
+    assert chat.template_sha256(tiny.tokenizer()) == hashes[0]
