@@ -59,6 +59,13 @@ class TestEncoding:
 
 
 class TestDates:
+    @pytest.mark.parametrize(
+        "call", ["strftime_now('%d')", 'strftime_now( "%d" )', "(strftime_now('%d') if 1 else 2)"]
+    )
+    def test_however_it_is_written(self, call):
+        tokenizer = tiny.tokenizer("{{ " + call + " }}" + tiny.TEMPLATE)
+        assert tokenizer.decode(encode_chat(tokenizer, CHAT)).startswith("01<bos>")
+
     @pytest.fixture(params=[datetime.date(2024, 2, 29), datetime.date(2031, 12, 24)])
     def today(self, request, monkeypatch):
         """Another day for everything that asks for the time."""

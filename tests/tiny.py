@@ -1,9 +1,10 @@
 """Tiny random models, tokenizers and biases, built here and never downloaded."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -16,7 +17,8 @@ from transformers import (
 from tsdi.bias import BiasInfo, SafetyBias, TokenPool
 from tsdi.bias.prompts import RandomPrompts, random_prompts
 from tsdi.chat import template_sha256, tokenizer_sha256
-from tsdi.models import tokenizer_size
+from tsdi.compatibility import tokenizer_size
+from tsdi.errors import ModelError, TsdiError
 
 VOCAB = 320
 TEXT = (
@@ -115,10 +117,14 @@ def ids(rows: int = 6, length: int = 16, seed: int = 0) -> torch.Tensor:
     return torch.randint(7, VOCAB, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-def prompts(steps: int = 3, prompt_tokens: int = 6, seed: int = 0) -> RandomPrompts:
+def prompts(
+    steps: int = 3, prompt_tokens: int = 6, seed: int = 0, anchor: str = ""
+) -> RandomPrompts:
     known = tokenizer()
     pool = TokenPool.from_tokenizer(known)
-    return random_prompts(known, pool, prompt_tokens=prompt_tokens, steps=steps, seed=seed)
+    return random_prompts(
+        known, pool, prompt_tokens=prompt_tokens, steps=steps, seed=seed, anchor=anchor
+    )
 
 
 @torch.no_grad()
@@ -131,7 +137,7 @@ def logits(model: PreTrainedModel, rows: torch.Tensor, steps: int) -> torch.Tens
 def slow_estimate(
     aligned: PreTrainedModel, reference: PreTrainedModel, drawn: RandomPrompts, n: int, groups: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean shift over all prompts [steps, vocab] and group means [groups, steps, vocab], centred."""
+    """Centred shift: mean over prompts [steps, vocab], group means [groups, steps, vocab]."""
     rows = drawn.ids(0, n)
     shift = logits(aligned, rows, drawn.steps) - logits(reference, rows, drawn.steps)
     shift -= shift.mean(-1, keepdim=True)
@@ -169,6 +175,16 @@ def bias(
 
 
 @contextmanager
+def only_tsdi_errors() -> Iterator[None]:
+    """Lets a block fail, but only with an error of tsdi's own, of one line."""
+    try:
+        yield
+    except TsdiError as error:
+        if "\n" in str(error):
+            raise AssertionError(f"more than a line: {error}") from error
+
+
+@contextmanager
 def rows_run(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
     """Collects the ids of every forward pass of a model."""
     seen: list[torch.Tensor] = []
@@ -181,3 +197,13 @@ def rows_run(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
         yield seen
     finally:
         handle.remove()
+
+
+def refused(call: Callable[[], object], *parts: str, kind: type[Exception] = ModelError) -> None:
+    """The call raises an error of one line that names these parts."""
+    with pytest.raises(kind) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message

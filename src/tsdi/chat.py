@@ -3,13 +3,16 @@
 import datetime
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from tsdi.errors import UsageError
+from tsdi.errors import PromptError, UsageError
 
 PINNED_DATE = datetime.date(2025, 1, 1)
+_CLOCK = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 _PROBES = (
     "Hello, world!  How do I kill a process?",
     "naïve 数学 \n\t 3.14 <b>",
@@ -35,15 +38,22 @@ def encode_chat(
 
     Raises:
         UsageError: If ``prompt_format`` has no ``{prompt}``.
+        PromptError: If the chat template refuses the chat.
     """
     if prompt_format is None and tokenizer.chat_template is not None:
-        ids = tokenizer.apply_chat_template(
-            list(messages),
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            strftime_now=PINNED_DATE.strftime,
-        )
+        try:
+            ids = tokenizer.apply_chat_template(
+                list(messages),
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+                chat_template=_pinned(tokenizer.get_chat_template()),
+            )
+        except TemplateError as error:
+            raise PromptError(
+                f"The chat template refuses a chat of {[m['role'] for m in messages]}: {error}.",
+                "Give the messages that the model was trained on.",
+            ) from error
         return list(ids)
     if prompt_format is not None and "{prompt}" not in prompt_format:
         raise UsageError(
@@ -52,6 +62,11 @@ def encode_chat(
         )
     text = "\n\n".join(message["content"] for message in messages)
     return list(tokenizer((prompt_format or "{prompt}").replace("{prompt}", text))["input_ids"])
+
+
+def _pinned(template: str) -> str:
+    # transformers passes no functions on to templates, so the date is written into the template.
+    return _CLOCK.sub(lambda match: repr(PINNED_DATE.strftime(match[2])), template)
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:

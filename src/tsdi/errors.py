@@ -23,7 +23,7 @@ class TsdiError(Exception):
     def __init__(self, problem: str, remedy: str = "") -> None:
         self.problem = problem
         self.remedy = remedy
-        super().__init__(f"{problem} {remedy}".strip())
+        super().__init__(" ".join(f"{problem} {remedy}".split()))
 
 
 class UsageError(TsdiError):

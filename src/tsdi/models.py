@@ -4,7 +4,6 @@ import gc
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from tsdi.chat import tokenizer_sha256
-from tsdi.errors import MismatchError, ModelError, UsageError
+from tsdi.errors import ModelError, UsageError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -209,7 +208,11 @@ def adapter_base(name: str, options: LoadOptions = LoadOptions()) -> str | None:
     if not path.is_file():
         return None
     with _load_errors(name, "adapter"):
-        return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
+        config = json.loads(path.read_text(encoding="utf-8"))
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if not isinstance(base, str):
+        raise ModelError(f"{path} names no base model.", "Save the adapter again with PEFT.")
+    return base
 
 
 def attach_adapter(
@@ -232,107 +235,6 @@ def attach_adapter(
         return attached
 
 
-def check_same_tokenizer(aligned: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> None:
-    """Raise MismatchError unless both tokenizers map texts to the same ids."""
-    if tokenizer_sha256(aligned) == tokenizer_sha256(other):
-        return
-    one, two = aligned.get_vocab(), other.get_vocab()
-    differing = sorted(token for token in {*one, *two} if one.get(token) != two.get(token))
-    shown = ", ".join(map(repr, differing[:3])) or "none; the splitting rules differ"
-    raise MismatchError(
-        f"The two models have different tokenizers ({len(one)} and {len(two)} tokens; "
-        f"tokens with different ids: {shown}).",
-        "The reference must be the model from which the aligned one was trained.",
-    )
-
-
-def context_length(model: PreTrainedModel) -> int | None:
-    """Most tokens that the model can see; None if it has no such limit."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(limit) if limit else None
-
-
-def embedding_rows(model: PreTrainedModel) -> int:
-    """Number of token ids that the model can read."""
-    weight: Any = model.get_input_embeddings().weight
-    return int(weight.shape[0])
-
-
-def vocabulary_width(model: PreTrainedModel) -> int:
-    """Number of logits that the model gives, padding rows included."""
-    head = model.get_output_embeddings()
-    width = getattr(head, "out_features", None)
-    return int(width if width is not None else model.config.get_text_config().vocab_size)
-
-
-def shared_vocabulary(aligned: int, reference: int, tokenizer_size: int) -> int:
-    """How many logits the two models have in common.
-
-    Args:
-        aligned: Number of logits of the aligned model.
-        reference: Number of logits of the reference.
-        tokenizer_size: One more than the highest token id of the tokenizer.
-
-    Raises:
-        MismatchError: If the sizes differ and the extra rows are not padding, that is, if the
-            tokenizer has tokens there.
-    """
-    smaller = min(aligned, reference)
-    if aligned != reference and tokenizer_size > smaller:
-        raise MismatchError(
-            f"The vocabularies differ in size: aligned {aligned}, reference {reference}, and the "
-            f"tokenizer uses {tokenizer_size} ids, so the extra rows are not padding.",
-            "Take the reference from which the aligned model was trained, resized alike.",
-        )
-    return smaller
-
-
-def tokenizer_size(tokenizer: PreTrainedTokenizerBase) -> int:
-    """One more than the highest id that the tokenizer can give."""
-    return int(max(tokenizer.get_vocab().values())) + 1
-
-
-def check_tied_adapter(model: PreTrainedModel) -> None:
-    """Refuse an adapter on tied embeddings that means one thing unmerged and another merged.
-
-    Merging writes the adapter's change into the weight that input and output embeddings share.
-
-    Raises:
-        ModelError: If the merged embeddings would give other numbers.
-    """
-    modules = [model.get_input_embeddings(), model.get_output_embeddings()]
-    layers = [module for module in modules if hasattr(module, "get_delta_weight")]
-    if not layers or not _share_weight(modules):
-        return
-    embedding, head = deepcopy(modules)
-    before = _embedding_outputs(embedding, head)
-    for layer in (embedding, head):
-        if hasattr(layer, "merge"):
-            layer.merge()
-    after = _embedding_outputs(embedding, head)
-    if not all(
-        torch.allclose(x, y, rtol=1e-3, atol=1e-4) for x, y in zip(before, after, strict=True)
-    ):
-        raise ModelError(
-            "The adapter changes embeddings that are tied to the output layer: merged and unmerged "
-            "it is not the same model.",
-            "Untie the base model's embeddings (tie_word_embeddings=False), or load it merged.",
-        )
-
-
-def _share_weight(modules: list[Any]) -> bool:
-    weights = [getattr(module, "base_layer", module).weight for module in modules]
-    return bool(weights[0].data_ptr() == weights[1].data_ptr())
-
-
-@torch.no_grad()
-def _embedding_outputs(embedding: Any, head: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    weight = getattr(head, "base_layer", head).weight
-    ids = torch.arange(min(512, weight.shape[0]), device=weight.device)
-    hidden = torch.linspace(-1, 1, weight.shape[1], device=weight.device, dtype=weight.dtype)
-    return embedding(ids).float(), head(hidden[None]).float()
-
-
 def _of_base(options: LoadOptions) -> LoadOptions:
     # A revision names a commit of the adapter's repository, not of its base model's.
     return LoadOptions(options.dtype, options.device_map, None, options.trust_remote_code)
@@ -345,24 +247,34 @@ def _check_causal(name: str, options: LoadOptions) -> None:
         config = AutoConfig.from_pretrained(
             name, revision=options.revision, trust_remote_code=options.trust_remote_code
         )
-    if type(config) not in AutoModelForCausalLM._model_mapping and not options.trust_remote_code:
+    if not options.trust_remote_code and not _is_causal(config):
         raise ModelError(
             f"{name} is a {config.model_type} model, not a causal language model.",
             "tsdi needs one that generates text left to right.",
         )
 
 
+def _is_causal(config: PretrainedConfig) -> bool:
+    # transformers would also turn an encoder such as BERT into something that looks causal.
+    saved_as = " ".join(config.architectures or ["CausalLM"])
+    return (
+        type(config) in AutoModelForCausalLM._model_mapping
+        and not config.is_encoder_decoder
+        and any(part in saved_as for part in ("CausalLM", "LMHead", "ConditionalGeneration"))
+    )
+
+
 @contextmanager
 def _load_errors(name: str, what: str) -> Iterator[None]:
+    remedy = "Give a folder made by save_pretrained, or a hub id such as org/model."
+    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise ModelError(f"There is no such folder: {name}.", remedy)
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        place = "the folder" if Path(name).exists() else "no such folder, and on the hub"
-        raise ModelError(
-            f"Cannot load the {what} of {name} ({place}): {reason}",
-            "Give a folder made by save_pretrained, or a hub id such as org/model.",
-        ) from error
+        place = "the folder" if Path(name).exists() else "no such folder; from the hub"
+        raise ModelError(f"Cannot load the {what} of {name} ({place}): {reason}", remedy) from error
     except Exception as error:  # safetensors raises its own class for a truncated file
         if type(error).__name__ != "SafetensorError":
             raise

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -6,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tsdi.errors import FormatError, TsdiError
-from tsdi.evaluation.records import append_records, read_records, write_json
+from tsdi.evaluation.records import append_records, read_records
 
 RECORDS = [{"id": f"p{n}", "response": text} for n, text in enumerate(["one\ntwo", "zwei ß", "三"])]
 # Single characters of any kind, halves of surrogate pairs included, between ordinary text.
@@ -93,17 +92,3 @@ def test_a_full_disk_is_one_clear_error(tmp_path):
     (tmp_path / "responses.jsonl").symlink_to("/dev/full")
     with pytest.raises(TsdiError, match=r"No space left.*free space.*--resume"):
         append_records(tmp_path / "responses.jsonl", RECORDS)
-    (tmp_path / "run.json.part").symlink_to("/dev/full")
-    with pytest.raises(TsdiError, match="No space left"):
-        write_json(tmp_path / "run.json", {})
-
-
-def test_json_is_replaced_whole(tmp_path):
-    path = tmp_path / "run.json"
-    write_json(path, {"seed": 1})
-    with pytest.raises(ValueError, match="JSON compliant"):
-        write_json(path, {"seed": float("nan")})
-    assert json.loads(path.read_text()) == {"seed": 1}
-    write_json(path, {"seed": 2})
-    assert json.loads(path.read_text()) == {"seed": 2}
-    assert not path.read_bytes().endswith(b"}")

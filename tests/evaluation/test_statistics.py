@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from tsdi.evaluation.statistics import holm, mcnemar, paired_change, wilson
+from tsdi.evaluation.statistics import paired_change, wilson
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
 
@@ -81,43 +81,6 @@ def test_paired_change_covers():
     assert 0.935 <= hits / 1500 <= 0.985
 
 
-@given(OUTCOMES)
-def test_mcnemar_is_the_binomial_test_of_the_changes(outcomes):
-    before, after = zip(*outcomes, strict=True)
-    gained = sum(a and not b for b, a in outcomes)
-    lost = sum(b and not a for b, a in outcomes)
-    p = mcnemar(before, after)
-    assert p == pytest.approx(mcnemar(after, before))
-    assert p == (pytest.approx(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0)
-
-
-def test_mcnemar_by_hand():
-    # 5 gained, none lost: twice 1/2^5.
-    assert mcnemar([False] * 5 + [True], [True] * 6) == pytest.approx(2 / 32)
-
-
-@pytest.mark.parametrize("function", [paired_change, mcnemar])
-def test_arms_of_different_length_are_refused(function):
+def test_arms_of_different_length_are_refused():
     with pytest.raises(ValueError, match="zip"):
-        function([True, False], [True])
-
-
-def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.randoms(use_true_random=False))
-def test_holm_keeps_order_and_lies_between_raw_and_bonferroni(pvalues, shuffler):
-    adjusted = holm(pvalues)
-    for raw, own in zip(pvalues, adjusted, strict=True):
-        assert raw <= own <= min(1.0, raw * len(pvalues)) or own == pytest.approx(max(adjusted))
-    order = list(range(len(pvalues)))
-    shuffler.shuffle(order)
-    assert holm([pvalues[i] for i in order]) == [adjusted[i] for i in order]
-
-
-def test_holm_refuses_what_is_no_probability():
-    with pytest.raises(ValueError, match="p-values"):
-        holm([0.5, float("nan")])
+        paired_change([True, False], [True])

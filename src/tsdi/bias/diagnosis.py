@@ -25,12 +25,24 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % interval over n prompts."""
+    """A figure with its 95 % interval over n prompts.
 
-    value: float
-    low: float
-    high: float
+    What cannot be known is None: the ends with a single prompt, all of it where there is no shift
+    to explain.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
     n: int
+
+    def __str__(self) -> str:
+        """Such as "+1.20 [+0.90, +1.50], n = 64"."""
+        if self.value is None:
+            return f"unknown, n = {self.n}"
+        if self.low is None or self.high is None:
+            return f"{self.value:+.2f}, n = {self.n}"
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}], n = {self.n}"
 
 
 @dataclass(frozen=True)
@@ -228,6 +240,8 @@ class _KindShift:
     def explained(self) -> Interval:
         """1 - sum rest / sum total, bootstrapped over prompts."""
         rest, total = np.array(self._rest), np.array(self._total)
+        if not total.all():  # a resample without any shift would explain 0 of 0
+            return Interval(None, None, None, len(rest))
         drawn = np.random.default_rng(0).integers(0, len(rest), (RESAMPLES, len(rest)))
         shares = 1 - rest[drawn].sum(1) / total[drawn].sum(1)
         low, high = np.quantile(shares, [0.025, 0.975])
@@ -235,30 +249,29 @@ class _KindShift:
 
 
 def t_interval(values: Sequence[float]) -> Interval:
-    """Mean with its 95 % t-interval; infinitely wide for a single value."""
+    """Mean with its 95 % t-interval; a single value has none."""
     data = np.asarray(values, dtype=np.float64)
-    half = float("inf")
-    if len(data) > 1:
-        half = float(stats.t.ppf(0.975, len(data) - 1) * data.std(ddof=1) / np.sqrt(len(data)))
     mean = float(data.mean())
+    if len(data) == 1:
+        return Interval(mean, None, None, 1)
+    half = float(stats.t.ppf(0.975, len(data) - 1) * data.std(ddof=1) / np.sqrt(len(data)))
     return Interval(mean, mean - half, mean + half, len(data))
 
 
 def _verdict(shift: Interval) -> tuple[float, str]:
-    figures = f"{shift.value:+.2f} nats [{shift.low:+.2f}, {shift.high:+.2f}], n = {shift.n}"
-    if shift.high < 0:
-        return 0.0, (
-            f"On random prompts the safety step lowers the refusal log-odds ({figures}): there is "
-            "no refusal bias to remove. Recommended strength: 0."
+    if shift.low is not None and shift.low > 0:
+        return 1.0, (
+            "On random prompts, whatever they say, the safety step raises the refusal log-odds, by "
+            f"nats: {shift}. Recommended strength: 1."
         )
-    if shift.low <= 0:
+    if shift.high is not None and shift.high < 0:
         return 0.0, (
-            f"On random prompts the safety step does not clearly change the refusal log-odds "
-            f"({figures}): no refusal bias is shown. Recommended strength: 0."
+            f"On random prompts the safety step lowers the refusal log-odds, by nats: {shift}. "
+            "There is no refusal bias to remove. Recommended strength: 0."
         )
-    return 1.0, (
-        f"On random prompts, whatever they say, the safety step raises the refusal log-odds "
-        f"({figures}). Recommended strength: 1."
+    return 0.0, (
+        "On random prompts the safety step does not clearly change the refusal log-odds, by nats: "
+        f"{shift}. No refusal bias is shown. Recommended strength: 0."
     )
 
 

@@ -13,10 +13,7 @@ from tsdi.bias.prompts import RandomPrompts, anchor_ids, random_prompts
 from tsdi.bias.sums import GroupSums, Progress, accumulate, group_means, origin
 from tsdi.bias.value import BiasInfo, SafetyBias
 from tsdi.chat import template_sha256, tokenizer_sha256
-from tsdi.errors import MismatchError, UsageError
-from tsdi.models import (
-    Side,
-    as_side,
+from tsdi.compatibility import (
     check_tied_adapter,
     context_length,
     embedding_rows,
@@ -24,6 +21,8 @@ from tsdi.models import (
     tokenizer_size,
     vocabulary_width,
 )
+from tsdi.errors import MismatchError, UsageError
+from tsdi.models import Side, as_side
 
 BATCHES_PER_CHECKPOINT = 8
 

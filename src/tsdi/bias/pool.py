@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -82,7 +83,7 @@ class TokenPool:
         try:
             data = path.read_bytes()
             text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             raise PoolError(
                 f"Cannot read the token pool {path}: {error}.", "Give a UTF-8 text file."
             ) from error

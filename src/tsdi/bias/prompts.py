@@ -47,8 +47,9 @@ def chat_frame(
         anchor: End-of-thinking marker after which step 0 is, such as "</think>".
     """
     fillers = [decode(tokenizer, [int(i)]) for i in np.unique(pool.ids)]
-    fillers = [text for text in fillers if text.strip()]
-    chosen = fillers[:: max(1, len(fillers) // _FILLERS)]
+    # White space may be trimmed, and parts of characters all become the same text.
+    fillers = [text for text in fillers if text.strip() and "\N{REPLACEMENT CHARACTER}" not in text]
+    chosen = fillers[:: max(1, len(fillers) // _FILLERS)] if len(fillers) > 1 else ["a", "1"]
     rows = [
         encode_chat(tokenizer, [{"role": "user", "content": text}], prompt_format)
         for text in chosen
@@ -105,7 +106,13 @@ class RandomPrompts:
     def sha256(self) -> str:
         """Hash of everything that decides the ids."""
         lengths = (self.prompt_tokens, self.steps)
-        parts = [self.pool.sha256, self.frame.prefix, self.frame.suffix, *lengths, self.seed]
+        parts: list[object] = [
+            self.pool.sha256,
+            self.frame.prefix,
+            self.frame.suffix,
+            *lengths,
+            self.seed,
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def ids(self, start: int, stop: int) -> torch.Tensor:

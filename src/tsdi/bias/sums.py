@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from tsdi.bias import head
 from tsdi.bias.prompts import RandomPrompts
-from tsdi.errors import FormatError, MismatchError, NumericalError, UsageError
+from tsdi.errors import FormatError, MismatchError, ModelError, NumericalError, UsageError
 from tsdi.files import write_bytes
 
 CHECK_ROWS = 4
@@ -139,6 +139,7 @@ def accumulate(
 
     Raises:
         NumericalError: If the model gives NaN or infinite numbers.
+        ModelError: If memory runs out even with a single row.
         UsageError: If the range is empty or negative.
     """
     if not 0 <= start < stop:
@@ -155,9 +156,9 @@ def accumulate(
         try:
             rows = _rows(model, kind, prompts.ids(start, end), prompts.steps)
         except RuntimeError as error:
-            if not should_reduce_batch_size(error) or batch_size == 1:
+            if not should_reduce_batch_size(error):
                 raise
-            batch_size //= 2
+            batch_size = _halved(batch_size, prompts.length)
             clear_device_cache(garbage_collection=True)
             continue
         _check_finite(rows, name, start)
@@ -170,6 +171,15 @@ def accumulate(
         start = end
     assert sums is not None
     return GroupSums(kind, origin(prompts, groups, name), ((begin, stop),), counts, sums.cpu())
+
+
+def _halved(batch_size: int, length: int) -> int:
+    if batch_size == 1:
+        raise ModelError(
+            f"Memory runs out with a single row of {length} tokens.",
+            "Take --dtype bfloat16, --device-map auto or --one-at-a-time.",
+        )
+    return batch_size // 2
 
 
 def origin(prompts: RandomPrompts, groups: int, name: str) -> str:

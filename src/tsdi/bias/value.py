@@ -1,7 +1,6 @@
 """The safety bias as a value, and its file (docs/format.md)."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi import __version__
 from tsdi.chat import template_sha256, tokenizer_sha256
+from tsdi.compatibility import vocabulary_width
 from tsdi.decoding.processor import BiasLogitsProcessor
 from tsdi.errors import FormatError, MismatchError, UsageError
-from tsdi.files import write_bytes, write_json
-from tsdi.models import vocabulary_width
+from tsdi.files import parse_json, write_bytes, write_json
 
 FORMAT_VERSION = 1
 TENSORS_FILE = "bias.safetensors"
@@ -38,7 +37,7 @@ models. Use: `SafetyBias.from_pretrained(this_repository, tokenizer=tokenizer)`.
 class BiasInfo(pydantic.BaseModel):
     """Where a bias comes from; the fields of ``bias_config.json`` (docs/format.md)."""
 
-    model_config = pydantic.ConfigDict(frozen=True)
+    model_config = pydantic.ConfigDict(frozen=True, allow_inf_nan=False)
 
     tokenizer_sha256: str
     template_sha256: str
@@ -226,6 +225,23 @@ class SafetyBias(
 
     # --- file --------------------------------------------------------------------------------
 
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write the bias to a folder of its own.
+
+        Args:
+            save_directory: The folder; a bias in it is replaced.
+            options: As in huggingface_hub's ``ModelHubMixin``.
+
+        Raises:
+            UsageError: If the folder holds a model.
+        """
+        if (Path(save_directory) / "config.json").exists():  # which the mixin would delete
+            raise UsageError(
+                f"{save_directory} holds a model (config.json).",
+                "Save the bias in a folder of its own.",
+            )
+        return super().save_pretrained(save_directory, **options)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         tensors = {"bias": self.values.contiguous(), "error": self.standard_error.contiguous()}
         data = save(tensors, {"format": "tsdi"})
@@ -238,8 +254,8 @@ class SafetyBias(
             "vocab": self.vocab,
             **self.info.model_dump(mode="json"),
         }
-        write_bytes(save_directory / TENSORS_FILE, data)
         write_json(save_directory / CONFIG_FILE, config)
+        write_bytes(save_directory / TENSORS_FILE, data)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # every argument by name, no **kwargs
@@ -313,8 +329,7 @@ def _parse(name: str, config_bytes: bytes, data: bytes) -> SafetyBias:
         values, error = tensors["bias"], tensors["error"]
         info = BiasInfo.model_validate(config)
     except (SafetensorError, KeyError, pydantic.ValidationError) as problem:
-        reason = " ".join(str(problem).split())
-        raise FormatError(f"{name} is no valid bias: {reason}", "Estimate it again.") from problem
+        raise FormatError(f"{name} is no valid bias: {problem}", "Estimate it again.") from problem
     for tensor in (values, error):
         if tuple(tensor.shape) != shape or tensor.dtype not in (torch.float32, torch.float16):
             raise FormatError(
@@ -324,13 +339,15 @@ def _parse(name: str, config_bytes: bytes, data: bytes) -> SafetyBias:
             )
         if not bool(torch.isfinite(tensor).all()):
             raise FormatError(f"{name}/{TENSORS_FILE} holds NaN or infinite numbers.")
+    if not values.numel() or bool((error < 0).any()):
+        raise FormatError(f"{name}/{TENSORS_FILE} holds no numbers, or negative errors.")
     return SafetyBias(values.float(), error.float(), info)
 
 
 def _parse_config(name: str, data: bytes) -> dict[str, Any]:
     try:
-        config = json.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        config = parse_json(data)
+    except ValueError as error:
         raise FormatError(
             f"{name}/{CONFIG_FILE} is truncated or no JSON: {error}.", "Copy it again."
         ) from error
@@ -340,7 +357,7 @@ def _parse_config(name: str, data: bytes) -> dict[str, Any]:
             "Give a folder made by 'tsdi estimate'.",
         )
     version = config.pop("format_version", None)
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise FormatError(
             f"{name} has format version {version}; this tsdi ({__version__}) reads up to "
             f"{FORMAT_VERSION}.",

@@ -71,9 +71,11 @@ def figures_table(result: "DemoResult") -> Table:
     row("complied, lookalike", [arm.lookalike_compliance for arm in arms])
     row("correct, both", [arm.correct for arm in arms], end=True)
     row("safe, harmful", [arm.safety for arm in arms])
+    weaker = weaker_categories(result)
     for category in arms[0].safety_by_category:
-        title = f"  {category} {CATEGORIES[category]}"
-        row(_short(title), [arm.safety_by_category[category] for arm in arms])
+        title = _short(f"  {category} {CATEGORIES[category]}")
+        title = f"[red]{title}[/red]" if category in weaker else title
+        row(title, [arm.safety_by_category[category] for arm in arms])
     table.add_section()
     row("hybrid, all prompts", [arm.hybrid for arm in arms])
     row("degenerate, all prompts", [arm.degenerate for arm in arms])
@@ -81,12 +83,11 @@ def figures_table(result: "DemoResult") -> Table:
 
 
 def show_estimate(estimate: "Estimate") -> str:
-    """Value and interval, such as ".95 [.93 .97]"."""
+    """Value and interval, such as ".95 [.93 .97]"; three signs a number keep 80 columns."""
     if estimate.value is None:
         return "-"
-    value, low, high = (
-        f"{x:.2f}".replace("0.", ".", 1) for x in (estimate.value, estimate.low, estimate.high)
-    )
+    numbers = (f"{x:.2f}" for x in (estimate.value, estimate.low, estimate.high))
+    value, low, high = (x.removeprefix("0") if x != "1.00" else "1.0" for x in numbers)
     return f"{value} {escape(f'[{low} {high}]')}"
 
 
@@ -95,10 +96,18 @@ def _short(title: str, width: int = 28) -> str:
 
 
 def _changes(result: "DemoResult") -> str:
+    weaker = ", ".join(weaker_categories(result)) or "none"
     return (
         "Debiased minus aligned, on the same prompts: correct answers "
         f"{_signed(result.correct_change)}, safety {_signed(result.safety_change)}.\n"
+        f"Categories that lost safety (their intervals are apart): {weaker}.\n"
     )
+
+
+def weaker_categories(result: "DemoResult") -> list[str]:
+    """Categories in which the debiased model is less safe, judged by disjoint intervals."""
+    before, after = (result.arms[name].safety_by_category for name in ("aligned", "debiased"))
+    return [category for category in before if after[category].high < before[category].low]
 
 
 def _signed(estimate: "Estimate") -> str:

@@ -116,7 +116,8 @@ def _tokenizer(
     aligned: str, reference: str, options: "object", prompt_format: str | None
 ) -> "PreTrainedTokenizerBase":
     from tsdi.chat import describe_format
-    from tsdi.models import LoadOptions, check_same_tokenizer, load_tokenizer
+    from tsdi.compatibility import check_same_tokenizer
+    from tsdi.models import LoadOptions, load_tokenizer
 
     assert isinstance(options, LoadOptions)
     tokenizer, other = (load_tokenizer(name, options) for name in (aligned, reference))

@@ -21,7 +21,6 @@ def show(
         str | None, typer.Option(help="Folder or hub id; default: the aligned model's.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Nothing here is random.", hidden=True)] = 0,
 ) -> None:
     """Show which tokens a safety bias promotes and demotes, step by step, and its diagnosis.
 
@@ -80,6 +79,8 @@ def _words(tokens: "list[TokenShift]") -> str:
 
 def summary(bias: "SafetyBias") -> str:
     """What is known of a bias, in a few lines."""
+    from tsdi.bias.diagnosis import Interval
+
     info = bias.info
     lines = [
         f"{info.aligned} minus {info.reference}: {bias.steps} steps x {bias.vocab} tokens, "
@@ -91,10 +92,7 @@ def summary(bias: "SafetyBias") -> str:
     if diagnosis:
         lines.append(f"{diagnosis['verdict']}")
         for kind, share in diagnosis["explained"].items():
-            lines.append(
-                f"Share of the shift on {kind} prompts that it explains: {share['value']:.2f} "
-                f"[{share['low']:.2f}, {share['high']:.2f}], n = {share['n']}."
-            )
+            lines.append(f"Share of the shift on {kind} prompts explained: {Interval(**share)}.")
         lines.append(
             "Share of step 0 that one number on the refusing tokens makes up: "
             f"{diagnosis['one_number']:.2f}."

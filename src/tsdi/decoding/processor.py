@@ -35,7 +35,12 @@ class BiasLogitsProcessor(LogitsProcessor):
                 rows repeated by beams or return sequences, each factor counts for its rows.
             anchor: Ids of an end-of-thinking marker: step 0 is the token after it, and before it
                 nothing changes. A prompt that ends with the marker starts at step 0.
+
+        Raises:
+            UsageError: If the prompt length is negative.
         """
+        if prompt_length < 0:
+            raise UsageError(f"prompt_length must not be negative, not {prompt_length}.")
         self._bias = bias
         self._prompt_length = prompt_length
         self._strength = strength
@@ -68,6 +73,14 @@ class BiasLogitsProcessor(LogitsProcessor):
             raise UsageError(
                 f"The bias is for {self._bias.shape[1]} tokens, the model has {scores.shape[1]}.",
                 "Estimate a bias for this model.",
+            )
+
+        if isinstance(self._strength, Tensor) and (
+            not len(self._strength) or len(scores) % len(self._strength)
+        ):
+            raise UsageError(
+                f"{len(self._strength)} strengths for {len(scores)} rows.",
+                "Give one for all, or one per row of the batch.",
             )
 
     def _step(self, input_ids: Tensor) -> Tensor | int:

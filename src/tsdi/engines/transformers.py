@@ -16,9 +16,9 @@ from transformers import (
 
 from tsdi.bias import SafetyBias
 from tsdi.chat import encode_chat
+from tsdi.compatibility import context_length
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.errors import PromptError
-from tsdi.models import context_length
 
 
 class TransformersEngine(Engine):

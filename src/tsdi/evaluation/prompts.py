@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsdi.errors import PromptError
-from tsdi.evaluation.records import parse_json
+from tsdi.files import parse_json
 
 if TYPE_CHECKING:  # keeps torch out of the readers
     from tsdi.engines.base import Message

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tsdi.errors import FormatError, TsdiError
+from tsdi.errors import FormatError
+from tsdi.files import parse_json, unwritable
 
 Record = dict[str, Any]
 
@@ -67,39 +68,7 @@ def append_records(path: str | Path, records: Iterable[Record]) -> None:
                 file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def write_json(path: str | Path, value: Record) -> None:
-    """Write one JSON object, all of it or nothing: to a file beside it, which is then renamed.
-
-    Raises:
-        TsdiError: If the disk is full or cannot be written.
-        ValueError: If the value holds NaN or an infinite number.
-    """
-    path = Path(path)
-    draft = path.with_name(path.name + ".part")
-    try:
-        with draft.open("w", encoding="ascii") as file:
-            json.dump(value, file, indent=2, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def parse_json(text: str | bytes) -> Any:
-    """Parse JSON.
-
-    Raises:
-        ValueError: For everything that can be wrong with it: syntax, encoding, depth, huge numbers.
-    """
-    try:
-        return json.loads(text.decode() if isinstance(text, bytes) else text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise unwritable(path, error) from None
 
 
 def _line(record: Record) -> bytes:
@@ -132,12 +101,4 @@ def _mend_tail(file: BinaryIO) -> None:
 def _damaged(path: Path, number: int, what: str) -> FormatError:
     return FormatError(
         f"{path}, line {number} {what}.", "Restore the file, or start again with another folder."
-    )
-
-
-def _unwritable(path: Path, error: OSError) -> TsdiError:
-    return TsdiError(
-        f"Cannot write {path}: {error.strerror or error}.",
-        "Everything written so far is kept: free space or repair the folder, then run again with"
-        " --resume.",
     )

@@ -17,13 +17,8 @@ from typing import Any
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.errors import FormatError, PromptError, RunExistsError, UsageError
 from tsdi.evaluation.prompts import Prompt
-from tsdi.evaluation.records import (
-    Record,
-    append_records,
-    parse_json,
-    read_records,
-    write_json,
-)
+from tsdi.evaluation.records import Record, append_records, read_records
+from tsdi.files import parse_json, write_json
 
 Progress = Callable[[int, int], None]  # answers there are, prompts in all
 

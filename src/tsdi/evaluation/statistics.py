@@ -1,10 +1,10 @@
-"""Shares with intervals, changes of paired shares, and tests; no figure without one of them."""
+"""Shares and changes of paired shares, each with an interval."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 
 @dataclass(frozen=True)
@@ -76,41 +76,6 @@ def paired_change(before: Sequence[bool], after: Sequence[bool]) -> Estimate:
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = _quantile(0.95) * sqrt((up + down - (up - down) ** 2) / (n + 2))
     return Estimate((gained - lost) / n, max(-1.0, up - down - half), min(1.0, up - down + half), n)
-
-
-def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
-    """Exact two-sided p-value of McNemar's test that a share did not change on the same items.
-
-    Among the items that changed, gains and losses are equally likely if nothing happened; without
-    such items p is 1.
-
-    Raises:
-        ValueError: If the lengths differ.
-
-    Source: McNemar (1947), Psychometrika 12, 153-157, with the binomial instead of the normal.
-    """
-    gained, lost = _discordant(before, after)
-    if gained + lost == 0:
-        return 1.0
-    return float(binomtest(gained, gained + lost).pvalue)
-
-
-def holm(pvalues: Sequence[float]) -> list[float]:
-    """P-values adjusted for being several, in the order given (family-wise error).
-
-    Raises:
-        ValueError: If one is not in [0, 1].
-
-    Source: Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
-    """
-    if not all(0 <= p <= 1 for p in pvalues):
-        raise ValueError(f"p-values must be in [0, 1]: {list(pvalues)}")
-    adjusted = [0.0] * len(pvalues)
-    highest = 0.0
-    for rank, index in enumerate(sorted(range(len(pvalues)), key=pvalues.__getitem__)):
-        highest = max(highest, min(1.0, (len(pvalues) - rank) * pvalues[index]))
-        adjusted[index] = highest
-    return adjusted
 
 
 def _quantile(confidence: float) -> float:

@@ -1,0 +1,169 @@
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from tests import tiny
+from tsdi.bias import TokenPool, estimate_bias
+from tsdi.bias.diagnosis import (
+    diagnose,
+    explained_share,
+    one_number_share,
+    shifted_tokens,
+    t_interval,
+)
+from tsdi.bias.phrases import Phrases, phrase_ids, refusal_log_odds
+from tsdi.chat import encode_chat
+from tsdi.models import Side
+
+PHRASES = Phrases(refusing=("the river", "bread"), complying=("salt", "every summer day"))
+TOKENIZER = tiny.tokenizer()
+POOL = TokenPool.from_text(tiny.TEXT, TOKENIZER)
+
+
+def _pair(shift):
+    """A Phi pair whose aligned model has ``shift`` on the first tokens of refusals."""
+    reference, aligned = tiny.model("phi"), tiny.model("phi")
+    with torch.no_grad():
+        for ids in phrase_ids(TOKENIZER, PHRASES.refusing):
+            aligned.lm_head.bias[ids[0]] += shift
+    return aligned, reference
+
+
+def _bias(aligned, reference):
+    return estimate_bias(
+        aligned, reference, TOKENIZER, prompts=32, steps=3, pool=POOL, prompt_tokens=6
+    )
+
+
+def _diagnose(shift, prompts=None):
+    pair = _pair(shift)
+    bias = _bias(*pair)
+    return diagnose(bias, *pair, TOKENIZER, POOL, prompts, random=12, phrases=PHRASES)
+
+
+def _log_prob(model, prompt, phrase, bias=None):
+    """The slow way: one forward pass per token, in float64."""
+    total = 0.0
+    for step, token in enumerate(phrase):
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *phrase[:step]]])).logits[0, -1].double()
+        if bias is not None and step < len(bias):
+            logits = logits - bias[step].double()
+        total += float(logits.log_softmax(0)[token])
+    return total
+
+
+def test_refusal_log_odds_equal_the_slow_computation():
+    model = tiny.model("llama")
+    prompt = encode_chat(TOKENIZER, [{"role": "user", "content": "the old mill"}])
+    refusing, complying = (phrase_ids(TOKENIZER, p) for p in (PHRASES.refusing, PHRASES.complying))
+    bias = torch.randn(2, tiny.VOCAB, generator=torch.Generator().manual_seed(0))
+    found = refusal_log_odds(model, [prompt], refusing, complying, (None, bias))
+    for value, vector in zip(found[:, 0], (None, bias), strict=True):
+        yes, no = (
+            math.log(sum(math.exp(_log_prob(model, prompt, p, vector)) for p in phrases))
+            for phrases in (refusing, complying)
+        )
+        assert float(value) == pytest.approx(yes - no, abs=1e-4)
+
+
+def test_a_shift_towards_refusal_is_found_and_removed():
+    diagnosis = _diagnose(2.0)
+    refusal = diagnosis.refusal["random"]
+    assert refusal.shift.value == pytest.approx(2.0, abs=0.2)
+    assert refusal.debiased.value == pytest.approx(refusal.reference.value, abs=0.01)
+    assert diagnosis.strength == 1.0
+    assert "raises" in diagnosis.verdict
+    assert diagnosis.one_number == pytest.approx(1.0, abs=1e-4)
+
+
+def test_where_the_shift_lowers_refusal_there_is_nothing_to_remove():
+    diagnosis = _diagnose(-2.0)
+    assert diagnosis.strength == 0.0
+    assert "no refusal bias to remove" in diagnosis.verdict
+
+
+def test_where_nothing_changed_no_bias_is_claimed():
+    diagnosis = _diagnose(0.0)
+    assert diagnosis.strength == 0.0
+    assert "does not clearly change" in diagnosis.verdict
+
+
+def test_the_same_shift_everywhere_is_explained_wholly():
+    prompts = {
+        "harmless": [
+            encode_chat(TOKENIZER, [{"role": "user", "content": text}])
+            for text in ("barley and wheat", "water", "a kettle boils")
+        ]
+    }
+    share = _diagnose(2.0, prompts).explained["harmless"]
+    assert share.value == pytest.approx(1.0, abs=1e-6)
+    assert share.n == 3
+
+
+def test_models_one_after_the_other_are_diagnosed_alike():
+    aligned, reference = _pair(1.0)
+    bias = _bias(aligned, reference)
+    opened = []
+
+    def side(name, model):
+        return Side(name, lambda: _Opened(opened, name, model), loaded=False)
+
+    apart = diagnose(
+        bias, side("a", aligned), side("r", reference), TOKENIZER, POOL, random=12, phrases=PHRASES
+    )
+    together = diagnose(bias, aligned, reference, TOKENIZER, POOL, random=12, phrases=PHRASES)
+    assert apart.to_dict() == together.to_dict()
+    assert opened == ["r", "a"]  # each was loaded once
+
+
+class _Opened:
+    def __init__(self, opened, name, model):
+        opened.append(name)
+        self.model = model
+
+    def __enter__(self):
+        return self.model
+
+    def __exit__(self, *_):
+        return None
+
+
+def test_explained_share_equals_a_loop_over_tokens():
+    generator = torch.Generator().manual_seed(1)
+    before, after, bias = (torch.randn(2, 5, generator=generator) for _ in range(3))
+    rest = total = 0.0
+    for i in range(2):
+        p = (before[i].double().softmax(0) + after[i].double().softmax(0)) / 2
+        for x, add in ((after[i] - before[i] - bias[i], "rest"), (after[i] - before[i], "total")):
+            mean = sum(p[v] * x[v] for v in range(5))
+            variance = float(sum(p[v] * (x[v] - mean) ** 2 for v in range(5)))
+            rest, total = (rest + variance, total) if add == "rest" else (rest, total + variance)
+    assert explained_share(before, after, bias) == pytest.approx((rest, total))
+
+
+def test_one_number_share_is_the_r_squared_of_the_indicator():
+    shift = torch.randn(50, generator=torch.Generator().manual_seed(2))
+    indicator = [float(i in {3, 7}) for i in range(50)]
+    expected = stats.linregress(indicator, shift.tolist()).rvalue ** 2
+    assert one_number_share(shift, {3, 7}) == pytest.approx(expected)
+
+
+def test_t_interval_is_scipys():
+    values = [1.0, 2.5, 0.5, 3.0]
+    low, high = stats.t.interval(0.95, 3, loc=1.75, scale=stats.sem(values))
+    interval = t_interval(values)
+    assert (interval.value, interval.low, interval.high) == pytest.approx((1.75, low, high))
+
+
+def test_shifted_tokens_are_the_extremes_with_their_errors():
+    bias = _bias(*_pair(2.0))
+    first = {ids[0] for ids in phrase_ids(TOKENIZER, PHRASES.refusing)}
+    promoted = shifted_tokens(bias, TOKENIZER, largest=True, number=2)
+    assert {token.token for token in promoted[0]} == first
+    top = promoted[0][0]
+    assert top.shift == float(bias.values[0, top.token])
+    assert top.error == float(bias.standard_error[0, top.token])
+    assert top.text == TOKENIZER.decode([top.token])

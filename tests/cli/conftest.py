@@ -1,0 +1,34 @@
+import pytest
+from typer.testing import CliRunner
+
+from tests import tiny
+from tsdi.cli.main import app
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """Folders of an aligned and a reference model, as users have them."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, seed in (("aligned", 0), ("reference", 1)):
+        tiny.model("llama", seed).save_pretrained(folder / name)
+        tiny.tokenizer().save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bias(models):
+    """The folder of a bias that ``tsdi estimate`` made."""
+    result = tsdi(*estimate(models, models / "bias"))
+    assert result.exit_code == 0, result.output
+    return models / "bias"
+
+
+def estimate(models, out, *more):
+    """A short ``tsdi estimate`` command."""
+    pair = ["estimate", models / "aligned", models / "reference", "--out", out]
+    return [*pair, "--prompts", 32, "--steps", 3, "--prompt-tokens", 8, *more]
+
+
+def tsdi(*arguments):
+    """Run the command line in this process."""
+    return CliRunner().invoke(app, list(map(str, arguments)))

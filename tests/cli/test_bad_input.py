@@ -1,0 +1,144 @@
+"""Bad input gets one clear line and exit code 2, and leaves nothing behind."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from tests import tiny
+from tests.cli.conftest import estimate, tsdi
+
+
+def _refused(result, *words):
+    assert result.exit_code == 2, result.output
+    line = result.stderr.strip().splitlines()[-1]
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert line.startswith("Error: ")
+    for word in words:
+        assert word in line, line
+
+
+def _copy(models, tmp_path):
+    shutil.copytree(models / "aligned", tmp_path / "aligned")
+    shutil.copytree(models / "reference", tmp_path / "reference")
+    return tmp_path
+
+
+def test_different_tokenizers(models, tmp_path):
+    pair = _copy(models, tmp_path)
+    tiny.tokenizer(vocab=300).save_pretrained(pair / "reference")
+    _refused(tsdi(*estimate(pair, tmp_path / "out")), "tokenizers", "320", "300")
+
+
+def test_vocabularies_of_different_size(models, tmp_path):
+    pair = _copy(models, tmp_path)
+    tiny.model("llama", vocab_size=310).save_pretrained(pair / "reference")
+    _refused(tsdi(*estimate(pair, tmp_path / "out")), "320", "310")
+
+
+def test_no_such_model(models, tmp_path):
+    command = ["estimate", tmp_path / "none", models / "reference", "--out", tmp_path / "out"]
+    _refused(tsdi(*command), str(tmp_path / "none"), "no such folder")
+    assert not (tmp_path / "out").exists()
+
+
+def test_not_a_causal_model(models, tmp_path):
+    pair = _copy(models, tmp_path)
+    config = json.loads((pair / "aligned" / "config.json").read_text())
+    (pair / "aligned" / "config.json").write_text(json.dumps({**config, "model_type": "t5"}))
+    _refused(tsdi(*estimate(pair, tmp_path / "out")), "t5", "causal")
+
+
+def test_truncated_weights(models, tmp_path):
+    pair = _copy(models, tmp_path)
+    weights = pair / "aligned" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    _refused(tsdi(*estimate(pair, tmp_path / "out")), "aligned", "damaged")
+
+
+@pytest.mark.parametrize(("text", "words"), [("", ["0 different"]), ("a b", ["at least 16"])])
+def test_empty_or_tiny_pool(models, tmp_path, text, words):
+    (tmp_path / "pool.txt").write_text(text)
+    result = tsdi(*estimate(models, tmp_path / "out", "--pool", tmp_path / "pool.txt"))
+    _refused(result, "pool.txt", *words)
+
+
+def test_steps_beyond_the_context(models, tmp_path):
+    result = tsdi(*estimate(models, tmp_path / "out", "--steps", 500))
+    _refused(result, "500 steps", "128")
+
+
+def test_nan_logits(models, tmp_path):
+    pair = _copy(models, tmp_path)
+    broken = tiny.model("llama")
+    with torch.no_grad():
+        broken.model.norm.weight[3] = float("nan")
+    broken.save_pretrained(pair / "aligned")
+    _refused(tsdi(*estimate(pair, tmp_path / "out")), "NaN", "aligned", "random prompt 0")
+
+
+def test_a_used_folder(models, bias):
+    _refused(tsdi(*estimate(models, bias)), "finished bias", "--out")
+
+
+def test_full_disk(models, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".partial-reference.safetensors.part").symlink_to("/dev/full")
+    result = tsdi(*estimate(models, out, "--resume"))
+    _refused(result, "No space left", "--resume")
+
+
+def _spoil(bias, tmp_path, file, change):
+    folder = tmp_path / "bias"
+    shutil.copytree(bias, folder)
+    (folder / file).write_bytes(change((folder / file).read_bytes()))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("bias.safetensors", lambda data: data[:-10], ["truncated"]),
+        ("bias_config.json", lambda data: data[:100], ["truncated"]),
+        ("bias_config.json", lambda data: b'{"model_type": "llama"}', ["not written by tsdi"]),
+        (
+            "bias_config.json",
+            lambda data: data.replace(b'"format_version": 1', b'"format_version": 2'),
+            ["format version 2", "pip install --upgrade tsdi"],
+        ),
+    ],
+)
+def test_bias_files_that_are_none(models, bias, tmp_path, file, change, words):
+    spoilt = _spoil(bias, tmp_path, file, change)
+    _refused(tsdi("generate", models / "aligned", "--prompt", "mill", "--bias", spoilt), *words)
+    _refused(tsdi("show", spoilt), *words)
+
+
+def test_a_bias_for_another_model(bias, tmp_path):
+    tiny.model("llama", vocab_size=300).save_pretrained(tmp_path)
+    tiny.tokenizer(vocab=300).save_pretrained(tmp_path)
+    _refused(tsdi("generate", tmp_path, "--prompt", "mill", "--bias", bias), "tokenizer")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", ["no prompts"]),
+        ('{"prompt": "mill"}\n{"prompt": \n', ["line 2", "not valid JSON"]),
+        ('{"prompt": "' + "mill " * 200 + '"}', ["p0001", "line 1", "128"]),
+    ],
+)
+def test_prompt_files(models, tmp_path, content, words):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(content)
+    command = ["generate", models / "aligned", "--prompts", file, "--out", tmp_path / "out"]
+    _refused(tsdi(*command, "--max-new-tokens", 2), *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_that_do_not_fit_together(models):
+    _refused(tsdi("generate", models / "aligned"), "--prompt")
+    _refused(tsdi("generate", models / "aligned", "--prompts", "x.txt"), "--out")
+    _refused(tsdi("generate", models / "aligned", "--prompt", "x", "--strength", 1), "--bias")

@@ -1,0 +1,133 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.cli.conftest import estimate, tsdi
+from tsdi import SafetyBias
+from tsdi.evaluation.records import read_records
+
+
+def test_estimate_saves_a_bias_and_prints_what_it_found(models, tmp_path):
+    result = tsdi(*estimate(models, tmp_path / "bias", "--json"))
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    bias = SafetyBias.from_pretrained(tmp_path / "bias")
+    assert (printed["steps"], printed["vocab"], printed["prompts"]) == (3, 320, 32)
+    assert printed["diagnosis"]["verdict"] == bias.info.diagnosis["verdict"]
+    assert printed["strength"] == bias.info.strength
+    assert not list((tmp_path / "bias").glob("*partial*"))
+
+
+def test_estimate_looks_at_real_prompts_by_kind_and_category(models, tmp_path):
+    harmful = tmp_path / "harmful.jsonl"
+    rows = [{"prompt": f"mill {n}", "category": f"O{n % 2}"} for n in range(4)]
+    harmful.write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "harmless.txt").write_text("bread\nriver\n")
+    files = ["--harmful", harmful, "--harmless", tmp_path / "harmless.txt"]
+    result = tsdi(*estimate(models, tmp_path / "bias", "--json", *files))
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["diagnosis"]
+    assert set(found["explained"]) == {"random", "harmless", "harmful/O0", "harmful/O1"}
+    assert found["refusal"]["harmless"]["aligned"]["n"] == 2
+
+
+def test_one_model_at_a_time_gives_the_same_bias(models, bias, tmp_path):
+    result = tsdi(*estimate(models, tmp_path / "bias", "--one-at-a-time"))
+    assert result.exit_code == 0, result.output
+    again = SafetyBias.from_pretrained(tmp_path / "bias")
+    assert max(again.compare(SafetyBias.from_pretrained(bias))["difference"]) < 1e-6
+
+
+def test_show_prints_tokens_by_step(bias):
+    result = tsdi("show", bias, "--steps", 2)
+    assert result.exit_code == 0, result.output
+    assert "promoted" in result.stdout
+    assert "Recommended strength" in " ".join(result.stdout.split())
+    shown = json.loads(tsdi("show", bias, "--tokens", 5, "--json").stdout)
+    assert len(shown["promoted"][0]) == 5
+    assert shown["promoted"][0][0]["shift"] >= shown["promoted"][0][1]["shift"]
+
+
+def test_generate_answers_one_prompt_with_and_without_the_bias(models, bias):
+    command = ["generate", models / "aligned", "--prompt", "the old mill", "--max-new-tokens", 6]
+    plain, none, full = (
+        json.loads(tsdi(*command, "--json", *more).stdout)["response"]
+        for more in ([], ["--bias", bias, "--strength", 0], ["--bias", bias, "--strength", 5])
+    )
+    assert plain == none
+    assert plain != full
+
+
+def test_generate_uses_the_recommended_strength_and_says_so(models, bias):
+    command = ["generate", models / "aligned", "--prompt", "mill", "--bias", bias, "--json"]
+    result = tsdi(*command, "--max-new-tokens", 2)
+    recommended = SafetyBias.from_pretrained(bias).info.strength
+    assert json.loads(result.stdout)["strength"] == recommended
+    assert f"Strength {recommended:g}, as the bias recommends." in result.stderr
+
+
+def test_a_missing_chat_template_is_said(models, tmp_path):
+    from tests import tiny
+
+    tiny.model("llama").save_pretrained(tmp_path)
+    tiny.tokenizer(template=None).save_pretrained(tmp_path)
+    result = tsdi("generate", tmp_path, "--prompt", "mill", "--max-new-tokens", 1)
+    assert result.exit_code == 0, result.output
+    assert "no chat template" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["demo", "estimate", "show", "generate"])
+def test_help_shows_an_example(command):
+    result = tsdi(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example: tsdi {command}" in " ".join(result.stdout.split())
+    assert "--json" in result.stdout
+    assert ("--seed" in result.stdout) == (command != "show")  # nothing there is random
+
+
+def _prompts(tmp_path, number=40):
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(f"mill {n}" for n in range(number)))
+    return file
+
+
+def _started(models, prompts, out):
+    """``tsdi generate`` in a process of its own, running until the first answers are there."""
+    command = [sys.executable, "-c", "from tsdi.cli.main import run; run()", "generate"]
+    command += [models / "aligned", "--prompts", prompts, "--out", out, "--batch-size", "1"]
+    command += ["--max-new-tokens", "40"]
+    process = subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    answers = out / "responses.jsonl"
+    for _ in range(600):
+        if answers.exists() and answers.read_bytes().count(b"\n") >= 2:
+            return process
+        time.sleep(0.05)
+    raise AssertionError(process.communicate()[1])
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_resumes_without_losing_or_doubling_an_answer(models, tmp_path, how):
+    prompts = _prompts(tmp_path)
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    command = ["generate", models / "aligned", "--prompts", prompts, "--batch-size", 1]
+    command += ["--max-new-tokens", 40]
+    process = _started(models, prompts, out)
+    process.send_signal(how)
+    errors = process.communicate()[1]
+    if how is signal.SIGINT:
+        assert process.returncode == 2
+        assert errors.count("\n") == 1
+        assert "--resume" in errors
+    kept = len(read_records(out / "responses.jsonl"))
+    assert 2 <= kept < 40
+    assert tsdi(*command, "--out", out).exit_code == 2  # in use
+    assert tsdi(*command, "--out", out, "--resume").exit_code == 0
+    assert tsdi(*command, "--out", whole).exit_code == 0
+    assert read_records(out / "responses.jsonl") == read_records(whole / "responses.jsonl")

@@ -1,0 +1,135 @@
+"""One suite for every engine: the contract of tsdi.engines.base, executed."""
+
+import pytest
+import torch
+
+from tests import tiny
+from tsdi.bias import BiasInfo, SafetyBias
+from tsdi.chat import template_sha256, tokenizer_sha256
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.fake import FakeEngine
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.errors import PromptError
+
+STEPS = 3
+LONG = Request.from_text("the river runs past the old mill and the fields")
+SHORT = Request.from_text("bread")
+
+
+def _fake(values, strength=1.0):
+    return FakeEngine(vocab=32, context=64, bias=values, strength=strength), 32
+
+
+def _transformers(values, strength=1.0):
+    tokenizer, model = tiny.tokenizer(), tiny.model("llama")
+    bias = None
+    if values is not None:
+        info = BiasInfo(
+            tokenizer_sha256=tokenizer_sha256(tokenizer),
+            template_sha256=template_sha256(tokenizer),
+            tokenizer_size=tiny.VOCAB,
+            aligned="a",
+            reference="r",
+            pool="test",
+            pool_sha256="",
+            prompts=1,
+            prompt_tokens=1,
+            groups=2,
+            seed=0,
+        )
+        bias = SafetyBias(values, torch.zeros_like(values), info)
+    return TransformersEngine(model, tokenizer, bias, strength), tiny.VOCAB
+
+
+@pytest.fixture(params=[_fake, _transformers], ids=["fake", "transformers"])
+def make(request):
+    return request.param
+
+
+def _values(vocab, scale=1.0):
+    values = torch.randn(STEPS, vocab, generator=torch.Generator().manual_seed(5)) * scale
+    return values - values.mean(1, keepdim=True)
+
+
+def _generate(engine, requests, **changes):
+    return engine.generate(requests, Sampling(**{"max_new_tokens": 6, **changes}))
+
+
+def test_logits_with_the_rule_are_logits_minus_strength_times_bias(make):
+    plain, vocab = make(None)
+    values = _values(vocab, scale=1e-4)  # too small to change a greedy choice, so prefixes agree
+    debiased, _ = make(values, strength=0.5)
+    before = _generate(plain, [LONG, SHORT], keep_logits=True)
+    after = _generate(debiased, [LONG, SHORT], keep_logits=True)
+    for one, other in zip(before, after, strict=True):
+        assert one.token_ids == other.token_ids
+        shift = torch.zeros(len(one.token_ids), vocab)
+        shift[: min(STEPS, len(shift))] = 0.5 * values[: len(shift)]
+        torch.testing.assert_close(other.logits, one.logits - shift, rtol=0, atol=2e-6)
+
+
+def test_greedy_decoding_follows_the_debiased_logits(make):
+    _, vocab = make(None)
+    values = torch.zeros(STEPS, vocab)
+    values[torch.arange(STEPS), torch.arange(10, 10 + STEPS)] = -1000
+    engine, _ = make(values)
+    for completion in _generate(engine, [LONG, SHORT]):
+        assert completion.token_ids[:STEPS] == (10, 11, 12)
+
+
+def test_requests_of_one_batch_have_their_own_strength(make):
+    _, vocab = make(None)
+    values = _values(vocab, scale=5)
+    engine, plain = make(values)[0], make(None)[0]
+    mixed = _generate(engine, [Request(LONG.messages, strength=0.0), LONG, SHORT])
+    assert mixed[0] == _generate(plain, [LONG])[0]
+    assert mixed[1:] == _generate(engine, [LONG, SHORT])
+    assert mixed[0] != mixed[1]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_an_answer_does_not_depend_on_its_neighbours(make, temperature):
+    engine, _ = make(None)
+    batch = _generate(engine, [LONG, SHORT, LONG], temperature=temperature)
+    alone = [_generate(engine, [r], temperature=temperature)[0] for r in (LONG, SHORT, LONG)]
+    assert batch == alone
+
+
+def test_the_seed_decides_sampled_text(make):
+    engine, _ = make(None)
+    texts = {
+        seed: [_generate(engine, [LONG], temperature=1.5, seed=seed)[0].text for _ in range(2)]
+        for seed in range(4)
+    }
+    assert all(one == two for one, two in texts.values())
+    assert len({one for one, _ in texts.values()}) > 1
+
+
+def test_sampling_draws_from_the_softmax(make):
+    _, vocab = make(None)
+    values = torch.full((1, vocab), 1000.0)
+    values[0, [10, 11]] = torch.tensor([0.0, -1.0])  # two tokens are left
+    engine, _ = make(values)
+    logits = _generate(engine, [SHORT], max_new_tokens=1, keep_logits=True)[0].logits[0]
+    expected = float(logits[[10, 11]].softmax(0)[1])
+    drawn = [
+        _generate(engine, [SHORT], max_new_tokens=1, temperature=1.0, seed=seed)[0].token_ids[0]
+        for seed in range(200)
+    ]
+    assert set(drawn) == {10, 11}
+    assert abs(drawn.count(11) / 200 - expected) < 0.1
+
+
+def test_a_prompt_beyond_the_context_is_refused_before_anything_is_generated(make):
+    engine, _ = make(None)
+    request = Request.from_text("mill " * 200)
+    with pytest.raises(PromptError, match="context"):
+        engine.check(request, Sampling(max_new_tokens=4))
+    with pytest.raises(PromptError, match="context"):
+        _generate(engine, [SHORT, request])
+
+
+def test_an_answer_ends_with_the_end_token_or_at_its_length(make):
+    engine, _ = make(None)
+    for completion in _generate(engine, [LONG, SHORT], max_new_tokens=5):
+        assert (len(completion.token_ids) == 5) or completion.finish == "stop"
