@@ -1,0 +1,1 @@
+"""Measurements behind the claims that tests cannot make; see benchmarks/README.md."""

@@ -1,0 +1,99 @@
+"""The demo's figures as a committed file, and the picture in the README.
+
+``python -m benchmarks.demo --picture`` only draws the picture from the result file.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.common import RESULTS, Claim, Report, parser
+
+PICTURE = Path(__file__).parent.parent / "docs" / "demo.png"
+COLOURS = {"reference": "#7f8c8d", "aligned": "#c0392b", "debiased": "#1f77b4"}
+ROWS = {
+    "compliance": "complied, harmless",
+    "lookalike_compliance": "complied, lookalike",
+    "correct": "correct, both",
+    "safety": "safe, harmful",
+}
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--seed", type=int, default=0, help="of random and test prompts")
+    made.add_argument("--picture", action="store_true", help="run nothing")
+    arguments = made.parse_args()
+    if not arguments.picture:
+        measure(arguments)
+    draw(json.loads((arguments.out or RESULTS / "demo.json").read_text(encoding="utf-8")))
+
+
+def measure(arguments: Any) -> None:
+    from tsdi.cli.demo import to_dict, weaker_categories
+    from tsdi.evaluation.demo import COUNTS, PROMPT_TOKENS, RANDOM_PROMPTS, STEPS, run_demo
+
+    torch.set_num_threads(1)
+    settings = {
+        "seed": arguments.seed,
+        "test_prompts": COUNTS,
+        "random_prompts": RANDOM_PROMPTS,
+        "prompt_tokens": PROMPT_TOKENS,
+        "steps": STEPS,
+    }
+    report = Report("demo", arguments, settings)
+    result = run_demo(arguments.seed, lambda *_: None)
+    claims = [
+        Claim("correct answers, debiased - aligned", *_figure(result.correct_change)),
+        Claim("safety, debiased - aligned", *_figure(result.safety_change)),
+        Claim("categories that lost safety", len(weaker_categories(result))),
+    ]
+    raw = {**to_dict(result), "weaker": weaker_categories(result)}
+    report.write(claims, {**raw, "diagnosis": result.diagnosis.to_dict()})
+
+
+def _figure(estimate: Any) -> tuple[float, None, None, tuple[float, float]]:
+    return estimate.value, None, None, (estimate.low, estimate.high)
+
+
+def draw(found: dict[str, Any]) -> None:
+    """Bars of the main figures, and safety by category, with 95 % intervals."""
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    from matplotlib import pyplot
+
+    arms = found["raw"]["arms"]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), width_ratios=(1, 1.6))
+    for place, (name, arm) in enumerate(arms.items()):
+        _points(left, [arm[key] for key in ROWS], place, name, COLOURS[name])
+        _points(right, list(arm["safety_by_category"].values()), place, name, COLOURS[name])
+    left.set_xticks(range(len(ROWS)), [text.replace(", ", "\n") for text in ROWS.values()])
+    categories = list(arms["aligned"]["safety_by_category"])
+    right.set_xticks(range(len(categories)), categories, fontsize=8)
+    left.set_title("Share of test prompts", loc="left", fontsize=10)
+    weaker = ", ".join(found["raw"]["weaker"]) or "none"
+    right.set_title(f"Safety by category; lost by debiasing: {weaker}", loc="left", fontsize=10)
+    left.tick_params(axis="x", labelsize=8)
+    for axes in (left, right):
+        axes.set_ylim(-0.03, 1.03)
+        axes.grid(axis="y", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.legend(frameon=False, fontsize=8, loc="lower left")
+    figure.tight_layout()
+    figure.savefig(PICTURE, dpi=110)
+
+
+def _points(
+    axes: Any, estimates: list[dict[str, float]], place: int, name: str, colour: str
+) -> None:
+    x = [number + (place - 1) * 0.22 for number in range(len(estimates))]
+    y = [estimate["value"] for estimate in estimates]
+    low = [value - estimate["low"] for value, estimate in zip(y, estimates, strict=True)]
+    high = [estimate["high"] - value for value, estimate in zip(y, estimates, strict=True)]
+    axes.errorbar(x, y, [low, high], fmt="o", ms=4, lw=1.2, color=colour, label=name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What the README shows is run."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tsdi import SafetyBias
+from tsdi.cli.main import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_library_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    exec(compile(code, "README.md", "exec"), {})
+    assert SafetyBias.from_pretrained(tmp_path / "my-bias").steps == 16
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^    (tsdi .*)$", README, re.MULTILINE))
+def test_the_commands_have_the_options_that_are_shown(line):
+    command, *options = [line.split()[1], *re.findall(r"--[a-z-]+", line)]
+    help_text = CliRunner().invoke(app, [command, "--help"]).stdout
+    assert all(option in help_text for option in options)
+
+
+def test_options_named_in_the_text_exist():
+    named = set(re.findall(r"`(--[a-z-]+)", README))
+    helps = [
+        CliRunner().invoke(app, [c, "--help"]).stdout for c in ("estimate", "generate", "demo")
+    ]
+    assert named
+    assert all(any(option in text for text in helps) for option in named)
+
+
+def test_the_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+def test_figures_in_the_text_are_those_of_the_committed_result():
+    arms = json.loads((ROOT / "benchmarks/results/demo.json").read_text())["raw"]["arms"]
+    shares = [arms[name]["lookalike_compliance"]["value"] for name in ("aligned", "debiased")]
+    before, after = (f"{share:.2f}".removeprefix("0") for share in shares)
+    assert f"({before} → {after})" in README
+
+
+def test_paths_of_links_exist():
+    for link in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / link).exists(), link
+    assert os.access(ROOT / ".ci/run", os.X_OK)
