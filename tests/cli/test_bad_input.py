@@ -8,6 +8,7 @@ import torch
 
 from tests import tiny
 from tests.cli.conftest import estimate, tsdi
+from tsdi import organism
 
 
 def _refused(result, *words):
@@ -142,3 +143,16 @@ def test_options_that_do_not_fit_together(models):
     _refused(tsdi("generate", models / "aligned"), "--prompt")
     _refused(tsdi("generate", models / "aligned", "--prompts", "x.txt"), "--out")
     _refused(tsdi("generate", models / "aligned", "--prompt", "x", "--strength", 1), "--bias")
+
+
+def test_phrases_that_the_tokenizer_does_not_know(tmp_path):
+    command = ["estimate", organism.folder("aligned"), organism.folder("reference")]
+    command += ["--out", tmp_path / "out", "--pool", "tokenizer"]
+    command += ["--phrases", tmp_path / "phrases.json"]
+    (tmp_path / "phrases.json").write_text('{"refusing": ["sorry"]}')
+    _refused(tsdi(*command), "phrases.json", "complying")
+    (tmp_path / "phrases.json").write_text('{"refusing": ["nein"], "complying": ["sure"]}')
+    _refused(tsdi(*command), "nein", "--phrases")
+    (tmp_path / "phrases.json").write_text('{"refusing": ["sorry"], "complying": ["sure"]}')
+    command += ["--prompts", 32, "--prompt-tokens", 8]
+    assert tsdi(*command).exit_code == 0

@@ -26,10 +26,12 @@ def head_inputs(model: PreTrainedModel, ids: Tensor, steps: int) -> Tensor:
         steps: How many of the last positions to keep.
     """
     kept: list[Tensor] = []
+    # The head still runs, but on no rows at all; a quantised one may not know how, so on one.
+    rows = 1 if _native(model) else 0
 
     def keep(hidden: Tensor) -> Tensor:
         kept.append(hidden[:, -steps:])
-        return hidden[:1, :1]  # the head still runs, on one position of one row
+        return hidden[:rows, :1]
 
     with _at_head(model, keep):
         _forward(model, ids, steps)
@@ -80,10 +82,16 @@ def is_linear(model: PreTrainedModel, ids: Tensor, steps: int) -> bool:
         return False
     if getattr(model.config.get_text_config(), "final_logit_softcapping", None):
         return False
-    rows = ids.split(1)  # one at a time: memory may be too short for more
-    ordinary = torch.cat([logits(model, row, steps) for row in rows]).double().mean(0)
-    inputs = torch.cat([head_inputs(model, row, steps) for row in rows])
-    mean_input = inputs.double().mean(0, keepdim=True).float()
+    inputs: list[Tensor] = []
+
+    def note(hidden: Tensor) -> Tensor:
+        inputs.append(hidden[:, -steps:])
+        return hidden
+
+    with _at_head(model, note):  # row by row: memory may be too short for more
+        rows = [logits(model, row, steps) for row in ids.split(1)]
+    ordinary = torch.cat(rows).double().mean(0)
+    mean_input = torch.cat(inputs).double().mean(0, keepdim=True).float()
     error = (logits_from(model, mean_input)[0].double() - ordinary).abs().max()
     return bool(error <= LINEARITY_TOLERANCE * ordinary.abs().max())
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,6 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import head
 from tsdi.decoding.rule import subtract_bias
+from tsdi.errors import PromptError, UsageError
+from tsdi.files import parse_json
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,39 @@ ENGLISH = Phrases(
 )
 
 
+def read_phrases(path: Path) -> Phrases:
+    """Phrases from a JSON file: {"refusing": ["I cannot", ...], "complying": ["Sure", ...]}.
+
+    Raises:
+        PromptError: If it is no such file.
+    """
+    try:
+        lists = parse_json(path.read_bytes())
+        phrases = Phrases(tuple(lists["refusing"]), tuple(lists["complying"]))
+        if not all(isinstance(text, str) for text in phrases.refusing + phrases.complying):
+            raise TypeError("a phrase is no text")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PromptError(
+            f"Cannot read phrases from {path}: {error}.",
+            'Write {"refusing": ["I cannot", ...], "complying": ["Sure", ...]}.',
+        ) from error
+    return phrases
+
+
 def phrase_ids(tokenizer: PreTrainedTokenizerBase, phrases: Sequence[str]) -> list[list[int]]:
-    """Token ids of every phrase, as an answer would begin with them."""
-    return [
-        list(tokenizer(text.strip(), add_special_tokens=False)["input_ids"]) for text in phrases
-    ]
+    """Token ids of every phrase that the tokenizer has words for, as an answer would begin.
+
+    Raises:
+        UsageError: If it has words for none of them.
+    """
+    encoded = [tokenizer(text.strip(), add_special_tokens=False)["input_ids"] for text in phrases]
+    known = [list(ids) for ids in encoded if ids and tokenizer.unk_token_id not in ids]
+    if not known:
+        raise UsageError(
+            f"The tokenizer knows none of the phrases {', '.join(map(repr, phrases[:3]))}...",
+            "Give the beginnings of this model's answers with --phrases FILE.",
+        )
+    return known
 
 
 def refusal_log_odds(

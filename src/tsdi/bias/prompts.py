@@ -46,7 +46,9 @@ def chat_frame(
         prompt_format: Used instead of the chat template, with ``{prompt}`` in it.
         anchor: End-of-thinking marker after which step 0 is, such as "</think>".
     """
-    fillers = [decode(tokenizer, [int(i)]) for i in np.unique(pool.ids)]
+    ids = np.unique(pool.ids)
+    spread = ids[:: max(1, len(ids) // (8 * _FILLERS))]  # decoding a whole vocabulary takes long
+    fillers = [decode(tokenizer, [int(i)]) for i in spread]
     # White space may be trimmed, and parts of characters all become the same text.
     fillers = [text for text in fillers if text.strip() and "\N{REPLACEMENT CHARACTER}" not in text]
     chosen = fillers[:: max(1, len(fillers) // _FILLERS)] if len(fillers) > 1 else ["a", "1"]

@@ -216,4 +216,4 @@ def group_means(model: PreTrainedModel, sums: GroupSums) -> Tensor:
     means = (sums.sums / sums.counts[:, None, None]).float()
     if sums.kind == "logits":
         return means
-    return torch.cat([head.logits_from(model, group[None]).cpu() for group in means])
+    return head.logits_from(model, means).cpu()

@@ -36,6 +36,10 @@ def estimate(
     harmful: Annotated[
         Path | None, typer.Option(help="Harmful prompts for the diagnosis, a prompt file.")
     ] = None,
+    phrases: Annotated[
+        Path | None,
+        typer.Option(help="JSON file: how refusing and complying answers begin; default English."),
+    ] = None,
     prompt_format: Annotated[
         str | None, typer.Option(help="Instead of the chat template: '... {prompt} ...'.")
     ] = None,
@@ -60,6 +64,7 @@ def estimate(
     _check_folder(out, resume)
     from tsdi.bias import TokenPool, estimate_bias
     from tsdi.bias.diagnosis import diagnose
+    from tsdi.bias.phrases import ENGLISH, phrase_ids, read_phrases
     from tsdi.models import LoadOptions, load_pair
 
     console.quiet_libraries()
@@ -68,6 +73,9 @@ def estimate(
     real = _real_prompts(
         tokenizer, prompt_format, anchor, {"harmless": harmless, "harmful": harmful}
     )
+    openers = ENGLISH if phrases is None else read_phrases(phrases)
+    for texts in (openers.refusing, openers.complying):
+        phrase_ids(tokenizer, texts)  # what is wrong with them is said before the long work
     drawn = TokenPool.from_name(pool, tokenizer)
     sides = load_pair(aligned, reference, options, one_at_a_time=one_at_a_time)
     out.mkdir(parents=True, exist_ok=True)
@@ -95,7 +103,7 @@ def estimate(
             progress=progress,
         )
         update("diagnose", 0, 1)
-        diagnosis = diagnose(bias, *sides, tokenizer, drawn, real)
+        diagnosis = diagnose(bias, *sides, tokenizer, drawn, real, phrases=openers)
     bias = bias.with_diagnosis(diagnosis.strength, diagnosis.to_dict())
     bias.save_pretrained(out)
     for partial in out.glob("partial-*.safetensors"):

@@ -1,0 +1,97 @@
+"""What the rule costs while decoding: ``generate`` with and without it, interleaved.
+
+Ordinary: the bias has fewer steps than the answer has tokens. Worst: it has a step for every token.
+The figure is tokens per second with the bias over those without. A round runs all three, one after
+the other, and rounds go through all orders.
+"""
+
+import time
+from itertools import cycle, islice, permutations
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from benchmarks.common import Claim, Report, parser, progress, random_model
+from benchmarks.estimation import llama
+from tsdi.decoding.processor import BiasLogitsProcessor
+
+PROMPT_TOKENS, NEW_TOKENS, RESAMPLES = 32, 64, 2000
+BIAS_STEPS = {"plain": 0, "ordinary": 16, "worst": NEW_TOKENS}
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--rounds", type=int, default=24)
+    made.add_argument("--threads", type=int, default=2)
+    arguments = made.parse_args()
+    torch.set_num_threads(arguments.threads)
+    hidden, layers = (64, 2) if arguments.quick else (512, 8)
+    required = None if arguments.quick else 0.98  # a model of that size is all overhead
+    settings = {
+        "models": [llama(hidden, layers, vocab) for vocab in (32_000, 128_256)],
+        "batch_sizes": [1, 8],
+        "prompt_tokens": PROMPT_TOKENS,
+        "new_tokens": NEW_TOKENS,
+        "bias_steps": BIAS_STEPS,
+        "rounds": 3 if arguments.quick else arguments.rounds,
+        "seeds": {"models": 0, "prompts": 0, "bias": 0, "bootstrap": 0},
+    }
+    report = Report("decoding", arguments, settings)
+    claims, raw = [], []
+    for config in settings["models"]:
+        model = random_model("llama", 0, config)
+        for batch in settings["batch_sizes"]:
+            seconds = measure(model, batch, settings["rounds"])
+            for arm, low in (("ordinary", required), ("worst", None)):
+                ratios = np.divide(seconds["plain"], seconds[arm])
+                name = f"{arm}, vocabulary {config['vocab_size']:,}, batch {batch}"
+                median, interval = float(np.median(ratios)), median_interval(ratios)
+                claims.append(Claim(name, median, low, interval=interval))
+                progress(f"decoding: {name}: {median:.3f}")
+            raw.append({"vocab": config["vocab_size"], "batch": batch, "seconds": seconds})
+    report.write(claims, {"runs": raw})
+
+
+def measure(model: PreTrainedModel, batch: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of ``generate`` without and with a bias, round by round."""
+    width = model.config.vocab_size
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(width, (batch, PROMPT_TOKENS), generator=generator)
+    bias = torch.randn(NEW_TOKENS, width, generator=generator)
+    for steps in BIAS_STEPS.values():  # warm up
+        generate(model, ids, bias[:steps])
+    seconds: dict[str, list[float]] = {name: [] for name in BIAS_STEPS}
+    orders = cycle(permutations(BIAS_STEPS))
+    for order in islice(orders, rounds):
+        for name in order:
+            seconds[name].append(generate(model, ids, bias[: BIAS_STEPS[name]]))
+    return seconds
+
+
+def generate(model: PreTrainedModel, ids: torch.Tensor, bias: torch.Tensor) -> float:
+    """Seconds that greedy decoding of a fixed number of tokens takes; no bias if it has no step."""
+    processors = [BiasLogitsProcessor(bias, ids.shape[1])] if len(bias) else []
+    settings = GenerationConfig(
+        max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None, pad_token_id=0
+    )
+    mask = torch.ones_like(ids)
+    begin = time.perf_counter()
+    output: Any = model.generate(
+        ids, attention_mask=mask, generation_config=settings, logits_processor=processors
+    )
+    seconds = time.perf_counter() - begin
+    assert output.shape[1] == PROMPT_TOKENS + NEW_TOKENS
+    return seconds
+
+
+def median_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval of the median."""
+    drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.quantile(np.median(values[drawn], axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()

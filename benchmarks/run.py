@@ -1,0 +1,95 @@
+"""Runs the benchmarks, each in a process of its own, and writes their results into README.md.
+
+``python -m benchmarks.run --only-table`` writes the table from the result files that there are.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import RESULTS
+from tsdi.files import write_bytes
+
+NAMES = ("demo", "calibration", "estimation", "decoding", "real_text")
+README = Path(__file__).parent / "README.md"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("--quick", action="store_true", help="few repetitions; the table stays")
+    made.add_argument("--data", type=Path, help="run real_text on the data in this folder")
+    made.add_argument("--only-table", action="store_true", help="run nothing")
+    arguments = made.parse_args()
+    if not arguments.only_table:
+        for name in NAMES if arguments.data else NAMES[:-1]:
+            run(name, arguments)
+    if not arguments.quick:
+        text = README.read_text(encoding="utf-8")
+        write_bytes(README, with_results(text, section(read_results())).encode())
+
+
+def run(name: str, arguments: argparse.Namespace) -> None:
+    command = [sys.executable, "-m", f"benchmarks.{name}"]
+    if arguments.quick:
+        command += ["--quick", "--out", str(RESULTS / "quick" / f"{name}.json")]
+    if name == "real_text":
+        command += ["--data", str(arguments.data)]
+    print(f"== {name}", flush=True)
+    subprocess.run(command, check=True)
+
+
+def read_results() -> list[dict[str, Any]]:
+    """The result files that there are, in the order of ``NAMES``."""
+    paths = [path for name in NAMES if (path := RESULTS / f"{name}.json").exists()]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def with_results(text: str, results: str) -> str:
+    """A text whose part between the two marks is replaced."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{results}{END}{after}"
+
+
+def section(results: list[dict[str, Any]]) -> str:
+    """Tables of all claims, each under the command and the machine that it was measured with."""
+    parts = []
+    for result in results:
+        rows = [_claim_row(claim) for claim in result["claims"]]
+        parts += [
+            f"### {result['benchmark']}\n\n`{result['command']}` took {result['seconds']:.0f} s.",
+            f"{_machine(result)}\n",
+            "| figure | measured | required | met |\n|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    return "\n".join(parts)
+
+
+def _claim_row(claim: dict[str, Any]) -> str:
+    measured = f"{claim['value']:.4g}"
+    if claim["interval"]:
+        low, high = claim["interval"]
+        measured += f" [{low:.4g}, {high:.4g}]"
+    signs = {"≥": claim["low"], "≤": claim["high"]}
+    limits = [f"{sign} {limit:g}" for sign, limit in signs.items() if limit is not None]
+    met = ("yes" if claim["met"] else "**no**") if limits else ""
+    return f"| {claim['name']} | {measured} | {', '.join(limits) or '-'} | {met} |"
+
+
+def _machine(result: dict[str, Any]) -> str:
+    machine, versions = result["machine"], result["versions"]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, "
+        f"{machine['torch_threads']} torch threads, load {machine['load_average_before']} before; "
+        f"Python {versions['python']}, torch {versions['torch']}, "
+        f"transformers {versions['transformers']}."
+    )
+
+
+if __name__ == "__main__":
+    main()
