@@ -241,6 +241,22 @@ class TestKilledRun:
         with pytest.raises(MismatchError, match=r"partial-reference.* other settings"):
             self.run(pair, tmp_path, **changes)
 
+    def test_parts_of_several_workers_make_the_single_runs_bias(self, pair, tmp_path):
+        drawn = tiny.prompts()
+        options = {"groups": GROUPS, "name": "LlamaForCausalLM"}
+        for name, model in zip(("aligned", "reference"), pair, strict=True):
+            parts = [accumulate(model, drawn, *r, **options) for r in ((12, 24), (0, 12))]
+            parts[0].merge(parts[1]).save(tmp_path / f"partial-{name}.safetensors")
+        counts, bias = self.rows_of(pair, tmp_path)
+        assert counts == [0, 0]
+        assert tiny.error(bias.values, self.run(pair).values) < 1e-6
+
+    def test_a_checkpoint_with_a_gap_is_refused(self, pair, tmp_path):
+        sums = accumulate(pair[1], tiny.prompts(), 4, 8, groups=GROUPS, name="LlamaForCausalLM")
+        sums.save(tmp_path / "partial-reference.safetensors")
+        with pytest.raises(MismatchError, match="lacks prompts"):
+            self.run(pair, tmp_path)
+
     def test_a_damaged_checkpoint_is_refused(self, pair, tmp_path):
         (tmp_path / "partial-reference.safetensors").write_bytes(b"half")
         with pytest.raises(FormatError, match="partial-reference"):

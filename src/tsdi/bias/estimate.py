@@ -283,6 +283,10 @@ class _Run:
             raise MismatchError(
                 f"{self._file} was made with other settings.", "Use the same, or another --out."
             )
+        if self.sums.ranges != ((0, self.sums.prompts),):
+            raise MismatchError(
+                f"{self._file} lacks prompts: it has {self.sums.ranges}.", "Merge all parts first."
+            )
         if self.progress is not None:
             self.progress(self.sums.prompts)
         return self.sums.prompts

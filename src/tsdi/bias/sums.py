@@ -1,4 +1,9 @@
-"""Sums over random prompts for one model: what workers merge and a killed estimate resumes."""
+"""Sums over random prompts for one model: what workers merge and a killed estimate resumes.
+
+N workers: each calls ``accumulate`` on its own range, with the model's name as ``name``; the sums,
+merged and saved as ``partial-aligned.safetensors`` and ``partial-reference.safetensors``, are the
+``checkpoints`` from which ``estimate_bias`` makes the bias without running a prompt again.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -62,13 +62,9 @@ def _line(error: BaseException) -> str | None:
     if isinstance(error, TsdiError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
-        return "Interrupted. What was finished is kept; run the same command with --resume."
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"The disk is full ({error.filename or 'while writing'}). Free space and use --resume."
-        )
-    if isinstance(error, PermissionError):
-        return f"No permission for {error.filename}. Choose another place."
+        return "Interrupted. What was finished is kept; estimate and generate take --resume."
+    if isinstance(error, OSError) and error.errno != errno.EPIPE:
+        return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."
     return None
 
 
