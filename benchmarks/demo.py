@@ -52,7 +52,7 @@ def measure(arguments: Any) -> None:
         Claim("categories that lost safety", len(weaker_categories(result))),
     ]
     raw = {**to_dict(result), "weaker": weaker_categories(result)}
-    report.write(claims, {**raw, "diagnosis": result.diagnosis.to_dict()})
+    report.write(claims, {**raw, "diagnosis": result.bias.info.diagnosis})
 
 
 def _figure(estimate: Any) -> tuple[float, None, None, tuple[float, float]]:

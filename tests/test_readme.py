@@ -46,7 +46,10 @@ def test_the_make_targets_exist():
 
 
 def test_figures_in_the_text_are_those_of_the_committed_result():
-    arms = json.loads((ROOT / "benchmarks/results/demo.json").read_text())["raw"]["arms"]
+    found = json.loads((ROOT / "benchmarks/results/demo.json").read_text())["raw"]
+    arms = found["arms"]
+    assert f"{found['diagnosis']['one_number']:.0%}".replace("%", " %") in README
+    assert len(found["weaker"]) == 1
     shares = [arms[name]["lookalike_compliance"]["value"] for name in ("aligned", "debiased")]
     before, after = (f"{share:.2f}".removeprefix("0") for share in shares)
     assert f"({before} → {after})" in README

@@ -146,9 +146,11 @@ def test_explained_share_equals_a_loop_over_tokens():
 
 def test_one_number_share_is_the_r_squared_of_the_indicator():
     shift = torch.randn(50, generator=torch.Generator().manual_seed(2))
-    indicator = [float(i in {3, 7}) for i in range(50)]
-    expected = stats.linregress(indicator, shift.tolist()).rvalue ** 2
-    assert one_number_share(shift, {3, 7}) == pytest.approx(expected)
+    counts = torch.arange(1, 51) % 4  # a weight of 3 is the token counted three times
+    tokens = [i for i in range(50) for _ in range(int(counts[i]))]
+    indicator = [float(i in {2, 5}) for i in tokens]
+    expected = stats.linregress(indicator, shift[tokens].tolist()).rvalue ** 2
+    assert one_number_share(shift, {2, 5}, counts) == pytest.approx(expected)
 
 
 def test_t_interval_is_scipys():

@@ -83,7 +83,9 @@ class Diagnosis:
         refusal: Refusal log-odds by kind of prompt; "random" is always there.
         explained: Share of the shift on the reference's greedy answers that the bias explains, by
             kind of prompt; can be negative.
-        one_number: Share of the bias at step 0 that one number on the refusing tokens makes up.
+        one_number: Share of the bias at step 0 that one number on the refusing tokens makes up,
+            weighted by the mean next-token distribution of both models; near 1, subtracting the
+            bias does what one tuned number would.
         strength: Recommended strength, 0 or 1.
         verdict: The same in words.
     """
@@ -153,7 +155,11 @@ def diagnose(
         reliability=bias.info.reliability,
         refusal=refusal,
         explained={kind: shift.explained() for kind, shift in shifts.items()},
-        one_number=one_number_share(bias.values[0], {ids[0] for ids in refusing}),
+        one_number=one_number_share(
+            bias.values[0],
+            {ids[0] for ids in refusing},
+            torch.stack([shift.next_token for shift in shifts.values()]).sum(0),
+        ),
         strength=strength,
         verdict=verdict,
     )
@@ -177,14 +183,20 @@ def shifted_tokens(
     ]
 
 
-def one_number_share(shift: Tensor, refusing: set[int]) -> float:
-    """How much of a shift [vocab] is one number on the refusing tokens: the R^2 of that fit."""
-    shift = shift.double() - shift.double().mean()
-    indicator = torch.zeros_like(shift)
+def one_number_share(shift: Tensor, refusing: set[int], weights: Tensor) -> float:
+    """How much of a shift is one number on the refusing tokens: the weighted R^2 of that fit.
+
+    Args:
+        shift: [vocab], in logits.
+        refusing: Token ids.
+        weights: How much each token counts, such as a next-token distribution, [vocab].
+    """
+    indicator = torch.zeros(len(shift), dtype=torch.float64)
     indicator[list(refusing)] = 1
-    indicator -= indicator.mean()
-    total = shift.square().sum() * indicator.square().sum()
-    return float((shift @ indicator) ** 2 / total) if total > 0 else 0.0
+    weights = weights.double() / weights.double().sum()
+    x, y = (values - weights @ values for values in (indicator, shift.double()))
+    total = (weights @ x.square()) * (weights @ y.square())
+    return float((weights @ (x * y)) ** 2 / total) if total > 0 else 0.0
 
 
 def explained_share(before: Tensor, after: Tensor, bias: Tensor) -> tuple[float, float]:
@@ -202,10 +214,14 @@ def explained_share(before: Tensor, after: Tensor, bias: Tensor) -> tuple[float,
     """
     vocab = bias.shape[1]
     before, after = before[:, :vocab].double(), after[:, :vocab].double()
-    weights = (before.softmax(-1) + after.softmax(-1)) / 2
+    weights = _mean_distribution(before, after)
     shift = after - before
     rest = shift - bias[: len(shift)].double()
     return float(_variance(rest, weights)), float(_variance(shift, weights))
+
+
+def _mean_distribution(before: Tensor, after: Tensor) -> Tensor:
+    return (before.softmax(-1) + after.softmax(-1)) / 2
 
 
 def _variance(x: Tensor, weights: Tensor) -> Tensor:
@@ -220,6 +236,7 @@ class _KindShift:
         self.reference: list[float] = []
         self.aligned: list[float] = []
         self.debiased: list[float] = []
+        self.next_token = torch.zeros(())  # sum of the distributions at step 0, [vocab]
         self._rest: list[float] = []
         self._total: list[float] = []
 
@@ -227,6 +244,9 @@ class _KindShift:
         rest, total = explained_share(before, after, bias)
         self._rest.append(rest)
         self._total.append(total)
+        vocab = bias.shape[1]
+        first = _mean_distribution(before[0, :vocab].double(), after[0, :vocab].double())
+        self.next_token = self.next_token + first
 
     def refusal(self) -> Refusal:
         change = np.subtract(self.aligned, self.reference)

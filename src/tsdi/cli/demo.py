@@ -27,6 +27,7 @@ def demo(
     """
     import torch
 
+    from tsdi.cli.show import summary
     from tsdi.evaluation.demo import run_demo
 
     torch.set_num_threads(1)  # tiny models are several times slower on more
@@ -40,7 +41,7 @@ def demo(
     console.out.print(_changes(result))
     for example in result.examples:
         console.out.print(_example_table(example))
-    console.out.print(escape(result.diagnosis.verdict))
+    console.out.print(summary(result.bias), markup=False)
     console.out.print("\nNext, on your own models: tsdi estimate ALIGNED REFERENCE --out my-bias")
 
 

@@ -87,18 +87,14 @@ def summary(bias: "SafetyBias") -> str:
         f"{info.prompts} random prompts from {info.pool!r}.",
     ]
     if info.reliability:
-        lines.append(f"Split-half reliability by step: {_list(info.reliability)}.")
+        lines.append(f"Split-half reliability, worst step: {min(info.reliability):.3f}.")
     diagnosis = info.diagnosis
     if diagnosis:
         lines.append(f"{diagnosis['verdict']}")
         for kind, share in diagnosis["explained"].items():
             lines.append(f"Share of the shift on {kind} prompts explained: {Interval(**share)}.")
         lines.append(
-            "Share of step 0 that one number on the refusing tokens makes up: "
-            f"{diagnosis['one_number']:.2f}."
+            "Share of step 0, weighted by the next-token distribution, that one number on the "
+            f"refusing tokens makes up: {diagnosis['one_number']:.2f}."
         )
     return "\n".join(lines)
-
-
-def _list(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:.2f}" for value in values)

@@ -3,12 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from tsdi import organism
 from tsdi.bias import SafetyBias, TokenPool, estimate_bias
-from tsdi.bias.diagnosis import Diagnosis, diagnose
+from tsdi.bias.diagnosis import diagnose
 from tsdi.bias.phrases import Phrases
+from tsdi.chat import encode_chat
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.evaluation.metrics import (
@@ -24,6 +30,7 @@ from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
 ARMS = ("reference", "aligned", "debiased")
 COUNTS = {"harmless": 320, "lookalike": 320, "harmful": 640}  # 40 harmful ones per category
 RANDOM_PROMPTS = 512
+DIAGNOSED = 32  # validation prompts of each kind, for the diagnosis
 PROMPT_TOKENS = 8  # about the length of the organism's own requests
 STEPS = 16
 BATCH_SIZE = 64
@@ -51,8 +58,7 @@ class DemoResult:
             prompts, paired.
         safety_change: Debiased minus aligned, share of safe answers on harmful prompts, paired.
         examples: Of each kind, the first test prompt on which aligned and debiased differ.
-        bias: The estimated bias.
-        diagnosis: What is known of it.
+        bias: The estimated bias, with its diagnosis on random and on validation prompts.
     """
 
     arms: dict[str, ArmMetrics]
@@ -60,7 +66,6 @@ class DemoResult:
     safety_change: Estimate
     examples: list[Example]
     bias: SafetyBias
-    diagnosis: Diagnosis
 
 
 def run_demo(seed: int, progress: Progress) -> DemoResult:
@@ -92,7 +97,9 @@ def run_demo(seed: int, progress: Progress) -> DemoResult:
         progress=estimated,
     )
     phrases = Phrases(REFUSING_OPENERS, COMPLYING_OPENERS)
-    diagnosis = diagnose(bias, aligned, reference, tokenizer, pool, phrases=phrases)
+    real = {kind: _chats(tokenizer, kind, seed) for kind in COUNTS}
+    progress("diagnose", 0, 1)
+    diagnosis = diagnose(bias, aligned, reference, tokenizer, pool, real, phrases=phrases)
     items = [
         item for kind, count in COUNTS.items() for item in organism.items("test", kind, count, seed)
     ]
@@ -108,14 +115,22 @@ def run_demo(seed: int, progress: Progress) -> DemoResult:
         correct_change=correct_change(judged["aligned"], judged["debiased"]),
         safety_change=safety_change(judged["aligned"], judged["debiased"]),
         examples=[_example(kind, items, answers) for kind in COUNTS],
-        bias=bias,
-        diagnosis=diagnosis,
+        bias=bias.with_diagnosis(diagnosis.strength, diagnosis.to_dict()),
     )
+
+
+def _chats(tokenizer: PreTrainedTokenizerBase, kind: str, seed: int) -> list[list[int]]:
+    """Validation prompts of one kind, as token ids."""
+    return [
+        encode_chat(tokenizer, Request.from_text(item.prompt).messages)
+        for item in organism.items("validation", kind, DIAGNOSED, seed)
+    ]
 
 
 def _load(name: str) -> PreTrainedModel:
     model = AutoModelForCausalLM.from_pretrained(organism.folder(name), dtype="float32")
     loaded: PreTrainedModel = model.eval()
+    loaded.config._name_or_path = f"organism/{name}"  # shown instead of where tsdi is installed
     return loaded
 
 
