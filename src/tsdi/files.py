@@ -34,7 +34,16 @@ def write_json(path: Path, value: Any) -> None:
         TsdiError: If the disk is full or the place cannot be written.
         ValueError: If the value holds NaN or an infinite number.
     """
-    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    write_bytes(path, to_json(value))
+
+
+def to_json(value: Any) -> bytes:
+    """An object as indented JSON.
+
+    Raises:
+        ValueError: If it holds NaN or an infinite number.
+    """
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -92,13 +92,11 @@ class LoadOptions:
     Attributes:
         dtype: One of ``DTYPES``; "auto" is what the checkpoint was saved in.
         device_map: As in transformers ("auto", "cuda:1", ...); None loads to the best device.
-        revision: Branch, tag or commit on the hub.
         trust_remote_code: Run code that comes with the checkpoint; off unless asked for by name.
     """
 
     dtype: str = "auto"
     device_map: str | None = None
-    revision: str | None = None
     trust_remote_code: bool = False
 
 
@@ -108,9 +106,12 @@ def load_tokenizer(name: str, options: LoadOptions = LoadOptions()) -> PreTraine
     Raises:
         ModelError: If there is none.
     """
+    base = adapter_base(name)
+    if base is not None and Path(name).is_dir() and not any(Path(name).glob("tokenizer*")):
+        return load_tokenizer(base, options)  # PEFT alone saves none
     with _load_errors(name, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            name, revision=options.revision, trust_remote_code=options.trust_remote_code
+            name, trust_remote_code=options.trust_remote_code
         )
         return tokenizer
 
@@ -121,22 +122,19 @@ def load_model(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedMod
     Raises:
         ModelError: If there is no such model, or it is not a causal language model.
     """
-    adapter = adapter_base(name, options)
+    adapter = adapter_base(name)
     if adapter is not None:
-        model = load_model(adapter, _of_base(options))
-        return attach_adapter(model, name, "default", options)
+        model = load_model(adapter, options)
+        return attach_adapter(model, name, "default")
     _check_causal(name, options)
     with _load_errors(name, "model"):
         load: Any = AutoModelForCausalLM.from_pretrained
         model = load(
             name,
             dtype=options.dtype,
-            device_map=options.device_map,
-            revision=options.revision,
+            device_map=options.device_map or ("cuda" if torch.cuda.is_available() else None),
             trust_remote_code=options.trust_remote_code,
         )
-    if options.device_map is None and torch.cuda.is_available():
-        model = model.to("cuda")
     loaded: PreTrainedModel = model.eval()
     return loaded
 
@@ -156,14 +154,14 @@ def load_pair(
     Raises:
         ModelError: If one cannot be loaded.
     """
-    base = adapter_base(aligned, options)
-    reference_base = adapter_base(reference, options)
+    base = adapter_base(aligned)
+    reference_base = adapter_base(reference)
     if base is not None and same_model(base, reference_base or reference):
         # PEFT takes no adapter names that are part of its prefixes, such as "a" or "r".
-        model = attach_adapter(load_model(base, _of_base(options)), aligned, "aligned", options)
+        model = attach_adapter(load_model(base, options), aligned, "aligned")
         if reference_base is not None:
             with _load_errors(reference, "adapter"):
-                model.load_adapter(reference, "reference", revision=options.revision)
+                model.load_adapter(reference, "reference")
         sides = adapter_sides(model, "aligned", "reference" if reference_base is not None else None)
         return replace(sides[0], name=aligned), replace(sides[1], name=reference)
     if one_at_a_time:
@@ -197,12 +195,12 @@ def same_model(one: str, other: str) -> bool:
     return one == other
 
 
-def adapter_base(name: str, options: LoadOptions = LoadOptions()) -> str | None:
+def adapter_base(name: str) -> str | None:
     """The base model's name if ``name`` is a PEFT adapter, else None."""
     path = Path(name) / "adapter_config.json"
     if not Path(name).exists():
         try:
-            path = Path(hf_hub_download(name, path.name, revision=options.revision))
+            path = Path(hf_hub_download(name, path.name))
         except (OSError, ValueError):
             return None
     if not path.is_file():
@@ -215,9 +213,7 @@ def adapter_base(name: str, options: LoadOptions = LoadOptions()) -> str | None:
     return base
 
 
-def attach_adapter(
-    model: PreTrainedModel, name: str, adapter: str, options: LoadOptions
-) -> PreTrainedModel:
+def attach_adapter(model: PreTrainedModel, name: str, adapter: str) -> PreTrainedModel:
     """Put a PEFT adapter on a base model.
 
     Raises:
@@ -228,25 +224,16 @@ def attach_adapter(
     except ImportError as error:
         raise ModelError(f"{name} is a PEFT adapter.", "pip install 'tsdi[peft]'") from error
     with _load_errors(name, "adapter"):
-        wrapped: Any = PeftModel.from_pretrained(
-            model, name, adapter_name=adapter, revision=options.revision
-        )
+        wrapped: Any = PeftModel.from_pretrained(model, name, adapter_name=adapter)
         attached: PreTrainedModel = wrapped.eval()
         return attached
-
-
-def _of_base(options: LoadOptions) -> LoadOptions:
-    # A revision names a commit of the adapter's repository, not of its base model's.
-    return LoadOptions(options.dtype, options.device_map, None, options.trust_remote_code)
 
 
 def _check_causal(name: str, options: LoadOptions) -> None:
     if options.dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {options.dtype!r}.", f"Choose from {', '.join(DTYPES)}.")
     with _load_errors(name, "model"):
-        config = AutoConfig.from_pretrained(
-            name, revision=options.revision, trust_remote_code=options.trust_remote_code
-        )
+        config = AutoConfig.from_pretrained(name, trust_remote_code=options.trust_remote_code)
     if not options.trust_remote_code and not _is_causal(config):
         raise ModelError(
             f"{name} is a {config.model_type} model, not a causal language model.",
@@ -271,7 +258,7 @@ def _load_errors(name: str, what: str) -> Iterator[None]:
         raise ModelError(f"There is no such folder: {name}.", remedy)
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         place = "the folder" if Path(name).exists() else "no such folder; from the hub"
         raise ModelError(f"Cannot load the {what} of {name} ({place}): {reason}", remedy) from error

@@ -60,8 +60,8 @@ def test_refusal_log_odds_equal_the_slow_computation():
     prompt = encode_chat(TOKENIZER, [{"role": "user", "content": "the old mill"}])
     refusing, complying = (phrase_ids(TOKENIZER, p) for p in (PHRASES.refusing, PHRASES.complying))
     bias = torch.randn(2, tiny.VOCAB, generator=torch.Generator().manual_seed(0))
-    found = refusal_log_odds(model, [prompt], refusing, complying, (None, bias))
-    for value, vector in zip(found[:, 0], (None, bias), strict=True):
+    found = refusal_log_odds(model, prompt, refusing, complying, (None, bias))
+    for value, vector in zip(found, (None, bias), strict=True):
         yes, no = (
             math.log(sum(math.exp(_log_prob(model, prompt, p, vector)) for p in phrases))
             for phrases in (refusing, complying)

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 from tests import tiny
-from tsdi.bias import TokenPool, estimate, estimate_bias, sums
+from tsdi.bias import TokenPool, estimate_bias, sums
 from tsdi.bias.sums import GroupSums, accumulate, group_means
 from tsdi.errors import FormatError, MismatchError, ModelError, UsageError
 
@@ -183,7 +183,7 @@ OPTIONS = {
 class TestKilledRun:
     @pytest.fixture(autouse=True)
     def often(self, monkeypatch):
-        monkeypatch.setattr(estimate, "BATCHES_PER_CHECKPOINT", 2)
+        monkeypatch.setattr(sums, "BATCHES_PER_CHECKPOINT", 2)
 
     def run(self, pair, folder=None, **changes):
         options = {**OPTIONS, **changes}

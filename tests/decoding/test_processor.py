@@ -201,12 +201,18 @@ class TestAnchor:
     )
     def test_the_step_counts_from_the_first_marker_of_the_answer(self, answer, step):
         assert self.steps([[1, 2, 3, *answer]], 3) == [step]
-        assert self.steps([[1, 9, 10, 3, *answer]], 4) == [step], "an earlier turn's marker"
+        assert self.steps([[1, 9, 10, 3, 4, 5, *answer]], 6) == [step], "an earlier turn's marker"
         assert self.steps([answer or [5]], 0) == [step], "inputs_embeds"
 
     def test_a_prompt_that_ends_with_the_marker_starts_at_once(self):
         assert self.steps([[1, 9, 10]], 3) == [0]
         assert self.steps([[1, 9, 10, 5]], 3) == [1]
+
+    @pytest.mark.parametrize("breaks", [[3], [3, 3]])
+    def test_line_breaks_that_the_template_writes_behind_it_are_no_steps(self, breaks):
+        prompt = [1, 9, 10, *breaks]
+        assert self.steps([prompt], len(prompt)) == [0]
+        assert self.steps([[*prompt, 5]], len(prompt)) == [1]
 
     def test_a_marker_that_the_prompt_begins_and_the_answer_ends(self):
         assert self.steps([[1, 2, 9, 10]], 3) == [0]

@@ -8,19 +8,24 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import head
 from tsdi.bias.phrases import ENGLISH, Phrases, phrase_ids, refusal_log_odds
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.prompts import random_prompts
+from tsdi.bias.sums import Progress
 from tsdi.bias.value import SafetyBias
 from tsdi.chat import decode
+from tsdi.compatibility import context_length
+from tsdi.decoding.greedy import generate_greedily
+from tsdi.errors import NumericalError, PromptError
 from tsdi.models import Side, as_side
 
 RANDOM = "random"
 TOKENS_SHOWN = 8
 RESAMPLES = 1000
+ONE_AT_A_TIME = 128  # prompts whose logits are kept while the other model is loaded
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,7 @@ def diagnose(
     *,
     random: int = 64,
     phrases: Phrases = ENGLISH,
+    progress: Progress | None = None,
 ) -> Diagnosis:
     """Examine a bias on fresh random prompts, and on real ones if there are any.
 
@@ -126,6 +132,11 @@ def diagnose(
         prompts: Real prompts as token ids, template included, by kind ("harmless", "harmful/O3").
         random: Number of random prompts, others than those of the estimate.
         phrases: Beginnings of refusing and complying answers.
+        progress: Called with the number of prompts that both models have just done.
+
+    Raises:
+        PromptError: If a prompt does not fit the model's context.
+        NumericalError: If a model gives NaN or infinite numbers.
     """
     kinds = {RANDOM: _fresh_prompts(bias, tokenizer, pool, random), **(prompts or {})}
     refusing = phrase_ids(tokenizer, phrases.refusing)
@@ -133,20 +144,23 @@ def diagnose(
     shifts = {kind: _KindShift() for kind in kinds}
     sides = as_side(reference), as_side(aligned)
     together = all(side.loaded for side in sides)
-    for part in _parts(kinds, 8 if together else None):
+    for part in _parts(kinds, 8 if together else ONE_AT_A_TIME):
         answers: list[tuple[list[int], Tensor]] = []
         with sides[0].open() as model:
+            check_lengths(model, part, max(bias.steps, *map(len, [*refusing, *complying])))
             for kind, prompt in part:
-                odds = refusal_log_odds(model, [prompt], refusing, complying)
-                shifts[kind].reference.append(float(odds[0, 0]))
+                odds = refusal_log_odds(model, prompt, refusing, complying, (None,))
+                shifts[kind].reference.append(odds[0])
                 answers.append(_greedy(model, tokenizer, prompt, bias.steps))
         with sides[1].open() as model:
             for (kind, prompt), (answer, before) in zip(part, answers, strict=True):
-                odds = refusal_log_odds(model, [prompt], refusing, complying, (None, bias.values))
-                shifts[kind].aligned.append(float(odds[0, 0]))
-                shifts[kind].debiased.append(float(odds[1, 0]))
+                odds = refusal_log_odds(model, prompt, refusing, complying, (None, bias.values))
+                shifts[kind].aligned.append(odds[0])
+                shifts[kind].debiased.append(odds[1])
                 after = _teacher_forced(model, prompt, answer)
                 shifts[kind].add_shift(before, after, bias.values)
+        if progress is not None:
+            progress(len(part))
     refusal = {kind: shift.refusal() for kind, shift in shifts.items()}
     strength, verdict = _verdict(refusal[RANDOM].shift)
     return Diagnosis(
@@ -241,6 +255,11 @@ class _KindShift:
         self._total: list[float] = []
 
     def add_shift(self, before: Tensor, after: Tensor, bias: Tensor) -> None:
+        if not (bool(before.isfinite().all()) and bool(after.isfinite().all())):
+            raise NumericalError(
+                "A model gives NaN or infinite numbers on a prompt of the diagnosis.",
+                "Check its weights, or load it in float32 or bfloat16.",
+            )
         rest, total = explained_share(before, after, bias)
         self._rest.append(rest)
         self._total.append(total)
@@ -295,11 +314,24 @@ def _verdict(shift: Interval) -> tuple[float, str]:
     )
 
 
+def check_lengths(
+    model: PreTrainedModel, prompts: Sequence[tuple[str, Sequence[int]]], answer: int
+) -> None:
+    """Raise PromptError unless every (kind, prompt) leaves the context room for an answer."""
+    limit = context_length(model)
+    for kind, prompt in prompts:
+        if limit is not None and len(prompt) + answer > limit:
+            raise PromptError(
+                f"A {kind} prompt for the diagnosis has {len(prompt)} tokens; with an answer of "
+                f"{answer} it does not fit the model's context of {limit}.",
+                "Leave it out of the file.",
+            )
+
+
 def _parts(
-    kinds: Mapping[str, Sequence[Sequence[int]]], size: int | None
+    kinds: Mapping[str, Sequence[Sequence[int]]], size: int
 ) -> list[list[tuple[str, list[int]]]]:
     rows = [(kind, list(prompt)) for kind, prompts in kinds.items() for prompt in prompts]
-    size = size or len(rows)
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
@@ -324,17 +356,8 @@ def _greedy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], steps: int
 ) -> tuple[list[int], Tensor]:
     """The model's greedy answer of at most ``steps`` tokens, and its logits there."""
-    ids = torch.tensor([prompt], device=model.device)
-    settings = GenerationConfig(
-        max_new_tokens=steps,
-        do_sample=False,
-        eos_token_id=model.generation_config.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id or 0,
-    )
-    generate: Any = model.generate
-    output = generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
-    answer = output[0, len(prompt) :].tolist()
-    return answer, _teacher_forced(model, prompt, answer)
+    answers, _ = generate_greedily(model, tokenizer, [prompt], steps)
+    return answers[0], _teacher_forced(model, prompt, answers[0])
 
 
 def _teacher_forced(model: PreTrainedModel, prompt: list[int], answer: list[int]) -> Tensor:

@@ -24,8 +24,6 @@ from tsdi.compatibility import (
 from tsdi.errors import MismatchError, UsageError
 from tsdi.models import Side, as_side
 
-BATCHES_PER_CHECKPOINT = 8
-
 
 def estimate_bias(
     aligned: PreTrainedModel | Side,
@@ -85,6 +83,7 @@ def estimate_bias(
         prompt_format=prompt_format,
         anchor=anchor,
     )
+    _check_apart(aligned, reference)
     sides = {"aligned": as_side(aligned), "reference": as_side(reference)}
     _check_numbers(prompts, groups, batch_size, target_error)
     _check_together(sides, tokenizer, target_error)
@@ -107,28 +106,40 @@ def estimate_bias(
         mean, error = mean_and_error(shifts, counts)
         if target_error is not None and float(error.square().mean(-1).sqrt().max()) <= target_error:
             break
-    info = BiasInfo(
+    info = _info(tokenizer, runs, stop, pool, drawn, prompt_format, anchor)
+    reliability = split_half_reliability(shifts, counts)
+    return SafetyBias(mean, error, info.model_copy(update={"reliability": reliability}))
+
+
+def _info(
+    tokenizer: PreTrainedTokenizerBase,
+    runs: "dict[str, _Run]",
+    prompts: int,
+    pool: TokenPool,
+    drawn: RandomPrompts,
+    prompt_format: str | None,
+    anchor: str,
+) -> BiasInfo:
+    return BiasInfo(
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         template_sha256=template_sha256(tokenizer, prompt_format),
         tokenizer_size=tokenizer_size(tokenizer),
-        aligned=sides["aligned"].name,
-        reference=sides["reference"].name,
+        aligned=runs["aligned"].side.name,
+        reference=runs["reference"].side.name,
         aligned_revision=runs["aligned"].revision,
         reference_revision=runs["reference"].revision,
         pool=pool.name,
         pool_sha256=pool.sha256,
-        prompts=stop,
-        prompt_tokens=prompt_tokens,
-        groups=groups,
-        seed=seed,
+        prompts=prompts,
+        prompt_tokens=drawn.prompt_tokens,
+        groups=runs["aligned"].groups,
+        seed=drawn.seed,
         prompt_format=prompt_format,
         anchor=anchor,
         anchor_ids=tuple(anchor_ids(tokenizer, anchor)),
-        reliability=split_half_reliability(shifts, counts),
         paths={name: run.sums.kind for name, run in runs.items() if run.sums is not None},
         versions=_versions(),
     )
-    return SafetyBias(mean, error, info)
 
 
 def mean_and_error(shifts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,6 +202,18 @@ def _check_numbers(prompts: int, groups: int, batch_size: int, target_error: flo
         raise UsageError(f"target_error must be above 0, not {target_error}.")
 
 
+def _check_apart(aligned: PreTrainedModel | Side, reference: PreTrainedModel | Side) -> None:
+    if isinstance(aligned, Side) or isinstance(reference, Side) or aligned is reference:
+        return
+    if any(module is reference for module in aligned.modules()) or any(
+        module is aligned for module in reference.modules()
+    ):
+        raise UsageError(
+            "The two models are one: they share their modules, so nothing would differ.",
+            "For adapters on one base take tsdi.models.adapter_sides.",
+        )
+
+
 def _check_together(
     sides: dict[str, Side], tokenizer: PreTrainedTokenizerBase, target_error: float | None
 ) -> None:
@@ -246,28 +269,43 @@ class _Run:
     def means(self, stop: int) -> Tensor:
         """Go on to prompt ``stop`` and give the mean logits of every group."""
         with self.side.open() as model:
-            self.revision = getattr(model.config, "_commit_hash", None)
+            if not hasattr(model, "peft_config"):  # there it would be the base model's
+                self.revision = getattr(model.config, "_commit_hash", None)
             _check_model(model, self.prompts)
-            while (done := self.sums.prompts if self.sums else 0) < stop:
-                self._go_on(model, done, min(stop, done + BATCHES_PER_CHECKPOINT * self.batch_size))
+            self._check_sums(model)
+            done = self.sums.prompts if self.sums else 0
+            if done < stop:
+                self._go_on(model, done, stop)
             assert self.sums is not None
             return group_means(model, self.sums)
 
     def _go_on(self, model: PreTrainedModel, start: int, stop: int) -> None:
-        more = accumulate(
+        before = self.sums
+
+        def keep(more: GroupSums) -> None:
+            self.sums = before.merge(more) if before else more
+            if self.checkpoints is not None:
+                self.sums.save(self._file)
+
+        accumulate(
             model,
             self.prompts,
             start,
             stop,
             groups=self.groups,
             batch_size=self.batch_size,
-            kind=self.sums.kind if self.sums else None,
+            kind=before.kind if before else None,
             name=self.side.name,
+            checkpoint=keep,
             progress=self.progress,
         )
-        self.sums = self.sums.merge(more) if self.sums else more
-        if self.checkpoints is not None:
-            self.sums.save(self._file)
+
+    def _check_sums(self, model: PreTrainedModel) -> None:
+        expected = origin(model, self.prompts, self.groups, self.side.name)
+        if self.sums is not None and self.sums.origin != expected:
+            raise MismatchError(
+                f"{self._file} was made with other settings.", "Use the same, or another --out."
+            )
 
     @property
     def _file(self) -> Path:
@@ -279,10 +317,6 @@ class _Run:
         if self.checkpoints is None or not self._file.exists():
             return 0
         self.sums = GroupSums.load(self._file)
-        if self.sums.origin != origin(self.prompts, self.groups, self.side.name):
-            raise MismatchError(
-                f"{self._file} was made with other settings.", "Use the same, or another --out."
-            )
         if self.sums.ranges != ((0, self.sums.prompts),):
             raise MismatchError(
                 f"{self._file} lacks prompts: it has {self.sums.ranges}.", "Merge all parts first."

@@ -113,7 +113,8 @@ def _native(model: PreTrainedModel) -> bool:
     head = model.get_output_embeddings()
     if head is None:
         return True
-    return any(not p.is_floating_point() or p.is_meta for p in head.parameters())
+    weights = (*head.parameters(), *head.buffers())
+    return any(w.is_meta or not w.is_floating_point() or w.element_size() < 2 for w in weights)
 
 
 def _float32_head(model: PreTrainedModel) -> dict[str, Tensor]:

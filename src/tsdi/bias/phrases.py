@@ -87,32 +87,22 @@ def phrase_ids(tokenizer: PreTrainedTokenizerBase, phrases: Sequence[str]) -> li
 
 def refusal_log_odds(
     model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
+    prompt: Sequence[int],
     refusing: Sequence[Sequence[int]],
     complying: Sequence[Sequence[int]],
-    biases: Sequence[Tensor | None] = (None,),
-) -> Tensor:
-    """Compute log sum P(refusing phrase | prompt) - log sum P(complying phrase | prompt).
+    biases: Sequence[Tensor | None],
+) -> list[float]:
+    """Compute log sum P(refusing phrase | prompt) - log sum P(complying phrase | prompt), in nats.
 
     Args:
         model: A causal language model.
-        prompts: Token ids of every prompt, template included.
+        prompt: Token ids, template included.
         refusing: Token ids of phrases.
         complying: Likewise.
         biases: Safety biases [steps, vocab] to subtract, one result each; None subtracts nothing.
-
-    Returns:
-        float64 [biases, prompts], in nats.
     """
-    phrases = [*refusing, *complying]
-    odds = [
-        [
-            _log_odds(torch.tensor(row), len(refusing))
-            for row in _phrase_log_probs(model, prompt, phrases, biases)
-        ]
-        for prompt in prompts
-    ]
-    return torch.tensor(odds, dtype=torch.float64).T
+    rows = _phrase_log_probs(model, prompt, [*refusing, *complying], biases)
+    return [_log_odds(torch.tensor(row), len(refusing)) for row in rows]
 
 
 def _log_odds(log_probs: Tensor, refusing: int) -> float:

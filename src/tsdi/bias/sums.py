@@ -23,6 +23,7 @@ from tsdi.errors import FormatError, MismatchError, ModelError, NumericalError, 
 from tsdi.files import write_bytes
 
 CHECK_ROWS = 4
+BATCHES_PER_CHECKPOINT = 8
 Progress = Callable[[int], None]
 """Called with the number of prompts that a model has just done."""
 
@@ -33,7 +34,8 @@ class GroupSums:
 
     Attributes:
         kind: "head_inputs" (width is the hidden size) or "logits" (width is the vocabulary).
-        origin: Hash of the random prompts and name of the model; only equal origins can be merged.
+        origin: The random prompts' hash, groups, and the model's name, dtype and commit; only equal
+            origins can be merged.
         ranges: Prompt numbers that are in the sums, as disjoint (start, stop), ascending.
         counts: int64 [groups], prompts per group.
         sums: float64 [groups, steps, width].
@@ -127,6 +129,7 @@ def accumulate(
     batch_size: int = 32,
     kind: str | None = None,
     name: str = "model",
+    checkpoint: Callable[[GroupSums], None] | None = None,
     progress: Progress | None = None,
 ) -> GroupSums:
     """Run one model over random prompts start to stop - 1 and sum by group.
@@ -140,6 +143,8 @@ def accumulate(
         batch_size: Rows in a forward pass; halved as long as memory runs out.
         kind: "head_inputs", "logits", or None to take the first if it is exact for this model.
         name: The model's name, for the origin and for errors.
+        checkpoint: Called with the sums so far, after every ``BATCHES_PER_CHECKPOINT`` batches and
+            at the end.
         progress: Called after every batch.
 
     Raises:
@@ -152,30 +157,43 @@ def accumulate(
     if kind is None:
         few = prompts.ids(start, min(stop, start + CHECK_ROWS))
         kind = "head_inputs" if head.is_linear(model, few, prompts.steps) else "logits"
-    counts = torch.zeros(groups, dtype=torch.int64)
-    counts.index_add_(0, torch.arange(start, stop) % groups, torch.ones(stop - start).long())
+    made_from = origin(model, prompts, groups, name)
+    begin, batches = start, 0
     sums: Tensor | None = None
-    begin = start
     while start < stop:
         end = min(stop, start + batch_size)
         try:
             rows = _rows(model, kind, prompts.ids(start, end), prompts.steps)
+            _check_finite(rows, name, start)
+            sums = _added(sums, rows, start, groups)
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
             batch_size = _halved(batch_size, prompts.length)
             clear_device_cache(garbage_collection=True)
             continue
-        _check_finite(rows, name, start)
-        if sums is None:
-            sums = rows.new_zeros(groups, *rows.shape[1:], dtype=torch.float64)
-        group = torch.arange(start, end, device=rows.device) % groups
-        sums.index_add_(0, group, rows.double())
         if progress is not None:
             progress(end - start)
-        start = end
+        start, batches = end, batches + 1
+        if checkpoint is not None and (batches % BATCHES_PER_CHECKPOINT == 0 or start == stop):
+            checkpoint(_so_far(kind, made_from, begin, start, sums))
     assert sums is not None
-    return GroupSums(kind, origin(prompts, groups, name), ((begin, stop),), counts, sums.cpu())
+    return _so_far(kind, made_from, begin, stop, sums)
+
+
+def _added(sums: Tensor | None, rows: Tensor, start: int, groups: int) -> Tensor:
+    """Add rows [batch, steps, width] of prompts from ``start`` on to the sums of their groups."""
+    if rows.device.type == "mps":  # which has no float64
+        rows = rows.cpu()
+    if sums is None:
+        sums = rows.new_zeros(groups, *rows.shape[1:], dtype=torch.float64)
+    group = torch.arange(start, start + len(rows), device=rows.device) % groups
+    return sums.index_add_(0, group, rows.double())
+
+
+def _so_far(kind: str, made_from: str, start: int, stop: int, sums: Tensor) -> GroupSums:
+    counts = torch.bincount(torch.arange(start, stop) % len(sums), minlength=len(sums))
+    return GroupSums(kind, made_from, ((start, stop),), counts, sums.cpu())
 
 
 def _halved(batch_size: int, length: int) -> int:
@@ -187,9 +205,10 @@ def _halved(batch_size: int, length: int) -> int:
     return batch_size // 2
 
 
-def origin(prompts: RandomPrompts, groups: int, name: str) -> str:
+def origin(model: PreTrainedModel, prompts: RandomPrompts, groups: int, name: str) -> str:
     """What partial results must have in common to be merged."""
-    return f"{prompts.sha256} groups={groups} model={name}"
+    commit = getattr(model.config, "_commit_hash", None)
+    return f"{prompts.sha256} groups={groups} model={name} {model.dtype} {commit}"
 
 
 def _rows(model: PreTrainedModel, kind: str, ids: Tensor, steps: int) -> Tensor:

@@ -17,7 +17,7 @@ from tsdi.chat import template_sha256, tokenizer_sha256
 from tsdi.compatibility import vocabulary_width
 from tsdi.decoding.processor import BiasLogitsProcessor
 from tsdi.errors import FormatError, MismatchError, UsageError
-from tsdi.files import parse_json, write_bytes, write_json
+from tsdi.files import parse_json, to_json, write_bytes
 
 FORMAT_VERSION = 1
 TENSORS_FILE = "bias.safetensors"
@@ -254,8 +254,9 @@ class SafetyBias(
             "vocab": self.vocab,
             **self.info.model_dump(mode="json"),
         }
-        write_json(save_directory / CONFIG_FILE, config)
+        text = to_json(config)  # what cannot be written fails before anything is
         write_bytes(save_directory / TENSORS_FILE, data)
+        write_bytes(save_directory / CONFIG_FILE, text)  # last: it says that the bias is complete
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # every argument by name, no **kwargs
@@ -327,8 +328,8 @@ def _parse(name: str, config_bytes: bytes, data: bytes) -> SafetyBias:
     try:
         tensors = load(data)
         values, error = tensors["bias"], tensors["error"]
-        info = BiasInfo.model_validate(config)
-    except (SafetensorError, KeyError, pydantic.ValidationError) as problem:
+        info = BiasInfo.model_validate_json(to_json(config), strict=True)
+    except (SafetensorError, KeyError, ValueError) as problem:
         raise FormatError(f"{name} is no valid bias: {problem}", "Estimate it again.") from problem
     for tensor in (values, error):
         if tuple(tensor.shape) != shape or tensor.dtype not in (torch.float32, torch.float16):

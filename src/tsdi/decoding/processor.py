@@ -7,13 +7,16 @@ from transformers import LogitsProcessor
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import UsageError
 
+_BREAKS = 2  # tokens that a template may put between the marker and the answer
+
 
 class BiasLogitsProcessor(LogitsProcessor):
     """Subtracts the safety bias while transformers generates.
 
     It keeps no count of calls: the step follows from the length of ``input_ids``, so beams,
     assisted and prompt-lookup decoding (which go back over steps) and caches of every kind are
-    right, and one object can be used again for other calls with the same prompt length.
+    right, and one object can be used again for other calls with the same prompt length. An
+    assistant model must share the tokenizer: generate hands it this processor too.
     """
 
     supports_continuous_batching = False  # it shows a processor no step
@@ -34,7 +37,8 @@ class BiasLogitsProcessor(LogitsProcessor):
             strength: How much of the bias to subtract: one factor, or one per row [batch]; with
                 rows repeated by beams or return sequences, each factor counts for its rows.
             anchor: Ids of an end-of-thinking marker: step 0 is the token after it, and before it
-                nothing changes. A prompt that ends with the marker starts at step 0.
+                nothing changes. A prompt that ends with the marker, or with it and one or two
+                tokens such as line breaks, starts at step 0.
 
         Raises:
             UsageError: If the prompt length is negative.
@@ -87,10 +91,12 @@ class BiasLogitsProcessor(LogitsProcessor):
         if not self._anchor:
             return input_ids.shape[1] - self._prompt_length
         marker = torch.tensor(self._anchor, device=input_ids.device)
-        # The end of the prompt counts too: a template may close the thinking itself.
-        seen = input_ids[:, max(0, self._prompt_length - len(marker)) :]
+        # The end of the prompt counts too: a template may close the thinking itself, and write a
+        # line break or two behind it, which are no part of the answer.
+        seen = input_ids[:, max(0, self._prompt_length - len(marker) - _BREAKS) :]
         if seen.shape[1] < len(marker):
             return -1
         found = (seen.unfold(1, len(marker), 1) == marker).all(-1)  # [rows, places]
-        after_first = found.shape[1] - 1 - found.int().argmax(1)
-        return torch.where(found.any(1), after_first, -1)
+        since_first = found.shape[1] - 1 - found.int().argmax(1)
+        answered = input_ids.shape[1] - self._prompt_length
+        return torch.where(found.any(1), since_first.clamp(max=answered), -1)

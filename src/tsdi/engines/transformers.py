@@ -2,23 +2,18 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
-from transformers import (
-    GenerationConfig,
-    LogitsProcessor,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
 from tsdi.chat import encode_chat
-from tsdi.compatibility import context_length
+from tsdi.compatibility import context_length, embedding_rows
+from tsdi.decoding.greedy import end_ids, generate_greedily
 from tsdi.engines.base import Completion, Engine, Request, Sampling
-from tsdi.errors import PromptError
+from tsdi.errors import ModelError, NumericalError, PromptError
 
 
 class TransformersEngine(Engine):
@@ -50,9 +45,7 @@ class TransformersEngine(Engine):
         self._bias = bias
         self._strength = strength
         self._prompt_format = bias.info.prompt_format if bias is not None else prompt_format
-        ends = model.generation_config.eos_token_id
-        ends = tokenizer.eos_token_id if ends is None else ends
-        self._ends = tuple(ends) if isinstance(ends, (list, tuple)) else (ends,)
+        self._ends = end_ids(model, tokenizer)
 
     def check(self, request: Request, sampling: Sampling) -> None:
         """Raise PromptError if the request and its answer cannot fit the model's context."""
@@ -64,8 +57,13 @@ class TransformersEngine(Engine):
         try:
             return self._answer(requests, prompts, sampling)
         except RuntimeError as error:
-            if not should_reduce_batch_size(error) or len(requests) == 1:
+            if not should_reduce_batch_size(error):
                 raise
+            if len(requests) == 1:
+                raise ModelError(
+                    f"Memory runs out with a single prompt of {len(prompts[0])} tokens.",
+                    "Take --dtype bfloat16, --device-map auto or a lower --max-new-tokens.",
+                ) from error
         clear_device_cache(garbage_collection=True)
         half = len(requests) // 2
         return [
@@ -75,6 +73,13 @@ class TransformersEngine(Engine):
 
     def _encode(self, request: Request, sampling: Sampling) -> list[int]:
         ids = encode_chat(self._tokenizer, request.messages, self._prompt_format)
+        if not ids:
+            raise PromptError("The prompt has no tokens.", "Write something.")
+        if max(ids) >= (known := embedding_rows(self._model)):
+            raise PromptError(
+                f"The tokenizer gives token {max(ids)}, the model knows {known}.",
+                "Give the model its own tokenizer.",
+            )
         limit = context_length(self._model)
         if limit is not None and len(ids) + sampling.max_new_tokens > limit:
             raise PromptError(
@@ -87,49 +92,31 @@ class TransformersEngine(Engine):
     def _answer(
         self, requests: Sequence[Request], prompts: list[list[int]], sampling: Sampling
     ) -> list[Completion]:
-        ids, mask = self._pad(prompts)
-        generate: Any = self._model.generate
-        output = generate(
-            ids,
-            attention_mask=mask,
-            logits_processor=self._processors(requests, prompts, ids.shape[1], sampling),
-            generation_config=GenerationConfig(
-                max_new_tokens=sampling.max_new_tokens,
-                do_sample=False,
-                eos_token_id=[end for end in self._ends if end is not None] or None,
-                pad_token_id=self._pad_id,
-                return_dict_in_generate=True,
-                output_scores=sampling.keep_logits,
-            ),
+        answers, logits = generate_greedily(
+            self._model,
+            self._tokenizer,
+            prompts,
+            sampling.max_new_tokens,
+            self._processors(requests, prompts, sampling),
+            keep_logits=sampling.keep_logits,
         )
-        answers = output.sequences[:, ids.shape[1] :].tolist()
-        logits = [None] * len(answers)
-        if sampling.keep_logits:
-            logits = list(torch.stack(output.scores, 1).float().cpu())
-        return [self._completion(a, kept) for a, kept in zip(answers, logits, strict=True)]
-
-    def _pad(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
-        longest = max(map(len, prompts))
-        rows = [[self._pad_id] * (longest - len(row)) + row for row in prompts]
-        mask = [[0] * (longest - len(row)) + [1] * len(row) for row in prompts]
-        device = self._model.device
-        return torch.tensor(rows, device=device), torch.tensor(mask, device=device)
-
-    @property
-    def _pad_id(self) -> int:
-        return int(self._tokenizer.pad_token_id or 0)
+        return [
+            self._completion(answer, None if logits is None else logits[row])
+            for row, answer in enumerate(answers)
+        ]
 
     def _processors(
         self,
         requests: Sequence[Request],
         prompts: list[list[int]],
-        length: int,
         sampling: Sampling,
     ) -> list[LogitsProcessor]:
-        processors: list[LogitsProcessor] = []
+        length = max(map(len, prompts))
+        processors: list[LogitsProcessor] = [_Finite()]
         strengths = [self._strength if r.strength is None else r.strength for r in requests]
         if self._bias is not None and any(strengths):
-            strength = torch.tensor(strengths)
+            same = len(set(strengths)) == 1  # the usual case, which needs no copy to the device
+            strength = strengths[0] if same else torch.tensor(strengths)
             processors.append(self._bias.logits_processor(length, strength))
         if sampling.temperature > 0:
             processors.append(_Gumbel(prompts, length, sampling))
@@ -146,11 +133,24 @@ class TransformersEngine(Engine):
         )
 
 
+class _Finite(LogitsProcessor):
+    """Stops a model whose weights are broken, before its answers are taken for real ones."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if bool(scores.isnan().any()):
+            raise NumericalError(
+                "The model gives NaN logits.",
+                "Check its weights, or load it in float32 or bfloat16.",
+            )
+        return scores
+
+
 class _Gumbel(LogitsProcessor):
     """Draws by the Gumbel-max trick: argmax(logits / temperature + noise) is a draw from softmax.
 
     The noise depends on seed, prompt and step only, so that an answer does not depend on its
-    neighbours in the batch, and a resumed run repeats the text of an unbroken one.
+    neighbours in the batch, a resumed run repeats the text of an unbroken one, and the same prompt
+    with the same seed gets the same text.
     """
 
     def __init__(self, prompts: list[list[int]], length: int, sampling: Sampling) -> None:

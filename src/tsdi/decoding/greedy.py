@@ -1,0 +1,87 @@
+"""transformers' ``generate`` with nothing but what the caller asks for."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids that end an answer: the model's own, else the tokenizer's; maybe none."""
+    ends = model.generation_config.eos_token_id
+    ends = tokenizer.eos_token_id if ends is None else ends
+    if ends is None:
+        return []
+    return list(ends) if isinstance(ends, list | tuple) else [ends]
+
+
+def pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """An id to pad with that the model can read; its positions are masked."""
+    weight: Any = model.get_input_embeddings().weight
+    pad = tokenizer.pad_token_id
+    return int(pad) if pad is not None and pad < weight.shape[0] else 0
+
+
+def generate_greedily(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    processors: Sequence[LogitsProcessor] = (),
+    *,
+    keep_logits: bool = False,
+) -> tuple[list[list[int]], Tensor | None]:
+    """The most likely token at each step, after the processors and nothing else.
+
+    A checkpoint's generation config (repetition penalty, beams, stop strings ...) is left out, as
+    it would change the logits or the choice.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        prompts: Token ids of every prompt, padded here on the left.
+        max_new_tokens: Most tokens in an answer.
+        processors: See the prompts in one left-padded batch.
+        keep_logits: Return the logits too.
+
+    Returns:
+        Token ids of every answer, filled up behind its end, and float32 logits after the
+        processors [batch, tokens, vocab] on the CPU, if asked for.
+    """
+    pad = pad_id(model, tokenizer)
+    longest = max(map(len, prompts))
+    rows = [[pad] * (longest - len(row)) + list(row) for row in prompts]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in prompts]
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=end_ids(model, tokenizer) or None,
+        pad_token_id=pad,
+        return_dict_in_generate=True,
+        output_scores=keep_logits,
+    )
+    generate: Any = model.generate
+    with _bare_config(model):
+        output = generate(
+            torch.tensor(rows, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            logits_processor=list(processors),
+            generation_config=settings,
+        )
+    logits = torch.stack(output.scores, 1).float().cpu() if keep_logits else None
+    return output.sequences[:, longest:].tolist(), logits
+
+
+@contextmanager
+def _bare_config(model: Any) -> Iterator[None]:
+    # generate() fills what the given config leaves open from the model's own.
+    owner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = owner.generation_config
+    owner.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        owner.generation_config = own
