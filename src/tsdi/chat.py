@@ -49,9 +49,9 @@ def encode_chat(
                 return_dict=False,
                 chat_template=_pinned(tokenizer.get_chat_template()),
             )
-        except TemplateError as error:
+        except (TemplateError, ValueError) as error:
             raise PromptError(
-                f"The chat template refuses a chat of {[m['role'] for m in messages]}: {error}.",
+                f"No chat template for a chat of {[m['role'] for m in messages]}: {error}.",
                 "Give the messages that the model was trained on.",
             ) from error
         return list(ids)

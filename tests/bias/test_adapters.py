@@ -9,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tests import tiny
 from tsdi import compatibility, models
 from tsdi.bias import estimate_bias
-from tsdi.errors import ModelError
+from tsdi.errors import ModelError, UsageError
 from tsdi.models import LoadOptions, adapter_sides, load_pair
 
 OPTIONS = {
@@ -141,6 +141,12 @@ class TestTiedEmbeddings:
         with pytest.raises(ModelError):
             compatibility.check_tied_adapter(model)
         assert torch.equal(tiny.logits(model, tiny.ids(), 3), before)
+
+
+def test_an_adapter_and_its_own_base_are_one_model(tokenizer):
+    model = adapted(tiny.model(), **ATTENTION)
+    with pytest.raises(UsageError, match="adapter_sides"):
+        estimate_bias(model, model.get_base_model(), tokenizer, **OPTIONS)
 
 
 class TestFolders:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import pytest
 import scipy.stats
 import torch
-from peft import LoraConfig, get_peft_model
 
 from tests import tiny
 from tsdi.bias import estimate_bias
@@ -131,12 +130,6 @@ def test_a_model_against_itself_has_no_bias(llamas, tokenizer):
     assert not bias.values.any()
     assert not bias.standard_error.any()
     assert bias.info.reliability == (0.0, 0.0, 0.0)
-
-
-def test_two_models_that_share_their_modules_are_refused(llamas, tokenizer):
-    adapted = get_peft_model(copy.deepcopy(llamas[0]), LoraConfig(target_modules=["q_proj"]))
-    with pytest.raises(UsageError, match="adapter_sides"):
-        estimate_bias(adapted, adapted.get_base_model(), tokenizer, **OPTIONS)
 
 
 class TestFormulas:

@@ -156,3 +156,31 @@ def test_phrases_that_the_tokenizer_does_not_know(tmp_path):
     (tmp_path / "phrases.json").write_text('{"refusing": ["sorry"], "complying": ["sure"]}')
     command += ["--prompts", 32, "--prompt-tokens", 8]
     assert tsdi(*command).exit_code == 0
+
+
+def test_a_real_prompt_beyond_the_context(models, tmp_path):
+    (tmp_path / "harmless.txt").write_text("bread\n" + "mill " * 200)
+    result = tsdi(*estimate(models, tmp_path / "out", "--harmless", tmp_path / "harmless.txt"))
+    _refused(result, "harmless prompt", "128")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_package_that_a_checkpoint_needs_is_named(models, tmp_path):
+    pair = _copy(models, tmp_path)
+    config = json.loads((pair / "aligned" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (pair / "aligned" / "config.json").write_text(json.dumps(config))
+    _refused(tsdi("generate", pair / "aligned", "--prompt", "mill"), "aligned", "install")
+
+
+def test_a_bias_whose_tensors_were_never_written_can_be_resumed(models, bias, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(bias / "bias.safetensors", out)  # killed before the config, which comes last
+    assert tsdi(*estimate(models, out, "--resume")).exit_code == 0
+
+
+def test_an_answer_folder_in_use_is_refused_before_the_model_is_loaded(tmp_path):
+    (tmp_path / "responses.jsonl").write_text("")
+    command = ["generate", "no-such-model", "--prompts", "p.txt", "--out", tmp_path]
+    _refused(tsdi(*command), "already holds answers", "--resume")

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from tests.cli.conftest import estimate, tsdi
 from tsdi import SafetyBias
+from tsdi.cli import console
 from tsdi.evaluation.records import read_records
 
 
@@ -131,3 +133,44 @@ def test_a_stopped_run_resumes_without_losing_or_doubling_an_answer(models, tmp_
     assert tsdi(*command, "--out", out, "--resume").exit_code == 0
     assert tsdi(*command, "--out", whole).exit_code == 0
     assert read_records(out / "responses.jsonl") == read_records(whole / "responses.jsonl")
+
+
+def test_resuming_with_another_precision_or_bias_is_refused(models, bias, tmp_path):
+    prompts, mine = _prompts(tmp_path, 2), tmp_path / "bias"
+    shutil.copytree(bias, mine)
+    command = ["generate", models / "aligned", "--prompts", prompts, "--out", tmp_path / "out"]
+    command += ["--bias", mine, "--max-new-tokens", 2]
+    assert tsdi(*command).exit_code == 0
+    other = tsdi(*command, "--resume", "--dtype", "bfloat16")
+    assert other.exit_code == 2
+    assert "dtype was 'torch.float32', is 'torch.bfloat16'" in other.stderr
+    SafetyBias.from_pretrained(mine).scale(5).save_pretrained(mine)
+    other = tsdi(*command, "--resume")
+    assert other.exit_code == 2
+    assert "bias_sha256" in other.stderr
+
+
+def test_a_bias_of_a_sibling_model_is_noted(models, bias):
+    command = ["generate", models / "reference", "--prompt", "mill", "--bias", bias]
+    result = tsdi(*command, "--max-new-tokens", 1)
+    assert result.exit_code == 0
+    assert "estimated for" in " ".join(result.stderr.split())
+
+
+def test_untrusted_text_does_not_reach_the_terminal_raw(bias, tmp_path):
+    folder = tmp_path / "[b]"
+    shutil.copytree(bias, folder)
+    config = json.loads((folder / "bias_config.json").read_text())
+    config["pool"] = "\x1b[2J[red]:bomb:"
+    config["diagnosis"] = {"note": "not ours"}
+    (folder / "bias_config.json").write_text(json.dumps(config))
+    result = tsdi("show", folder)
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.stdout.split())
+    assert "\x1b[2J" not in text
+    assert "[red]:bomb:" in text
+    assert "a diagnosis that this tsdi did not write" in text
+
+
+def test_harmless_shows_control_characters():
+    assert console.harmless("a\tb\n\x1b[2J\x9b") == "a\tb\n\\x1b[2J\\x9b"

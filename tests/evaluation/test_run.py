@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from tsdi.engines.base import Completion, Sampling
+from tsdi.engines.base import Sampling
 from tsdi.engines.fake import FakeEngine
 from tsdi.errors import FormatError, PromptError, RunExistsError, UsageError
 from tsdi.evaluation.prompts import Prompt
@@ -77,21 +77,6 @@ def test_a_run_killed_at_any_byte_goes_on(tmp_path, unbroken):
 
 def test_a_finished_run_generates_nothing_more(tmp_path, unbroken):
     assert run(tmp_path / "unbroken", Neighbourly(calls_left=0), resume=True) == unbroken
-
-
-def test_chunks_are_seeded_by_their_place(tmp_path):
-    seeds = []
-
-    class Spy(FakeEngine):
-        def generate(self, requests, sampling):
-            seeds.append(sampling.seed)
-            return [Completion("", (), "stop")] * len(requests)
-
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run(tmp_path / name, Spy(), sampling=replace(SAMPLING, seed=seed))
-    assert seeds[:3] == seeds[3:6]
-    assert len({*seeds}) == 6
-    assert all(0 <= seed < 2**31 for seed in seeds)
 
 
 def test_a_used_folder_is_refused_and_left_alone(tmp_path, unbroken):

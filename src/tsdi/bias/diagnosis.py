@@ -24,6 +24,7 @@ from tsdi.models import Side, as_side
 
 RANDOM = "random"
 TOKENS_SHOWN = 8
+RANDOM_PROMPTS = 64
 RESAMPLES = 1000
 ONE_AT_A_TIME = 128  # prompts whose logits are kept while the other model is loaded
 
@@ -117,7 +118,7 @@ def diagnose(
     pool: TokenPool,
     prompts: Mapping[str, Sequence[Sequence[int]]] | None = None,
     *,
-    random: int = 64,
+    random: int = RANDOM_PROMPTS,
     phrases: Phrases = ENGLISH,
     progress: Progress | None = None,
 ) -> Diagnosis:

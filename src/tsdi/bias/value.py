@@ -98,6 +98,11 @@ class SafetyBias(
         """Number of tokens."""
         return self.values.shape[1]
 
+    @property
+    def sha256(self) -> str:
+        """Hash of the values."""
+        return hashlib.sha256(self.values.contiguous().numpy().tobytes()).hexdigest()
+
     def __repr__(self) -> str:
         return (
             f"SafetyBias({self.info.aligned} - {self.info.reference}, {tuple(self.values.shape)})"

@@ -4,6 +4,7 @@ import errno
 import functools
 import json
 import logging as logging_levels
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,6 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,8 +23,9 @@ from rich.progress import (
 from tsdi.errors import TsdiError
 
 BAD_USAGE = 2
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,7 +55,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 def fail(line: str) -> NoReturn:
     """Print one line and leave with exit code 2."""
-    print("Error: " + " ".join(line.split()), file=sys.stderr)
+    print("Error: " + harmless(" ".join(line.split())), file=sys.stderr)
     raise typer.Exit(BAD_USAGE)
 
 
@@ -68,9 +69,24 @@ def _line(error: BaseException) -> str | None:
     return None
 
 
+def harmless(text: str) -> str:
+    """Text without control characters, which could rewrite the terminal: they are shown instead."""
+    return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
 def note(text: str) -> None:
     """Say something on standard error, where it does not disturb JSON."""
-    err.print(escape(text), style="dim")
+    err.print(harmless(text), style="dim", markup=False)
+
+
+def say(text: str) -> None:
+    """Say something of our own, wrapped to the terminal."""
+    out.print(harmless(text), markup=False)
+
+
+def show_answer(text: str) -> None:
+    """A model's answer as it is; on a terminal without control characters."""
+    sys.stdout.write((harmless(text) if sys.stdout.isatty() else text) + "\n")
 
 
 def show_json(data: Any) -> None:

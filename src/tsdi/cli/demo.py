@@ -41,7 +41,7 @@ def demo(
     console.out.print(_changes(result))
     for example in result.examples:
         console.out.print(_example_table(example))
-    console.out.print(summary(result.bias), markup=False)
+    console.say(summary(result.bias))
     console.out.print("\nNext, on your own models: tsdi estimate ALIGNED REFERENCE --out my-bias")
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tsdi.bias import SafetyBias
+    from tsdi.models import LoadOptions
 
 RESULT_FILE = "bias_config.json"
 
@@ -20,7 +21,7 @@ def estimate(
     aligned: Annotated[str, typer.Argument(help="Model (or adapter) after the safety step.")],
     reference: Annotated[str, typer.Argument(help="Model (or adapter) before the safety step.")],
     out: Annotated[Path, typer.Option(help="Folder for the bias.")],
-    prompts: Annotated[int, typer.Option(min=2, help="Random prompts, at most.")] = 512,
+    prompts: Annotated[int, typer.Option(min=16, help="Random prompts, at most.")] = 512,
     steps: Annotated[int, typer.Option(min=1, help="Response positions to estimate.")] = 16,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Random tokens in a prompt.")] = 48,
     pool: Annotated[
@@ -50,6 +51,9 @@ def estimate(
     device_map: Annotated[
         str | None, typer.Option(help="As in transformers: auto, cuda:1.")
     ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the models.")
+    ] = False,
     one_at_a_time: Annotated[
         bool, typer.Option("--one-at-a-time", help="Never hold both models in memory.")
     ] = False,
@@ -63,12 +67,12 @@ def estimate(
     """
     _check_folder(out, resume)
     from tsdi.bias import TokenPool, estimate_bias
-    from tsdi.bias.diagnosis import diagnose
+    from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths, diagnose
     from tsdi.bias.phrases import ENGLISH, phrase_ids, read_phrases
     from tsdi.models import LoadOptions, load_pair
 
     console.quiet_libraries()
-    options = LoadOptions(dtype, device_map)
+    options = LoadOptions(dtype, device_map, trust_remote_code)
     tokenizer = _tokenizer(aligned, reference, options, prompt_format)
     real = _real_prompts(
         tokenizer, prompt_format, anchor, {"harmless": harmless, "harmful": harmful}
@@ -78,6 +82,9 @@ def estimate(
         phrase_ids(tokenizer, texts)  # what is wrong with them is said before the long work
     drawn = TokenPool.from_name(pool, tokenizer)
     sides = load_pair(aligned, reference, options, one_at_a_time=one_at_a_time)
+    if sides[0].loaded:  # what does not fit is said before the long work
+        with sides[0].open() as model:
+            check_lengths(model, [(k, ids) for k, rows in real.items() for ids in rows], steps)
     out.mkdir(parents=True, exist_ok=True)
     done = 0
     with console.bar("estimate") as update:
@@ -102,8 +109,16 @@ def estimate(
             checkpoints=out,
             progress=progress,
         )
-        update("diagnose", 0, 1)
-        diagnosis = diagnose(bias, *sides, tokenizer, drawn, real, phrases=openers)
+        diagnosed = 0
+
+        def examined(more: int) -> None:
+            nonlocal diagnosed
+            diagnosed += more
+            update("diagnose", diagnosed, sum(map(len, real.values())) + RANDOM_PROMPTS)
+
+        diagnosis = diagnose(
+            bias, *sides, tokenizer, drawn, real, phrases=openers, progress=examined
+        )
     bias = bias.with_diagnosis(diagnosis.strength, diagnosis.to_dict())
     bias.save_pretrained(out)
     for partial in out.glob("partial-*.safetensors"):
@@ -121,13 +136,12 @@ def _check_folder(out: Path, resume: bool) -> None:
 
 
 def _tokenizer(
-    aligned: str, reference: str, options: "object", prompt_format: str | None
+    aligned: str, reference: str, options: "LoadOptions", prompt_format: str | None
 ) -> "PreTrainedTokenizerBase":
     from tsdi.chat import describe_format
     from tsdi.compatibility import check_same_tokenizer
-    from tsdi.models import LoadOptions, load_tokenizer
+    from tsdi.models import load_tokenizer
 
-    assert isinstance(options, LoadOptions)
     tokenizer, other = (load_tokenizer(name, options) for name in (aligned, reference))
     check_same_tokenizer(tokenizer, other)
     if tokenizer.chat_template is None:
@@ -168,5 +182,5 @@ def _show(bias: "SafetyBias", tokenizer: "PreTrainedTokenizerBase", out: Path, j
         console.show_json({"out": str(out), **to_dict(bias, promoted, demoted)})
         return
     console.out.print(tokens_table(promoted[:3], demoted[:3]))
-    console.out.print(summary(bias), markup=False)
-    console.out.print(f"Saved in {out}. Next: tsdi generate MODEL --bias {out} --prompt '...'")
+    console.say(summary(bias))
+    console.say(f"Saved in {out}. Next: tsdi generate MODEL --bias {out} --prompt '...'")

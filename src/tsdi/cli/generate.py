@@ -10,6 +10,7 @@ from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
     from tsdi.engines.base import Engine
+    from tsdi.models import LoadOptions
 
 
 def generate(
@@ -35,6 +36,9 @@ def generate(
     device_map: Annotated[
         str | None, typer.Option(help="As in transformers: auto, cuda:1.")
     ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides draws above temperature 0.")] = 0,
@@ -51,20 +55,24 @@ def generate(
         raise UsageError("--prompts and --out go together.")
     from tsdi.engines.base import Request, Sampling
     from tsdi.evaluation.prompts import read_prompts
+    from tsdi.evaluation.run import check_unused, generate_responses
+    from tsdi.models import LoadOptions
 
+    if out is not None and not resume:
+        check_unused(out)
     rows = read_prompts(prompts) if prompts is not None else []
-    engine, used = _engine(model, bias, strength, prompt_format, dtype, device_map)
+    engine, used = _engine(
+        model, bias, strength, prompt_format, LoadOptions(dtype, device_map, trust_remote_code)
+    )
     sampling = Sampling(max_new_tokens, temperature, seed)
     if prompt is not None:
         answer = engine.generate([Request.from_text(prompt)], sampling)[0]
         if json:
             console.show_json({"response": answer.text, "finish": answer.finish, **used})
         else:
-            console.out.print(answer.text, markup=False)
+            console.show_answer(answer.text)
         return
     assert out is not None
-    from tsdi.evaluation.run import generate_responses
-
     with console.bar("generate") as update:
         records = generate_responses(
             engine,
@@ -81,7 +89,7 @@ def generate(
     if json:
         console.show_json(result)
     else:
-        console.out.print(f"{len(records)} answers in {out} ({cut} cut off).", markup=False)
+        console.say(f"{len(records)} answers in {out} ({cut} cut off).")
 
 
 def _engine(
@@ -89,16 +97,14 @@ def _engine(
     bias: str | None,
     strength: float | None,
     prompt_format: str | None,
-    dtype: str,
-    device_map: str | None,
+    options: "LoadOptions",
 ) -> "tuple[Engine, dict[str, str | float | None]]":
     from tsdi.bias import SafetyBias
     from tsdi.chat import describe_format
     from tsdi.engines.transformers import TransformersEngine
-    from tsdi.models import LoadOptions, load_model, load_tokenizer
+    from tsdi.models import load_model, load_tokenizer
 
     console.quiet_libraries()
-    options = LoadOptions(dtype, device_map)
     tokenizer = load_tokenizer(model, options)
     vector = None if bias is None else SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
     if vector is not None and prompt_format not in (None, vector.info.prompt_format):
@@ -115,12 +121,19 @@ def _engine(
         raise UsageError("--strength needs --bias.")
     if tokenizer.chat_template is None:
         console.note(f"Prompts are wrapped in {describe_format(tokenizer, prompt_format)}.")
+    loaded = load_model(model, options)
     engine = TransformersEngine(
-        load_model(model, options),
-        tokenizer,
-        vector,
-        strength if strength is not None else 1.0,
-        prompt_format,
+        loaded, tokenizer, vector, strength if strength is not None else 1.0, prompt_format
     )
-    used = {"model": model, "bias": bias, "strength": strength, "prompt_format": prompt_format}
+    if vector is not None and model != vector.info.aligned:
+        console.note(f"The bias was estimated for {vector.info.aligned}; this is {model}.")
+    used: dict[str, str | float | None] = {
+        "model": model,
+        "revision": getattr(loaded.config, "_commit_hash", None),
+        "dtype": str(loaded.dtype),
+        "bias": bias,
+        "bias_sha256": None if vector is None else vector.sha256,
+        "strength": strength,
+        "prompt_format": prompt_format,
+    }
     return engine, used

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tsdi.bias import SafetyBias
     from tsdi.bias.diagnosis import TokenShift
 
+ARMS = ("reference", "aligned", "debiased")
+
 
 def show(
     bias: Annotated[str, typer.Argument(help="Folder or hub id of a safety bias.")],
@@ -42,7 +44,7 @@ def show(
         console.show_json(to_dict(loaded, promoted, demoted))
         return
     console.out.print(tokens_table(promoted, demoted))
-    console.out.print(summary(loaded), markup=False)
+    console.say(summary(loaded))
 
 
 def to_dict(
@@ -79,8 +81,6 @@ def _words(tokens: "list[TokenShift]") -> str:
 
 def summary(bias: "SafetyBias") -> str:
     """What is known of a bias, in a few lines."""
-    from tsdi.bias.diagnosis import Interval
-
     info = bias.info
     lines = [
         f"{info.aligned} minus {info.reference}: {bias.steps} steps x {bias.vocab} tokens, "
@@ -88,13 +88,26 @@ def summary(bias: "SafetyBias") -> str:
     ]
     if info.reliability:
         lines.append(f"Split-half reliability, worst step: {min(info.reliability):.3f}.")
-    diagnosis = info.diagnosis
-    if diagnosis:
-        lines.append(f"{diagnosis['verdict']}")
-        for kind, share in diagnosis["explained"].items():
-            lines.append(f"Share of the shift on {kind} prompts explained: {Interval(**share)}.")
-        lines.append(
-            "Share of step 0, weighted by the next-token distribution, that one number on the "
-            f"refusing tokens makes up: {diagnosis['one_number']:.2f}."
-        )
+    try:
+        lines += _diagnosis_lines(info.diagnosis)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        lines.append("It holds a diagnosis that this tsdi did not write.")
     return "\n".join(lines)
+
+
+def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
+    from tsdi.bias.diagnosis import Interval
+
+    if not diagnosis:
+        return ["It holds no diagnosis."]
+    lines = [str(diagnosis["verdict"])]
+    for kind, arms in diagnosis["refusal"].items():
+        figures = (f"{arm} {arms[arm]['value']:+.2f}" for arm in ARMS)
+        lines.append(f"Refusal log-odds on {kind} prompts: {', '.join(figures)}.")
+    for kind, share in diagnosis["explained"].items():
+        lines.append(f"Share of the shift on {kind} prompts explained: {Interval(**share)}.")
+    lines.append(
+        "Share of step 0, weighted by the next-token distribution, that one number on the "
+        f"refusing tokens makes up: {diagnosis['one_number']:.2f}."
+    )
+    return lines

@@ -1,15 +1,13 @@
 """Prompts to answers on disk, one chunk of prompts after the other, resumable after a kill.
 
 A run folder holds `run.json`, which says what made the answers, and `responses.jsonl`, one record
-an answer. Chunks are fixed by the order of the prompts, and the seed of a chunk by its place; a
-resumed run generates an unfinished chunk again, whole, so that its answers are those of an unbroken
-run.
+an answer. Chunks are fixed by the order of the prompts; a resumed run generates an unfinished chunk
+again, whole, so that its answers are those of an unbroken run.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,8 @@ from tsdi.evaluation.records import Record, append_records, read_records
 from tsdi.files import parse_json, write_json
 
 Progress = Callable[[int, int], None]  # answers there are, prompts in all
+
+ANSWERS = "responses.jsonl"
 
 
 def generate_responses(
@@ -63,18 +63,23 @@ def generate_responses(
     _check_prompts(engine, prompts, sampling)
     run = _describe(prompts, sampling, batch_size, provenance)
     done = {record["id"]: record for record in _open_run(out, run, resume)}
-    for index, start in enumerate(range(0, len(prompts), batch_size)):
+    for start in range(0, len(prompts), batch_size):
         chunk = prompts[start : start + batch_size]
         if any(prompt.id not in done for prompt in chunk):
-            settings = replace(sampling, seed=_chunk_seed(sampling.seed, index))
-            completions = engine.generate([Request(prompt.messages) for prompt in chunk], settings)
+            completions = engine.generate([Request(prompt.messages) for prompt in chunk], sampling)
             records = [_record(p, c) for p, c in zip(chunk, completions, strict=True)]
             missing = [record for record in records if record["id"] not in done]
-            append_records(out / "responses.jsonl", missing)
+            append_records(out / ANSWERS, missing)
             done |= {record["id"]: record for record in missing}
         if progress:
             progress(min(start + batch_size, len(prompts)), len(prompts))
     return [done[prompt.id] for prompt in prompts]
+
+
+def check_unused(out: Path) -> None:
+    """Raise RunExistsError if a folder holds answers already."""
+    if (out / ANSWERS).exists():
+        raise RunExistsError(f"{out} already holds answers.", "Use --resume or another --out.")
 
 
 def _check_prompts(engine: Engine, prompts: Sequence[Prompt], sampling: Sampling) -> None:
@@ -117,7 +122,7 @@ def _describe(
 
 def _open_run(out: Path, run: Record, resume: bool) -> list[Record]:
     """The answers that the folder already holds; starts the run if there are none."""
-    answers, description = out / "responses.jsonl", out / "run.json"
+    answers, description = out / ANSWERS, out / "run.json"
     if not answers.exists():
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -128,7 +133,7 @@ def _open_run(out: Path, run: Record, resume: bool) -> list[Record]:
         write_json(description, run)
         return []
     if not resume:
-        raise RunExistsError(f"{out} already holds answers.", "Use --resume or another --out.")
+        check_unused(out)
     recorded = _flatten(_read_description(description))
     wanted = _flatten(run)
     differing = sorted(
@@ -163,11 +168,6 @@ def _flatten(value: Record, prefix: str = "") -> dict[str, Any]:
         nested = isinstance(item, dict) and item
         flat |= _flatten(item, f"{prefix}{key}.") if nested else {prefix + key: item}
     return flat
-
-
-def _chunk_seed(seed: int, index: int) -> int:
-    """A seed of 31 bits, which every engine takes."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:4]) >> 1
 
 
 def _record(prompt: Prompt, completion: Completion) -> Record:

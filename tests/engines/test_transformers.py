@@ -1,0 +1,103 @@
+"""What a user's own checkpoint and tokenizer may bring along, and what must not matter."""
+
+import copy
+
+import pytest
+import torch
+
+from tests import tiny
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.errors import ModelError, NumericalError, PromptError
+
+REQUESTS = [Request.from_text("the river runs past the old mill"), Request.from_text("bread")]
+SAMPLING = Sampling(max_new_tokens=8, keep_logits=True)
+
+
+def engine(model=None, tokenizer=None):
+    return TransformersEngine(model or tiny.model(), tokenizer or tiny.tokenizer())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"repetition_penalty": 1.5},
+        {"num_beams": 2},
+        {"num_return_sequences": 2, "do_sample": True},
+        {"no_repeat_ngram_size": 2, "min_new_tokens": 8, "bad_words_ids": [[40]]},
+        {"stop_strings": ["a"], "max_time": 0.0},
+    ],
+)
+def test_a_checkpoints_generation_config_changes_nothing(settings):
+    model = tiny.model()
+    truth = engine(model).generate(REQUESTS, SAMPLING)
+    for name, value in settings.items():
+        setattr(model.generation_config, name, value)
+    own = copy.deepcopy(model.generation_config)
+    found = engine(model).generate(REQUESTS, SAMPLING)
+    assert found == truth
+    for one, other in zip(found, truth, strict=True):
+        assert torch.equal(one.logits, other.logits)
+    assert model.generation_config == own, "the user's config is put back"
+
+
+def test_the_models_own_end_ids_end_an_answer():
+    model = tiny.model()
+    plain = engine(model).generate(REQUESTS[:1], SAMPLING)[0]
+    model.generation_config.eos_token_id = [2, plain.token_ids[2]]
+    ended = engine(model).generate(REQUESTS[:1], SAMPLING)[0]
+    assert ended.finish == "stop"
+    assert ended.token_ids == plain.token_ids[: plain.token_ids.index(plain.token_ids[2]) + 1]
+
+
+def test_a_pad_token_that_the_model_does_not_know_is_not_used():
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "<new pad>"})
+    assert tokenizer.pad_token_id == tiny.VOCAB
+    assert engine(tokenizer=tokenizer).generate(REQUESTS, SAMPLING) == engine().generate(
+        REQUESTS, SAMPLING
+    )
+
+
+def test_a_tokenizer_without_pad_and_end():
+    tokenizer, model = tiny.tokenizer(), tiny.model()
+    tokenizer.pad_token = tokenizer.eos_token = None
+    model.generation_config.eos_token_id = model.config.eos_token_id = None
+    found = engine(model, tokenizer).generate(REQUESTS, SAMPLING)
+    assert [completion.finish for completion in found] == ["length", "length"]
+
+
+def test_prompts_that_the_model_cannot_read():
+    tokenizer = tiny.tokenizer(template=None)
+    with pytest.raises(PromptError, match="no tokens"):
+        engine(tokenizer=tokenizer).check(Request.from_text(""), SAMPLING)
+    tokenizer.add_tokens(["<tool>"])
+    with pytest.raises(PromptError, match="token 320, the model knows 320"):
+        engine(tokenizer=tokenizer).check(Request.from_text("<tool>"), SAMPLING)
+
+
+def test_a_model_with_broken_weights_answers_nothing():
+    model = tiny.model()
+    model.model.norm.weight.data[3] = float("nan")
+    with pytest.raises(NumericalError, match="NaN"):
+        engine(model).generate(REQUESTS, SAMPLING)
+
+
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch):
+    model = tiny.model()
+    truth = engine(model).generate([*REQUESTS, *REQUESTS], SAMPLING)
+    generate, sizes = model.generate, []
+
+    def limited(ids, **settings):
+        sizes.append(len(ids))
+        if len(ids) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return generate(ids, **settings)
+
+    monkeypatch.setattr(model, "generate", limited)
+    most = 1
+    assert engine(model).generate([*REQUESTS, *REQUESTS], SAMPLING) == truth
+    assert sizes == [4, 2, 1, 1, 2, 1, 1]
+    most = 0
+    with pytest.raises(ModelError, match="single prompt of"):
+        engine(model).generate(REQUESTS, SAMPLING)
