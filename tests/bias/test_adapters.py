@@ -188,6 +188,11 @@ class TestFolders:
         found = estimate_bias(*sides, tokenizer, **OPTIONS)
         assert equal(found, estimate_bias(*truth, tokenizer, **OPTIONS))
 
+    def test_an_adapter_folder_without_a_tokenizer_has_its_bases(self, folders):
+        tiny.tokenizer().save_pretrained(folders / "base")
+        known = models.load_tokenizer(str(folders / "safe"))
+        compatibility.check_same_tokenizer(known, tiny.tokenizer())
+
     @pytest.mark.parametrize("one_at_a_time", [True, False])
     def test_a_reference_that_is_no_base_is_loaded_beside(self, folders, tokenizer, one_at_a_time):
         other = tiny.model(seed=4)

@@ -86,7 +86,8 @@ def estimate_bias(
     _check_apart(aligned, reference)
     sides = {"aligned": as_side(aligned), "reference": as_side(reference)}
     _check_numbers(prompts, groups, batch_size, target_error)
-    _check_together(sides, tokenizer, target_error)
+    known = tokenizer_size(tokenizer)
+    _check_together(sides, known, target_error)
     runs = {
         name: _Run(name, sides[name], drawn, groups, batch_size, checkpoints, progress)
         for name in ("reference", "aligned")
@@ -100,19 +101,21 @@ def estimate_bias(
     rounds = _rounds(prompts, groups) if target_error is not None else [prompts]
     for stop in (stop for stop in rounds if stop >= done):  # those before were not good enough
         means = {name: run.means(stop) for name, run in runs.items()}
-        vocab = _vocabulary(means, tokenizer)
+        sizes = (means["aligned"].shape[-1], means["reference"].shape[-1])
+        vocab = shared_vocabulary(*sizes, known)
         counts = torch.bincount(torch.arange(stop) % groups, minlength=groups)
         shifts = means["aligned"][..., :vocab] - means["reference"][..., :vocab]
         mean, error = mean_and_error(shifts, counts)
         if target_error is not None and float(error.square().mean(-1).sqrt().max()) <= target_error:
             break
-    info = _info(tokenizer, runs, stop, pool, drawn, prompt_format, anchor)
+    info = _info(tokenizer, known, runs, stop, pool, drawn, prompt_format, anchor)
     reliability = split_half_reliability(shifts, counts)
     return SafetyBias(mean, error, info.model_copy(update={"reliability": reliability}))
 
 
 def _info(
     tokenizer: PreTrainedTokenizerBase,
+    known: int,
     runs: "dict[str, _Run]",
     prompts: int,
     pool: TokenPool,
@@ -123,7 +126,7 @@ def _info(
     return BiasInfo(
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         template_sha256=template_sha256(tokenizer, prompt_format),
-        tokenizer_size=tokenizer_size(tokenizer),
+        tokenizer_size=known,
         aligned=runs["aligned"].side.name,
         reference=runs["reference"].side.name,
         aligned_revision=runs["aligned"].revision,
@@ -214,24 +217,17 @@ def _check_apart(aligned: PreTrainedModel | Side, reference: PreTrainedModel | S
         )
 
 
-def _check_together(
-    sides: dict[str, Side], tokenizer: PreTrainedTokenizerBase, target_error: float | None
-) -> None:
+def _check_together(sides: dict[str, Side], known: int, target_error: float | None) -> None:
     if all(side.loaded for side in sides.values()):
         with sides["aligned"].open() as model:
             aligned = vocabulary_width(model)
         with sides["reference"].open() as model:
-            shared_vocabulary(aligned, vocabulary_width(model), tokenizer_size(tokenizer))
+            shared_vocabulary(aligned, vocabulary_width(model), known)
     elif target_error is not None:
         raise UsageError(
             "A target error needs both models at once.",
             "Leave out the target, or load both models together.",
         )
-
-
-def _vocabulary(means: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase) -> int:
-    sizes = (means["aligned"].shape[-1], means["reference"].shape[-1])
-    return shared_vocabulary(*sizes, tokenizer_size(tokenizer))
 
 
 def _versions() -> dict[str, str]:

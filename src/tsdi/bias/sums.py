@@ -22,7 +22,7 @@ from tsdi.bias.prompts import RandomPrompts
 from tsdi.errors import FormatError, MismatchError, ModelError, NumericalError, UsageError
 from tsdi.files import write_bytes
 
-CHECK_ROWS = 4
+CHECK_ROWS = 2
 BATCHES_PER_CHECKPOINT = 8
 Progress = Callable[[int], None]
 """Called with the number of prompts that a model has just done."""
@@ -193,7 +193,7 @@ def _added(sums: Tensor | None, rows: Tensor, start: int, groups: int) -> Tensor
 
 def _so_far(kind: str, made_from: str, start: int, stop: int, sums: Tensor) -> GroupSums:
     counts = torch.bincount(torch.arange(start, stop) % len(sums), minlength=len(sums))
-    return GroupSums(kind, made_from, ((start, stop),), counts, sums.cpu())
+    return GroupSums(kind, made_from, ((start, stop),), counts, sums.to("cpu", copy=True))
 
 
 def _halved(batch_size: int, length: int) -> int:
