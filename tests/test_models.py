@@ -107,6 +107,13 @@ class TestWhatCannotBeLoaded:
     def test_a_file_instead_of_a_folder(self, folder):
         refused(lambda: load_model(str(folder / "config.json")), "config.json")
 
+    def test_a_model_that_does_not_fit(self, folder, monkeypatch):
+        def full(*_, **__):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+        monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", full)
+        refused(lambda: load_model(str(folder)), "out of memory", "--one-at-a-time")
+
     def test_an_unknown_precision(self, folder):
         options = LoadOptions(dtype="float8")
         refused(lambda: load_model(str(folder), options), "'float8'", "bfloat16", kind=UsageError)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from huggingface_hub import hf_hub_download
 from transformers import (
     AutoConfig,
@@ -260,6 +261,10 @@ def _load_errors(name: str, what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if should_reduce_batch_size(error):
+            remedy = (
+                "Memory is too short: take --one-at-a-time, --dtype bfloat16 or --device-map auto."
+            )
         place = "the folder" if Path(name).exists() else "no such folder; from the hub"
         raise ModelError(f"Cannot load the {what} of {name} ({place}): {reason}", remedy) from error
     except Exception as error:  # safetensors raises its own class for a truncated file
