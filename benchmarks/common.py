@@ -85,7 +85,9 @@ class Report:
     def write(self, claims: list[Claim], raw: dict[str, Any]) -> None:
         """Write the result file and print the claims."""
         for claim in claims:
-            print(f"{'met    ' if claim.met else 'NOT MET'} {claim.name}: {claim.value:.4g}")
+            required = claim.low is not None or claim.high is not None
+            verdict = ("met" if claim.met else "NOT MET") if required else ""
+            print(f"{verdict:7} {claim.name}: {claim.value:.4g}")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         found = {
             "seconds": round(time.perf_counter() - self._began, 1),

@@ -75,7 +75,7 @@ def run_demo(seed: int, progress: Progress) -> DemoResult:
         seed: Decides random prompts and test prompts.
         progress: Called as the work goes on.
     """
-    aligned, reference = _load("aligned"), _load("reference")
+    aligned, reference = load_organism("aligned"), load_organism("reference")
     tokenizer = AutoTokenizer.from_pretrained(organism.folder("aligned"))
     pool = TokenPool.from_tokenizer(tokenizer)
     done = 0
@@ -108,8 +108,8 @@ def run_demo(seed: int, progress: Progress) -> DemoResult:
         "aligned": TransformersEngine(aligned, tokenizer),
         "debiased": TransformersEngine(aligned, tokenizer, bias),
     }
-    answers = {name: _answer(engines[name], items, name, progress) for name in ARMS}
-    judged = {name: _judge(items, answers[name]) for name in ARMS}
+    answers = {name: answer_items(engines[name], items, name, progress) for name in ARMS}
+    judged = {name: judge_items(items, answers[name]) for name in ARMS}
     return DemoResult(
         arms={name: arm_metrics(judged[name]) for name in ARMS},
         correct_change=correct_change(judged["aligned"], judged["debiased"]),
@@ -127,16 +127,18 @@ def _chats(tokenizer: PreTrainedTokenizerBase, kind: str, seed: int) -> list[lis
     ]
 
 
-def _load(name: str) -> PreTrainedModel:
+def load_organism(name: str) -> PreTrainedModel:
+    """A shipped model in float32, ready to run."""
     model = AutoModelForCausalLM.from_pretrained(organism.folder(name), dtype="float32")
     loaded: PreTrainedModel = model.eval()
     loaded.config._name_or_path = f"organism/{name}"  # shown instead of where tsdi is installed
     return loaded
 
 
-def _answer(
+def answer_items(
     engine: Engine, items: list[organism.Item], name: str, progress: Progress
 ) -> list[Completion]:
+    """Answer the organism's requests in batches."""
     completions: list[Completion] = []
     for start in range(0, len(items), BATCH_SIZE):
         requests = [Request.from_text(item.prompt) for item in items[start : start + BATCH_SIZE]]
@@ -145,7 +147,8 @@ def _answer(
     return completions
 
 
-def _judge(items: list[organism.Item], completions: list[Completion]) -> list[Judged]:
+def judge_items(items: list[organism.Item], completions: list[Completion]) -> list[Judged]:
+    """Judge answers by ground truth; ids are the items' places."""
     return [
         Judged(
             id=str(number),
