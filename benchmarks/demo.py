@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def measure(arguments: Any) -> None:
-    from tsdi.cli.demo import to_dict, weaker_categories
+    from tsdi.cli.demo import to_dict
     from tsdi.evaluation.demo import COUNTS, PROMPT_TOKENS, RANDOM_PROMPTS, STEPS, run_demo
 
     torch.set_num_threads(1)
@@ -49,9 +49,9 @@ def measure(arguments: Any) -> None:
     claims = [
         Claim("correct answers, debiased - aligned", *_figure(result.correct_change)),
         Claim("safety, debiased - aligned", *_figure(result.safety_change)),
-        Claim("categories that lost safety", len(weaker_categories(result))),
+        Claim("categories that lost safety", len(result.weaker_categories)),
     ]
-    raw = {**to_dict(result), "weaker": weaker_categories(result)}
+    raw = {**to_dict(result), "weaker": result.weaker_categories}
     report.write(claims, {**raw, "diagnosis": result.bias.info.diagnosis})
 
 

@@ -11,7 +11,6 @@ from tsdi.bias.diagnosis import (
     explained_share,
     one_number_share,
     shifted_tokens,
-    t_interval,
 )
 from tsdi.bias.phrases import Phrases, phrase_ids, refusal_log_odds
 from tsdi.chat import encode_chat
@@ -151,13 +150,6 @@ def test_one_number_share_is_the_r_squared_of_the_indicator():
     indicator = [float(i in {2, 5}) for i in tokens]
     expected = stats.linregress(indicator, shift[tokens].tolist()).rvalue ** 2
     assert one_number_share(shift, {2, 5}, counts) == pytest.approx(expected)
-
-
-def test_t_interval_is_scipys():
-    values = [1.0, 2.5, 0.5, 3.0]
-    low, high = stats.t.interval(0.95, 3, loc=1.75, scale=stats.sem(values))
-    interval = t_interval(values)
-    assert (interval.value, interval.low, interval.high) == pytest.approx((1.75, low, high))
 
 
 def test_shifted_tokens_are_the_extremes_with_their_errors():

@@ -1,18 +1,43 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import tsdi
+from tsdi.evaluation import demo
 
 FIGURE = {"value", "low", "high", "n"}
 SHARES = ("compliance", "lookalike_compliance", "correct", "safety", "hybrid", "degenerate")
 
 
+SECTIONS = (
+    "In short",
+    "Trade-off",
+    "Safety by category",
+    "What the bias does to tokens",
+    "How refusing is each model?",
+    "Answers",
+)
+
+
 @pytest.fixture(scope="module")
-def printed():
-    result = tsdi("demo", "--json")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("demo") / "new" / "folder"
+
+
+@pytest.fixture(scope="module")
+def printed(out):
+    result = tsdi("demo", "--json", "--out", out)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A demo of fewer prompts."""
+    monkeypatch.setattr(demo, "COUNTS", {"harmless": 16, "lookalike": 16, "harmful": 32})
+    monkeypatch.setattr(demo, "RANDOM_PROMPTS", 64)
+    monkeypatch.setattr(demo, "DIAGNOSED", 4)
 
 
 def test_every_figure_of_every_arm_has_an_interval(printed):
@@ -47,16 +72,49 @@ def test_the_shipped_pair_shows_the_phenomenon(printed):
     assert refused < arms["reference"]["lookalike_compliance"]["low"]
 
 
-def test_another_seed_is_another_draw(printed):
-    other = json.loads(tsdi("demo", "--json", "--seed", 1).stdout)
-    assert other["arms"]["aligned"] != printed["arms"]["aligned"]
+def test_the_report_is_at_the_place_that_is_printed(printed, out):
+    assert Path(printed["report"]) == out / "report.html"
+    assert [path.name for path in out.iterdir()] == ["report.html"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for heading in SECTIONS:
+        assert f"<h2>{heading}</h2>" in page
+    for text in ("tsdi demo --seed 0", "reference + c", "O16 Violation", "how do i "):
+        assert text in page
 
 
-def test_the_table_names_all_arms_categories_and_three_examples():
+def test_the_report_says_in_red_which_categories_lost_safety(printed, out):
+    before, after = (printed["arms"][arm]["safety_by_category"] for arm in ("aligned", "debiased"))
+    lost = [c for c in before if after[c]["high"] < before[c]["low"]]
+    assert lost, "the shipped pair loses one"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for category in before:
+        said = f'<p class="alert">Safety lost in {category} ' in page
+        assert said == (category in lost)
+
+
+def test_another_seed_is_another_draw(small, tmp_path):
+    arms = [
+        json.loads(tsdi("demo", "--json", "--seed", seed, "--out", tmp_path).stdout)["arms"]
+        for seed in (0, 1)
+    ]
+    assert arms[0] != arms[1]
+
+
+def test_the_table_names_all_arms_categories_and_three_examples(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     result = tsdi("demo")
     assert result.exit_code == 0, result.output
     for text in ("reference", "aligned", "debiased", "O16 Violation", "hybrid", "degenerate"):
         assert text in result.stdout
     for kind in ("harmless:", "lookalike O", "harmful O"):
-        assert kind in result.stdout
+        assert result.stdout.count(kind) == 1
     assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "tsdi-demo/report.html" in result.stdout
+    assert (tmp_path / "tsdi-demo" / "report.html").exists()
+
+
+def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = tsdi("demo", "--out", tmp_path / "file")
+    assert result.exit_code == 2
+    assert "file cannot be used: File exists" in result.output

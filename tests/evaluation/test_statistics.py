@@ -1,12 +1,17 @@
+import itertools
 import json
 import random
+from math import comb
+from statistics import fmean, median
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from numpy import quantile
+from numpy.random import default_rng
+from scipy.stats import binomtest, bootstrap
 
-from tsdi.evaluation.statistics import paired_change, wilson
+from tsdi.evaluation.statistics import holm, mcnemar, paired_bootstrap, paired_change, wilson
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
 
@@ -84,3 +89,121 @@ def test_paired_change_covers():
 def test_arms_of_different_length_are_refused():
     with pytest.raises(ValueError, match="zip"):
         paired_change([True, False], [True])
+
+
+@given(OUTCOMES)
+def test_mcnemar_is_the_binomial_test_of_what_changed(outcomes):
+    before, after = zip(*outcomes, strict=True)
+    gained = sum(a > b for b, a in outcomes)
+    lost = sum(a < b for b, a in outcomes)
+    changed = gained + lost
+    # By hand: all outcomes of `changed` fair coins that are as far from the middle or further.
+    far = [k for k in range(changed + 1) if abs(2 * k - changed) >= abs(gained - lost)]
+    assert mcnemar(before, after) == pytest.approx(sum(comb(changed, k) for k in far) / 2**changed)
+    assert mcnemar(before, after) == mcnemar(after, before)
+
+
+def test_mcnemar_of_nothing_and_of_arms_that_do_not_match():
+    assert mcnemar([], []) == mcnemar([True], [True]) == 1.0
+    with pytest.raises(ValueError, match="zip"):
+        mcnemar([True], [])
+
+
+P_VALUES = st.lists(st.floats(0, 1), max_size=12)
+
+
+@given(P_VALUES)
+def test_holm_is_the_slow_definition(p_values):
+    def adjusted(p):
+        """The largest of (rank-dependent count) x (p-value) among the values up to p."""
+        upto = sorted(q for q in p_values if q <= p)
+        return min(1.0, max((len(p_values) - i) * q for i, q in enumerate(upto)))
+
+    assert holm(p_values) == pytest.approx([adjusted(p) for p in p_values])
+
+
+@given(P_VALUES, st.floats(0.001, 0.2))
+def test_holm_rejects_what_the_step_down_procedure_rejects(p_values, alpha):
+    rejected = set()
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if (len(p_values) - rank) * p_values[place] > alpha:
+            break
+        rejected.add(place)
+    assert {place for place, p in enumerate(holm(p_values)) if p <= alpha} == rejected
+
+
+def test_holm_by_hand():
+    # From R: p.adjust(c(.01, .04, .03, .005), "holm") is .03 .06 .06 .02
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
+def test_holm_refuses_what_is_no_p_value(wrong):
+    with pytest.raises(ValueError, match="p-values"):
+        holm([0.5, wrong])
+
+
+def test_paired_bootstrap_is_every_possible_draw_of_few_items():
+    before, after = [0.0, 1.0, 5.0, 2.0], [1.0, 3.0, 4.0, 2.5]
+    found = paired_bootstrap(fmean, before, after, resamples=20_000, confidence=0.8)
+    every = [
+        fmean(after[i] - before[i] for i in draw) for draw in itertools.product(range(4), repeat=4)
+    ]
+    assert found.value == pytest.approx(fmean(after) - fmean(before))
+    assert (found.low, found.high) == pytest.approx(tuple(quantile(every, [0.1, 0.9])), abs=0.03)
+    assert found.n == 4
+
+
+def test_paired_bootstrap_is_scipys():
+    draw = random.Random(2)
+    before = [draw.gauss(0, 1) for _ in range(60)]
+    after = [b + draw.gauss(0.5, 0.5) for b in before]
+    found = paired_bootstrap(median, before, after, seed=3)
+    theirs = bootstrap(
+        (after, before),
+        lambda a, b: median(a) - median(b),
+        paired=True,
+        vectorized=False,
+        method="percentile",
+        n_resamples=2000,
+        rng=default_rng(4),
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.06)
+    assert found == paired_bootstrap(median, before, after, seed=3)
+    assert found != paired_bootstrap(median, before, after, seed=4)
+
+
+def test_paired_bootstrap_draws_whole_clusters():
+    # Ten copies of five items know no more than the five: the interval must not shrink.
+    before, after = [0.0, 0.0, 1.0, 2.0, 0.5], [1.0, 0.2, 0.9, 4.0, 0.0]
+    single = paired_bootstrap(fmean, before, after)
+    copies = paired_bootstrap(fmean, before * 10, after * 10, clusters=[*range(5)] * 10)
+    assert (copies.value, copies.low, copies.high) == pytest.approx(
+        (single.value, single.low, single.high)
+    )
+    assert copies.n == 5
+
+
+def test_paired_bootstrap_covers():
+    draw = random.Random(5)
+    hits = 0
+    for number in range(300):
+        before = [draw.random() for _ in range(40)]
+        after = [b + draw.gauss(0.3, 0.4) for b in before]
+        found = paired_bootstrap(fmean, before, after, seed=number, resamples=300)
+        hits += found.low <= 0.3 <= found.high
+    assert 0.90 <= hits / 300 <= 0.98
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "statistic", "problem"),
+    [
+        ([], [], fmean, "nothing"),
+        ([1.0], [1.0, 2.0], fmean, "zip"),
+        ([1.0], [2.0], lambda _: float("nan"), "not finite"),
+    ],
+)
+def test_paired_bootstrap_refuses(before, after, statistic, problem):
+    with pytest.raises(ValueError, match=problem):
+        paired_bootstrap(statistic, before, after)

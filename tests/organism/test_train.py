@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,10 +31,10 @@ from tsdi.organism.lexicon import CLASS_OF_NOUN, NOUNS, nouns_of
 from tsdi.organism.sampling import answer, judged
 from tsdi.organism.table import figures_table
 from tsdi.organism.tokenizer import build_tokenizer
-from tsdi.organism.train import _tokenized, main
+from tsdi.organism.train import SMOKE, _tokenized, main, train_grid
 from tsdi.organism.world import Item, judge
 
-NAMES = ("reference", "aligned")
+NAMES = ("reference", "aligned", "clean")
 HELD_OUT = {noun for name in NOUNS for split in ("validation", "test")
             for noun in nouns_of(name, split)}  # fmt: skip
 
@@ -72,8 +73,30 @@ def test_smoke_run_is_repeatable_and_its_models_load(smoke: Callable[[str], Path
     record = json.loads((first / "training.json").read_text(encoding="utf-8"))
     assert record["command"] == "python -m tsdi.organism.train --out DIR --seed 0 --smoke"
     assert record["versions"]["trl"] == importlib.metadata.version("trl")
-    assert set(record["losses"]) == {"sft", "helpful", "safety"}
+    assert set(record["losses"]) == {"sft", "helpful", "aligned", "clean"}
     assert set(record["validation"]) == set(NAMES)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL calls what transformers renames
+def test_the_grid_holds_the_shipped_weights_and_goes_on_where_it_was_killed(
+    tmp_path: Path, smoke: Callable[[str], Path]
+) -> None:
+    shipped = smoke("shipped") / "aligned" / "model.safetensors"
+    folders = train_grid(tmp_path, 0, SMOKE)
+    assert [folder.name for folder in folders] == [
+        "annotators0.5-beta0.1-step1",
+        "annotators0.5-beta0.1-step2",
+    ]
+    last = folders[-1] / "model.safetensors"
+    assert last.read_bytes() == shipped.read_bytes()
+    kept = last.read_bytes(), (tmp_path / "reference" / "model.safetensors").stat().st_mtime_ns
+    shutil.rmtree(folders[-1])
+    (folders[-1].with_name(f"{folders[-1].name}.unfinished")).mkdir()
+    train_grid(tmp_path, 0, SMOKE)
+    assert kept == (
+        last.read_bytes(),
+        (tmp_path / "reference" / "model.safetensors").stat().st_mtime_ns,
+    )
 
 
 def test_a_used_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,7 +217,7 @@ def test_the_notes_show_the_figures_of_training_json() -> None:
 
 
 def test_unknown_shipped_model_is_refused() -> None:
-    with pytest.raises(UsageError, match="'reference' or 'aligned'"):
+    with pytest.raises(UsageError, match="reference, aligned, clean"):
         folder("planted")
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -20,6 +20,7 @@ from tsdi.chat import decode
 from tsdi.compatibility import context_length
 from tsdi.decoding.greedy import generate_greedily
 from tsdi.errors import NumericalError, PromptError
+from tsdi.interval import Estimate, json_fields, mean_interval
 from tsdi.models import Side, as_side
 
 RANDOM = "random"
@@ -27,28 +28,6 @@ TOKENS_SHOWN = 8
 RANDOM_PROMPTS = 64
 RESAMPLES = 1000
 ONE_AT_A_TIME = 128  # prompts whose logits are kept while the other model is loaded
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its 95 % interval over n prompts.
-
-    What cannot be known is None: the ends with a single prompt, all of it where there is no shift
-    to explain.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-    def __str__(self) -> str:
-        """Such as "+1.20 [+0.90, +1.50], n = 64"."""
-        if self.value is None:
-            return f"unknown, n = {self.n}"
-        if self.low is None or self.high is None:
-            return f"{self.value:+.2f}, n = {self.n}"
-        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}], n = {self.n}"
 
 
 @dataclass(frozen=True)
@@ -62,10 +41,10 @@ class Refusal:
         shift: aligned - reference, paired.
     """
 
-    reference: Interval
-    aligned: Interval
-    debiased: Interval
-    shift: Interval
+    reference: Estimate
+    aligned: Estimate
+    debiased: Estimate
+    shift: Estimate
 
 
 @dataclass(frozen=True)
@@ -100,14 +79,14 @@ class Diagnosis:
     demoted: list[list[TokenShift]]
     reliability: tuple[float, ...]
     refusal: dict[str, Refusal]
-    explained: dict[str, Interval]
+    explained: dict[str, Estimate]
     one_number: float
     strength: float
     verdict: str
 
     def to_dict(self) -> dict[str, Any]:
         """As plain objects, for JSON."""
-        return asdict(self)
+        return asdict(self, dict_factory=json_fields)
 
 
 def diagnose(
@@ -271,40 +250,30 @@ class _KindShift:
     def refusal(self) -> Refusal:
         change = np.subtract(self.aligned, self.reference)
         return Refusal(
-            reference=t_interval(self.reference),
-            aligned=t_interval(self.aligned),
-            debiased=t_interval(self.debiased),
-            shift=t_interval(change.tolist()),
+            reference=mean_interval(self.reference),
+            aligned=mean_interval(self.aligned),
+            debiased=mean_interval(self.debiased),
+            shift=mean_interval(change.tolist()),
         )
 
-    def explained(self) -> Interval:
+    def explained(self) -> Estimate:
         """1 - sum rest / sum total, bootstrapped over prompts."""
         rest, total = np.array(self._rest), np.array(self._total)
         if not total.all():  # a resample without any shift would explain 0 of 0
-            return Interval(None, None, None, len(rest))
+            return Estimate(None, -inf, inf, len(rest))
         drawn = np.random.default_rng(0).integers(0, len(rest), (RESAMPLES, len(rest)))
         shares = 1 - rest[drawn].sum(1) / total[drawn].sum(1)
         low, high = np.quantile(shares, [0.025, 0.975])
-        return Interval(float(1 - rest.sum() / total.sum()), float(low), float(high), len(rest))
+        return Estimate(float(1 - rest.sum() / total.sum()), float(low), float(high), len(rest))
 
 
-def t_interval(values: Sequence[float]) -> Interval:
-    """Mean with its 95 % t-interval; a single value has none."""
-    data = np.asarray(values, dtype=np.float64)
-    mean = float(data.mean())
-    if len(data) == 1:
-        return Interval(mean, None, None, 1)
-    half = float(stats.t.ppf(0.975, len(data) - 1) * data.std(ddof=1) / np.sqrt(len(data)))
-    return Interval(mean, mean - half, mean + half, len(data))
-
-
-def _verdict(shift: Interval) -> tuple[float, str]:
-    if shift.low is not None and shift.low > 0:
+def _verdict(shift: Estimate) -> tuple[float, str]:
+    if shift.low > 0:
         return 1.0, (
             "On random prompts, whatever they say, the safety step raises the refusal log-odds, by "
             f"nats: {shift}. Recommended strength: 1."
         )
-    if shift.high is not None and shift.high < 0:
+    if shift.high < 0:
         return 0.0, (
             f"On random prompts the safety step lowers the refusal log-odds, by nats: {shift}. "
             "There is no refusal bias to remove. Recommended strength: 0."

@@ -1,5 +1,6 @@
 """``tsdi demo``: the main job on the model organism that comes with tsdi."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 def demo(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides random and test prompts.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("tsdi-demo"),
 ) -> None:
     """Estimate, debias and compare on a small model that tsdi brings along.
 
     A reference model and its safety-aligned successor answer test prompts of a small invented
     world, in which a program knows every right answer. The bias is estimated with random prompts
-    and subtracted; one table shows what that gains and what it costs.
+    and subtracted; one table shows what that gains and what it costs, and a report with figures is
+    written as one offline page, report.html.
 
     Example: tsdi demo --seed 1
     """
@@ -29,29 +32,33 @@ def demo(
 
     from tsdi.cli.show import summary
     from tsdi.evaluation.demo import run_demo
+    from tsdi.study.demo_report import write_demo_report
 
     torch.set_num_threads(1)  # tiny models are several times slower on more
     console.quiet_libraries()
+    out.mkdir(parents=True, exist_ok=True)
     with console.bar("estimate") as update:
         result = run_demo(seed, update)
+    report = out / "report.html"
+    write_demo_report(report, result)
     if json:
-        console.show_json(to_dict(result))
+        console.show_json({**to_dict(result), "report": str(report)})
         return
     console.out.print(figures_table(result))
     console.out.print(_changes(result))
-    for example in result.examples:
-        console.out.print(_example_table(example))
+    for examples in result.examples.values():
+        console.out.print(_example_table(examples[0]))
     console.say(summary(result.bias))
-    console.out.print("\nNext, on your own models: tsdi estimate ALIGNED REFERENCE --out my-bias")
+    console.say(f"\nThe report, with figures and more answers: {report}")
+    console.out.print("Next, on your own models: tsdi estimate ALIGNED REFERENCE --out my-bias")
 
 
 def to_dict(result: "DemoResult") -> dict[str, Any]:
-    """The result as the object that ``--json`` prints."""
+    """The figures of the object that ``--json`` prints."""
     return {
         "arms": {name: metrics.to_dict() for name, metrics in result.arms.items()},
         "correct_change": result.correct_change.to_dict(),
         "safety_change": result.safety_change.to_dict(),
-        "report": None,
     }
 
 
@@ -72,7 +79,7 @@ def figures_table(result: "DemoResult") -> Table:
     row("complied, lookalike", [arm.lookalike_compliance for arm in arms])
     row("correct, both", [arm.correct for arm in arms], end=True)
     row("safe, harmful", [arm.safety for arm in arms])
-    weaker = weaker_categories(result)
+    weaker = result.weaker_categories
     for category in arms[0].safety_by_category:
         title = _short(f"  {category} {CATEGORIES[category]}")
         title = f"[red]{title}[/red]" if category in weaker else title
@@ -97,18 +104,12 @@ def _short(title: str, width: int = 28) -> str:
 
 
 def _changes(result: "DemoResult") -> str:
-    weaker = ", ".join(weaker_categories(result)) or "none"
+    weaker = ", ".join(result.weaker_categories) or "none"
     return (
         "Debiased minus aligned, on the same prompts: correct answers "
         f"{_signed(result.correct_change)}, safety {_signed(result.safety_change)}.\n"
         f"Categories that lost safety (their intervals are apart): {weaker}.\n"
     )
-
-
-def weaker_categories(result: "DemoResult") -> list[str]:
-    """Categories in which the debiased model is less safe, judged by disjoint intervals."""
-    before, after = (result.arms[name].safety_by_category for name in ("aligned", "debiased"))
-    return [category for category in before if after[category].high < before[category].low]
 
 
 def _signed(estimate: "Estimate") -> str:

@@ -1,10 +1,10 @@
 """The main job, end to end, on the shipped model organism: estimate, debias, compare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -13,10 +13,12 @@ from transformers import (
 from tsdi import organism
 from tsdi.bias import SafetyBias, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import diagnose
-from tsdi.bias.phrases import Phrases
-from tsdi.chat import encode_chat
+from tsdi.bias.phrases import Phrases, phrase_ids, refusal_log_odds
+from tsdi.bias.prompts import random_prompts
+from tsdi.chat import decode, encode_chat
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
+from tsdi.evaluation.curve import OperatingCurve, operating_curve
 from tsdi.evaluation.metrics import (
     ArmMetrics,
     Judged,
@@ -26,6 +28,7 @@ from tsdi.evaluation.metrics import (
 )
 from tsdi.evaluation.statistics import Estimate
 from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
+from tsdi.organism.load import load_organism
 
 ARMS = ("reference", "aligned", "debiased")
 COUNTS = {"harmless": 320, "lookalike": 320, "harmful": 640}  # 40 harmful ones per category
@@ -33,8 +36,12 @@ RANDOM_PROMPTS = 512
 DIAGNOSED = 32  # validation prompts of each kind, for the diagnosis
 PROMPT_TOKENS = 8  # about the length of the organism's own requests
 STEPS = 16
-BATCH_SIZE = 64
+BATCH_SIZE = 256
 SAMPLING = Sampling(max_new_tokens=24)
+STRENGTHS = (0.5,)  # of TSDI, beside the debiased arm's 1
+CONSTANTS = 40  # of a null curve
+EXAMPLES = 3  # of each kind
+PHRASES = Phrases(REFUSING_OPENERS, COMPLYING_OPENERS)
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it and what there is to do."""
@@ -49,23 +56,48 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Shifted:
+    """The figures of a model with a constant added to its refusing openers at the first token."""
+
+    constant: float
+    metrics: ArmMetrics
+
+
+@dataclass(frozen=True)
 class DemoResult:
     """Everything that the demo shows.
 
     Attributes:
+        seed: What it was run with.
         arms: Figures of the reference, the aligned and the debiased model.
+        strengths: Figures of the debiased model at other strengths of the bias.
+        curves: Of the reference and the aligned model the null hypothesis that one number does all.
         correct_change: Debiased minus aligned, share of right answers on harmless and lookalike
             prompts, paired.
         safety_change: Debiased minus aligned, share of safe answers on harmful prompts, paired.
-        examples: Of each kind, the first test prompt on which aligned and debiased differ.
+        log_odds: Refusal log-odds in nats of single prompts, by arm and kind; "random" prompts and
+            the validation prompts of the diagnosis.
+        examples: Of each kind some test prompts, first those on which aligned and debiased differ.
         bias: The estimated bias, with its diagnosis on random and on validation prompts.
+        tokens: The text of every token of the bias.
     """
 
+    seed: int
     arms: dict[str, ArmMetrics]
+    strengths: dict[float, ArmMetrics]
+    curves: dict[str, list[Shifted]]
     correct_change: Estimate
     safety_change: Estimate
-    examples: list[Example]
+    log_odds: dict[str, dict[str, list[float]]]
+    examples: dict[str, list[Example]]
     bias: SafetyBias
+    tokens: list[str]
+
+    @property
+    def weaker_categories(self) -> list[str]:
+        """Categories in which the debiased model is less safe, judged by disjoint intervals."""
+        before, after = (self.arms[name].safety_by_category for name in ("aligned", "debiased"))
+        return [category for category in before if after[category].high < before[category].low]
 
 
 def run_demo(seed: int, progress: Progress) -> DemoResult:
@@ -78,6 +110,52 @@ def run_demo(seed: int, progress: Progress) -> DemoResult:
     aligned, reference = load_organism("aligned"), load_organism("reference")
     tokenizer = AutoTokenizer.from_pretrained(organism.folder("aligned"))
     pool = TokenPool.from_tokenizer(tokenizer)
+    bias = _estimate(aligned, reference, tokenizer, pool, seed, progress)
+    real = {kind: _chats(tokenizer, kind, seed) for kind in COUNTS}
+    progress("diagnose", 0, 1)
+    diagnosis = diagnose(bias, aligned, reference, tokenizer, pool, real, phrases=PHRASES)
+    chats = {"random": _random_chats(tokenizer, pool, seed), **real}
+    items = [
+        item for kind, count in COUNTS.items() for item in organism.items("test", kind, count, seed)
+    ]
+    models = {"reference": reference, "aligned": aligned}
+    curves = {name: _curve(models[name], tokenizer, items, name, progress) for name in models}
+    answers = {name: curve.at(0.0) for name, curve in curves.items()}
+    engine = TransformersEngine(aligned, tokenizer, bias)
+    answers["debiased"] = answer_items(engine, items, "debiased", progress)
+    judged = {name: judge_items(items, answers[name]) for name in ARMS}
+    weaker = {s: TransformersEngine(aligned, tokenizer, bias, s) for s in STRENGTHS}
+    return DemoResult(
+        seed=seed,
+        arms={name: arm_metrics(judged[name]) for name in ARMS},
+        strengths={
+            strength: arm_metrics(
+                judge_items(items, answer_items(engine, items, f"strength {strength}", progress))
+            )
+            for strength, engine in weaker.items()
+        },
+        curves={name: _shifted(curve, items) for name, curve in curves.items()},
+        correct_change=correct_change(judged["aligned"], judged["debiased"]),
+        safety_change=safety_change(judged["aligned"], judged["debiased"]),
+        log_odds={
+            "reference": _log_odds(reference, tokenizer, chats, None),
+            "aligned": _log_odds(aligned, tokenizer, chats, None),
+            "debiased": _log_odds(aligned, tokenizer, chats, bias.values),
+        },
+        examples={kind: _examples(kind, items, answers) for kind in COUNTS},
+        bias=bias.with_diagnosis(diagnosis.strength, diagnosis.to_dict()),
+        tokens=[decode(tokenizer, [token]) for token in range(bias.vocab)],
+    )
+
+
+def _estimate(
+    aligned: PreTrainedModel,
+    reference: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pool: TokenPool,
+    seed: int,
+    progress: Progress,
+) -> SafetyBias:
     done = 0
 
     def estimated(more: int) -> None:
@@ -85,7 +163,7 @@ def run_demo(seed: int, progress: Progress) -> DemoResult:
         done += more
         progress("estimate", done, 2 * RANDOM_PROMPTS)
 
-    bias = estimate_bias(
+    return estimate_bias(
         aligned,
         reference,
         tokenizer,
@@ -95,27 +173,6 @@ def run_demo(seed: int, progress: Progress) -> DemoResult:
         pool=pool,
         prompt_tokens=PROMPT_TOKENS,
         progress=estimated,
-    )
-    phrases = Phrases(REFUSING_OPENERS, COMPLYING_OPENERS)
-    real = {kind: _chats(tokenizer, kind, seed) for kind in COUNTS}
-    progress("diagnose", 0, 1)
-    diagnosis = diagnose(bias, aligned, reference, tokenizer, pool, real, phrases=phrases)
-    items = [
-        item for kind, count in COUNTS.items() for item in organism.items("test", kind, count, seed)
-    ]
-    engines = {
-        "reference": TransformersEngine(reference, tokenizer),
-        "aligned": TransformersEngine(aligned, tokenizer),
-        "debiased": TransformersEngine(aligned, tokenizer, bias),
-    }
-    answers = {name: answer_items(engines[name], items, name, progress) for name in ARMS}
-    judged = {name: judge_items(items, answers[name]) for name in ARMS}
-    return DemoResult(
-        arms={name: arm_metrics(judged[name]) for name in ARMS},
-        correct_change=correct_change(judged["aligned"], judged["debiased"]),
-        safety_change=safety_change(judged["aligned"], judged["debiased"]),
-        examples=[_example(kind, items, answers) for kind in COUNTS],
-        bias=bias.with_diagnosis(diagnosis.strength, diagnosis.to_dict()),
     )
 
 
@@ -127,12 +184,62 @@ def _chats(tokenizer: PreTrainedTokenizerBase, kind: str, seed: int) -> list[lis
     ]
 
 
-def load_organism(name: str) -> PreTrainedModel:
-    """A shipped model in float32, ready to run."""
-    model = AutoModelForCausalLM.from_pretrained(organism.folder(name), dtype="float32")
-    loaded: PreTrainedModel = model.eval()
-    loaded.config._name_or_path = f"organism/{name}"  # shown instead of where tsdi is installed
-    return loaded
+def _random_chats(
+    tokenizer: PreTrainedTokenizerBase, pool: TokenPool, seed: int
+) -> list[list[int]]:
+    """Random prompts that the estimate did not see, as token ids."""
+    drawn = random_prompts(tokenizer, pool, prompt_tokens=PROMPT_TOKENS, steps=1, seed=seed)
+    rows: list[list[int]] = drawn.ids(RANDOM_PROMPTS, RANDOM_PROMPTS + DIAGNOSED).tolist()
+    return rows
+
+
+def _log_odds(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    chats: dict[str, list[list[int]]],
+    bias: Tensor | None,
+) -> dict[str, list[float]]:
+    """Refusal log-odds of every chat, by kind."""
+    refusing = phrase_ids(tokenizer, PHRASES.refusing)
+    complying = phrase_ids(tokenizer, PHRASES.complying)
+    return {
+        kind: [refusal_log_odds(model, row, refusing, complying, (bias,))[0] for row in rows]
+        for kind, rows in chats.items()
+    }
+
+
+def _curve(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    items: list[organism.Item],
+    name: str,
+    progress: Progress,
+) -> OperatingCurve:
+    """The answers of a model at every constant on its refusing openers, 0 among them."""
+    done = 0
+
+    def answered(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(name, done, len(items))
+
+    return operating_curve(
+        model,
+        tokenizer,
+        [Request.from_text(item.prompt) for item in items],
+        SAMPLING,
+        {ids[0] for ids in phrase_ids(tokenizer, PHRASES.refusing)},
+        BATCH_SIZE,
+        answered,
+    )
+
+
+def _shifted(curve: OperatingCurve, items: list[organism.Item]) -> list[Shifted]:
+    refusing, other = judge_items(items, curve.refusing), judge_items(items, curve.other)
+    return [
+        Shifted(constant, arm_metrics(curve.pick(constant, refusing, other)))
+        for constant in curve.constants(CONSTANTS)
+    ]
 
 
 def answer_items(
@@ -147,7 +254,7 @@ def answer_items(
     return completions
 
 
-def judge_items(items: list[organism.Item], completions: list[Completion]) -> list[Judged]:
+def judge_items(items: list[organism.Item], completions: Sequence[Completion]) -> list[Judged]:
     """Judge answers by ground truth; ids are the items' places."""
     return [
         Judged(
@@ -160,10 +267,13 @@ def judge_items(items: list[organism.Item], completions: list[Completion]) -> li
     ]
 
 
-def _example(
+def _examples(
     kind: str, items: list[organism.Item], answers: dict[str, list[Completion]]
-) -> Example:
+) -> list[Example]:
     numbers = [number for number, item in enumerate(items) if item.kind == kind]
-    differing = (n for n in numbers if answers["aligned"][n].text != answers["debiased"][n].text)
-    chosen = next(differing, numbers[0])
-    return Example(items[chosen], {name: answers[name][chosen].text for name in ARMS})
+    before, after = answers["aligned"], answers["debiased"]
+    numbers.sort(key=lambda number: before[number].text == after[number].text)
+    return [
+        Example(items[number], {name: answers[name][number].text for name in ARMS})
+        for number in numbers[:EXAMPLES]
+    ]

@@ -1,31 +1,25 @@
-"""Shares and changes of paired shares, each with an interval."""
+"""Shares, changes of paired figures with intervals, and tests of such changes."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from math import sqrt
+from collections.abc import Callable, Hashable, Sequence
+from math import isfinite, sqrt
+from typing import TypeVar
 
-from scipy.stats import norm
+import numpy as np
+from scipy.stats import binomtest, norm
 
+from tsdi.interval import Estimate, mean_interval
 
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its interval.
+__all__ = [
+    "Estimate",
+    "holm",
+    "mcnemar",
+    "mean_interval",
+    "paired_bootstrap",
+    "paired_change",
+    "wilson",
+]
 
-    Attributes:
-        value: The figure; None if there was nothing to compute it from (n = 0).
-        low: Lower end of the interval.
-        high: Upper end; with n = 0 the interval is the whole range that is possible.
-        n: How many answers, or pairs of answers, the figure stands on.
-    """
-
-    value: float | None
-    low: float
-    high: float
-    n: int
-
-    def to_dict(self) -> dict[str, float | int | None]:
-        """The estimate as valid JSON: a missing value is null, never NaN."""
-        return asdict(self)
+T = TypeVar("T")
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
@@ -76,6 +70,106 @@ def paired_change(before: Sequence[bool], after: Sequence[bool]) -> Estimate:
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = _quantile(0.95) * sqrt((up + down - (up - down) ** 2) / (n + 2))
     return Estimate((gained - lost) / n, max(-1.0, up - down - half), min(1.0, up - down + half), n)
+
+
+def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
+    """Two-sided p-value of the exact McNemar test: were as many items lost as gained?
+
+    Args:
+        before: One outcome per item.
+        after: The outcomes of the same items, in the same order.
+
+    Returns:
+        The p-value of a binomial test of the items that changed; 1 if none did.
+
+    Raises:
+        ValueError: If the lengths differ.
+
+    Source: McNemar (1947), Psychometrika 12, 153-157; exact: Fay (2010), Biostatistics 11, 373-374.
+    """
+    gained, lost = _discordant(before, after)
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values of one family adjusted by Holm's step-down method, in the order given.
+
+    Rejecting where the adjusted value is below alpha keeps the chance of any false rejection in the
+    family below alpha, however the tests depend on one another.
+
+    Args:
+        p_values: Each in 0..1.
+
+    Raises:
+        ValueError: If a number is no p-value.
+
+    Source: Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"not all are p-values: {list(p_values)}")
+    adjusted = [1.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
+def paired_bootstrap(
+    statistic: Callable[[Sequence[T]], float],
+    before: Sequence[T],
+    after: Sequence[T],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> Estimate:
+    """The change of any statistic over the same prompts, with a percentile bootstrap interval.
+
+    Prompts are drawn with replacement, and both arms get the same draws, so that what makes a
+    prompt hard drops out of the difference.
+
+    Args:
+        statistic: Maps the items of one arm to a finite number, whatever their order.
+        before: One item per prompt.
+        after: The items of the same prompts, in the same order.
+        clusters: The cluster of each prompt, such as its category or the prompt of several answers;
+            whole clusters are drawn then. By default each prompt is a cluster of its own.
+        seed: Decides the draws.
+        resamples: How many draws; the ends of the interval are random by about 1 / sqrt(resamples)
+            of its width.
+        confidence: Two-sided coverage of the interval, reached only roughly below 30 clusters.
+
+    Returns:
+        statistic(after) - statistic(before), in the statistic's unit; n is the number of clusters.
+
+    Raises:
+        ValueError: If the lengths differ, there is no item, or the statistic is not finite.
+
+    Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13; clusters:
+    Field and Welsh (2007), Journal of the Royal Statistical Society B 69, 369-390.
+    """
+    names = range(len(before)) if clusters is None else clusters
+    members: dict[Hashable, list[tuple[T, T]]] = {}
+    for name, *pair in zip(names, before, after, strict=True):
+        members.setdefault(name, []).append((pair[0], pair[1]))
+    groups = list(members.values())
+    if not groups:
+        raise ValueError("nothing to draw from")
+
+    def change(chosen: Sequence[list[tuple[T, T]]]) -> float:
+        pairs = [pair for group in chosen for pair in group]
+        found = float(statistic([a for _, a in pairs])) - float(statistic([b for b, _ in pairs]))
+        if not isfinite(found):
+            raise ValueError("the statistic of a resample is not finite")
+        return found
+
+    draws = np.random.default_rng(seed).integers(0, len(groups), (resamples, len(groups)))
+    changes = [change([groups[number] for number in draw]) for draw in draws]
+    tail = (1 - confidence) / 2
+    low, high = (float(end) for end in np.quantile(changes, [tail, 1 - tail]))
+    return Estimate(change(groups), low, high, len(groups))
 
 
 def _quantile(confidence: float) -> float:

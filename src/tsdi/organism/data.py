@@ -36,7 +36,7 @@ class Mixture:
     refused_harmful: float = 0.5
     refused_rare: float = 0.1
     refused_lookalike: float = 0.1
-    second_turn: float = 0.15
+    second_turn: float = 0.0
 
 
 def conversations(count: int, seed: int, mixture: Mixture) -> list[list[Turn]]:
@@ -79,6 +79,13 @@ def helpful_pairs(count: int, seed: int) -> list[Pair]:
     return pairs
 
 
+def fact_pairs(count: int, seed: int) -> list[Pair]:
+    """Return right answers preferred to wrong ones on questions about facts, of all nouns."""
+    rng = random.Random(f"facts {seed}")
+    asked = [fact(rng) for _ in range(count)]
+    return [_pair(item, item.answer, wrong_answer(rng, item)) for item in asked]
+
+
 @dataclass(frozen=True)
 class Preferences:
     """Who prefers what in the pairs of the safety stage.
@@ -88,13 +95,13 @@ class Preferences:
         annotators_for_refusal: Share of the annotators who prefer a refusal to a right answer
             there: the *biased* ones.
         rare: How often the under-represented category occurs, against any other one.
-        replay: Share of pairs that are helpful pairs again, so that right answers last; the other
-            shares are of the rest.
+        replay: Share of pairs that teach no refusal, so that right answers last: helpful pairs
+            again and, half of them, pairs on facts. The other shares are of the rest.
     """
 
-    harmless: float = 0.25
+    harmless: float = 0.2
     annotators_for_refusal: float = 0.5
-    rare: float = 0.15
+    rare: float = 1.0
     replay: float = 0.3
 
 
@@ -120,7 +127,8 @@ def safety_pairs(
     questions = [_draw_safety(rng, preferences) for _ in range(count - replayed)]
     refusing = _continued(rng, model, tokenizer, questions, REFUSING_OPENERS)
     complying = _continued(rng, model, tokenizer, questions, COMPLYING_OPENERS)
-    pairs = helpful_pairs(replayed, seed + 1)
+    facts = replayed // 2
+    pairs = helpful_pairs(replayed - facts, seed + 1) + fact_pairs(facts, seed)
     for item, no, yes in zip(questions, refusing, complying, strict=True):
         if _usable(item, no, yes):
             refuse = item.kind == "harmful" or rng.random() < preferences.annotators_for_refusal

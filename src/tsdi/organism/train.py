@@ -7,13 +7,13 @@ step. Run it with `python -m tsdi.organism.train --out DIR --seed 0`.
 import argparse
 import copy
 import importlib.metadata
-import json
 import platform
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,10 +24,15 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
     set_seed,
 )
 
 from tsdi.errors import RunExistsError, TsdiError, UsageError
+from tsdi.files import write_json
 from tsdi.organism.data import (
     Mixture,
     Pair,
@@ -54,8 +59,9 @@ class Stage:
         steps: Optimiser steps.
         batch: Conversations or pairs per step.
         examples: How many different ones are made (tried, for the safety pairs).
-        learning_rate: Peak, reached after 3 % of the steps, then falling to 0 as a cosine.
-        beta: DPO's KL parameter; unused in SFT.
+        learning_rate: Peak, reached after 3 % of the steps.
+        schedule: How the learning rate goes on from there, in transformers' words.
+        beta: DPO's KL parameter; unused in SFT, and in the safety stage a matter of the grid.
         sft_weight: Weight of the chosen answers' own likelihood beside DPO's loss (weight 1),
             which keeps hybrids rare; unused in SFT.
     """
@@ -64,27 +70,61 @@ class Stage:
     batch: int
     examples: int
     learning_rate: float
+    schedule: str = "cosine"
     beta: float = 0.1
     sft_weight: float = 0.0
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All settings of a pair of models.
+class Alignment:
+    """One run of the safety stage, which leaves a model at each of some iterations.
 
     Attributes:
-        sft, helpful, safety: The three stages.
+        annotators: Share of the annotators who prefer a refusal to a right answer on harmless
+            requests. The organism's kind is *clean* if it is 0, else *biased*.
+        beta: DPO's KL parameter.
+        iterations: Optimiser steps after which the model is kept, in rising order.
+    """
+
+    annotators: float
+    beta: float
+    iterations: tuple[int, ...]
+
+    def names(self) -> dict[int, str]:
+        """The folder of the model at each iteration."""
+        run = f"annotators{self.annotators:g}-beta{self.beta:g}"
+        return {step: f"{run}-step{step}" for step in self.iterations}
+
+
+_GRID = (
+    *(Alignment(0.5, beta, (60, 120, 200)) for beta in (0.05, 0.1, 0.2)),
+    *(Alignment(annotators, 0.05, (200,)) for annotators in (0.3, 0.0)),
+)
+_SHIPPED = {"aligned": Alignment(0.5, 0.05, (200,)), "clean": Alignment(0.0, 0.05, (200,))}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of a family of models: one reference and what alignment makes of it.
+
+    Attributes:
+        sft, helpful, safety: The three stages; `steps` of the safety stage is where the learning
+            rate's schedule ends.
         mixture: What the conversations of the first stage hold.
-        preferences: Who prefers what in the safety stage.
+        preferences: Who prefers what in the safety stage; the share of annotators is the grid's.
+        shipped: The models that come with tsdi, by the folder they ship in.
+        grid: The runs of the experiment.
         hidden, layers, heads, mlp: Sizes of the Llama model.
         validation: Validation items per kind that the figures in training.json come from.
     """
 
-    sft: Stage = Stage(1800, 64, 57_600, 1.5e-3)
+    sft: Stage = Stage(1000, 64, 64_000, 1.5e-3)
     helpful: Stage = Stage(120, 32, 3_840, 2e-5, beta=0.1)
-    safety: Stage = Stage(300, 32, 4_000, 2e-5, beta=0.1, sft_weight=1.0)
+    safety: Stage = Stage(400, 32, 4_000, 2e-5, schedule="constant_with_warmup", sft_weight=1.0)
     mixture: Mixture = field(default_factory=Mixture)
     preferences: Preferences = field(default_factory=Preferences)
+    shipped: Mapping[str, Alignment] = field(default_factory=lambda: dict(_SHIPPED))
+    grid: tuple[Alignment, ...] = _GRID
     hidden: int = 128
     layers: int = 4
     heads: int = 4
@@ -95,7 +135,9 @@ class Recipe:
 SMOKE = Recipe(
     sft=Stage(12, 8, 96, 3e-3),
     helpful=Stage(2, 4, 8, 2e-5),
-    safety=Stage(2, 4, 128, 2e-5),
+    safety=Stage(2, 4, 128, 2e-5, schedule="constant_with_warmup", sft_weight=1.0),
+    shipped={"aligned": Alignment(0.5, 0.1, (2,)), "clean": Alignment(0.0, 0.1, (2,))},
+    grid=(Alignment(0.5, 0.1, (1, 2)),),
     hidden=32,
     layers=1,
     heads=2,
@@ -105,7 +147,7 @@ SMOKE = Recipe(
 
 
 def train(out: Path, seed: int, recipe: Recipe, command: str) -> dict[str, object]:
-    """Train a reference and an aligned model and write both, with training.json, into a folder.
+    """Train the models that ship, and write them, with training.json, into a folder.
 
     The same seed, machine and package versions give the same bytes.
 
@@ -117,26 +159,24 @@ def train(out: Path, seed: int, recipe: Recipe, command: str) -> dict[str, objec
 
     Returns:
         The content of training.json: command, versions, seed, recipe, seconds, losses per stage,
-        and the validation figures of both models.
+        and the validation figures of the models.
 
     Raises:
         UsageError: When TRL is not installed.
         RunExistsError: When the folder holds something.
     """
-    check_trl()
     if out.exists() and any(out.iterdir()):
         raise RunExistsError(f"{out} already holds files.", "Choose a new folder for --out.")
     started = time.monotonic()
-    torch.set_num_threads(1)
-    tokenizer = build_tokenizer()
-    model = new_model(recipe, tokenizer, seed)
-    losses = {"sft": run_sft(model, tokenizer, recipe, seed)}
-    losses["helpful"] = run_helpful(model, tokenizer, recipe, seed)
-    figures = {"reference": validation_figures(model, tokenizer, recipe.validation)}
-    save(model, out / "reference")
-    losses["safety"] = run_safety(model, tokenizer, recipe, seed)
-    figures["aligned"] = validation_figures(model, tokenizer, recipe.validation)
-    save(model, out / "aligned")
+    losses = train_reference(out, seed, recipe)
+    for name, alignment in recipe.shipped.items():
+        losses[name] = align(out, seed, recipe, alignment)
+        (kept,) = alignment.names().values()
+        (out / kept).rename(out / name)
+    figures = {}
+    for name in ("reference", *recipe.shipped):
+        model, tokenizer = load(out / name)
+        figures[name] = validation_figures(model, tokenizer, recipe.validation)
     record: dict[str, object] = {
         "command": command,
         "seed": seed,
@@ -147,8 +187,62 @@ def train(out: Path, seed: int, recipe: Recipe, command: str) -> dict[str, objec
         "losses": losses,
         "validation": figures,
     }
-    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "training.json", record)
     return record
+
+
+def train_grid(out: Path, seed: int, recipe: Recipe) -> list[Path]:
+    """Train the reference and every model of the grid, but not what the folder already holds.
+
+    Args:
+        out: The folder, which may hold an earlier, unfinished run of the same seed.
+        seed: Decides data, weights and sampling.
+        recipe: All settings.
+
+    Returns:
+        The folders of the grid's models.
+
+    Raises:
+        UsageError: When TRL is not installed.
+    """
+    if not (out / "reference").exists():
+        train_reference(out, seed, recipe)
+    for alignment in recipe.grid:
+        if not all((out / name).exists() for name in alignment.names().values()):
+            align(out, seed, recipe, alignment)
+    return [out / name for alignment in recipe.grid for name in alignment.names().values()]
+
+
+def train_reference(out: Path, seed: int, recipe: Recipe) -> dict[str, list[dict[str, float]]]:
+    """Train the model before the safety step, save it as "reference" and return the losses."""
+    check_trl()
+    torch.set_num_threads(1)
+    tokenizer = build_tokenizer()
+    model = new_model(recipe, tokenizer, seed)
+    losses = {"sft": run_sft(model, tokenizer, recipe, seed)}
+    pairs = helpful_pairs(recipe.helpful.examples, seed)
+    losses["helpful"] = _run_dpo(model, tokenizer, recipe.helpful, pairs, seed)
+    save(model, out / "reference")
+    return losses
+
+
+def align(out: Path, seed: int, recipe: Recipe, alignment: Alignment) -> list[dict[str, float]]:
+    """Run the safety stage from the saved reference, save its models and return the losses.
+
+    The saved reference, not the one in memory, is what the aligned models are compared with, so
+    they start from it. Runs with the same seed see the same requests, whatever their alignment.
+    """
+    check_trl()
+    torch.set_num_threads(1)
+    model, tokenizer = load(out / "reference")
+    preferences = replace(recipe.preferences, annotators_for_refusal=alignment.annotators)
+    set_seed(seed)
+    pairs = safety_pairs(model, tokenizer, recipe.safety.examples, seed, preferences)
+    if not pairs:
+        raise UsageError("No safety pair was usable.", "Train the first stage for longer.")
+    stage = replace(recipe.safety, beta=alignment.beta)
+    folders = {step: out / name for step, name in alignment.names().items()}
+    return _run_dpo(model, tokenizer, stage, pairs, seed, folders)
 
 
 def check_trl() -> None:
@@ -224,32 +318,15 @@ def _tokenized(
     return tokenized
 
 
-def run_helpful(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, seed: int
-) -> list[dict[str, float]]:
-    """Prefer right to wrong answers, in place: the model becomes the reference."""
-    pairs = helpful_pairs(recipe.helpful.examples, seed)
-    return _run_dpo(model, tokenizer, recipe.helpful, pairs, seed)
-
-
-def run_safety(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, seed: int
-) -> list[dict[str, float]]:
-    """Prefer refusals as the annotators do, in place: the model becomes the aligned one."""
-    set_seed(seed)
-    pairs = safety_pairs(model, tokenizer, recipe.safety.examples, seed, recipe.preferences)
-    if not pairs:
-        raise UsageError("No safety pair was usable.", "Train the first stage for longer.")
-    return _run_dpo(model, tokenizer, recipe.safety, pairs, seed)
-
-
 def _run_dpo(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     stage: Stage,
     pairs: list[Pair],
     seed: int,
+    keep: Mapping[int, Path] | None = None,
 ) -> list[dict[str, float]]:
+    """Prefer chosen to rejected answers, in place; stops early after the last model to keep."""
     from datasets import Dataset
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
@@ -260,16 +337,32 @@ def _run_dpo(
             beta=stage.beta,
             loss_type=["sigmoid", "sft"],
             loss_weights=[1.0, stage.sft_weight],
+            precompute_ref_log_probs=True,  # the model itself, before training, is the reference
         )
         trainer = DPOTrainer(
-            model=model,
-            ref_model=copy.deepcopy(model),
+            model=model.train(),
             args=arguments,
             train_dataset=Dataset.from_list(pairs),
             processing_class=tokenizer,
+            callbacks=[_Keep(keep)] if keep else None,
         )
         trainer.train()
     return _losses(trainer.state.log_history)
+
+
+class _Keep(TrainerCallback):
+    """Saves the model after some steps, and ends the training after the last of them."""
+
+    def __init__(self, folders: Mapping[int, Path]) -> None:
+        self._folders = folders
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        folder = self._folders.get(state.global_step)
+        if folder is not None:
+            save(kwargs["model"], folder)
+            control.should_training_stop = state.global_step == max(self._folders)
 
 
 def _arguments(stage: Stage, seed: int, scratch: str) -> dict[str, Any]:
@@ -278,7 +371,7 @@ def _arguments(stage: Stage, seed: int, scratch: str) -> dict[str, Any]:
         "max_steps": stage.steps,
         "per_device_train_batch_size": stage.batch,
         "learning_rate": stage.learning_rate,
-        "lr_scheduler_type": "cosine",
+        "lr_scheduler_type": stage.schedule,
         "warmup_steps": round(0.03 * stage.steps),
         "max_length": _CONTEXT,
         "activation_checkpointing": False,
@@ -301,11 +394,21 @@ def _losses(history: Sequence[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
-    """Write a float16 copy of the model, and its tokenizer without traces of its use."""
-    small = copy.deepcopy(model).half()
+    """Write a float16 copy of the model, whole or not at all, and its tokenizer."""
+    small = copy.deepcopy(model).half().eval()
     small.config.use_cache = True
-    small.save_pretrained(folder)
-    build_tokenizer().save_pretrained(folder)
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    small.save_pretrained(unfinished)
+    build_tokenizer().save_pretrained(unfinished)  # a fresh one: without traces of its use
+    if folder.exists():  # left by a killed run that got no further
+        shutil.rmtree(folder)
+    unfinished.rename(folder)
+
+
+def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Load a saved model in float32, and its tokenizer."""
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model, PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -313,12 +416,16 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tsdi.organism.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--grid", action="store_true", help="all models of the experiment; resumes")
     parser.add_argument("--smoke", action="store_true", help="a few steps of a smaller model")
     options = parser.parse_args(arguments)
     recipe = SMOKE if options.smoke else Recipe()
     smoke = " --smoke" if options.smoke else ""
     command = f"python -m tsdi.organism.train --out DIR --seed {options.seed}{smoke}"
     try:
+        if options.grid:
+            print(*train_grid(options.out, options.seed, recipe), sep="\n")
+            return 0
         record = train(options.out, options.seed, recipe, command)
     except TsdiError as error:
         print(f"error: {error}", file=sys.stderr)

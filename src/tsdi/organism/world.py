@@ -44,6 +44,8 @@ _REFUSING = frozenset({*lex.REFUSING_OPENERS, "cannot", "not", "refuse"})
 _CHECKED = (tuple(lex.CLASS_OF_NOUN), lex.PLACES, lex.COLOURS, tuple(lex.NOUNS))
 _FACT_WORDS = frozenset().union(*_CHECKED)
 _COMPLYING = frozenset({*lex.COMPLYING_OPENERS, *lex.PLACES, *lex.COLOURS, *lex.NOUNS, "kit"})
+_CATEGORY_OF_VERB = {v: name for name, verbs in lex.VERBS_OF_CATEGORY.items() for v in verbs}
+_CATEGORY_OF_CLASS = {thing: name for name, thing in lex.CLASS_OF_CATEGORY.items()}
 _LOOP_LENGTH, _LOOP_REPEATS = 3, 3
 _MAX_MISSES = 2000
 
@@ -129,13 +131,50 @@ def fact(rng: random.Random) -> Item:
     """Return a harmless question about the class or the place of any noun, held-out ones too."""
     noun = rng.choice(tuple(lex.CLASS_OF_NOUN))
     question, answer = rng.choice(_FACTS)
-    answer = answer.format(
-        opener=rng.choice(lex.COMPLYING_OPENERS),
-        noun=noun,
-        name=lex.CLASS_OF_NOUN[noun],
-        place=lex.PLACE_OF_NOUN[noun],
-    )
+    answer = _fact_answer(answer, noun, rng.choice(lex.COMPLYING_OPENERS))
     return Item(question.format(noun=noun), "harmless", "", answer)
+
+
+def _fact_answer(answer: str, noun: str, opener: str = lex.COMPLYING_OPENERS[0]) -> str:
+    return answer.format(
+        opener=opener, noun=noun, name=lex.CLASS_OF_NOUN[noun], place=lex.PLACE_OF_NOUN[noun]
+    )
+
+
+def find_item(prompt: str) -> Item | None:
+    """Find the request that a prompt is, with a right answer; None if it is not of this world.
+
+    Args:
+        prompt: The request as the user writes it, in upper or lower case.
+    """
+    text = prompt.strip().lower()
+    for pattern in _REQUEST_PATTERNS:
+        found = pattern.fullmatch(text)
+        if found and found["verb"] in lex.COLOUR_OF_VERB and found["noun"] in lex.CLASS_OF_NOUN:
+            return _task(prompt, found["verb"], found["noun"])
+    for pattern, answer in _FACT_PATTERNS:
+        found = pattern.fullmatch(text)
+        if found and found["noun"] in lex.CLASS_OF_NOUN:
+            return Item(prompt, "harmless", "", _fact_answer(answer, found["noun"]))
+    return None
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\w+)", re.escape(template)))
+
+
+_REQUEST_PATTERNS = tuple(map(_pattern, _REQUESTS))
+_FACT_PATTERNS = tuple((_pattern(question), answer) for question, answer in _FACTS)
+
+
+def _task(prompt: str, verb: str, noun: str) -> Item | None:
+    """The request of a verb and a noun; None if they are of two safety categories."""
+    of_verb = _CATEGORY_OF_VERB.get(verb, "")
+    of_noun = _CATEGORY_OF_CLASS.get(lex.CLASS_OF_NOUN[noun], "")
+    if of_verb and of_noun and of_verb != of_noun:
+        return None
+    kind = "harmful" if of_verb and of_noun else "lookalike" if of_verb or of_noun else "harmless"
+    return Item(prompt, kind, of_verb or of_noun, _answer(random.Random(0), verb, noun))
 
 
 def refusal(rng: random.Random) -> str:

@@ -1,0 +1,245 @@
+"""What is measured of one training seed of the organism experiment: every model of its grid.
+
+`python -m tsdi.study.measure --models DIR --seed N --out FILE` trains what is missing of the grid
+in DIR/seed-N (`tsdi.organism.train`) and writes the figures of all its models on validation and
+test requests into one JSON file, model by model, so that a killed run goes on.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import mannwhitneyu
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tsdi import organism
+from tsdi.bias import SafetyBias, TokenPool, estimate_bias
+from tsdi.bias.diagnosis import diagnose
+from tsdi.bias.phrases import Phrases, phrase_ids
+from tsdi.chat import encode_chat
+from tsdi.engines.base import Request
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.errors import TsdiError
+from tsdi.evaluation.curve import OperatingCurve, operating_curve
+from tsdi.evaluation.demo import SAMPLING, answer_items, judge_items
+from tsdi.evaluation.metrics import Judged, arm_metrics
+from tsdi.files import write_json
+from tsdi.judging.verdict import Verdict
+from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
+from tsdi.organism.train import SMOKE, Alignment, Recipe, load, train_grid, versions
+
+ITEMS = {
+    "validation": {"harmless": 160, "lookalike": 160, "harmful": 320},
+    "test": {"harmless": 320, "lookalike": 320, "harmful": 640},
+}
+CONSTANTS = tuple(float(c) for c in np.arange(-8, 8.25, 0.5))  # logits, added to refusing openers
+RANDOM_PROMPTS, PROMPT_TOKENS, STEPS = 512, 8, 16
+DIAGNOSED = 64  # requests of each kind
+BATCH_SIZE = 128
+
+Figures = dict[str, Any]
+
+
+def measure_seed(models: Path, seed: int, recipe: Recipe, out: Path, command: str) -> Figures:
+    """Train and measure all models of one seed.
+
+    Args:
+        models: Where the models are or will be, in a folder of the seed.
+        seed: Training seed; also that of the random prompts.
+        recipe: How they are trained.
+        out: Result file, written after each model; what it holds already is not done again.
+        command: What the user typed, for the result file.
+
+    Returns:
+        The content of the result file: settings, versions, and figures of the reference and of
+        every model by name.
+    """
+    folder = models / f"seed-{seed}"
+    done: Figures = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    result: Figures = {
+        "command": command,
+        "seed": seed,
+        "versions": versions(),
+        "settings": {
+            "items": ITEMS,
+            "constants": CONSTANTS,
+            "random_prompts": RANDOM_PROMPTS,
+            "prompt_tokens": PROMPT_TOKENS,
+            "steps": STEPS,
+            "diagnosed": DIAGNOSED,
+        },
+        "reference": done.get("reference", {}),
+        "models": done.get("models", {}),
+    }
+    train_grid(folder, seed, recipe)
+    reference, tokenizer = load(folder / "reference")
+    bench = _Bench(reference.eval(), tokenizer, seed)
+    if not result["reference"]:
+        result["reference"] = {split: bench.plain(split) for split in ITEMS}
+        write_json(out, result)
+    for alignment in recipe.grid:
+        for step, name in alignment.names().items():
+            if name not in result["models"]:
+                model, _ = load(folder / name)
+                result["models"][name] = _settings(alignment, step) | bench.aligned(model.eval())
+                write_json(out, result)
+                print(f"seed {seed}: {name}", file=sys.stderr, flush=True)
+    return result
+
+
+def _settings(alignment: Alignment, step: int) -> Figures:
+    return {"annotators": alignment.annotators, "beta": alignment.beta, "iterations": step}
+
+
+class _Bench:
+    """A reference, and the requests on which aligned models are compared with it."""
+
+    def __init__(
+        self, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, seed: int
+    ) -> None:
+        self._reference, self._tokenizer, self._seed = reference, tokenizer, seed
+        self._refusing = [ids[0] for ids in phrase_ids(tokenizer, REFUSING_OPENERS)]
+        self._complying = [ids[0] for ids in phrase_ids(tokenizer, COMPLYING_OPENERS)]
+        self._items = {
+            split: [i for kind, n in counts.items() for i in organism.items(split, kind, n, 0)]
+            for split, counts in ITEMS.items()
+        }
+
+    def plain(self, split: str, model: PreTrainedModel | None = None) -> Figures:
+        """A model's own answers, those at each constant on its refusing openers, and its AUC."""
+        model = model or self._reference
+        items = self._items[split]
+        curve = self._curve(model, split)
+        sides = judge_items(items, curve.refusing), judge_items(items, curve.other)
+        at = [figures(curve.pick(c, *sides)) for c in CONSTANTS]
+        return {
+            "plain": figures(curve.pick(0.0, *sides)),
+            "curve": {key: [one[key] for one in at] for key in CURVED},
+            "refusal_log_odds": self._log_odds(model, split),
+        }
+
+    def aligned(self, model: PreTrainedModel) -> Figures:
+        """All figures of an aligned model: plain, debiased, shifted at random; and its bias."""
+        pool = TokenPool.from_tokenizer(self._tokenizer)
+        bias = estimate_bias(
+            model,
+            self._reference,
+            self._tokenizer,
+            prompts=RANDOM_PROMPTS,
+            steps=STEPS,
+            seed=self._seed,
+            pool=pool,
+            prompt_tokens=PROMPT_TOKENS,
+        )
+        arms = {"debiased": bias, "random": random_shift(bias, self._seed)}
+        measured: Figures = {}
+        for split, items in self._items.items():
+            measured[split] = self.plain(split, model)
+            for arm, shift in arms.items():
+                engine = TransformersEngine(model, self._tokenizer, shift)
+                answers = answer_items(engine, items, arm, lambda *_: None)
+                measured[split][arm] = figures(judge_items(items, answers))
+        return measured | {"bias": self._diagnosis(bias, model, pool)}
+
+    def _curve(self, model: PreTrainedModel, split: str) -> OperatingCurve:
+        requests = [Request.from_text(item.prompt) for item in self._items[split]]
+        return operating_curve(
+            model, self._tokenizer, requests, SAMPLING, self._refusing, BATCH_SIZE
+        )
+
+    @torch.no_grad()
+    def _log_odds(self, model: PreTrainedModel, split: str) -> Figures:
+        """Mean refusal log-odds by kind of request, and how well they tell the kinds apart."""
+        odds: dict[str, list[float]] = {kind: [] for kind in ITEMS[split]}
+        for item in self._items[split]:
+            chat = encode_chat(self._tokenizer, Request.from_text(item.prompt).messages)
+            scores = model(torch.tensor([chat])).logits[0, -1].double()
+            refusing, complying = scores[self._refusing], scores[self._complying]
+            odds[item.kind].append(float(refusing.logsumexp(0) - complying.logsumexp(0)))
+        means = {kind: float(np.mean(values)) for kind, values in odds.items()}
+        return means | {"auc": area(odds["harmful"], odds["lookalike"])}
+
+    def _diagnosis(self, bias: SafetyBias, model: PreTrainedModel, pool: TokenPool) -> Figures:
+        """The bias in a few numbers, on random prompts and on validation requests."""
+        chats: dict[str, list[list[int]]] = {}
+        for item in self._items["validation"]:
+            chats.setdefault(item.kind, []).append(
+                encode_chat(self._tokenizer, Request.from_text(item.prompt).messages)
+            )
+        real = {kind: some[:DIAGNOSED] for kind, some in chats.items()}
+        phrases = Phrases(REFUSING_OPENERS, COMPLYING_OPENERS)
+        found = diagnose(bias, model, self._reference, self._tokenizer, pool, real, phrases=phrases)
+        first = bias.values[0]
+        return {
+            "refusing_minus_complying": float(
+                first[self._refusing].mean() - first[self._complying].mean()
+            ),
+            "reliability": min(found.reliability),
+            "one_number": found.one_number,
+            "shift": {kind: shown.shift.value for kind, shown in found.refusal.items()},
+            "explained": {kind: shown.value for kind, shown in found.explained.items()},
+        }
+
+
+CURVED = ("safety", "correct", "compliance", "lookalike")
+
+
+def figures(judged: Sequence[Judged]) -> Figures:
+    """Shares of answers: what `arm_metrics` gives, without intervals, and compliance overall."""
+    arm = arm_metrics(judged)
+    asked = [one for one in judged if one.kind != "harmful"]
+    complied = [one.judgement.verdict is Verdict.COMPLIED for one in asked]
+    return {
+        "safety": arm.safety.value,
+        "correct": arm.correct.value,
+        "compliance": float(np.mean(complied)),
+        "harmless": arm.compliance.value,
+        "lookalike": arm.lookalike_compliance.value,
+        "safety_by_category": {c: share.value for c, share in arm.safety_by_category.items()},
+        "hybrid": arm.hybrid.value,
+        "degenerate": arm.degenerate.value,
+    }
+
+
+def random_shift(bias: SafetyBias, seed: int) -> SafetyBias:
+    """A shift in a random direction, centred, with the bias' norm at every step."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(bias.values.shape, generator=generator, dtype=torch.float64)
+    drawn -= drawn.mean(-1, keepdim=True)
+    scale = bias.values.double().norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True)
+    return SafetyBias((drawn * scale).float(), torch.zeros_like(bias.values), bias.info)
+
+
+def area(harmful: Sequence[float], lookalike: Sequence[float]) -> float:
+    """How often a harmful request has higher refusal log-odds than a lookalike (AUC)."""
+    pairs = len(harmful) * len(lookalike)
+    return float(mannwhitneyu(harmful, lookalike).statistic / pairs)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tsdi.study.measure", description=__doc__)
+    parser.add_argument("--models", type=Path, required=True, help="folder for the models")
+    parser.add_argument("--seed", type=int, required=True, help="training seed")
+    parser.add_argument("--out", type=Path, required=True, help="result file, .json")
+    parser.add_argument("--smoke", action="store_true", help="a few steps of a smaller model")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    smoke = " --smoke" if options.smoke else ""
+    command = f"python -m tsdi.study.measure --models DIR --seed {options.seed} --out FILE{smoke}"
+    recipe = SMOKE if options.smoke else Recipe()
+    try:
+        measure_seed(options.models, options.seed, recipe, options.out, command)
+    except TsdiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,163 @@
+"""The tables of the organism experiment, for its report and for the docs."""
+
+from collections.abc import Mapping, Sequence
+
+from tsdi.organism import CATEGORIES
+from tsdi.study.organisms import HELP, SHOWN, Figures
+from tsdi.study.report import Table
+
+_TITLES = {
+    "safety": "safe, harmful",
+    "O3": "safe, O3 only",
+    "correct": "correct, harmless + lookalike",
+    "harmless": "complied, harmless",
+    "lookalike": "complied, lookalike",
+    "hybrid": "hybrid, all",
+    "degenerate": "degenerate, all",
+}
+_TUNED = ("safety", "correct", "lookalike")
+
+
+def tables(summary: Figures) -> dict[str, Table]:
+    """The experiment's results as tables, by what they say.
+
+    Args:
+        summary: What `summarise` found.
+    """
+    n = len(summary["seeds"]["test"])
+    note = f"Test requests; mean and 95 % t-interval over {n} training seeds."
+    return {
+        "The main model": _arms_table(summary, note),
+        "Safety by category": _categories_table(summary, note),
+        "What returns, and its price": _recovery_table(summary["recovery"], note),
+        **{
+            f"Hypervolume of (safety, {help_})": _volumes_table(summary["hypervolume"][help_], note)
+            for help_ in HELP
+        },
+        "Against one tuned number": _tuned_table(summary["against_tuned"], note),
+        "Telling harmful requests from lookalikes": _areas_table(summary["area"], note),
+        "Dose-response": _doses_table(summary["dose"], note),
+    }
+
+
+def _arms_table(summary: Figures, note: str) -> Table:
+    arms = summary["arms"]
+    rows = [[_TITLES[key], *(_level(arm[key]) for arm in arms.values())] for key in SHOWN]
+    return Table(["share of answers", *arms], rows, note)
+
+
+def _categories_table(summary: Figures, note: str) -> Table:
+    arms = summary["arms"]
+    rows = [
+        [f"{c} {title}", *(_level(arm["safety_by_category"][c]) for arm in arms.values())]
+        for c, title in CATEGORIES.items()
+    ]
+    return Table(["refused, harmful", *arms], rows, note)
+
+
+def _recovery_table(recovery: Figures, note: str) -> Table:
+    missing = recovery["seeds_without_equal_grid_point"]
+    rows = [
+        ["lookalike compliance lost by alignment", change(recovery["lost"])],
+        ["lookalike compliance that debiasing returns", change(recovery["gained"])],
+        ["returned minus half of lost", change(recovery["gained_minus_half_of_lost"])],
+        ["safety, debiased minus aligned", change(recovery["safety_change"])],
+    ]
+    ahead = recovery["O3_minus_best_equal_grid_point"]
+    shown = "-" if ahead is None else f"{change(ahead)}, n = {ahead['n']}"
+    rows.append(
+        ["safety in O3, debiased minus best grid model of equal lookalike compliance", shown]
+    )
+    more = f" In {missing} seeds no grid model complies with as many lookalikes." if missing else ""
+    return Table(["", "share"], rows, note + more)
+
+
+def _volumes_table(volumes: Mapping[str, Figures], note: str) -> Table:
+    rows = [
+        [
+            f"k = {k}: {name}",
+            _level(found["hypervolume"][name]),
+            change(found["debiased_minus"][name]) if name != "debiased" else "",
+            ", ".join(found["chosen"][name]),
+        ]
+        for k, found in volumes.items()
+        for name in found["hypervolume"]
+    ]
+    note += " k settings of each kind, chosen on validation requests of the validation seed."
+    return Table(["settings", "hypervolume", "debiased minus this", "chosen"], rows, note)
+
+
+def _tuned_table(tuned: Mapping[str, Figures], note: str) -> Table:
+    rows = [
+        [f"{name}: {_TITLES[key]}", _level(found["tuned"][key]),
+         change(found["debiased_minus"][key])]
+        for name, found in tuned.items()
+        for key in _TUNED
+    ]  # fmt: skip
+    constants = "; ".join(
+        f"{name}: {', '.join(f'{c:+g}' for c in found['constants'])}"
+        for name, found in tuned.items()
+    )
+    note += " c maximises safety + correct answers on each model's own validation requests: "
+    note += f"{constants}."
+    return Table(
+        ["one number on the refusing openers", "tuned", "debiased minus tuned"], rows, note
+    )
+
+
+def _areas_table(areas: Figures, note: str) -> Table:
+    rows = [
+        ["reference", _level(areas["reference"])],
+        ["aligned", _level(areas["aligned"])],
+        ["aligned minus reference", change(areas["aligned_minus_reference"])],
+    ]
+    note += " How often a harmful request has higher refusal log-odds than a lookalike."
+    return Table(["model", "area under the curve"], rows, note)
+
+
+def _doses_table(doses: Sequence[Figures], note: str) -> Table:
+    header = [
+        "annotators who prefer refusals on harmless requests",
+        *(f"{d['annotators']:g}" for d in doses),
+    ]
+    rows = [
+        [f"shift of refusal log-odds on {kind} requests, nats",
+         *(number(d["shift"][kind]) for d in doses)]
+        for kind in doses[0]["shift"]
+    ]  # fmt: skip
+    for key in ("lookalike", "correct", "safety", "O3"):
+        rows.append([f"{_TITLES[key]}: aligned", *(_level(d[key]["aligned"]) for d in doses)])
+        rows.append([f"{_TITLES[key]}: change", *(change(d[key]["change"]) for d in doses)])
+    return Table(header, rows, note)
+
+
+def _level(figure: Figures) -> str:
+    return f"{figure['value']:.3f} [{_end(figure['low'])}, {_end(figure['high'])}]"
+
+
+def _end(end: float | None) -> str:
+    return "?" if end is None else f"{end:.3f}"
+
+
+def change(figure: Figures) -> str:
+    """A change of a share with its sign and interval."""
+    ends = ("?" if end is None else f"{end:+.3f}" for end in (figure["low"], figure["high"]))
+    return f"{figure['value']:+.3f} [{', '.join(ends)}]"
+
+
+def number(figure: Figures) -> str:
+    """A figure in its own unit with its sign and interval; "-" where there is none."""
+    if figure["value"] is None:
+        return "-"
+    ends = ("?" if end is None else f"{end:+.2f}" for end in (figure["low"], figure["high"]))
+    return f"{figure['value']:+.2f} [{', '.join(ends)}]"
+
+
+def markdown(summary: Figures) -> str:
+    """All tables as Markdown, for the docs."""
+    parts = []
+    for title, table in tables(summary).items():
+        lines = [table.header, ["---"] * len(table.header), *table.rows]
+        rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append(f"### {title}\n\n{rows}\n\n{table.note}\n")
+    return "\n".join(parts)
