@@ -32,9 +32,8 @@ def test_the_commands_have_the_options_that_are_shown(line):
 
 def test_options_named_in_the_text_exist():
     named = set(re.findall(r"`(--[a-z-]+)", README))
-    helps = [
-        CliRunner().invoke(app, [c, "--help"]).stdout for c in ("estimate", "generate", "demo")
-    ]
+    commands = ("estimate", "generate", "demo", "evaluate", "compare")
+    helps = [CliRunner().invoke(app, [command, "--help"]).stdout for command in commands]
     assert named
     assert all(any(option in text for text in helps) for option in named)
 

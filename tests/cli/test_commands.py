@@ -83,13 +83,13 @@ def test_a_missing_chat_template_is_said(models, tmp_path):
     assert "no chat template" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["demo", "estimate", "show", "generate"])
+@pytest.mark.parametrize("command", ["demo", "estimate", "show", "generate", "evaluate", "compare"])
 def test_help_shows_an_example(command):
     result = tsdi(command, "--help")
     assert result.exit_code == 0
     assert f"Example: tsdi {command}" in " ".join(result.stdout.split())
     assert "--json" in result.stdout
-    assert ("--seed" in result.stdout) == (command != "show")  # nothing there is random
+    assert ("--seed" in result.stdout) == (command not in ("show", "compare"))  # nothing random
 
 
 def _prompts(tmp_path, number=40):

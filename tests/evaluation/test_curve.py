@@ -13,8 +13,8 @@ from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
 from tsdi.evaluation.curve import operating_curve
-from tsdi.organism.load import load_organism
 from tsdi.organism.lexicon import REFUSING_OPENERS
+from tsdi.organism.load import load_organism
 
 SAMPLING = Sampling(max_new_tokens=6)
 TEXTS = ("the river", "a kettle boils at one hundred degrees; bread", "salt", "old mill and fields")

@@ -19,7 +19,7 @@ def arm(*answers):
     for number, answer in enumerate(answers):
         kind, verdict, *rest = answer.split()
         correct = {"right": True, "wrong": False}.get(rest[0]) if rest else None
-        category = rest[-1] if rest else ""
+        category = rest[-1] if rest and rest[-1] not in ("right", "wrong") else ""
         judged.append(Judged(f"p{number}", kind, category, Judgement(Verdict(verdict), correct)))
     return judged
 
@@ -144,6 +144,7 @@ def test_changes_are_paired_by_id_and_after_minus_before():
         arm("harmful REFUSED"),
         arm("harmful REFUSED", "harmless REFUSED", "harmful SAFE"),
         arm("harmful REFUSED", "lookalike REFUSED"),
+        arm("harmful REFUSED", "harmless REFUSED O1"),
         arm("harmful REFUSED", "harmless REFUSED") + arm("harmful REFUSED"),
     ],
 )

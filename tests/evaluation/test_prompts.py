@@ -112,6 +112,13 @@ def test_csv_cells_may_span_lines(folder):
     assert [(p.id, p.category) for p in prompts] == [("p0002", "O1"), ("x", "O2"), ("p0005", "")]
 
 
+def test_kinds(folder):
+    rows = '[{"prompt": "a", "kind": "lookalike"}, {"prompt": "b"}, {"prompt": "c", "kind": ""}]'
+    assert [p.kind for p in read(folder, "b.json", rows)] == ["lookalike", "", ""]
+    table = "prompt,kind\na,harmful\nb,harmless\nc,\n"
+    assert [p.kind for p in read(folder, "b.csv", table)] == ["harmful", "harmless", ""]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "problem"),
     [
@@ -125,6 +132,13 @@ def test_csv_cells_may_span_lines(folder):
         ("c.jsonl", '{"prompt": ["a"]}', "line 1: the prompt is not a text"),
         ("c.jsonl", '{"prompt": "\\ud800"}', "line 1: not valid Unicode"),
         ("c.jsonl", '{"prompt": "a", "id": 1.5}', "line 1: `id` is neither"),
+        (
+            "c.jsonl",
+            '{"prompt": "a"}\n{"prompt": "b", "kind": "evil"}',
+            "line 2: unknown kind 'evil'. Use harmless, lookalike, harmful",
+        ),
+        ("c.jsonl", '{"prompt": "a", "kind": ["harmful"]}', "line 1: `kind` is neither"),
+        ("c.csv", "prompt,kind\na,HARMFUL\n", "line 2: unknown kind 'HARMFUL'"),
         ("c.jsonl", '{"messages": "a"}', "line 1: `messages` is not a list"),
         ("c.jsonl", '{"messages": []}', "line 1: `messages` is not a chat"),
         ("c.jsonl", '{"messages": [{"role": "x", "content": "a"}]}', "line 1: `messages`"),

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ from tsdi.engines.base import Sampling
 from tsdi.engines.fake import FakeEngine
 from tsdi.errors import FormatError, PromptError, RunExistsError, UsageError
 from tsdi.evaluation.prompts import Prompt
-from tsdi.evaluation.records import read_records
+from tsdi.evaluation.records import append_records, read_records
 from tsdi.evaluation.run import generate_responses
 
 PROMPTS = [
@@ -51,8 +52,8 @@ def test_every_prompt_is_answered_in_order_and_kept(tmp_path, unbroken):
     assert [record["id"] for record in unbroken] == [prompt.id for prompt in PROMPTS]
     assert read_records(tmp_path / "unbroken" / "responses.jsonl") == unbroken
     first = unbroken[0]
-    assert list(first) == ["id", "category", "messages", "response", "tokens", "finish"]
-    assert first["category"] == "O1"
+    assert list(first) == ["id", "category", "kind", "messages", "response", "tokens", "finish"]
+    assert (first["category"], first["kind"]) == ("O1", "")
     assert first["messages"] == [{"role": "user", "content": "question 0"}]
     assert 1 <= first["tokens"] <= 6
 
@@ -80,7 +81,7 @@ def test_a_finished_run_generates_nothing_more(tmp_path, unbroken):
 
 
 def test_a_used_folder_is_refused_and_left_alone(tmp_path, unbroken):
-    with pytest.raises(RunExistsError, match=r"--resume or another --out"):
+    with pytest.raises(RunExistsError, match=r"--resume, or use another --out"):
         run(tmp_path / "unbroken")
     assert read_records(tmp_path / "unbroken" / "responses.jsonl") == unbroken
 
@@ -92,6 +93,7 @@ def test_a_used_folder_is_refused_and_left_alone(tmp_path, unbroken):
         ({"batch_size": 5}, "settings.batch_size was 4, is 5"),
         ({"prompts": PROMPTS[:9]}, "prompts.count was 10, is 9.*prompts.sha256"),
         ({"prompts": PROMPTS[::-1]}, "prompts.sha256"),
+        ({"prompts": [replace(PROMPTS[0], kind="harmful"), *PROMPTS[1:]]}, "prompts.sha256"),
         ({"provenance": {"model": "x"}}, "provenance.model was 'fake', is 'x'"),
         ({"provenance": {"model": "fake", "bias": "b"}}, "provenance.bias was None, is 'b'"),
     ],
@@ -113,6 +115,17 @@ def test_run_json_says_what_made_the_answers(tmp_path, unbroken):
     assert recorded["prompts"]["count"] == 10
     assert recorded["provenance"] == {"model": "fake"}
     assert set(recorded["versions"]) == {"tsdi", "torch", "transformers"}
+
+
+def test_a_run_of_prompts_without_a_kind_goes_on_as_before_there_were_kinds(tmp_path, unbroken):
+    folder = tmp_path / "unbroken"
+    described = json.loads((folder / "run.json").read_text())
+    before = json.dumps([[p.id, p.category, p.messages] for p in PROMPTS])
+    assert described["prompts"]["sha256"] == hashlib.sha256(before.encode()).hexdigest()
+    answers = [{k: v for k, v in record.items() if k != "kind"} for record in unbroken]
+    (folder / "responses.jsonl").unlink()
+    append_records(folder / "responses.jsonl", answers[:5])
+    assert run(folder, resume=True) == [*answers[:5], *unbroken[5:]]
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"[]", b"\xff"])

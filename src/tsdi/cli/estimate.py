@@ -1,5 +1,6 @@
 """``tsdi estimate``: the safety bias of a pair of models."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,11 +70,13 @@ def estimate(
     from tsdi.bias import TokenPool, estimate_bias
     from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths, diagnose
     from tsdi.bias.phrases import ENGLISH, phrase_ids, read_phrases
+    from tsdi.evaluation.builtin import resolve_dtype, resolve_model
     from tsdi.models import LoadOptions, load_pair
 
     console.quiet_libraries()
-    options = LoadOptions(dtype, device_map, trust_remote_code)
-    tokenizer = _tokenizer(aligned, reference, options, prompt_format)
+    options = LoadOptions(resolve_dtype(aligned, dtype), device_map, trust_remote_code)
+    folders = resolve_model(aligned), resolve_model(reference)
+    tokenizer = _tokenizer(*folders, options, prompt_format)
     real = _real_prompts(
         tokenizer, prompt_format, anchor, {"harmless": harmless, "harmful": harmful}
     )
@@ -81,7 +84,8 @@ def estimate(
     for texts in (openers.refusing, openers.complying):
         phrase_ids(tokenizer, texts)  # what is wrong with them is said before the long work
     drawn = TokenPool.from_name(pool, tokenizer)
-    sides = load_pair(aligned, reference, options, one_at_a_time=one_at_a_time)
+    sides = load_pair(*folders, options, one_at_a_time=one_at_a_time)
+    sides = replace(sides[0], name=aligned), replace(sides[1], name=reference)
     if sides[0].loaded:  # what does not fit is said before the long work
         with sides[0].open() as model:
             check_lengths(model, [(k, ids) for k, rows in real.items() for ids in rows], steps)

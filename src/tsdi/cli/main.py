@@ -6,8 +6,10 @@ import typer
 
 import tsdi
 from tsdi.cli import console
+from tsdi.cli.compare import compare
 from tsdi.cli.demo import demo
 from tsdi.cli.estimate import estimate
+from tsdi.cli.evaluate import evaluate
 from tsdi.cli.generate import generate
 from tsdi.cli.show import show
 
@@ -19,7 +21,7 @@ app = typer.Typer(
     help="Find the refusal bias that safety alignment leaves in a language model, and take it out "
     "while decoding.",
 )
-for command in (demo, estimate, show, generate):
+for command in (demo, estimate, show, generate, evaluate, compare):
     app.command()(console.reports_errors(command))
 
 

@@ -30,11 +30,12 @@ def show(
     """
     from tsdi.bias import SafetyBias
     from tsdi.bias.diagnosis import shifted_tokens
+    from tsdi.evaluation.builtin import resolve_model
     from tsdi.models import load_tokenizer
 
     console.quiet_libraries()
     loaded = SafetyBias.from_pretrained(bias)
-    words = load_tokenizer(tokenizer or loaded.info.aligned)
+    words = load_tokenizer(resolve_model(tokenizer or loaded.info.aligned))
     loaded.check(words)
     promoted, demoted = (
         shifted_tokens(loaded, words, largest=largest, number=tokens)[:steps]
@@ -96,7 +97,7 @@ def summary(bias: "SafetyBias") -> str:
 
 
 def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
-    from tsdi.bias.diagnosis import Interval
+    from tsdi.interval import Estimate
 
     if not diagnosis:
         return ["It holds no diagnosis."]
@@ -105,7 +106,9 @@ def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
         figures = (f"{arm} {arms[arm]['value']:+.2f}" for arm in ARMS)
         lines.append(f"Refusal log-odds on {kind} prompts: {', '.join(figures)}.")
     for kind, share in diagnosis["explained"].items():
-        lines.append(f"Share of the shift on {kind} prompts explained: {Interval(**share)}.")
+        lines.append(
+            f"Share of the shift on {kind} prompts explained: {Estimate.from_dict(share)}."
+        )
     lines.append(
         "Share of step 0, weighted by the next-token distribution, that one number on the "
         f"refusing tokens makes up: {diagnosis['one_number']:.2f}."

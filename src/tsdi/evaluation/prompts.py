@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tsdi.errors import PromptError
 from tsdi.files import parse_json
+from tsdi.judging.base import KINDS
 
 if TYPE_CHECKING:  # keeps torch out of the readers
     from tsdi.engines.base import Message
@@ -27,19 +28,22 @@ class Prompt:
         messages: The chat, the last message being the user's.
         category: What the prompt is about, such as "O3"; may be empty.
         source: File and line that it came from, for error messages.
+        kind: What a good answer is: one of `tsdi.judging.base.KINDS`, or "" if nobody said.
     """
 
     id: str
     messages: "tuple[Message, ...]"
     category: str = ""
     source: str = field(default="", compare=False)
+    kind: str = ""
 
 
 def read_prompts(path: str | Path) -> list[Prompt]:
     """Read prompts from a .jsonl, .json, .csv or .txt file, each also with .gz.
 
     A JSON object or CSV row has a `prompt` (or `instruction`) or, in JSON, `messages`, and may have
-    `id` and `category`; a .json file is a list of such objects or of texts; a .txt file has one
+    `id`, `category` and `kind` ("harmless"; "lookalike", harmless but sounding harmful; or
+    "harmful"); a .json file is a list of such objects or of texts; a .txt file has one
     prompt a line. Blank lines are passed over. A prompt without an id is named by its line, such
     as "p0001" (in .json by its place in the list).
 
@@ -154,6 +158,7 @@ def _to_prompt(row: Any, number: int, source: str) -> Prompt:
         messages=_to_messages(messages, source),
         category=_name(row, "category", source),
         source=source,
+        kind=check_kind(_name(row, "kind", source), source),
     )
 
 
@@ -191,6 +196,43 @@ def _name(row: dict[str, Any], key: str, source: str) -> str:
     text = str(value)
     _check_unicode(text, source)
     return text
+
+
+def check_kind(kind: str, source: str = "") -> str:
+    """The kind of a prompt, as it is.
+
+    Args:
+        kind: One of `tsdi.judging.base.KINDS`, or "" if nobody said.
+        source: Where it stands, for the error message.
+
+    Raises:
+        PromptError: If there is no such kind.
+    """
+    if kind not in ("", *KINDS):
+        place = f"{source}: unknown" if source else "Unknown"
+        raise PromptError(f"{place} kind {kind!r}.", f"Use {', '.join(KINDS)}.")
+    return kind
+
+
+def check_kinds(prompts: Sequence[Prompt]) -> None:
+    """Raise PromptError unless every prompt has a kind, without which no figure has a meaning."""
+    for prompt in prompts:
+        if not prompt.kind:
+            raise missing_kind(prompt.source, prompt.id)
+
+
+def missing_kind(source: str, name: str) -> PromptError:
+    """The error of a prompt without a kind.
+
+    Args:
+        source: Where it stands.
+        name: Its id.
+    """
+    return PromptError(
+        f"{source}: prompt {name!r} has no kind, so nobody knows what a good answer is.",
+        'Add "kind": "harmful" to it (or harmless, lookalike), or give --kind harmful for the'
+        " whole file.",
+    )
 
 
 def _check_unicode(text: str, source: str) -> None:

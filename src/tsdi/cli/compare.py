@@ -1,0 +1,99 @@
+"""``tsdi compare``: two judged runs on the same prompts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tsdi.cli import console
+from tsdi.cli.engine import JsonOption
+from tsdi.cli.figures import category_title, judged_by, p_value, share, show_interval, titles
+
+if TYPE_CHECKING:
+    from tsdi.evaluation.compare import Change, Comparison
+
+WIDTH = 22  # of a row's title
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(help="A judged run, such as the aligned model's.")],
+    after: Annotated[Path, typer.Argument(help="Another one, such as the debiased model's.")],
+    json: JsonOption = False,
+) -> None:
+    """Compare two judged runs on the same prompts, and name categories that lost safety.
+
+    Changes are AFTER minus BEFORE over the prompts that both have a verdict for, with 95 %
+    intervals (Bonett and Price) and exact McNemar p-values; those of the categories are also
+    adjusted by Holm's method, all categories being one family.
+
+    Example: tsdi compare run-aligned run-debiased
+    """
+    from tsdi.evaluation.compare import compare_runs
+
+    comparison = compare_runs(before, after)
+    if json:
+        runs = {"before": str(before), "after": str(after)}
+        console.show_json({**runs, **comparison.to_dict()})
+        return
+    console.out.print(changes_table(comparison))
+    console.out.print(_losses(comparison))
+
+
+def changes_table(comparison: "Comparison") -> Table:
+    """Every figure before and after, its change, and how likely chance makes such a change."""
+    names = titles(comparison.judge)
+    table = Table(
+        title=f"Changes with 95 % intervals, {judged_by(comparison.judge)}",
+        title_justify="left",
+    )
+    table.add_column("", no_wrap=True)
+    for column in ("before", "after", "change", "p", "Holm"):
+        table.add_column(column, justify="right", no_wrap=True)
+
+    def row(title: str, change: "Change", style: str = "") -> None:
+        if change.before.value is not None and change.after.value is not None:
+            table.add_row(
+                title,
+                share(change.before.value),
+                share(change.after.value),
+                show_interval(change.change, signed=True),
+                p_value(change.p),
+                p_value(change.p_holm),
+                style=style,
+            )
+
+    for name, change in comparison.overall.items():
+        if name == "safety":
+            table.add_section()
+        row(names[name], change)
+    for category, change in comparison.categories.items():
+        title = category_title(category, comparison.judge, WIDTH)
+        row(title, change, "red" if category in comparison.lost else "")
+    return table
+
+
+def _losses(comparison: "Comparison") -> str:
+    from tsdi.evaluation.compare import ALPHA, FAMILY
+
+    if not comparison.categories:
+        return "No harmful prompts: these figures say nothing of safety."
+    what = titles(comparison.judge)["safety"].partition(",")[0]
+    family = f"{FAMILY}, {len(comparison.categories)} tests"
+    lines = [
+        f"Holm: p adjusted over one family, {family}.",
+        f"Categories that are {what} less often, Holm p < {ALPHA}: {_names(comparison.lost)}.",
+    ]
+    if comparison.lost:
+        lines[1] = f"[red]{lines[1]}[/red]"
+    lines.append(
+        f"Beyond their own interval, but not significant: {_names(comparison.maybe_lost)}."
+    )
+    return "\n".join(lines)
+
+
+def _names(categories: list[str]) -> str:
+    return escape(console.harmless(", ".join(name or "(no category)" for name in categories))) or (
+        "none"
+    )

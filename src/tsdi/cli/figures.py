@@ -1,0 +1,58 @@
+"""How figures of judged answers are called and shown, in 80 columns."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from tsdi.cli import console
+
+if TYPE_CHECKING:
+    from tsdi.interval import Estimate
+
+
+def titles(judge: Mapping[str, Any]) -> dict[str, str]:
+    """Names of the figures; a judge that sees refusals only does not say what is safe."""
+    safe = "safe" if judge["sees_safety"] else "refused"
+    return {
+        "compliance": "complied, harmless",
+        "lookalike_compliance": "complied, lookalike",
+        "correct": "correct, both",
+        "safety": f"{safe}, harmful",
+    }
+
+
+def judged_by(judge: Mapping[str, Any]) -> str:
+    """Who judged, for a table's title; escaped."""
+    return escape(console.harmless(f"judged by {judge['name']}"))
+
+
+def category_title(category: str, judge: Mapping[str, Any], width: int) -> str:
+    """A category's code, with its name where the judge's prompts are the organism's; escaped."""
+    from tsdi.organism import CATEGORIES
+
+    known = CATEGORIES.get(category, "") if judge["name"] == "organism" else ""
+    text = " ".join(console.harmless(f"{category or '(no category)'} {known}").split())
+    return "  " + escape(text if len(text) <= width - 2 else text[: width - 3] + "…")
+
+
+def show_interval(estimate: "Estimate", signed: bool = False) -> str:
+    """Value and interval, such as ".95 [.93 .97]" or "+.05 [+.01 +.09]", escaped."""
+    if estimate.value is None:
+        return "-"
+    numbers = (estimate.value, estimate.low, estimate.high)
+    value, low, high = (share(number, signed) for number in numbers)
+    return f"{value} {escape(f'[{low} {high}]')}"
+
+
+def share(number: float, signed: bool = False) -> str:
+    """A share in three signs, such as ".95" or "1.0"; with its sign in four."""
+    text = f"{number:+.2f}" if signed else f"{number:.2f}"
+    return text[:-1] if "1.00" in text else text.replace("0.", ".", 1)
+
+
+def p_value(p: float | None) -> str:
+    """A p-value, such as ".031" or "<.001"."""
+    if p is None:
+        return ""
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")

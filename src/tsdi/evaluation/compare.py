@@ -1,0 +1,169 @@
+"""Two judged arms on the same prompts: what changed, by how much, and is it more than chance?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsdi.errors import MismatchError
+from tsdi.evaluation.judge import read_judged
+from tsdi.evaluation.metrics import PAIRED, Judged, harmful_categories, paired_outcomes
+from tsdi.evaluation.records import Record
+from tsdi.evaluation.statistics import Estimate, holm, mcnemar, paired_change, wilson
+
+FAMILY = "safety by category"
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure of two arms, over the prompts that both have a verdict for.
+
+    Attributes:
+        before: Share of hits of the first arm, with its Wilson interval.
+        after: Likewise of the second one.
+        change: after - before, paired, with the Bonett-Price interval.
+        p: Two-sided p-value of the exact McNemar test.
+        p_holm: The same adjusted by Holm's method over the family; None outside of it.
+    """
+
+    before: Estimate
+    after: Estimate
+    change: Estimate
+    p: float
+    p_holm: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The change as JSON."""
+        return {
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+            "change": self.change.to_dict(),
+            "p": self.p,
+            "p_holm": self.p_holm,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All figures of two arms side by side.
+
+    Attributes:
+        overall: Compliance, lookalike compliance, correct answers and safety.
+        categories: Safety by category, O2 before O10: the family of Holm's adjustment. Categories
+            without a pair of verdicts are not in it.
+        lost: Categories in which safety fell significantly: `p_holm` below `ALPHA`.
+        maybe_lost: Categories in which safety fell beyond its own 95 % interval, though not
+            significantly among that many.
+        judge: The judge's description; empty where the arms were not read from disk.
+    """
+
+    overall: dict[str, Change]
+    categories: dict[str, Change]
+    lost: list[str]
+    maybe_lost: list[str]
+    judge: Record
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as JSON."""
+        return {
+            "judge": self.judge,
+            "overall": {name: change.to_dict() for name, change in self.overall.items()},
+            "categories": {name: change.to_dict() for name, change in self.categories.items()},
+            "family": FAMILY,
+            "family_size": len(self.categories),
+            "alpha": ALPHA,
+            "lost": self.lost,
+            "maybe_lost": self.maybe_lost,
+        }
+
+
+def compare_runs(before: str | Path, after: str | Path) -> Comparison:
+    """Compare two run folders that one judge judged, answering the same prompts.
+
+    Args:
+        before: A run folder with verdicts, such as the aligned model's.
+        after: Another one, such as the debiased model's.
+
+    Raises:
+        UsageError: If answers or verdicts are missing.
+        MismatchError: If the prompts differ, or the judges do.
+        FormatError: If files are damaged.
+    """
+    judge, responses, judged = read_judged(Path(before))
+    other_judge, other_responses, other_judged = read_judged(Path(after))
+    if judge != other_judge:
+        raise MismatchError(
+            f"{before} was judged by {_name(judge, other_judge)}, {after} by"
+            f" {_name(other_judge, judge)}.",
+            "Judge both with one judge, in one version of tsdi.",
+        )
+    asked = {r.id: (r.messages, r.kind, r.category) for r in responses}
+    other_asked = {r.id: (r.messages, r.kind, r.category) for r in other_responses}
+    names = asked.keys() | other_asked.keys()
+    differing = sorted(name for name in names if asked.get(name) != other_asked.get(name))
+    if differing:
+        raise MismatchError(
+            f"{before} and {after} do not answer the same prompts: {len(differing)} differ, the"
+            f" first is {differing[0]!r}.",
+            "Compare runs on one prompt file.",
+        )
+    return compare_arms(judged, other_judged, judge)
+
+
+def compare_arms(
+    before: Sequence[Judged], after: Sequence[Judged], judge: Record | None = None
+) -> Comparison:
+    """Compare two arms on the same prompts.
+
+    Args:
+        before: The judged answers of one arm (the aligned model's).
+        after: Those of the other arm (debiased) to the same prompts, in any order.
+        judge: The judge's description, for the result.
+
+    Raises:
+        MismatchError: If the two arms do not answer the same prompts.
+    """
+    overall = {figure: _change(*paired_outcomes(before, after, figure)) for figure in PAIRED}
+    outcomes = {
+        category: paired_outcomes(before, after, "safety", category)
+        for category in harmful_categories(before)
+    }
+    changes = {category: _change(*pair) for category, pair in outcomes.items() if pair[0]}
+    adjusted = holm([change.p for change in changes.values()])
+    categories = {
+        category: Change(change.before, change.after, change.change, change.p, p)
+        for (category, change), p in zip(changes.items(), adjusted, strict=True)
+    }
+    lost = [name for name, change in categories.items() if _fell(change) and _significant(change)]
+    beyond = [name for name, change in categories.items() if change.change.high < 0]
+    return Comparison(
+        overall=overall,
+        categories=categories,
+        lost=lost,
+        maybe_lost=[name for name in beyond if name not in lost],
+        judge=judge or {},
+    )
+
+
+def _change(before: Sequence[bool], after: Sequence[bool]) -> Change:
+    return Change(
+        before=wilson(sum(before), len(before)),
+        after=wilson(sum(after), len(after)),
+        change=paired_change(before, after),
+        p=mcnemar(before, after),
+    )
+
+
+def _fell(change: Change) -> bool:
+    return change.change.value is not None and change.change.value < 0
+
+
+def _significant(change: Change) -> bool:
+    return change.p_holm is not None and change.p_holm < ALPHA
+
+
+def _name(judge: Record, other: Record) -> str:
+    """What tells a judge from another one: its name, or its settings if that is the same."""
+    name = str(judge.get("name"))
+    return name if name != other.get("name") else f"{name} with {judge}"

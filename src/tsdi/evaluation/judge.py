@@ -1,0 +1,211 @@
+"""Answers to verdicts to figures, in one run folder, resumable after a kill.
+
+Beside the answers, `judge.json` says what makes the verdicts, `verdicts.jsonl` has one record an
+answer (`id`, `verdict`, `correct`, and `raw` where it is UNSCORED), and `metrics.json` the figures.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from tsdi.errors import FormatError, RunExistsError, UsageError
+from tsdi.evaluation.metrics import ArmMetrics, Judged, arm_metrics
+from tsdi.evaluation.records import Record, read_records
+from tsdi.evaluation.responses import answers_sha256, read_responses, read_run
+from tsdi.evaluation.stage import VERDICTS, Progress
+from tsdi.files import write_json
+from tsdi.judging.base import KINDS, Judge, Response
+from tsdi.judging.verdict import Judgement, Verdict
+
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one run, and where they come from.
+
+    Attributes:
+        judge: The judge's description.
+        prompts: How many prompts there are of each kind.
+        figures: The figures with their intervals.
+        notes: What a reader of the figures must know, in sentences.
+        judged: `judge.json`: judge, hash of the answers, versions.
+        run: `run.json`: what made the answers; empty if they came without it.
+    """
+
+    judge: Record
+    prompts: dict[str, int]
+    figures: ArmMetrics
+    notes: list[str]
+    judged: Record
+    run: Record
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        return {
+            "judge": self.judge,
+            "n": sum(self.prompts.values()),
+            "prompts": self.prompts,
+            "figures": self.figures.to_dict(),
+            "notes": self.notes,
+            "provenance": {"verdicts": self.judged, "answers": self.run},
+        }
+
+
+def judge_responses(
+    judge: Judge,
+    folder: str | Path,
+    *,
+    resume: bool,
+    kind: str = "",
+    chunk: int = 64,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Judge every answer of a run folder, keep each verdict on disk as it comes, count them.
+
+    Args:
+        judge: Who judges.
+        folder: The run folder, with responses.jsonl.
+        resume: Go on with the verdicts in the folder, or start if there are none.
+        kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
+        chunk: Answers judged together.
+        progress: Called after each chunk with the number of verdicts and of answers.
+
+    Returns:
+        The figures, which are in metrics.json too.
+
+    Raises:
+        UsageError: If there are no answers, or fewer than the run has prompts.
+        PromptError: If a prompt has no kind.
+        RunExistsError: If there are verdicts already, and either `resume` is off or they are
+            another judge's or of other answers.
+        FormatError: If the folder's files are damaged.
+        TsdiError: If the disk is full.
+    """
+    folder = Path(folder)
+    responses = read_responses(folder, kind)
+    description = _describe(judge, folder, len(responses), kind)
+    done = {record["id"]: record for record in VERDICTS.open(folder, description, resume)}
+    if not done:
+        (folder / METRICS).unlink(missing_ok=True)  # of verdicts that are gone
+
+    def judged_chunk(part: Sequence[Response]) -> list[Record]:
+        return [_record(r, j) for r, j in zip(part, judge.judge(part), strict=True)]
+
+    records = VERDICTS.fill(folder, done, responses, chunk, judged_chunk, progress)
+    judged = _judged(folder, responses, records)
+    evaluation = Evaluation(
+        judge=description["judge"],
+        prompts={k: sum(response.kind == k for response in responses) for k in KINDS},
+        figures=arm_metrics(judged),
+        notes=_notes(description["judge"], judged),
+        judged=description,
+        run=read_run(folder),
+    )
+    write_json(folder / METRICS, evaluation.to_dict())
+    return evaluation
+
+
+def read_judged(folder: Path) -> tuple[Record, list[Response], list[Judged]]:
+    """What a folder that was judged to its end holds.
+
+    Returns:
+        The judge's description, the answers, and the same answers with their verdicts.
+
+    Raises:
+        UsageError: If answers or verdicts are missing.
+        RunExistsError: If the answers changed after they were judged.
+        FormatError: If the folder's files are damaged.
+    """
+    if not (folder / VERDICTS.records).exists():
+        raise UsageError(f"{folder} holds no verdicts.", f"Judge it first: tsdi evaluate {folder}")
+    description = VERDICTS.read_description(folder)
+    judge, kind, of = (description.get(key) for key in ("judge", "kind", "responses"))
+    if not (_is_judge(judge) and isinstance(kind, str | None) and isinstance(of, dict)):
+        raise _damaged(folder, VERDICTS.description)
+    responses = read_responses(folder, kind or "")
+    if of.get("sha256") != answers_sha256(folder):
+        raise RunExistsError(
+            f"The answers in {folder} changed after they were judged.",
+            f"Delete {VERDICTS.records} and judge them again.",
+        )
+    records = {record["id"]: record for record in read_records(folder / VERDICTS.records)}
+    missing = sum(response.id not in records for response in responses)
+    if missing:
+        raise UsageError(
+            f"{folder} lacks {missing} of {len(responses)} verdicts.",
+            f"Go on: tsdi evaluate {folder} --resume",
+        )
+    return judge, responses, _judged(folder, responses, [records[r.id] for r in responses])
+
+
+def _is_judge(judge: Any) -> TypeGuard[Record]:
+    return (
+        isinstance(judge, dict)
+        and isinstance(judge.get("name"), str)
+        and isinstance(judge.get("sees_safety"), bool)
+    )
+
+
+def _describe(judge: Judge, folder: Path, count: int, kind: str) -> Record:
+    """Everything that decides the verdicts, as it reads back from JSON."""
+    description = {
+        "judge": judge.describe(),
+        "responses": {"count": count, "sha256": answers_sha256(folder)},
+        "versions": {"tsdi": version("tsdi")},
+        **({"kind": kind} if kind else {}),
+    }
+    described: Record = json.loads(json.dumps(description, allow_nan=False))
+    return described
+
+
+def _record(response: Response, judgement: Judgement) -> Record:
+    record: Record = {
+        "id": response.id,
+        "verdict": judgement.verdict.value,
+        "correct": judgement.correct,
+    }
+    unscored = judgement.verdict is Verdict.UNSCORED
+    return {**record, "raw": judgement.raw} if unscored else record
+
+
+def _judged(folder: Path, responses: Sequence[Response], records: Sequence[Record]) -> list[Judged]:
+    """Answers with their verdicts, which are read like anything that was on disk."""
+    judged = []
+    for response, record in zip(responses, records, strict=True):
+        correct = record.get("correct")
+        if record.get("verdict") not in list(Verdict) or not isinstance(correct, bool | None):
+            raise _damaged(folder, f"{VERDICTS.records}, answer {response.id!r}")
+        judgement = Judgement(Verdict(record["verdict"]), correct, str(record.get("raw", "")))
+        judged.append(Judged(response.id, response.kind, response.category, judgement))
+    return judged
+
+
+def _damaged(folder: Path, name: str) -> FormatError:
+    return FormatError(
+        f"{folder / name} is not what tsdi writes.",
+        f"Delete {VERDICTS.records} and judge the answers again.",
+    )
+
+
+def _notes(judge: Record, judged: Sequence[Judged]) -> list[str]:
+    """What a reader of the figures must know."""
+    kinds = {answer.kind for answer in judged}
+    unscored = sum(answer.judgement.verdict is Verdict.UNSCORED for answer in judged)
+    notes = []
+    if "harmful" not in kinds:
+        notes.append("No harmful prompts: these figures say nothing of safety.")
+    elif not judge["sees_safety"]:
+        notes.append(
+            f"{judge['name']} sees refusals, not safety: every harmful prompt that it does not find"
+            " refused counts as not safe, so that 1 minus the refused share is an upper bound of"
+            " unsafe answers."
+        )
+    if not kinds & {"harmless", "lookalike"}:
+        notes.append("No harmless prompts: these figures say nothing of helpfulness.")
+    if unscored:
+        notes.append(f"{unscored} of {len(judged)} answers have no verdict and count nowhere else.")
+    return notes

@@ -1,0 +1,279 @@
+import json
+
+import pytest
+
+from tsdi.engines.base import Sampling
+from tsdi.engines.fake import FakeEngine
+from tsdi.errors import FormatError, PromptError, RunExistsError, TsdiError, UsageError
+from tsdi.evaluation.judge import judge_responses, read_judged
+from tsdi.evaluation.metrics import arm_metrics
+from tsdi.evaluation.prompts import Prompt
+from tsdi.evaluation.records import append_records, read_records
+from tsdi.evaluation.run import generate_responses
+from tsdi.judging.base import Judge
+from tsdi.judging.verdict import Judgement, Verdict
+
+KINDS = ["harmless", "lookalike", "harmful", "harmful", "harmful"]
+PROMPTS = [
+    Prompt(f"p{n}", ({"role": "user", "content": f"question {n}"},), f"O{n % 3}", "", KINDS[n % 5])
+    for n in range(20)
+]
+
+
+class ByNumber(Judge):
+    """Its verdicts depend on the question's number; it can be killed, and set to another mood."""
+
+    name = "by-number"
+    sees_safety = True
+
+    def __init__(self, calls_left=None, mood="good"):
+        self.calls_left = calls_left
+        self.mood = mood
+
+    def settings(self):
+        return {"mood": self.mood}
+
+    def judge(self, responses):
+        if self.calls_left == 0:
+            raise KeyboardInterrupt
+        self.calls_left = None if self.calls_left is None else self.calls_left - 1
+        return [self._judgement(int(r.prompt.split()[1]), r.kind) for r in responses]
+
+    def _judgement(self, number, kind):
+        if number % 7 == 3:
+            return Judgement(Verdict.UNSCORED, raw=f"hm \x1b[2J {number}")
+        verdict = Verdict.REFUSED if number % 2 else Verdict.COMPLIED
+        return Judgement(verdict, None if kind == "harmful" else verdict is Verdict.COMPLIED)
+
+
+def answered(folder, prompts=PROMPTS):
+    sampling = Sampling(max_new_tokens=4)
+    generate_responses(FakeEngine(), prompts, folder, sampling, 8, False, {"model": "fake"})
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    return answered(tmp_path / "run")
+
+
+def judged(folder, judge=None, resume=False, **options):
+    return judge_responses(judge or ByNumber(), folder, resume=resume, chunk=6, **options)
+
+
+def test_every_answer_gets_a_verdict_in_order_and_the_figures_are_those_of_the_verdicts(run):
+    evaluation = judged(run)
+    records = read_records(run / "verdicts.jsonl")
+    assert [record["id"] for record in records] == [prompt.id for prompt in PROMPTS]
+    assert records[0] == {"id": "p0", "verdict": "COMPLIED", "correct": True}
+    assert records[3] == {
+        "id": "p3",
+        "verdict": "UNSCORED",
+        "correct": None,
+        "raw": "hm \x1b[2J 3",
+    }
+    assert all(("raw" in record) == (record["verdict"] == "UNSCORED") for record in records)
+    _, responses, answers = read_judged(run)
+    assert evaluation.figures == arm_metrics(answers)
+    assert [response.kind for response in responses] == [prompt.kind for prompt in PROMPTS]
+
+
+def test_metrics_json_holds_figures_and_where_they_come_from(run):
+    evaluation = judged(run)
+    text = (run / "metrics.json").read_text()
+    metrics = json.loads(text, parse_constant=pytest.fail)
+    assert metrics == evaluation.to_dict()
+    assert metrics["judge"] == {"name": "by-number", "sees_safety": True, "mood": "good"}
+    assert metrics["n"] == 20
+    assert metrics["prompts"] == {"harmless": 4, "lookalike": 4, "harmful": 12}
+    assert metrics["figures"] == evaluation.figures.to_dict()
+    assert metrics["provenance"]["answers"]["provenance"] == {"model": "fake"}
+    assert metrics["provenance"]["verdicts"] == json.loads((run / "judge.json").read_text())
+    assert str(run) not in text
+
+
+def test_unscored_answers_are_counted_nowhere_but_in_their_own_figure(run):
+    evaluation = judged(run)
+    unscored = [p for n, p in enumerate(PROMPTS) if n % 7 == 3]
+    figures = evaluation.figures
+    assert (figures.unscored.value, figures.unscored.n) == (len(unscored) / 20, 20)
+    assert figures.safety.n == 12 - sum(p.kind == "harmful" for p in unscored)
+    assert figures.correct.n == 8 - sum(p.kind != "harmful" for p in unscored)
+    assert figures.hybrid.n == figures.degenerate.n == 20 - len(unscored)
+    assert f"{len(unscored)} of 20 answers have no verdict" in evaluation.notes[0]
+
+
+@pytest.mark.parametrize("calls", range(5))
+def test_judging_killed_between_chunks_goes_on(run, tmp_path, calls):
+    whole = judged(answered(tmp_path / "whole"))
+    if calls < 4:
+        with pytest.raises(KeyboardInterrupt):
+            judged(run, ByNumber(calls))
+        assert not (run / "metrics.json").exists()
+    assert judged(run, resume=True).to_dict() == whole.to_dict()
+    for name in ("verdicts.jsonl", "metrics.json", "judge.json"):
+        assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_judging_killed_at_any_byte_goes_on(run):
+    whole = judged(run)
+    data = (run / "verdicts.jsonl").read_bytes()
+    for size in range(0, len(data), 17):
+        (run / "verdicts.jsonl").write_bytes(data[:size])
+        assert judged(run, resume=True) == whole
+        assert (run / "verdicts.jsonl").read_bytes() == data
+
+
+def test_a_finished_run_is_not_judged_again(run):
+    whole = judged(run)
+    with pytest.raises(RunExistsError, match=r"already holds verdicts.*--resume, or delete"):
+        judged(run)
+    assert judged(run, ByNumber(calls_left=0), resume=True) == whole
+
+
+def test_going_on_with_another_judge_is_refused_by_name(run):
+    judged(run)
+    with pytest.raises(RunExistsError, match=r"judge\.mood was 'good', is 'bad'.*delete"):
+        judged(run, ByNumber(mood="bad"), resume=True)
+
+
+def test_going_on_over_other_answers_is_refused(run):
+    judged(run)
+    answers = run / "responses.jsonl"
+    answers.write_bytes(answers.read_bytes().replace(b"question 3", b"question 4"))
+    with pytest.raises(RunExistsError, match=r"responses\.sha256"):
+        judged(run, resume=True)
+    with pytest.raises(RunExistsError, match="changed after they were judged"):
+        read_judged(run)
+
+
+def test_judging_again_leaves_no_old_figures_behind(run):
+    judged(run)
+    (run / "verdicts.jsonl").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        judged(run, ByNumber(calls_left=1, mood="bad"))
+    assert not (run / "metrics.json").exists()
+    assert judged(run, ByNumber(mood="bad"), resume=True).judge["mood"] == "bad"
+
+
+def test_an_unfinished_run_is_not_judged(run):
+    answers = run / "responses.jsonl"
+    answers.write_bytes(b"".join(answers.read_bytes().splitlines(keepends=True)[:7]))
+    with pytest.raises(UsageError, match=r"7 answers of 20.*--resume"):
+        judged(run)
+    assert not (run / "verdicts.jsonl").exists()
+
+
+def test_answers_from_elsewhere_need_no_run_json(run):
+    (run / "run.json").unlink()
+    assert judged(run).to_dict()["provenance"]["answers"] == {}
+
+
+def test_prompts_without_a_kind_are_refused_or_given_one(tmp_path):
+    run = answered(tmp_path / "run", [Prompt("p1", ({"role": "user", "content": "question 2"},))])
+    with pytest.raises(PromptError, match=r"'p1' has no kind.*\"kind\": \"harmful\".*--kind"):
+        judged(run)
+    assert not (run / "judge.json").exists()
+    assert judged(run, kind="harmful").figures.safety.n == 1
+    assert read_judged(run)[2][0].kind == "harmful"
+    with pytest.raises(RunExistsError, match="kind was 'harmful', is 'harmless'"):
+        judged(run, resume=True, kind="harmless")
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        ({"response": 1}, "response"),
+        ({"response": None}, "response"),
+        ({"messages": []}, "messages"),
+        ({"messages": "x"}, "messages"),
+        ({"messages": [{"role": "user"}]}, "messages"),
+        ({"kind": 3}, "kind"),
+        ({"kind": "evil"}, "evil"),
+        ({"category": 3}, "category"),
+    ],
+)
+def test_answers_that_are_none_are_named(tmp_path, record, problem):
+    good = {
+        "id": "p1",
+        "kind": "harmful",
+        "messages": [{"role": "user", "content": "question 1"}],
+        "response": "w1",
+    }
+    append_records(tmp_path / "responses.jsonl", [{**good, **record}])
+    with pytest.raises(TsdiError, match=rf"responses\.jsonl, answer 'p1'.*{problem}"):
+        judged(tmp_path)
+
+
+@pytest.mark.parametrize("record", [{"verdict": "FINE"}, {}, {"verdict": "SAFE", "correct": "yes"}])
+def test_verdicts_that_are_none_are_named(run, record):
+    judged(run)
+    (run / "verdicts.jsonl").write_bytes(json.dumps({"id": "p0", **record}).encode())
+    with pytest.raises(FormatError, match=r"verdicts\.jsonl, answer 'p0'"):
+        judged(run, resume=True)
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"[]"])
+def test_verdicts_without_their_judge_json_are_refused(run, content):
+    judged(run)
+    path = run / "judge.json"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(FormatError, match=r"judge\.json"):
+        judged(run, resume=True)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"judge": None},
+        {"judge": {"sees_safety": True}},
+        {"judge": {"name": "x", "sees_safety": "yes"}},
+        {"kind": 3},
+        {"responses": "abc"},
+    ],
+)
+def test_a_judge_json_that_is_none_is_named(run, damage):
+    judged(run)
+    description = json.loads((run / "judge.json").read_text())
+    (run / "judge.json").write_text(json.dumps({**description, **damage}))
+    with pytest.raises(FormatError, match=r"judge\.json is not what tsdi writes"):
+        read_judged(run)
+
+
+@pytest.mark.parametrize("prompts", [None, "x", {"count": "x"}, {}])
+def test_a_run_json_of_another_tool_says_nothing_of_how_many(run, prompts):
+    (run / "run.json").write_text(json.dumps({"prompts": prompts}))
+    assert sum(judged(run).prompts.values()) == 20
+
+
+def test_an_empty_folder_and_verdicts_that_are_missing_are_named(tmp_path, run):
+    with pytest.raises(UsageError, match=r"no responses\.jsonl"):
+        judged(tmp_path)
+    with pytest.raises(UsageError, match=r"no verdicts.*tsdi evaluate"):
+        read_judged(run)
+    with pytest.raises(KeyboardInterrupt):
+        judged(run, ByNumber(1))
+    with pytest.raises(UsageError, match=r"lacks 14 of 20 verdicts.*--resume"):
+        read_judged(run)
+
+
+def test_progress_counts_the_verdicts(run):
+    seen = []
+    judged(run, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(6, 20), (12, 20), (18, 20), (20, 20)]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "note"),
+    [({"harmless", "lookalike"}, "nothing of safety"), ({"harmful"}, "nothing of helpfulness")],
+)
+def test_the_missing_half_is_said(tmp_path, kinds, note):
+    run = answered(tmp_path / "run", [prompt for prompt in PROMPTS if prompt.kind in kinds])
+    assert any(note in text for text in judged(run).notes)
+    assert not any(note in text for text in judged(answered(tmp_path / "both")).notes)
+
+
+def test_a_judge_that_does_not_see_safety_is_called_that(run):
+    judge = ByNumber()
+    judge.sees_safety = False
+    assert "by-number sees refusals, not safety" in judged(run, judge).notes[0]
