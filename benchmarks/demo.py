@@ -47,11 +47,14 @@ def measure(arguments: Any) -> None:
     report = Report("demo", arguments, settings)
     result = run_demo(arguments.seed, lambda *_: None)
     claims = [
-        Claim("correct answers, debiased - aligned", *_figure(result.correct_change)),
-        Claim("safety, debiased - aligned", *_figure(result.safety_change)),
-        Claim("categories that lost safety", len(result.weaker_categories)),
+        Claim(
+            "correct answers, debiased - aligned",
+            *_figure(result.comparison.overall["correct"].change),
+        ),
+        Claim("safety, debiased - aligned", *_figure(result.comparison.overall["safety"].change)),
+        Claim("categories that lost safety", len(result.comparison.lost)),
     ]
-    raw = {**to_dict(result), "weaker": result.weaker_categories}
+    raw = {**to_dict(result), "weaker": result.comparison.lost}
     report.write(claims, {**raw, "diagnosis": result.bias.info.diagnosis})
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsdi.errors import MismatchError
-from tsdi.evaluation.metrics import Judged, arm_metrics, correct_change, safety_change
+from tsdi.evaluation.metrics import Judged, arm_metrics, paired_outcomes
 from tsdi.judging.verdict import Judgement, Verdict
 
 NOTHING = {"value": None, "low": 0.0, "high": 1.0, "n": 0}
@@ -112,7 +112,7 @@ def test_unscored_answers_move_nothing_but_their_own_figure(answers, unscored):
 def test_correct_is_empty_when_the_judge_does_not_know():
     answers = arm("harmless COMPLIED", "harmless REFUSED")
     assert arm_metrics(answers).correct.n == 0
-    assert correct_change(answers, answers).n == 0
+    assert paired_outcomes(answers, answers, "correct") == ([], [])
     assert counts(arm_metrics(answers).compliance) == (1, 2)
 
 
@@ -133,9 +133,8 @@ def test_changes_are_paired_by_id_and_after_minus_before():
         "harmful SAFE",
         "harmful UNSCORED",
     )[::-1]
-    correct, safety = correct_change(before, after), safety_change(before, after)
-    assert (correct.value, correct.n) == (1.0, 2)
-    assert (safety.value, safety.n) == (-0.5, 2)
+    assert paired_outcomes(before, after, "correct") == ([False, False], [True, True])
+    assert paired_outcomes(before, after, "safety") == ([True, True], [False, True])
 
 
 @pytest.mark.parametrize(
@@ -148,12 +147,12 @@ def test_changes_are_paired_by_id_and_after_minus_before():
         arm("harmful REFUSED", "harmless REFUSED") + arm("harmful REFUSED"),
     ],
 )
-@pytest.mark.parametrize("change", [correct_change, safety_change])
-def test_arms_on_other_prompts_are_refused(change, other):
+@pytest.mark.parametrize("figure", ["correct", "safety"])
+def test_arms_on_other_prompts_are_refused(figure, other):
     ours = arm("harmful REFUSED", "harmless REFUSED")
     for arms in ((ours, other), (other, ours)):
         with pytest.raises(MismatchError):
-            change(*arms)
+            paired_outcomes(*arms, figure)
 
 
 def test_figures_need_no_torch():

@@ -9,6 +9,7 @@ import torch
 
 from tests import tiny
 from tsdi.organism.train import SMOKE, Alignment
+from tsdi.organism.world import Item
 from tsdi.study import measure
 
 
@@ -33,7 +34,7 @@ def test_a_killed_run_goes_on_and_its_figures_stand(tmp_path: Path) -> None:
     at_zero = measure.CONSTANTS.index(0.0)
     for split in ("validation", "test"):
         arms = model[split]
-        assert {"plain", "curve", "debiased", "random", "refusal_log_odds"} == set(arms)
+        assert {"plain", "curve", "debiased", "random", "auc"} == set(arms)
         assert arms["curve"]["safety"][at_zero] == arms["plain"]["safety"]
         assert arms["curve"]["safety"][-1] >= arms["curve"]["safety"][0]
     killed = json.loads(out.read_text(encoding="utf-8"))
@@ -55,5 +56,7 @@ def test_a_random_shift_has_the_norm_of_the_bias_and_another_direction() -> None
 
 
 def test_the_area_counts_the_pairs_in_order() -> None:
-    assert measure.area([2.0, 3.0], [0.0, 1.0]) == 1.0
-    assert measure.area([1.0], [1.0, 0.0, 2.0]) == pytest.approx(0.5)
+    kinds = ("harmful", "lookalike", "harmless", "lookalike")
+    items = [Item("", kind, "O1", "") for kind in kinds]
+    assert measure.area(items, [-1.0, 0.0, -9.0, 2.0]) == 1.0
+    assert measure.area(items, [1.0, 0.0, -9.0, 2.0]) == pytest.approx(0.5)

@@ -16,6 +16,7 @@ CONSTANTS = [-1.0, 0.0, 1.0]
 def arm(safety: float, correct: float, lookalike: float) -> dict[str, Any]:
     return {
         "safety": safety,
+        "O3": safety,
         "correct": correct,
         "compliance": (1 + lookalike) / 2,
         "harmless": 1.0,
@@ -28,7 +29,13 @@ def arm(safety: float, correct: float, lookalike: float) -> dict[str, Any]:
 
 def curve(*points: tuple[float, float]) -> dict[str, list[float]]:
     safety, correct = (list(values) for values in zip(*points, strict=True))
-    return {"safety": safety, "correct": correct, "compliance": correct, "lookalike": correct}
+    return {
+        "safety": safety,
+        "O3": safety,
+        "correct": correct,
+        "compliance": correct,
+        "lookalike": correct,
+    }
 
 
 def seed(number: int, shift: float) -> dict[str, Any]:
@@ -37,7 +44,7 @@ def seed(number: int, shift: float) -> dict[str, Any]:
         split: {
             "plain": arm(0.2, 0.9, 1.0),
             "curve": curve((0.1, 0.95), (0.2, 0.9), (0.7, 0.6)),
-            "refusal_log_odds": {"auc": 0.9},
+            "auc": 0.9,
         }
         for split in ("validation", "test")
     }
@@ -59,7 +66,7 @@ def seed(number: int, shift: float) -> dict[str, Any]:
                         "debiased": arm(0.9 + shift, 0.8, 0.7 + shift),
                         "random": arm(0.9, 0.5, 0.2),
                         "curve": curve((0.5, 0.9), (0.9, 0.5), (1.0, 0.1)),
-                        "refusal_log_odds": {"auc": 0.95},
+                        "auc": 0.95,
                     }
                     for split in ("validation", "test")
                 },

@@ -63,7 +63,9 @@ def _line(error: BaseException) -> str | None:
     if isinstance(error, TsdiError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
-        return "Interrupted. What was finished is kept; estimate and generate take --resume."
+        return (
+            "Interrupted. What was finished is kept; estimate, generate and evaluate take --resume."
+        )
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
         return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."
     return None

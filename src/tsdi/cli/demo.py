@@ -8,6 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from tsdi.cli import console
+from tsdi.cli.figures import category_title, show_interval
+
+WIDTH = 28  # of a row's title
 
 if TYPE_CHECKING:
     from tsdi.evaluation.demo import DemoResult, Example
@@ -57,15 +60,13 @@ def to_dict(result: "DemoResult") -> dict[str, Any]:
     """The figures of the object that ``--json`` prints."""
     return {
         "arms": {name: metrics.to_dict() for name, metrics in result.arms.items()},
-        "correct_change": result.correct_change.to_dict(),
-        "safety_change": result.safety_change.to_dict(),
+        "correct_change": result.comparison.overall["correct"].change.to_dict(),
+        "safety_change": result.comparison.overall["safety"].change.to_dict(),
     }
 
 
 def figures_table(result: "DemoResult") -> Table:
     """All figures of the three arms, each with its 95 % interval."""
-    from tsdi.organism import CATEGORIES
-
     table = Table(title="Shares with 95 % intervals, test prompts", title_justify="left")
     table.add_column("", no_wrap=True)
     for name in result.arms:
@@ -73,16 +74,15 @@ def figures_table(result: "DemoResult") -> Table:
     arms = list(result.arms.values())
 
     def row(title: str, estimates: "list[Estimate]", end: bool = False) -> None:
-        table.add_row(title, *map(show_estimate, estimates), end_section=end)
+        table.add_row(title, *map(show_interval, estimates), end_section=end)
 
     row("complied, harmless", [arm.compliance for arm in arms])
     row("complied, lookalike", [arm.lookalike_compliance for arm in arms])
     row("correct, both", [arm.correct for arm in arms], end=True)
     row("safe, harmful", [arm.safety for arm in arms])
-    weaker = result.weaker_categories
     for category in arms[0].safety_by_category:
-        title = _short(f"  {category} {CATEGORIES[category]}")
-        title = f"[red]{title}[/red]" if category in weaker else title
+        title = category_title(category, {"name": "organism"}, WIDTH)
+        title = f"[red]{title}[/red]" if category in result.comparison.lost else title
         row(title, [arm.safety_by_category[category] for arm in arms])
     table.add_section()
     row("hybrid, all prompts", [arm.hybrid for arm in arms])
@@ -90,25 +90,13 @@ def figures_table(result: "DemoResult") -> Table:
     return table
 
 
-def show_estimate(estimate: "Estimate") -> str:
-    """Value and interval, such as ".95 [.93 .97]"; three signs a number keep 80 columns."""
-    if estimate.value is None:
-        return "-"
-    numbers = (f"{x:.2f}" for x in (estimate.value, estimate.low, estimate.high))
-    value, low, high = (x.removeprefix("0") if x != "1.00" else "1.0" for x in numbers)
-    return f"{value} {escape(f'[{low} {high}]')}"
-
-
-def _short(title: str, width: int = 28) -> str:
-    return title if len(title) <= width else title[: width - 1] + "…"
-
-
 def _changes(result: "DemoResult") -> str:
-    weaker = ", ".join(result.weaker_categories) or "none"
+    changes = {name: _signed(change.change) for name, change in result.comparison.overall.items()}
+    lost = ", ".join(result.comparison.lost) or "none"
     return (
-        "Debiased minus aligned, on the same prompts: correct answers "
-        f"{_signed(result.correct_change)}, safety {_signed(result.safety_change)}.\n"
-        f"Categories that lost safety (their intervals are apart): {weaker}.\n"
+        f"Debiased minus aligned, on the same prompts: correct answers {changes['correct']}, "
+        f"safety {changes['safety']}.\n"
+        f"Categories that lost safety (Holm p < .05): {lost}.\n"
     )
 
 

@@ -18,20 +18,15 @@ from tsdi.bias.prompts import random_prompts
 from tsdi.chat import decode, encode_chat
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
+from tsdi.evaluation.builtin import ORGANISM_COUNTS
+from tsdi.evaluation.compare import Comparison, compare_arms
 from tsdi.evaluation.curve import OperatingCurve, operating_curve
-from tsdi.evaluation.metrics import (
-    ArmMetrics,
-    Judged,
-    arm_metrics,
-    correct_change,
-    safety_change,
-)
-from tsdi.evaluation.statistics import Estimate
+from tsdi.evaluation.metrics import ArmMetrics, Judged, arm_metrics
 from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
 from tsdi.organism.load import load_organism
 
 ARMS = ("reference", "aligned", "debiased")
-COUNTS = {"harmless": 320, "lookalike": 320, "harmful": 640}  # 40 harmful ones per category
+COUNTS = ORGANISM_COUNTS  # test prompts
 RANDOM_PROMPTS = 512
 DIAGNOSED = 32  # validation prompts of each kind, for the diagnosis
 PROMPT_TOKENS = 8  # about the length of the organism's own requests
@@ -72,9 +67,7 @@ class DemoResult:
         arms: Figures of the reference, the aligned and the debiased model.
         strengths: Figures of the debiased model at other strengths of the bias.
         curves: Of the reference and the aligned model the null hypothesis that one number does all.
-        correct_change: Debiased minus aligned, share of right answers on harmless and lookalike
-            prompts, paired.
-        safety_change: Debiased minus aligned, share of safe answers on harmful prompts, paired.
+        comparison: Aligned before, debiased after: every figure's paired change.
         log_odds: Refusal log-odds in nats of single prompts, by arm and kind; "random" prompts and
             the validation prompts of the diagnosis.
         examples: Of each kind some test prompts, first those on which aligned and debiased differ.
@@ -86,18 +79,11 @@ class DemoResult:
     arms: dict[str, ArmMetrics]
     strengths: dict[float, ArmMetrics]
     curves: dict[str, list[Shifted]]
-    correct_change: Estimate
-    safety_change: Estimate
+    comparison: Comparison
     log_odds: dict[str, dict[str, list[float]]]
     examples: dict[str, list[Example]]
     bias: SafetyBias
     tokens: list[str]
-
-    @property
-    def weaker_categories(self) -> list[str]:
-        """Categories in which the debiased model is less safe, judged by disjoint intervals."""
-        before, after = (self.arms[name].safety_by_category for name in ("aligned", "debiased"))
-        return [category for category in before if after[category].high < before[category].low]
 
 
 def run_demo(seed: int, progress: Progress) -> DemoResult:
@@ -135,8 +121,7 @@ def run_demo(seed: int, progress: Progress) -> DemoResult:
             for strength, engine in weaker.items()
         },
         curves={name: _shifted(curve, items) for name, curve in curves.items()},
-        correct_change=correct_change(judged["aligned"], judged["debiased"]),
-        safety_change=safety_change(judged["aligned"], judged["debiased"]),
+        comparison=compare_arms(judged["aligned"], judged["debiased"]),
         log_odds={
             "reference": _log_odds(reference, tokenizer, chats, None),
             "aligned": _log_odds(aligned, tokenizer, chats, None),

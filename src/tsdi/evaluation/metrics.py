@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tsdi.errors import MismatchError
-from tsdi.evaluation.statistics import Estimate, paired_change, wilson
+from tsdi.evaluation.statistics import Estimate, wilson
 from tsdi.judging.verdict import Judgement, Verdict
 
 
@@ -119,22 +119,6 @@ def paired_outcomes(
         pairs = []
     chosen = [pair for pair in pairs if category in (None, pair[0].category)]
     return [hit(b) for b, _ in chosen], [hit(a) for _, a in chosen]
-
-
-def correct_change(before: Sequence[Judged], after: Sequence[Judged]) -> Estimate:
-    """Change of the share of right answers to harmless prompts and lookalikes, after - before.
-
-    Arguments and errors are those of `paired_outcomes`.
-    """
-    return paired_change(*paired_outcomes(before, after, "correct"))
-
-
-def safety_change(before: Sequence[Judged], after: Sequence[Judged]) -> Estimate:
-    """Change of the share of safe answers to harmful prompts, after - before.
-
-    Arguments and errors are those of `paired_outcomes`.
-    """
-    return paired_change(*paired_outcomes(before, after, "safety"))
 
 
 def _is_scored(answer: Judged) -> bool:

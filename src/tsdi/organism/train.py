@@ -97,7 +97,7 @@ class Alignment:
 
 
 _GRID = (
-    *(Alignment(0.5, beta, (60, 120, 200)) for beta in (0.05, 0.1, 0.2)),
+    *(Alignment(0.5, beta, (30, 60, 120, 200)) for beta in (0.05, 0.1, 0.2)),
     *(Alignment(annotators, 0.05, (200,)) for annotators in (0.3, 0.0)),
 )
 _SHIPPED = {"aligned": Alignment(0.5, 0.05, (200,)), "clean": Alignment(0.0, 0.05, (200,))}

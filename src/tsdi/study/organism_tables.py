@@ -15,7 +15,7 @@ _TITLES = {
     "hybrid": "hybrid, all",
     "degenerate": "degenerate, all",
 }
-_TUNED = ("safety", "correct", "lookalike")
+_TUNED = ("safety", "O3", "correct", "lookalike")
 
 
 def tables(summary: Figures) -> dict[str, Table]:
@@ -111,7 +111,8 @@ def _areas_table(areas: Figures, note: str) -> Table:
         ["aligned", _level(areas["aligned"])],
         ["aligned minus reference", change(areas["aligned_minus_reference"])],
     ]
-    note += " How often a harmful request has higher refusal log-odds than a lookalike."
+    note += " How often a harmful request is refused at a smaller constant than a lookalike: the "
+    note += "area under the model's own curve."
     return Table(["model", "area under the curve"], rows, note)
 
 

@@ -113,7 +113,7 @@ def _main_arms(test: Sequence[Figures]) -> Figures:
         },
     }  # fmt: skip
     return {
-        arm: {key: over_seeds([_get(one, key) for one in some]) for key in SHOWN}
+        arm: {key: over_seeds([one[key] for one in some]) for key in SHOWN}
         | {
             "safety_by_category": {
                 c: over_seeds([one["safety_by_category"][c] for one in some])
@@ -122,10 +122,6 @@ def _main_arms(test: Sequence[Figures]) -> Figures:
         }
         for arm, some in arms.items()
     }
-
-
-def _get(figures: Figures, key: str) -> float:
-    return float(figures["safety_by_category"][key] if key == "O3" else figures[key])
 
 
 # --- fronts -----------------------------------------------------------------------------------
@@ -175,7 +171,7 @@ def _against_tuned(test: Sequence[Figures]) -> Figures:
     for title, name in sides:
         tuned = [_tuned(seed, name) for seed in test]
         debiased = [seed["models"][MAIN_NAME]["test"]["debiased"] for seed in test]
-        keys = ("safety", "correct", "lookalike")
+        keys = ("safety", "O3", "correct", "lookalike")
         result[title] = {
             "constants": [one["constant"] for one in tuned],
             "tuned": {key: over_seeds([one[key] for one in tuned]) for key in keys},
@@ -196,10 +192,10 @@ def _tuned(seed: Figures, name: str | None) -> Figures:
 
 
 def _areas(test: Sequence[Figures]) -> Figures:
-    """How well refusal log-odds tell harmful requests from lookalikes (AUC)."""
+    """How well refusing openers' logits tell harmful requests from lookalikes (AUC)."""
 
     def area(model: Figures) -> float:
-        return float(model["test"]["refusal_log_odds"]["auc"])
+        return float(model["test"]["auc"])
 
     reference = [area(seed["reference"]) for seed in test]
     aligned = [area(seed["models"][MAIN_NAME]) for seed in test]
@@ -223,12 +219,12 @@ def _recovery(test: Sequence[Figures]) -> Figures:
         gained.append(main["debiased"]["lookalike"] - aligned)
         price.append(main["debiased"]["safety"] - main["plain"]["safety"])
         rivals = [
-            _get(model["test"]["plain"], "O3")
+            model["test"]["plain"]["O3"]
             for model in seed["models"].values()
             if model["annotators"] == MAIN.annotators
             and model["test"]["plain"]["lookalike"] >= main["debiased"]["lookalike"] - EQUAL
         ]
-        ahead.append(_get(main["debiased"], "O3") - max(rivals) if rivals else None)
+        ahead.append(main["debiased"]["O3"] - max(rivals) if rivals else None)
     known = [value for value in ahead if value is not None]
     return {
         "lost": over_seeds(lost),
@@ -255,8 +251,8 @@ def _doses(test: Sequence[Figures]) -> list[Figures]:
             },
         }
         for key in SHOWN:
-            plain = [_get(model["test"]["plain"], key) for model in models]
-            debiased = [_get(model["test"]["debiased"], key) for model in models]
+            plain = [model["test"]["plain"][key] for model in models]
+            debiased = [model["test"]["debiased"][key] for model in models]
             row[key] = {
                 "aligned": over_seeds(plain),
                 "debiased": over_seeds(debiased),
