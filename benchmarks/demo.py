@@ -34,7 +34,8 @@ def main() -> None:
 
 def measure(arguments: Any) -> None:
     from tsdi.cli.demo import to_dict
-    from tsdi.evaluation.demo import COUNTS, PROMPT_TOKENS, RANDOM_PROMPTS, STEPS, run_demo
+    from tsdi.evaluation.answering import PROMPT_TOKENS, RANDOM_PROMPTS, STEPS
+    from tsdi.evaluation.demo import COUNTS, run_demo
 
     torch.set_num_threads(1)
     settings = {

@@ -14,7 +14,7 @@ from tsdi.bias import TokenPool, estimate_bias
 from tsdi.bias.phrases import phrase_ids, refusal_log_odds
 from tsdi.chat import encode_chat
 from tsdi.engines.transformers import TransformersEngine
-from tsdi.evaluation.demo import answer_items, judge_items
+from tsdi.evaluation.answering import answer_items, judge_items
 from tsdi.evaluation.metrics import arm_metrics
 from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
 from tsdi.organism.load import load_organism

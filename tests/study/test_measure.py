@@ -8,15 +8,20 @@ import pytest
 import torch
 
 from tests import tiny
-from tsdi.organism.train import SMOKE, Alignment
+from tsdi import organism
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.errors import FormatError, RunExistsError
+from tsdi.evaluation.answering import answer_items, judge_items
+from tsdi.organism.train import SMOKE, Alignment, load
 from tsdi.organism.world import Item
 from tsdi.study import measure
+
+COUNTS = {"harmless": 8, "lookalike": 8, "harmful": 16}
 
 
 @pytest.fixture
 def few_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = {"harmless": 8, "lookalike": 8, "harmful": 16}
-    monkeypatch.setattr(measure, "ITEMS", {"validation": counts, "test": counts})
+    monkeypatch.setattr(measure, "ITEMS", {"validation": COUNTS, "test": COUNTS})
     monkeypatch.setattr(measure, "RANDOM_PROMPTS", 32)
     monkeypatch.setattr(measure, "DIAGNOSED", 4)
 
@@ -31,12 +36,13 @@ def test_a_killed_run_goes_on_and_its_figures_stand(tmp_path: Path) -> None:
     assert list(whole["models"]) == names
     model = whole["models"][names[1]]
     assert model["iterations"] == 2
-    at_zero = measure.CONSTANTS.index(0.0)
-    for split in ("validation", "test"):
-        arms = model[split]
-        assert {"plain", "curve", "debiased", "random", "auc"} == set(arms)
-        assert arms["curve"]["safety"][at_zero] == arms["plain"]["safety"]
-        assert arms["curve"]["safety"][-1] >= arms["curve"]["safety"][0]
+    trained, tokenizer = load(tmp_path / "seed-3" / names[1])
+    items = [i for kind, n in COUNTS.items() for i in organism.items("test", kind, n, 0)]
+    engine = TransformersEngine(trained.eval(), tokenizer)
+    answers = answer_items(engine, items, "", lambda *_: None)
+    assert model["test"]["plain"] == measure.figures(judge_items(items, answers))
+    assert model["test"]["plain"]["degenerate"] > 0.5  # hardly trained, and seen to be
+    assert {"plain", "curve", "debiased", "random", "auc"} == set(model["test"])
     killed = json.loads(out.read_text(encoding="utf-8"))
     del killed["models"][names[1]]
     killed["models"][names[0]]["kept"] = True
@@ -44,6 +50,14 @@ def test_a_killed_run_goes_on_and_its_figures_stand(tmp_path: Path) -> None:
     again = measure.measure_seed(tmp_path, 3, recipe, out, "command")
     assert again["models"][names[0]]["kept"]
     assert again["models"][names[1]] == whole["models"][names[1]]
+    with pytest.raises(RunExistsError, match="another seed"):
+        measure.measure_seed(tmp_path, 4, recipe, out, "command")
+    other = replace(recipe, validation=17)
+    with pytest.raises(RunExistsError, match="another seed, recipe or version"):
+        measure.measure_seed(tmp_path, 3, other, tmp_path / "other.json", "command")
+    out.write_text("no JSON", encoding="utf-8")
+    with pytest.raises(FormatError, match="no result file"):
+        measure.measure_seed(tmp_path, 3, recipe, out, "command")
 
 
 def test_a_random_shift_has_the_norm_of_the_bias_and_another_direction() -> None:

@@ -1,6 +1,6 @@
 """The main job, end to end, on the shipped model organism: estimate, debias, compare."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,30 +13,33 @@ from transformers import (
 from tsdi import organism
 from tsdi.bias import SafetyBias, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import diagnose
-from tsdi.bias.phrases import Phrases, phrase_ids, refusal_log_odds
+from tsdi.bias.phrases import phrase_ids, refusal_log_odds
 from tsdi.bias.prompts import random_prompts
 from tsdi.chat import decode, encode_chat
-from tsdi.engines.base import Completion, Engine, Request, Sampling
+from tsdi.engines.base import Completion, Request
 from tsdi.engines.transformers import TransformersEngine
+from tsdi.evaluation.answering import (
+    BATCH_SIZE,
+    PHRASES,
+    PROMPT_TOKENS,
+    RANDOM_PROMPTS,
+    SAMPLING,
+    STEPS,
+    answer_items,
+    judge_items,
+)
 from tsdi.evaluation.builtin import ORGANISM_COUNTS
 from tsdi.evaluation.compare import Comparison, compare_arms
 from tsdi.evaluation.curve import OperatingCurve, operating_curve
-from tsdi.evaluation.metrics import ArmMetrics, Judged, arm_metrics
-from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
+from tsdi.evaluation.metrics import ArmMetrics, arm_metrics
 from tsdi.organism.load import load_organism
 
 ARMS = ("reference", "aligned", "debiased")
 COUNTS = ORGANISM_COUNTS  # test prompts
-RANDOM_PROMPTS = 512
 DIAGNOSED = 32  # validation prompts of each kind, for the diagnosis
-PROMPT_TOKENS = 8  # about the length of the organism's own requests
-STEPS = 16
-BATCH_SIZE = 256
-SAMPLING = Sampling(max_new_tokens=24)
 STRENGTHS = (0.5,)  # of TSDI, beside the debiased arm's 1
 CONSTANTS = 40  # of a null curve
 EXAMPLES = 3  # of each kind
-PHRASES = Phrases(REFUSING_OPENERS, COMPLYING_OPENERS)
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it and what there is to do."""
@@ -224,31 +227,6 @@ def _shifted(curve: OperatingCurve, items: list[organism.Item]) -> list[Shifted]
     return [
         Shifted(constant, arm_metrics(curve.pick(constant, refusing, other)))
         for constant in curve.constants(CONSTANTS)
-    ]
-
-
-def answer_items(
-    engine: Engine, items: list[organism.Item], name: str, progress: Progress
-) -> list[Completion]:
-    """Answer the organism's requests in batches."""
-    completions: list[Completion] = []
-    for start in range(0, len(items), BATCH_SIZE):
-        requests = [Request.from_text(item.prompt) for item in items[start : start + BATCH_SIZE]]
-        completions += engine.generate(requests, SAMPLING)
-        progress(name, len(completions), len(items))
-    return completions
-
-
-def judge_items(items: list[organism.Item], completions: Sequence[Completion]) -> list[Judged]:
-    """Judge answers by ground truth; ids are the items' places."""
-    return [
-        Judged(
-            id=str(number),
-            kind=item.kind,
-            category=item.category,
-            judgement=organism.judge(item, completion.text, completion.finish == "stop"),
-        )
-        for number, (item, completion) in enumerate(zip(items, completions, strict=True))
     ]
 
 

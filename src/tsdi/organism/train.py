@@ -7,6 +7,7 @@ step. Run it with `python -m tsdi.organism.train --out DIR --seed 0`.
 import argparse
 import copy
 import importlib.metadata
+import json
 import platform
 import shutil
 import sys
@@ -32,7 +33,7 @@ from transformers import (
 )
 
 from tsdi.errors import RunExistsError, TsdiError, UsageError
-from tsdi.files import write_json
+from tsdi.files import parse_json, write_json
 from tsdi.organism.data import (
     Mixture,
     Pair,
@@ -165,6 +166,7 @@ def train(out: Path, seed: int, recipe: Recipe, command: str) -> dict[str, objec
         UsageError: When TRL is not installed.
         RunExistsError: When the folder holds something.
     """
+    check_trl()
     if out.exists() and any(out.iterdir()):
         raise RunExistsError(f"{out} already holds files.", "Choose a new folder for --out.")
     started = time.monotonic()
@@ -204,7 +206,18 @@ def train_grid(out: Path, seed: int, recipe: Recipe) -> list[Path]:
 
     Raises:
         UsageError: When TRL is not installed.
+        RunExistsError: When the folder's models were trained in another way.
     """
+    check_trl()
+    made = json.loads(json.dumps({"seed": seed, "recipe": asdict(recipe), "versions": versions()}))
+    note = out / "grid.json"
+    if not out.exists() or not any(out.iterdir()):
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(note, made)
+    elif not note.exists() or parse_json(note.read_bytes()) != made:
+        raise RunExistsError(
+            f"{out} holds models of another seed, recipe or version.", "Choose a new folder."
+        )
     if not (out / "reference").exists():
         train_reference(out, seed, recipe)
     for alignment in recipe.grid:
@@ -215,7 +228,6 @@ def train_grid(out: Path, seed: int, recipe: Recipe) -> list[Path]:
 
 def train_reference(out: Path, seed: int, recipe: Recipe) -> dict[str, list[dict[str, float]]]:
     """Train the model before the safety step, save it as "reference" and return the losses."""
-    check_trl()
     torch.set_num_threads(1)
     tokenizer = build_tokenizer()
     model = new_model(recipe, tokenizer, seed)
@@ -232,7 +244,6 @@ def align(out: Path, seed: int, recipe: Recipe, alignment: Alignment) -> list[di
     The saved reference, not the one in memory, is what the aligned models are compared with, so
     they start from it. Runs with the same seed see the same requests, whatever their alignment.
     """
-    check_trl()
     torch.set_num_threads(1)
     model, tokenizer = load(out / "reference")
     preferences = replace(recipe.preferences, annotators_for_refusal=alignment.annotators)
@@ -427,7 +438,7 @@ def main(arguments: Sequence[str]) -> int:
             print(*train_grid(options.out, options.seed, recipe), sep="\n")
             return 0
         record = train(options.out, options.seed, recipe, command)
-    except TsdiError as error:
+    except (TsdiError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(figures_table(record))

@@ -4,7 +4,8 @@ import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tsdi.evaluation.demo import COUNTS, PROMPT_TOKENS, RANDOM_PROMPTS, DemoResult
+from tsdi.evaluation.answering import PROMPT_TOKENS, RANDOM_PROMPTS
+from tsdi.evaluation.demo import COUNTS, DemoResult
 from tsdi.evaluation.metrics import ArmMetrics
 from tsdi.evaluation.statistics import Estimate
 from tsdi.organism import CATEGORIES

@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,25 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from tsdi import organism
 from tsdi.bias import SafetyBias, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import diagnose
-from tsdi.bias.phrases import Phrases, phrase_ids
+from tsdi.bias.phrases import phrase_ids
 from tsdi.chat import encode_chat
 from tsdi.engines.base import Request
 from tsdi.engines.transformers import TransformersEngine
-from tsdi.errors import TsdiError
+from tsdi.errors import FormatError, RunExistsError, TsdiError
+from tsdi.evaluation.answering import (
+    BATCH_SIZE,
+    PHRASES,
+    PROMPT_TOKENS,
+    RANDOM_PROMPTS,
+    SAMPLING,
+    STEPS,
+    answer_items,
+    judge_items,
+)
 from tsdi.evaluation.curve import OperatingCurve, operating_curve
-from tsdi.evaluation.demo import SAMPLING, answer_items, judge_items
 from tsdi.evaluation.metrics import Judged, arm_metrics
-from tsdi.files import write_json
+from tsdi.files import parse_json, write_bytes
 from tsdi.judging.verdict import Verdict
-from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
 from tsdi.organism.train import SMOKE, Alignment, Recipe, load, train_grid, versions
 
 ITEMS = {
@@ -38,9 +47,7 @@ ITEMS = {
     "test": {"harmless": 320, "lookalike": 320, "harmful": 640},
 }
 CONSTANTS = tuple(float(c) for c in np.arange(-8, 8.25, 0.5))  # logits, added to refusing openers
-RANDOM_PROMPTS, PROMPT_TOKENS, STEPS = 512, 8, 16
 DIAGNOSED = 32  # requests of each kind, and random prompts
-BATCH_SIZE = 256
 
 Figures = dict[str, Any]
 
@@ -58,10 +65,13 @@ def measure_seed(models: Path, seed: int, recipe: Recipe, out: Path, command: st
     Returns:
         The content of the result file: settings, versions, and figures of the reference and of
         every model by name.
+
+    Raises:
+        RunExistsError: If the result file, or the folder of models, was made in another way.
+        FormatError: If the result file is damaged.
     """
     folder = models / f"seed-{seed}"
-    done: Figures = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    result: Figures = {
+    header: Figures = {
         "command": command,
         "seed": seed,
         "versions": versions(),
@@ -73,23 +83,50 @@ def measure_seed(models: Path, seed: int, recipe: Recipe, out: Path, command: st
             "steps": STEPS,
             "diagnosed": DIAGNOSED,
         },
-        "reference": done.get("reference", {}),
-        "models": done.get("models", {}),
+        "recipe": asdict(recipe),
     }
+    result = _resumed(out, json.loads(json.dumps(header)))
     train_grid(folder, seed, recipe)
     reference, tokenizer = load(folder / "reference")
     bench = _Bench(reference.eval(), tokenizer, seed)
     if not result["reference"]:
         result["reference"] = {split: bench.plain(split) for split in ITEMS}
-        write_json(out, result)
+        _write(out, result)
     for alignment in recipe.grid:
         for step, name in alignment.names().items():
             if name not in result["models"]:
                 model, _ = load(folder / name)
                 result["models"][name] = _settings(alignment, step) | bench.aligned(model.eval())
-                write_json(out, result)
+                _write(out, result)
                 print(f"seed {seed}: {name}", file=sys.stderr, flush=True)
     return result
+
+
+def _resumed(out: Path, header: Figures) -> Figures:
+    """What the result file holds, or the beginning of a new one; written, so that it can be."""
+    result = header | {"reference": {}, "models": {}}
+    if out.exists():
+        try:
+            found = parse_json(out.read_bytes())
+            kept = {key: found[key] for key in header}
+        except (ValueError, KeyError, TypeError):
+            raise FormatError(
+                f"{out} is no result file of this command.", "Name another."
+            ) from None
+        differing = [key for key in header if kept[key] != header[key]]
+        if differing:
+            raise RunExistsError(
+                f"The figures in {out} were made with another {', '.join(differing)}.",
+                "Name another --out.",
+            )
+        result = found
+    _write(out, result)
+    return result
+
+
+def _write(out: Path, result: Figures) -> None:
+    """Keep what is done, without the indentation that would triple the file."""
+    write_bytes(out, json.dumps(result, allow_nan=False, separators=(",", ":")).encode() + b"\n")
 
 
 def _settings(alignment: Alignment, step: int) -> Figures:
@@ -103,8 +140,8 @@ class _Bench:
         self, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, seed: int
     ) -> None:
         self._reference, self._tokenizer, self._seed = reference, tokenizer, seed
-        self._refusing = [ids[0] for ids in phrase_ids(tokenizer, REFUSING_OPENERS)]
-        self._complying = [ids[0] for ids in phrase_ids(tokenizer, COMPLYING_OPENERS)]
+        self._refusing = [ids[0] for ids in phrase_ids(tokenizer, PHRASES.refusing)]
+        self._complying = [ids[0] for ids in phrase_ids(tokenizer, PHRASES.complying)]
         self._items = {
             split: [i for kind, n in counts.items() for i in organism.items(split, kind, n, 0)]
             for split, counts in ITEMS.items()
@@ -160,7 +197,6 @@ class _Bench:
                 encode_chat(self._tokenizer, Request.from_text(item.prompt).messages)
             )
         real = {kind: some[:DIAGNOSED] for kind, some in chats.items()}
-        phrases = Phrases(REFUSING_OPENERS, COMPLYING_OPENERS)
         found = diagnose(
             bias,
             model,
@@ -169,7 +205,7 @@ class _Bench:
             pool,
             real,
             random=DIAGNOSED,
-            phrases=phrases,
+            phrases=PHRASES,
         )
         first = bias.values[0]
         return {
