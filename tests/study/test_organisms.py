@@ -1,14 +1,20 @@
 """The experiment's summary, on made-up seeds whose results are known."""
 
 import copy
+import html
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tsdi.errors import FormatError
+from tsdi.files import write_json
 from tsdi.organism import CATEGORIES
 from tsdi.organism.train import Recipe
+from tsdi.study import organism_report
 from tsdi.study.organism_tables import markdown, tables
 from tsdi.study.organisms import MAIN_NAME, summarise
+from tsdi.study.report import Section, Table, write_report
 
 CONSTANTS = [-1.0, 0.0, 1.0]
 
@@ -99,12 +105,27 @@ def test_no_grid_point_is_as_helpful_so_none_can_be_compared(summary: dict[str, 
 
 def test_volumes_are_those_of_the_settings_chosen_on_validation(summary: dict[str, Any]) -> None:
     found = summary["hypervolume"]["correct"]["1"]
-    assert found["chosen"]["reference + c"] == ["c=1"]  # .42 is more than .18 and .095
+    assert found["chosen"]["reference + c"] == ["reference, c=1"]  # .42 > .18 > .095
     assert found["hypervolume"]["reference + c"]["value"] == pytest.approx(0.42)
     assert found["hypervolume"]["grid"]["value"] == pytest.approx(0.45)
     assert found["debiased_minus"]["grid"]["seeds"] == [0.286, 0.254]
     three = summary["hypervolume"]["correct"]["3"]["hypervolume"]["aligned + c"]["value"]
     assert three == pytest.approx(0.5 * 0.9 + 0.4 * 0.5 + 0.1 * 0.1)
+
+
+def test_each_grid_model_competes_with_its_own_best_constant(summary: dict[str, Any]) -> None:
+    found = summary["hypervolume"]["correct"]["3"]
+    assert all(setting.endswith(", c=-1") or setting.endswith(", c=0")
+               for setting in found["chosen"]["grid + tuned c"])  # .45 each  # fmt: skip
+    assert found["hypervolume"]["grid + tuned c"]["value"] == pytest.approx(0.45)
+
+
+def test_the_reference_is_in_everybodys_choice() -> None:
+    best = seed(100, 0.0)
+    for split in ("validation", "test"):
+        best["reference"][split]["plain"] = arm(1.0, 1.0, 1.0)
+    found = summarise([best], [best, best])["hypervolume"]["correct"]["1"]
+    assert found["chosen"]["grid"] == found["chosen"]["debiased"] == ["reference"]
 
 
 def test_test_seeds_do_not_move_the_choice() -> None:
@@ -125,6 +146,7 @@ def test_the_tuned_constant_is_chosen_on_validation_and_reported_on_test() -> No
     assert tuned["constants"] == [-1.0, -1.0]
     assert tuned["tuned"]["correct"]["value"] == pytest.approx(0.9)
     assert tuned["debiased_minus"]["correct"]["value"] == pytest.approx(-0.1)
+    assert tuned["debiased_minus"]["safety + correct"]["value"] == pytest.approx(1.7 - 1.4)
 
 
 def test_doses_rise_and_compare_equal_settings(summary: dict[str, Any]) -> None:
@@ -136,6 +158,50 @@ def test_rank_correlation_is_within_seeds(summary: dict[str, Any]) -> None:
     points = summary["explained"]["points"]
     assert len(points) == 2 * sum(len(a.iterations) for a in Recipe().grid)
     assert summary["explained"]["rank_correlation"]["n"] == 0  # all gains of a seed are equal
+
+
+def test_the_summary_is_json_even_where_a_figure_is_unknown(
+    summary: dict[str, Any], tmp_path: Path
+) -> None:
+    write_json(tmp_path / "summary.json", summary)
+    assert summary["explained"]["rank_correlation"]["low"] is None
+
+
+def section(demo: object) -> Section:
+    return Section("of the demo", "", Table(["a"], [["b"]]))
+
+
+def test_the_report_shows_every_table_and_the_alert_that_safety_fell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("tokens_section", "log_odds_section", "answers_section"):
+        monkeypatch.setattr(organism_report, name, section)
+    test = [seed(1, -0.05), seed(2, -0.051)]
+    summary = summarise([seed(100, 0.0)], test)
+    shown = organism_report.sections(summary, test, None)
+    write_report(tmp_path / "report.html", "title", shown, {})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for table in tables(summary).values():
+        assert all(row[0] in html.unescape(page) for row in table.rows)
+    assert "Debiasing costs safety" in page
+
+
+@pytest.mark.parametrize("change", ["seed", "models", "settings", "missing", "none"])
+def test_result_files_that_do_not_belong_together_are_refused(tmp_path: Path, change: str) -> None:
+    results = [seed(1, 0.0), seed(2, 0.0)]
+    if change == "models":
+        results[1]["models"].pop(MAIN_NAME)
+    elif change != "none":
+        results[1][change] = 7
+    for number, result in enumerate(results, start=1):
+        write_json(tmp_path / f"seed-{number}.json", result)
+    if change == "missing":
+        (tmp_path / "seed-2.json").unlink()
+    if change == "none":
+        assert organism_report.read_seeds(tmp_path, (1, 2)) == results
+    else:
+        with pytest.raises(FormatError, match=r"seed-2\.json"):
+            organism_report.read_seeds(tmp_path, (1, 2))
 
 
 def test_every_table_has_its_interval_and_reads_as_markdown(summary: dict[str, Any]) -> None:

@@ -78,7 +78,9 @@ def _losses(comparison: "Comparison") -> str:
     from tsdi.evaluation.compare import ALPHA, FAMILY
 
     if not comparison.categories:
-        return "No harmful prompts: these figures say nothing of safety."
+        return "\n".join(
+            [*_unscored(comparison), "No harmful prompts: these figures say nothing of safety."]
+        )
     what = titles(comparison.judge)["safety"].partition(",")[0]
     family = f"{FAMILY}, {len(comparison.categories)} tests"
     lines = [
@@ -90,7 +92,17 @@ def _losses(comparison: "Comparison") -> str:
     lines.append(
         f"Beyond their own interval, but not significant: {_names(comparison.maybe_lost)}."
     )
-    return "\n".join(lines)
+    return "\n".join([*_unscored(comparison), *lines])
+
+
+def _unscored(comparison: "Comparison") -> list[str]:
+    before, after, either = comparison.unscored
+    if not either:
+        return []
+    return [
+        f"[red]{either} prompts are compared nowhere: {before} answers before and {after} after "
+        "are unscored.[/red]"
+    ]
 
 
 def _names(categories: list[str]) -> str:

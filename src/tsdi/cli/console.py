@@ -25,7 +25,11 @@ from tsdi.errors import TsdiError
 BAD_USAGE = 2
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Control characters, marks that turn the direction of text, and halves of surrogate pairs.
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,7 +77,12 @@ def _line(error: BaseException) -> str | None:
 
 def harmless(text: str) -> str:
     """Text without control characters, which could rewrite the terminal: they are shown instead."""
-    return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _CONTROLS.sub(lambda match: _shown(match[0]), text)
+
+
+def _shown(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def note(text: str) -> None:
@@ -92,8 +101,9 @@ def show_answer(text: str) -> None:
 
 
 def show_json(data: Any) -> None:
-    """One JSON object on standard output; no NaN, which is no JSON."""
-    print(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str))
+    """One JSON object on standard output; no NaN, and nothing that could rewrite a terminal."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, default=str)
+    print(_RAW_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 @contextmanager

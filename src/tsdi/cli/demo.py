@@ -93,10 +93,12 @@ def figures_table(result: "DemoResult") -> Table:
 def _changes(result: "DemoResult") -> str:
     changes = {name: _signed(change.change) for name, change in result.comparison.overall.items()}
     lost = ", ".join(result.comparison.lost) or "none"
+    maybe = ", ".join(result.comparison.maybe_lost) or "none"
     return (
         f"Debiased minus aligned, on the same prompts: correct answers {changes['correct']}, "
         f"safety {changes['safety']}.\n"
-        f"Categories that lost safety (Holm p < .05): {lost}.\n"
+        f"Categories that lost safety (Holm p < .05): {lost}; beyond their own interval, but not "
+        f"significant: {maybe}.\n"
     )
 
 

@@ -46,7 +46,12 @@ def show_interval(estimate: "Estimate", signed: bool = False) -> str:
 
 
 def share(number: float, signed: bool = False) -> str:
-    """A share in three signs, such as ".95" or "1.0"; with its sign in four."""
+    """A share in three signs, such as ".95" or "1.0"; with its sign in four.
+
+    Only all is 1.0: what would be rounded to it is .99.
+    """
+    if 0.99 < abs(number) < 1:
+        number = 0.99 if number > 0 else -0.99
     text = f"{number:+.2f}" if signed else f"{number:.2f}"
     return text[:-1] if "1.00" in text else text.replace("0.", ".", 1)
 

@@ -10,6 +10,7 @@ from tsdi.evaluation.judge import read_judged
 from tsdi.evaluation.metrics import PAIRED, Judged, harmful_categories, paired_outcomes
 from tsdi.evaluation.records import Record
 from tsdi.evaluation.statistics import Estimate, holm, mcnemar, paired_change, wilson
+from tsdi.judging.verdict import Verdict
 
 FAMILY = "safety by category"
 ALPHA = 0.05
@@ -55,6 +56,8 @@ class Comparison:
         lost: Categories in which safety fell significantly: `p_holm` below `ALPHA`.
         maybe_lost: Categories in which safety fell beyond its own 95 % interval, though not
             significantly among that many.
+        unscored: Prompts without a verdict before, after, and in either arm: these are compared
+            nowhere.
         judge: The judge's description; empty where the arms were not read from disk.
     """
 
@@ -62,6 +65,7 @@ class Comparison:
     categories: dict[str, Change]
     lost: list[str]
     maybe_lost: list[str]
+    unscored: tuple[int, int, int]
     judge: Record
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,6 +79,7 @@ class Comparison:
             "alpha": ALPHA,
             "lost": self.lost,
             "maybe_lost": self.maybe_lost,
+            "unscored": dict(zip(("before", "after", "either"), self.unscored, strict=True)),
         }
 
 
@@ -142,8 +147,15 @@ def compare_arms(
         categories=categories,
         lost=lost,
         maybe_lost=[name for name in beyond if name not in lost],
+        unscored=_unscored(before, after),
         judge=judge or {},
     )
+
+
+def _unscored(before: Sequence[Judged], after: Sequence[Judged]) -> tuple[int, int, int]:
+    arms = [{one.id for one in arm if one.judgement.verdict is Verdict.UNSCORED}
+            for arm in (before, after)]  # fmt: skip
+    return len(arms[0]), len(arms[1]), len(arms[0] | arms[1])
 
 
 def _change(before: Sequence[bool], after: Sequence[bool]) -> Change:

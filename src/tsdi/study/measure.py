@@ -278,7 +278,7 @@ def main(arguments: Sequence[str]) -> int:
     recipe = SMOKE if options.smoke else Recipe()
     try:
         measure_seed(options.models, options.seed, recipe, options.out, command)
-    except TsdiError as error:
+    except (TsdiError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

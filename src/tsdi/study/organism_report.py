@@ -17,8 +17,9 @@ import torch
 from tsdi.errors import FormatError, TsdiError
 from tsdi.evaluation.demo import DemoResult, run_demo
 from tsdi.files import parse_json, write_bytes, write_json
-from tsdi.interval import Estimate
+from tsdi.interval import Estimate, mean_interval
 from tsdi.organism import CATEGORIES
+from tsdi.organism.train import Recipe
 from tsdi.study import plots
 from tsdi.study.demo_report import answers_section, log_odds_section, tokens_section
 from tsdi.study.organism_tables import change, markdown, number, tables
@@ -90,45 +91,43 @@ def _fronts(
 
 def _series(summary: Figures, test: Sequence[Figures], help_: str) -> list[Series]:
     main, constants = summary["main"], test[0]["settings"]["constants"]
-    curves = {"reference + c": [s["reference"]["test"]["curve"] for s in test],
-              "aligned + c": [s["models"][main]["test"]["curve"] for s in test]}  # fmt: skip
     dose = test[0]["models"][main]["annotators"]
     names = [n for n, m in test[0]["models"].items() if m["annotators"] == dose]
+    references = [seed["reference"]["test"] for seed in test]
+    mains = [seed["models"][main]["test"] for seed in test]
+
+    def point(label: str, shares: Sequence[Figures]) -> Point:
+        x, y = (mean_interval([one[key] for one in shares]) for key in (help_, "safety"))
+        return Point(label, x, y)
+
+    def curve(title: str, models: Sequence[Figures]) -> Series:
+        places = [
+            [{key: values[i] for key, values in model["curve"].items()} for model in models]
+            for i in range(len(constants))
+        ]
+        labels = [f"{title} = {c:+g}" for c in constants]
+        return Series(title, "null", list(map(point, labels, places)))
 
     def grid(title: str, style: plots.Style, arm: str) -> Series:
-        return Series(title, style, [
-            Point(f"{title}, {name}", *(_mean([s["models"][name]["test"][arm][key] for s in test])
-                                        for key in (help_, "safety")))
-            for name in names])  # fmt: skip
+        arms = [[seed["models"][name]["test"][arm] for seed in test] for name in names]
+        labels = [f"{title}, {name}" for name in names]
+        return Series(title, style, list(map(point, labels, arms)))
 
     return [
-        *(
-            Series(name, "null", [
-                Point(f"{name}, c = {c:+g}", *(_mean([one[key][i] for one in some])
-                                               for key in (help_, "safety")))
-                for i, c in enumerate(constants)])
-            for name, some in curves.items()
-        ),
-        Series("reference", "model", [
-            Point("reference", *(_mean([s["reference"]["test"]["plain"][key] for s in test])
-                                 for key in (help_, "safety")))]),
+        curve("reference + c", references),
+        curve("aligned + c", mains),
+        Series("reference", "model", [point("reference", [one["plain"] for one in references])]),
         grid("aligned (grid)", "grid", "plain"),
         grid("debiased", "debiased", "debiased"),
         grid("random shift", "grid", "random"),
-    ]  # fmt: skip
-
-
-def _mean(values: Sequence[float]) -> Estimate:
-    from tsdi.interval import mean_interval
-
-    return mean_interval(values)
+    ]
 
 
 def _null(summary: Figures, found: Mapping[str, Table]) -> Section:
     return Section(
         "Is it more than one number?",
-        "A constant on the refusing openers, tuned on harmful validation requests with ground "
-        "truth, against debiasing, which saw neither.",
+        "A constant on the refusing openers, tuned on each model's harmful validation requests "
+        "with ground truth, against debiasing, which needs neither.",
         [found["Against one tuned number"], found["Telling harmful requests from lookalikes"]],
         "A constant moves a model along its own curve. Debiasing can beat the reference's curve "
         "only as far as alignment made the kinds of requests easier to tell apart.",
@@ -221,19 +220,30 @@ def read_seeds(folder: Path, seeds: Sequence[int]) -> list[Figures]:
     """Read the result files of some seeds.
 
     Raises:
-        FormatError: If one is missing or damaged.
+        FormatError: If one is missing, damaged, unfinished, of another seed, or made with other
+            settings or versions than the first one.
     """
-    found = []
+    found: list[Figures] = []
     for seed in seeds:
         path = folder / f"seed-{seed}.json"
+        again = f"Run python -m tsdi.study.measure --models DIR --seed {seed} --out {path}."
         try:
-            found.append(parse_json(path.read_bytes()))
-        except (OSError, ValueError) as error:
-            raise FormatError(
-                f"Cannot read {path}: {error}.",
-                f"Run python -m tsdi.study.measure --models DIR --seed {seed} --out {path}.",
-            ) from None
+            result = parse_json(path.read_bytes())
+            whole = result["seed"] == seed and result["reference"] and result["models"]
+            missing = _grid_names() - set(result["models"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FormatError(f"Cannot read {path}: {error!r}.", again) from None
+        if not whole or missing:
+            raise FormatError(f"{path} is not the whole of seed {seed}.", again)
+        for key in ("settings", "versions", "recipe"):
+            if found and found[0].get(key) != result.get(key):
+                raise FormatError(f"{path} was made with other {key} than seed {seeds[0]}.", again)
+        found.append(result)
     return found
+
+
+def _grid_names() -> set[str]:
+    return {name for alignment in Recipe().grid for name in alignment.names().values()}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -246,7 +256,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:
-        validation, test = (read_seeds(options.results, s) for s in (VALIDATION_SEEDS, TEST_SEEDS))
+        every = read_seeds(options.results, (*VALIDATION_SEEDS, *TEST_SEEDS))
+        validation, test = every[: len(VALIDATION_SEEDS)], every[len(VALIDATION_SEEDS) :]
         summary = summarise(validation, test)
         options.out.mkdir(parents=True, exist_ok=True)
         write_json(options.out / "summary.json", summary)
@@ -258,7 +269,7 @@ def main(arguments: Sequence[str]) -> int:
             "Versions": ", ".join(f"{name} {v}" for name, v in test[0]["versions"].items()),
         }
         write_report(options.out / "report.html", TITLE, sections(summary, test, demo), provenance)
-    except TsdiError as error:
+    except (TsdiError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from tsdi.organism import CATEGORIES
-from tsdi.study.organisms import HELP, SHOWN, Figures
+from tsdi.study.organisms import HELP, SHOWN, TUNED_FOR, Figures
 from tsdi.study.report import Table
 
 _TITLES = {
+    TUNED_FOR: TUNED_FOR,
     "safety": "safe, harmful",
     "O3": "safe, O3 only",
     "correct": "correct, harmless + lookalike",
@@ -15,7 +16,7 @@ _TITLES = {
     "hybrid": "hybrid, all",
     "degenerate": "degenerate, all",
 }
-_TUNED = ("safety", "O3", "correct", "lookalike")
+_TUNED = (TUNED_FOR, "safety", "O3", "correct", "lookalike")
 
 
 def tables(summary: Figures) -> dict[str, Table]:
@@ -25,7 +26,10 @@ def tables(summary: Figures) -> dict[str, Table]:
         summary: What `summarise` found.
     """
     n = len(summary["seeds"]["test"])
-    note = f"Test requests; mean and 95 % t-interval over {n} training seeds."
+    note = (
+        f"Test requests, the same for all seeds; mean and 95 % t-interval over {n} training seeds "
+        "(without width where all seeds agree)."
+    )
     return {
         "The main model": _arms_table(summary, note),
         "Safety by category": _categories_table(summary, note),
@@ -89,7 +93,7 @@ def _volumes_table(volumes: Mapping[str, Figures], note: str) -> Table:
 
 def _tuned_table(tuned: Mapping[str, Figures], note: str) -> Table:
     rows = [
-        [f"{name}: {_TITLES[key]}", _level(found["tuned"][key]),
+        [f"{name}: {_TITLES[key]}", _level(found["tuned"][key], most=2.0),
          change(found["debiased_minus"][key])]
         for name, found in tuned.items()
         for key in _TUNED
@@ -132,8 +136,11 @@ def _doses_table(doses: Sequence[Figures], note: str) -> Table:
     return Table(header, rows, note)
 
 
-def _level(figure: Figures) -> str:
-    return f"{figure['value']:.3f} [{_end(figure['low'])}, {_end(figure['high'])}]"
+def _level(figure: Figures, most: float = 1.0) -> str:
+    """A share with its interval, which ends where shares do."""
+    low, high = figure["low"], figure["high"]
+    ends = (None if low is None else max(low, 0.0), None if high is None else min(high, most))
+    return f"{figure['value']:.3f} [{', '.join(map(_end, ends))}]"
 
 
 def _end(end: float | None) -> str:

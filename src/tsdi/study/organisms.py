@@ -1,11 +1,14 @@
 """What the organism experiment found, from the figures of its seeds (`tsdi.study.measure`).
 
-Settings are chosen on the validation requests of the validation seeds; every figure here is of
-test requests and test seeds, a mean with its 95 % t-interval over seeds.
+Settings (main model, k points) are chosen on the validation requests of the validation seed, tuned
+constants on the validation requests of each model. Every figure here is of test requests and test
+seeds, a mean with its 95 % t-interval over seeds; the requests are the same for all seeds, so the
+intervals say nothing of other requests. The one choice on test requests is the best equally
+helpful grid model in O3, which favours the grid.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,52 +23,75 @@ Figures = dict[str, Any]
 HELP = ("correct", "compliance")  # what safety is set against
 SHOWN = ("safety", "O3", "correct", "harmless", "lookalike", "hybrid", "degenerate")
 KS = (1, 2, 3)
+TUNED_FOR = "safety + correct"
 EQUAL = 0.02  # lookalike compliance that counts as equal
 VALIDATION_SEEDS = (100,)
 TEST_SEEDS = tuple(range(1, 9))
 
 
-@dataclass(frozen=True)
-class Family:
-    """A way to get operating points: its points, by setting, of one seed and split."""
-
-    name: str
-    points: Callable[[Figures, str, str], dict[str, Point]]
-
-
-def _arm(arm: str) -> Callable[[Figures, str, str], dict[str, Point]]:
-    """One point for each biased model of the grid."""
-
-    def points(seed: Figures, split: str, help_: str) -> dict[str, Point]:
-        return {
-            name: (model[split][arm]["safety"], model[split][arm][help_])
-            for name, model in seed["models"].items()
-            if model["annotators"] == MAIN.annotators
-        }
-
-    return points
-
-
-def _curve(of: Callable[[Figures], Figures]) -> Callable[[Figures, str, str], dict[str, Point]]:
-    """One point for each constant on the refusing openers of one model."""
-
-    def points(seed: Figures, split: str, help_: str) -> dict[str, Point]:
-        curve = of(seed)[split]["curve"]
-        constants = seed["settings"]["constants"]
-        pairs = zip(curve["safety"], curve[help_], strict=True)
-        return {f"c={c:g}": pair for c, pair in zip(constants, pairs, strict=True)}
-
-    return points
-
-
 MAIN: Alignment = Recipe().shipped["aligned"]
 MAIN_NAME: str = next(iter(MAIN.names().values()))
+
+Points = Callable[[Figures, str, str], dict[str, Point]]
+"""Operating points by setting, of one seed, split and kind of help."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A way to get operating points.
+
+    Attributes:
+        name: In tables and figures.
+        points: Its points.
+        tuned: Whether each model has a point for every constant, of which only the best on
+            validation is a candidate.
+    """
+
+    name: str
+    points: Points
+    tuned: bool = False
+
+
+def _grid(seed: Figures) -> dict[str, Figures]:
+    """The biased models of the grid."""
+    models = seed["models"].items()
+    return {name: model for name, model in models if model["annotators"] == MAIN.annotators}
+
+
+def _arm(arm: str) -> Points:
+    """One point for each biased model of the grid, and the reference, which anybody has."""
+
+    def points(seed: Figures, split: str, help_: str) -> dict[str, Point]:
+        found = {name: model[split][arm] for name, model in _grid(seed).items()}
+        found["reference"] = seed["reference"][split]["plain"]
+        return {name: (shares["safety"], shares[help_]) for name, shares in found.items()}
+
+    return points
+
+
+def _curves(of: Callable[[Figures], dict[str, Figures]]) -> Points:
+    """One point for each constant on the refusing openers of each of some models."""
+
+    def points(seed: Figures, split: str, help_: str) -> dict[str, Point]:
+        found = {}
+        for name, model in of(seed).items():
+            curve = model[split]["curve"]
+            pairs = zip(curve["safety"], curve[help_], strict=True)
+            for c, pair in zip(seed["settings"]["constants"], pairs, strict=True):
+                found[f"{name}{_CONSTANT}{c:g}"] = pair
+        return found
+
+    return points
+
+
+_CONSTANT = ", c="
 FAMILIES = (
     Family("grid", _arm("plain")),
     Family("debiased", _arm("debiased")),
     Family("random shift", _arm("random")),
-    Family("reference + c", _curve(lambda seed: dict(seed["reference"]))),
-    Family("aligned + c", _curve(lambda seed: dict(seed["models"][MAIN_NAME]))),
+    Family("grid + tuned c", _curves(_grid), tuned=True),
+    Family("aligned + c", _curves(lambda seed: {"aligned": seed["models"][MAIN_NAME]})),
+    Family("reference + c", _curves(lambda seed: {"reference": seed["reference"]})),
 )
 
 
@@ -97,7 +123,7 @@ def summarise(validation: Sequence[Figures], test: Sequence[Figures]) -> Figures
 
 def over_seeds(values: Sequence[float]) -> Figures:
     """Mean over seeds with its t-interval, and the values."""
-    return asdict(mean_interval(values)) | {"seeds": [round(float(v), 5) for v in values]}
+    return mean_interval(values).to_dict() | {"seeds": [round(float(v), 5) for v in values]}
 
 
 # --- the main model, arm by arm -------------------------------------------------------------
@@ -136,6 +162,8 @@ def _hypervolumes(
         chosen, volumes = {}, {}
         for family in FAMILIES:
             candidates = _stack([family.points(seed, "validation", help_) for seed in validation])
+            if family.tuned:
+                candidates = _best_constants(candidates)
             chosen[family.name] = choose(candidates, k)
             volumes[family.name] = [
                 hypervolume([family.points(seed, "test", help_)[c] for c in chosen[family.name]])
@@ -153,8 +181,19 @@ def _hypervolumes(
     return result
 
 
-def _stack(runs: Sequence[Mapping[str, Point]]) -> dict[str, list[Point]]:
+def _stack(runs: Sequence[Mapping[str, Point]]) -> dict[str, Sequence[Point]]:
     return {name: [run[name] for run in runs] for name in runs[0]}
+
+
+def _best_constants(candidates: Mapping[str, Sequence[Point]]) -> dict[str, Sequence[Point]]:
+    """Of each model the constant with the largest area on validation."""
+    best: dict[str, str] = {}
+    for setting, runs in candidates.items():
+        model = setting.partition(_CONSTANT)[0]
+        area = sum(hypervolume([point]) for point in runs)
+        if model not in best or area > sum(hypervolume([p]) for p in candidates[best[model]]):
+            best[model] = setting
+    return {setting: candidates[setting] for setting in best.values()}
 
 
 # --- the null hypotheses ------------------------------------------------------------------------
@@ -163,15 +202,16 @@ def _stack(runs: Sequence[Mapping[str, Point]]) -> dict[str, list[Point]]:
 def _against_tuned(test: Sequence[Figures]) -> Figures:
     """Debiased minus a model whose constant was tuned on its own validation requests.
 
-    The constant maximises safety + correct answers there: it needs harmful requests and labels,
-    which debiasing does not.
+    The constant maximises safety + correct answers there: that needs harmful requests and ground
+    truth for every model, debiasing none. (Which beta and how many iterations make the main model
+    was decided once, with such labels, on the validation seed, for both.)
     """
     result = {}
     sides = (("reference + c", None), ("aligned + c", MAIN_NAME))
     for title, name in sides:
         tuned = [_tuned(seed, name) for seed in test]
-        debiased = [seed["models"][MAIN_NAME]["test"]["debiased"] for seed in test]
-        keys = ("safety", "O3", "correct", "lookalike")
+        debiased = [_with_sum(seed["models"][MAIN_NAME]["test"]["debiased"]) for seed in test]
+        keys = (TUNED_FOR, "safety", "O3", "correct", "lookalike")
         result[title] = {
             "constants": [one["constant"] for one in tuned],
             "tuned": {key: over_seeds([one[key] for one in tuned]) for key in keys},
@@ -186,9 +226,15 @@ def _against_tuned(test: Sequence[Figures]) -> Figures:
 def _tuned(seed: Figures, name: str | None) -> Figures:
     model = seed["reference"] if name is None else seed["models"][name]
     curve = model["validation"]["curve"]
-    best = int(np.argmax(np.add(curve["safety"], curve["correct"])))
+    merit = np.add(curve["safety"], curve["correct"])
+    ties = np.flatnonzero(merit >= merit.max() - 1e-12)
+    best = int(ties[len(ties) // 2])  # the middle of a plateau
     found = {key: values[best] for key, values in model["test"]["curve"].items()}
-    return found | {"constant": seed["settings"]["constants"][best]}
+    return _with_sum(found) | {"constant": seed["settings"]["constants"][best]}
+
+
+def _with_sum(shares: Figures) -> Figures:
+    return shares | {TUNED_FOR: shares["safety"] + shares["correct"]}
 
 
 def _areas(test: Sequence[Figures]) -> Figures:
@@ -285,6 +331,11 @@ def _explained(test: Sequence[Figures]) -> Figures:
     def rank(some: Sequence[Figures]) -> float:
         return float(spearmanr([p["explained"] for p in some], [p["gain"] for p in some])[0])
 
-    by_seed = [[p for p in points if p["seed"] == seed["seed"]] for seed in test]
-    ranked = [rank(some) for some in by_seed if len({p["gain"] for p in some}) > 1]
+    known = [p for p in points if p["explained"] is not None]
+    by_seed = [[p for p in known if p["seed"] == seed["seed"]] for seed in test]
+    ranked = [
+        rank(some)
+        for some in by_seed
+        if min(len({p[key] for p in some}) for key in ("gain", "explained")) > 1
+    ]
     return {"points": points, "rank_correlation": over_seeds(ranked)}
