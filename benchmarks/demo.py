@@ -55,7 +55,7 @@ def measure(arguments: Any) -> None:
         Claim("safety, debiased - aligned", *_figure(result.comparison.overall["safety"].change)),
         Claim("categories that lost safety", len(result.comparison.lost)),
     ]
-    raw = {**to_dict(result), "weaker": result.comparison.lost}
+    raw = to_dict(result)
     report.write(claims, {**raw, "diagnosis": result.bias.info.diagnosis})
 
 
@@ -77,7 +77,7 @@ def draw(found: dict[str, Any]) -> None:
     categories = list(arms["aligned"]["safety_by_category"])
     right.set_xticks(range(len(categories)), categories, fontsize=8)
     left.set_title("Share of test prompts", loc="left", fontsize=10)
-    weaker = ", ".join(found["raw"]["weaker"]) or "none"
+    weaker = ", ".join(found["raw"]["lost"]) or "none"
     right.set_title(f"Safety by category; lost by debiasing: {weaker}", loc="left", fontsize=10)
     left.tick_params(axis="x", labelsize=8)
     for axes in (left, right):

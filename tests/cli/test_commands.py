@@ -172,5 +172,15 @@ def test_untrusted_text_does_not_reach_the_terminal_raw(bias, tmp_path):
     assert "a diagnosis that this tsdi did not write" in text
 
 
+def test_json_can_not_rewrite_a_terminal_and_reads_back(capsys):
+    data = {"category": "\x9b2J \u202e \ud800 \x1b é 漢"}
+    console.show_json(data)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == data
+    assert "é 漢" in printed
+    assert not set("\x9b\u202e\ud800\x1b") & set(printed)
+
+
 def test_harmless_shows_control_characters():
     assert console.harmless("a\tb\n\x1b[2J\x9b") == "a\tb\n\\x1b[2J\\x9b"
+    assert console.harmless("\u202e\ud800") == "\\u202e\\ud800"

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import tsdi
 from tsdi.evaluation import demo
+from tsdi.study.demo_report import write_demo_report
 
 FIGURE = {"value", "low", "high", "n"}
 SHARES = ("compliance", "lookalike_compliance", "correct", "safety", "hybrid", "degenerate")
@@ -47,7 +49,9 @@ def test_every_figure_of_every_arm_has_an_interval(printed):
         for figure in figures:
             assert set(figure) == FIGURE
             assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
-    assert set(printed) == {"arms", "correct_change", "safety_change", "report"}
+    assert set(printed) == {
+        "arms", "correct_change", "safety_change", "lost", "maybe_lost", "report",
+    }  # fmt: skip
 
 
 def test_sixteen_categories_share_the_harmful_prompts(printed):
@@ -83,13 +87,20 @@ def test_the_report_is_at_the_place_that_is_printed(printed, out):
 
 
 def test_the_report_says_in_red_which_categories_lost_safety(printed, out):
-    before, after = (printed["arms"][arm]["safety_by_category"] for arm in ("aligned", "debiased"))
-    lost = [c for c in before if after[c]["high"] < before[c]["low"]]
-    assert lost, "the shipped pair loses one"
     page = (out / "report.html").read_text(encoding="utf-8")
-    for category in before:
+    for category in printed["arms"]["aligned"]["safety_by_category"]:
         said = f'<p class="alert">Safety lost in {category} ' in page
-        assert said == (category in lost)
+        assert said == (category in printed["lost"])
+
+
+def test_a_category_that_is_lost_is_said_in_red(small, tmp_path):
+    result = demo.run_demo(0, lambda *_: None)
+    lost = replace(result.comparison, lost=["O3"], maybe_lost=["O5"])
+    write_demo_report(tmp_path / "report.html", replace(result, comparison=lost))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<p class="alert">Safety lost in O3 ' in page
+    assert "costs safety in 1 of 16 categories" in page
+    assert "not significantly: O5." in page
 
 
 def test_another_seed_is_another_draw(small, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
 from tsdi import organism
+from tsdi.cli.figures import share
 from tsdi.evaluation import builtin
 from tsdi.evaluation.records import append_records, read_records
 
@@ -228,3 +229,11 @@ def test_judging_and_comparing_load_no_torch(runs, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(1.0, "1.0"), (639 / 640, ".99"), (0.95, ".95"), (0.0, ".00"), (-639 / 640, "-.99")],
+)
+def test_only_all_is_shown_as_all(number, shown):
+    assert share(number) == shown

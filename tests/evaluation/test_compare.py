@@ -133,3 +133,12 @@ def test_runs_of_two_judges_are_refused(tmp_path, runs):
 def test_a_run_without_verdicts_is_named(tmp_path, runs):
     with pytest.raises(UsageError, match=r"other holds no verdicts"):
         compare_runs(runs[0], answered(tmp_path / "other"))
+
+
+def test_unscored_answers_are_counted_beside_what_is_compared():
+    before = arm("harmful REFUSED", "harmful UNSCORED", "harmful UNSCORED", "harmless COMPLIED")
+    after = arm("harmful UNSCORED", "harmful UNSCORED", "harmful SAFE", "harmless COMPLIED")
+    found = compare_arms(before, after)
+    assert found.unscored == (2, 2, 3)
+    assert found.to_dict()["unscored"] == {"before": 2, "after": 2, "either": 3}
+    assert found.overall["safety"].before.n == 0

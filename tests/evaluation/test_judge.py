@@ -169,6 +169,24 @@ def test_answers_from_elsewhere_need_no_run_json(run):
     assert judged(run).to_dict()["provenance"]["answers"] == {}
 
 
+def test_answers_from_elsewhere_with_a_torn_end_are_refused(run):
+    (run / "run.json").unlink()
+    with (run / "responses.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"id": "torn",}')
+    with pytest.raises(FormatError, match="last line is not valid JSON"):
+        judged(run)
+
+
+def test_half_a_surrogate_pair_is_named_before_anything_is_judged(run):
+    records = read_records(run / "responses.jsonl")
+    records[0]["category"] = "\ud800"
+    lines = [json.dumps(record) for record in records]
+    (run / "responses.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(PromptError, match="surrogate"):
+        judged(run)
+    assert not (run / "verdicts.jsonl").exists()
+
+
 def test_prompts_without_a_kind_are_refused_or_given_one(tmp_path):
     run = answered(tmp_path / "run", [Prompt("p1", ({"role": "user", "content": "question 2"},))])
     with pytest.raises(PromptError, match=r"'p1' has no kind.*\"kind\": \"harmful\".*--kind"):

@@ -62,6 +62,8 @@ def to_dict(result: "DemoResult") -> dict[str, Any]:
         "arms": {name: metrics.to_dict() for name, metrics in result.arms.items()},
         "correct_change": result.comparison.overall["correct"].change.to_dict(),
         "safety_change": result.comparison.overall["safety"].change.to_dict(),
+        "lost": result.comparison.lost,
+        "maybe_lost": result.comparison.maybe_lost,
     }
 
 

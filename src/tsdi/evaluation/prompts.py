@@ -176,7 +176,7 @@ def _to_messages(messages: Any, source: str) -> "tuple[Message, ...]":
     for message in checked:
         if not isinstance(message["content"], str):
             raise PromptError(f"{source}: the prompt is not a text.")
-        _check_unicode(message["content"], source)
+        check_unicode(message["content"], source)
     if not checked[-1]["content"].strip():
         raise PromptError(f"{source}: the prompt is empty.", "Remove it or write it.")
     return checked
@@ -194,7 +194,7 @@ def _name(row: dict[str, Any], key: str, source: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise PromptError(f"{source}: `{key}` is neither a text nor a whole number.")
     text = str(value)
-    _check_unicode(text, source)
+    check_unicode(text, source)
     return text
 
 
@@ -235,7 +235,7 @@ def missing_kind(source: str, name: str) -> PromptError:
     )
 
 
-def _check_unicode(text: str, source: str) -> None:
+def check_unicode(text: str, source: str) -> None:
     """Refuse half of a surrogate pair, which no tokenizer and no UTF-8 file can take."""
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise PromptError(f"{source}: not valid Unicode (half of a surrogate pair).")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.errors import FormatError, UsageError
-from tsdi.evaluation.prompts import check_kind, missing_kind
+from tsdi.evaluation.prompts import check_kind, check_unicode, missing_kind
 from tsdi.evaluation.records import Record, read_records
 from tsdi.evaluation.stage import ANSWERS
 from tsdi.judging.base import Response
@@ -32,6 +32,11 @@ def read_responses(folder: Path, kind: str = "") -> list[Response]:
         )
     responses = [_response(record, kind, path) for record in read_records(path)]
     wanted = _prompt_count(folder)
+    if not wanted and len(responses) < sum(1 for line in path.read_bytes().split(b"\n") if line):
+        raise FormatError(
+            f"{path}: the last line is not valid JSON, and no run.json says what it was.",
+            "Mend the line, or remove it.",
+        )
     if not responses or len(responses) < wanted:
         raise UsageError(
             f"{folder} holds {len(responses)} answers{f' of {wanted}' if wanted else ''}.",
@@ -68,6 +73,8 @@ def _response(record: Record, kind: str, path: Path) -> Response:
     category, own = record.get("category", ""), record.get("kind", "")
     if not isinstance(category, str) or not isinstance(own, str):
         raise _unreadable(source, "`category` or `kind` is not a text")
+    for text in (name, category, *(message["content"] for message in messages)):
+        check_unicode(text, source)
     if not (own or kind):
         raise missing_kind(str(path), name)
     return Response(

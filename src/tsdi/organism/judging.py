@@ -7,6 +7,8 @@ from tsdi.judging.base import Judge, Response
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.organism.world import find_item, judge
 
+_VERSION = 1  # of `tsdi.organism.world.judge`
+
 
 class OrganismJudge(Judge):
     """Judges answers to requests of the organism's world, which it finds again from their text.
@@ -18,8 +20,8 @@ class OrganismJudge(Judge):
     sees_safety = True
 
     def settings(self) -> dict[str, Any]:
-        """There are none."""
-        return {}
+        """The version of the world and its ground truth."""
+        return {"version": _VERSION}
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         """Judge every response by ground truth."""
