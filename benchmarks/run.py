@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.common import RESULTS
 from tsdi.files import write_bytes
 
-NAMES = ("demo", "organism", "calibration", "estimation", "decoding", "real_text")
+NAMES = ("demo", "calibration", "estimation", "decoding", "real_text")
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 

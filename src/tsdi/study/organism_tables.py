@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from tsdi.organism import CATEGORIES
-from tsdi.study.organisms import HELP, SHOWN, TUNED_FOR, Figures
+from tsdi.study.organisms import HELP, MAIN, SHOWN, TUNED_FOR, Figures
 from tsdi.study.report import Table
 
 _TITLES = {
@@ -16,6 +16,11 @@ _TITLES = {
     "hybrid": "hybrid, all",
     "degenerate": "degenerate, all",
 }
+_HEADER = """# Tables of the organism experiment
+
+Made by `python -m tsdi.study.organism_report` from `benchmarks/results/organisms/seed-*.json`; not
+edited by hand. What they say is in [organisms.md](organisms.md).
+"""
 _TUNED = (TUNED_FOR, "safety", "O3", "correct", "lookalike")
 
 
@@ -77,12 +82,13 @@ def _recovery_table(recovery: Figures, note: str) -> Table:
 
 
 def _volumes_table(volumes: Mapping[str, Figures], note: str) -> Table:
+    same = f"annotators{MAIN.annotators:g}-"
     rows = [
         [
             f"k = {k}: {name}",
             _level(found["hypervolume"][name]),
             change(found["debiased_minus"][name]) if name != "debiased" else "",
-            ", ".join(found["chosen"][name]),
+            "; ".join(setting.removeprefix(same) for setting in found["chosen"][name]),
         ]
         for k, found in volumes.items()
         for name in found["hypervolume"]
@@ -163,7 +169,7 @@ def number(figure: Figures) -> str:
 
 def markdown(summary: Figures) -> str:
     """All tables as Markdown, for the docs."""
-    parts = []
+    parts = [_HEADER]
     for title, table in tables(summary).items():
         lines = [table.header, ["---"] * len(table.header), *table.rows]
         rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
