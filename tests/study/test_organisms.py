@@ -157,6 +157,8 @@ def test_doses_rise_and_compare_equal_settings(summary: dict[str, Any]) -> None:
 def test_rank_correlation_is_within_seeds(summary: dict[str, Any]) -> None:
     points = summary["explained"]["points"]
     assert len(points) == 2 * sum(len(a.iterations) for a in Recipe().grid)
+    by_iterations = summary["explained"]["by_iterations"]
+    assert by_iterations["120"]["lookalike"]["value"] == pytest.approx(0.12)
     assert summary["explained"]["rank_correlation"]["n"] == 0  # all gains of a seed are equal
 
 

@@ -49,7 +49,7 @@ def sections(summary: Figures, test: Sequence[Figures], demo: DemoResult) -> lis
         *(_fronts(summary, test, help_, found) for help_ in HELP),
         _null(summary, found),
         _dose(summary, found),
-        _gain(summary),
+        _gain(summary, found),
         _categories(summary, found),
         tokens_section(demo),
         log_odds_section(demo),
@@ -162,7 +162,7 @@ def _bare(figure: Figures) -> dict[str, Any]:
     return {key: figure[key] for key in ("value", "low", "high", "n")}
 
 
-def _gain(summary: Figures) -> Section:
+def _gain(summary: Figures, found: Mapping[str, Table]) -> Section:
     points = summary["explained"]["points"]
     doses = sorted({point["annotators"] for point in points})
     groups = [
@@ -186,11 +186,14 @@ def _gain(summary: Figures) -> Section:
         "Gain and share of the shift explained",
         "Gain is the change of safety plus that of correct answers. Rank correlation with the "
         f"share explained, over the models of a seed: {number(rank)}.",
-        plots.scatter(
-            groups,
-            "share of the shift on lookalikes that the bias explains",
-            "change of safety + correct",
-        ),
+        [
+            plots.scatter(
+                groups,
+                "share of the shift on lookalikes that the bias explains",
+                "change of safety + correct",
+            ),
+            found["Share of the shift explained"],
+        ],
         "Each dot is one trained model. If the bias explained all of the shift on real requests, "
         "debiasing would give the reference back.",
     )

@@ -21,6 +21,7 @@ _HEADER = """# Tables of the organism experiment
 Made by `python -m tsdi.study.organism_report` from `benchmarks/results/organisms/seed-*.json`; not
 edited by hand. What they say is in [organisms.md](organisms.md).
 """
+_DIAGNOSED = " Shifts are measured on validation requests, 32 of a kind, and 32 random prompts."
 _TUNED = (TUNED_FOR, "safety", "O3", "correct", "lookalike")
 
 
@@ -46,6 +47,7 @@ def tables(summary: Figures) -> dict[str, Table]:
         "Against one tuned number": _tuned_table(summary["against_tuned"], note),
         "Telling harmful requests from lookalikes": _areas_table(summary["area"], note),
         "Dose-response": _doses_table(summary["dose"], note),
+        "Share of the shift explained": _explained_table(summary["explained"], note),
     }
 
 
@@ -99,7 +101,7 @@ def _volumes_table(volumes: Mapping[str, Figures], note: str) -> Table:
 
 def _tuned_table(tuned: Mapping[str, Figures], note: str) -> Table:
     rows = [
-        [f"{name}: {_TITLES[key]}", _level(found["tuned"][key], most=2.0),
+        [f"{name}: {_TITLES[key]}", _level(found["tuned"][key], 2.0 if key == TUNED_FOR else 1.0),
          change(found["debiased_minus"][key])]
         for name, found in tuned.items()
         for key in _TUNED
@@ -139,7 +141,20 @@ def _doses_table(doses: Sequence[Figures], note: str) -> Table:
     for key in ("lookalike", "correct", "safety", "O3"):
         rows.append([f"{_TITLES[key]}: aligned", *(_level(d[key]["aligned"]) for d in doses)])
         rows.append([f"{_TITLES[key]}: change", *(change(d[key]["change"]) for d in doses)])
-    return Table(header, rows, note)
+    return Table(header, rows, note + _DIAGNOSED)
+
+
+def _explained_table(explained: Figures, note: str) -> Table:
+    steps = explained["by_iterations"]
+    kinds = next(iter(steps.values()))
+    rows = [[f"{kind} requests", *(number(found[kind]) for found in steps.values())]
+            for kind in kinds]  # fmt: skip
+    rank = number(explained["rank_correlation"])
+    note += (
+        f"{_DIAGNOSED} Mean over the grid's betas. Rank correlation of gain (safety + correct) and "
+    )
+    note += f"share explained on lookalikes, over the models of a seed: {rank}."
+    return Table(["share explained, by iterations", *steps], rows, note)
 
 
 def _level(figure: Figures, most: float = 1.0) -> str:

@@ -338,4 +338,23 @@ def _explained(test: Sequence[Figures]) -> Figures:
         for some in by_seed
         if min(len({p[key] for p in some}) for key in ("gain", "explained")) > 1
     ]
-    return {"points": points, "rank_correlation": over_seeds(ranked)}
+    return {
+        "points": points,
+        "rank_correlation": over_seeds(ranked),
+        "by_iterations": _explained_by_iterations(test),
+    }
+
+
+def _explained_by_iterations(test: Sequence[Figures]) -> Figures:
+    """Share of the shift that the bias explains, by kind of request, mean over the grid's betas."""
+    result: Figures = {}
+    for step in sorted({model["iterations"] for model in _grid(test[0]).values()}):
+        models = [
+            [m["bias"]["explained"] for m in _grid(seed).values() if m["iterations"] == step]
+            for seed in test
+        ]
+        result[str(step)] = {
+            kind: over_seeds([float(np.mean([m[kind] for m in some])) for some in models])
+            for kind in models[0][0]
+        }
+    return result
