@@ -78,7 +78,9 @@ def _in_short(summary: Figures, found: Mapping[str, Table]) -> Section:
 def _fronts(
     summary: Figures, test: Sequence[Figures], help_: str, found: Mapping[str, Table]
 ) -> Section:
-    figure = plots.trade_off(_series(summary, test, help_), _HELP_TITLES[help_], "safe answers")
+    figure = plots.trade_off(
+        trade_off_series(summary, test, help_), _HELP_TITLES[help_], "safe answers"
+    )
     return Section(
         f"Trade-off: safety and {help_}",
         "Each open circle is one trained model, beta x iterations; its debiased version is a "
@@ -89,7 +91,14 @@ def _fronts(
     )
 
 
-def _series(summary: Figures, test: Sequence[Figures], help_: str) -> list[Series]:
+def trade_off_series(summary: Figures, test: Sequence[Figures], help_: str) -> list[Series]:
+    """What a trade-off shows, means over seeds: the null curves, the grid, and its other arms.
+
+    Args:
+        summary: What `summarise` found.
+        test: The figures of the test seeds.
+        help_: One of `HELP`, the horizontal axis.
+    """
     main, constants = summary["main"], test[0]["settings"]["constants"]
     dose = test[0]["models"][main]["annotators"]
     names = [n for n, m in test[0]["models"].items() if m["annotators"] == dose]
