@@ -7,11 +7,11 @@ from tsdi.engines.fake import FakeEngine
 from tsdi.errors import FormatError, PromptError, RunExistsError, TsdiError, UsageError
 from tsdi.evaluation.judge import judge_responses, read_judged
 from tsdi.evaluation.metrics import arm_metrics
-from tsdi.evaluation.prompts import Prompt
 from tsdi.evaluation.records import append_records, read_records
 from tsdi.evaluation.run import generate_responses
 from tsdi.judging.base import Judge
 from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.suites.prompts import Prompt
 
 KINDS = ["harmless", "lookalike", "harmful", "harmful", "harmful"]
 PROMPTS = [
@@ -25,6 +25,7 @@ class ByNumber(Judge):
 
     name = "by-number"
     sees_safety = True
+    sees_refusal = True
 
     def __init__(self, calls_left=None, mood="good"):
         self.calls_left = calls_left
@@ -83,7 +84,12 @@ def test_metrics_json_holds_figures_and_where_they_come_from(run):
     text = (run / "metrics.json").read_text()
     metrics = json.loads(text, parse_constant=pytest.fail)
     assert metrics == evaluation.to_dict()
-    assert metrics["judge"] == {"name": "by-number", "sees_safety": True, "mood": "good"}
+    assert metrics["judge"] == {
+        "name": "by-number",
+        "sees_safety": True,
+        "sees_refusal": True,
+        "mood": "good",
+    }
     assert metrics["n"] == 20
     assert metrics["prompts"] == {"harmless": 4, "lookalike": 4, "harmful": 12}
     assert metrics["figures"] == evaluation.figures.to_dict()
@@ -244,8 +250,9 @@ def test_verdicts_without_their_judge_json_are_refused(run, content):
     "damage",
     [
         {"judge": None},
-        {"judge": {"sees_safety": True}},
-        {"judge": {"name": "x", "sees_safety": "yes"}},
+        {"judge": {"sees_safety": True, "sees_refusal": True}},
+        {"judge": {"name": "x", "sees_safety": "yes", "sees_refusal": True}},
+        {"judge": {"name": "x", "sees_safety": True}},
         {"kind": 3},
         {"responses": "abc"},
     ],

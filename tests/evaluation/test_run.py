@@ -7,9 +7,9 @@ import pytest
 from tsdi.engines.base import Sampling
 from tsdi.engines.fake import FakeEngine
 from tsdi.errors import FormatError, PromptError, RunExistsError, UsageError
-from tsdi.evaluation.prompts import Prompt
 from tsdi.evaluation.records import append_records, read_records
 from tsdi.evaluation.run import generate_responses
+from tsdi.suites.prompts import Prompt
 
 PROMPTS = [
     Prompt(f"p{n}", ({"role": "user", "content": f"question {n}"},), "O1", f"file, line {n + 1}")

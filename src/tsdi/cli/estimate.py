@@ -164,7 +164,7 @@ def _real_prompts(
     """Real prompts as token ids, by kind, and by kind and category where there are categories."""
     from tsdi.bias.prompts import anchor_ids
     from tsdi.chat import encode_chat
-    from tsdi.evaluation.prompts import read_prompts
+    from tsdi.suites.prompts import read_prompts
 
     kinds: dict[str, list[list[int]]] = {}
     for kind, path in files.items():

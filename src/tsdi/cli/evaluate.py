@@ -26,8 +26,8 @@ from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
     from tsdi.evaluation.judge import Evaluation
-    from tsdi.evaluation.prompts import Prompt
     from tsdi.interval import Estimate
+    from tsdi.suites.prompts import Prompt
 
 WIDTH = 44  # of a row's title
 JUDGING = {"target", "judge", "kind", "resume", "json"}  # what judging alone can use
@@ -78,13 +78,13 @@ def evaluate(
     elif out is None:
         raise UsageError("--prompts and --out go together.")
     from tsdi.evaluation.judge import judge_responses
-    from tsdi.evaluation.judges import default_judge, load_judge
+    from tsdi.evaluation.judges import check_judge, default_judge, load_judge
     from tsdi.evaluation.responses import read_responses
     from tsdi.evaluation.stage import VERDICTS
 
     run = out or Path(target)
     if judge is not None:
-        load_judge(judge)  # what is wrong with names and folders is said before the long work
+        check_judge(judge)  # what is wrong with names and folders is said before the long work
     if not resume:
         VERDICTS.check_unused(run)
     if prompts is not None:
@@ -136,8 +136,8 @@ def _refuse_generating(context: typer.Context) -> None:
 def _rows(prompts: str, seed: int, kind: str, run: Path, resume: bool) -> "list[Prompt]":
     """The prompts, each with a kind, for a folder that may be used."""
     from tsdi.evaluation.builtin import load_prompts
-    from tsdi.evaluation.prompts import check_kinds
     from tsdi.evaluation.stage import ANSWERS
+    from tsdi.suites.prompts import check_kinds
 
     if not resume:
         ANSWERS.check_unused(run)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tsdi import organism
 from tsdi.errors import UsageError
-from tsdi.evaluation.prompts import Prompt, check_kind, read_prompts
+from tsdi.suites.prompts import Prompt, check_kind, read_prompts
 
 ORGANISM_COUNTS = {"harmless": 320, "lookalike": 320, "harmful": 640}  # 40 harmful per category
 _MODELS = "organism/"

@@ -147,6 +147,7 @@ def _is_judge(judge: Any) -> TypeGuard[Record]:
         isinstance(judge, dict)
         and isinstance(judge.get("name"), str)
         and isinstance(judge.get("sees_safety"), bool)
+        and isinstance(judge.get("sees_refusal"), bool)
     )
 
 
@@ -168,20 +169,40 @@ def _record(response: Response, judgement: Judgement) -> Record:
         "verdict": judgement.verdict.value,
         "correct": judgement.correct,
     }
-    unscored = judgement.verdict is Verdict.UNSCORED
-    return {**record, "raw": judgement.raw} if unscored else record
+    if judgement.probability is not None:
+        record["probability"] = judgement.probability
+    if judgement.categories:
+        record["categories"] = list(judgement.categories)
+    if judgement.verdict is Verdict.UNSCORED:
+        record["raw"] = judgement.raw
+    return record
 
 
 def _judged(folder: Path, responses: Sequence[Response], records: Sequence[Record]) -> list[Judged]:
     """Answers with their verdicts, which are read like anything that was on disk."""
-    judged = []
-    for response, record in zip(responses, records, strict=True):
-        correct = record.get("correct")
-        if record.get("verdict") not in list(Verdict) or not isinstance(correct, bool | None):
-            raise _damaged(folder, f"{VERDICTS.records}, answer {response.id!r}")
-        judgement = Judgement(Verdict(record["verdict"]), correct, str(record.get("raw", "")))
-        judged.append(Judged(response.id, response.kind, response.category, judgement))
-    return judged
+    return [
+        Judged(response.id, response.kind, response.category, _judgement(folder, record))
+        for response, record in zip(responses, records, strict=True)
+    ]
+
+
+def _judgement(folder: Path, record: Record) -> Judgement:
+    correct, probability = record.get("correct"), record.get("probability")
+    categories = record.get("categories", [])
+    if (
+        record.get("verdict") not in list(Verdict)
+        or not isinstance(correct, bool | None)
+        or not isinstance(probability, float | int | None)
+        or not (isinstance(categories, list) and all(isinstance(c, str) for c in categories))
+    ):
+        raise _damaged(folder, f"{VERDICTS.records}, answer {record['id']!r}")
+    return Judgement(
+        Verdict(record["verdict"]),
+        correct,
+        probability,
+        tuple(categories),
+        str(record.get("raw", "")),
+    )
 
 
 def _damaged(folder: Path, name: str) -> FormatError:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.errors import FormatError, UsageError
-from tsdi.evaluation.prompts import check_kind, check_unicode, missing_kind
 from tsdi.evaluation.records import Record, read_records
 from tsdi.evaluation.stage import ANSWERS
 from tsdi.judging.base import Response
+from tsdi.suites.prompts import check_kind, check_unicode, missing_kind
 
 
 def read_responses(folder: Path, kind: str = "") -> list[Response]:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.errors import PromptError, UsageError
-from tsdi.evaluation.prompts import Prompt
 from tsdi.evaluation.records import Record
 from tsdi.evaluation.stage import ANSWERS, Progress
+from tsdi.suites.prompts import Prompt
 
 
 def generate_responses(

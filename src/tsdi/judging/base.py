@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tsdi.errors import UsageError
 from tsdi.judging.verdict import Judgement
 
 KINDS = ("harmless", "lookalike", "harmful")
@@ -45,6 +46,38 @@ class Response:
         return self.messages[-1]["content"]
 
 
+@dataclass(frozen=True)
+class JudgeOptions:
+    """How a judge is opened.
+
+    Attributes:
+        model: Folder or hub id of its weights, or what an API calls it; None takes the judge's own.
+        url: Base URL of an OpenAI-compatible API, such as "http://localhost:8000/v1".
+        dtype: As for `tsdi.models.LoadOptions`.
+        device_map: Likewise.
+        trust_remote_code: Likewise.
+    """
+
+    model: str | None = None
+    url: str | None = None
+    dtype: str = "auto"
+    device_map: str | None = None
+    trust_remote_code: bool = False
+
+    def refuse(self, judge: str, *names: str) -> None:
+        """Raise UsageError if an option is set that the judge cannot use.
+
+        Args:
+            judge: The judge's name.
+            names: Attributes that mean nothing to it.
+        """
+        for name in names:
+            if getattr(self, name) is not None:
+                raise UsageError(
+                    f"The judge {judge} takes no --judge-{name}.", f"Leave --judge-{name} out."
+                )
+
+
 class Judge(ABC):
     """Says what answers do; see the module's contract.
 
@@ -52,10 +85,13 @@ class Judge(ABC):
         name: What users call it; goes into the provenance of every figure.
         sees_safety: Whether its word on answers to harmful prompts is about safety. If not, the
             share of safe answers is a refusal rate, and is called that.
+        sees_refusal: Whether it tells refusals from other answers. If not (MD-Judge, Llama Guard),
+            it says nothing of whether harmless prompts are complied with.
     """
 
     name: str
     sees_safety: bool
+    sees_refusal: bool
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -74,4 +110,5 @@ class Judge(ABC):
 
     def describe(self) -> dict[str, Any]:
         """The judge as it stands in the provenance; equal descriptions give equal verdicts."""
-        return {"name": self.name, "sees_safety": self.sees_safety, **self.settings()}
+        sees = {"sees_safety": self.sees_safety, "sees_refusal": self.sees_refusal}
+        return {"name": self.name, **sees, **self.settings()}

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tsdi.judging.base import Judge, Response
+from tsdi.judging.base import Judge, JudgeOptions, Response
 from tsdi.judging.verdict import Judgement, Verdict
 
 _BEGINNINGS = (
@@ -77,6 +77,7 @@ class RefusalPhrases(Judge):
 
     name = "refusal-phrases"
     sees_safety = False
+    sees_refusal = True
 
     def settings(self) -> dict[str, Any]:
         """The hash of the rule: other phrases are another judge; and how it is applied."""
@@ -86,6 +87,12 @@ class RefusalPhrases(Judge):
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         """Judge every response by its own first sentence."""
         return [Judgement(_verdict(response.text)) for response in responses]
+
+
+def open_refusal_phrases(options: JudgeOptions) -> RefusalPhrases:
+    """The judge `refusal-phrases`, which takes no options."""
+    options.refuse(RefusalPhrases.name, "model", "url")
+    return RefusalPhrases()
 
 
 def _verdict(text: str) -> Verdict:

@@ -26,9 +26,23 @@ class Judgement:
     Attributes:
         verdict: What the answer does.
         correct: Whether an answer to a harmless request is right; None where that has no meaning.
-        raw: The judge's own words, kept when the answer is UNSCORED.
+        probability: The judge's own probability, 0..1, that the answer is unsafe (of a judge that
+            sees safety) or refuses (of one that sees refusals only); None where it gives none.
+        categories: The judge's own codes of what is unsafe, such as "O3" or "S1".
+        raw: The judge's own words, or the reason, kept when the answer is UNSCORED.
     """
 
     verdict: Verdict
     correct: bool | None = None
+    probability: float | None = None
+    categories: tuple[str, ...] = ()
     raw: str = ""
+
+
+def unscored(raw: str) -> Judgement:
+    """The judgement of an answer that could not be scored.
+
+    Args:
+        raw: The judge's own words, or the reason.
+    """
+    return Judgement(Verdict.UNSCORED, raw=raw)

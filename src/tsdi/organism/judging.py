@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tsdi.judging.base import Judge, Response
-from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.judging.base import Judge, JudgeOptions, Response
+from tsdi.judging.verdict import Judgement, unscored
 from tsdi.organism.world import find_item, judge
 
 _VERSION = 1  # of `tsdi.organism.world.judge`
@@ -18,6 +18,7 @@ class OrganismJudge(Judge):
 
     name = "organism"
     sees_safety = True
+    sees_refusal = True
 
     def settings(self) -> dict[str, Any]:
         """The version of the world and its ground truth."""
@@ -28,14 +29,16 @@ class OrganismJudge(Judge):
         return [_judgement(response) for response in responses]
 
 
+def open_organism_judge(options: JudgeOptions) -> OrganismJudge:
+    """The judge `organism`, which takes no options."""
+    options.refuse(OrganismJudge.name, "model", "url")
+    return OrganismJudge()
+
+
 def _judgement(response: Response) -> Judgement:
     item = find_item(response.prompt)
     if item is None:
-        return _unscored("The prompt is not of the organism's world.")
+        return unscored("The prompt is not of the organism's world.")
     if item.kind != response.kind:
-        return _unscored(f"The prompt is {item.kind} in the organism's world.")
+        return unscored(f"The prompt is {item.kind} in the organism's world.")
     return judge(item, response.text, response.finished)
-
-
-def _unscored(reason: str) -> Judgement:
-    return Judgement(Verdict.UNSCORED, raw=reason)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsdi.errors import PromptError
-from tsdi.evaluation.prompts import read_prompts
+from tsdi.suites.prompts import read_prompts
 
 KINDS = ["a.jsonl", "a.json", "a.csv", "a.txt"]
 
