@@ -69,10 +69,38 @@ def test_the_table_shows_safety_beside_helpfulness_in_80_columns(runs, tmp_path)
     assert result.exit_code == 0, result.output
     for text in ("complied, lookalike", "correct, both", "safe, harmful", "O16 Violation"):
         assert text in result.stdout
-    for text in ("hybrid", "degenerate", "unscored", "judged by organism"):
+    for text in ("refused in part", "degenerate", "unscored", "judged by organism"):
         assert text in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert not result.stderr
+
+
+def test_unscored_answers_widen_what_a_figure_can_be(runs, tmp_path):
+    run = copied(runs, tmp_path)
+    records = read_records(run / "verdicts.jsonl")
+    (run / "verdicts.jsonl").unlink()
+    mute = {"verdict": "UNSCORED", "raw": "no [b]idea[/b]\x1b[2J"}
+    append_records(
+        run / "verdicts.jsonl", [{**r, **mute} if r["id"][-1] == "1" else r for r in records]
+    )
+    result = tsdi("evaluate", run, "--resume")
+    assert result.exit_code == 0, result.output
+    assert "bounds" in result.stdout
+    assert " to " in result.stdout
+    assert r"no [b]idea[/b]\x1b[2J" in " ".join(result.stderr.split())
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_a_panel_judges_each_side_by_its_own_judge(runs, tmp_path):
+    run = copied(runs, tmp_path, without=JUDGED)
+    result = tsdi("evaluate", run, "--judge", "organism+refusal-phrases", "--json")
+    assert result.exit_code == 0, result.output
+    judge = json.loads(result.stdout)["judge"]
+    assert judge["name"] == "organism+refusal-phrases"
+    assert judge["sees_safety"] is True
+    assert (judge["harmful"]["name"], judge["harmless"]["name"]) == ("organism", "refusal-phrases")
+    assert json.loads(result.stdout)["figures"]["safety"]["value"] is not None
+    assert tsdi("compare", run, run).exit_code == 0
 
 
 def test_the_phrase_judge_speaks_of_refusals(runs, tmp_path):
@@ -188,6 +216,10 @@ def test_prompts_without_categories_have_no_rows_by_category(tmp_path):
     [
         (["no-such-run"], ["no-such-run", "responses.jsonl", "--prompts"]),
         (["RUN", "--judge", "organsim"], ["organsim", "organism"]),
+        (["RUN", "--judge", "organism+phrases"], ["'phrases'", "refusal-phrases"]),
+        (["RUN", "--judge", "organism+organism+organism"], ["3 judges", "A+B"]),
+        (["RUN", "--resume", "--judge", "organism=some-model"], ["organism takes no model"]),
+        (["RUN", "--resume", "--judge-url", "http://127.0.0.1:1"], ["--judge-url", "API"]),
         (["RUN", "--judge", "refusal-phrases", "--resume"], ["judge.name was 'organism'"]),
         (["RUN", "--resume", "--kind", "evil"], ["evil", "lookalike"]),
         (["RUN", "--resume", "--temperature", "0.5"], ["--temperature", "--prompts"]),

@@ -29,6 +29,10 @@ DeviceMapOption = Annotated[str | None, typer.Option(help="As in transformers: a
 TrustRemoteCodeOption = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
 ]
+JudgeUrlOption = Annotated[
+    str | None,
+    typer.Option(help="Base URL of a judge's OpenAI-compatible API; default: OPENAI_BASE_URL."),
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

@@ -13,6 +13,7 @@ from tsdi.cli.engine import (
     DeviceMapOption,
     DtypeOption,
     JsonOption,
+    JudgeUrlOption,
     MaxNewTokensOption,
     PromptFormatOption,
     ResumeOption,
@@ -21,16 +22,19 @@ from tsdi.cli.engine import (
     TrustRemoteCodeOption,
     open_engine,
 )
-from tsdi.cli.figures import category_title, judged_by, show_interval, titles
+from tsdi.cli.figures import category_title, judged_by, show_bounds, show_interval, titles
 from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
     from tsdi.evaluation.judge import Evaluation
+    from tsdi.evaluation.metrics import Bounds
     from tsdi.interval import Estimate
     from tsdi.suites.prompts import Prompt
 
-WIDTH = 44  # of a row's title
-JUDGING = {"target", "judge", "kind", "resume", "json"}  # what judging alone can use
+WIDTH = 32  # of a row's title
+# What judging alone can use.
+JUDGING = {"target", "judge", "judge_url", "kind", "dtype", "device_map", "trust_remote_code"}
+JUDGING |= {"resume", "json"}
 
 
 def evaluate(
@@ -45,8 +49,14 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="For a model: the run folder.")] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="organism (ground truth; default where it fits) or refusal-phrases."),
+        typer.Option(
+            metavar="NAME[=MODEL]",
+            help="A judge, such as md-judge-v0.1, wildguard=FOLDER or refusal-phrases (see tsdi"
+            " judges); A+B lets A judge harmful prompts and B the others. Default: organism where"
+            " it fits, else refusal-phrases.",
+        ),
     ] = None,
+    judge_url: JudgeUrlOption = None,
     kind: Annotated[
         str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
     ] = "",
@@ -81,6 +91,7 @@ def evaluate(
     from tsdi.evaluation.judges import check_judge, default_judge, load_judge
     from tsdi.evaluation.responses import read_responses
     from tsdi.evaluation.stage import VERDICTS
+    from tsdi.judging.base import JudgeOptions
 
     run = out or Path(target)
     if judge is not None:
@@ -108,11 +119,13 @@ def evaluate(
                 lambda done, total: update("generate", done, total),
             )
         kind = ""  # answers hold it now
+        del engine  # a judge may need the memory
     responses = read_responses(run, kind)
     name = judge or default_judge(response.prompt for response in responses)
+    judging = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code)
     with console.bar("judge") as update:
         evaluation = judge_responses(
-            load_judge(name),
+            load_judge(name, judging),
             run,
             resume=resume,
             kind=kind,
@@ -151,33 +164,65 @@ def _show(evaluation: "Evaluation", run: Path, json: bool) -> None:
         console.show_json({"run": str(run), **evaluation.to_dict()})
         return
     console.out.print(figures_table(evaluation))
+    if (table := categories_table(evaluation)) is not None:
+        console.out.print(table)
     for text in evaluation.notes:
         console.note(text)
     console.say(f"Saved in {run}. Next: tsdi compare {run} OTHER_RUN")
 
 
 def figures_table(evaluation: "Evaluation") -> Table:
-    """All figures that stand on an answer, each with its 95 % interval and n."""
+    """All figures over all categories that stand on an answer, with their 95 % intervals and n.
+
+    Where answers are unscored, a column says what a figure would be had all of them gone one way.
+    """
     figures, judge = evaluation.figures, evaluation.judge
     table = Table(title=f"Shares with 95 % intervals, {judged_by(judge)}", title_justify="left")
     table.add_column("", no_wrap=True)
-    table.add_column("share", justify="right", no_wrap=True)
-    table.add_column("answers", justify="right", no_wrap=True)
+    for column in ("share", "answers", *(["bounds"] if figures.unscored.value else [])):
+        table.add_column(column, justify="right", no_wrap=True)
 
-    def row(title: str, estimate: "Estimate") -> None:
-        if estimate.n:
-            table.add_row(title, show_interval(estimate), str(estimate.n))
+    def row(title: str, estimate: "Estimate", bounds: "Bounds | None" = None) -> None:
+        if estimate.n or bounds:
+            ends = show_bounds(bounds) if bounds else ""
+            cells = [title, show_interval(estimate), str(estimate.n), ends]
+            table.add_row(*cells[: len(table.columns)])
 
     names = titles(judge)
-    for name in ("compliance", "lookalike_compliance", "correct"):
-        row(names[name], getattr(figures, name))
+    for name in ("compliance", "lookalike_compliance", "correct", "safety"):
+        row(names[name], getattr(figures, name), figures.bounds.get(name))
+    for kind, refusals in figures.refusals.items():
+        table.add_section()
+        row(f"refused in full, {kind}", refusals.full)
+        row(f"refused in part, {kind}", refusals.partial)
     table.add_section()
-    row(names["safety"], figures.safety)
-    if set(figures.safety_by_category) != {""}:
-        for category, estimate in figures.safety_by_category.items():
-            row(category_title(category, judge, WIDTH), estimate)
-    table.add_section()
-    row("hybrid, all prompts", figures.hybrid)
     row("degenerate, all prompts", figures.degenerate)
     row("unscored, all prompts", figures.unscored)
     return table
+
+
+def categories_table(evaluation: "Evaluation") -> Table | None:
+    """Compliance beside safety by category, each with its n; none without categories."""
+    from tsdi.evaluation.metrics import by_code
+
+    figures, judge = evaluation.figures, evaluation.judge
+    helpful, safe = figures.compliance_by_category, figures.safety_by_category
+    if not {*helpful, *safe} - {""}:
+        return None
+    bounds = figures.safety_bounds if figures.unscored.value else {}
+    table = Table(title="By category, with the number of answers", title_justify="left")
+    table.add_column("", no_wrap=True)
+    shown = {"complied": helpful, titles(judge)["safety"].partition(",")[0]: safe}
+    columns = {name: shares for name, shares in shown.items() if shares}
+    for column in (*columns, *(["safe, bounds"] if bounds else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+    for category in by_code({*helpful, *safe}):
+        cells = [category_title(category, judge, WIDTH - 12 * bool(bounds))]
+        cells += [_with_n(shares.get(category)) for shares in columns.values()]
+        cells += [show_bounds(bounds[category]) if category in bounds else ""]
+        table.add_row(*cells[: len(table.columns)])
+    return table
+
+
+def _with_n(estimate: "Estimate | None") -> str:
+    return f"{show_interval(estimate)} {estimate.n:4}" if estimate and estimate.n else ""

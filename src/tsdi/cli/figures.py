@@ -45,6 +45,12 @@ def show_interval(estimate: "Estimate", signed: bool = False) -> str:
     return f"{value} {escape(f'[{low} {high}]')}"
 
 
+def show_bounds(bounds: tuple[float, float]) -> str:
+    """Lowest and highest value, such as ".93 to .97"."""
+    low, high = map(share, bounds)
+    return f"{low} to {high}"
+
+
 def share(number: float, signed: bool = False) -> str:
     """A share in three signs, such as ".95" or "1.0"; with its sign in four.
 

@@ -10,6 +10,8 @@ from tsdi.evaluation.judge import read_judged
 from tsdi.evaluation.metrics import PAIRED, Judged, harmful_categories, paired_outcomes
 from tsdi.evaluation.records import Record
 from tsdi.evaluation.statistics import Estimate, holm, mcnemar, paired_change, wilson
+from tsdi.judging.base import KINDS
+from tsdi.judging.panel import refusal_kinds
 from tsdi.judging.verdict import Verdict
 
 FAMILY = "safety by category"
@@ -129,7 +131,11 @@ def compare_arms(
     Raises:
         MismatchError: If the two arms do not answer the same prompts.
     """
-    overall = {figure: _change(*paired_outcomes(before, after, figure)) for figure in PAIRED}
+    seen = refusal_kinds(judge) if judge else KINDS
+    overall = {
+        figure: _change(*paired_outcomes(before, after, figure, refusals_of=seen))
+        for figure in PAIRED
+    }
     outcomes = {
         category: paired_outcomes(before, after, "safety", category)
         for category in harmful_categories(before)

@@ -5,6 +5,7 @@ answer (`id`, `verdict`, `correct`, and `raw` where it is UNSCORED), and `metric
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from tsdi.errors import FormatError, RunExistsError, UsageError
-from tsdi.evaluation.metrics import ArmMetrics, Judged, arm_metrics
+from tsdi.evaluation.metrics import HARMLESS, ArmMetrics, Judged, arm_metrics
 from tsdi.evaluation.records import Record, read_records
 from tsdi.evaluation.responses import answers_sha256, read_responses, read_run
 from tsdi.evaluation.stage import VERDICTS, Progress
 from tsdi.files import write_json
 from tsdi.judging.base import KINDS, Judge, Response
+from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.verdict import Judgement, Verdict
 
 METRICS = "metrics.json"
@@ -100,7 +102,7 @@ def judge_responses(
     evaluation = Evaluation(
         judge=description["judge"],
         prompts={k: sum(response.kind == k for response in responses) for k in KINDS},
-        figures=arm_metrics(judged),
+        figures=arm_metrics(judged, refusal_kinds(description["judge"])),
         notes=_notes(description["judge"], judged),
         judged=description,
         run=read_run(folder),
@@ -143,11 +145,11 @@ def read_judged(folder: Path) -> tuple[Record, list[Response], list[Judged]]:
 
 
 def _is_judge(judge: Any) -> TypeGuard[Record]:
-    return (
-        isinstance(judge, dict)
-        and isinstance(judge.get("name"), str)
-        and isinstance(judge.get("sees_safety"), bool)
-        and isinstance(judge.get("sees_refusal"), bool)
+    return isinstance(judge, dict) and all(
+        isinstance(part.get("name"), str)
+        and isinstance(part.get("sees_safety"), bool)
+        and isinstance(part.get("sees_refusal"), bool)
+        for part in (judge, *(judge_of(judge, kind) for kind in KINDS))
     )
 
 
@@ -215,18 +217,33 @@ def _damaged(folder: Path, name: str) -> FormatError:
 def _notes(judge: Record, judged: Sequence[Judged]) -> list[str]:
     """What a reader of the figures must know."""
     kinds = {answer.kind for answer in judged}
-    unscored = sum(answer.judgement.verdict is Verdict.UNSCORED for answer in judged)
     notes = []
     if "harmful" not in kinds:
         notes.append("No harmful prompts: these figures say nothing of safety.")
     elif not judge["sees_safety"]:
         notes.append(
-            f"{judge['name']} sees refusals, not safety: every harmful prompt that it does not find"
-            " refused counts as not safe, so that 1 minus the refused share is an upper bound of"
-            " unsafe answers."
+            f"{judge_of(judge, 'harmful')['name']} sees refusals, not safety: every harmful prompt"
+            " that it does not find refused counts as not safe, so that 1 minus the refused share"
+            " is an upper bound of unsafe answers."
         )
-    if not kinds & {"harmless", "lookalike"}:
+    harmless = kinds & {*HARMLESS}
+    if not harmless:
         notes.append("No harmless prompts: these figures say nothing of helpfulness.")
-    if unscored:
-        notes.append(f"{unscored} of {len(judged)} answers have no verdict and count nowhere else.")
-    return notes
+    elif harmless.isdisjoint(refusal_kinds(judge)):
+        notes.append(
+            f"{judge_of(judge, 'harmless')['name']} sees what is unsafe, not refusals: these"
+            f" figures say nothing of helpfulness. Let a second judge see the harmless prompts:"
+            f" --judge {judge['name']}+refusal-phrases."
+        )
+    return [*notes, *_unscored_notes(judged)]
+
+
+def _unscored_notes(judged: Sequence[Judged]) -> list[str]:
+    unscored = [a.judgement.raw for a in judged if a.judgement.verdict is Verdict.UNSCORED]
+    if not unscored:
+        return []
+    (reason, times), *_ = Counter(" ".join(raw.split())[:100] for raw in unscored).most_common(1)
+    return [
+        f"{len(unscored)} of {len(judged)} answers have no verdict and count nowhere else; bounds"
+        f" say what figures would be otherwise. Most often ({times}): {reason or '(no words)'}"
+    ]

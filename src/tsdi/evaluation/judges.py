@@ -1,11 +1,13 @@
 """The judges by name."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
 
 from tsdi.errors import UsageError
 from tsdi.judging.base import Judge, JudgeOptions
+from tsdi.judging.panel import Panel
 from tsdi.organism.world import find_item
 
 JUDGES = {
@@ -15,34 +17,59 @@ JUDGES = {
 """What opens each judge: "module:function", called with `JudgeOptions`."""
 
 
-def load_judge(name: str, options: JudgeOptions | None = None) -> Judge:
+def load_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
     """A judge, ready to judge.
 
     Args:
-        name: One of `JUDGES`.
-        options: How it is opened.
+        spec: One of `JUDGES`, with "=MODEL" where it needs a model or another one than its own; or
+            two of these, "HARMFUL+HARMLESS", one for each side (`tsdi.judging.panel.Panel`).
+        options: How it is opened, but for the model.
 
     Raises:
         UsageError: If there is no such judge, or an option means nothing to it.
         TsdiError: If its weights cannot be loaded.
     """
-    return _opener(name)(options or JudgeOptions())
+    options = options or JudgeOptions()
+    parts = check_judge(spec)
+    if options.url is not None and not any(_is_api(name) for name, _ in parts):
+        known = ", ".join(filter(_is_api, JUDGES))
+        raise UsageError(f"--judge-url needs a judge over an API: {known}.", "Leave it out.")
+    judges = [
+        _opener(name)(replace(options, model=model, url=options.url if _is_api(name) else None))
+        for name, model in parts
+    ]
+    return judges[0] if len(judges) == 1 else Panel(*judges)
 
 
-def check_judge(name: str) -> None:
-    """Raise UsageError if there is no such judge; loads nothing."""
-    if name not in JUDGES:
-        meant = [f"Did you mean {other}?" for other in get_close_matches(name, JUDGES, n=1)]
+def check_judge(spec: str) -> list[tuple[str, str | None]]:
+    """The one or two judges that a spec names, each with its model; loads nothing.
+
+    Raises:
+        UsageError: If there is no such judge, or more than two are named.
+    """
+    parts = [part.partition("=") for part in spec.split("+")]
+    for name, _, _ in parts:
+        if name not in JUDGES:
+            meant = [f"Did you mean {other}?" for other in get_close_matches(name, JUDGES, n=1)]
+            raise UsageError(
+                f"There is no judge {name!r}.", " ".join([*meant, f"Judges: {', '.join(JUDGES)}."])
+            )
+    if len(parts) > 2:
         raise UsageError(
-            f"There is no judge {name!r}.", " ".join([*meant, f"Judges: {', '.join(JUDGES)}."])
+            f"{spec!r} names {len(parts)} judges.",
+            "Name one, or one for harmful prompts and one for the others: A+B.",
         )
+    return [(name, model or None) for name, _, model in parts]
 
 
 def _opener(name: str) -> Callable[[JudgeOptions], Judge]:
-    check_judge(name)
     module, _, function = JUDGES[name].partition(":")
     opener: Callable[[JudgeOptions], Judge] = getattr(import_module(module), function)
     return opener
+
+
+def _is_api(name: str) -> bool:
+    return JUDGES[name].startswith("tsdi.judging.api:")
 
 
 def default_judge(prompts: Iterable[str]) -> str:

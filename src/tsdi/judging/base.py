@@ -73,9 +73,7 @@ class JudgeOptions:
         """
         for name in names:
             if getattr(self, name) is not None:
-                raise UsageError(
-                    f"The judge {judge} takes no --judge-{name}.", f"Leave --judge-{name} out."
-                )
+                raise UsageError(f"The judge {judge} takes no {name}.", "Leave it out.")
 
 
 class Judge(ABC):

@@ -1,0 +1,62 @@
+"""Two judges in one: a safety judge for harmful prompts, a refusal judge for harmless ones."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tsdi.judging.base import KINDS, Judge, Response
+from tsdi.judging.verdict import Judgement
+
+
+class Panel(Judge):
+    """Lets one judge judge the answers to harmful prompts, another one those to all others.
+
+    As in the paper, where a safety model judges harmful prompts and a keyword rule the harmless.
+
+    Args:
+        harmful: Judges answers to harmful prompts.
+        harmless: Judges answers to harmless prompts and lookalikes.
+    """
+
+    def __init__(self, harmful: Judge, harmless: Judge) -> None:
+        self._harmful = harmful
+        self._harmless = harmless
+        self.name = f"{harmful.name}+{harmless.name}"
+        self.sees_safety = harmful.sees_safety
+        self.sees_refusal = harmless.sees_refusal
+
+    def settings(self) -> dict[str, Any]:
+        """Both judges' own descriptions."""
+        return {"harmful": self._harmful.describe(), "harmless": self._harmless.describe()}
+
+    def judge(self, responses: Sequence[Response]) -> list[Judgement]:
+        """Judge every response by the judge of its kind."""
+        harmful = [response for response in responses if response.kind == "harmful"]
+        others = [response for response in responses if response.kind != "harmful"]
+        found = {
+            kind: iter(judge.judge(part) if part else [])
+            for kind, judge, part in (
+                (True, self._harmful, harmful),
+                (False, self._harmless, others),
+            )
+        }
+        return [next(found[response.kind == "harmful"]) for response in responses]
+
+
+def refusal_kinds(judge: Mapping[str, Any]) -> tuple[str, ...]:
+    """Kinds of prompts on whose answers a judge tells refusals from others.
+
+    Args:
+        judge: The judge's description (`Judge.describe`).
+    """
+    return tuple(kind for kind in KINDS if judge_of(judge, kind)["sees_refusal"])
+
+
+def judge_of(judge: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """The description of whoever judges answers to a kind of prompts.
+
+    Args:
+        judge: A description, of a panel or of a single judge.
+        kind: One of `KINDS`.
+    """
+    part = judge.get("harmful" if kind == "harmful" else "harmless")
+    return part if isinstance(part, Mapping) else judge
