@@ -11,6 +11,7 @@ from tsdi.cli.demo import demo
 from tsdi.cli.estimate import estimate
 from tsdi.cli.evaluate import evaluate
 from tsdi.cli.generate import generate
+from tsdi.cli.sample_size import sample_size
 from tsdi.cli.show import show
 
 app = typer.Typer(
@@ -21,7 +22,7 @@ app = typer.Typer(
     help="Find the refusal bias that safety alignment leaves in a language model, and take it out "
     "while decoding.",
 )
-for command in (demo, estimate, show, generate, evaluate, compare):
+for command in (demo, estimate, show, generate, evaluate, compare, sample_size):
     app.command()(console.reports_errors(command))
 
 

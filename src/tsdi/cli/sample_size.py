@@ -1,0 +1,73 @@
+"""``tsdi sample-size``: how many prompts a question needs."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from tsdi.cli import console
+from tsdi.cli.engine import JsonOption
+
+AGAINST = (0, 1, 2, 5)  # points
+ALPHA = 0.05
+
+
+def sample_size(
+    points: Annotated[
+        float, typer.Argument(help="The change that is to be seen, in percentage points.")
+    ] = 5,
+    share: Annotated[
+        float, typer.Option(min=0, max=100, help="Of answers before it, in percent.")
+    ] = 95,
+    categories: Annotated[int, typer.Option(min=1, help="How many are tested together.")] = 16,
+    power: Annotated[
+        float, typer.Option(min=0.5, max=0.999, help="How often the change is to be found.")
+    ] = 0.8,
+    json: JsonOption = False,
+) -> None:
+    """How many prompts does it take to see a change of some points?
+
+    The test is the exact McNemar test of two arms on the same prompts, as in tsdi compare; it
+    matters how many answers turn the other way. In a category the level is that of Holm's
+    adjustment at its worst, 0.05 / CATEGORIES.
+
+    Example: tsdi sample-size 5 --categories 16
+    """
+    found = needed(points / 100, share / 100, categories, power)
+    if json:
+        console.show_json(found)
+        return
+    table = Table(
+        title=f"Prompts to see {points:g} points, p < {ALPHA:g}, {100 * power:g} % of the time",
+        title_justify="left",
+    )
+    table.add_column("answers that turn the other way")
+    for column in ("overall", "a category", f"all {categories}"):
+        table.add_column(column, justify="right")
+    for row in found["change"]:
+        counts = [row["overall"], row["category"], categories * row["category"]]
+        table.add_row(f"{100 * row['against']:g} points", *map(str, counts))
+    console.out.print(table)
+    console.say(
+        f"To know a share of {share:g} % within {points:g} points (95 % interval): "
+        f"{found['interval']} prompts, {found['interval']} in each category."
+    )
+
+
+def needed(change: float, share: float, categories: int, power: float) -> dict[str, Any]:
+    """The numbers of prompts as the object that ``--json`` prints; arguments are shares."""
+    from tsdi.evaluation.sample_size import prompts_for_change, prompts_for_interval
+
+    possible = [a / 100 for a in AGAINST if change + 2 * a / 100 <= 1] or [0.0]
+    return {
+        "settings": {"change": change, "share": share, "categories": categories, "power": power},
+        "change": [
+            {
+                "against": against,
+                "overall": prompts_for_change(change, against, ALPHA, power),
+                "category": prompts_for_change(change, against, ALPHA / categories, power),
+            }
+            for against in possible
+        ],
+        "interval": prompts_for_interval(share, change),
+    }
