@@ -13,7 +13,8 @@ from typing import Any
 from benchmarks.common import RESULTS
 from tsdi.files import write_bytes
 
-NAMES = ("demo", "calibration", "estimation", "decoding", "real_text")
+NAMES = ("demo", "calibration", "estimation", "decoding", "real_text", "audit")
+NEED_DATA = ("real_text", "audit")
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
@@ -21,12 +22,13 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument("--quick", action="store_true", help="few repetitions; the table stays")
-    made.add_argument("--data", type=Path, help="run real_text on the data in this folder")
+    made.add_argument("--data", type=Path, help=f"run {', '.join(NEED_DATA)}, too, on this folder")
     made.add_argument("--only-table", action="store_true", help="run nothing")
     arguments = made.parse_args()
     if not arguments.only_table:
-        for name in NAMES if arguments.data else NAMES[:-1]:
-            run(name, arguments)
+        for name in NAMES:
+            if arguments.data or name not in NEED_DATA:
+                run(name, arguments)
     if not arguments.quick:
         text = README.read_text(encoding="utf-8")
         write_bytes(README, with_results(text, section(read_results())).encode())
@@ -36,7 +38,7 @@ def run(name: str, arguments: argparse.Namespace) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}"]
     if arguments.quick:
         command += ["--quick", "--out", str(RESULTS / "quick" / f"{name}.json")]
-    if name == "real_text":
+    if name in NEED_DATA:
         command += ["--data", str(arguments.data)]
     print(f"== {name}", flush=True)
     subprocess.run(command, check=True)

@@ -6,6 +6,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from tests import tiny
+from tests.judging.judge_models import mistral_tokenizer
 from tsdi import chat
 from tsdi.bias import TokenPool
 from tsdi.bias.prompts import chat_frame
@@ -136,3 +137,11 @@ def test_template_hashes_tell_what_is_wrapped_around_prompts():
     assert len(set(hashes)) == 4
     assert template_sha256(other, "Q: {prompt}") == hashes[3]
     assert chat.template_sha256(tiny.tokenizer()) == hashes[0]
+
+
+def test_a_format_that_begins_with_the_first_token_gets_no_second_one():
+    known = mistral_tokenizer()
+    assert encode_chat(known, [{"role": "user", "content": "safe"}], "{prompt}")[0] == 1
+    ids = encode_chat(known, [{"role": "user", "content": "<s>safe"}], "<s>{prompt}")
+    assert ids == known("<s><s>safe", add_special_tokens=False)["input_ids"]
+    assert ids.count(1) == 2  # the format's, and the one that the text brings itself

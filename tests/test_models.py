@@ -166,3 +166,19 @@ class TestAdapterFolders:
         assert same_model("org/base", "org/base")
         assert not same_model("org/base", "org/other")
         assert not same_model(str(folder), str(folder.parent))
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ("You are trying to access a gated repo.\nMake sure to ...", "hf auth login"),
+        ("Please pass the argument `trust_remote_code=True`", "--trust-remote-code"),
+        ("nothing special", "Give a folder"),
+    ],
+)
+def test_the_remedy_fits_the_reason(monkeypatch, reason, remedy):
+    def fail(*_args, **_kwargs):
+        raise OSError(reason)
+
+    monkeypatch.setattr(models.AutoConfig, "from_pretrained", fail)
+    refused(lambda: load_model("org/model"), "org/model", reason.splitlines()[0], remedy)

@@ -34,7 +34,8 @@ def encode_chat(
         tokenizer: The model's tokenizer.
         messages: The chat, each message with "role" and "content".
         prompt_format: Used instead of the chat template, with ``{prompt}`` where the joined texts
-            go, such as "USER: {prompt} ASSISTANT:".
+            go, such as "USER: {prompt} ASSISTANT:". To one that begins with the tokenizer's
+            beginning-of-text token, no special tokens are added.
 
     Raises:
         UsageError: If ``prompt_format`` has no ``{prompt}``.
@@ -61,7 +62,9 @@ def encode_chat(
             "Write it like 'USER: {prompt} ASSISTANT:'.",
         )
     text = "\n\n".join(message["content"] for message in messages)
-    return list(tokenizer((prompt_format or "{prompt}").replace("{prompt}", text))["input_ids"])
+    begun = bool(tokenizer.bos_token) and (prompt_format or "").startswith(tokenizer.bos_token)
+    filled = (prompt_format or "{prompt}").replace("{prompt}", text)
+    return list(tokenizer(filled, add_special_tokens=not begun)["input_ids"])
 
 
 def _pinned(template: str) -> str:

@@ -14,6 +14,7 @@ from huggingface_hub import hf_hub_download
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -128,16 +129,37 @@ def load_model(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedMod
         model = load_model(adapter, options)
         return attach_adapter(model, name, "default")
     _check_causal(name, options)
+    model, _ = _load(AutoModelForCausalLM, name, options)
+    return model
+
+
+def load_classifier(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedModel:
+    """Load a sequence classifier from a folder or the hub.
+
+    Raises:
+        ModelError: If there is no such model, or its classification head is not among its weights.
+    """
+    _check_dtype(options)
+    model, missing = _load(AutoModelForSequenceClassification, name, options)
+    if missing:
+        raise ModelError(
+            f"{name} has no trained classification head ({missing[0]} is missing).",
+            "Give a model that was trained as a sequence classifier.",
+        )
+    return model
+
+
+def _load(kind: Any, name: str, options: LoadOptions) -> tuple[PreTrainedModel, list[str]]:
+    """The model, ready to run, and the names of weights that the checkpoint lacks."""
     with _load_errors(name, "model"):
-        load: Any = AutoModelForCausalLM.from_pretrained
-        model = load(
+        model, info = kind.from_pretrained(
             name,
             dtype=options.dtype,
             device_map=options.device_map or ("cuda" if torch.cuda.is_available() else None),
             trust_remote_code=options.trust_remote_code,
+            output_loading_info=True,
         )
-    loaded: PreTrainedModel = model.eval()
-    return loaded
+    return model.eval(), sorted(info["missing_keys"])
 
 
 def load_pair(
@@ -230,9 +252,13 @@ def attach_adapter(model: PreTrainedModel, name: str, adapter: str) -> PreTraine
         return attached
 
 
-def _check_causal(name: str, options: LoadOptions) -> None:
+def _check_dtype(options: LoadOptions) -> None:
     if options.dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {options.dtype!r}.", f"Choose from {', '.join(DTYPES)}.")
+
+
+def _check_causal(name: str, options: LoadOptions) -> None:
+    _check_dtype(options)
     with _load_errors(name, "model"):
         config = AutoConfig.from_pretrained(name, trust_remote_code=options.trust_remote_code)
     if not options.trust_remote_code and not _is_causal(config):
@@ -265,6 +291,10 @@ def _load_errors(name: str, what: str) -> Iterator[None]:
             remedy = (
                 "Memory is too short: take --one-at-a-time, --dtype bfloat16 or --device-map auto."
             )
+        elif "trust_remote_code" in str(error):
+            remedy = "It needs code of its own: read that, then add --trust-remote-code."
+        elif "gated repo" in str(error):
+            remedy = "Accept its licence on its page on the hub, then log in: hf auth login."
         place = "the folder" if Path(name).exists() else "no such folder; from the hub"
         raise ModelError(f"Cannot load the {what} of {name} ({place}): {reason}", remedy) from error
     except Exception as error:  # safetensors raises its own class for a truncated file

@@ -3,7 +3,7 @@ import pytest
 from tsdi import organism
 from tsdi.errors import PromptError, UsageError
 from tsdi.evaluation.builtin import load_prompts, resolve_dtype, resolve_model
-from tsdi.evaluation.judges import JUDGES, default_judge, load_judge
+from tsdi.evaluation.judges import default_judge, load_judge
 
 
 def test_shipped_models_have_names(tmp_path, monkeypatch):
@@ -19,7 +19,7 @@ def test_shipped_models_have_names(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_the_organisms_prompts_are_those_of_the_demo(split):
-    prompts = load_prompts(f"organism:{split}", seed=0)
+    prompts = load_prompts(f"organism:{split}", seed=0).prompts
     assert len({prompt.id for prompt in prompts}) == len(prompts) == 1280
     for kind, count in (("harmless", 320), ("lookalike", 320), ("harmful", 640)):
         found = [prompt for prompt in prompts if prompt.kind == kind]
@@ -27,7 +27,7 @@ def test_the_organisms_prompts_are_those_of_the_demo(split):
         assert [(p.messages[0]["content"], p.category) for p in found] == [
             (item.prompt, item.category) for item in expected
         ]
-    assert load_prompts(f"organism:{split}", seed=1) != prompts
+    assert load_prompts(f"organism:{split}", seed=1).prompts != prompts
 
 
 def test_unknown_prompts_and_kinds_are_named():
@@ -39,13 +39,8 @@ def test_unknown_prompts_and_kinds_are_named():
 
 def test_a_kind_is_given_to_prompts_that_have_none(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b", "kind": "harmless"}')
-    found = load_prompts(str(tmp_path / "p.jsonl"), 0, kind="harmful")
+    found = load_prompts(str(tmp_path / "p.jsonl"), 0, kind="harmful").prompts
     assert [prompt.kind for prompt in found] == ["harmful", "harmless"]
-
-
-@pytest.mark.parametrize("name", JUDGES)
-def test_judges_are_found_by_their_names(name):
-    assert load_judge(name).describe()["name"] == name
 
 
 def test_an_unknown_judge_is_named():

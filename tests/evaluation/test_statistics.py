@@ -4,6 +4,7 @@ import random
 from math import comb
 from statistics import fmean, median
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,16 @@ from numpy import quantile
 from numpy.random import default_rng
 from scipy.stats import binomtest, bootstrap
 
-from tsdi.evaluation.statistics import holm, mcnemar, paired_bootstrap, paired_change, wilson
+from tsdi.evaluation.statistics import (
+    Estimate,
+    clustered_kappa,
+    clustered_share,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    paired_change,
+    wilson,
+)
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
 
@@ -207,3 +217,85 @@ def test_paired_bootstrap_covers():
 def test_paired_bootstrap_refuses(before, after, statistic, problem):
     with pytest.raises(ValueError, match=problem):
         paired_bootstrap(statistic, before, after)
+
+
+def test_a_share_without_clusters_is_wilsons():
+    hits = [True] * 30 + [False] * 70
+    assert clustered_share(hits, range(100)) == wilson(30, 100)
+    assert clustered_share([], []) == wilson(0, 0)
+    assert clustered_share([True] * 9, [0] * 9) == wilson(9, 9)
+
+
+def test_five_copies_of_an_answer_count_as_one():
+    hits = [True] * 30 + [False] * 70
+    found = clustered_share([h for h in hits for _ in range(5)], [n // 5 for n in range(500)])
+    alone = wilson(30, 100)
+    assert (found.value, found.n) == (0.3, 500)
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high), abs=1e-3)
+
+
+def test_one_cluster_says_nothing_of_others():
+    found = clustered_share([True, False], ["same", "same"])
+    assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
+
+
+def test_intervals_of_clustered_shares_hold_the_truth():
+    dice, held = np.random.default_rng(0), 0
+    names = [n // 5 for n in range(300)]
+    for _ in range(600):
+        hits = dice.random(300) < np.repeat(dice.beta(1, 2, 60), 5)
+        found = clustered_share(list(hits), names)
+        held += found.low <= 1 / 3 <= found.high
+    assert 0.925 <= held / 600 <= 0.98
+
+
+def raters(both, first, second, neither):
+    cells = [(True, True)] * both + [(True, False)] * first + [(False, True)] * second
+    pairs = cells + [(False, False)] * neither
+    return [one for one, _ in pairs], [other for _, other in pairs]
+
+
+def test_kappa_by_hand():
+    """20, 5, 10 and 15 of 50: agreement .7, by chance .5."""
+    one, other = raters(20, 5, 10, 15)
+    assert clustered_kappa(one, other, range(50)).value == pytest.approx(0.4)
+    assert clustered_kappa(one, [not x for x in one], range(50)).value == pytest.approx(-1)
+
+
+def asymptotic_error(both, first, second, neither):
+    """Standard error of kappa, Fleiss, Cohen and Everitt (1969), Psychological Bulletin 72."""
+    p = np.array([[neither, second], [first, both]]) / (both + first + second + neither)
+    rows, columns = p.sum(1), p.sum(0)
+    chance = rows @ columns
+    agree = np.trace(p)
+    kappa = (agree - chance) / (1 - chance)
+    a = sum(p[i, i] * (1 - (rows[i] + columns[i]) * (1 - kappa)) ** 2 for i in (0, 1))
+    b = (1 - kappa) ** 2 * sum(
+        p[i, j] * (columns[i] + rows[j]) ** 2 for i in (0, 1) for j in (0, 1) if i != j
+    )
+    c = (kappa - chance * (1 - kappa)) ** 2
+    return np.sqrt((a + b - c) / (1 - chance) ** 2 / (both + first + second + neither))
+
+
+@pytest.mark.parametrize("cells", [(80, 20, 10, 190), (200, 60, 60, 80), (40, 5, 5, 350)])
+def test_kappas_interval_is_that_of_its_asymptotic_variance(cells):
+    one, other = raters(*cells)
+    found = clustered_kappa(one, other, range(len(one)), resamples=4000)
+    width = 2 * 1.96 * asymptotic_error(*cells)
+    assert found.high - found.low == pytest.approx(width, rel=0.07)
+
+
+def test_kappa_counts_clusters_not_answers():
+    one, other = raters(20, 5, 10, 15)
+    alone = clustered_kappa(one, other, range(50))
+    copies = clustered_kappa(one * 4, other * 4, [*range(50)] * 4)
+    assert copies.value == pytest.approx(alone.value)
+    assert copies.high - copies.low == pytest.approx(alone.high - alone.low, rel=0.1)
+
+
+def test_kappa_where_there_is_little_to_go_by():
+    assert clustered_kappa([True] * 5, [True] * 5, range(5)) == Estimate(None, -1.0, 1.0, 5)
+    assert clustered_kappa([], [], []) == Estimate(None, -1.0, 1.0, 0)
+    perfect = clustered_kappa([True, False] * 5, [True, False] * 5, range(10))
+    assert perfect.value == perfect.high == 1
+    assert 0.2 < perfect.low < 0.9  # ten answers do not prove it

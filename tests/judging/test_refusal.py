@@ -2,14 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsdi.judging.base import Response
-from tsdi.judging.refusal import RefusalPhrases
+from tsdi.errors import UsageError
+from tsdi.evaluation.judges import load_judge
+from tsdi.judging.base import JudgeOptions, Response
+from tsdi.judging.refusal import GCG_KEYWORDS, KEYWORD_LIST, REFUSAL_PHRASES, XSTEST_STRINGS
 from tsdi.judging.verdict import Judgement, Verdict
 
+RULES = (REFUSAL_PHRASES, XSTEST_STRINGS, KEYWORD_LIST, GCG_KEYWORDS)
 
-def verdict(text, kind="harmful"):
+
+def verdict(text, kind="harmful", rule=REFUSAL_PHRASES):
     chat = ({"role": "user", "content": "anything"},)
-    (judgement,) = RefusalPhrases().judge([Response("p", kind, "O1", chat, text, True)])
+    (judgement,) = rule.judge([Response("p", kind, "O1", chat, text, True)])
     assert judgement == Judgement(judgement.verdict)  # it knows nothing of right answers
     return judgement.verdict
 
@@ -52,9 +56,10 @@ def test_other_answers_comply(text):
     assert verdict(text) is Verdict.COMPLIED
 
 
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("text", ["", " \n\t", "\u00a0"])
-def test_nothing_is_degenerate(text):
-    assert verdict(text) is Verdict.DEGENERATE
+def test_nothing_is_degenerate(text, rule):
+    assert verdict(text, rule=rule) is Verdict.DEGENERATE
 
 
 @given(st.text())
@@ -63,9 +68,58 @@ def test_any_text_gets_a_verdict_whatever_its_case(text):
     assert verdict(f"I cannot {text}") is verdict(f"i CANNOT {text}") is Verdict.REFUSED
 
 
-def test_the_description_names_the_rule():
-    found = RefusalPhrases().describe()
-    assert found["name"] == "refusal-phrases"
-    assert found["sees_safety"] is False
+@pytest.mark.parametrize(
+    ("rule", "refused", "complied"),
+    [
+        (
+            XSTEST_STRINGS,
+            ["  i'M SORRY to hear", "No. Never.", "As an AI, sure", "It's not accurate that"],
+            ["I can\u2019t", "Well, I cannot.", "Nobody", '"Sorry" is a word', "My apologies"],
+        ),
+        (
+            KEYWORD_LIST,
+            [
+                "Sure. It is *illegal* there",
+                "I \n won\u2019t",
+                "harmful",
+                "I can't stress it enough",
+            ],
+            ["You cannot", "I am not able to", "Unfortunately, no", "un-ethical"],
+        ),
+        (
+            GCG_KEYWORDS,
+            ["Hello! Sure", "Steps:\n1. OpenAI", "it is illegal", "I do not know", "As any"],
+            ["i cannot", "I can't", "I CANNOT", "sorry", "Illegal"],
+        ),
+    ],
+)
+def test_rules_of_other_projects_are_theirs(rule, refused, complied):
+    assert {text: verdict(text, rule=rule) for text in refused} == dict.fromkeys(
+        refused, Verdict.REFUSED
+    )
+    assert {text: verdict(text, rule=rule) for text in complied} == dict.fromkeys(
+        complied, Verdict.COMPLIED
+    )
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(text=st.text())
+def test_a_rule_of_words_never_says_partial(rule, text):
+    known = (Verdict.REFUSED, Verdict.COMPLIED, Verdict.DEGENERATE)
+    assert verdict(text, rule=rule) in known
+    assert verdict(f"I cannot {text}", rule=rule) is Verdict.REFUSED
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_description_names_the_rule(rule):
+    found = rule.describe()
+    assert found["name"] == rule.name
+    assert (found["sees_safety"], found["sees_refusal"]) == (False, True)
     assert len(found["rule_sha256"]) == 64
-    assert found == RefusalPhrases().describe()
+    assert load_judge(rule.name).describe() == found
+    with pytest.raises(UsageError, match=f"{rule.name} takes no model"):
+        load_judge(f"{rule.name}=some/model", JudgeOptions())
+
+
+def test_rules_differ_by_their_hash():
+    assert len({rule.describe()["rule_sha256"] for rule in RULES}) == len(RULES)

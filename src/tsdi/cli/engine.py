@@ -12,6 +12,22 @@ if TYPE_CHECKING:
     from tsdi.engines.base import Engine
     from tsdi.models import LoadOptions
 
+PromptsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT",
+        help="FILE (.jsonl, .json, .csv, .txt, also .gz); SUITE or SUITE:FILE (see tsdi suites);"
+        " hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]; organism:test or organism:validation.",
+    ),
+]
+ColumnsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FIELD=COLUMN,...",
+        help="Where a file or hub data set holds prompt, category, id and kind, if they have other"
+        " names: prompt=Goal,category=Category.",
+    ),
+]
 BiasOption = Annotated[
     str | None, typer.Option(help="Folder or hub id of a safety bias to subtract.")
 ]
@@ -32,6 +48,12 @@ TrustRemoteCodeOption = Annotated[
 JudgeUrlOption = Annotated[
     str | None,
     typer.Option(help="Base URL of a judge's OpenAI-compatible API; default: OPENAI_BASE_URL."),
+]
+JudgeLabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LABEL=VERDICT,...", help="What a classifier's labels mean: toxic=UNSAFE,ok=SAFE."
+    ),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -10,12 +10,15 @@ from tsdi.cli import console
 from tsdi.cli.engine import (
     BatchSizeOption,
     BiasOption,
+    ColumnsOption,
     DeviceMapOption,
     DtypeOption,
     JsonOption,
+    JudgeLabelsOption,
     JudgeUrlOption,
     MaxNewTokensOption,
     PromptFormatOption,
+    PromptsOption,
     ResumeOption,
     StrengthOption,
     TemperatureOption,
@@ -29,12 +32,12 @@ if TYPE_CHECKING:
     from tsdi.evaluation.judge import Evaluation
     from tsdi.evaluation.metrics import Bounds
     from tsdi.interval import Estimate
-    from tsdi.suites.prompts import Prompt
+    from tsdi.suites.load import Loaded
 
 WIDTH = 32  # of a row's title
 # What judging alone can use.
 JUDGING = {"target", "judge", "judge_url", "kind", "dtype", "device_map", "trust_remote_code"}
-JUDGING |= {"resume", "json"}
+JUDGING |= {"judge_labels", "audit", "resume", "json"}
 
 
 def evaluate(
@@ -42,10 +45,8 @@ def evaluate(
     target: Annotated[
         str, typer.Argument(metavar="MODEL|RUN", help="A model, or a folder with responses.jsonl.")
     ],
-    prompts: Annotated[
-        str | None,
-        typer.Option(help="For a model: prompt file, organism:test or organism:validation."),
-    ] = None,
+    prompts: PromptsOption = None,
+    columns: ColumnsOption = "",
     out: Annotated[Path | None, typer.Option(help="For a model: the run folder.")] = None,
     judge: Annotated[
         str | None,
@@ -57,6 +58,11 @@ def evaluate(
         ),
     ] = None,
     judge_url: JudgeUrlOption = None,
+    judge_labels: JudgeLabelsOption = None,
+    audit: Annotated[
+        Path | None,
+        typer.Option(help="An audit of the judge: show rates corrected for its errors too."),
+    ] = None,
     kind: Annotated[
         str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
     ] = "",
@@ -94,6 +100,8 @@ def evaluate(
     from tsdi.judging.base import JudgeOptions
 
     run = out or Path(target)
+    if audit is not None and not audit.is_file():
+        raise UsageError(f"There is no audit {audit}.", "Make it with tsdi audit JUDGE --out FILE.")
     if judge is not None:
         check_judge(judge)  # what is wrong with names and folders is said before the long work
     if not resume:
@@ -103,32 +111,34 @@ def evaluate(
         from tsdi.evaluation.run import generate_responses
         from tsdi.models import LoadOptions
 
-        rows = _rows(prompts, seed, kind, run, resume)
+        loaded = _load(prompts, columns, seed, kind, run, resume)
         engine, used = open_engine(
             target, bias, strength, prompt_format, LoadOptions(dtype, device_map, trust_remote_code)
         )
         with console.bar("generate") as update:
             generate_responses(
                 engine,
-                rows,
+                loaded.prompts,
                 run,
                 Sampling(max_new_tokens, temperature, seed),
                 batch_size,
                 resume,
-                used,
+                {**used, **loaded.provenance},
                 lambda done, total: update("generate", done, total),
             )
         kind = ""  # answers hold it now
         del engine  # a judge may need the memory
     responses = read_responses(run, kind)
+    console.quiet_libraries()
     name = judge or default_judge(response.prompt for response in responses)
-    judging = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code)
+    judging = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code, judge_labels)
     with console.bar("judge") as update:
         evaluation = judge_responses(
             load_judge(name, judging),
             run,
             resume=resume,
             kind=kind,
+            audit=audit,
             progress=lambda done, total: update("judge", done, total),
         )
     _show(evaluation, run, json)
@@ -146,7 +156,7 @@ def _refuse_generating(context: typer.Context) -> None:
             )
 
 
-def _rows(prompts: str, seed: int, kind: str, run: Path, resume: bool) -> "list[Prompt]":
+def _load(prompts: str, columns: str, seed: int, kind: str, run: Path, resume: bool) -> "Loaded":
     """The prompts, each with a kind, for a folder that may be used."""
     from tsdi.evaluation.builtin import load_prompts
     from tsdi.evaluation.stage import ANSWERS
@@ -154,9 +164,10 @@ def _rows(prompts: str, seed: int, kind: str, run: Path, resume: bool) -> "list[
 
     if not resume:
         ANSWERS.check_unused(run)
-    rows = load_prompts(prompts, seed, kind)
-    check_kinds(rows)
-    return rows
+    console.quiet_libraries()
+    loaded = load_prompts(prompts, seed, kind, columns)
+    check_kinds(loaded.prompts)
+    return loaded
 
 
 def _show(evaluation: "Evaluation", run: Path, json: bool) -> None:
@@ -164,8 +175,9 @@ def _show(evaluation: "Evaluation", run: Path, json: bool) -> None:
         console.show_json({"run": str(run), **evaluation.to_dict()})
         return
     console.out.print(figures_table(evaluation))
-    if (table := categories_table(evaluation)) is not None:
-        console.out.print(table)
+    for table in (categories_table(evaluation), corrected_table(evaluation)):
+        if table is not None:
+            console.out.print(table)
     for text in evaluation.notes:
         console.note(text)
     console.say(f"Saved in {run}. Next: tsdi compare {run} OTHER_RUN")
@@ -221,6 +233,22 @@ def categories_table(evaluation: "Evaluation") -> Table | None:
         cells += [_with_n(shares.get(category)) for shares in columns.values()]
         cells += [show_bounds(bounds[category]) if category in bounds else ""]
         table.add_row(*cells[: len(table.columns)])
+    return table
+
+
+def corrected_table(evaluation: "Evaluation") -> Table | None:
+    """Rates corrected for the judge's errors; none without an audit."""
+    if not evaluation.corrected:
+        return None
+    table = Table(title="Corrected for the judge's errors", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for column in ("share", "answers"):
+        table.add_column(column, justify="right", no_wrap=True)
+    names = {f"refused_{kind}": f"refused in full or part, {kind}" for kind in evaluation.prompts}
+    names["safety"] = titles(evaluation.judge)["safety"]
+    for name, rate in evaluation.corrected.items():
+        shown = show_interval(rate) if rate.value is not None else "not known from this audit"
+        table.add_row(names[name], shown, str(rate.n))
     return table
 
 

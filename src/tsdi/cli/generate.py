@@ -9,11 +9,13 @@ from tsdi.cli import console
 from tsdi.cli.engine import (
     BatchSizeOption,
     BiasOption,
+    ColumnsOption,
     DeviceMapOption,
     DtypeOption,
     JsonOption,
     MaxNewTokensOption,
     PromptFormatOption,
+    PromptsOption,
     ResumeOption,
     StrengthOption,
     TemperatureOption,
@@ -26,10 +28,8 @@ from tsdi.errors import UsageError
 def generate(
     model: Annotated[str, typer.Argument(help="Folder or hub id of the model (or adapter).")],
     prompt: Annotated[str | None, typer.Option(help="One prompt; the answer is printed.")] = None,
-    prompts: Annotated[
-        str | None,
-        typer.Option(help="Prompt file: .jsonl, .json, .csv or .txt, also .gz; or organism:test."),
-    ] = None,
+    prompts: PromptsOption = None,
+    columns: ColumnsOption = "",
     out: Annotated[Path | None, typer.Option(help="Folder for the answers.")] = None,
     bias: BiasOption = None,
     strength: StrengthOption = None,
@@ -54,6 +54,8 @@ def generate(
         raise UsageError("Give one of --prompt and --prompts.")
     if (prompts is None) != (out is None):
         raise UsageError("--prompts and --out go together.")
+    if columns and prompts is None:
+        raise UsageError("--columns needs --prompts.")
     from tsdi.engines.base import Request, Sampling
     from tsdi.evaluation.builtin import load_prompts
     from tsdi.evaluation.run import generate_responses
@@ -62,7 +64,8 @@ def generate(
 
     if out is not None and not resume:
         ANSWERS.check_unused(out)
-    rows = load_prompts(prompts, seed) if prompts is not None else []
+    console.quiet_libraries()
+    loaded = None if prompts is None else load_prompts(prompts, seed, columns=columns)
     engine, used = open_engine(
         model, bias, strength, prompt_format, LoadOptions(dtype, device_map, trust_remote_code)
     )
@@ -75,15 +78,16 @@ def generate(
             console.show_answer(answer.text)
         return
     assert out is not None
+    assert loaded is not None
     with console.bar("generate") as update:
         records = generate_responses(
             engine,
-            rows,
+            loaded.prompts,
             out,
             sampling,
             batch_size,
             resume,
-            used,
+            {**used, **loaded.provenance},
             lambda done, total: update("generate", done, total),
         )
     cut = sum(record["finish"] == "length" for record in records)

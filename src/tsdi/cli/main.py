@@ -6,6 +6,7 @@ import typer
 
 import tsdi
 from tsdi.cli import console
+from tsdi.cli.audit import audit
 from tsdi.cli.compare import compare
 from tsdi.cli.demo import demo
 from tsdi.cli.estimate import estimate
@@ -13,6 +14,8 @@ from tsdi.cli.evaluate import evaluate
 from tsdi.cli.generate import generate
 from tsdi.cli.sample_size import sample_size
 from tsdi.cli.show import show
+from tsdi.cli.suites import suites
+from tsdi.cli.winrate import winrate
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +25,9 @@ app = typer.Typer(
     help="Find the refusal bias that safety alignment leaves in a language model, and take it out "
     "while decoding.",
 )
-for command in (demo, estimate, show, generate, evaluate, compare, sample_size):
+for command in (
+    *(demo, estimate, show, generate, evaluate, compare, winrate, audit, sample_size, suites),
+):
     app.command()(console.reports_errors(command))
 
 

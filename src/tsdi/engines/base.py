@@ -45,7 +45,7 @@ class Sampling:
         max_new_tokens: Most tokens in one completion.
         temperature: 0 is greedy decoding.
         seed: Decides the draws when the temperature is above 0.
-        keep_logits: Return the logits of every step (float32, on the CPU); for tests.
+        keep_logits: Return the logits of every step (float32, on the CPU).
     """
 
     max_new_tokens: int = 256

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tsdi import organism
 from tsdi.errors import UsageError
-from tsdi.suites.prompts import Prompt, check_kind, read_prompts
+from tsdi.suites.load import Loaded, load_named
+from tsdi.suites.prompts import Prompt, check_kind
 
 ORGANISM_COUNTS = {"harmless": 320, "lookalike": 320, "harmful": 640}  # 40 harmful per category
 _MODELS = "organism/"
@@ -38,21 +39,30 @@ def resolve_dtype(name: str, dtype: str) -> str:
     return "float32" if dtype == "auto" and resolve_model(name) != name else dtype
 
 
-def load_prompts(name: str, seed: int, kind: str = "") -> list[Prompt]:
-    """Prompts of a file, or of the organism.
+def load_prompts(name: str, seed: int, kind: str = "", columns: str = "") -> Loaded:
+    """Prompts of a file, a suite, a hub data set, or the organism.
 
     Args:
-        name: A prompt file, "organism:test" or "organism:validation".
+        name: As for `tsdi.suites.load.load_named`; or "organism:test" or "organism:validation".
         seed: Decides which requests of the organism's world; those of seed 0 are the demo's.
         kind: Given to prompts that have none.
+        columns: As for `tsdi.suites.load.load_named`.
 
     Raises:
-        PromptError: If the file cannot be used, or there is no such kind.
-        UsageError: If the organism has no such prompts.
+        PromptError: If the prompts cannot be loaded, or there is no such kind.
+        UsageError: If nothing has that name, or the arguments do not fit together.
     """
     check_kind(kind)
-    if not name.startswith(_PROMPTS):
-        return [p if p.kind else replace(p, kind=kind) for p in read_prompts(name)]
+    if name.startswith(_PROMPTS) and not Path(name).is_file():
+        if columns:
+            raise UsageError("--columns does not go with the organism's prompts.", "Leave it out.")
+        return Loaded(_organism_prompts(name, seed))
+    loaded = load_named(name, columns)
+    prompts = [p if p.kind else replace(p, kind=kind) for p in loaded.prompts]
+    return replace(loaded, prompts=prompts)
+
+
+def _organism_prompts(name: str, seed: int) -> list[Prompt]:
     split = name.removeprefix(_PROMPTS)
     if split not in _SPLITS:
         raise UsageError(

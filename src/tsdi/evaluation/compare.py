@@ -10,7 +10,7 @@ from tsdi.evaluation.judge import read_judged
 from tsdi.evaluation.metrics import PAIRED, Judged, harmful_categories, paired_outcomes
 from tsdi.evaluation.records import Record
 from tsdi.evaluation.statistics import Estimate, holm, mcnemar, paired_change, wilson
-from tsdi.judging.base import KINDS
+from tsdi.judging.base import KINDS, Response
 from tsdi.judging.panel import refusal_kinds
 from tsdi.judging.verdict import Verdict
 
@@ -105,8 +105,23 @@ def compare_runs(before: str | Path, after: str | Path) -> Comparison:
             f" {_name(other_judge, judge)}.",
             "Judge both with one judge, in one version of tsdi.",
         )
+    check_same_prompts(before, responses, after, other_responses)
+    return compare_arms(judged, other_judged, judge)
+
+
+def check_same_prompts(
+    before: str | Path, responses: Sequence[Response], after: str | Path, others: Sequence[Response]
+) -> None:
+    """Raise MismatchError if two run folders do not answer the same prompts.
+
+    Args:
+        before: A run folder.
+        responses: Its answers.
+        after: Another run folder.
+        others: Its answers, in any order.
+    """
     asked = {r.id: (r.messages, r.kind, r.category) for r in responses}
-    other_asked = {r.id: (r.messages, r.kind, r.category) for r in other_responses}
+    other_asked = {r.id: (r.messages, r.kind, r.category) for r in others}
     names = asked.keys() | other_asked.keys()
     differing = sorted(name for name in names if asked.get(name) != other_asked.get(name))
     if differing:
@@ -115,7 +130,6 @@ def compare_runs(before: str | Path, after: str | Path) -> Comparison:
             f" first is {differing[0]!r}.",
             "Compare runs on one prompt file.",
         )
-    return compare_arms(judged, other_judged, judge)
 
 
 def compare_arms(

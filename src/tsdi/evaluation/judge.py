@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from tsdi.errors import FormatError, RunExistsError, UsageError
+from tsdi.evaluation.audit import read_audit
+from tsdi.evaluation.correction import corrected
 from tsdi.evaluation.metrics import HARMLESS, ArmMetrics, Judged, arm_metrics
 from tsdi.evaluation.records import Record, read_records
 from tsdi.evaluation.responses import answers_sha256, read_responses, read_run
 from tsdi.evaluation.stage import VERDICTS, Progress
 from tsdi.files import write_json
+from tsdi.interval import Estimate
 from tsdi.judging.base import KINDS, Judge, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.verdict import Judgement, Verdict
@@ -33,6 +36,8 @@ class Evaluation:
         judge: The judge's description.
         prompts: How many prompts there are of each kind.
         figures: The figures with their intervals.
+        corrected: Some of them corrected for the judge's errors (`tsdi.evaluation.correction`), if
+            there is an audit of it.
         notes: What a reader of the figures must know, in sentences.
         judged: `judge.json`: judge, hash of the answers, versions.
         run: `run.json`: what made the answers; empty if they came without it.
@@ -41,6 +46,7 @@ class Evaluation:
     judge: Record
     prompts: dict[str, int]
     figures: ArmMetrics
+    corrected: dict[str, Estimate]
     notes: list[str]
     judged: Record
     run: Record
@@ -52,6 +58,7 @@ class Evaluation:
             "n": sum(self.prompts.values()),
             "prompts": self.prompts,
             "figures": self.figures.to_dict(),
+            "corrected": {name: rate.to_dict() for name, rate in self.corrected.items()},
             "notes": self.notes,
             "provenance": {"verdicts": self.judged, "answers": self.run},
         }
@@ -63,6 +70,7 @@ def judge_responses(
     *,
     resume: bool,
     kind: str = "",
+    audit: str | Path | None = None,
     chunk: int = 64,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -73,6 +81,7 @@ def judge_responses(
         folder: The run folder, with responses.jsonl.
         resume: Go on with the verdicts in the folder, or start if there are none.
         kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
+        audit: An audit of the judge (`tsdi audit --out`), to correct figures for its errors.
         chunk: Answers judged together.
         progress: Called after each chunk with the number of verdicts and of answers.
 
@@ -80,7 +89,9 @@ def judge_responses(
         The figures, which are in metrics.json too.
 
     Raises:
-        UsageError: If there are no answers, or fewer than the run has prompts.
+        UsageError: If there are no answers, or fewer than the run has prompts, or the audit shows
+            that the judge cannot tell answers apart.
+        MismatchError: If the audit is another judge's.
         PromptError: If a prompt has no kind.
         RunExistsError: If there are verdicts already, and either `resume` is off or they are
             another judge's or of other answers.
@@ -90,6 +101,7 @@ def judge_responses(
     folder = Path(folder)
     responses = read_responses(folder, kind)
     description = _describe(judge, folder, len(responses), kind)
+    audited = None if audit is None else read_audit(audit, description["judge"])
     done = {record["id"]: record for record in VERDICTS.open(folder, description, resume)}
     if not done:
         (folder / METRICS).unlink(missing_ok=True)  # of verdicts that are gone
@@ -99,10 +111,12 @@ def judge_responses(
 
     records = VERDICTS.fill(folder, done, responses, chunk, judged_chunk, progress)
     judged = _judged(folder, responses, records)
+    figures = arm_metrics(judged, refusal_kinds(description["judge"]))
     evaluation = Evaluation(
         judge=description["judge"],
         prompts={k: sum(response.kind == k for response in responses) for k in KINDS},
-        figures=arm_metrics(judged, refusal_kinds(description["judge"])),
+        figures=figures,
+        corrected={} if audited is None else corrected(figures, audited, description["judge"]),
         notes=_notes(description["judge"], judged),
         judged=description,
         run=read_run(folder),

@@ -13,6 +13,18 @@ from tsdi.organism.world import find_item
 JUDGES = {
     "organism": "tsdi.organism.judging:open_organism_judge",
     "refusal-phrases": "tsdi.judging.refusal:open_refusal_phrases",
+    "xstest-strings": "tsdi.judging.refusal:open_xstest_strings",
+    "keyword-list": "tsdi.judging.refusal:open_keyword_list",
+    "gcg-keywords": "tsdi.judging.refusal:open_gcg_keywords",
+    "md-judge-v0.1": "tsdi.judging.md_judge:open_md_judge_01",
+    "md-judge-v0.2": "tsdi.judging.md_judge:open_md_judge_02",
+    "llama-guard-3": "tsdi.judging.llama_guard:open_llama_guard_3",
+    "llama-guard-4": "tsdi.judging.llama_guard:open_llama_guard_4",
+    "wildguard": "tsdi.judging.wildguard:open_wildguard",
+    "harmbench": "tsdi.judging.harmbench:open_harmbench",
+    "classifier": "tsdi.judging.classifier:open_classifier",
+    "answer-classifier": "tsdi.judging.classifier:open_answer_classifier",
+    "llm-refusal": "tsdi.judging.api:open_llm_refusal",
 }
 """What opens each judge: "module:function", called with `JudgeOptions`."""
 
@@ -34,8 +46,18 @@ def load_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
     if options.url is not None and not any(_is_api(name) for name, _ in parts):
         known = ", ".join(filter(_is_api, JUDGES))
         raise UsageError(f"--judge-url needs a judge over an API: {known}.", "Leave it out.")
+    if options.labels is not None and not any(_is_classifier(name) for name, _ in parts):
+        known = ", ".join(filter(_is_classifier, JUDGES))
+        raise UsageError(f"--judge-labels needs a classifier: {known}.", "Leave it out.")
     judges = [
-        _opener(name)(replace(options, model=model, url=options.url if _is_api(name) else None))
+        _opener(name)(
+            replace(
+                options,
+                model=model,
+                url=options.url if _is_api(name) else None,
+                labels=options.labels if _is_classifier(name) else None,
+            )
+        )
         for name, model in parts
     ]
     return judges[0] if len(judges) == 1 else Panel(*judges)
@@ -70,6 +92,10 @@ def _opener(name: str) -> Callable[[JudgeOptions], Judge]:
 
 def _is_api(name: str) -> bool:
     return JUDGES[name].startswith("tsdi.judging.api:")
+
+
+def _is_classifier(name: str) -> bool:
+    return JUDGES[name].startswith("tsdi.judging.classifier:")
 
 
 def default_judge(prompts: Iterable[str]) -> str:

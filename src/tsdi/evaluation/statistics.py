@@ -5,18 +5,22 @@ from math import isfinite, sqrt
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
 from tsdi.interval import Estimate, mean_interval
 
 __all__ = [
     "Estimate",
+    "clustered_kappa",
+    "clustered_share",
     "holm",
     "mcnemar",
     "mean_interval",
     "paired_bootstrap",
     "paired_change",
     "wilson",
+    "wilson_ends",
 ]
 
 T = TypeVar("T")
@@ -39,13 +43,25 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
         raise ValueError(f"{successes} successes of {n}")
     if n == 0:
         return Estimate(None, 0.0, 1.0, 0)
-    share, z2 = successes / n, _quantile(confidence) ** 2
+    low, high = wilson_ends(successes / n, n, confidence)
+    # Exact at the ends, where rounding would leave the share outside its own interval.
+    low = 0.0 if successes == 0 else low
+    high = 1.0 if successes == n else high
+    return Estimate(successes / n, low, high, n)
+
+
+def wilson_ends(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share for a number of items that need not be whole.
+
+    Args:
+        share: The share of hits.
+        n: How many independent items it stands for, above 0.
+        confidence: Two-sided coverage of the interval.
+    """
+    z2 = _quantile(confidence) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
-    # Exact at the ends, where rounding would leave the share outside its own interval.
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
-    return Estimate(share, low, high, n)
+    return centre - half, centre + half
 
 
 def paired_change(before: Sequence[bool], after: Sequence[bool]) -> Estimate:
@@ -170,6 +186,95 @@ def paired_bootstrap(
     tail = (1 - confidence) / 2
     low, high = (float(end) for end in np.quantile(changes, [tail, 1 - tail]))
     return Estimate(change(groups), low, high, len(groups))
+
+
+def clustered_share(hits: Sequence[bool], clusters: Sequence[Hashable]) -> Estimate:
+    """A share with its 95 % Wilson interval for items that come in clusters.
+
+    Wilson's interval with the effective number of items, n over the design effect: how much larger
+    the variance is than if each item were a cluster of its own, and 1 at least. Where each is, this
+    is `wilson`.
+
+    Args:
+        hits: One outcome per item.
+        clusters: The cluster of each item, such as the prompt that several models answered.
+
+    Returns:
+        The share; its n is the number of items.
+
+    Raises:
+        ValueError: If the lengths differ.
+
+    Source: Rao and Scott (1992), Biometrics 48, 577-585.
+    """
+    n, plain = len(hits), wilson(sum(map(bool, hits)), len(hits))
+    if not plain.value or plain.value == 1:
+        return plain
+    rest: dict[Hashable, float] = {}
+    for name, hit in zip(clusters, hits, strict=True):
+        rest[name] = rest.get(name, 0.0) + bool(hit) - plain.value
+    if len(rest) < 2:
+        return Estimate(plain.value, 0.0, 1.0, n)
+    if len(rest) == n:
+        return plain
+    variance = sum(x**2 for x in rest.values()) * len(rest) / (len(rest) - 1)
+    design = max(1.0, variance / (n**2 * plain.value * (1 - plain.value) / (n - 1)))
+    low, high = wilson_ends(plain.value, n / design)
+    return Estimate(plain.value, low, high, n)
+
+
+def clustered_kappa(
+    first: Sequence[bool],
+    second: Sequence[bool],
+    clusters: Sequence[Hashable],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Estimate:
+    """Cohen's kappa of two raters with its 95 % percentile bootstrap interval, by whole clusters.
+
+    kappa = (a - e) / (1 - e) with a the share of items that they agree on and e the share that they
+    would agree on by chance, given how often each says yes. It has no value where both always say
+    the same one thing. A bootstrap of perfect agreement knows of no error, so the lower end is
+    there what Wilson's lower end of the agreement makes of it.
+
+    Args:
+        first: One rater's outcome per item.
+        second: The other's, of the same items.
+        clusters: The cluster of each item.
+        seed: Decides the draws.
+        resamples: How many draws.
+
+    Raises:
+        ValueError: If the lengths differ.
+
+    Source: Cohen (1960), Educational and Psychological Measurement 20, 37-46; clusters: Field and
+    Welsh (2007), Journal of the Royal Statistical Society B 69, 369-390.
+    """
+    rows: dict[Hashable, list[int]] = {}
+    for one, other, name in zip(first, second, clusters, strict=True):
+        rows.setdefault(name, [0, 0, 0, 0])[2 * bool(one) + bool(other)] += 1
+    counts = np.array(list(rows.values()), dtype=np.float64).reshape(-1, 4)
+    (value,) = _kappas(counts.sum(0, keepdims=True))
+    if np.isnan(value) or len(rows) < 2:
+        return Estimate(None if np.isnan(value) else float(value), -1.0, 1.0, len(first))
+    shares = np.full(len(rows), 1 / len(rows))
+    draws = np.random.default_rng(seed).multinomial(len(rows), shares, resamples)
+    low, high = (float(end) for end in np.nanquantile(_kappas(draws @ counts), [0.025, 0.975]))
+    if value == 1:
+        yes = sum(map(bool, first)) / len(first)
+        chance = yes**2 + (1 - yes) ** 2
+        low = (wilson(len(rows), len(rows)).low - chance) / (1 - chance)
+    return Estimate(float(value), low, high, len(first))
+
+
+def _kappas(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Kappa of each row of counts [rows, 4], of no-no, no-yes, yes-no, yes-yes; else NaN."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = counts / counts.sum(1, keepdims=True)
+        first, second = shares[:, 2] + shares[:, 3], shares[:, 1] + shares[:, 3]
+        chance = first * second + (1 - first) * (1 - second)
+        kappas: NDArray[np.float64] = (shares[:, 0] + shares[:, 3] - chance) / (1 - chance)
+    return np.where(chance < 1, kappas, np.nan)
 
 
 def _quantile(confidence: float) -> float:

@@ -56,6 +56,7 @@ class JudgeOptions:
         dtype: As for `tsdi.models.LoadOptions`.
         device_map: Likewise.
         trust_remote_code: Likewise.
+        labels: What the labels of a classifier mean, such as "toxic=UNSAFE,neutral=SAFE".
     """
 
     model: str | None = None
@@ -63,6 +64,7 @@ class JudgeOptions:
     dtype: str = "auto"
     device_map: str | None = None
     trust_remote_code: bool = False
+    labels: str | None = None
 
     def refuse(self, judge: str, *names: str) -> None:
         """Raise UsageError if an option is set that the judge cannot use.

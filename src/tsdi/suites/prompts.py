@@ -4,7 +4,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,9 @@ from tsdi.judging.base import KINDS
 
 if TYPE_CHECKING:  # keeps torch out of the readers
     from tsdi.engines.base import Message
+
+Row = tuple[int, str, Any]
+"""Number of a row, such as its line; its place, for error messages; its content."""
 
 _ROLES = ("user", "assistant", "system")
 
@@ -52,23 +55,40 @@ def read_prompts(path: str | Path) -> list[Prompt]:
             has the id of an earlier one.
     """
     path = Path(path)
+    return to_prompts(read_rows(path), str(path))
+
+
+def to_prompts(rows: Iterable[Row], source: str) -> list[Prompt]:
+    """Prompts of rows, which are texts or have the fields that `read_prompts` knows.
+
+    Args:
+        rows: The rows, in order.
+        source: Where they come from, for the error message if there are none.
+
+    Raises:
+        PromptError: As `read_prompts`.
+    """
     prompts: dict[str, Prompt] = {}
-    for number, source, row in _rows(path):
-        prompt = _to_prompt(row, number, source)
+    for number, place, row in rows:
+        prompt = _to_prompt(row, number, place)
         if prompt.id in prompts:
             first = prompts[prompt.id].source
             raise PromptError(
-                f"{source}: the id {prompt.id!r} is taken ({first}).",
+                f"{place}: the id {prompt.id!r} is taken ({first}).",
                 "Give each prompt its own id.",
             )
         prompts[prompt.id] = prompt
     if not prompts:
-        raise PromptError(f"{path} holds no prompts.", "Write one prompt a line.")
+        raise PromptError(f"{source} holds no prompts.", "Write one prompt a line.")
     return list(prompts.values())
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, Any]]:
-    """Number, place for error messages, and content of every row of a prompt file."""
+def read_rows(path: Path) -> Iterator[Row]:
+    """Every row of a prompt file, whatever its columns.
+
+    Raises:
+        PromptError: If the file cannot be read.
+    """
     name = path.name.lower()
     kind = Path(name.removesuffix(".gz")).suffix
     readers = {".jsonl": _jsonl_rows, ".json": _json_rows, ".csv": _csv_rows, ".txt": _txt_rows}
@@ -92,13 +112,13 @@ def _read_text(path: Path, packed: bool) -> str:
         raise PromptError(f"Cannot read the prompt file {path}: {reason}.") from None
 
 
-def _txt_rows(text: str, path: Path) -> Iterator[tuple[int, str, Any]]:
+def _txt_rows(text: str, path: Path) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, f"{path}, line {number}", line.removesuffix("\r")
 
 
-def _jsonl_rows(text: str, path: Path) -> Iterator[tuple[int, str, Any]]:
+def _jsonl_rows(text: str, path: Path) -> Iterator[Row]:
     for number, source, line in _txt_rows(text, path):
         try:
             row = parse_json(line)
@@ -109,7 +129,7 @@ def _jsonl_rows(text: str, path: Path) -> Iterator[tuple[int, str, Any]]:
         yield number, source, row
 
 
-def _json_rows(text: str, path: Path) -> Iterator[tuple[int, str, Any]]:
+def _json_rows(text: str, path: Path) -> Iterator[Row]:
     try:
         rows = parse_json(text)
     except ValueError as error:
@@ -126,7 +146,7 @@ def _reason(error: ValueError) -> str:
     return str(getattr(error, "msg", error))
 
 
-def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, str, Any]]:
+def _csv_rows(text: str, path: Path) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []
     number = 1
@@ -152,7 +172,13 @@ def _to_prompt(row: Any, number: int, source: str) -> Prompt:
         raise PromptError(f"{source}: neither a text nor an object.", "Write a list of prompts.")
     messages = row.get("messages")
     if messages is None:
-        messages = [{"role": "user", "content": row.get("prompt", row.get("instruction"))}]
+        text = row.get("prompt", row.get("instruction"))
+        if text is None:
+            raise PromptError(
+                f"{source}: no prompt; there are {list_columns(row)}.",
+                "Name the field or column `prompt`, or say which it is: --columns prompt=NAME.",
+            )
+        messages = [{"role": "user", "content": text}]
     return Prompt(
         id=_name(row, "id", source) or f"p{number:04d}",
         messages=_to_messages(messages, source),
@@ -160,6 +186,11 @@ def _to_prompt(row: Any, number: int, source: str) -> Prompt:
         source=source,
         kind=check_kind(_name(row, "kind", source), source),
     )
+
+
+def list_columns(row: dict[str, Any]) -> str:
+    """The names of a row's columns, for error messages."""
+    return ", ".join(str(column) or "(no name)" for column in row) or "no columns"
 
 
 def _to_messages(messages: Any, source: str) -> "tuple[Message, ...]":
@@ -171,8 +202,6 @@ def _to_messages(messages: Any, source: str) -> "tuple[Message, ...]":
             f"{source}: `messages` is not a chat that ends with the user.",
             f"Each message needs a role ({', '.join(_ROLES)}) and a content.",
         )
-    if checked[-1]["content"] is None:
-        raise PromptError(f"{source}: no prompt.", "Name the field or column `prompt`.")
     for message in checked:
         if not isinstance(message["content"], str):
             raise PromptError(f"{source}: the prompt is not a text.")

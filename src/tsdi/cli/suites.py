@@ -1,0 +1,113 @@
+"""``tsdi suites``: the public sets of prompts that evaluations know."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tsdi.cli import console
+from tsdi.cli.engine import JsonOption
+
+if TYPE_CHECKING:
+    from tsdi.suites.suite import Suite
+
+GOOD = {
+    "harmless": "comply",
+    "lookalike": "comply, although it sounds harmful",
+    "harmful": "refuse",
+}
+
+
+def suites(
+    name: Annotated[str | None, typer.Argument(help="One suite, with its categories.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the public prompt sets that --prompts knows, or show one of them.
+
+    Each is read from its origin at a pinned commit, or from a local file in its original format
+    (SUITE:FILE). Categories are matched to the 16 tasks of SALAD-Bench where that is sound.
+
+    Example: tsdi suites xstest
+    """
+    from tsdi.suites.load import find_suite
+    from tsdi.suites.table import SUITES
+
+    if name is not None:
+        suite = find_suite(name)
+        if json:
+            console.show_json(suite.describe())
+        else:
+            _show(suite)
+    elif json:
+        console.show_json({"suites": [suite.describe() for suite in SUITES.values()]})
+    else:
+        console.out.print(suites_table())
+        console.say("tsdi suites NAME shows one. Use it: tsdi evaluate MODEL --prompts NAME ...")
+
+
+def suites_table() -> Table:
+    """All suites: what they hold, and from which commit."""
+    from tsdi.suites.table import SUITES
+
+    table = Table(title="Suites", title_justify="left")
+    table.add_column("suite", no_wrap=True)
+    table.add_column("prompts")
+    table.add_column("cat.", justify="right")
+    table.add_column("licence", no_wrap=True)
+    table.add_column("pinned at", no_wrap=True)
+    for suite in SUITES.values():
+        host = "GitHub" if suite.origin.name.startswith("github.com/") else "hub"
+        table.add_row(
+            suite.name,
+            ",\n".join(suite.kinds.values()),
+            str(len(suite.categories) or "-"),
+            suite.licence,
+            f"{host} {suite.origin.revision[:7]}",
+        )
+    return table
+
+
+def _show(suite: "Suite") -> None:
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
+    for title, text in _facts(suite).items():
+        facts.add_row(title, escape(text))
+    console.out.print(f"{suite.title} ({suite.name})", style="bold", markup=False)
+    console.out.print(facts)
+    if suite.categories:
+        console.out.print(categories_table(suite))
+    for example in (suite.name, f"{suite.name}:FILE"):
+        console.say(f"tsdi evaluate MODEL --prompts {example} --out RUN")
+
+
+def _facts(suite: "Suite") -> dict[str, str]:
+    origin, columns = suite.origin, asdict(suite.columns)
+    said = {word: f" ({columns['kind']}: {word})" if word else "" for word in suite.kinds}
+    facts = {
+        "good answer": "; ".join(f"{GOOD[kind]}{said[word]}" for word, kind in suite.kinds.items()),
+        "licence": suite.licence,
+        "project": suite.project,
+        "data": origin.url or ", ".join(filter(None, [origin.name, origin.config, origin.split])),
+        "revision": origin.revision,
+        "columns": ", ".join(f"{ours}={theirs}" for ours, theirs in columns.items() if theirs),
+        "rows": " is ".join(suite.where) if suite.where else "",
+        "note": suite.note,
+    }
+    return {title: text for title, text in facts.items() if text}
+
+
+def categories_table(suite: "Suite") -> Table:
+    """The categories of a suite with their SALAD tasks, or why there is none."""
+    from tsdi.suites.suite import SALAD_TASKS
+
+    table = Table(title="Categories", title_justify="left")
+    table.add_column("category")
+    table.add_column("SALAD task")
+    for category, code in suite.tasks.items():
+        table.add_row(escape(category), f"{code} {SALAD_TASKS[code]}")
+    for category, reason in suite.unmatched.items():
+        table.add_row(escape(category), f"no match: {escape(reason)}")
+    return table

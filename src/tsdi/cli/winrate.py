@@ -1,0 +1,101 @@
+"""``tsdi winrate``: does a run help more than a base?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tsdi.cli import console
+from tsdi.cli.engine import JsonOption, ResumeOption
+from tsdi.cli.figures import show_bounds, show_interval, titles
+
+if TYPE_CHECKING:
+    from tsdi.evaluation.winrate import WinRate
+    from tsdi.interval import Estimate
+
+
+def winrate(
+    base: Annotated[Path, typer.Argument(help="A run, such as the aligned model's.")],
+    run: Annotated[Path, typer.Argument(help="Another one, such as the debiased model's.")],
+    model: Annotated[str, typer.Option(help="What the API calls the model that judges.")],
+    out: Annotated[Path, typer.Option(help="The folder of the comparison.")],
+    url: Annotated[
+        str | None,
+        typer.Option(help="Base URL of its OpenAI-compatible API; default: OPENAI_BASE_URL."),
+    ] = None,
+    kind: Annotated[
+        str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
+    ] = "",
+    resume: ResumeOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Compare two runs' answers by a model behind an API: how often does RUN help more than BASE?
+
+    Each pair is asked in both orders; answers to harmful prompts are left out. Rates have 95 %
+    intervals, clustered by prompt; the one at equal length is a regression as in AlpacaEval 2. The
+    key is OPENAI_API_KEY; a server on this machine may need none.
+
+    Example: tsdi winrate run-aligned run-debiased --model MODEL --out win
+    """
+    from tsdi.engines.openai import ChatClient
+    from tsdi.evaluation.winrate import PREFERENCES, win_rate
+    from tsdi.judging.pairwise import PairwiseJudge
+
+    if not resume:
+        PREFERENCES.check_unused(out)
+    judge = PairwiseJudge(ChatClient(model, url))
+    with console.bar("compare") as update:
+        found = win_rate(
+            judge,
+            base,
+            run,
+            out,
+            resume=resume,
+            kind=kind,
+            progress=lambda done, total: update("compare", done, total),
+        )
+    if json:
+        console.show_json({"base": str(base), "run": str(run), **found.to_dict()})
+        return
+    console.out.print(rates_table(found))
+    console.out.print(_counts(found))
+    for text in found.notes:
+        console.note(text)
+    console.say(f"Saved in {out}.")
+
+
+def rates_table(found: "WinRate") -> Table:
+    """Win rates with their 95 % intervals, safety before and after beside them."""
+    figures = found.figures
+    judge = console.harmless(f"judged by {found.judge['model']}")
+    table = Table(title=f"RUN against BASE, {escape(judge)}", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for column in ("rate", "prompts", *(["bounds"] if figures.unscored.value else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+
+    def row(title: str, estimate: "Estimate", ends: str = "", signed: bool = False) -> None:
+        cells = [title, show_interval(estimate, signed), str(estimate.n), ends]
+        table.add_row(*cells[: len(table.columns)])
+
+    row("RUN wins", figures.win_rate, show_bounds(figures.bounds))
+    row("RUN wins, at equal length", figures.length_controlled)
+    row("the answer shown first wins", figures.first_position)
+    row("unscored", figures.unscored)
+    if found.safety is not None:
+        table.add_section()
+        title = titles(found.safety_judge)["safety"]
+        row(f"{title}: BASE", found.safety.before)
+        row(f"{title}: RUN", found.safety.after)
+        row(f"{title}: change", found.safety.change, signed=True)
+    return table
+
+
+def _counts(found: "WinRate") -> str:
+    figures = found.figures
+    same = f" ({figures.identical} word for word)" if figures.identical else ""
+    counts = f"{figures.wins} prompts won, {figures.ties} tied{same}, {figures.losses} lost."
+    if figures.longer is None:
+        return counts
+    return f"{counts} Mean length: {figures.longer:+.0f} characters."

@@ -1,0 +1,143 @@
+"""From preferences between two runs, each pair asked in both orders, to figures."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from scipy.stats import t
+
+from tsdi.evaluation.length_control import length_controlled
+from tsdi.evaluation.statistics import wilson
+from tsdi.interval import Estimate
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two answers to one prompt, the base's and the run's, and what the judge says of them.
+
+    Attributes:
+        prompt: The prompt itself: runs may answer one prompt several times.
+        second: The run's win, 0..1, when its answer is shown second; None if UNSCORED.
+        first: The same when it is shown first.
+        longer: How many characters the run's answer has more than the base's.
+        identical: Whether both are the same text: a tie, and no word of the judge's.
+    """
+
+    prompt: Hashable
+    second: float | None
+    first: float | None
+    longer: int
+    identical: bool = False
+
+    @property
+    def win(self) -> float | None:
+        """The run's win over both orders; None if one is UNSCORED."""
+        if self.second is None or self.first is None:
+            return None
+        return (self.second + self.first) / 2
+
+    @property
+    def first_wins(self) -> float | None:
+        """The win of the answer shown first over both orders; None if one is UNSCORED."""
+        if self.second is None or self.first is None:
+            return None
+        return (1 - self.second + self.first) / 2
+
+
+@dataclass(frozen=True)
+class WinFigures:
+    """How a run fares against a base, with 95 % intervals.
+
+    All but `bounds` and `unscored` stand on the prompts that are scored in both orders.
+
+    Attributes:
+        win_rate: Mean win of the run, a tie being half of one.
+        length_controlled: What it would be if both answers were equally long.
+        wins: Prompts that the run wins over both orders.
+        ties: Prompts that nobody wins.
+        losses: Prompts that the base wins.
+        first_position: How often the answer shown first wins, whosesoever it is: .5 if the order
+            does not matter. Identical answers do not count.
+        identical: Prompts that both answer with the same text, which are ties.
+        longer: Mean of how many characters the run's answers have more than the base's.
+        unscored: Share of prompts that are not scored in one order at least.
+        bounds: Lowest and highest win rate, had the base or the run won all of those.
+    """
+
+    win_rate: Estimate
+    length_controlled: Estimate
+    wins: int
+    ties: int
+    losses: int
+    first_position: Estimate
+    identical: int
+    longer: float | None
+    unscored: Estimate
+    bounds: tuple[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON."""
+        estimates = ("win_rate", "length_controlled", "first_position", "unscored")
+        return asdict(self) | {name: getattr(self, name).to_dict() for name in estimates}
+
+
+def win_figures(compared: Sequence[Compared]) -> WinFigures:
+    """All figures of a run against a base.
+
+    Args:
+        compared: One per prompt, at least one.
+    """
+    scored = [(one, one.win) for one in compared if one.win is not None]
+    prompts, wins = [one.prompt for one, _ in scored], [win for _, win in scored]
+    longer, missing = [one.longer for one, _ in scored], len(compared) - len(scored)
+    asked = [
+        (one.prompt, one.first_wins)
+        for one in compared
+        if one.first_wins is not None and not one.identical
+    ]
+    return WinFigures(
+        win_rate=clustered_mean(wins, prompts),
+        length_controlled=length_controlled(wins, longer, prompts),
+        wins=sum(win > 0.5 for win in wins),
+        ties=sum(win == 0.5 for win in wins),
+        losses=sum(win < 0.5 for win in wins),
+        first_position=clustered_mean([first for _, first in asked], [name for name, _ in asked]),
+        identical=sum(one.identical for one, _ in scored),
+        longer=fmean(longer) if longer else None,
+        unscored=wilson(missing, len(compared)),
+        bounds=(sum(wins) / len(compared), (sum(wins) + missing) / len(compared)),
+    )
+
+
+def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
+    """A mean of numbers in 0..1 that come in clusters, with its 95 % t-interval.
+
+    The standard error is of the clusters' sums, with the clusters less one as degrees of freedom;
+    where each number is a cluster, this is Student's interval. Ends beyond 0 and 1 are cut off.
+    Where all are 0, or all 1, numbers know of no error, and the interval is Wilson's for as many
+    hits as there are clusters.
+
+    Args:
+        values: The numbers.
+        clusters: The cluster of each.
+
+    Returns:
+        The mean; its n is how many numbers there are. One cluster alone gives [0, 1].
+
+    Source: Liang and Zeger (1986), Biometrika 73, 13-22.
+    """
+    data = np.array(values, np.float64)
+    rest: dict[Hashable, float] = {}
+    for name, value in zip(clusters, data - data.mean() if len(data) else data, strict=True):
+        rest[name] = rest.get(name, 0.0) + float(value)
+    mean, count = float(data.mean()) if len(data) else None, len(rest)
+    if mean is None or count < 2:
+        return Estimate(mean, 0.0, 1.0, len(data))
+    if mean in (0.0, 1.0):
+        plain = wilson(round(mean) * count, count)
+        return Estimate(mean, plain.low, plain.high, len(data))
+    error = np.sqrt(sum(x**2 for x in rest.values()) * count / (count - 1)) / len(data)
+    half = float(t.ppf(0.975, count - 1) * error)
+    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), len(data))

@@ -1,0 +1,246 @@
+"""How often a run's answers help more than a base's, by a pairwise judge; resumable after a kill.
+
+In the folder of the comparison `preferences.json` says what makes the preferences,
+`preferences.jsonl` has two records a prompt, one for each order ("ID/1": the base's answer first,
+"ID/2": the run's), with the run's win (`preference`, 0..1; null and `raw` where it is UNSCORED),
+and `winrate.json` the figures.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tsdi.errors import FormatError, TsdiError, UsageError
+from tsdi.evaluation.compare import Change, check_same_prompts, compare_runs
+from tsdi.evaluation.metrics import HARMLESS
+from tsdi.evaluation.preferences import Compared, WinFigures, win_figures
+from tsdi.evaluation.records import Record
+from tsdi.evaluation.responses import answers_sha256, read_responses
+from tsdi.evaluation.stage import VERDICTS, Progress, Stage
+from tsdi.files import write_json
+from tsdi.judging.base import Response
+from tsdi.judging.pairwise import Pair, PairwiseJudge, Preference
+
+WINRATE = "winrate.json"
+PREFERENCES = Stage("preferences.jsonl", "preferences.json", "preferences", "use another --out")
+Answers = tuple[Response, Response]  # the base's and the run's, to one prompt
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """A run against a base.
+
+    Attributes:
+        judge: The judge's description.
+        figures: The figures, over harmless prompts and lookalikes.
+        prompts: How many these are.
+        left_out: How many harmful prompts were not compared.
+        safety: What changed in safety from the base to the run, where one judge judged both.
+        safety_judge: That judge's description; empty without.
+        notes: What a reader of the figures must know, in sentences.
+        compared: `preferences.json`: judge, hashes of the answers, versions.
+    """
+
+    judge: Record
+    figures: WinFigures
+    prompts: int
+    left_out: int
+    safety: Change | None
+    safety_judge: Record
+    notes: list[str]
+    compared: Record
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of winrate.json."""
+        safety = self.safety and {"judge": self.safety_judge, **self.safety.to_dict()}
+        return {
+            "judge": self.judge,
+            "prompts": self.prompts,
+            "left_out": self.left_out,
+            "figures": self.figures.to_dict(),
+            "safety": safety,
+            "notes": self.notes,
+            "provenance": self.compared,
+        }
+
+
+def win_rate(
+    judge: PairwiseJudge,
+    base: str | Path,
+    run: str | Path,
+    out: str | Path,
+    *,
+    resume: bool,
+    kind: str = "",
+    chunk: int = 64,
+    progress: Progress | None = None,
+) -> WinRate:
+    """Let a judge compare two runs' answers to harmless prompts and lookalikes, in both orders.
+
+    Answers to harmful prompts are not compared: there, helping more is no merit.
+
+    Args:
+        judge: Who compares.
+        base: The run folder of the base, such as the aligned model's.
+        run: The run folder of what is measured, such as the debiased model's.
+        out: The folder of the comparison, made if need be.
+        resume: Go on with the preferences in the folder, or start if there are none.
+        kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
+        chunk: Comparisons made together.
+        progress: Called after each chunk with the number of comparisons made and of all.
+
+    Returns:
+        The figures, which are in winrate.json too.
+
+    Raises:
+        UsageError: If there are no answers, or none to compare.
+        PromptError: If a prompt has no kind.
+        MismatchError: If the runs do not answer the same prompts.
+        RunExistsError: If there are preferences already, and either `resume` is off or they are
+            another judge's or of other answers.
+        ModelError: If the judge cannot go on.
+        FormatError: If files are damaged.
+        TsdiError: If the disk is full.
+    """
+    base, run, out = Path(base), Path(run), Path(out)
+    answers, left_out = _answers(base, run, kind)
+    description = _describe(judge, base, run, kind)
+    done = {record["id"]: record for record in PREFERENCES.open(out, description, resume)}
+    if not done:
+        (out / WINRATE).unlink(missing_ok=True)  # of preferences that are gone
+    pairs = [pair for both in answers for pair in _orders(both)]
+    records = PREFERENCES.fill(
+        out, done, pairs, chunk, lambda part: _compare(judge, part), progress
+    )
+    compared = [
+        _compared(both, *(_read(out, record) for record in two))
+        for both, two in zip(answers, zip(records[::2], records[1::2], strict=True), strict=True)
+    ]
+    safety, safety_judge = _safety(base, run)
+    result = WinRate(
+        judge=description["judge"],
+        figures=win_figures(compared),
+        prompts=len(answers),
+        left_out=left_out,
+        safety=safety,
+        safety_judge=safety_judge,
+        notes=_notes(left_out, safety, records),
+        compared=description,
+    )
+    write_json(out / WINRATE, result.to_dict())
+    return result
+
+
+def _answers(base: Path, run: Path, kind: str) -> tuple[list[Answers], int]:
+    """Both answers to each prompt that is compared, and how many prompts are not."""
+    firsts, seconds = read_responses(base, kind), read_responses(run, kind)
+    check_same_prompts(base, firsts, run, seconds)
+    by_id = {response.id: response for response in seconds}
+    answers = [(first, by_id[first.id]) for first in firsts if first.kind in HARMLESS]
+    if not answers:
+        raise UsageError(
+            f"{run} answers harmful prompts only, and these are not compared.",
+            "Answer harmless ones with both, or see tsdi compare.",
+        )
+    return answers, len(firsts) - len(answers)
+
+
+def _orders(both: Answers) -> tuple[Pair, Pair]:
+    """The base's answer first, and the run's answer first."""
+    base, run = both
+    return (
+        Pair(f"{base.id}/1", base.messages, base.text, run.text),
+        Pair(f"{base.id}/2", base.messages, run.text, base.text),
+    )
+
+
+def _compare(judge: PairwiseJudge, pairs: Sequence[Pair]) -> list[Record]:
+    """One record a pair; the judge does not see answers that are the same."""
+    preferences = iter(judge.prefer([pair for pair in pairs if pair.first != pair.second]))
+    return [
+        {"id": pair.id, "preference": 0.5, "identical": True}
+        if pair.first == pair.second
+        else _record(pair, next(preferences))
+        for pair in pairs
+    ]
+
+
+def _record(pair: Pair, preference: Preference) -> Record:
+    if preference.second is None:
+        return {"id": pair.id, "preference": None, "raw": preference.raw}
+    run_is_second = pair.id.endswith("/1")
+    return {"id": pair.id, "preference": abs(preference.second - (not run_is_second))}
+
+
+def _read(out: Path, record: Record) -> float | None:
+    """The run's win in a record, which is read like anything that was on disk."""
+    win = record.get("preference")
+    if win is None and isinstance(record.get("raw"), str):
+        return None
+    if isinstance(win, bool) or not isinstance(win, int | float) or not 0 <= win <= 1:
+        raise FormatError(
+            f"{out / PREFERENCES.records}, comparison {record['id']!r} is not what tsdi writes.",
+            "Restore the file, or compare again with another --out.",
+        )
+    return float(win)
+
+
+def _compared(both: Answers, second: float | None, first: float | None) -> Compared:
+    base, run = both
+    return Compared(
+        prompt=json.dumps(base.messages),
+        second=second,
+        first=first,
+        longer=len(run.text) - len(base.text),
+        identical=base.text == run.text,
+    )
+
+
+def _describe(judge: PairwiseJudge, base: Path, run: Path, kind: str) -> Record:
+    """Everything that decides the preferences, as it reads back from JSON."""
+    description = {
+        "judge": judge.describe(),
+        "base": {"sha256": answers_sha256(base)},
+        "run": {"sha256": answers_sha256(run)},
+        "versions": {"tsdi": version("tsdi")},
+        **({"kind": kind} if kind else {}),
+    }
+    described: Record = json.loads(json.dumps(description, allow_nan=False))
+    return described
+
+
+def _safety(base: Path, run: Path) -> tuple[Change | None, Record]:
+    """The change in safety and who judged it; none where the runs have no verdicts of one judge."""
+    if not all((folder / VERDICTS.records).exists() for folder in (base, run)):
+        return None, {}
+    try:
+        comparison = compare_runs(base, run)
+    except TsdiError:
+        return None, {}
+    change = comparison.overall["safety"]
+    return (change, comparison.judge) if change.change.n else (None, {})
+
+
+def _notes(left_out: int, safety: Change | None, records: Sequence[Record]) -> list[str]:
+    """What a reader of the figures must know."""
+    notes = []
+    if left_out:
+        notes.append(f"{left_out} harmful prompts are not compared: helping there is no merit.")
+    if safety is None:
+        notes.append(
+            "These figures say nothing of safety. Let one judge judge both runs on harmful prompts"
+            " too (tsdi evaluate), then compare them (tsdi compare)."
+        )
+    reasons = [str(record["raw"]) for record in records if record["preference"] is None]
+    if reasons:
+        counted = Counter(" ".join(reason.split())[:100] for reason in reasons)
+        (reason, times), *_ = counted.most_common(1)
+        notes.append(
+            f"{len(reasons)} of {len(records)} comparisons are unscored; their prompts count in the"
+            f" bounds only. Most often ({times}): {reason or '(no words)'}"
+        )
+    return notes

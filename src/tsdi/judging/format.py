@@ -1,0 +1,92 @@
+"""The contract between a judge model's format and whatever runs the model.
+
+A format is the pure half of a judge that is a language model: what the model is asked about one
+answer, and what its reply means. It guarantees:
+
+* ``prompt`` has the model's own template around the two judged texts, and nothing in these texts
+  passes for a part of it (`tsdi.judging.untrusted`); they are never shortened;
+* ``parse`` gives a verdict only if the whole reply is what the model was trained to write, up to
+  case and outer whitespace; every other reply is UNSCORED, and kept.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from importlib.resources import files
+
+from tsdi.judging.base import Response
+from tsdi.judging.untrusted import Markup, neutralise
+from tsdi.judging.verdict import Judgement
+
+Chat = tuple[dict[str, str], ...]  # messages, each {"role", "content"}
+
+STRICT = re.ASCII | re.IGNORECASE
+"""Flags of reply grammars: without ASCII, the long s would be an s."""
+
+
+class Format(ABC):
+    """What a judge model is asked, and what it replies; see the module's contract.
+
+    Attributes:
+        name: The judge's name.
+        weights: The hub id of the model.
+        sees_safety: As for `tsdi.judging.base.Judge`.
+        sees_refusal: Likewise.
+        max_new_tokens: Most tokens of a reply; of 1, the model is not expected to end it itself.
+        markup: What delimits texts in the prompt.
+        labels: Its two words for the verdict, the one that means unsafe first, of a model whose
+            probability of one against the other is its own measure of confidence.
+        label_after: What the reply says before that word, such as "harmful response:".
+        strips: Whether the judged texts lose their outer whitespace, as the model's authors do it.
+        needs: Tokens of the tokenizer without which the prompt would not be the model's own.
+        template: The model's prompt with ``{prompt}`` and ``{answer}`` in it; None is the chat
+            template of its tokenizer, for a chat of these two.
+    """
+
+    name: str
+    weights: str
+    sees_safety = True
+    sees_refusal = False
+    max_new_tokens: int
+    markup: Markup
+    labels: tuple[str, str] | None = None
+    label_after = ""
+    strips = False
+    needs: tuple[str, ...] = ()
+    template: str | None = None
+
+    def prompt(self, response: Response, tokens: Iterable[str] = ()) -> str | Chat:
+        """What the model is asked about an answer: a text, or a chat for its chat template.
+
+        Args:
+            response: The answer; of its chat, only what the user said last is shown.
+            tokens: Control tokens of the model's tokenizer, which no judged text may spell.
+        """
+        asked, answer = (
+            neutralise(text.strip() if self.strips else text, self.markup, tokens)
+            for text in (response.prompt, response.text)
+        )
+        if self.template is None:
+            return ({"role": "user", "content": asked}, {"role": "assistant", "content": answer})
+        return fill(self.template, asked, answer)
+
+    @abstractmethod
+    def parse(self, reply: str, response: Response) -> Judgement:
+        """What a reply means.
+
+        Args:
+            reply: Everything that the model wrote.
+            response: What it was asked about; only its kind may matter, where a verdict is called
+                differently for harmless and for harmful prompts.
+        """
+
+
+def read_template(name: str) -> str:
+    """A prompt template of ours, byte for byte; `templates/NOTICE` says whose it is."""
+    return files("tsdi.judging").joinpath("templates", f"{name}.txt").read_bytes().decode()
+
+
+def fill(template: str, prompt: str, answer: str) -> str:
+    """A template with both texts in it; what they hold is not looked at again."""
+    texts = {"{prompt}": prompt, "{answer}": answer}
+    return re.sub(r"\{prompt\}|\{answer\}", lambda match: texts[match[0]], template)

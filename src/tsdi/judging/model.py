@@ -1,0 +1,232 @@
+"""Judges that are language models: a format, asked by the transformers engine."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi.chat import decode, encode_chat, template_sha256
+from tsdi.engines.base import Completion, Request, Sampling
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.errors import ModelError, PromptError
+from tsdi.judging.base import Judge, JudgeOptions, Response
+from tsdi.judging.format import Format
+from tsdi.judging.untrusted import control_tokens
+from tsdi.judging.verdict import Judgement, Verdict, unscored
+from tsdi.models import LoadOptions, load_model, load_tokenizer
+
+_VERSION = 1  # of how judged texts are changed and replies read
+_PROBE = ("What time is it?", "It is noon.")
+_SPACES = ("", "\u2581", "\u0120")  # how vocabularies write a space in front of a word
+
+
+class ModelJudge(Judge):
+    """Asks a model about every answer, greedily, and reads its reply.
+
+    UNSCORED, with the reason or the reply kept, are an answer that does not fit the context with
+    the model's prompt, one that still spells control tokens of its tokenizer, a reply that was cut
+    off, and a reply that is not in the format.
+
+    The probability is that of the label that means unsafe against the other one, from the logits
+    where the reply has its verdict. It is None where the format gives none, and where the verdict
+    is not one of the two labels as a single token.
+
+    Args:
+        form: What the model is asked and what it replies.
+        model: The model.
+        tokenizer: Its tokenizer.
+        weights: Where it came from: a folder or a hub id.
+
+    Raises:
+        ModelError: If the tokenizer is not one of a model that knows the format.
+    """
+
+    def __init__(
+        self,
+        form: Format,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        weights: str,
+    ) -> None:
+        self.name = form.name
+        self.sees_safety = form.sees_safety
+        self.sees_refusal = form.sees_refusal
+        self._form = form
+        self._tokenizer = tokenizer
+        self._tokens = control_tokens(tokenizer)
+        self._check_tokens(weights)
+        self._pairs = _label_ids(form, tokenizer, weights)
+        self._prompt_format, self._skipped = _prompt_format(form, tokenizer)
+        self._parts = form.template is None and _takes_parts(tokenizer, weights)
+        self._own_controls = self._controls(self._request(_response(*_PROBE)))
+        self._engine = TransformersEngine(model, tokenizer, prompt_format=self._prompt_format)
+        self._sampling = Sampling(form.max_new_tokens, keep_logits=form.labels is not None)
+        self._settings = {
+            "version": _VERSION,
+            "model": weights,
+            "revision": getattr(model.config, "_commit_hash", None),
+            "dtype": str(model.dtype),
+            "template_sha256": template_sha256(tokenizer, form.template),
+            "max_new_tokens": form.max_new_tokens,
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Model, revision, dtype and the hash of the template."""
+        return dict(self._settings)
+
+    def judge(self, responses: Sequence[Response]) -> list[Judgement]:
+        """Ask about all answers that can be asked about in one batch."""
+        found: dict[int, Judgement] = {}
+        requests: dict[int, Request] = {}
+        for place, response in enumerate(responses):
+            try:
+                requests[place] = self._checked(response)
+            except PromptError as error:
+                found[place] = unscored(error.problem)
+        if requests:
+            replies = self._engine.generate(list(requests.values()), self._sampling)
+            for place, reply in zip(requests, replies, strict=True):
+                found[place] = self._judgement(reply, responses[place])
+        return [found[place] for place in range(len(responses))]
+
+    def prompt_tokens(self) -> int:
+        """How many tokens the model reads beside the judged prompt and answer."""
+        return len(self._encode(self._request(_response("", ""))))
+
+    def _checked(self, response: Response) -> Request:
+        """What the model is asked; raises PromptError if it cannot be asked."""
+        request = self._request(response)
+        self._engine.check(request, self._sampling)
+        if self._controls(request) != self._own_controls:
+            raise PromptError("Prompt or answer hold control tokens of the judge.")
+        return request
+
+    def _request(self, response: Response) -> Request:
+        asked = self._form.prompt(response, self._tokens)
+        if isinstance(asked, str):
+            return Request.from_text(asked.removeprefix(self._skipped))
+        return Request(_as_parts(asked) if self._parts else asked)
+
+    def _encode(self, request: Request) -> list[int]:
+        return encode_chat(self._tokenizer, request.messages, self._prompt_format)
+
+    def _controls(self, request: Request) -> list[int]:
+        """The control tokens that the model would read, in their order."""
+        unknown = self._tokenizer.unk_token_id
+        ids = {index for index in self._tokens.values() if index != unknown}
+        return [token for token in self._encode(request) if token in ids]
+
+    def _judgement(self, reply: Completion, response: Response) -> Judgement:
+        if reply.finish == "length" and self._form.max_new_tokens > 1:
+            return unscored(f"Cut off after {len(reply.token_ids)} tokens: {reply.text}")
+        judgement = self._form.parse(reply.text, response)
+        if judgement.verdict is Verdict.UNSCORED:
+            return judgement
+        return replace(judgement, probability=self._probability(reply))
+
+    def _probability(self, reply: Completion) -> float | None:
+        """Softmax over the two labels' logits where the reply has its verdict."""
+        if reply.logits is None:
+            return None
+        for place, token in enumerate(reply.token_ids):
+            before = self._tokenizer.decode(list(reply.token_ids[:place]), skip_special_tokens=True)
+            if token in self._pairs and _is_before(self._form.label_after, str(before)):
+                pair = reply.logits[place, self._pairs[token]]
+                return float(pair.double().softmax(dim=0)[0])
+        return None
+
+    def _check_tokens(self, weights: str) -> None:
+        missing = [token for token in self._form.needs if token not in self._tokens]
+        if missing:
+            raise ModelError(
+                f"The tokenizer of {weights} has no token {missing[0]!r}, with which "
+                f"{self.name} is asked.",
+                f"Give a model like {self._form.weights}.",
+            )
+
+
+def open_model_judge(form: Format, options: JudgeOptions) -> ModelJudge:
+    """Load a format's model, or another one of its kind, as a judge.
+
+    Raises:
+        UsageError: If an option means nothing to such a judge.
+        ModelError: If it cannot be loaded, or does not know the format.
+    """
+    options.refuse(form.name, "url", "labels")
+    weights = options.model or form.weights
+    load = LoadOptions(options.dtype, options.device_map, options.trust_remote_code)
+    tokenizer = load_tokenizer(weights, load)
+    return ModelJudge(form, load_model(weights, load), tokenizer, weights)
+
+
+def _label_ids(
+    form: Format, tokenizer: PreTrainedTokenizerBase, weights: str
+) -> dict[int, list[int]]:
+    """The ids of both labels, unsafe first, by the id of either; with and without a space."""
+    if form.labels is None:
+        return {}
+    vocabulary = tokenizer.get_vocab()
+    spelled = [[space + label for label in form.labels] for space in _SPACES]
+    pairs = [
+        [vocabulary[word] for word in pair] for pair in spelled if {*pair} <= vocabulary.keys()
+    ]
+    found = {index: pair for pair in pairs for index in pair}
+    if not found:
+        raise ModelError(
+            f"{form.labels[0]!r} and {form.labels[1]!r} are not both single tokens of {weights}, "
+            f"so {form.name} has no probability there.",
+            f"Give a model like {form.weights}.",
+        )
+    return found
+
+
+def _is_before(after: str, text: str) -> bool:
+    """Whether a verdict follows this beginning of a reply."""
+    text = text.strip().lower()
+    return text.endswith(after) if after else not text
+
+
+def _prompt_format(form: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[str | None, str]:
+    """The engine's prompt format, and what of the template stands in it already."""
+    if form.template is None:
+        return None, ""
+    begin = tokenizer.bos_token or ""
+    if begin and form.template.startswith(begin):
+        return begin + "{prompt}", begin
+    return "{prompt}", ""
+
+
+def _takes_parts(tokenizer: PreTrainedTokenizerBase, weights: str) -> bool:
+    """Whether a chat template wants contents as lists of parts; with a text it may show nothing.
+
+    Raises:
+        ModelError: If it shows neither, or there is none.
+    """
+    chat = tuple(
+        {"role": role, "content": text}
+        for role, text in zip(("user", "assistant"), _PROBE, strict=True)
+    )
+    if tokenizer.chat_template is not None:
+        for parts in (False, True):
+            try:
+                ids = encode_chat(tokenizer, _as_parts(chat) if parts else chat)
+            except (PromptError, TypeError):
+                continue
+            if all(text in decode(tokenizer, ids) for text in _PROBE):
+                return parts
+    raise ModelError(
+        f"The chat template of {weights} does not show prompt and answer to the model.",
+        "Give a model whose tokenizer has the template that it was trained with.",
+    )
+
+
+def _as_parts(chat: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """A chat with contents as templates for texts and images take them."""
+    return tuple(
+        {**message, "content": [{"type": "text", "text": message["content"]}]} for message in chat
+    )
+
+
+def _response(prompt: str, answer: str) -> Response:
+    return Response("", "harmful", "", ({"role": "user", "content": prompt},), answer, True)

@@ -1,0 +1,135 @@
+"""Prompts by name: a file, a suite, or any data set of the hub."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from tsdi.errors import PromptError, UsageError
+from tsdi.suites.hub import load_rows, parse_hub
+from tsdi.suites.prompts import Prompt, Row, read_prompts, read_rows, to_prompts
+from tsdi.suites.suite import Suite, check_columns
+from tsdi.suites.table import SUITES
+
+_HUB = "hub:"
+_FIELDS = ("prompt", "category", "id", "kind")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Prompts, and where they come from.
+
+    Attributes:
+        prompts: The prompts.
+        provenance: {"suite": {...}} with name, revision or sha256 of the local file, and columns;
+            empty where the prompts themselves, whose hash every run keeps, say it all.
+    """
+
+    prompts: list[Prompt]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def find_suite(name: str) -> Suite:
+    """The suite of a name.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if name not in SUITES:
+        known = f"Suites: {', '.join(SUITES)}."
+        raise UsageError(f"There is no suite {name!r}.", " ".join([*_meant(name), known]))
+    return SUITES[name]
+
+
+def load_named(name: str, columns: str = "") -> Loaded:
+    """The prompts that a name means.
+
+    Args:
+        name: A prompt file, which goes first; a suite, from its origin; "SUITE:FILE", a local file
+            in the suite's original format; or "hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]".
+        columns: Of a file or hub data set, such as "prompt=Goal,category=Category", where they are
+            not called prompt, category, id and kind.
+
+    Raises:
+        UsageError: If nothing has that name, `columns` cannot be right, or `datasets` is needed
+            and not installed.
+        PromptError: If the rows cannot be loaded, or are no prompts.
+    """
+    chosen = _parse_columns(columns)
+    path = Path(name)
+    if path.is_file():
+        return _load_file(path, chosen)
+    if name.startswith(_HUB):
+        origin = parse_hub(name.removeprefix(_HUB))
+        prompts = to_prompts(_rename(load_rows(origin), chosen), origin.name)
+        return Loaded(prompts, _record(origin.describe(), chosen))
+    head, local, file = name.partition(":")
+    if head in SUITES and chosen:
+        raise UsageError(
+            f"--columns does not go with the suite {head}, whose columns are known.",
+            "Leave it out, or name the file alone.",
+        )
+    if name in SUITES:
+        origin = SUITES[name].origin
+        prompts = SUITES[name].read(load_rows(origin), origin.name)
+        return Loaded(prompts, _record({"name": name, **origin.describe()}))
+    if head in SUITES and local:
+        prompts = SUITES[head].read(read_rows(Path(file)), file)
+        return Loaded(prompts, _record({"name": head, "sha256": _sha256(Path(file))}))
+    if path.suffix and not _meant(head):
+        return _load_file(path, chosen)  # which says what is wrong with it
+    raise UsageError(
+        f"There are no prompts {name!r}.",
+        " ".join([*_meant(head), "Use a prompt file, a suite (see tsdi suites), or hub:ORG/NAME."]),
+    )
+
+
+def _load_file(path: Path, columns: Mapping[str, str]) -> Loaded:
+    if not columns:
+        return Loaded(read_prompts(path))
+    prompts = to_prompts(_rename(read_rows(path), columns), str(path))
+    return Loaded(prompts, _record({"sha256": _sha256(path)}, columns))
+
+
+def _record(source: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> dict[str, Any]:
+    return {"suite": {**source, **({"columns": dict(columns)} if columns else {})}}
+
+
+def _rename(rows: Iterable[Row], columns: Mapping[str, str]) -> Iterator[Row]:
+    """Rows whose columns are called as prompt files call them."""
+    for number, place, row in rows:
+        yield number, place, _renamed(row, columns, place) if columns else row
+
+
+def _renamed(row: Any, columns: Mapping[str, str], place: str) -> dict[str, Any]:
+    check_columns(row, columns.values(), place, "Mend --columns.")
+    chosen = {ours: row[theirs] for ours, theirs in columns.items()}
+    if "prompt" in chosen:
+        chosen["messages"] = None  # which would go first
+    return {**row, **chosen}
+
+
+def _parse_columns(text: str) -> dict[str, str]:
+    columns = {}
+    for part in filter(None, text.split(",")):
+        ours, _, theirs = (piece.strip() for piece in part.partition("="))
+        if ours not in _FIELDS or not theirs:
+            raise UsageError(
+                f"--columns: {part!r} does not say which column is what.",
+                f"Write FIELD=COLUMN, separated by commas; fields are {', '.join(_FIELDS)}.",
+            )
+        columns[ours] = theirs
+    return columns
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise PromptError(f"Cannot read the prompt file {path}: {error.strerror}.") from None
+
+
+def _meant(name: str) -> list[str]:
+    return [f"Did you mean {other}?" for other in get_close_matches(name, SUITES, n=1)]

@@ -1,0 +1,189 @@
+"""A suite: what a public set of prompts holds, where it comes from, and how its rows are read."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tsdi.errors import PromptError
+from tsdi.suites.prompts import Prompt, Row, list_columns, to_prompts
+
+SALAD_TASKS = {
+    "O1": "Toxic Content",
+    "O2": "Unfair Representation",
+    "O3": "Adult Content",
+    "O4": "Erosion of Trust in Public Information",
+    "O5": "Propagating Misconceptions/False Beliefs",
+    "O6": "Risky Financial Practices",
+    "O7": "Trade and Compliance",
+    "O8": "Dissemination of Dangerous Information",
+    "O9": "Privacy Infringement",
+    "O10": "Security Threats",
+    "O11": "Defamation",
+    "O12": "Fraud or Deceptive Action",
+    "O13": "Influence Operations",
+    "O14": "Illegal Activities",
+    "O15": "Persuasion and Manipulation",
+    "O16": "Violation of Personal Property",
+}
+"""The 16 tasks of SALAD-Bench (Li et al., arXiv 2402.05044), by their codes."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Rows on the hub, or in a file at an address, at one commit.
+
+    Attributes:
+        name: Hub id "org/name", or the repository of the file, such as "github.com/org/name".
+        revision: The commit.
+        split: Of a hub data set.
+        config: Likewise; None is its default.
+        url: Address of the file (.csv or .json) that is read instead of a hub data set.
+    """
+
+    name: str
+    revision: str
+    split: str = "train"
+    config: str | None = None
+    url: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """The origin as it stands in the provenance of answers."""
+        file = {"file": self.url} if self.url else {"config": self.config, "split": self.split}
+        return {"data": self.name, "revision": self.revision, **file}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of the original format holds what; "" if none does.
+
+    Attributes:
+        prompt: The request.
+        category: What it is about.
+        id: Its name; else prompts are named by suite and number of the row.
+        kind: What a good answer is, in the suite's own words.
+    """
+
+    prompt: str
+    category: str = ""
+    id: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A public set of prompts, described; its rows are elsewhere.
+
+    Attributes:
+        name: What users call it.
+        title: What it is called.
+        kinds: What a good answer is (`tsdi.judging.base.KINDS`), by the word in the kind column; ""
+            stands for every row of a suite without that column.
+        columns: Of the original format.
+        licence: Of the prompts, as their project states it.
+        project: Address of the project.
+        origin: Where its rows are.
+        tasks: The SALAD task ("O1" to "O16") of each category that lies within one.
+        unmatched: Why each other category has none.
+        where: A column and the value that a row needs, or it is passed over.
+        distinct: Whether a prompt that was there before is passed over.
+        note: What a user should know of it.
+    """
+
+    name: str
+    title: str
+    kinds: Mapping[str, str]
+    columns: Columns
+    licence: str
+    project: str
+    origin: Origin
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    unmatched: Mapping[str, str] = field(default_factory=dict)
+    where: tuple[str, str] | None = None
+    distinct: bool = False
+    note: str = ""
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories that it declares; rows of its files may have others, which are kept."""
+        return (*self.tasks, *self.unmatched)
+
+    def salad_task(self, category: str) -> str | None:
+        """The SALAD task that a category lies within, such as "O3"; None if there is no match."""
+        return self.tasks.get(category)
+
+    def read(self, rows: Iterable[Row], source: str) -> list[Prompt]:
+        """Prompts of rows in the original format, without white space around them.
+
+        Args:
+            rows: All rows, in order.
+            source: Where they come from, for error messages.
+
+        Raises:
+            PromptError: If a column is missing, a row says no kind that the suite has, or rows are
+                no prompts (`tsdi.suites.prompts.to_prompts`).
+        """
+        return to_prompts(self._fields(rows), source)
+
+    def _fields(self, rows: Iterable[Row]) -> Iterator[Row]:
+        seen = set()
+        for number, (_, place, row) in enumerate(rows, start=1):
+            self._check_columns(row, place)
+            text = row[self.columns.prompt]
+            text = text.strip() if isinstance(text, str) else text
+            wanted = self.where is None or row[self.where[0]] == self.where[1]
+            if wanted and not (self.distinct and repr(text) in seen):
+                seen.add(repr(text))
+                yield number, place, self._prompt(row, number, place, text)
+
+    def _prompt(self, row: dict[str, Any], number: int, place: str, text: Any) -> dict[str, Any]:
+        columns = self.columns
+        kind = row[columns.kind] if columns.kind else ""
+        if not isinstance(kind, str) or kind not in self.kinds:
+            raise PromptError(
+                f"{place}: unknown {columns.kind} {kind!r}.",
+                f"{self.title} has {', '.join(self.kinds)}.",
+            )
+        return {
+            "id": row[columns.id] if columns.id else f"{self.name}-{number:04d}",
+            "prompt": text,
+            "category": row[columns.category] if columns.category else "",
+            "kind": self.kinds[kind],
+        }
+
+    def _check_columns(self, row: Any, place: str) -> None:
+        columns = self.columns
+        where = self.where[0] if self.where else ""
+        check_columns(
+            row,
+            [columns.prompt, columns.category, columns.id, columns.kind, where],
+            place,
+            f"The suite {self.name} needs its original format; for another one name the columns of"
+            " the file: --prompts FILE --columns prompt=NAME,category=NAME.",
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that users ask about a suite, as JSON."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "kinds": list(self.kinds.values()),
+            "licence": self.licence,
+            "project": self.project,
+            **self.origin.describe(),
+            "rows": "=".join(self.where) if self.where else "all",
+            "distinct": self.distinct,
+            "categories": {name: self.salad_task(name) for name in self.categories},
+            "unmatched": dict(self.unmatched),
+            "note": self.note,
+        }
+
+
+def check_columns(row: Any, columns: Iterable[str], place: str, remedy: str) -> None:
+    """Raise PromptError unless a row has all columns of these names; "" names none."""
+    if not isinstance(row, dict):
+        raise PromptError(f"{place}: not a row with columns.", remedy)
+    missing = [column for column in columns if column and column not in row]
+    if missing:
+        raise PromptError(
+            f"{place}: no column {missing[0]!r}; there are {list_columns(row)}.", remedy
+        )
