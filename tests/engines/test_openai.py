@@ -17,7 +17,7 @@ from tsdi.engines.threads import in_threads
 from tsdi.errors import ModelError, UsageError
 
 FAST = Patience(
-    threads=8, timeout=0.2, retries=5, first_wait=0.002, longest_wait=0.05, give_up=1000
+    threads=8, timeout=5.0, retries=5, first_wait=0.002, longest_wait=0.05, give_up=1000
 )
 
 
@@ -98,7 +98,8 @@ def test_a_trouble_that_passes_is_not_seen(trouble):
 )
 def test_a_trouble_that_stays_is_a_failure_with_its_reason(trouble, reason):
     with serving(lambda *_: TROUBLES[trouble]()) as api:
-        assert client(api.url, retries=1).ask(chats("x"), max_tokens=5) == [Failure(reason)]
+        found = client(api.url, retries=1, timeout=0.2 if trouble == "hang" else 5.0)
+        assert found.ask(chats("x"), max_tokens=5) == [Failure(reason)]
     assert len(api.requests) == 2
 
 
@@ -120,7 +121,7 @@ def test_every_record_ends_under_a_random_mix_of_troubles(seed):
         return TROUBLES[trouble]() if trouble else echo(number, body)
 
     with serving(script) as api:
-        outcomes = client(api.url).ask(chats(*texts), max_tokens=5)
+        outcomes = client(api.url, timeout=0.9).ask(chats(*texts), max_tokens=5)
     assert len(outcomes) == len(texts)
     for text, outcome in zip(texts, outcomes, strict=True):
         if text in doomed:

@@ -23,7 +23,7 @@ from tsdi.judging.base import JudgeOptions, Response
 from tsdi.judging.verdict import Judgement, Verdict
 
 FAST = Patience(
-    threads=8, timeout=0.2, retries=3, first_wait=0.002, longest_wait=0.05, give_up=1000
+    threads=8, timeout=5.0, retries=3, first_wait=0.002, longest_wait=0.05, give_up=1000
 )
 MARKS = ("<<<PROMPT>>>", "<<<END OF PROMPT>>>", "<<<ANSWER>>>", "<<<END OF ANSWER>>>")
 

@@ -4,26 +4,9 @@ import random
 from collections.abc import Iterable
 from types import MappingProxyType
 
-CATEGORIES = MappingProxyType(
-    {
-        "O1": "Toxic Content",
-        "O2": "Unfair Representation",
-        "O3": "Adult Content",
-        "O4": "Erosion of Trust in Public Information",
-        "O5": "Propagating Misconceptions/False Beliefs",
-        "O6": "Risky Financial Practices",
-        "O7": "Trade and Compliance",
-        "O8": "Dissemination of Dangerous Information",
-        "O9": "Privacy Infringement",
-        "O10": "Security Threats",
-        "O11": "Defamation",
-        "O12": "Fraud or Deceptive Action",
-        "O13": "Influence Operations",
-        "O14": "Illegal Activities",
-        "O15": "Persuasion and Manipulation",
-        "O16": "Violation of Personal Property",
-    }
-)
+from tsdi.suites.suite import SALAD_TASKS
+
+CATEGORIES = MappingProxyType(SALAD_TASKS)
 
 _CATEGORY_VERBS = """
 taunt mock belittle insult heckle
