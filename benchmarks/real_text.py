@@ -14,15 +14,10 @@ copy of it are saved, and then, each in a process of its own,
 import csv
 import io
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +28,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from benchmarks.commands import has_lines, run, run_and_kill, whole_lines
 from benchmarks.common import Claim, Report, moved, parser, progress, random_model
 from tsdi import SafetyBias
 from tsdi.bias.sums import GroupSums
@@ -297,47 +293,6 @@ def check_generate(corpus: Corpus, folder: Path, dice: random.Random) -> dict[st
         "torn": int(lines[-1] != b""),
         "differing": sum(record != wanted.get(record["id"]) for record in records),
     }
-
-
-def whole_lines(path: Path) -> int:
-    """Lines of a file that have ended; 0 if there is no file."""
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def has_lines(path: Path, number: int) -> bool:
-    """Whether a file has at least so many lines."""
-    return whole_lines(path) >= number
-
-
-def run(*words: str | Path | int) -> str:
-    """Run a tsdi command to its end and give its standard output."""
-    return _finish(_start(words), (0,))
-
-
-def run_and_kill(words: list[str | Path | int], ready: Callable[[], bool], delay: float) -> bool:
-    """Run a tsdi command and kill it ``delay`` seconds after it is ready; whether it still ran."""
-    process = _start(words)
-    while process.poll() is None and not ready():
-        time.sleep(0.005)
-    time.sleep(delay)
-    process.kill()
-    _finish(process, (0, -signal.SIGKILL))
-    return process.returncode == -signal.SIGKILL
-
-
-def _finish(process: "subprocess.Popen[str]", codes: tuple[int, ...]) -> str:
-    output, errors = process.communicate()
-    if process.returncode not in codes:
-        command = " ".join(map(str, process.args[:2]))
-        raise RuntimeError(f"{command} left with {process.returncode}: {errors[-2000:]}")
-    return output
-
-
-def _start(words: Any) -> "subprocess.Popen[str]":
-    command = [str(Path(sys.executable).with_name("tsdi")), *map(str, words)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
 if __name__ == "__main__":

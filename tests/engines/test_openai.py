@@ -121,7 +121,7 @@ def test_every_record_ends_under_a_random_mix_of_troubles(seed):
         return TROUBLES[trouble]() if trouble else echo(number, body)
 
     with serving(script) as api:
-        outcomes = client(api.url, timeout=0.9).ask(chats(*texts), max_tokens=5)
+        outcomes = client(api.url, timeout=0.3).ask(chats(*texts), max_tokens=5)
     assert len(outcomes) == len(texts)
     for text, outcome in zip(texts, outcomes, strict=True):
         if text in doomed:
