@@ -1,0 +1,1 @@
+"""tsdi inside other projects' evaluation harnesses: lm-evaluation-harness and Inspect."""

@@ -1,0 +1,14 @@
+"""What Inspect loads to know tsdi: the entry point of the group `inspect_ai`."""
+
+from inspect_ai.model import ModelAPI, modelapi
+
+import tsdi.harness.inspect_scorers
+import tsdi.harness.inspect_tasks  # noqa: F401  # these two register what they hold
+
+
+@modelapi(name="tsdi")
+def provider() -> type[ModelAPI]:
+    """The provider of `--model tsdi/MODEL`; torch is loaded only where it is used."""
+    from tsdi.harness.inspect_model import TsdiAPI
+
+    return TsdiAPI

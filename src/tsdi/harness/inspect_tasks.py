@@ -1,0 +1,102 @@
+"""Inspect: tasks over any prompts that tsdi knows, scored by any of its judges."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.scorer import Scorer
+from inspect_ai.solver import generate
+
+from tsdi.evaluation.builtin import load_prompts
+from tsdi.evaluation.judges import check_judge, default_judge
+from tsdi.harness.inspect_chat import from_message, shown_in_one_line
+from tsdi.harness.inspect_scorers import FIGURES, SCORERS, shared_judge, verdict
+from tsdi.suites.prompts import Prompt, check_kinds
+from tsdi.suites.table import SUITES
+
+
+@dataclass(frozen=True)
+class _Judging:
+    """What a task says of its judge."""
+
+    judge: str | None
+    judge_url: str | None
+    judge_labels: str | None
+
+
+@task
+def prompts(
+    source: str,
+    judge: str | None = None,
+    judge_url: str | None = None,
+    judge_labels: str | None = None,
+    kind: str = "",
+    columns: str = "",
+    seed: int = 0,
+) -> Task:
+    """Any prompts, as for `tsdi evaluate --prompts`.
+
+    Args:
+        source: A prompt file, SUITE:FILE, hub:ORG/NAME, organism:test ...
+        judge: A judge, or two: HARMFUL+HARMLESS; by default `organism` where it fits, else
+            `refusal-phrases`.
+        judge_url: Base URL of a judge's API.
+        judge_labels: What a classifier's labels mean.
+        kind: Of prompts that have none.
+        columns: Of a file or hub data set: FIELD=COLUMN,...
+        seed: Decides which requests of the organism's world.
+    """
+    return _task(source, _Judging(judge, judge_url, judge_labels), kind, columns, seed)
+
+
+def _suite(name: str) -> Callable[..., Task]:
+    @task(name=name)
+    def suite(
+        data: str | None = None,
+        judge: str | None = None,
+        judge_url: str | None = None,
+        judge_labels: str | None = None,
+    ) -> Task:
+        """A suite from its origin, or from the file `data` in its original format."""
+        source = f"{name}:{data}" if data else name
+        return _task(source, _Judging(judge, judge_url, judge_labels))
+
+    return suite
+
+
+SUITE_TASKS = {name: _suite(name) for name in SUITES}
+"""A task for every suite, `tsdi/NAME`."""
+
+
+def _task(source: str, judging: _Judging, kind: str = "", columns: str = "", seed: int = 0) -> Task:
+    with shown_in_one_line():
+        loaded = load_prompts(source, seed, kind, columns)
+        check_kinds(loaded.prompts)
+        judge = judging.judge or default_judge(p.messages[-1]["content"] for p in loaded.prompts)
+        check_judge(judge)
+    shared = shared_judge(judge, judging.judge_url, judging.judge_labels)
+    return Task(
+        dataset=MemoryDataset(list(map(_sample, loaded.prompts)), name=source),
+        solver=generate(),
+        scorer=_scorers(judge, judging, {prompt.kind for prompt in loaded.prompts}),
+        metadata={"judge": shared.judge.describe(), **loaded.provenance},
+    )
+
+
+def _scorers(judge: str, judging: _Judging, kinds: set[str]) -> list[Scorer]:
+    """The figures that there are for these kinds of prompts and this judge, and the verdicts."""
+    arguments = (judge, judging.judge_url, judging.judge_labels)
+    shared = shared_judge(*arguments)
+    chosen = [name for name, figure in FIGURES.items() if figure.kinds_seen(shared) & kinds]
+    return [*(SCORERS[name](*arguments) for name in chosen), verdict(*arguments)]
+
+
+def _sample(prompt: Prompt) -> Sample:
+    """A prompt with what its answer is scored by."""
+    only = len(prompt.messages) == 1
+    return Sample(
+        input=prompt.messages[0]["content"] if only else list(map(from_message, prompt.messages)),
+        id=prompt.id,
+        metadata={"kind": prompt.kind, "category": prompt.category},
+    )
