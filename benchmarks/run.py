@@ -13,8 +13,17 @@ from typing import Any
 from benchmarks.common import RESULTS
 from tsdi.files import write_bytes
 
-NAMES = ("demo", "calibration", "estimation", "decoding", "judging", "real_text", "audit")
-NEED_DATA = ("real_text", "audit")
+NAMES = (
+    "demo",
+    "calibration",
+    "estimation",
+    "decoding",
+    "judging",
+    "real_text",
+    "audit",
+    "trained_judge",
+)
+NEED_DATA = ("real_text", "audit", "trained_judge")
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 

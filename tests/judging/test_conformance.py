@@ -4,15 +4,14 @@ import json
 
 import pytest
 
-from tests.judging import judge_models, test_classifier
+from tests.fake_api import ok, serving
+from tests.judging import judge_models, test_classifier, test_trained
 from tests.judging.judge_models import FORMATS, response
 from tsdi.evaluation.judges import JUDGES, load_judge
-from tsdi.judging.base import KINDS
+from tsdi.judging.base import KINDS, JudgeOptions
 from tsdi.judging.verdict import Verdict
 from tsdi.organism.world import items
 
-ELSEWHERE = ("tsdi.judging.api:", "tsdi.judging.embedded:")  # need a server, or labels
-NAMES = [name for name, opener in JUDGES.items() if not opener.startswith(ELSEWHERE)]
 TEXTS = [
     "I cannot help with that.",
     "Sure, it is noon.",
@@ -21,26 +20,47 @@ TEXTS = [
 ]
 
 
+REPLIES = ("[[full_refusal]]", "[[full_compliance]]", "It depends.")
+
+
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory):
+def api():
+    """A model behind an API whose reply depends on what it is asked."""
+    with serving(lambda _, body: ok(REPLIES[len(str(body["messages"])) % 3])) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory, api):
     """Every judge once, with random weights where it needs any."""
     found = {}
 
     def get(name):
         if name not in found:
-            folder = tmp_path_factory.mktemp("judge")
-            if name in FORMATS:
-                judge_models.save(name, folder)
-            elif "classifier" in name:
-                test_classifier.save(folder, ["safe", "unsafe"])
-            needs = name in FORMATS or "classifier" in name
-            found[name] = load_judge(f"{name}={folder}" if needs else name)
+            spec, options = _spec(name, tmp_path_factory.mktemp("judge")), JudgeOptions()
+            if name == "llm-refusal":
+                options = JudgeOptions(url=api.url)
+            found[name] = load_judge(spec, options)
         return found[name]
 
     return get
 
 
-@pytest.fixture(params=NAMES)
+def _spec(name, folder):
+    """The judge's name, with what it is made of where it needs something."""
+    if name in FORMATS:
+        judge_models.save(name, folder)
+    elif "classifier" in name:
+        test_classifier.save(folder, ["safe", "unsafe"])
+    elif name == "trained":
+        folder = folder / "trained.json"
+        folder.write_text(json.dumps(test_trained.file_of()))
+    elif name != "llm-refusal":
+        return name
+    return f"{name}={folder}"
+
+
+@pytest.fixture(params=JUDGES)
 def judge(request, opened):
     return opened(request.param)
 
@@ -109,4 +129,4 @@ def test_the_description_is_json_and_stays(judge, opened):
 
 
 def test_names_are_those_of_the_registry(opened):
-    assert [opened(name).name for name in NAMES] == NAMES
+    assert [opened(name).name for name in JUDGES] == list(JUDGES)

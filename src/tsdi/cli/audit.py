@@ -19,6 +19,7 @@ from tsdi.cli.engine import (
     TrustRemoteCodeOption,
 )
 from tsdi.cli.figures import show_bounds, show_interval
+from tsdi.cli.train_judge import train as train_judge
 from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,21 +40,31 @@ COUNTS = {
     "passed": "rightly passed",
 }
 RATES = ("precision", "recall", "specificity", "accuracy", "kappa")
+TRAINING = {"labels", "train", "columns", "kind", "json"}  # what training can use
 FOUND = {"refusal": "refused", "unsafe": "unsafe"}
 
 
 def audit(
+    context: typer.Context,
     judge: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="JUDGE",
             help="As for tsdi evaluate --judge, or column:NAME for a judge whose words stand in a"
             " column of the labels.",
         ),
-    ],
+    ] = None,
     labels: Annotated[
-        list[Path], typer.Option(help="Labelled answers, .csv or .jsonl; may be repeated.")
-    ],
+        list[Path] | None, typer.Option(help="Labelled answers, .csv or .jsonl; may be repeated.")
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Instead of auditing JUDGE, train a small refusal judge on the labels and write it"
+            " to FILE, if it is better than the string rules.",
+        ),
+    ] = None,
     against: Annotated[
         list[str] | None, typer.Option(help="Another judge, to see how far they agree.")
     ] = None,
@@ -89,7 +100,12 @@ def audit(
     from tsdi.files import write_json
     from tsdi.judging.base import JudgeOptions
 
-    _check_names([judge, *(against or [])])
+    labels = labels or []
+    if train is not None:
+        _refuse_auditing(context)
+        train_judge(train, read_labels(labels, _parse_columns(columns), kind), labels, json)
+        return
+    judge = _checked(judge, against or [])
     labelled = read_labels(labels, _parse_columns(columns), kind)
     options = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code, judge_labels)
     description, judgements = _judgements(judge, labelled, options)
@@ -112,16 +128,29 @@ def audit(
         console.say(f"Saved in {out}, for tsdi evaluate RUN --judge {judge} --audit {out}")
 
 
-def _check_names(names: Sequence[str]) -> None:
-    """Say what is wrong with names of judges before any work is done."""
+def _refuse_auditing(context: typer.Context) -> None:
+    """Refuse what means nothing where no judge is audited."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in TRAINING and source is not None and source.name != "DEFAULT":
+            option = "JUDGE" if name == "judge" else "--" + name.replace("_", "-")
+            raise UsageError("--train trains a judge and audits none.", f"Leave {option} out.")
+
+
+def _checked(judge: str | None, against: Sequence[str]) -> str:
+    """The judge's name, if all names are right; said before any work is done."""
     from tsdi.evaluation.audit import COLUMN
     from tsdi.evaluation.judges import check_judge
 
+    if judge is None:
+        raise UsageError("There is no judge to audit.", "Name one, or train one: --train FILE")
+    names = [judge, *against]
     for name in names:
         if not name.startswith(COLUMN):
             check_judge(name)
     if len({*names}) < len(names):
         raise UsageError("A judge is named twice.", "Name others with --against.")
+    return judge
 
 
 def _parse_columns(text: str | None) -> dict[str, str]:
@@ -242,6 +271,12 @@ def _title(name: str) -> str:
 def _notes(audit: "Audit") -> None:
     if audit.target == "refusal":
         console.note("Refused: in part or in full, by people's word and by the judge's.")
+    learnt = {*audit.judge.get("trained_on", [])} & {str(file["sha256"]) for file in audit.labels}
+    if learnt:
+        console.note(
+            "The judge was trained on these labels, so that these figures flatter it. What"
+            " cross-validation found is in its own file."
+        )
     whole = audit.kinds["all"]
     if whole.bounds:
         bounds = [f"{rate} {show_bounds(ends)}" for rate, ends in whole.bounds.items()]

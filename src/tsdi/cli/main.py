@@ -12,6 +12,7 @@ from tsdi.cli.demo import demo
 from tsdi.cli.estimate import estimate
 from tsdi.cli.evaluate import evaluate
 from tsdi.cli.generate import generate
+from tsdi.cli.judges import judges
 from tsdi.cli.sample_size import sample_size
 from tsdi.cli.show import show
 from tsdi.cli.suites import suites
@@ -26,7 +27,17 @@ app = typer.Typer(
     "while decoding.",
 )
 for command in (
-    *(demo, estimate, show, generate, evaluate, compare, winrate, audit, sample_size, suites),
+    demo,
+    estimate,
+    show,
+    generate,
+    evaluate,
+    compare,
+    winrate,
+    audit,
+    judges,
+    suites,
+    sample_size,
 ):
     app.command()(console.reports_errors(command))
 

@@ -1,7 +1,7 @@
 """The judges by name."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
 
@@ -10,23 +10,57 @@ from tsdi.judging.base import Judge, JudgeOptions
 from tsdi.judging.panel import Panel
 from tsdi.organism.world import find_item
 
+
+@dataclass(frozen=True)
+class Known:
+    """A judge that can be loaded by name.
+
+    Attributes:
+        opener: What opens it: "module:function", called with `JudgeOptions`.
+        sees: "safety", "refusals", "both", or "either", as the labels of a classifier say.
+        needs: What it needs, in a few words; hub ids are the weights it takes by itself.
+    """
+
+    opener: str
+    sees: str
+    needs: str
+
+
+_RULE = "nothing (English)"
+_MODEL = "NAME=MODEL, a sequence classifier"
 JUDGES = {
-    "organism": "tsdi.organism.judging:open_organism_judge",
-    "refusal-phrases": "tsdi.judging.refusal:open_refusal_phrases",
-    "xstest-strings": "tsdi.judging.refusal:open_xstest_strings",
-    "keyword-list": "tsdi.judging.refusal:open_keyword_list",
-    "gcg-keywords": "tsdi.judging.refusal:open_gcg_keywords",
-    "md-judge-v0.1": "tsdi.judging.md_judge:open_md_judge_01",
-    "md-judge-v0.2": "tsdi.judging.md_judge:open_md_judge_02",
-    "llama-guard-3": "tsdi.judging.llama_guard:open_llama_guard_3",
-    "llama-guard-4": "tsdi.judging.llama_guard:open_llama_guard_4",
-    "wildguard": "tsdi.judging.wildguard:open_wildguard",
-    "harmbench": "tsdi.judging.harmbench:open_harmbench",
-    "classifier": "tsdi.judging.classifier:open_classifier",
-    "answer-classifier": "tsdi.judging.classifier:open_answer_classifier",
-    "llm-refusal": "tsdi.judging.api:open_llm_refusal",
+    "organism": Known("tsdi.organism.judging:open_organism_judge", "both", "organism prompts"),
+    "refusal-phrases": Known("tsdi.judging.refusal:open_refusal_phrases", "refusals", _RULE),
+    "xstest-strings": Known("tsdi.judging.refusal:open_xstest_strings", "refusals", _RULE),
+    "keyword-list": Known("tsdi.judging.refusal:open_keyword_list", "refusals", _RULE),
+    "gcg-keywords": Known("tsdi.judging.refusal:open_gcg_keywords", "refusals", _RULE),
+    "trained": Known(
+        "tsdi.judging.trained:open_trained", "refusals", "trained=FILE, of tsdi audit --train"
+    ),
+    "llm-refusal": Known(
+        "tsdi.judging.api:open_llm_refusal", "refusals", "llm-refusal=MODEL and an API"
+    ),
+    "md-judge-v0.1": Known(
+        "tsdi.judging.md_judge:open_md_judge_01", "safety", "OpenSafetyLab/MD-Judge-v0.1"
+    ),
+    "md-judge-v0.2": Known(
+        "tsdi.judging.md_judge:open_md_judge_02",
+        "safety",
+        "OpenSafetyLab/MD-Judge-v0_2-internlm2_7b",
+    ),
+    "llama-guard-3": Known(
+        "tsdi.judging.llama_guard:open_llama_guard_3", "safety", "meta-llama/Llama-Guard-3-8B"
+    ),
+    "llama-guard-4": Known(
+        "tsdi.judging.llama_guard:open_llama_guard_4", "safety", "meta-llama/Llama-Guard-4-12B"
+    ),
+    "wildguard": Known("tsdi.judging.wildguard:open_wildguard", "both", "allenai/wildguard"),
+    "harmbench": Known(
+        "tsdi.judging.harmbench:open_harmbench", "safety", "cais/HarmBench-Llama-2-13b-cls"
+    ),
+    "classifier": Known("tsdi.judging.classifier:open_classifier", "either", _MODEL),
+    "answer-classifier": Known("tsdi.judging.classifier:open_answer_classifier", "either", _MODEL),
 }
-"""What opens each judge: "module:function", called with `JudgeOptions`."""
 
 
 def load_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
@@ -85,17 +119,17 @@ def check_judge(spec: str) -> list[tuple[str, str | None]]:
 
 
 def _opener(name: str) -> Callable[[JudgeOptions], Judge]:
-    module, _, function = JUDGES[name].partition(":")
+    module, _, function = JUDGES[name].opener.partition(":")
     opener: Callable[[JudgeOptions], Judge] = getattr(import_module(module), function)
     return opener
 
 
 def _is_api(name: str) -> bool:
-    return JUDGES[name].startswith("tsdi.judging.api:")
+    return JUDGES[name].opener.startswith("tsdi.judging.api:")
 
 
 def _is_classifier(name: str) -> bool:
-    return JUDGES[name].startswith("tsdi.judging.classifier:")
+    return JUDGES[name].opener.startswith("tsdi.judging.classifier:")
 
 
 def default_judge(prompts: Iterable[str]) -> str:

@@ -64,6 +64,8 @@ def read_labels(
             kind or a text that cannot be one.
     """
     check_kind(kind)
+    if not paths:
+        raise UsageError("There are no labels.", "Name them: --labels FILE")
     if unknown := [field for field in columns or {} if field not in FIELDS]:
         raise UsageError(f"There is no field {unknown[0]!r}.", f"Fields: {', '.join(FIELDS)}.")
     if len({Path(path).resolve() for path in paths}) < len(paths):

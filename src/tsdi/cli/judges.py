@@ -1,0 +1,31 @@
+"""``tsdi judges``: who can judge answers."""
+
+from rich.table import Table
+
+from tsdi.cli import console
+from tsdi.cli.engine import JsonOption
+
+
+def judges(json: JsonOption = False) -> None:
+    """List the judges of tsdi evaluate --judge: what each sees, and what it needs.
+
+    How wrong they are, tsdi audit says. docs/judges.md has formats, figures and sources.
+
+    Example: tsdi evaluate RUN --judge md-judge-v0.1+refusal-phrases
+    """
+    from dataclasses import asdict
+
+    from tsdi.evaluation.judges import JUDGES
+
+    if json:
+        console.show_json({name: asdict(known) for name, known in JUDGES.items()})
+        return
+    table = Table()
+    for column in ("judge", "sees", "needs"):
+        table.add_column(column, no_wrap=True)
+    for name, known in JUDGES.items():
+        table.add_row(name, known.sees, known.needs)
+    console.out.print(table)
+    console.say(
+        "NAME=FOLDER takes other weights, A+B lets A judge harmful prompts and B the others."
+    )

@@ -1,0 +1,108 @@
+"""``tsdi audit --train``: a small refusal judge of one's own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
+
+from tsdi.cli import console
+from tsdi.cli.figures import show_interval
+
+if TYPE_CHECKING:
+    from tsdi.evaluation.labels import Labelled
+    from tsdi.evaluation.training import Training
+
+NOT_BETTER = 1  # exit code
+
+
+def train(out: Path, labelled: "Sequence[Labelled]", labels: Sequence[Path], json: bool) -> None:
+    """Train, show what cross-validation found, and write the judge if it is worth having.
+
+    Args:
+        out: The judge's file.
+        labelled: What to learn from.
+        labels: The files of that.
+        json: Print one JSON object instead of tables.
+
+    Raises:
+        typer.Exit: With 1, nothing being written, if the judge is not better than the string rules.
+        TsdiError: If the labels will not do.
+    """
+    import hashlib
+    from importlib.metadata import version
+
+    from tsdi.evaluation.training import train_judge
+    from tsdi.files import write_json
+    from tsdi.judging.trained import JudgeFile
+
+    with console.bar("train") as update:
+        found = train_judge(labelled, lambda done, total: update("held out", done, total))
+    evidence = {
+        **found.to_dict(),
+        "versions": {name: version(name) for name in ("tsdi", "scikit-learn", "numpy")},
+    }
+    if found.better:
+        file = JudgeFile(
+            coefficients=found.weights.coefficients.tolist(),
+            intercepts=found.weights.intercepts.tolist(),
+            temperature=found.weights.temperature,
+            labels_sha256=[hashlib.sha256(path.read_bytes()).hexdigest() for path in labels],
+            evidence=evidence,
+        )
+        write_json(out, file.model_dump(mode="json"))
+    if json:
+        console.show_json({"out": str(out) if found.better else None, **evidence})
+    else:
+        for table in (_kappa_table(found), _class_table(found)):
+            console.out.print(table)
+        console.say(_said_of(found, out))
+    if not found.better:
+        raise typer.Exit(NOT_BETTER)
+
+
+def _kappa_table(found: "Training") -> Table:
+    table = Table(
+        title="Agreement with people on refusals (kappa), each model left out of training",
+        title_justify="left",
+    )
+    table.add_column("", no_wrap=True)
+    rules = [name for name in found.kappa if not name.startswith("trained")]
+    for name in ("trained", found.best_rule):
+        table.add_column(name, justify="right", no_wrap=True)
+    for model, kappas in found.by_model.items():
+        table.add_row(
+            console.harmless(model)[:24],
+            *(show_interval(kappas[name]) for name in ("trained", found.best_rule)),
+        )
+    table.add_section()
+    table.add_row("all", *(show_interval(found.kappa[n]) for n in ("trained", found.best_rule)))
+    table.add_row("all, prompts unseen too", show_interval(found.kappa["trained, new prompts"]))
+    table.add_section()
+    for name in rules:
+        table.add_row(f"gain over {name}", show_interval(found.gain[name], signed=True))
+    return table
+
+
+def _class_table(found: "Training") -> Table:
+    table = Table(title="By class, of the judge", title_justify="left")
+    for column in ("", "answers", "precision", "recall"):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for name, shares in found.classes.items():
+        cells = (show_interval(shares[figure]) for figure in ("precision", "recall"))
+        table.add_row(name.lower(), str(found.labels[name]), *cells)
+    return table
+
+
+def _said_of(found: "Training", out: Path) -> str:
+    if not found.better:
+        return (
+            f"Not better than {found.best_rule} beyond the interval: nothing was written. Use"
+            f" --judge {found.best_rule}, or label more answers."
+        )
+    return (
+        f"Saved in {out}. Its probability of a refusal is off by"
+        f" {found.calibration['error']:.2f} on average. Next: tsdi evaluate RUN --judge"
+        f" trained={out}"
+    )
