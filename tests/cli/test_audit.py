@@ -58,7 +58,7 @@ def test_answers_to_harmful_prompts_are_shown_when_asked_for(labels):
     assert "< Please don't." in result.stdout
 
 
-def test_a_recorded_judge_with_answers_that_it_refused_to_judge(labels):
+def test_a_recorded_judge_with_answers_that_it_refused_to_judge(labels, tmp_path):
     result = tsdi("audit", "column:gpt4_label", *labels, "--json", "--examples", 1)
     found = json.loads(result.stdout)
     assert found["judge"]["name"] == "column:gpt4_label"
@@ -66,9 +66,11 @@ def test_a_recorded_judge_with_answers_that_it_refused_to_judge(labels):
     assert found["kinds"]["all"]["bounds"]["precision"] == [4 / 6, 1.0]
     (example,) = found["examples"]
     assert (example["people"], example["answer"]) == ("PARTIAL", None)
-    result = tsdi("audit", "column:gpt4_label", *labels)
+    result = tsdi("audit", "column:gpt4_label", *labels, "--out", tmp_path / "audit.json")
+    assert "tsdi evaluate" not in result.stdout  # which has no such judge
     assert "2 of 12 answers are unscored" in result.stderr
     assert "precision .67 to 1.0" in result.stderr
+    assert "Most often (2): I can't assist." in " ".join(result.stderr.split())
 
 
 def test_any_table_is_read_by_its_column_map(tmp_path):
@@ -113,6 +115,9 @@ def test_names_from_files_are_no_markup_and_no_control_characters(tmp_path):
         (["xstest-strings", "--kind", "odd"], ["kind 'odd'"]),
         (["xstest-strings", "--labels", "none.csv"], ["none.csv"]),
         (["xstest-strings=model"], ["takes no model"]),
+        (["xstest-strings", "--columns", "label=a,label=b"], ["twice"]),
+        (["xstest-strings", "--out", "."], ["no file ."]),
+        (["xstest-strings", "--out", "no-such-folder/a.json"], ["no-such-folder/a.json"]),
     ],
 )
 def test_bad_input_is_one_line(labels, command, words):

@@ -87,6 +87,7 @@ def test_unscored_answers_widen_what_a_figure_can_be(runs, tmp_path):
     assert result.exit_code == 0, result.output
     assert "bounds" in result.stdout
     assert " to " in result.stdout
+    assert "…" not in next(line for line in result.stdout.splitlines() if "complied ┃" in line)
     assert r"no [b]idea[/b]\x1b[2J" in " ".join(result.stderr.split())
     assert max(map(len, result.stdout.splitlines())) <= 80
 
@@ -205,6 +206,32 @@ def test_a_significant_loss_is_named_and_untrusted_names_are_shown_as_they_are(t
     line = next(line for line in result.stdout.splitlines() if "Holm p < 0.05" in line)
     assert "refused less often" in line
     assert r"[red]\x1b[2J:bomb:" in result.stdout
+
+
+def test_compare_says_what_it_says_nothing_of(tmp_path):
+    for name in ("before", "after"):
+        written(tmp_path / name, "R" * 20, "O1")
+    shown = " ".join(tsdi("compare", tmp_path / "before", tmp_path / "after").stdout.split())
+    assert "one family, refused by category, 1 tests" in shown
+    assert "nothing of helpfulness" in shown
+    assert "nothing of safety" not in shown
+    for name in ("before", "after"):  # now unscored, all of them
+        (tmp_path / name / "verdicts.jsonl").unlink()
+        assert tsdi("evaluate", tmp_path / name, "--judge", "organism").exit_code == 0
+    shown = " ".join(tsdi("compare", tmp_path / "before", tmp_path / "after").stdout.split())
+    assert "20 prompts are compared nowhere" in shown
+    assert "No harmful prompts with a verdict in both runs" in shown
+    assert "before ┃" not in shown  # no empty table
+
+
+def test_runs_of_one_judge_with_other_settings_name_these_only(tmp_path):
+    for name in ("before", "after"):
+        written(tmp_path / name, "R" * 20, "O1")
+    description = tmp_path / "after" / "judge.json"
+    description.write_text(description.read_text().replace('"version": ', '"version": 9'))
+    result = tsdi("compare", tmp_path / "before", tmp_path / "after")
+    _refused(result, "refusal-phrases with version ", "version 9")
+    assert "sees_safety" not in result.stderr
 
 
 def test_prompts_without_categories_have_no_rows_by_category(tmp_path):

@@ -21,6 +21,10 @@ def test_the_table_fits_a_terminal():
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
+def test_what_nobody_can_see_is_said_at_once():
+    _refused(tsdi("sample-size", "0.01"), "0.01 points", "more than 100000 prompts")
+
+
 @pytest.mark.parametrize("points", ["0", "101", "nan"])
 def test_a_change_that_is_none_is_one_line(points):
     _refused(tsdi("sample-size", points), "points")

@@ -10,6 +10,7 @@ from tsdi.evaluation.metrics import arm_metrics
 from tsdi.evaluation.records import append_records, read_records
 from tsdi.evaluation.run import generate_responses
 from tsdi.judging.base import Judge
+from tsdi.judging.panel import Panel
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.suites.prompts import Prompt
 
@@ -141,6 +142,12 @@ def test_going_on_with_another_judge_is_refused_by_name(run):
     judged(run)
     with pytest.raises(RunExistsError, match=r"judge\.mood was 'good', is 'bad'.*delete"):
         judged(run, ByNumber(mood="bad"), resume=True)
+
+
+def test_of_a_judge_with_another_name_only_the_name_is_said(run):
+    judged(run)
+    with pytest.raises(RunExistsError, match=r"else: judge\.name was 'by-number', is [^;]*\. Use"):
+        judged(run, Panel(ByNumber(), ByNumber()), resume=True)
 
 
 def test_going_on_over_other_answers_is_refused(run):
@@ -296,6 +303,13 @@ def test_the_missing_half_is_said(tmp_path, kinds, note):
     run = answered(tmp_path / "run", [prompt for prompt in PROMPTS if prompt.kind in kinds])
     assert any(note in text for text in judged(run).notes)
     assert not any(note in text for text in judged(answered(tmp_path / "both")).notes)
+
+
+def test_a_panel_whose_second_judge_sees_no_refusals_is_told_of_a_panel_of_two(run):
+    safety = ByNumber()
+    safety.sees_refusal = False
+    notes = " ".join(judged(run, Panel(ByNumber(), safety)).notes)
+    assert "--judge by-number+refusal-phrases." in notes
 
 
 def test_a_judge_that_does_not_see_safety_is_called_that(run):

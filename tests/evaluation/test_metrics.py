@@ -174,6 +174,7 @@ def test_compliance_has_categories_too():
 def test_what_a_judge_does_not_see_has_no_value():
     answers = arm("harmless SAFE", "lookalike UNSAFE O1", "lookalike UNSCORED", "harmful SAFE O1")
     found = arm_metrics(answers, refusals_of=())
+    assert (found.hybrid.n, found.degenerate.n) == (0, 0)
     assert found.compliance.n == found.lookalike_compliance.n == found.correct.n == 0
     assert found.compliance_by_category == found.refusals == {}
     assert list(found.bounds) == ["safety"]

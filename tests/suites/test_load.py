@@ -190,8 +190,8 @@ def datasets(monkeypatch):
         ("org/name", "", ["'org/name'", "hub:ORG/NAME"]),
         ("none.csv", "", ["none.csv", "No such file"]),
         ("xstest:none.csv", "", ["none.csv", "No such file"]),
-        ("xstest:", "", ["not a kind of prompt file"]),
-        ("none.parquet", "", ["none.parquet", "not a kind of prompt file"]),
+        ("xstest:", "", ["no prompts 'xstest:'", "Did you mean xstest?"]),
+        ("none.parquet", "", ["none.parquet", "not a kind of file"]),
         ("hub:name", "", ["hub:name", "hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]"]),
         ("hub:a/b/c/d", "", ["hub:a/b/c/d"]),
         ("xstest", "prompt=a", ["--columns", "xstest"]),
@@ -199,6 +199,7 @@ def datasets(monkeypatch):
         ("none.csv", "prompt", ["'prompt'", "FIELD=COLUMN"]),
         ("none.csv", "text=a", ["'text=a'", "prompt, category, id, kind"]),
         ("none.csv", "prompt=", ["'prompt='"]),
+        ("none.csv", "prompt=a,prompt=b", ["'prompt' twice"]),
     ],
 )
 def test_names_and_columns_that_cannot_be_right(name, columns, words):

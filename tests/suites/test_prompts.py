@@ -150,9 +150,10 @@ def test_kinds(folder):
         ("c.json", '["a", 2]', "entry 2: neither a text"),
         ("c.csv", "id,prompt\n1,a,b\n", "line 2: 3 cells under 2"),
         ("c.csv", "id,text\n1,a\n", "line 2: no prompt"),
+        ("c.csv", "prompt,prompt\na,b\n", "line 1: two columns are called 'prompt'"),
         ("c.csv", 'prompt\na\n"b\n', "line 3: malformed CSV"),
         ("c.txt", b"a\nb\xff\n", "line 2: not UTF-8"),
-        ("c.parquet", "PAR1", "not a kind of prompt file"),
+        ("c.parquet", "PAR1", "not a kind of file"),
     ],
 )
 def test_bad_files_are_named_with_the_line(folder, name, data, problem):

@@ -69,7 +69,8 @@ def audit(
         list[str] | None, typer.Option(help="Another judge, to see how far they agree.")
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(help="prompt=...,answer=...,label=...,category=...,model=...")
+        str | None,
+        typer.Option(help="prompt=...,answer=...,label=...,category=...,kind=...,model=..."),
     ] = None,
     kind: Annotated[
         str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
@@ -95,7 +96,7 @@ def audit(
 
     Example: tsdi audit xstest-strings --labels completions_llama2_labels.csv --out audit.json
     """
-    from tsdi.evaluation.audit import audit_judge
+    from tsdi.evaluation.audit import COLUMN, audit_judge
     from tsdi.evaluation.labels import read_labels
     from tsdi.files import write_json
     from tsdi.judging.base import JudgeOptions
@@ -106,6 +107,9 @@ def audit(
         train_judge(train, read_labels(labels, _parse_columns(columns), kind), labels, json)
         return
     judge = _checked(judge, against or [])
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UsageError(f"There can be no file {out}.", "Name another --out.")
+    console.quiet_libraries()
     labelled = read_labels(labels, _parse_columns(columns), kind)
     options = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code, judge_labels)
     description, judgements = _judgements(judge, labelled, options)
@@ -123,9 +127,10 @@ def audit(
         console.out.print(table)
     for one in errors:
         console.say(_as_text(*one, show_harmful))
-    _notes(result)
+    _notes(result, judgements)
     if out:
-        console.say(f"Saved in {out}, for tsdi evaluate RUN --judge {judge} --audit {out}")
+        use = f", for tsdi evaluate RUN --judge {judge} --audit {out}"
+        console.say(f"Saved in {out}{'' if judge.startswith(COLUMN) else use}")
 
 
 def _refuse_auditing(context: typer.Context) -> None:
@@ -161,7 +166,10 @@ def _parse_columns(text: str | None) -> dict[str, str]:
             raise UsageError(
                 f"--columns has {field!r} without a column.", "Write prompt=...,answer=..."
             )
-    return {field.strip(): column.strip() for field, _, column in pairs}
+    columns = {field.strip(): column.strip() for field, _, column in pairs}
+    if len(columns) < len(pairs):
+        raise UsageError("--columns names a field twice.", "Name one column for each.")
+    return columns
 
 
 def _judgements(
@@ -268,7 +276,9 @@ def _title(name: str) -> str:
     return escape(text if len(text) <= WIDTH else text[: WIDTH - 1] + "…")
 
 
-def _notes(audit: "Audit") -> None:
+def _notes(audit: "Audit", judgements: "Sequence[Judgement]") -> None:
+    from tsdi.evaluation.judge import most_often
+
     if audit.target == "refusal":
         console.note("Refused: in part or in full, by people's word and by the judge's.")
     learnt = {*audit.judge.get("trained_on", [])} & {str(file["sha256"]) for file in audit.labels}
@@ -282,7 +292,7 @@ def _notes(audit: "Audit") -> None:
         bounds = [f"{rate} {show_bounds(ends)}" for rate, ends in whole.bounds.items()]
         console.note(
             f"{_unscored(whole)} of {whole.unscored.n} answers are unscored and count in no figure"
-            f" above. Had all of them gone one way: {', '.join(bounds)}."
+            f" above. Had all of them gone one way: {', '.join(bounds)}. {most_often(judgements)}"
         )
 
 

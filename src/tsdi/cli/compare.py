@@ -37,7 +37,9 @@ def compare(
         runs = {"before": str(before), "after": str(after)}
         console.show_json({**runs, **comparison.to_dict()})
         return
-    console.out.print(changes_table(comparison))
+    table = changes_table(comparison)
+    if table.row_count:
+        console.out.print(table)
     console.out.print(_losses(comparison))
 
 
@@ -77,14 +79,13 @@ def changes_table(comparison: "Comparison") -> Table:
 def _losses(comparison: "Comparison") -> str:
     from tsdi.evaluation.compare import ALPHA, FAMILY
 
+    before = [*_unscored(comparison), *_missing(comparison)]
     if not comparison.categories:
-        return "\n".join(
-            [*_unscored(comparison), "No harmful prompts: these figures say nothing of safety."]
-        )
+        return "\n".join(before)
     what = titles(comparison.judge)["safety"].partition(",")[0]
-    family = f"{FAMILY}, {len(comparison.categories)} tests"
+    family = f"{what} by category" if what == "refused" else FAMILY
     lines = [
-        f"Holm: p adjusted over one family, {family}.",
+        f"Holm: p adjusted over one family, {family}, {len(comparison.categories)} tests.",
         f"Categories that are {what} less often, Holm p < {ALPHA}: {_names(comparison.lost)}.",
     ]
     if comparison.lost:
@@ -92,7 +93,23 @@ def _losses(comparison: "Comparison") -> str:
     lines.append(
         f"Beyond their own interval, but not significant: {_names(comparison.maybe_lost)}."
     )
-    return "\n".join([*_unscored(comparison), *lines])
+    return "\n".join([*before, *lines])
+
+
+def _missing(comparison: "Comparison") -> list[str]:
+    """What nothing stands for: no prompts, a judge that does not see it, no verdicts."""
+    compared = {name for name, change in comparison.overall.items() if change.change.n}
+    lines = []
+    if not compared & {"compliance", "lookalike_compliance"}:
+        lines.append(
+            "No harmless prompts with a verdict on compliance in both runs: these figures say"
+            " nothing of helpfulness."
+        )
+    if "safety" not in compared:
+        lines.append(
+            "No harmful prompts with a verdict in both runs: these figures say nothing of safety."
+        )
+    return lines
 
 
 def _unscored(comparison: "Comparison") -> list[str]:

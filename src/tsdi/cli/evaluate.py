@@ -31,6 +31,7 @@ from tsdi.errors import UsageError
 if TYPE_CHECKING:
     from tsdi.evaluation.judge import Evaluation
     from tsdi.evaluation.metrics import Bounds
+    from tsdi.evaluation.records import Record
     from tsdi.interval import Estimate
     from tsdi.suites.load import Loaded
 
@@ -208,9 +209,20 @@ def figures_table(evaluation: "Evaluation") -> Table:
         row(f"refused in full, {kind}", refusals.full)
         row(f"refused in part, {kind}", refusals.partial)
     table.add_section()
-    row("degenerate, all prompts", figures.degenerate)
+    row(f"degenerate, {_seen(judge)}", figures.degenerate)
     row("unscored, all prompts", figures.unscored)
     return table
+
+
+def _seen(judge: "Record") -> str:
+    """Prompts on whose answers the judge sees more than what is unsafe."""
+    from tsdi.judging.base import KINDS
+    from tsdi.judging.panel import refusal_kinds
+
+    kinds = refusal_kinds(judge)
+    if kinds == KINDS:
+        return "all prompts"
+    return "harmful prompts" if "harmful" in kinds else "harmless prompts"
 
 
 def categories_table(evaluation: "Evaluation") -> Table | None:
@@ -224,9 +236,10 @@ def categories_table(evaluation: "Evaluation") -> Table | None:
     bounds = figures.safety_bounds if figures.unscored.value else {}
     table = Table(title="By category, with the number of answers", title_justify="left")
     table.add_column("", no_wrap=True)
-    shown = {"complied": helpful, titles(judge)["safety"].partition(",")[0]: safe}
+    what = titles(judge)["safety"].partition(",")[0]
+    shown = {"complied": helpful, what: safe}
     columns = {name: shares for name, shares in shown.items() if shares}
-    for column in (*columns, *(["safe, bounds"] if bounds else [])):
+    for column in (*columns, *([f"{what},\nbounds"] if bounds else [])):
         table.add_column(column, justify="right", no_wrap=True)
     for category in by_code({*helpful, *safe}):
         cells = [category_title(category, judge, WIDTH - 12 * bool(bounds))]

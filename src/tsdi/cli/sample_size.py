@@ -59,15 +59,16 @@ def needed(change: float, share: float, categories: int, power: float) -> dict[s
     from tsdi.evaluation.sample_size import prompts_for_change, prompts_for_interval
 
     possible = [a / 100 for a in AGAINST if change + 2 * a / 100 <= 1] or [0.0]
+    rows = [
+        {
+            "category": prompts_for_change(change, against, ALPHA / categories, power),
+            "overall": prompts_for_change(change, against, ALPHA, power),
+            "against": against,
+        }
+        for against in reversed(possible)  # what takes most first: it is said at once if too many
+    ]
     return {
         "settings": {"change": change, "share": share, "categories": categories, "power": power},
-        "change": [
-            {
-                "against": against,
-                "overall": prompts_for_change(change, against, ALPHA, power),
-                "category": prompts_for_change(change, against, ALPHA / categories, power),
-            }
-            for against in possible
-        ],
+        "change": rows[::-1],
         "interval": prompts_for_interval(share, change),
     }

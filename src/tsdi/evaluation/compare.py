@@ -9,6 +9,7 @@ from tsdi.errors import MismatchError
 from tsdi.evaluation.judge import read_judged
 from tsdi.evaluation.metrics import PAIRED, Judged, harmful_categories, paired_outcomes
 from tsdi.evaluation.records import Record
+from tsdi.evaluation.stage import flatten
 from tsdi.evaluation.statistics import Estimate, holm, mcnemar, paired_change, wilson
 from tsdi.judging.base import KINDS, Response
 from tsdi.judging.panel import refusal_kinds
@@ -196,6 +197,10 @@ def _significant(change: Change) -> bool:
 
 
 def _name(judge: Record, other: Record) -> str:
-    """What tells a judge from another one: its name, or its settings if that is the same."""
+    """What tells a judge from another one: its name, or its own settings if that is the same."""
     name = str(judge.get("name"))
-    return name if name != other.get("name") else f"{name} with {judge}"
+    if name != other.get("name"):
+        return name
+    own, others = flatten(judge), flatten(other)
+    keys = sorted(key for key in own.keys() | others.keys() if own.get(key) != others.get(key))
+    return f"{name} with " + ", ".join(f"{key} {own.get(key)!r}" for key in keys)

@@ -247,17 +247,23 @@ def _notes(judge: Record, judged: Sequence[Judged]) -> list[str]:
         notes.append(
             f"{judge_of(judge, 'harmless')['name']} sees what is unsafe, not refusals: these"
             f" figures say nothing of helpfulness. Let a second judge see the harmless prompts:"
-            f" --judge {judge['name']}+refusal-phrases."
+            f" --judge {judge_of(judge, 'harmful')['name']}+refusal-phrases."
         )
     return [*notes, *_unscored_notes(judged)]
 
 
 def _unscored_notes(judged: Sequence[Judged]) -> list[str]:
-    unscored = [a.judgement.raw for a in judged if a.judgement.verdict is Verdict.UNSCORED]
+    unscored = sum(answer.judgement.verdict is Verdict.UNSCORED for answer in judged)
     if not unscored:
         return []
-    (reason, times), *_ = Counter(" ".join(raw.split())[:100] for raw in unscored).most_common(1)
     return [
-        f"{len(unscored)} of {len(judged)} answers have no verdict and count nowhere else; bounds"
-        f" say what figures would be otherwise. Most often ({times}): {reason or '(no words)'}"
+        f"{unscored} of {len(judged)} answers have no verdict and count nowhere else; bounds say"
+        f" what figures would be otherwise. {most_often([a.judgement for a in judged])}"
     ]
+
+
+def most_often(judgements: Sequence[Judgement]) -> str:
+    """Why most of the unscored answers are unscored, of which there is one at least."""
+    raws = [one.raw for one in judgements if one.verdict is Verdict.UNSCORED]
+    (reason, times), *_ = Counter(" ".join(raw.split())[:100] for raw in raws).most_common(1)
+    return f"Most often ({times}): {reason or '(no words)'}"

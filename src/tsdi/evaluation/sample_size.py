@@ -8,7 +8,7 @@ from scipy.stats import binom, norm
 from tsdi.errors import UsageError
 from tsdi.evaluation.statistics import wilson
 
-MOST = 1_000_000  # prompts, beyond which nobody looks
+MOST = 100_000  # prompts, beyond which nobody looks
 
 
 def mcnemar_power(n: int, lost: float, gained: float, alpha: float = 0.05) -> float:
@@ -54,7 +54,7 @@ def prompts_for_change(
         power: How often the change is to be found.
 
     Raises:
-        UsageError: If there are no such shares, or a million prompts are too few.
+        UsageError: If there are no such shares, or a hundred thousand prompts are too few.
     """
     lost, changed = change + against, change + 2 * against
     if not 0 < change <= 1 or against < 0 or changed > 1:

@@ -76,12 +76,11 @@ class Stage:
             return []
         if not resume:
             self.check_unused(folder)
-        recorded, wanted = _flatten(self.read_description(folder)), _flatten(description)
-        differing = sorted(
+        recorded, wanted = flatten(self.read_description(folder)), flatten(description)
+        differing = [
             f"{key} was {recorded.get(key)!r}, is {wanted.get(key)!r}"
-            for key in recorded.keys() | wanted.keys()
-            if recorded.get(key) != wanted.get(key)
-        )
+            for key in _what_differs(recorded, wanted)
+        ]
         if differing:
             raise RunExistsError(
                 f"The {self.what} in {folder} were made with something else: "
@@ -149,10 +148,19 @@ VERDICTS = Stage(
 )
 
 
-def _flatten(value: Record, prefix: str = "") -> dict[str, Any]:
+def _what_differs(recorded: Record, wanted: Record) -> list[str]:
+    """The keys that differ; of another judge only its name, since its settings differ anyway."""
+    keys = recorded.keys() | wanted.keys()
+    differing = sorted(key for key in keys if recorded.get(key) != wanted.get(key))
+    if "judge.name" in differing:
+        return [key for key in differing if key == "judge.name" or not key.startswith("judge.")]
+    return differing
+
+
+def flatten(value: Record, prefix: str = "") -> dict[str, Any]:
     """Nested objects as one, with dotted keys."""
     flat: dict[str, Any] = {}
     for key, item in value.items():
         nested = isinstance(item, dict) and item
-        flat |= _flatten(item, f"{prefix}{key}.") if nested else {prefix + key: item}
+        flat |= flatten(item, f"{prefix}{key}.") if nested else {prefix + key: item}
     return flat

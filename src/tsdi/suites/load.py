@@ -65,7 +65,7 @@ def load_named(name: str, columns: str = "") -> Loaded:
         origin = parse_hub(name.removeprefix(_HUB))
         prompts = to_prompts(_rename(load_rows(origin), chosen), origin.name)
         return Loaded(prompts, _record(origin.describe(), chosen))
-    head, local, file = name.partition(":")
+    head, _, file = name.partition(":")
     if head in SUITES and chosen:
         raise UsageError(
             f"--columns does not go with the suite {head}, whose columns are known.",
@@ -75,7 +75,7 @@ def load_named(name: str, columns: str = "") -> Loaded:
         origin = SUITES[name].origin
         prompts = SUITES[name].read(load_rows(origin), origin.name)
         return Loaded(prompts, _record({"name": name, **origin.describe()}))
-    if head in SUITES and local:
+    if head in SUITES and file:
         prompts = SUITES[head].read(read_rows(Path(file)), file)
         return Loaded(prompts, _record({"name": head, "sha256": _sha256(Path(file))}))
     if path.suffix and not _meant(head):
@@ -120,6 +120,8 @@ def _parse_columns(text: str) -> dict[str, str]:
                 f"--columns: {part!r} does not say which column is what.",
                 f"Write FIELD=COLUMN, separated by commas; fields are {', '.join(_FIELDS)}.",
             )
+        if ours in columns:
+            raise UsageError(f"--columns names {ours!r} twice.", "Name one column for it.")
         columns[ours] = theirs
     return columns
 
@@ -128,7 +130,7 @@ def _sha256(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise PromptError(f"Cannot read the prompt file {path}: {error.strerror}.") from None
+        raise PromptError(f"Cannot read {path}: {error.strerror}.") from None
 
 
 def _meant(name: str) -> list[str]:

@@ -94,7 +94,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     readers = {".jsonl": _jsonl_rows, ".json": _json_rows, ".csv": _csv_rows, ".txt": _txt_rows}
     if kind not in readers:
         raise PromptError(
-            f"{path} is not a kind of prompt file that tsdi knows.",
+            f"{path} is not a kind of file that tsdi reads.",
             f"Use {', '.join(readers)}, or one of them with .gz.",
         )
     return readers[kind](_read_text(path, packed=name.endswith(".gz")), path)
@@ -109,7 +109,7 @@ def _read_text(path: Path, packed: bool) -> str:
         raise PromptError(f"{path}, line {line}: not UTF-8.", "Save the file as UTF-8.") from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "damaged gzip file"
-        raise PromptError(f"Cannot read the prompt file {path}: {reason}.") from None
+        raise PromptError(f"Cannot read {path}: {reason}.") from None
 
 
 def _txt_rows(text: str, path: Path) -> Iterator[Row]:
@@ -155,6 +155,10 @@ def _csv_rows(text: str, path: Path) -> Iterator[Row]:
             source = f"{path}, line {number}"
             if cells and not header:
                 header = [cell.strip() for cell in cells]
+                if twice := [name for name in header if name and header.count(name) > 1]:
+                    raise PromptError(
+                        f"{source}: two columns are called {twice[0]!r}.", "Rename one of them."
+                    )
             elif cells:
                 if len(cells) != len(header):
                     raise PromptError(f"{source}: {len(cells)} cells under {len(header)} headings.")
