@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data import real
-from tsdi.errors import FormatError, MismatchError, PromptError
+from tsdi.errors import FormatError, MismatchError, PromptError, RunExistsError
 from tsdi.evaluation.audit import (
     audit_judge,
     check_sees,
+    forget_verdicts,
     judge_labelled,
     read_audit,
     recorded_judge,
@@ -20,7 +21,7 @@ from tsdi.evaluation.confusion import RATES, Figures, Seen, measure
 from tsdi.evaluation.labels import Labelled, read_labels
 from tsdi.evaluation.statistics import clustered_share, wilson
 from tsdi.files import write_json
-from tsdi.judging.base import Response
+from tsdi.judging.base import Judge, Response
 from tsdi.judging.refusal import KEYWORD_LIST, XSTEST_STRINGS
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 
@@ -232,3 +233,40 @@ def test_what_gpt4_refused_to_judge_had_all_complied_with_harmful_prompts(xstest
         if word.verdict is Verdict.UNSCORED
     ]
     assert lost == [Verdict.COMPLIED] * 11
+
+
+class Dying(Judge):
+    """Judges by the string rule until it has no calls left."""
+
+    name = "dying"
+    sees_safety = False
+    sees_refusal = True
+
+    def __init__(self, calls_left):
+        self.calls_left = calls_left
+
+    def settings(self):
+        return {}
+
+    def judge(self, responses):
+        if self.calls_left == 0:
+            raise KeyboardInterrupt
+        self.calls_left -= 1
+        return XSTEST_STRINGS.judge(responses)
+
+
+def test_a_killed_audit_goes_on_and_leaves_nothing_behind(tmp_path):
+    rows = [labelled("REFUSED", prompt=f"prompt {number}") for number in range(7)]
+    keep = tmp_path / "audit.json.0"
+    whole = judge_labelled(Dying(9), rows)
+    with pytest.raises(KeyboardInterrupt):
+        judge_labelled(Dying(1), rows, chunk=2, keep=keep)
+    with pytest.raises(RunExistsError, match=r"already holds verdicts of an audit.*--resume"):
+        judge_labelled(Dying(9), rows, chunk=2, keep=keep)
+    with pytest.raises(RunExistsError, match="answers_sha256"):
+        judge_labelled(Dying(9), rows[1:], chunk=2, keep=keep, resume=True)
+    with pytest.raises(RunExistsError, match=r"judge\.name"):
+        judge_labelled(XSTEST_STRINGS, rows, chunk=2, keep=keep, resume=True)
+    assert judge_labelled(Dying(3), rows, chunk=2, keep=keep, resume=True) == whole
+    forget_verdicts(keep)
+    assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ from tsdi.cli.engine import (
     JsonOption,
     JudgeLabelsOption,
     JudgeUrlOption,
+    ResumeOption,
     TrustRemoteCodeOption,
 )
 from tsdi.cli.figures import show_bounds, show_interval
@@ -85,6 +86,7 @@ def audit(
     dtype: DtypeOption = "auto",
     device_map: DeviceMapOption = None,
     trust_remote_code: TrustRemoteCodeOption = False,
+    resume: ResumeOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure how wrong a judge is, on answers that people have labelled.
@@ -92,11 +94,11 @@ def audit(
     Labels are XSTest's completions or MD-Judge's examples in their own format, or any table with
     --columns. What is to be found are full and partial refusals, or unsafe answers where the labels
     say what is safe. Intervals are 95 %, with prompts as clusters (Wilson with the design effect;
-    kappa by bootstrap).
+    kappa by bootstrap). With --out a killed audit goes on with --resume.
 
     Example: tsdi audit xstest-strings --labels completions_llama2_labels.csv --out audit.json
     """
-    from tsdi.evaluation.audit import COLUMN, audit_judge
+    from tsdi.evaluation.audit import COLUMN, audit_judge, forget_verdicts
     from tsdi.evaluation.labels import read_labels
     from tsdi.files import write_json
     from tsdi.judging.base import JudgeOptions
@@ -107,18 +109,22 @@ def audit(
         train_judge(train, read_labels(labels, _parse_columns(columns), kind), labels, json)
         return
     judge = _checked(judge, against or [])
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise UsageError(f"There can be no file {out}.", "Name another --out.")
+    _check_out(out, resume)
     console.quiet_libraries()
     labelled = read_labels(labels, _parse_columns(columns), kind)
     options = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code, judge_labels)
-    description, judgements = _judgements(judge, labelled, options)
+    description, judgements = _judgements(judge, labelled, options, out and _keep(out, 0), resume)
     options = replace(options, url=None, labels=None)  # those are JUDGE's
-    others = {name: _judgements(name, labelled, options)[1] for name in against or []}
+    others = {
+        name: _judgements(name, labelled, options, out and _keep(out, place), resume)[1]
+        for place, name in enumerate(against or [], start=1)
+    }
     result = audit_judge(description, judgements, labelled, others, labels)
     errors = _errors(labelled, judgements, result.target, examples)
     if out:
         write_json(out, result.to_dict())
+        for place in range(1 + len(others)):
+            forget_verdicts(_keep(out, place))
     if json:
         shown = {"examples": [_as_dict(*one, show_harmful) for one in errors]} if examples else {}
         console.show_json({**result.to_dict(), **shown})
@@ -131,6 +137,18 @@ def audit(
     if out:
         use = f", for tsdi evaluate RUN --judge {judge} --audit {out}"
         console.say(f"Saved in {out}{'' if judge.startswith(COLUMN) else use}")
+
+
+def _check_out(out: Path | None, resume: bool) -> None:
+    if out is None and resume:
+        raise UsageError("--resume needs --out.", "Without, no verdict is kept.")
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UsageError(f"There can be no file {out}.", "Name another --out.")
+
+
+def _keep(out: Path, place: int) -> Path:
+    """Where the verdicts of one of the judges are kept while the audit goes on."""
+    return out.with_name(f"{out.name}.{place}")
 
 
 def _refuse_auditing(context: typer.Context) -> None:
@@ -173,7 +191,11 @@ def _parse_columns(text: str | None) -> dict[str, str]:
 
 
 def _judgements(
-    name: str, labelled: "Sequence[Labelled]", options: "JudgeOptions"
+    name: str,
+    labelled: "Sequence[Labelled]",
+    options: "JudgeOptions",
+    keep: Path | None,
+    resume: bool,
 ) -> "tuple[Record, list[Judgement]]":
     """A judge's description, and its word on each answer."""
     from tsdi.evaluation.audit import COLUMN, check_sees, judge_labelled, recorded_judge
@@ -186,7 +208,13 @@ def _judgements(
     judge = load_judge(name, options)
     check_sees(judge.describe(), labelled)
     with console.bar(name) as update:
-        words = judge_labelled(judge, labelled, lambda done, all_: update(name, done, all_))
+        words = judge_labelled(
+            judge,
+            labelled,
+            lambda done, all_: update(name, done, all_),
+            keep=keep,
+            resume=resume,
+        )
     return judge.describe(), words
 
 

@@ -1,6 +1,7 @@
 """How wrong a judge is: its verdicts beside those of people, and beside those of other judges."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,8 +13,9 @@ from tsdi.evaluation.confusion import Figures, Seen, measure
 from tsdi.evaluation.labels import Labelled, parse_label
 from tsdi.evaluation.metrics import by_code
 from tsdi.evaluation.records import Record
-from tsdi.evaluation.stage import Progress
+from tsdi.evaluation.stage import Progress, Stage
 from tsdi.evaluation.statistics import Estimate
+from tsdi.evaluation.verdicts import from_record, to_record
 from tsdi.files import parse_json
 from tsdi.judging.base import KINDS, Judge
 from tsdi.judging.panel import judge_of, refusal_kinds
@@ -111,8 +113,21 @@ def target_of(labelled: Sequence[Labelled]) -> str:
     return "unsafe" if safety == {True} else "refusal"
 
 
+@dataclass(frozen=True)
+class _Numbered:
+    """A labelled answer with a name of its own: several models' answers share ids."""
+
+    id: str
+    labelled: Labelled
+
+
 def judge_labelled(
-    judge: Judge, labelled: Sequence[Labelled], progress: Progress | None = None, chunk: int = 64
+    judge: Judge,
+    labelled: Sequence[Labelled],
+    progress: Progress | None = None,
+    chunk: int = 64,
+    keep: Path | None = None,
+    resume: bool = False,
 ) -> list[Judgement]:
     """A judge's word on labelled answers.
 
@@ -121,13 +136,63 @@ def judge_labelled(
         labelled: The answers.
         progress: Called after each chunk with the number of judgements and of answers.
         chunk: Answers judged together.
+        keep: Beside which file the verdicts are kept until `forget_verdicts`, so that a killed
+            audit goes on; None keeps none.
+        resume: Go on with those that are there.
+
+    Raises:
+        RunExistsError: If verdicts are kept there already, and either `resume` is off or they are
+            another judge's or of other answers.
+        FormatError: If these are damaged.
+        TsdiError: If the disk is full.
     """
-    found: list[Judgement] = []
-    for start in range(0, len(labelled), chunk):
-        found += judge.judge([one.response for one in labelled[start : start + chunk]])
-        if progress:
-            progress(len(found), len(labelled))
-    return found
+    items = [_Numbered(str(number), one) for number, one in enumerate(labelled)]
+
+    def judged(part: Sequence[_Numbered]) -> list[Record]:
+        found = judge.judge([one.labelled.response for one in part])
+        return [to_record(one.id, j) for one, j in zip(part, found, strict=True)]
+
+    if keep is None:
+        records: list[Record] = []
+        for start in range(0, len(items), chunk):
+            records += judged(items[start : start + chunk])
+            if progress:
+                progress(len(records), len(items))
+    else:
+        stage = _stage(keep)
+        content = [[one.model, one.response.messages, one.response.text] for one in labelled]
+        sha256 = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        description = {"judge": judge.describe(), "answers_sha256": sha256}
+        done = stage.open(keep.parent, json.loads(json.dumps(description)), resume)
+        kept = {record["id"]: record for record in done}
+        records = stage.fill(keep.parent, kept, items, chunk, judged, progress)
+    return [_judgement(record) for record in records]
+
+
+def _judgement(record: Record) -> Judgement:
+    judgement = from_record(record)
+    if judgement is None:
+        raise FormatError(
+            f"The verdict on answer {record['id']} is not what tsdi writes.",
+            "Delete the kept verdicts, and audit again.",
+        )
+    return judgement
+
+
+def _stage(keep: Path) -> Stage:
+    return Stage(
+        f"{keep.name}.verdicts.jsonl",
+        f"{keep.name}.judge.json",
+        f"verdicts of an audit into {keep.name}",
+        f"delete {keep.name}.verdicts.jsonl",
+    )
+
+
+def forget_verdicts(keep: Path) -> None:
+    """Remove the verdicts that `judge_labelled` kept, when the audit is written."""
+    stage = _stage(keep)
+    for name in (stage.records, stage.description):
+        (keep.parent / name).unlink(missing_ok=True)
 
 
 def recorded_judge(name: str, labelled: Sequence[Labelled]) -> tuple[Record, list[Judgement]]:

@@ -19,6 +19,7 @@ from tsdi.evaluation.metrics import HARMLESS, ArmMetrics, Judged, arm_metrics
 from tsdi.evaluation.records import Record, read_records
 from tsdi.evaluation.responses import answers_sha256, read_responses, read_run
 from tsdi.evaluation.stage import VERDICTS, Progress
+from tsdi.evaluation.verdicts import from_record, to_record
 from tsdi.files import write_json
 from tsdi.interval import Estimate
 from tsdi.judging.base import KINDS, Judge, Response
@@ -107,7 +108,7 @@ def judge_responses(
         (folder / METRICS).unlink(missing_ok=True)  # of verdicts that are gone
 
     def judged_chunk(part: Sequence[Response]) -> list[Record]:
-        return [_record(r, j) for r, j in zip(part, judge.judge(part), strict=True)]
+        return [to_record(r.id, j) for r, j in zip(part, judge.judge(part), strict=True)]
 
     records = VERDICTS.fill(folder, done, responses, chunk, judged_chunk, progress)
     judged = _judged(folder, responses, records)
@@ -179,21 +180,6 @@ def _describe(judge: Judge, folder: Path, count: int, kind: str) -> Record:
     return described
 
 
-def _record(response: Response, judgement: Judgement) -> Record:
-    record: Record = {
-        "id": response.id,
-        "verdict": judgement.verdict.value,
-        "correct": judgement.correct,
-    }
-    if judgement.probability is not None:
-        record["probability"] = judgement.probability
-    if judgement.categories:
-        record["categories"] = list(judgement.categories)
-    if judgement.verdict is Verdict.UNSCORED:
-        record["raw"] = judgement.raw
-    return record
-
-
 def _judged(folder: Path, responses: Sequence[Response], records: Sequence[Record]) -> list[Judged]:
     """Answers with their verdicts, which are read like anything that was on disk."""
     return [
@@ -203,22 +189,10 @@ def _judged(folder: Path, responses: Sequence[Response], records: Sequence[Recor
 
 
 def _judgement(folder: Path, record: Record) -> Judgement:
-    correct, probability = record.get("correct"), record.get("probability")
-    categories = record.get("categories", [])
-    if (
-        record.get("verdict") not in list(Verdict)
-        or not isinstance(correct, bool | None)
-        or not isinstance(probability, float | int | None)
-        or not (isinstance(categories, list) and all(isinstance(c, str) for c in categories))
-    ):
+    judgement = from_record(record)
+    if judgement is None:
         raise _damaged(folder, f"{VERDICTS.records}, answer {record['id']!r}")
-    return Judgement(
-        Verdict(record["verdict"]),
-        correct,
-        probability,
-        tuple(categories),
-        str(record.get("raw", "")),
-    )
+    return judgement
 
 
 def _damaged(folder: Path, name: str) -> FormatError:
