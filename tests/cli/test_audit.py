@@ -110,7 +110,7 @@ def test_names_from_files_are_no_markup_and_no_control_characters(tmp_path):
         (["column:id"], ["no column 'id'"]),
         (["xstest-strings", "--against", "xstest-strings"], ["twice"]),
         (["xstest-strings", "--columns", "prompt"], ["--columns", "'prompt'"]),
-        (["xstest-strings", "--columns", "promt=x"], ["'promt'", "Fields: prompt"]),
+        (["xstest-strings", "--columns", "promt=x"], ["'promt=x'", "fields are prompt"]),
         (["xstest-strings", "--columns", "label=final"], ["no column 'answer'"]),
         (["xstest-strings", "--kind", "odd"], ["kind 'odd'"]),
         (["xstest-strings", "--labels", "none.csv"], ["none.csv"]),

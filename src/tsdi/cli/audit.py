@@ -70,9 +70,8 @@ def audit(
         list[str] | None, typer.Option(help="Another judge, to see how far they agree.")
     ] = None,
     columns: Annotated[
-        str | None,
-        typer.Option(help="prompt=...,answer=...,label=...,category=...,kind=...,model=..."),
-    ] = None,
+        str, typer.Option(help="prompt=...,answer=...,label=...,category=...,kind=...,model=...")
+    ] = "",
     kind: Annotated[
         str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
     ] = "",
@@ -99,19 +98,20 @@ def audit(
     Example: tsdi audit xstest-strings --labels completions_llama2_labels.csv --out audit.json
     """
     from tsdi.evaluation.audit import COLUMN, audit_judge, forget_verdicts
-    from tsdi.evaluation.labels import read_labels
+    from tsdi.evaluation.labels import FIELDS, read_labels
     from tsdi.files import write_json
     from tsdi.judging.base import JudgeOptions
+    from tsdi.suites.prompts import parse_columns
 
-    labels = labels or []
+    labels, chosen = labels or [], parse_columns(columns, FIELDS)
     if train is not None:
         _refuse_auditing(context)
-        train_judge(train, read_labels(labels, _parse_columns(columns), kind), labels, json)
+        train_judge(train, read_labels(labels, chosen, kind), labels, json)
         return
     judge = _checked(judge, against or [])
     _check_out(out, resume)
     console.quiet_libraries()
-    labelled = read_labels(labels, _parse_columns(columns), kind)
+    labelled = read_labels(labels, chosen, kind)
     options = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code, judge_labels)
     description, judgements = _judgements(judge, labelled, options, out and _keep(out, 0), resume)
     options = replace(options, url=None, labels=None)  # those are JUDGE's
@@ -174,20 +174,6 @@ def _checked(judge: str | None, against: Sequence[str]) -> str:
     if len({*names}) < len(names):
         raise UsageError("A judge is named twice.", "Name others with --against.")
     return judge
-
-
-def _parse_columns(text: str | None) -> dict[str, str]:
-    """Columns by field, of "prompt=question,answer=reply"."""
-    pairs = [part.partition("=") for part in text.split(",")] if text else []
-    for field, _, column in pairs:
-        if not field.strip() or not column.strip():
-            raise UsageError(
-                f"--columns has {field!r} without a column.", "Write prompt=...,answer=..."
-            )
-    columns = {field.strip(): column.strip() for field, _, column in pairs}
-    if len(columns) < len(pairs):
-        raise UsageError("--columns names a field twice.", "Name one column for each.")
-    return columns
 
 
 def _judgements(

@@ -9,7 +9,14 @@ from typing import Any
 
 from tsdi.errors import PromptError, UsageError
 from tsdi.suites.hub import load_rows, parse_hub
-from tsdi.suites.prompts import Prompt, Row, read_prompts, read_rows, to_prompts
+from tsdi.suites.prompts import (
+    Prompt,
+    Row,
+    parse_columns,
+    read_prompts,
+    read_rows,
+    to_prompts,
+)
 from tsdi.suites.suite import Suite, check_columns
 from tsdi.suites.table import SUITES
 
@@ -57,7 +64,7 @@ def load_named(name: str, columns: str = "") -> Loaded:
             and not installed.
         PromptError: If the rows cannot be loaded, or are no prompts.
     """
-    chosen = _parse_columns(columns)
+    chosen = parse_columns(columns, _FIELDS)
     path = Path(name)
     if path.is_file():
         return _load_file(path, chosen)
@@ -109,21 +116,6 @@ def _renamed(row: Any, columns: Mapping[str, str], place: str) -> dict[str, Any]
     if "prompt" in chosen:
         chosen["messages"] = None  # which would go first
     return {**row, **chosen}
-
-
-def _parse_columns(text: str) -> dict[str, str]:
-    columns = {}
-    for part in filter(None, text.split(",")):
-        ours, _, theirs = (piece.strip() for piece in part.partition("="))
-        if ours not in _FIELDS or not theirs:
-            raise UsageError(
-                f"--columns: {part!r} does not say which column is what.",
-                f"Write FIELD=COLUMN, separated by commas; fields are {', '.join(_FIELDS)}.",
-            )
-        if ours in columns:
-            raise UsageError(f"--columns names {ours!r} twice.", "Name one column for it.")
-        columns[ours] = theirs
-    return columns
 
 
 def _sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsdi.errors import PromptError
+from tsdi.errors import PromptError, UsageError
 from tsdi.files import parse_json
 from tsdi.judging.base import KINDS
 
@@ -229,6 +229,30 @@ def _name(row: dict[str, Any], key: str, source: str) -> str:
     text = str(value)
     check_unicode(text, source)
     return text
+
+
+def parse_columns(text: str, fields: Sequence[str]) -> dict[str, str]:
+    """Columns by field, as options say it: "prompt=Goal,category=Topic".
+
+    Args:
+        text: May be empty.
+        fields: Those there are.
+
+    Raises:
+        UsageError: If a part names no field, an unknown one, one twice, or no column.
+    """
+    columns: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        ours, _, theirs = (piece.strip() for piece in part.partition("="))
+        if ours not in fields or not theirs:
+            raise UsageError(
+                f"--columns: {part!r} does not say which column is what.",
+                f"Write FIELD=COLUMN, separated by commas; fields are {', '.join(fields)}.",
+            )
+        if ours in columns:
+            raise UsageError(f"--columns names {ours!r} twice.", "Name one column for it.")
+        columns[ours] = theirs
+    return columns
 
 
 def check_kind(kind: str, source: str = "") -> str:
