@@ -88,6 +88,26 @@ def test_nothing_of_the_tested_model_is_looked_at(made, monkeypatch):
     assert {frozenset(models) for models in seen} == {frozenset({"north"}), frozenset({"east"})}
 
 
+def test_each_model_is_tested_by_what_was_chosen_and_fitted_without_it(made, monkeypatch):
+    chosen, fitted = [], []
+
+    def choosing(examples, models):
+        chosen.append({*models})
+        return 1.0, 1.0
+
+    def fitting(examples, rows, strength):
+        fitted.append({examples.models[row] for row in rows})
+        return fit(examples, rows, strength)
+
+    monkeypatch.setattr(training, "choose", choosing)
+    monkeypatch.setattr(training, "fit", fitting)
+    train_judge(made)
+    without = [{*MODELS} - {model} for model in sorted(MODELS)]
+    assert chosen == [*without, {*MODELS}]
+    assert fitted[-1] == {*MODELS}
+    assert all(models in without for models in fitted[:-1])
+
+
 def test_unseen_prompts_are_unseen(made, monkeypatch):
     examples = read_examples(made)
     seen = []
