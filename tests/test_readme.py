@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from benchmarks.judge_tables import with_tables
 from typer.testing import CliRunner
 
 from tsdi import SafetyBias
@@ -67,6 +68,12 @@ def test_paths_of_links_exist(page):
 
 def test_ci_can_be_run():
     assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+def test_tables_of_judges_are_those_of_the_committed_results():
+    page = (ROOT / "docs" / "judges.md").read_text(encoding="utf-8")
+    assert with_tables(page) == page
+    assert page.count(": begin -->") == 4
 
 
 def test_figures_with_intervals_in_the_text_are_in_the_generated_tables():
