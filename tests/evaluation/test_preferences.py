@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tsdi.evaluation.preferences import Compared, clustered_mean, win_figures
-from tsdi.evaluation.statistics import wilson
+from tsdi.evaluation.preferences import Compared, win_figures
+from tsdi.evaluation.statistics import clustered_mean, wilson
 from tsdi.interval import Estimate
 
 SHARES = st.floats(0, 1)

@@ -5,11 +5,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-from scipy.stats import t
-
 from tsdi.evaluation.length_control import length_controlled
-from tsdi.evaluation.statistics import wilson
+from tsdi.evaluation.statistics import clustered_mean, wilson
 from tsdi.interval import Estimate
 
 
@@ -109,35 +106,3 @@ def win_figures(compared: Sequence[Compared]) -> WinFigures:
         unscored=wilson(missing, len(compared)),
         bounds=(sum(wins) / len(compared), (sum(wins) + missing) / len(compared)),
     )
-
-
-def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
-    """A mean of numbers in 0..1 that come in clusters, with its 95 % t-interval.
-
-    The standard error is of the clusters' sums, with the clusters less one as degrees of freedom;
-    where each number is a cluster, this is Student's interval. Ends beyond 0 and 1 are cut off.
-    Where all are 0, or all 1, numbers know of no error, and the interval is Wilson's for as many
-    hits as there are clusters.
-
-    Args:
-        values: The numbers.
-        clusters: The cluster of each.
-
-    Returns:
-        The mean; its n is how many numbers there are. One cluster alone gives [0, 1].
-
-    Source: Liang and Zeger (1986), Biometrika 73, 13-22.
-    """
-    data = np.array(values, np.float64)
-    rest: dict[Hashable, float] = {}
-    for name, value in zip(clusters, data - data.mean() if len(data) else data, strict=True):
-        rest[name] = rest.get(name, 0.0) + float(value)
-    mean, count = float(data.mean()) if len(data) else None, len(rest)
-    if mean is None or count < 2:
-        return Estimate(mean, 0.0, 1.0, len(data))
-    if mean in (0.0, 1.0):
-        plain = wilson(round(mean) * count, count)
-        return Estimate(mean, plain.low, plain.high, len(data))
-    error = np.sqrt(sum(x**2 for x in rest.values()) * count / (count - 1)) / len(data)
-    half = float(t.ppf(0.975, count - 1) * error)
-    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), len(data))
