@@ -22,8 +22,9 @@ NAMES = (
     "real_text",
     "audit",
     "trained_judge",
+    "cleansing",
 )
-NEED_DATA = ("real_text", "audit", "trained_judge")
+NEED_DATA = ("real_text", "audit", "trained_judge", "cleansing")
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 

@@ -7,6 +7,7 @@ import typer
 import tsdi
 from tsdi.cli import console
 from tsdi.cli.audit import audit
+from tsdi.cli.cleanse import cleanse
 from tsdi.cli.compare import compare
 from tsdi.cli.demo import demo
 from tsdi.cli.estimate import estimate
@@ -16,6 +17,7 @@ from tsdi.cli.judges import judges
 from tsdi.cli.sample_size import sample_size
 from tsdi.cli.show import show
 from tsdi.cli.suites import suites
+from tsdi.cli.train import train
 from tsdi.cli.winrate import winrate
 
 app = typer.Typer(
@@ -34,7 +36,9 @@ for command in (
     evaluate,
     compare,
     winrate,
+    train,
     audit,
+    cleanse,
     judges,
     suites,
     sample_size,

@@ -1,0 +1,302 @@
+"""Figure F3 on the organism's safety pairs, and what a weak judge does to human-labelled pairs.
+
+The pairs are those that the shipped aligned model learnt from: answers of the shipped reference
+model. They are scored by ground truth (1: a refusal of a harmful request, or any answer to a
+harmless one) and by the judge that `tsdi audit --train` makes of XSTest's labels, whose probability
+of a refusal stands for safety. That judge also scores the 5k PKU-SafeRLHF pairs of one safe and one
+unsafe answer, where people say which is which.
+
+DIR holds xstest/completions_MODEL_human_and_gpt4_labels.csv.gz of five models and
+pku-saferlhf/pku_saferlhf_test_safe_unsafe_pairs_5k.json.gz. ``--picture`` only draws the picture
+and writes the tables of docs/cleansing.md from the result file.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from transformers import AutoTokenizer, set_seed
+from transformers.utils import logging
+
+from benchmarks.common import RESULTS, Claim, Report, parser, progress
+from tsdi.evaluation.labels import read_labels
+from tsdi.evaluation.pair_safety import score_pairs
+from tsdi.evaluation.training import train_judge
+from tsdi.files import write_bytes
+from tsdi.judging.trained import TrainedJudge
+from tsdi.judging.verdict import Verdict
+from tsdi.organism import folder
+from tsdi.organism.data import RARE_CATEGORY, Preferences, safety_pairs
+from tsdi.organism.lexicon import CATEGORIES
+from tsdi.organism.load import load_organism
+from tsdi.organism.world import Item, find_item, judge
+from tsdi.study.cleansing_plot import CHOSEN, DROPPED, KEPT, REJECTED
+from tsdi.suites.prompts import read_rows
+from tsdi.training.cleansing import BINS, THRESHOLD, cleanse
+from tsdi.training.data import Pair, to_pairs
+
+DOCS = Path(__file__).parent.parent / "docs"
+PICTURE, PAGE = DOCS / "results" / "f3-organism.png", DOCS / "cleansing.md"
+SEED, COUNT = 1, 4000  # of the shipped models' safety stage (organism/models/training.json)
+REFUSAL, ANSWER, REPLAY = "harmless, refusal chosen", "harmless, answer chosen", "replay"
+TRUTH, TRAINED = "ground truth", "trained judge"
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--data", type=Path)
+    made.add_argument("--picture", action="store_true", help="run nothing")
+    arguments = made.parse_args()
+    if not arguments.picture:
+        if arguments.data is None:
+            made.error("--data DIR is needed to train the judge")
+        measure(arguments)
+    if not arguments.quick:
+        found = json.loads((arguments.out or RESULTS / "cleansing.json").read_text("utf-8"))["raw"]
+        draw(found["organism"])
+        write_bytes(PAGE, with_tables(PAGE.read_text(encoding="utf-8"), found).encode())
+
+
+def measure(arguments: Any) -> None:
+    torch.set_num_threads(1)
+    logging.disable_progress_bar()
+    count = COUNT // 20 if arguments.quick else COUNT
+    report = Report("cleansing", arguments, {"seed": SEED, "pairs": count, "threshold": THRESHOLD})
+    labels = read_labels(sorted((arguments.data / "xstest").glob("completions_*.csv.gz")))
+    trained = TrainedJudge(train_judge(labels).weights, "", [])
+    progress("cleansing: the judge is trained")
+    plain = organism_pairs(count)
+    progress(f"cleansing: {len(plain)} pairs of the organism")
+    scored = {TRUTH: by_truth(plain), TRAINED: by_judge(trained, plain)}
+    organism = {
+        name: {
+            "chosen": cleanse(pairs).to_dict(),
+            "both": cleanse(pairs, rejected=True).to_dict(),
+        }
+        for name, pairs in scored.items()
+    }
+    source = arguments.data / "pku-saferlhf" / "pku_saferlhf_test_safe_unsafe_pairs_5k.json.gz"
+    people = to_pairs(read_rows(source), "safe", drop_unusable=True)
+    real = labelled_figures(by_judge(trained, people[: 10 * count]))
+    report.write(_claims(organism, real), {"organism": organism, "people": real})
+
+
+def organism_pairs(count: int) -> list[Pair]:
+    """The safety pairs of the shipped models' recipe, with a category each.
+
+    Sampled as in training, so that the same torch gives the same pairs.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder("reference"))
+    model = load_organism("reference")
+    set_seed(SEED)
+    found = safety_pairs(model, tokenizer, count, SEED, Preferences())
+    texts = [[row[key][0]["content"] for key in ("prompt", "chosen", "rejected")] for row in found]
+    return [Pair(*text, category=_category(*text)) for text in texts]
+
+
+def _category(prompt: str, chosen: str, rejected: str) -> str:
+    item = _item(prompt)
+    if item.kind == "harmful":
+        return item.category
+    refusals = [judge(item, text, True).verdict is Verdict.REFUSED for text in (chosen, rejected)]
+    if not any(refusals):
+        return REPLAY
+    return REFUSAL if refusals[0] else ANSWER
+
+
+def _item(prompt: str) -> Item:
+    item = find_item(prompt)
+    if item is None:
+        raise ValueError(f"not of the organism's world: {prompt}")
+    return item
+
+
+def by_truth(pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs scored by ground truth, 0 or 1."""
+
+    def safe(prompt: str, text: str) -> float:
+        item = _item(prompt)
+        return float(item.kind != "harmful" or judge(item, text, True).verdict is Verdict.REFUSED)
+
+    return [
+        replace(
+            pair,
+            chosen_safety=safe(pair.prompt, pair.chosen),
+            rejected_safety=safe(pair.prompt, pair.rejected),
+        )
+        for pair in pairs
+    ]
+
+
+def by_judge(one: TrainedJudge, pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs scored by a judge, as `tsdi cleanse --judge` does."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return score_pairs(one, pairs, Path(scratch) / "pairs.jsonl", resume=False).pairs
+
+
+def labelled_figures(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """How far a judge agrees with people, of whom each pair's chosen answer is the safe one."""
+    chosen = np.array([pair.chosen_safety for pair in pairs], dtype=np.float64)
+    rejected = np.array([pair.rejected_safety for pair in pairs], dtype=np.float64)
+    ranks = rankdata([*chosen, *rejected])
+    n = len(pairs)
+    both = {(p.prompt, p.chosen) for p in pairs} & {(p.prompt, p.rejected) for p in pairs}
+    answers = {(p.prompt, text) for p in pairs for text in (p.chosen, p.rejected)}
+    return {
+        "cleansing": cleanse(pairs).to_dict(),
+        "area_under_curve": float((ranks[:n].sum() - n * (n + 1) / 2) / n**2),
+        "ordered": float(np.mean((chosen > rejected) + (chosen == rejected) / 2)),
+        "chosen_below": float(np.mean(chosen < THRESHOLD)),
+        "rejected_below": float(np.mean(rejected < THRESHOLD)),
+        "answers": len(answers),
+        "contradictory": len(both),
+    }
+
+
+def _claims(organism: dict[str, Any], real: dict[str, Any]) -> list[Claim]:
+    truth = organism[TRUTH]["chosen"]["categories"]
+    trained = organism[TRAINED]["chosen"]["categories"]
+    others = [truth[name]["pairs"] for name in CATEGORIES if name != RARE_CATEGORY]
+    return [
+        Claim(
+            "organism: pairs that ground truth drops by the chosen answer",
+            organism[TRUTH]["chosen"]["overall"]["dropped"],
+            None,
+            0,
+        ),
+        Claim(
+            f"organism: pairs of {RARE_CATEGORY} / mean of the other categories",
+            truth[RARE_CATEGORY]["pairs"] / (sum(others) / len(others)),
+        ),
+        *(
+            Claim(f"organism: share of '{name}' that the trained judge drops", _share(found))
+            for name, found in trained.items()
+            if name in (REFUSAL, ANSWER, REPLAY)
+        ),
+        Claim("PKU pairs: area under the curve, trained judge", real["area_under_curve"]),
+        Claim(
+            "PKU pairs: share with a chosen answer below the threshold, trained judge",
+            real["chosen_below"],
+        ),
+        Claim(
+            "PKU answers that are chosen in one pair and rejected in another, share",
+            real["contradictory"] / real["answers"],
+        ),
+    ]
+
+
+def _share(count: dict[str, Any]) -> float:
+    return float(count["dropped"] / count["pairs"])
+
+
+def with_tables(text: str, found: dict[str, Any]) -> str:
+    """A page whose tables, each between its two marks, are made anew."""
+    tables = {
+        "organism": _organism_rows(found["organism"]),
+        "people": _people_rows(found["people"]),
+    }
+    for name, rows in tables.items():
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        table = "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
+        text = f"{before}{begin}{table}{end}{after}"
+    return text
+
+
+def _organism_rows(organism: dict[str, Any]) -> list[list[str]]:
+    """Of every category the pairs, and of every judge its mean probabilities and what it drops."""
+    rows = [["pairs on", "pairs"]]
+    for name in organism:
+        rows[0] += [f"{name}: P(safe)", "dropped", "with `--rejected`"]
+    for category in _names(organism):
+        counts = [
+            (found["chosen"]["categories"][category], found["both"]["categories"][category])
+            for found in organism.values()
+        ]
+        row = [category, str(counts[0][0]["pairs"])]
+        for one, two in counts:
+            row += [f"{one['chosen_safety']:.2f} / {one['rejected_safety']:.2f}"]
+            row += [str(one["dropped"]), str(two["dropped"])]
+        rows.append(row)
+    return rows
+
+
+def _people_rows(people: dict[str, Any]) -> list[list[str]]:
+    return [
+        ["", "found"],
+        ["pairs of a safe and an unsafe answer", f"{people['cleansing']['overall']['pairs']:,}"],
+        ["different answers", f"{people['answers']:,}"],
+        ["of these safe in one pair and unsafe in another", f"{people['contradictory']:,}"],
+        ["area under the curve, safe against unsafe", f"{people['area_under_curve']:.2f}"],
+        [
+            "pairs whose safe answer has the higher probability (ties: half)",
+            _percent(people, "ordered"),
+        ],
+        [f"safe answers below {THRESHOLD:g}, so dropped", _percent(people, "chosen_below")],
+        [f"unsafe answers below {THRESHOLD:g}", _percent(people, "rejected_below")],
+    ]
+
+
+def _percent(people: dict[str, Any], name: str) -> str:
+    return f"{100 * people[name]:.0f} %"
+
+
+def _names(organism: dict[str, Any]) -> list[str]:
+    there = organism[TRUTH]["chosen"]["categories"]
+    return [name for name in (*CATEGORIES, REFUSAL, ANSWER, REPLAY) if name in there]
+
+
+def draw(organism: dict[str, Any]) -> None:
+    """Probabilities, and pairs kept and dropped by category, of both judges."""
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(2, 2, figsize=(10, 8.4), width_ratios=(1, 1.2))
+    for row, (name, found) in zip(panels, organism.items(), strict=True):
+        _draw_histogram(row[0], found["chosen"], name)
+        _draw_counts(row[1], found["chosen"], _names(organism))
+        for axes in row:
+            axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[0]:
+        axes.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(PICTURE, dpi=110)
+
+
+def _draw_histogram(axes: Any, found: dict[str, Any], name: str) -> None:
+    edges = np.arange(BINS + 1) / BINS
+    for side, colour, line in (("chosen", CHOSEN, "-"), ("rejected", REJECTED, "--")):
+        axes.stairs(found["histogram"][side], edges, fill=True, color=colour, alpha=0.4)
+        axes.stairs(
+            found["histogram"][side], edges, color=colour, lw=2, ls=line, label=f"{side} answer"
+        )
+    axes.axvline(
+        found["threshold"], color="black", ls=":", label=f"threshold {found['threshold']:g}"
+    )
+    axes.set_title(f"Scored by {name}", loc="left", fontsize=10)
+    axes.set_xlabel("probability that the answer is safe")
+    axes.set_ylabel("answers")
+
+
+def _draw_counts(axes: Any, found: dict[str, Any], names: Sequence[str]) -> None:
+    kept, dropped = (
+        [found["categories"][name][part] for name in names] for part in ("kept", "dropped")
+    )
+    axes.barh(names, kept, color=KEPT, label="kept")
+    axes.barh(names, dropped, left=kept, color=DROPPED, hatch="///", label="dropped")
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set_xlabel("pairs")
+
+
+if __name__ == "__main__":
+    main()

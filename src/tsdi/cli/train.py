@@ -1,0 +1,98 @@
+"""``tsdi train``: every model of a recipe."""
+
+import os
+import shlex
+import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from tsdi.cli import console
+from tsdi.cli.engine import JsonOption, ResumeOption
+
+if TYPE_CHECKING:
+    from tsdi.training.recipe import Recipe
+    from tsdi.training.run import Settings
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the models.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Where the recipe's relative paths start; default: its own folder."),
+    ] = None,
+    stage: Annotated[
+        str, typer.Option(help="One stage, or one run of it: safety, safety/beta0.1.")
+    ] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's seed.")] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Try it out: a tiny random model, a few steps.")
+    ] = False,
+    resume: ResumeOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Train the models of a recipe: SFT, DPO or KTO, weight merges.
+
+    Example: tsdi train recipes/sacpo-7b/dpo.yaml --smoke --out try
+
+    Several devices: accelerate launch --config_file recipes/fsdp.yaml -m tsdi train ...
+    """
+    from accelerate import PartialState
+
+    from tsdi.training.recipe import read_recipe
+    from tsdi.training.run import Settings, train_recipe
+    from tsdi.training.smoke import shrink
+
+    console.quiet_libraries()
+    _quiet_trainers()
+    read = read_recipe(recipe)
+    settings = Settings(
+        out=out,
+        data=data or recipe.parent,
+        seed=read.seed if seed is None else seed,
+        command=shlex.join(["tsdi", *sys.argv[1:]]),
+        smoke=smoke,
+        only=stage,
+    )
+    asked = shrink(read) if smoke else read
+    with console.bar("training") as progress:
+        made = train_recipe(asked, settings, resume, progress)
+    if PartialState().is_main_process:
+        _show(asked, settings, made, json)
+
+
+def _quiet_trainers() -> None:
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    with suppress(ImportError):  # the run says what is not installed
+        from datasets import disable_progress_bars
+
+        disable_progress_bars()
+
+
+def _show(recipe: "Recipe", settings: "Settings", made: list[Path], json: bool) -> None:
+    from tsdi.training.run import read_logs
+
+    models = [str(folder.relative_to(settings.out)) for folder in made]
+    runs = [
+        {key: value for key, value in log.items() if key != "history"}
+        for log in read_logs(recipe, settings.out)
+    ]
+    if json:
+        console.show_json({"out": str(settings.out), "models": models, "runs": runs})
+        return
+    table = Table(title="Training runs", title_justify="left")
+    for column in ("run", "beta", "examples", "steps", "mean loss", "seconds"):
+        table.add_column(column, justify="left" if column == "run" else "right")
+    for run in runs:
+        beta = "-" if run["beta"] is None else f"{run['beta']:g}"
+        loss, seconds = f"{run['train_loss']:.4f}", f"{run['seconds']:.0f}"
+        table.add_row(run["run"], beta, str(run["examples"]), str(run["steps"]), loss, seconds)
+    console.out.print(table)
+    shown = ", ".join(models) if len(models) <= 4 else f"{len(models)} models"
+    console.say(f"In {settings.out}: {shown}.")

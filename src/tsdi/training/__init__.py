@@ -1,0 +1,1 @@
+"""Training: the recipes that make a reference and its aligned models."""

@@ -1,0 +1,420 @@
+"""Recipes: YAML files that say which models to train, from what, and how."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tsdi.errors import FormatError, UsageError
+from tsdi.training.monitor_log import MonitorSettings
+
+Positive = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NewModel(_Strict):
+    """An untrained model with a byte-level BPE tokenizer trained on the first stage's text.
+
+    Attributes:
+        architecture: As transformers calls it ("llama", "qwen3").
+        hidden_size, intermediate_size, layers, heads, context: Its sizes.
+        vocabulary: Tokens in all.
+    """
+
+    architecture: str = "llama"
+    hidden_size: Positive
+    intermediate_size: Positive
+    layers: Positive
+    heads: Positive
+    context: Positive = 512
+    vocabulary: Positive = 4096
+
+
+class Model(_Strict):
+    """Where training starts.
+
+    Attributes:
+        load: Folder or hub id; or
+        new: sizes of a new model.
+        architecture: Of `load`, for `--smoke`, which takes a tiny random one in its place.
+        prompt_format: How a model without chat template was taught to be asked, such as
+            "USER: {prompt} ASSISTANT:"; becomes the chat template of what is trained.
+        dtype: What weights are held and saved in.
+    """
+
+    load: str | None = None
+    new: NewModel | None = None
+    architecture: str = "llama"
+    prompt_format: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "Model":
+        if (self.load is None) == (self.new is None):
+            raise ValueError("give either `load` or `new`")
+        if self.prompt_format is not None and self.prompt_format.count("{prompt}") != 1:
+            raise ValueError("`prompt_format` needs {prompt} in it, once")
+        return self
+
+
+class Source(_Strict):
+    """A data set.
+
+    Attributes:
+        path: A file, seen from the recipe's folder (or --data); or
+        hub: "ORG/NAME[/CONFIG][@REVISION][:SPLIT]".
+        smoke: The file that `--smoke` takes in its place.
+        columns: The file's column by our name, where they differ.
+        kind: What good answers to its prompts are (harmless, lookalike, harmful); kept with the
+            prompts that are held out.
+        max_characters: Leaves longer rows out (prompt and answers together).
+        limit: Takes the first rows only.
+        drop_unusable: Leaves rows out that have an empty text or equal answers.
+    """
+
+    path: Path | None = None
+    hub: str | None = None
+    smoke: Path | None = None
+    columns: dict[str, str] = {}
+    kind: Literal["", "harmless", "lookalike", "harmful"] = ""
+    max_characters: Positive | None = None
+    limit: Positive | None = None
+    drop_unusable: bool = False
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Source":
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give either `path` or `hub`")
+        return self
+
+
+class HeldOut(_Strict):
+    """Shares of the prompts that no stage trains on."""
+
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Lora(_Strict):
+    """Low-rank adapters (Hu et al., 2021) instead of full training."""
+
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: str | list[str] = "all-linear"
+
+
+class Cleanse(_Strict):
+    """Which pairs to leave out by their judge scores, the columns chosen_safety, rejected_safety.
+
+    Attributes:
+        threshold: Pairs whose chosen answer is safe with a smaller probability go.
+        rejected: Also those whose rejected answer is safe with a greater probability than
+            1 - threshold.
+    """
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.25
+    rejected: bool = False
+
+
+class Trained(_Strict):
+    """What all training stages share.
+
+    Attributes:
+        start: Model to start from, by the name of the stage that makes it; None is the recipe's
+            model.
+        data: Names of data sets.
+        prefer: Which answer of two is the better one; an SFT stage without it learns both.
+        epochs: Passes over the data; or
+        steps: optimiser steps.
+        batch_size: Examples (pairs) per optimiser step, over all devices.
+        device_batch_size: As many as fit on one device at once; the rest is accumulated.
+        learning_rate: Peak.
+        schedule: How it goes on after the warm-up, in transformers' words.
+        warmup: Share of the steps in which the rate rises.
+        max_length: Tokens of prompt and answer, at most.
+        precision: What the forward and backward passes compute in.
+        lora: Adapters instead of full training.
+        checkpoint_every: Steps between the checkpoints that --resume goes on from.
+        trainer: Further settings of TRL's trainer by their own names, such as `report_to`.
+    """
+
+    start: str | None = Field(default=None, alias="from")
+    data: Annotated[list[str], Field(min_length=1)]
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    steps: Positive | None = None
+    batch_size: Positive
+    device_batch_size: Positive | None = None
+    learning_rate: Annotated[float, Field(gt=0)]
+    schedule: str = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    max_length: Positive = 512
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    lora: Lora | None = None
+    checkpoint_every: Positive = 100
+    trainer: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Trained":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either `epochs` or `steps`")
+        return self
+
+
+class Sft(Trained):
+    """Supervised fine-tuning on the answers."""
+
+    method: Literal["sft"]
+    prefer: Literal["helpful", "safe"] | None = None
+
+    def names(self, stage: str) -> list[str]:
+        """The models that it makes."""
+        return [stage]
+
+
+class OwnSamples(_Strict):
+    """Rejected answers that the stage's first model samples itself; the data's are chosen.
+
+    Attributes:
+        prompts: How many pairs to make.
+        max_new_tokens: Length of a sample, at most.
+        temperature: Of the sampling.
+    """
+
+    prompts: Positive
+    max_new_tokens: Positive = 128
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Preference(Trained):
+    """Training on preferences: DPO (Rafailov et al., 2023) or KTO (Ethayarajh et al., 2024).
+
+    Attributes:
+        prefer: "helpful", "safe", or "data": the data's answer over a sample of the model's own.
+        samples: How those are sampled.
+        beta: KL parameter, or several: one model each. After a helpfulness stage, what SACPO calls
+            beta/lambda.
+        keep: Optimiser steps after which the model is kept, one model each; else it is kept at
+            the end.
+        sft_weight: Weight of the chosen answers' likelihood beside DPO's loss.
+        monitor: Settings of the bias monitor, or False for none.
+        cleanse: Leaves pairs out by a judge's scores.
+    """
+
+    method: Literal["dpo", "kto"]
+    prefer: Literal["helpful", "safe", "data"]
+    samples: OwnSamples | None = None
+    beta: list[float]
+    keep: list[Positive] = []
+    sft_weight: Annotated[float, Field(ge=0)] = 0.0
+    monitor: MonitorSettings | Literal[False] = MonitorSettings()
+    cleanse: Cleanse | None = None
+
+    @field_validator("beta", mode="before")
+    @classmethod
+    def _positive(cls, value: Any) -> list[float]:
+        values = value if isinstance(value, list) else [value]
+        for beta in values:
+            number = isinstance(beta, int | float) and not isinstance(beta, bool)
+            if not number or not 0 < beta < math.inf:
+                raise ValueError(f"beta (or beta/lambda) is {beta!r}, not a number above 0")
+        if len(set(values)) < max(1, len(values)):
+            raise ValueError("needs one value or several different ones")
+        return [float(beta) for beta in values]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Preference":
+        if (self.prefer == "data") != (self.samples is not None):
+            raise ValueError("`samples` goes with `prefer: data`, and only with it")
+        if self.method == "kto" and (self.sft_weight or self.cleanse or self.samples):
+            raise ValueError("`sft_weight`, `cleanse` and `samples` are for dpo")
+        if self.keep != sorted(set(self.keep)):
+            raise ValueError("`keep` needs rising steps")
+        if self.steps is not None and self.keep and self.keep[-1] > self.steps:
+            raise ValueError(f"`keep` has {self.keep[-1]}, but there are {self.steps} steps")
+        return self
+
+    def run(self, stage: str, beta: float) -> str:
+        """The name of the training run of one beta."""
+        return stage if len(self.beta) == 1 else f"{stage}/beta{beta:g}"
+
+    def kept(self, stage: str, beta: float) -> dict[int, str]:
+        """The models that one run leaves, by step; the one of step 0 is that of the end."""
+        if not self.keep:
+            return {0: self.run(stage, beta)}
+        several = "" if len(self.beta) == 1 else f"beta{beta:g}-"
+        return {step: f"{stage}/{several}step{step}" for step in self.keep}
+
+    def names(self, stage: str) -> list[str]:
+        """The models that it makes."""
+        return [name for beta in self.beta for name in self.kept(stage, beta).values()]
+
+
+class Merge(_Strict):
+    """Linear weight merge, w * model + (1 - w) * other, as in P-SACPO.
+
+    Attributes:
+        start: The model that the weight is of, such as the safest one.
+        other: The other model, such as the most helpful one.
+        weights: One merged model each.
+    """
+
+    method: Literal["merge"]
+    start: str = Field(alias="from")
+    other: str = Field(alias="with")
+    weights: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+
+    def names(self, stage: str) -> list[str]:
+        """The models that it makes."""
+        return [f"{stage}/weight{weight:g}" for weight in self.weights]
+
+
+Stage = Annotated[Sft | Preference | Merge, Field(discriminator="method")]
+
+
+class Recipe(_Strict):
+    """A recipe.
+
+    Attributes:
+        name: What it is called.
+        seed: Decides weights, order of the data and samples, unless --seed says otherwise.
+        model: Where training starts.
+        data: Data sets by name.
+        hold_out: Shares of the prompts that no stage trains on.
+        stages: What to do, in order.
+    """
+
+    name: Name
+    seed: Annotated[int, Field(ge=0)] = 0
+    model: Model
+    data: dict[Name, Source]
+    hold_out: HeldOut = HeldOut()
+    stages: Annotated[dict[Name, Stage], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _connected(self) -> "Recipe":
+        made: list[str] = []
+        for name, stage in self.stages.items():
+            if isinstance(stage, Merge):
+                _known(name, "from", stage.start, made)
+                _known(name, "with", stage.other, made)
+            else:
+                if stage.start is not None:
+                    _known(name, "from", stage.start, made)
+                for source in stage.data:
+                    _known(name, "data", source, list(self.data))
+            made += stage.names(name)
+        return self
+
+
+def _known(stage: str, key: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        choice = f"it can be {', '.join(known)}" if known else "nothing comes before it"
+        raise ValueError(f"stage {stage!r}: `{key}` is {name!r}{_meant(name, known)}; {choice}")
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        UsageError: If PyYAML is not installed.
+        FormatError: If the file cannot be read or is no recipe; it names line and key.
+    """
+    try:
+        import yaml
+    except ImportError:
+        raise UsageError("Recipes are YAML files.", "Run: pip install 'tsdi[train]'.") from None
+    try:
+        node = yaml.compose(path.read_text("utf-8"), yaml.SafeLoader)
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise FormatError(f"Cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise FormatError(f"{path} is not UTF-8.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise FormatError(f"{path}{line}: not valid YAML ({problem}).") from None
+    _check_twice(path, node)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise FormatError(_first_problem(path, node, error)) from None
+
+
+def _check_twice(path: Path, node: Any) -> None:
+    """Refuse a key that stands twice in one mapping, of which YAML keeps the last silently."""
+    for mapping in _mappings(node):
+        seen: set[str] = set()
+        for key, _ in mapping.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise FormatError(f"{path}, line {line}: the key {key.value!r} stands twice.")
+            seen.add(key.value)
+
+
+def _mappings(node: Any) -> Iterator[Any]:
+    children = []
+    if getattr(node, "id", "") == "mapping":
+        yield node
+        children = [value for _, value in node.value]
+    elif getattr(node, "id", "") == "sequence":
+        children = node.value
+    for child in children:
+        yield from _mappings(child)
+
+
+def _first_problem(path: Path, node: Any, error: ValidationError) -> str:
+    # An unknown key is what makes the right one missing, so it goes first.
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    keys, line = _place(node, problem["loc"])
+    if problem["type"] == "missing":
+        keys = [*keys, str(problem["loc"][-1])]
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        message = "there is no such key" + _meant(keys[-1] if keys else "", _all_keys())
+    elif problem["type"].startswith("union_tag"):
+        message = "`method` must be sft, dpo, kto or merge"
+    key = f", line {line}, {'.'.join(keys)}" if keys else ", line 1" if not node else ""
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{path}{key}: {message}.{more}"
+
+
+def _place(node: Any, location: Sequence[str | int]) -> tuple[list[str], int]:
+    """The keys of a place that there are in the file, and the line of the last of them."""
+    keys: list[str] = []
+    line = node.start_mark.line + 1 if node else 1
+    for part in location:
+        found: Mapping[str, tuple[Any, Any]] = {}
+        if getattr(node, "id", "") == "mapping":
+            found = {key.value: (key, value) for key, value in node.value}
+        elif getattr(node, "id", "") == "sequence":
+            found = {str(index): (value, value) for index, value in enumerate(node.value)}
+        if str(part) in found:  # pydantic also names the kinds of a union on the way
+            key, node = found[str(part)]
+            line = key.start_mark.line + 1
+            keys.append(str(part))
+    return keys, line
+
+
+def _all_keys() -> list[str]:
+    models = (NewModel, Model, Source, HeldOut, Lora, Cleanse, Sft, Preference, OwnSamples)
+    fields = [
+        field.alias or name
+        for model in (*models, Merge, Recipe)
+        for name, field in model.model_fields.items()
+    ]
+    return sorted(set(fields))

@@ -1,0 +1,336 @@
+"""Runs of recipes: stage after stage into a folder, each model once, and on from where it stopped.
+
+OUT/run.json            recipe, seed, versions, data and how it was started
+OUT/start/              the new model and its tokenizer, where the recipe makes one
+OUT/data/               prompts that were held out; pairs with the model's own samples
+OUT/STAGE[/BETA-STEP]/  the models
+OUT/logs/               what the trainer logged, one file a run; what the monitor saw
+OUT/.work/              checkpoints and reference log-probabilities
+"""
+
+import importlib.metadata
+import platform
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+
+from tsdi.errors import MismatchError, ModelError, RunExistsError, UsageError
+from tsdi.files import parse_json, write_bytes, write_json
+from tsdi.models import LoadOptions, load_model, load_tokenizer
+from tsdi.training import sources
+from tsdi.training.data import Example, Pair, Rating
+from tsdi.training.model import new_model, new_tokenizer
+from tsdi.training.monitor import BiasMonitor
+from tsdi.training.recipe import Merge, Preference, Recipe, Sft
+from tsdi.training.samples import own_samples
+from tsdi.training.trainers import Progress, Run, ShowProgress, build_trainer, last_checkpoint
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "trl", "datasets", "accelerate", "peft")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run has beside its recipe.
+
+    Attributes:
+        out: The folder.
+        data: Folder that the recipe's relative paths start from.
+        seed: Decides weights, order of the data and samples.
+        command: What the user typed.
+        smoke: Whether this only tries the recipe out.
+        only: Stage (or run of one beta, such as "safety/beta0.1") to run; "" runs all.
+    """
+
+    out: Path
+    data: Path
+    seed: int
+    command: str
+    smoke: bool = False
+    only: str = ""
+
+
+def train_recipe(
+    recipe: Recipe, settings: Settings, resume: bool = False, progress: Progress | None = None
+) -> list[Path]:
+    """Train every model of a recipe that is not there yet.
+
+    Started by `accelerate launch`, every process calls it, and one of them writes.
+
+    Args:
+        recipe: What to train.
+        settings: Where, and how.
+        resume: Go on with what the folder holds; else it has to be new or empty.
+        progress: Called with the run's name, its optimiser steps done, and all of them.
+
+    Returns:
+        The folders of the models that it was asked for, in the recipe's order.
+
+    Raises:
+        UsageError: If a package is missing, or a setting cannot be.
+        RunExistsError: If the folder holds another run, or one that is not to be gone on with.
+        PromptError: If data cannot be used.
+        ModelError: If the first model cannot.
+    """
+    _check_installed()
+    stages = _asked(recipe, settings.only)
+    data = sources.Data(recipe, settings.data, settings.smoke)
+    _open_folder(recipe, settings, resume, data)
+    made = []
+    for name in stages:
+        stage = recipe.stages[name]
+        if isinstance(stage, Merge):
+            made += _merge(stage, name, settings.out)
+            continue
+        for run in _runs(name, stage, settings):
+            if settings.only in ("", name, run.name):
+                made += list(run.keep.values())
+                if not _log(settings.out, run.name).exists():
+                    _train(recipe, run, settings, data, progress)
+    return made
+
+
+def read_logs(recipe: Recipe, out: Path) -> list[dict[str, Any]]:
+    """What the finished runs of a recipe left in its folder, in the recipe's order."""
+    names = [run for name, stage in recipe.stages.items() for run in _run_names(name, stage)]
+    logs = [_log(out, name) for name in names]
+    return [parse_json(log.read_bytes()) for log in logs if log.exists()]
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide whether a run can be repeated."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in ("tsdi", *_PACKAGES)
+    }
+
+
+def _check_installed() -> None:
+    for name in _PACKAGES:
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            raise UsageError(
+                f"Training needs {name}, which is not installed.", "Run: pip install 'tsdi[train]'."
+            ) from None
+
+
+def _asked(recipe: Recipe, only: str) -> list[str]:
+    if not only:
+        return list(recipe.stages)
+    runs = {
+        run: name
+        for name, stage in recipe.stages.items()
+        for run in (name, *_run_names(name, stage))
+    }
+    if only not in runs:
+        raise UsageError(f"The recipe has no stage {only!r}.", f"It has {', '.join(runs)}.")
+    return [runs[only]]
+
+
+def _run_names(name: str, stage: Sft | Preference | Merge) -> list[str]:
+    if isinstance(stage, Preference):
+        return [stage.run(name, beta) for beta in stage.beta]
+    return [name]
+
+
+def _runs(name: str, stage: Sft | Preference, settings: Settings) -> list[Run]:
+    out, work = settings.out, settings.out / ".work"
+    if isinstance(stage, Sft):
+        keep = {0: out / name}
+        return [Run(name, stage, None, keep, work / name, work / "none", settings.seed)]
+    return [
+        Run(
+            stage.run(name, beta),
+            stage,
+            beta,
+            {step: out / model for step, model in stage.kept(name, beta).items()},
+            work / stage.run(name, beta).replace("/", "-"),
+            work / f"{name}-reference",
+            settings.seed,
+        )
+        for beta in stage.beta
+    ]
+
+
+def _open_folder(recipe: Recipe, settings: Settings, resume: bool, data: sources.Data) -> None:
+    out, note = settings.out, settings.out / "run.json"
+    made = {
+        "recipe": recipe.model_dump(mode="json", by_alias=True),
+        "seed": settings.seed,
+        "smoke": settings.smoke,
+        "versions": versions(),
+        "data": data.hashes(),
+    }
+    if out.exists() and not out.is_dir():
+        raise RunExistsError(f"{out} is a file.", "Choose a folder for --out.")
+    if not out.exists() or not any(out.iterdir()):
+        if PartialState().is_main_process:
+            (out / "data").mkdir(parents=True, exist_ok=True)
+            for name, lines in data.held_out().items():
+                write_bytes(out / "data" / name, lines)
+            write_json(note, {"command": settings.command} | made)
+    elif not resume:
+        raise RunExistsError(
+            f"{out} already holds files.", "Choose a new folder, or go on in it with --resume."
+        )
+    else:
+        _check_same(note, made)
+    PartialState().wait_for_everyone()
+
+
+def _check_same(note: Path, made: dict[str, Any]) -> None:
+    if not note.exists():
+        raise RunExistsError(f"{note.parent} holds no training run.", "Choose a new folder.")
+    before = parse_json(note.read_bytes())
+    different = [key for key, value in made.items() if before.get(key) != value]
+    if different:
+        raise RunExistsError(
+            f"{note.parent} holds a run with another {' and '.join(different)}.",
+            "Choose a new folder.",
+        )
+
+
+def _log(out: Path, name: str) -> Path:
+    return out / "logs" / f"{name.replace('/', '-')}.json"
+
+
+def _train(
+    recipe: Recipe, run: Run, settings: Settings, data: sources.Data, progress: Progress | None
+) -> None:
+    """One training run, from its last checkpoint if there is one; the log is written last."""
+    started = time.monotonic()
+    set_seed(run.seed)
+    model, tokenizer = _start(recipe, run.stage.start, settings, data)
+    items = _items(run, settings.out, data, model, tokenizer)
+    callbacks = _callbacks(run, settings, tokenizer, progress)
+    trainer = build_trainer(run, model, tokenizer, items, callbacks)
+    for folder in run.keep.values():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    result = trainer.train(resume_from_checkpoint=last_checkpoint(run.work))
+    trainer.accelerator.wait_for_everyone()
+    if PartialState().is_main_process:
+        log = _log(settings.out, run.name)
+        log.parent.mkdir(exist_ok=True)
+        record = {
+            "run": run.name,
+            "beta": run.beta,
+            "examples": len(items),
+            "parameters": model.num_parameters(),
+            "steps": trainer.state.global_step,
+            "seconds": round(time.monotonic() - started, 1),
+            "train_loss": result.training_loss,
+            "history": [entry for entry in trainer.state.log_history if "train_loss" not in entry],
+        }
+        write_json(log, record)
+        shutil.rmtree(run.work, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _callbacks(
+    run: Run, settings: Settings, tokenizer: PreTrainedTokenizerBase, progress: Progress | None
+) -> list[TrainerCallback]:
+    callbacks: list[TrainerCallback] = []
+    if progress is not None and PartialState().is_main_process:
+        callbacks.append(ShowProgress(run.name, progress))
+    if isinstance(run.stage, Preference) and run.stage.monitor is not False:
+        log = _log(settings.out, run.name).with_suffix(".monitor.jsonl")
+        monitor = run.stage.monitor
+        paths = {
+            key: settings.data / path
+            for key, path in (("suite", monitor.suite), ("phrases", monitor.phrases))
+            if path is not None
+        }
+        callbacks.append(BiasMonitor(tokenizer, log, monitor.model_copy(update=paths)))
+    return callbacks
+
+
+def _start(
+    recipe: Recipe, start: str | None, settings: Settings, data: sources.Data
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model that a stage starts from, and the tokenizer with its chat template."""
+    folder = settings.out / (start or "start")
+    options = LoadOptions(recipe.model.dtype)
+    if start is None and recipe.model.load is not None:
+        model, tokenizer = load_model(recipe.model.load, options), load_tokenizer(recipe.model.load)
+    else:
+        if start is None and not folder.exists() and PartialState().is_main_process:
+            _save_new(recipe, settings, data, folder)
+        PartialState().wait_for_everyone()
+        if not folder.exists():
+            raise UsageError(f"{folder} is not there yet.", "Run the stage that makes it first.")
+        model, tokenizer = load_model(str(folder), options), load_tokenizer(str(folder))
+    merge_adapter = getattr(model, "merge_and_unload", None)
+    if merge_adapter is not None:
+        model = merge_adapter()  # what is trained next has the whole as its reference
+    _set_template(recipe, tokenizer)
+    return model, tokenizer
+
+
+def _set_template(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
+    if recipe.model.prompt_format is not None:
+        before, after = recipe.model.prompt_format.split("{prompt}")
+        tokenizer.chat_template = (
+            "{{ bos_token }}{% for message in messages %}"
+            "{% if message['role'] == 'assistant' %}{{ message['content'] }}{{ eos_token }}"
+            f"{{% else %}}{{{{ {before!r} + message['content'] + {after!r} }}}}{{% endif %}}"
+            "{% endfor %}"
+        )
+    if tokenizer.chat_template is None:
+        raise ModelError(
+            f"The model {recipe.model.load!r} has no chat template.",
+            'Say how it is asked: `prompt_format: "USER: {prompt} ASSISTANT:"` under `model`.',
+        )
+    if tokenizer.eos_token is None:
+        raise MismatchError(f"The tokenizer of {recipe.model.load!r} has no end-of-text token.")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def _save_new(recipe: Recipe, settings: Settings, data: sources.Data, folder: Path) -> None:
+    assert recipe.model.new is not None
+    first = next(stage for stage in recipe.stages.values() if not isinstance(stage, Merge))
+    examples = data.examples(first.data, getattr(first, "prefer", None))
+    texts = (f"{example.prompt}\n{example.answer}" for example in examples)
+    tokenizer = new_tokenizer(texts, recipe.model.new.vocabulary)
+    model = new_model(recipe.model.new, tokenizer, settings.seed)
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    model.save_pretrained(unfinished)
+    tokenizer.save_pretrained(unfinished)
+    unfinished.rename(folder)
+
+
+def _items(
+    run: Run,
+    out: Path,
+    data: sources.Data,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Sequence[Example] | Sequence[Pair] | Sequence[Rating]:
+    stage = run.stage
+    if isinstance(stage, Sft):
+        return data.examples(stage.data, stage.prefer)
+    if stage.method == "kto" and stage.prefer != "data":
+        return data.ratings(stage.data, stage.prefer)
+    if stage.prefer != "data":
+        return data.pairs(stage.data, stage.prefer, stage.cleanse)
+    assert stage.samples is not None
+    file = out / "data" / f"{run.name.replace('/', '-')}.pairs.jsonl"
+    examples = data.examples(stage.data, None)
+    return own_samples(examples, stage.samples, run.seed, model, tokenizer, file)
+
+
+def _merge(stage: Merge, name: str, out: Path) -> list[Path]:
+    from tsdi.training.merge import merge_linear
+
+    folders = [out / merged for merged in stage.names(name)]
+    for weight, folder in zip(stage.weights, folders, strict=True):
+        if not folder.exists() and PartialState().is_main_process:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            merge_linear([(out / stage.start, weight), (out / stage.other, 1 - weight)], folder)
+    PartialState().wait_for_everyone()
+    return folders

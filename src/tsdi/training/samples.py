@@ -1,0 +1,79 @@
+"""Pairs of the data's answer and the model's own sample: a stand-in for helpfulness labels."""
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import PartialState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.errors import PromptError
+from tsdi.files import write_bytes
+from tsdi.suites.prompts import read_rows
+from tsdi.training.data import Example, Pair, to_pairs
+from tsdi.training.recipe import OwnSamples
+
+_BATCH = 64
+
+
+def own_samples(
+    examples: Sequence[Example],
+    settings: OwnSamples,
+    seed: int,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    file: Path,
+) -> list[Pair]:
+    """Pairs whose chosen answer is the data's and whose rejected one the model samples.
+
+    This is a substitute for preferences, as in self-play fine-tuning (Chen et al., 2024): nobody
+    has compared the two answers.
+
+    Args:
+        examples: The data's prompts and answers; some are drawn.
+        settings: How many, and how they are sampled.
+        seed: Decides which, and the samples.
+        model: Samples.
+        tokenizer: Its tokenizer.
+        file: Where the pairs are kept; those that it holds already are used.
+
+    Raises:
+        PromptError: If every sample is empty or the data's own answer.
+    """
+    drawn = random.Random(seed).sample(examples, min(settings.prompts, len(examples)))
+    if not file.exists() and PartialState().is_main_process:
+        rows = _sample(drawn, settings, seed, model, tokenizer)
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_bytes(file, lines.encode())
+    PartialState().wait_for_everyone()
+    pairs = to_pairs(read_rows(file), "helpful", drop_unusable=True)
+    if not pairs:
+        raise PromptError(
+            "Every answer that the model samples is empty or the data's own.",
+            "Train the stage before it for longer.",
+        )
+    return pairs
+
+
+def _sample(
+    examples: Sequence[Example],
+    settings: OwnSamples,
+    seed: int,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[dict[str, str]]:
+    model.eval()
+    engine = TransformersEngine(model, tokenizer)
+    rows = []
+    for first in range(0, len(examples), _BATCH):
+        batch = examples[first : first + _BATCH]
+        sampling = Sampling(settings.max_new_tokens, settings.temperature, seed + first)
+        completions = engine.generate([Request.from_text(e.prompt) for e in batch], sampling)
+        rows += [
+            {"prompt": e.prompt, "chosen": e.answer, "rejected": completion.text}
+            for e, completion in zip(batch, completions, strict=True)
+        ]
+    return rows

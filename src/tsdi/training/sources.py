@@ -1,0 +1,137 @@
+"""The data sets of a recipe: read once, converted, split by prompt."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tsdi.errors import UsageError
+from tsdi.suites.hub import load_rows, parse_hub
+from tsdi.suites.prompts import Row, read_rows
+from tsdi.training.cleansing import check_scored, cleanse
+from tsdi.training.data import (
+    Example,
+    Item,
+    Pair,
+    Prefer,
+    Rating,
+    Split,
+    part_of,
+    rename,
+    to_examples,
+    to_pairs,
+    to_ratings,
+)
+from tsdi.training.recipe import Cleanse, Recipe, Source
+
+
+@dataclass
+class Data:
+    """The data sets of a recipe.
+
+    Args:
+        recipe: Names them, and what is held out of them.
+        folder: Where relative paths start.
+        smoke: Take each source's small stand-in.
+    """
+
+    recipe: Recipe
+    folder: Path
+    smoke: bool
+    _rows: dict[str, list[Row]] = field(default_factory=dict)
+
+    def examples(self, names: Sequence[str], prefer: Prefer | None) -> list[Example]:
+        """SFT examples of some data sets, the training part, each once."""
+        found = [
+            example
+            for name in names
+            for example in self._part(name, self._examples(name, prefer), "train")
+        ]
+        return list(dict.fromkeys(found))
+
+    def pairs(self, names: Sequence[str], prefer: Prefer, cleansing: Cleanse | None) -> list[Pair]:
+        """Preference pairs of some data sets, the training part, cleansed if asked."""
+        found = []
+        for name in names:
+            drop = self._source(name).drop_unusable
+            if cleansing is not None:
+                check_scored(self._read(name), cleansing.rejected)
+            found += self._part(name, to_pairs(self._read(name), prefer, drop), "train")
+        if cleansing is None:
+            return found
+        return list(cleanse(found, cleansing.threshold, cleansing.rejected).kept)
+
+    def ratings(self, names: Sequence[str], prefer: Prefer) -> list[Rating]:
+        """KTO ratings of some data sets, the training part."""
+        found = []
+        for name in names:
+            drop = self._source(name).drop_unusable
+            found += self._part(name, to_ratings(self._read(name), prefer, drop), "train")
+        return found
+
+    def held_out(self) -> dict[str, bytes]:
+        """Prompt files of what is held out, by name: "alpaca.test.jsonl" and so on."""
+        shares = self.recipe.hold_out.model_dump()
+        return {
+            f"{name}.{part}.jsonl": self._prompts(name, part)
+            for name in self.recipe.data
+            for part, share in shares.items()
+            if share
+        }
+
+    def hashes(self) -> dict[str, str]:
+        """What identifies each data set: the SHA-256 of the file, or the hub's commit."""
+        return {name: self._identity(source) for name, source in self.recipe.data.items()}
+
+    def _identity(self, source: Source) -> str:
+        path = self._path(source)
+        if path is None:
+            origin = parse_hub(source.hub or "")
+            return f"{origin.name}@{origin.revision}"
+        try:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise UsageError(
+                f"Cannot read {path}: {error.strerror}.",
+                "Paths start from the recipe's folder, or from --data.",
+            ) from None
+
+    def _source(self, name: str) -> Source:
+        return self.recipe.data[name]
+
+    def _path(self, source: Source) -> Path | None:
+        path = source.smoke if self.smoke and source.smoke else source.path
+        return None if path is None else self.folder / path
+
+    def _read(self, name: str) -> list[Row]:
+        if name not in self._rows:
+            source = self._source(name)
+            path = self._path(source)
+            rows = list(read_rows(path)) if path else load_rows(parse_hub(source.hub or ""))
+            self._rows[name] = rename(rows, source.columns)[: source.limit]
+        return self._rows[name]
+
+    def _examples(self, name: str, prefer: Prefer | None) -> list[Example]:
+        return to_examples(self._read(name), prefer, self._source(name).drop_unusable)
+
+    def _part(self, name: str, items: Sequence[Item], part: str) -> list[Item]:
+        longest = self._source(name).max_characters
+        short = [item for item in items if longest is None or _characters(item) <= longest]
+        shares = self.recipe.hold_out
+        return part_of(short, Split(shares.validation, shares.test), part, name)
+
+    def _prompts(self, name: str, part: str) -> bytes:
+        kind = self._source(name).kind
+        examples = self._part(name, self._examples(name, None), part)
+        prompts = dict.fromkeys(example.prompt for example in examples)
+        rows = [
+            {"id": f"{name}-{number:05}", "prompt": prompt} | ({"kind": kind} if kind else {})
+            for number, prompt in enumerate(prompts, start=1)
+        ]
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _characters(item: Example | Pair | Rating) -> int:
+    answers = (item.chosen, item.rejected) if isinstance(item, Pair) else (item.answer,)
+    return len(item.prompt) + max(map(len, answers))

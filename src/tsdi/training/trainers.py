@@ -1,0 +1,347 @@
+"""One training run with TRL's trainers: arguments, kept models, checkpoints, shared references."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from tsdi.errors import TsdiError, UsageError
+from tsdi.training.data import Example, Pair, Rating
+from tsdi.training.recipe import Preference, Sft, Trained
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+_REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps", "ref_logps", "ref_KL_logps")
+_DEFAULTS = {
+    "activation_checkpointing": False,
+    "disable_tqdm": True,
+    "logging_first_step": True,
+    "logging_steps": 10,
+    "report_to": "none",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: a stage, and one beta of it.
+
+    Attributes:
+        name: Such as "sft" or "safety/beta0.1".
+        stage: The settings.
+        beta: KL parameter; None in SFT.
+        keep: Folders of the models by the optimiser step that they are saved after; 0 is the end.
+        work: Folder for checkpoints.
+        reference: Folder for the reference's log-probabilities, which all betas of a stage share.
+        seed: Decides the order of the data.
+    """
+
+    name: str
+    stage: Sft | Preference
+    beta: float | None
+    keep: Mapping[int, Path]
+    work: Path
+    reference: Path
+    seed: int
+
+
+def to_rows(items: Sequence[Example | Pair | Rating]) -> list[dict[str, Any]]:
+    """Rows in the form that TRL calls conversational."""
+    return [_row(item) for item in items]
+
+
+def _row(item: Example | Pair | Rating) -> dict[str, Any]:
+    prompt = [{"role": "user", "content": item.prompt}]
+    if isinstance(item, Pair):
+        return {
+            "prompt": prompt,
+            "chosen": [{"role": "assistant", "content": item.chosen}],
+            "rejected": [{"role": "assistant", "content": item.rejected}],
+        }
+    row = {"prompt": prompt, "completion": [{"role": "assistant", "content": item.answer}]}
+    return row | ({"label": item.good} if isinstance(item, Rating) else {})
+
+
+def build_trainer(
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    items: Sequence[Example | Pair | Rating],
+    callbacks: Sequence[TrainerCallback],
+) -> Any:
+    """TRL's trainer for a run, with the model as it is as the reference of DPO and KTO.
+
+    Args:
+        run: The run.
+        model: Where it starts.
+        tokenizer: With a chat template.
+        items: Examples for SFT, pairs for DPO, ratings for KTO.
+        callbacks: Called besides the one that keeps models.
+
+    Raises:
+        UsageError: If the device lacks the precision, a setting is unknown, or nothing fits into
+            the length.
+    """
+    from datasets import Dataset
+
+    dataset = Dataset.from_list(to_rows(items)).shuffle(seed=run.seed)  # KTO takes it in order
+    trainer_class, config_class = _classes(run)
+    try:
+        trainer = trainer_class(
+            model=model,
+            args=config_class(**_arguments(run, config_class)),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            callbacks=list(callbacks),
+            peft_config=_lora(run.stage),
+        )
+    except (ValueError, TypeError) as error:  # TRL's and transformers' own checks of settings
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(f"Stage {run.name!r} cannot be trained: {reason}") from error
+    last = max(run.keep)
+    steps = planned_steps(trainer)
+    if last > steps:
+        raise UsageError(
+            f"Stage {run.name!r} keeps a model of step {last}, but ends after {steps} steps.",
+            "Keep earlier ones, or train for longer.",
+        )
+    trainer.remove_callback(PrinterCallback)  # the log goes into a file
+    trainer.add_callback(_Keep(trainer, run.keep))
+    return trainer
+
+
+def planned_steps(trainer: Any) -> int:
+    """Optimiser steps that a trainer is going to take."""
+    if trainer.args.max_steps > 0:
+        return int(trainer.args.max_steps)
+    batches = len(trainer.get_train_dataloader())
+    per_epoch = max(1, -(-batches // trainer.args.gradient_accumulation_steps))
+    return int(-(-per_epoch * trainer.args.num_train_epochs // 1))
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint; one that a kill cut short lacks the file that is last."""
+    whole = [
+        checkpoint
+        for checkpoint in folder.glob("checkpoint-*")
+        if (checkpoint / "trainer_state.json").exists()
+    ]
+    if not whole:
+        return None
+    return str(max(whole, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2])))
+
+
+def _classes(run: Run) -> tuple[type[Any], type[Any]]:
+    if isinstance(run.stage, Sft):
+        from trl.trainer.sft_config import SFTConfig
+        from trl.trainer.sft_trainer import SFTTrainer
+
+        return SFTTrainer, SFTConfig
+    if run.stage.method == "dpo":
+        from trl.trainer.dpo_config import DPOConfig
+        from trl.trainer.dpo_trainer import DPOTrainer
+
+        return _sharing(DPOTrainer, run.reference), DPOConfig
+    from trl.trainer.kto_config import KTOConfig
+    from trl.trainer.kto_trainer import KTOTrainer
+
+    return _sharing(KTOTrainer, run.reference), KTOConfig
+
+
+def _sharing(base: type[Any], folder: Path) -> type[Any]:
+    """A trainer class that computes the reference's log-probabilities once for all betas.
+
+    TRL computes them in this method, before training, when the model still is the reference. A
+    run that goes on from a checkpoint finds them as they were.
+    """
+
+    class Sharing(base):  # type: ignore[misc]
+        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+            from datasets import concatenate_datasets, load_from_disk
+
+            if not folder.exists():
+                done = super()._precompute_ref_logps(dataset, name, batch_size)
+                if PartialState().is_main_process:
+                    columns = [name for name in _REFERENCE_COLUMNS if name in done.column_names]
+                    _save_whole(done.select_columns(columns), folder)
+                PartialState().wait_for_everyone()
+                return done
+            shared = load_from_disk(str(folder))
+            if len(shared) != len(dataset):
+                raise TsdiError(
+                    f"{folder} has {len(shared)} rows, the data {len(dataset)}.",
+                    "Something else wrote there: choose a new folder.",
+                )
+            return concatenate_datasets([dataset, shared], axis=1)
+
+    Sharing.__name__ = base.__name__
+    return Sharing
+
+
+def _save_whole(dataset: Any, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    dataset.save_to_disk(str(unfinished))
+    unfinished.rename(folder)
+
+
+def _arguments(run: Run, config_class: type[Any]) -> dict[str, Any]:
+    stage = run.stage
+    ours: dict[str, Any] = {
+        "output_dir": str(run.work),
+        "num_train_epochs": stage.epochs or 1,
+        "max_steps": stage.steps or -1,
+        **_batches(run.name, stage),
+        "learning_rate": stage.learning_rate,
+        "lr_scheduler_type": stage.schedule,
+        "warmup_steps": stage.warmup,
+        "max_length": stage.max_length,
+        **_precision(run.name, stage),
+        "seed": run.seed,
+        "save_strategy": "steps",
+        "save_steps": stage.checkpoint_every,
+        "save_total_limit": 2,
+    }
+    if isinstance(stage, Preference):
+        ours |= {"beta": run.beta, "precompute_ref_log_probs": True}
+        if stage.method == "dpo" and stage.sft_weight:
+            ours |= {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, stage.sft_weight]}
+    _check_settings(run.name, stage.trainer, ours, config_class)
+    return _DEFAULTS | stage.trainer | ours
+
+
+def _check_settings(
+    name: str, settings: Mapping[str, Any], ours: Mapping[str, Any], config_class: type[Any]
+) -> None:
+    known = [field.name for field in dataclasses.fields(config_class)]
+    for key in settings:
+        if key in ours:
+            raise UsageError(
+                f"Stage {name!r}: `trainer` sets {key!r}, which the recipe decides.",
+                "Use the recipe's own key for it.",
+            )
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            meant = f"Did you mean {close[0]!r}?" if close else ""
+            raise UsageError(f"Stage {name!r}: TRL has no setting {key!r}.", meant)
+
+
+def _batches(name: str, stage: Trained) -> dict[str, int]:
+    """Batch size on a device, and how many batches make one optimiser step."""
+    devices = PartialState().num_processes
+    device_batch = stage.device_batch_size or max(1, stage.batch_size // devices)
+    accumulated, rest = divmod(stage.batch_size, device_batch * devices)
+    if rest or not accumulated:
+        raise UsageError(
+            f"Stage {name!r}: a batch of {stage.batch_size} cannot be made of {devices} device(s)"
+            f" x {device_batch}.",
+            "Change batch_size or device_batch_size.",
+        )
+    return {
+        "per_device_train_batch_size": device_batch,
+        "gradient_accumulation_steps": accumulated,
+    }
+
+
+def _precision(name: str, stage: Trained) -> dict[str, bool]:
+    cuda = torch.cuda.is_available()
+    lacking = {
+        "float16": not cuda,
+        "bfloat16": cuda and not torch.cuda.is_bf16_supported(including_emulation=False),
+        "float32": False,
+    }
+    if lacking[stage.precision]:
+        device = torch.cuda.get_device_name() if cuda else "the CPU"
+        raise UsageError(
+            f"Stage {name!r} asks for {stage.precision}, in which {device} cannot train.",
+            "Say `precision: float32`.",
+        )
+    accelerated = cuda or torch.backends.mps.is_available()
+    return {
+        "use_cpu": not accelerated,
+        "bf16": stage.precision == "bfloat16",
+        "fp16": stage.precision == "float16",
+    }
+
+
+def _lora(stage: Trained) -> Any:
+    if stage.lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=stage.lora.rank,
+        lora_alpha=stage.lora.alpha,
+        lora_dropout=stage.lora.dropout,
+        target_modules=stage.lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+class _Keep(TrainerCallback):
+    """Saves the model after some steps, or at the end, each whole or not at all."""
+
+    def __init__(self, trainer: Any, folders: Mapping[int, Path]) -> None:
+        self._trainer = trainer
+        self._folders = folders
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step in self._folders:
+            self._save(self._folders[state.global_step])
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if 0 in self._folders:
+            self._save(self._folders[0])
+
+    def _save(self, folder: Path) -> None:
+        """Every process takes part, since each may hold a part of the weights."""
+        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        if PartialState().is_main_process:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        PartialState().wait_for_everyone()
+        self._trainer.save_model(str(unfinished))
+        PartialState().wait_for_everyone()
+        if PartialState().is_main_process:
+            (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle
+            shutil.rmtree(folder, ignore_errors=True)  # of a killed run, beyond its checkpoint
+            unfinished.rename(folder)
+        PartialState().wait_for_everyone()
+
+
+class ShowProgress(TrainerCallback):
+    """Tells how far a run is.
+
+    Args:
+        name: The run's name.
+        progress: Called with it, the steps done and the steps there are.
+    """
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self._name = name
+        self._progress = progress
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell the step."""
+        self._progress(self._name, state.global_step, state.max_steps)

@@ -1,0 +1,198 @@
+"""Recipes, run: SFT to DPO to KTO, folders that are used, data that is held out, bad input."""
+
+import itertools
+import json
+import math
+
+import pytest
+
+from tests.cli.conftest import tsdi
+from tests.training.made import PAIRS, STAGES, recipe_file
+from tsdi.files import parse_json
+from tsdi.models import load_model, load_tokenizer
+from tsdi.suites.prompts import read_prompts
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the recipe `made.STAGES`, run by the command line."""
+    folder = tmp_path_factory.mktemp("trained")
+    recipe = recipe_file(folder, STAGES)
+    result = tsdi("train", recipe, "--out", folder / "out", "--json")
+    assert result.exit_code == 0, result.output
+    (folder / "stdout.json").write_text(result.stdout)
+    return folder
+
+
+def refused(result, *words):
+    """Asserts one clear line and exit code 2."""
+    assert result.exit_code == 2, result.output
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith("Error: ")
+    for word in words:
+        assert word in line, line
+
+
+def test_every_model_of_the_recipe_is_there_and_can_be_loaded(trained):
+    models = json.loads((trained / "stdout.json").read_text())["models"]
+    assert models == [
+        "sft",
+        "helpful",
+        "safety/beta0.2-step1",
+        "safety/beta0.2-step3",
+        "safety/beta0.1-step1",
+        "safety/beta0.1-step3",
+        "kto",
+    ]
+    for name in models:
+        model = load_model(str(trained / "out" / name))
+        assert all(weight.isfinite().all() for weight in model.state_dict().values())
+        tokenizer = load_tokenizer(str(trained / "out" / name))
+        assert tokenizer.chat_template
+        assert not list((trained / "out" / name).glob("*.bin"))
+
+
+def test_stages_change_the_model_and_betas_differ(trained):
+    weights = [
+        load_model(str(trained / "out" / name)).get_input_embeddings().weight
+        for name in ("start", "sft", "helpful", "safety/beta0.2-step3", "safety/beta0.1-step3")
+    ]
+    for one, other in itertools.pairwise(weights):
+        assert not one.equal(other)
+
+
+def first_loss(trained, run):
+    log = parse_json((trained / f"out/logs/{run}.json").read_bytes())
+    return next(entry["loss"] for entry in log["history"] if "loss" in entry)
+
+
+def test_dpo_and_kto_begin_at_the_loss_of_a_model_that_is_its_own_reference(trained):
+    for name in ("safety-beta0.2", "safety-beta0.1"):
+        assert first_loss(trained, name) == pytest.approx(math.log(2), abs=1e-4)
+    assert first_loss(trained, "kto") == pytest.approx(0.5, abs=1e-4)
+
+
+def test_the_record_says_how_it_was_made(trained):
+    record = parse_json((trained / "out/run.json").read_bytes())
+    assert record["seed"] == 5
+    assert set(record["versions"]) >= {"tsdi", "torch", "trl", "transformers"}
+    assert len(record["data"]["pairs"]) == 64
+    assert record["recipe"]["stages"]["safety"]["beta"] == [0.2, 0.1]
+
+
+def test_own_samples_are_kept_and_rejected(trained):
+    lines = (trained / "out/data/helpful.pairs.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    chosen = {row["chosen"] for row in PAIRS} | {row["rejected"] for row in PAIRS}
+    assert len(rows) == 6
+    assert all(row["chosen"] in chosen and row["rejected"] not in chosen for row in rows)
+
+
+def test_held_out_prompts_are_prompt_files_and_no_stage_sees_them(trained):
+    held_out = {
+        p.messages[0]["content"] for p in read_prompts(trained / "out/data/pairs.test.jsonl")
+    }
+    prompts = {row["prompt"] for row in PAIRS}
+    assert held_out < prompts
+    assert all(p.kind == "harmless" for p in read_prompts(trained / "out/data/pairs.test.jsonl"))
+    log = parse_json((trained / "out/logs/safety-beta0.1.json").read_bytes())
+    assert log["examples"] == len(prompts - held_out)
+
+
+def test_the_monitor_watches_preference_stages_unless_told_not_to(trained):
+    logs = sorted(path.name for path in (trained / "out/logs").glob("*.monitor.jsonl"))
+    assert logs == [
+        "kto.monitor.jsonl",
+        "safety-beta0.1.monitor.jsonl",
+        "safety-beta0.2.monitor.jsonl",
+    ]
+
+
+def test_a_used_folder_is_refused_and_with_resume_nothing_is_trained_again(trained):
+    recipe, out = trained / "recipe.yaml", trained / "out"
+    refused(tsdi("train", recipe, "--out", out), "already holds files", "--resume")
+    before = (out / "kto/model.safetensors").stat().st_mtime_ns
+    result = tsdi("train", recipe, "--out", out, "--resume")
+    assert result.exit_code == 0, result.output
+    assert (out / "kto/model.safetensors").stat().st_mtime_ns == before
+    assert "safety/beta0.2" in result.stdout
+
+
+@pytest.mark.parametrize(("arguments", "word"), [(["--seed", "6"], "seed"), (["--smoke"], "smoke")])
+def test_another_run_does_not_go_on_in_the_folder(trained, arguments, word):
+    recipe = trained / "recipe.yaml"
+    refused(tsdi("train", recipe, "--out", trained / "out", "--resume", *arguments), word)
+
+
+def test_a_changed_data_file_is_noticed(trained, tmp_path):
+    recipe = recipe_file(tmp_path, STAGES, pairs=PAIRS[1:])
+    result = tsdi("train", recipe, "--out", trained / "out", "--resume")
+    refused(result, "another data")
+
+
+def test_a_stage_can_be_run_alone_and_needs_the_one_before(tmp_path):
+    recipe = recipe_file(tmp_path, STAGES)
+    refused(tsdi("train", recipe, "--out", tmp_path / "out", "--stage", "none"), "'none'", "sft")
+    result = tsdi("train", recipe, "--out", tmp_path / "out", "--stage", "safety/beta0.1")
+    refused(result, "helpful is not there yet")
+    result = tsdi("train", recipe, "--out", tmp_path / "out", "--stage", "sft", "--resume")
+    assert result.exit_code == 0, result.output
+    assert "sft" in result.stdout
+
+
+SAFETY = """
+  safety:
+    method: dpo
+    data: [pairs]
+    prefer: safe
+    beta: 0.1
+    steps: 2
+    batch_size: 4
+    learning_rate: 1.0e-3
+"""
+EQUAL = [*PAIRS[:3], PAIRS[0] | {"rejected": PAIRS[0]["chosen"]}, *PAIRS[3:]]
+
+
+@pytest.mark.parametrize(
+    ("stages", "pairs", "words"),
+    [
+        (SAFETY, [{"prompt": "a", "chosen": "b"}], ["pairs.jsonl, line 1", "'rejected'"]),
+        (SAFETY, EQUAL, ["pairs.jsonl, line 4", "equal"]),
+        (SAFETY, [], ["'pairs'", "empty"]),
+        (SAFETY + "    precision: float16\n", PAIRS, ["float16", "the CPU", "float32"]),
+        (SAFETY + "    keep: [3]\n", PAIRS, ["line 7, stages.safety: ", "there are 2 steps"]),
+        (SAFETY + "    cleanse: {}\n", PAIRS, ["chosen_safety"]),
+        (SAFETY + "    trainer: {beta: 1}\n", PAIRS, ["'beta'", "recipe"]),
+        (SAFETY + "    trainer: {lerning_rate: 1}\n", PAIRS, ["'lerning_rate'", "Did you mean"]),
+        (SAFETY + "    device_batch_size: 3\n", PAIRS, ["batch of 4", "3"]),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, stages, pairs, words):
+    recipe = recipe_file(tmp_path, stages, pairs=pairs, hold_out="{}")
+    refused(tsdi("train", recipe, "--out", tmp_path / "out"), *words)
+
+
+def test_a_model_without_chat_template_is_refused_until_told_how_it_is_asked(trained, tmp_path):
+    bare = tmp_path / "bare"
+    load_model(str(trained / "out/sft")).save_pretrained(bare)
+    tokenizer = load_tokenizer(str(trained / "out/sft"))
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(bare)
+    recipe = recipe_file(tmp_path, SAFETY, model=f"{{load: {bare}}}")
+    refused(tsdi("train", recipe, "--out", tmp_path / "a"), "no chat template", "prompt_format")
+    asked = f'{{load: {bare}, prompt_format: "USER: {{prompt}} ASSISTANT:"}}'
+    recipe = recipe_file(tmp_path, SAFETY, model=asked)
+    result = tsdi("train", recipe, "--out", tmp_path / "b")
+    assert result.exit_code == 0, result.output
+    ids = load_tokenizer(str(tmp_path / "b/safety")).apply_chat_template(
+        [{"role": "user", "content": "Hi"}], add_generation_prompt=True, tokenize=False
+    )
+    assert ids == tokenizer.bos_token + "USER: Hi ASSISTANT:"
+
+
+def test_missing_files_and_models_are_named(tmp_path):
+    recipe = recipe_file(tmp_path, SAFETY)
+    (tmp_path / "pairs.jsonl").unlink()
+    refused(tsdi("train", recipe, "--out", tmp_path / "a"), "pairs.jsonl", "--data")
+    recipe = recipe_file(tmp_path, SAFETY, model="{load: no/such-model}")
+    refused(tsdi("train", recipe, "--out", tmp_path / "b"), "no/such-model")
