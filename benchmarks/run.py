@@ -23,6 +23,7 @@ NAMES = (
     "audit",
     "trained_judge",
     "cleansing",
+    "monitor",
 )
 NEED_DATA = ("real_text", "audit", "trained_judge", "cleansing")
 README = Path(__file__).parent / "README.md"

@@ -158,16 +158,30 @@ def mean_and_error(shifts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Mean and standard error, float32 [steps, vocab].
     """
-    weights = counts.double() / counts.sum()
     means, errors = [], []
     for step in range(shifts.shape[1]):  # one step at a time keeps float64 small
         shift = shifts[:, step].double()
         shift -= shift.mean(-1, keepdim=True)
-        mean = weights @ shift
-        spread = weights @ (shift - mean).square()
+        mean, error = batch_means(shift, counts)
         means.append(mean)
-        errors.append((spread / (len(counts) - 1)).sqrt())
+        errors.append(error)
     return torch.stack(means).float(), torch.stack(errors).float()
+
+
+def batch_means(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of groups weighted by their size, and its standard error.
+
+    Args:
+        values: Of every group, float64 [groups, width].
+        counts: Prompts per group, [groups].
+
+    Returns:
+        Mean and standard error, float64 [width].
+    """
+    weights = counts.double() / counts.sum()
+    mean = weights @ values
+    spread = weights @ (values - mean).square()
+    return mean, (spread / (len(counts) - 1)).sqrt()
 
 
 def split_half_reliability(shifts: Tensor, counts: Tensor) -> tuple[float, ...]:
@@ -324,6 +338,16 @@ class _Run:
 
 def _check_model(model: PreTrainedModel, prompts: RandomPrompts) -> None:
     check_tied_adapter(model)
+    check_prompts(model, prompts)
+
+
+def check_prompts(model: PreTrainedModel, prompts: RandomPrompts) -> None:
+    """Check that a model can read random prompts.
+
+    Raises:
+        UsageError: If they are longer than its context.
+        MismatchError: If it does not know their tokens.
+    """
     limit = context_length(model)
     if limit is not None and prompts.length > limit:
         raise UsageError(

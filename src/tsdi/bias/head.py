@@ -41,9 +41,17 @@ def head_inputs(model: PreTrainedModel, ids: Tensor, steps: int) -> Tensor:
 def logits(model: PreTrainedModel, ids: Tensor, steps: int) -> Tensor:
     """Logits at the last positions, with the head in float32: [batch, steps, vocab]."""
     if _native(model):
-        return _forward(model, ids, steps)[:, -steps:].float()
+        return native_logits(model, ids, steps)
     with _at_head(model, Tensor.float):
         return _forward(model, ids, steps, precise=True)[:, -steps:].float()
+
+
+def native_logits(model: PreTrainedModel, ids: Tensor, steps: int) -> Tensor:
+    """Logits at the last positions, computed in the model's own precision: [batch, steps, vocab].
+
+    This takes no float32 copy of the head, for which there may be no memory beside a training.
+    """
+    return _forward(model, ids, steps)[:, -steps:].float()
 
 
 def logits_from(model: PreTrainedModel, inputs: Tensor) -> Tensor:
@@ -135,7 +143,7 @@ def _forward(model: PreTrainedModel, ids: Tensor, steps: int, *, precise: bool =
     }
     if "logits_to_keep" in signature(_unwrapped(model).forward).parameters:
         arguments["logits_to_keep"] = steps
-    with _evaluating(model):
+    with evaluating(model):
         replaced = _float32_head(model) if precise and not _native(model) else {}
         if not replaced:
             return _logits_of(model(**arguments))
@@ -154,7 +162,8 @@ def _unwrapped(model: Any) -> Any:
 
 
 @contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Run a model without dropout and the like; afterwards every module is as it was."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False

@@ -24,6 +24,11 @@ from tsdi.files import write_bytes
 
 CHECK_ROWS = 2
 BATCHES_PER_CHECKPOINT = 8
+_RUN = {
+    "head_inputs": head.head_inputs,
+    "logits": head.logits,
+    "native_logits": head.native_logits,
+}
 Progress = Callable[[int], None]
 """Called with the number of prompts that a model has just done."""
 
@@ -33,7 +38,8 @@ class GroupSums:
     """A partial estimate for one model: sums over random prompts, by group. Prompt k is in k mod G.
 
     Attributes:
-        kind: "head_inputs" (width is the hidden size) or "logits" (width is the vocabulary).
+        kind: "head_inputs" (width is the hidden size), "logits" or "native_logits" (width is the
+            vocabulary), by the functions of `tsdi.bias.head`.
         origin: The random prompts' hash, groups, and the model's name, dtype and commit; only equal
             origins can be merged.
         ranges: Prompt numbers that are in the sums, as disjoint (start, stop), ascending.
@@ -141,7 +147,8 @@ def accumulate(
         stop: One past the last prompt number.
         groups: Number of groups G.
         batch_size: Rows in a forward pass; halved as long as memory runs out.
-        kind: "head_inputs", "logits", or None to take the first if it is exact for this model.
+        kind: "head_inputs", "logits", "native_logits", or None to take the first if it is exact for
+            this model, else the second.
         name: The model's name, for the origin and for errors.
         checkpoint: Called with the sums so far, after every ``BATCHES_PER_CHECKPOINT`` batches and
             at the end.
@@ -163,7 +170,7 @@ def accumulate(
     while start < stop:
         end = min(stop, start + batch_size)
         try:
-            rows = _rows(model, kind, prompts.ids(start, end), prompts.steps)
+            rows = _RUN[kind](model, prompts.ids(start, end), prompts.steps)
             _check_finite(rows, name, start)
             sums = _added(sums, rows, start, groups)
         except RuntimeError as error:
@@ -211,11 +218,6 @@ def origin(model: PreTrainedModel, prompts: RandomPrompts, groups: int, name: st
     return f"{prompts.sha256} groups={groups} model={name} {model.dtype} {commit}"
 
 
-def _rows(model: PreTrainedModel, kind: str, ids: Tensor, steps: int) -> Tensor:
-    run = head.head_inputs if kind == "head_inputs" else head.logits
-    return run(model, ids, steps)
-
-
 def _check_finite(rows: Tensor, name: str, start: int) -> None:
     finite = torch.isfinite(rows).flatten(1).all(1)
     if not finite.all():
@@ -238,6 +240,6 @@ def group_means(model: PreTrainedModel, sums: GroupSums) -> Tensor:
             "Take more prompts or fewer groups.",
         )
     means = (sums.sums / sums.counts[:, None, None]).float()
-    if sums.kind == "logits":
+    if sums.kind != "head_inputs":
         return means
     return head.logits_from(model, means).cpu()

@@ -68,8 +68,8 @@ def _line(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return (
-            "Interrupted. What was finished is kept; estimate, generate, evaluate, winrate, train and"
-            " cleanse take --resume."
+            "Interrupted. What was finished is kept; estimate, generate, evaluate, winrate, cleanse"
+            " and train take --resume."
         )
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
         return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."

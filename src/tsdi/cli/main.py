@@ -14,6 +14,7 @@ from tsdi.cli.estimate import estimate
 from tsdi.cli.evaluate import evaluate
 from tsdi.cli.generate import generate
 from tsdi.cli.judges import judges
+from tsdi.cli.merge import merge
 from tsdi.cli.sample_size import sample_size
 from tsdi.cli.show import show
 from tsdi.cli.suites import suites
@@ -37,6 +38,7 @@ for command in (
     compare,
     winrate,
     train,
+    merge,
     audit,
     cleanse,
     judges,

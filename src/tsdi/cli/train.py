@@ -63,6 +63,7 @@ def train(
     with console.bar("training") as progress:
         made = train_recipe(asked, settings, resume, progress)
     if PartialState().is_main_process:
+        _draw_monitors(asked, settings)
         _show(asked, settings, made, json)
 
 
@@ -73,6 +74,23 @@ def _quiet_trainers() -> None:
         from datasets import disable_progress_bars
 
         disable_progress_bars()
+
+
+def _draw_monitors(recipe: "Recipe", settings: "Settings") -> None:
+    """A page for every stage that was watched."""
+    from tsdi.study.monitor_plot import write_monitor_report
+    from tsdi.training.monitor_log import read_log
+    from tsdi.training.recipe import Preference
+    from tsdi.training.run import monitor_log, run_names
+
+    for name, stage in recipe.stages.items():
+        if isinstance(stage, Preference) and stage.monitor is not False:
+            logs = {run: monitor_log(settings.out, run) for run in run_names(name, stage)}
+            runs = {run: read_log(log) for run, log in logs.items() if log.exists()}
+            if runs:
+                page = settings.out / "logs" / f"{name}.monitor.html"
+                made = {"command": settings.command, "seed": str(settings.seed)}
+                write_monitor_report(page, runs, stage.monitor, made)
 
 
 def _show(recipe: "Recipe", settings: "Settings", made: list[Path], json: bool) -> None:

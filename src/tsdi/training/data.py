@@ -317,7 +317,8 @@ class _Columns:
 def _missing(row: _Columns, name: str, meaning: str = "") -> PromptError:
     return PromptError(
         f"{row.place}: no column {name!r}" + (f", which says {meaning}." if meaning else "."),
-        f"It has {', '.join(map(str, row.values)) or 'none'}; rename one, or say which column is meant (`columns` in a recipe, --columns elsewhere).",
+        f"It has {', '.join(map(str, row.values)) or 'none'}; say which column is meant"
+        " (`columns` in a recipe, --columns elsewhere).",
     )
 
 

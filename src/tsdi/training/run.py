@@ -25,6 +25,7 @@ from tsdi.files import parse_json, write_bytes, write_json
 from tsdi.models import LoadOptions, load_model, load_tokenizer
 from tsdi.training import sources
 from tsdi.training.data import Example, Pair, Rating
+from tsdi.training.merge import merge_linear
 from tsdi.training.model import new_model, new_tokenizer
 from tsdi.training.monitor import BiasMonitor
 from tsdi.training.recipe import Merge, Preference, Recipe, Sft
@@ -95,9 +96,14 @@ def train_recipe(
     return made
 
 
+def monitor_log(out: Path, name: str) -> Path:
+    """Where the bias monitor of a run writes."""
+    return _log(out, name).with_suffix(".monitor.jsonl")
+
+
 def read_logs(recipe: Recipe, out: Path) -> list[dict[str, Any]]:
     """What the finished runs of a recipe left in its folder, in the recipe's order."""
-    names = [run for name, stage in recipe.stages.items() for run in _run_names(name, stage)]
+    names = [run for name, stage in recipe.stages.items() for run in run_names(name, stage)]
     logs = [_log(out, name) for name in names]
     return [parse_json(log.read_bytes()) for log in logs if log.exists()]
 
@@ -125,14 +131,15 @@ def _asked(recipe: Recipe, only: str) -> list[str]:
     runs = {
         run: name
         for name, stage in recipe.stages.items()
-        for run in (name, *_run_names(name, stage))
+        for run in (name, *run_names(name, stage))
     }
     if only not in runs:
         raise UsageError(f"The recipe has no stage {only!r}.", f"It has {', '.join(runs)}.")
     return [runs[only]]
 
 
-def _run_names(name: str, stage: Sft | Preference | Merge) -> list[str]:
+def run_names(name: str, stage: Sft | Preference | Merge) -> list[str]:
+    """The runs of a stage: one for each beta."""
     if isinstance(stage, Preference):
         return [stage.run(name, beta) for beta in stage.beta]
     return [name]
@@ -209,6 +216,9 @@ def _train(
     items = _items(run, settings.out, data, model, tokenizer)
     callbacks = _callbacks(run, settings, tokenizer, progress)
     trainer = build_trainer(run, model, tokenizer, items, callbacks)
+    for callback in callbacks:
+        if isinstance(callback, BiasMonitor):
+            callback.log_through(trainer)  # to the user's tracker
     for folder in run.keep.values():
         folder.parent.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume_from_checkpoint=last_checkpoint(run.work))
@@ -238,7 +248,7 @@ def _callbacks(
     if progress is not None and PartialState().is_main_process:
         callbacks.append(ShowProgress(run.name, progress))
     if isinstance(run.stage, Preference) and run.stage.monitor is not False:
-        log = _log(settings.out, run.name).with_suffix(".monitor.jsonl")
+        log = monitor_log(settings.out, run.name)
         monitor = run.stage.monitor
         paths = {
             key: settings.data / path
@@ -325,8 +335,6 @@ def _items(
 
 
 def _merge(stage: Merge, name: str, out: Path) -> list[Path]:
-    from tsdi.training.merge import merge_linear
-
     folders = [out / merged for merged in stage.names(name)]
     for weight, folder in zip(stage.weights, folders, strict=True):
         if not folder.exists() and PartialState().is_main_process:

@@ -12,6 +12,7 @@ _SIZES = {
     "context": 128,
     "vocabulary": 512,
 }
+_ROWS = 400
 _STAGE = {"steps": 2, "batch_size": 4, "max_length": 64, "checkpoint_every": 1}
 _LENGTHS = ("epochs", "device_batch_size", "precision")
 
@@ -28,6 +29,8 @@ def shrink(recipe: Recipe) -> Recipe:
     content["model"] = {"new": {"architecture": architecture} | _SIZES}
     if model.prompt_format is not None:
         content["model"]["prompt_format"] = model.prompt_format
+    for source in content["data"].values():
+        source["limit"] = min(source.get("limit", _ROWS), _ROWS)
     renamed: dict[str, str] = {}
     for name, stage in recipe.stages.items():
         small = content["stages"][name]

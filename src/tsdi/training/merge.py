@@ -1,0 +1,165 @@
+"""Linear weight merges: a weighted mean of checkpoints, tensor by tensor.
+
+P-SACPO (Wachi et al., NeurIPS 2024) merges a safe and a helpful model so; it is the model soup of
+Wortsman et al. (2022). Equal to mergekit's `linear` with `normalize: true`, its default.
+"""
+
+import math
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tsdi.errors import MismatchError, ModelError, NumericalError, RunExistsError, UsageError
+from tsdi.files import parse_json, unwritable, write_json
+
+_ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_SHAPES = ("architectures", "vocab_size", "hidden_size", "num_hidden_layers")
+
+
+def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
+    """Write the weighted mean of models, sum_k w_k theta_k / sum_k w_k.
+
+    Sums are float32, and saved in the first model's precision, in its shards. At any time there is
+    one shard of the result and one tensor of a model in memory.
+
+    Args:
+        models: Folder and weight of each model, all of one architecture; configuration and
+            tokenizer are the first one's.
+        out: The folder; it is there when all of it is.
+
+    Raises:
+        UsageError: If there is nothing to merge, or the weights make no mean.
+        RunExistsError: If the folder is there already.
+        ModelError: If a folder holds no whole model in safetensors.
+        MismatchError: If the models have different tensors.
+        NumericalError: If a model has NaN or infinite weights.
+        TsdiError: If the folder cannot be written.
+    """
+    weights = _normalised([weight for _, weight in models])
+    if out.exists():
+        raise RunExistsError(f"{out} is there already.", "Choose a new folder.")
+    places = [_places(folder) for folder, _ in models]
+    _check_alike([folder for folder, _ in models], places)
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    first = models[0][0]
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        for shard in sorted(set(places[0].values())):
+            _merge_shard(shard, places, weights, unfinished)
+        for file in first.iterdir():
+            if file.suffix in (".json", ".jinja", ".model", ".txt") and file.name != _INDEX:
+                shutil.copy(file, unfinished)
+        if (first / _INDEX).exists():
+            write_json(unfinished / _INDEX, parse_json((first / _INDEX).read_bytes()))
+        unfinished.rename(out)
+    except OSError as error:
+        raise unwritable(out, error) from error
+
+
+def _normalised(weights: Sequence[float]) -> list[float]:
+    total = sum(weights)
+    if len(weights) < 2 or not all(map(math.isfinite, weights)) or not total:
+        raise UsageError(
+            f"The weights {', '.join(f'{weight:g}' for weight in weights)} make no mean.",
+            "Give two models or more, and as many numbers that do not add up to 0.",
+        )
+    return [weight / total for weight in weights]
+
+
+def _places(folder: Path) -> dict[str, Path]:
+    """The file of every tensor of a model."""
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(f"{folder} is an adapter.", "Merge it into its base model first.")
+    try:
+        if (folder / _INDEX).exists():
+            shards = parse_json((folder / _INDEX).read_bytes())["weight_map"]
+            return {name: folder / Path(file).name for name, file in shards.items()}
+        with safe_open(folder / _ONE, "pt") as file:
+            return dict.fromkeys(file.keys(), folder / _ONE)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ModelError(
+            f"{folder} holds no whole model in safetensors ({reason}).",
+            "Save it again with safe_serialization; pickles are not read.",
+        ) from None
+
+
+def _check_alike(folders: Sequence[Path], places: Sequence[dict[str, Path]]) -> None:
+    configs = [_config(folder) for folder in folders]
+    for folder, config, place in zip(folders, configs, places, strict=True):
+        for key in _SHAPES:
+            if config.get(key) != configs[0].get(key):
+                raise MismatchError(
+                    f"{folders[0]} and {folder} differ in {key}: {configs[0].get(key)} and"
+                    f" {config.get(key)}.",
+                    "Merge models of one architecture.",
+                )
+        different = sorted(place.keys() ^ places[0].keys())
+        if different:
+            raise MismatchError(
+                f"{folders[0]} and {folder} do not both have the tensor {different[0]!r}"
+                f" ({len(different)} such tensors).",
+                "Merge models of one architecture.",
+            )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config = parse_json((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        raise ModelError(f"{folder} has no readable config.json.") from None
+    return config if isinstance(config, dict) else {}
+
+
+def _merge_shard(
+    shard: Path, places: Sequence[dict[str, Path]], weights: Sequence[float], folder: Path
+) -> None:
+    merged = {}
+    with ExitStack() as stack:
+        files: dict[Path, Any] = {}
+        for name in sorted(name for name, file in places[0].items() if file == shard):
+            merged[name] = _merged(name, places, weights, files, stack)
+    save_file(merged, folder / shard.name, metadata={"format": "pt"})
+
+
+def _merged(
+    name: str,
+    places: Sequence[dict[str, Path]],
+    weights: Sequence[float],
+    files: dict[Path, Any],
+    stack: ExitStack,
+) -> Tensor:
+    total: Tensor | None = None
+    for place, weight in zip(places, weights, strict=True):
+        path = place[name]
+        if path not in files:
+            files[path] = stack.enter_context(_opened(path))
+        tensor = files[path].get_tensor(name)
+        if not tensor.isfinite().all():
+            raise NumericalError(f"{path}: the tensor {name!r} has NaN or infinite numbers.")
+        if total is None:
+            dtype, total = tensor.dtype, tensor.float() * weight
+        elif tensor.shape != total.shape:
+            raise MismatchError(
+                f"{path}: the tensor {name!r} is {tuple(tensor.shape)}, the first model's"
+                f" {tuple(total.shape)}.",
+                "Merge models of one architecture.",
+            )
+        else:
+            total += tensor.float() * weight
+    assert total is not None
+    return total.to(dtype).contiguous()
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safe_open(path, "pt")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"Cannot read {path}: {' '.join(str(error).split())[:120]}.") from None

@@ -1,0 +1,182 @@
+"""What the bias monitor asks a model in training, and how it leaves it as it was."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, replace
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi.bias.estimate import check_prompts
+from tsdi.bias.head import evaluating
+from tsdi.bias.phrases import ENGLISH, Phrases, phrase_ids, read_phrases
+from tsdi.bias.pool import TokenPool
+from tsdi.bias.prompts import random_prompts
+from tsdi.bias.sums import GroupSums, accumulate
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.errors import UsageError
+from tsdi.judging.base import Response
+from tsdi.judging.refusal import REFUSAL_PHRASES
+from tsdi.judging.verdict import Verdict
+from tsdi.suites.prompts import Prompt, read_prompts
+from tsdi.training.monitor_log import GROUPS, MonitorSettings
+
+_PROMPT_TOKENS = 48
+
+
+class Probe:
+    """What a model in training is asked: fixed random prompts, and harmless ones.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        settings: Of the monitor.
+        prompt_format: Used instead of the chat template, with ``{prompt}`` in it.
+
+    Raises:
+        UsageError: If there is neither chat template nor prompt format, or the tokenizer has no
+            words for the openers.
+        PoolError: If the tokenizer has no words for the pool.
+        PromptError: If suite or phrases cannot be read, or the suite is empty.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: MonitorSettings,
+        prompt_format: str | None,
+    ) -> None:
+        if prompt_format is None and tokenizer.chat_template is None:
+            raise UsageError(
+                "The bias monitor needs to know how the model is asked: its tokenizer has no chat"
+                " template.",
+                'Give a prompt_format such as "USER: {prompt} ASSISTANT:".',
+            )
+        phrases = read_phrases(settings.phrases) if settings.phrases else ENGLISH
+        self._refusing, self._complying = opener_ids(tokenizer, phrases)
+        self._suite = _suite(settings.suite)
+        self._sampling = Sampling(max_new_tokens=settings.max_new_tokens)
+        self._tokenizer = tokenizer
+        self._prompt_format = prompt_format
+        self._number = settings.prompts
+        self._prompts = random_prompts(
+            tokenizer,
+            TokenPool.from_name(settings.pool, tokenizer),
+            prompt_tokens=_PROMPT_TOKENS,
+            steps=settings.positions,
+            seed=0,
+            prompt_format=prompt_format,
+        )
+        asked = [
+            self._prompts.sha256,
+            astuple(phrases),
+            [prompt.messages for prompt in self._suite],
+            settings.prompts,
+            settings.max_new_tokens,
+        ]
+        self.sha256 = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+    def check(self, model: PreTrainedModel) -> None:
+        """Raise UsageError, MismatchError or PromptError if the model cannot be asked."""
+        check_prompts(model, self._prompts)
+        engine = self._engine(model)
+        for prompt in self._suite:
+            engine.check(Request(prompt.messages), self._sampling)
+
+    def run(self, model: PreTrainedModel) -> GroupSums:
+        """Sums of the model's logits on the random prompts."""
+        sums = accumulate(
+            model,
+            self._prompts,
+            0,
+            self._number,
+            groups=GROUPS,
+            kind="native_logits",
+            name="The model in training",
+        )
+        # Not the model's name: it has another one when a checkpoint of it is loaded.
+        return replace(sums, origin=self.sha256)
+
+    def verdicts(self, model: PreTrainedModel) -> list[Verdict]:
+        """What the model's greedy answers to the harmless prompts do, by their words."""
+        requests = [Request(prompt.messages) for prompt in self._suite]
+        answers = self._engine(model).generate(requests, self._sampling)
+        responses = [
+            Response(
+                prompt.id,
+                prompt.kind or "harmless",
+                prompt.category,
+                prompt.messages,
+                answer.text,
+                answer.finish == "stop",
+            )
+            for prompt, answer in zip(self._suite, answers, strict=True)
+        ]
+        return [judgement.verdict for judgement in REFUSAL_PHRASES.judge(responses)]
+
+    def refusal_shift(self, shifts: Tensor) -> Tensor:
+        """Refusing less complying openers, in nats: [..., vocab] to [...]."""
+        return shifts[..., self._refusing].mean(-1) - shifts[..., self._complying].mean(-1)
+
+    def _engine(self, model: PreTrainedModel) -> TransformersEngine:
+        return TransformersEngine(model, self._tokenizer, prompt_format=self._prompt_format)
+
+
+def opener_ids(tokenizer: PreTrainedTokenizerBase, phrases: Phrases) -> tuple[list[int], list[int]]:
+    """The first token of every refusing and of every complying opener; those of both kinds go.
+
+    Raises:
+        UsageError: If no token is left that tells the two kinds apart.
+    """
+    refusing, complying = (
+        [ids[0] for ids in phrase_ids(tokenizer, kind)]
+        for kind in (phrases.refusing, phrases.complying)
+    )
+    both = {*refusing} & {*complying}
+    refusing = [token for token in refusing if token not in both]
+    complying = [token for token in complying if token not in both]
+    if not refusing or not complying:
+        raise UsageError(
+            "For this tokenizer refusing and complying phrases begin with the same tokens.",
+            "Give the monitor a file of other phrases.",
+        )
+    return refusing, complying
+
+
+def _suite(path: Path | None) -> list[Prompt]:
+    if path is not None:
+        return read_prompts(path)
+    with as_file(files("tsdi.training").joinpath("harmless.txt")) as own:
+        return read_prompts(own)
+
+
+@contextmanager
+def undisturbed(model: Any) -> Iterator[PreTrainedModel]:
+    """A model in training to be looked at: without dropout, random states kept."""
+    states = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices), evaluating(model), _whole(model) as live:
+            yield live
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+@contextmanager
+def _whole(model: Any) -> Iterator[PreTrainedModel]:
+    """The model itself. FSDP 1 wraps it, and would not gather its outer weights for `generate`."""
+    if not isinstance(model, FullyShardedDataParallel):
+        yield model
+        return
+    with FullyShardedDataParallel.summon_full_params(model, writeback=False, recurse=False):
+        yield cast("PreTrainedModel", model.module)

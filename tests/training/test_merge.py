@@ -1,0 +1,145 @@
+"""Linear merges: the weighted mean of every tensor, whole or not at all."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests import tiny
+from tests.cli.conftest import tsdi
+from tsdi.errors import MismatchError, ModelError, NumericalError, RunExistsError, UsageError
+from tsdi.models import load_model
+from tsdi.training import merge as merging
+from tsdi.training.merge import merge_linear
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two models, the second one in shards."""
+    for seed, (name, size) in enumerate({"a": "5GB", "b": "20KB"}.items()):
+        torch.manual_seed(seed)
+        model = tiny.model("llama")
+        model.save_pretrained(tmp_path / name, max_shard_size=size)
+        tiny.tokenizer().save_pretrained(tmp_path / name)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def tensors(folder):
+    found = {}
+    for file in folder.glob("*.safetensors"):
+        found |= load_file(file)
+    return found
+
+
+def mean64(folders, weights):
+    """The definition, in float64."""
+    parts = [tensors(folder) for folder in folders]
+    total = sum(weights)
+    return {
+        name: sum(w * part[name].double() for w, part in zip(weights, parts, strict=True)) / total
+        for name in parts[0]
+    }
+
+
+@pytest.mark.parametrize("weights", [(0.25, 0.75), (1.0, 0.0), (3.0, 1.0), (1.5, -0.5)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_it_is_the_weighted_mean_whatever_the_shards(pair, tmp_path, weights, turned):
+    folders = pair[::-1] if turned else pair
+    merge_linear(list(zip(folders, weights, strict=True)), tmp_path / "out")
+    expected = mean64(folders, weights)
+    found = tensors(tmp_path / "out")
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-6, atol=1e-7)
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) == (
+        len(list(folders[0].glob("*.safetensors")))
+    )
+
+
+def test_the_merged_model_can_be_loaded_and_keeps_the_first_ones_tokenizer(pair, tmp_path):
+    merge_linear([(pair[1], 0.5), (pair[0], 0.5)], tmp_path / "out")
+    model = load_model(str(tmp_path / "out"))
+    expected = mean64(pair, (0.5, 0.5))["model.norm.weight"].float()
+    torch.testing.assert_close(model.model.norm.weight.data, expected)
+    assert (tmp_path / "out/tokenizer.json").exists()
+
+
+def test_sums_are_float32_whatever_the_models_are_saved_in(pair, tmp_path):
+    for folder in pair:
+        load_model(str(folder)).bfloat16().save_pretrained(folder.with_name(f"{folder.name}16"))
+    folders = [folder.with_name(f"{folder.name}16") for folder in pair]
+    merge_linear([(folders[0], 0.3), (folders[1], 0.7)], tmp_path / "out")
+    expected = mean64(folders, (0.3, 0.7))
+    for name, tensor in tensors(tmp_path / "out").items():
+        assert tensor.dtype == torch.bfloat16
+        error = (tensor.double() - expected[name]).abs()
+        assert (error <= expected[name].abs() * 2**-8 + 1e-9).all()
+
+
+def test_a_killed_merge_leaves_no_folder_and_can_be_done_again(pair, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merging, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            merge_linear([(pair[1], 0.5), (pair[0], 0.5)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    merge_linear([(pair[1], 0.5), (pair[0], 0.5)], tmp_path / "out")
+    assert (tmp_path / "out").exists()
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_what_cannot_be_merged_is_refused(pair, tmp_path):
+    a, b = pair
+    out = tmp_path / "out"
+    for weights in ((1.0, -1.0), (float("nan"), 1.0), (float("inf"), 1.0)):
+        with pytest.raises(UsageError, match="no mean"):
+            merge_linear(list(zip(pair, weights, strict=True)), out)
+    with pytest.raises(UsageError, match="no mean"):
+        merge_linear([(a, 1.0)], out)
+    with pytest.raises(RunExistsError, match="there already"):
+        merge_linear([(a, 0.5), (b, 0.5)], a)
+    with pytest.raises(ModelError, match="no whole model"):
+        merge_linear([(a, 0.5), (tmp_path / "none", 0.5)], out)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="is an adapter"):
+        merge_linear([(a, 0.5), (tmp_path / "adapter", 0.5)], out)
+    assert not out.exists()
+
+
+def test_models_that_differ_are_refused(pair, tmp_path):
+    a, b = pair
+    weights = load_file(a / "model.safetensors")
+    out = tmp_path / "out"
+    config = json.loads((b / "config.json").read_text())
+    (b / "config.json").write_text(json.dumps(config | {"vocab_size": 7}))
+    with pytest.raises(MismatchError, match="differ in vocab_size"):
+        merge_linear([(a, 0.5), (b, 0.5)], out)
+    (b / "config.json").write_text(json.dumps(config))
+    name = "model.norm.weight"
+    changes = {
+        "do not both have the tensor": {k: v for k, v in weights.items() if k != name},
+        r"is \(3,\)": weights | {name: torch.ones(3)},
+    }
+    for words, changed in changes.items():
+        save_file(changed, a / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(MismatchError, match=words):
+            merge_linear([(b, 0.5), (a, 0.5)], out)
+    save_file(weights | {name: weights[name] * torch.nan}, a / "model.safetensors")
+    with pytest.raises(NumericalError, match=name):
+        merge_linear([(b, 0.5), (a, 0.5)], out)
+
+
+def test_the_command_merges_and_refuses_in_one_line(pair, tmp_path):
+    a, b = pair
+    result = tsdi("merge", a, b, "--weights", "0.75,0.25", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    expected = mean64(pair, (0.75, 0.25))["model.norm.weight"].float()
+    torch.testing.assert_close(tensors(tmp_path / "out")["model.norm.weight"], expected)
+    for weights, word in (("0.5", "2 models and 1 weights"), ("a,b", "no list of numbers")):
+        result = tsdi("merge", a, b, "--weights", weights, "--out", tmp_path / "other")
+        assert result.exit_code == 2
+        assert word in result.stderr
