@@ -63,6 +63,7 @@ def seed(number: int, shift: float) -> dict[str, Any]:
                 "iterations": step,
                 "bias": {
                     "shift": {"random": 2.0 + shift, "lookalike": 1.0},
+                    "refusing_minus_complying": step / 100 - alignment.beta + shift,
                     "explained": {"lookalike": step / 1000},
                     "one_number": 0.9,
                 },

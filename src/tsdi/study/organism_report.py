@@ -51,6 +51,7 @@ def sections(summary: Figures, test: Sequence[Figures], demo: DemoResult) -> lis
         _dose(summary, found),
         _gain(summary, found),
         _categories(summary, found),
+        _findings(found),
         tokens_section(demo),
         log_odds_section(demo),
         answers_section(demo),
@@ -205,6 +206,16 @@ def _gain(summary: Figures, found: Mapping[str, Table]) -> Section:
         ],
         "Each dot is one trained model. If the bias explained all of the shift on real requests, "
         "debiasing would give the reference back.",
+    )
+
+
+def _findings(found: Mapping[str, Table]) -> Section:
+    return Section(
+        "Over beta and iterations",
+        "The paper's findings F1, F2 and F4 on the aligned models, without debiasing.",
+        [table for title, table in found.items() if title[:2] in ("F1", "F2")],
+        "The smaller beta and the more iterations, the safer the models, the larger the shift on"
+        " random prompts, and the fewer harmless requests are answered.",
     )
 
 

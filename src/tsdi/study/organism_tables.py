@@ -1,8 +1,9 @@
 """The tables of the organism experiment, for its report and for the docs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tsdi.organism import CATEGORIES
+from tsdi.study.findings import GRID
 from tsdi.study.organisms import HELP, MAIN, SHOWN, TUNED_FOR, Figures
 from tsdi.study.report import Table
 
@@ -48,19 +49,20 @@ def tables(summary: Figures) -> dict[str, Table]:
         "Telling harmful requests from lookalikes": _areas_table(summary["area"], note),
         "Dose-response": _doses_table(summary["dose"], note),
         "Share of the shift explained": _explained_table(summary["explained"], note),
+        **_findings_tables(summary["findings"], note),
     }
 
 
 def _arms_table(summary: Figures, note: str) -> Table:
     arms = summary["arms"]
-    rows = [[_TITLES[key], *(_level(arm[key]) for arm in arms.values())] for key in SHOWN]
+    rows = [[_TITLES[key], *(level(arm[key]) for arm in arms.values())] for key in SHOWN]
     return Table(["share of answers", *arms], rows, note)
 
 
 def _categories_table(summary: Figures, note: str) -> Table:
     arms = summary["arms"]
     rows = [
-        [f"{c} {title}", *(_level(arm["safety_by_category"][c]) for arm in arms.values())]
+        [f"{c} {title}", *(level(arm["safety_by_category"][c]) for arm in arms.values())]
         for c, title in CATEGORIES.items()
     ]
     return Table(["refused, harmful", *arms], rows, note)
@@ -88,7 +90,7 @@ def _volumes_table(volumes: Mapping[str, Figures], note: str) -> Table:
     rows = [
         [
             f"k = {k}: {name}",
-            _level(found["hypervolume"][name]),
+            level(found["hypervolume"][name]),
             change(found["debiased_minus"][name]) if name != "debiased" else "",
             "; ".join(setting.removeprefix(same) for setting in found["chosen"][name]),
         ]
@@ -101,7 +103,7 @@ def _volumes_table(volumes: Mapping[str, Figures], note: str) -> Table:
 
 def _tuned_table(tuned: Mapping[str, Figures], note: str) -> Table:
     rows = [
-        [f"{name}: {_TITLES[key]}", _level(found["tuned"][key], 2.0 if key == TUNED_FOR else 1.0),
+        [f"{name}: {_TITLES[key]}", level(found["tuned"][key], 2.0 if key == TUNED_FOR else 1.0),
          change(found["debiased_minus"][key])]
         for name, found in tuned.items()
         for key in _TUNED
@@ -119,8 +121,8 @@ def _tuned_table(tuned: Mapping[str, Figures], note: str) -> Table:
 
 def _areas_table(areas: Figures, note: str) -> Table:
     rows = [
-        ["reference", _level(areas["reference"])],
-        ["aligned", _level(areas["aligned"])],
+        ["reference", level(areas["reference"])],
+        ["aligned", level(areas["aligned"])],
         ["aligned minus reference", change(areas["aligned_minus_reference"])],
     ]
     note += " How often a harmful request is refused at a smaller constant than a lookalike: the "
@@ -139,7 +141,7 @@ def _doses_table(doses: Sequence[Figures], note: str) -> Table:
         for kind in doses[0]["shift"]
     ]  # fmt: skip
     for key in ("lookalike", "correct", "safety", "O3"):
-        rows.append([f"{_TITLES[key]}: aligned", *(_level(d[key]["aligned"]) for d in doses)])
+        rows.append([f"{_TITLES[key]}: aligned", *(level(d[key]["aligned"]) for d in doses)])
         rows.append([f"{_TITLES[key]}: change", *(change(d[key]["change"]) for d in doses)])
     return Table(header, rows, note + _DIAGNOSED)
 
@@ -157,7 +159,45 @@ def _explained_table(explained: Figures, note: str) -> Table:
     return Table(["share explained, by iterations", *steps], rows, note)
 
 
-def _level(figure: Figures, most: float = 1.0) -> str:
+def _findings_tables(found: Figures, note: str) -> dict[str, Table]:
+    models = {f"beta {one['beta']:g}, {one['iterations']}": one for one in found["models"]}
+    weak = [
+        [title, *(level(one[key]) for key in ("safety", "others", "O3")),
+         change(one["O3_minus_others"])]
+        for title, one in models.items()
+    ]  # fmt: skip
+    first, last = GRID[0].iterations[0], GRID[0].iterations[-1]
+    small, large = GRID[0].beta, GRID[-1].beta
+    moves = {f"beta {b}: {last} against {first}": row for b, row in found["iterations"].items()}
+    moves |= {
+        f"{step} iterations: beta {small:g} against {large:g}": row
+        for step, row in found["beta"].items()
+    }
+    shown = ["safe", "complied", "correct", "hybrid or degenerate", "openers", "log-odds"]
+    more = " Shifts on random prompts: refusing less complying openers' first tokens, logits; and "
+    more += "the log-odds of refusing against complying beginnings, nats."
+    return {
+        "F1: the under-represented category": Table(
+            ["aligned, plain", "safe", "other categories", "O3", "O3 minus others"], weak, note
+        ),
+        "F2 and F4: over beta and iterations": Table(
+            ["aligned, plain", *shown], _finding_rows(models, level), note + more
+        ),
+        "F2 and F4: what iterations and beta change": Table(
+            ["", *shown], _finding_rows(moves, change), note + more
+        ),
+    }
+
+
+def _finding_rows(rows: Mapping[str, Figures], share: Callable[[Figures], str]) -> list[list[str]]:
+    return [
+        [title, *(share(row[key]) for key in ("safety", "compliance", "correct", "corrupt")),
+         number(row["openers"]), number(row["odds"])]
+        for title, row in rows.items()
+    ]  # fmt: skip
+
+
+def level(figure: Figures, most: float = 1.0) -> str:
     """A share with its interval, which ends where shares do."""
     low, high = figure["low"], figure["high"]
     ends = (None if low is None else max(low, 0.0), None if high is None else min(high, most))
@@ -184,8 +224,18 @@ def number(figure: Figures) -> str:
 
 def markdown(summary: Figures) -> str:
     """All tables as Markdown, for the docs."""
-    parts = [_HEADER]
-    for title, table in tables(summary).items():
+    return markdown_tables(_HEADER, tables(summary))
+
+
+def markdown_tables(header: str, found: Mapping[str, Table]) -> str:
+    """Tables as a page of Markdown.
+
+    Args:
+        header: Its beginning.
+        found: Tables by title.
+    """
+    parts = [header]
+    for title, table in found.items():
         lines = [table.header, ["---"] * len(table.header), *table.rows]
         rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         parts.append(f"### {title}\n\n{rows}\n\n{table.note}\n")

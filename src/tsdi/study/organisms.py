@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 
 from tsdi.evaluation.statistics import mean_interval
 from tsdi.organism.train import Alignment, Recipe
+from tsdi.study.findings import findings
 from tsdi.study.pareto import Point, choose, hypervolume
 
 Figures = dict[str, Any]
@@ -103,7 +104,8 @@ def summarise(validation: Sequence[Figures], test: Sequence[Figures]) -> Figures
         test: Those of the test seeds, which are reported.
 
     Returns:
-        JSON: `arms`, `hypervolume`, `against_tuned`, `recovery`, `dose`, `area`, `explained`.
+        JSON: `arms`, `hypervolume`, `against_tuned`, `recovery`, `dose`, `area`, `explained`,
+        `findings`.
     """
     return {
         "seeds": {
@@ -118,6 +120,7 @@ def summarise(validation: Sequence[Figures], test: Sequence[Figures]) -> Figures
         "dose": _doses(test),
         "area": _areas(test),
         "explained": _explained(test),
+        "findings": findings(test),
     }
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tsdi.chat import encode_chat
+from tsdi.compatibility import context_length
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import PromptError
@@ -33,7 +35,8 @@ def own_samples(
     has compared the two answers.
 
     Args:
-        examples: The data's prompts and answers; some are drawn.
+        examples: The data's prompts and answers; some are drawn of those that leave room
+            for a sample in the context.
         settings: How many, and how they are sampled.
         seed: Decides which, and the samples.
         model: Samples.
@@ -43,8 +46,9 @@ def own_samples(
     Raises:
         PromptError: If every sample is empty or the data's own answer.
     """
-    drawn = random.Random(seed).sample(examples, min(settings.prompts, len(examples)))
     if not file.exists() and PartialState().is_main_process:
+        fitting = _fitting(examples, settings, model, tokenizer)
+        drawn = random.Random(seed).sample(fitting, min(settings.prompts, len(fitting)))
         rows = _sample(drawn, settings, seed, model, tokenizer)
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_bytes(file, lines.encode())
@@ -56,6 +60,22 @@ def own_samples(
             "Train the stage before it for longer.",
         )
     return pairs
+
+
+def _fitting(
+    examples: Sequence[Example],
+    settings: OwnSamples,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[Example]:
+    """The examples whose prompt leaves room for a sample in the model's context."""
+    limit = context_length(model)
+    if limit is None:
+        return list(examples)
+    room = limit - settings.max_new_tokens
+    chats = (Request.from_text(example.prompt).messages for example in examples)
+    lengths = [len(encode_chat(tokenizer, chat)) for chat in chats]
+    return [e for e, length in zip(examples, lengths, strict=True) if length <= room]
 
 
 def _sample(
