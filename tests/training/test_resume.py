@@ -1,0 +1,139 @@
+"""A run that is killed and gone on with ends as an unbroken one: weights, models, histories."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.training.made import STAGES, recipe_file
+from tsdi.files import parse_json
+from tsdi.training.recipe import read_recipe
+from tsdi.training.run import Settings, train_recipe
+from tsdi.training.trainers import last_checkpoint
+
+# TRL still calls it by its old name.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+EVERY_STEP = STAGES.replace("    max_length: 48\n", "    max_length: 48\n    checkpoint_every: 1\n")
+TIMES = ("total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second")
+TIMES += ("seconds", "monitor_seconds", "training_seconds", "monitor/share_of_time")
+
+
+class KilledError(BaseException):
+    """Stands in for what ends a process."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A recipe, its data and an unbroken run in "whole"."""
+    folder = tmp_path_factory.mktemp("resume")
+    recipe_file(folder, EVERY_STEP)
+    train(folder, "whole")
+    return folder
+
+
+def train(folder, name, killed_at=None, resume=False):
+    """Run the recipe, end it where a run has done so many steps, and return the steps done."""
+    seen = []
+
+    def progress(run, done, total):
+        seen.append((run, done))
+        if (run, done) == killed_at:
+            raise KilledError
+
+    recipe = read_recipe(folder / "recipe.yaml")
+    settings = Settings(folder / name, folder, recipe.seed, "tsdi train")
+    train_recipe(recipe, settings, resume, progress)
+    return seen
+
+
+def assert_same(one, other):
+    """All models bit for bit, and all histories but for the clock."""
+    models = sorted(path.relative_to(one) for path in one.rglob("model.safetensors"))
+    assert models == sorted(path.relative_to(other) for path in other.rglob("model.safetensors"))
+    for model in models:
+        weights, others = load_file(one / model), load_file(other / model)
+        assert all(weights[name].equal(others[name]) for name in weights), model
+    for log in (one / "logs").glob("*.json"):
+        assert history(log) == history(other / "logs" / log.name), log.name
+
+
+def history(log):
+    entries = parse_json(log.read_bytes())["history"]
+    return [
+        {k: v for k, v in entry.items() if k not in TIMES and "share_of_time" not in k}
+        for entry in entries
+    ]
+
+
+@pytest.mark.parametrize(
+    "killed_at",
+    [("sft", 2), ("helpful", 1), ("safety/beta0.2", 2), ("safety/beta0.1", 3), ("kto", 1)],
+)
+def test_a_run_killed_in_any_stage_ends_as_an_unbroken_one(folder, tmp_path, killed_at):
+    recipe_file(tmp_path, EVERY_STEP)
+    with pytest.raises(KilledError):
+        train(tmp_path, "broken", killed_at)
+    assert train(tmp_path, "broken", resume=True)[0] == killed_at  # no step is done twice
+    assert_same(folder / "whole", tmp_path / "broken")
+    assert not list((tmp_path / "broken").rglob("*.unfinished"))
+
+
+def test_a_run_can_be_killed_again_and_again(folder, tmp_path):
+    recipe_file(tmp_path, EVERY_STEP)
+    kills = [("sft", 1), ("sft", 3), ("helpful", 2), ("safety/beta0.2", 1), ("kto", 2)]
+    for number, killed_at in enumerate(kills):
+        with pytest.raises(KilledError):
+            train(tmp_path, "broken", killed_at, resume=number > 0)
+    train(tmp_path, "broken", resume=True)
+    assert_same(folder / "whole", tmp_path / "broken")
+
+
+def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(folder, tmp_path):
+    recipe_file(tmp_path, EVERY_STEP)
+    with pytest.raises(KilledError):
+        train(tmp_path, "broken", ("safety/beta0.2", 3))
+    work = tmp_path / "broken/.work/safety-beta0.2"
+    newest = last_checkpoint(work)
+    assert newest is not None
+    cut = work / "checkpoint-3"
+    shutil.rmtree(cut, ignore_errors=True)
+    shutil.copytree(newest, cut)
+    (cut / "trainer_state.json").unlink()
+    (cut / "model.safetensors").write_bytes(b"half")
+    assert last_checkpoint(work) == newest
+    train(tmp_path, "broken", resume=True)
+    assert_same(folder / "whole", tmp_path / "broken")
+
+
+def test_a_model_that_a_kill_cut_short_is_not_there(folder, tmp_path, monkeypatch):
+    recipe_file(tmp_path, EVERY_STEP)
+    whole = tmp_path / "whole"
+    shutil.copytree(folder / "whole", whole)
+    shutil.rmtree(whole / "kto")
+    (whole / "logs/kto.json").unlink()
+    (whole / "kto.unfinished").mkdir()
+    (whole / "kto.unfinished/model.safetensors").write_bytes(b"half")
+    train(tmp_path, "whole", resume=True)
+    assert_same(folder / "whole", whole)
+
+
+def test_a_process_killed_by_the_system_goes_on(folder, tmp_path):
+    recipe = recipe_file(tmp_path, EVERY_STEP)
+    out = tmp_path / "broken"
+    command = [sys.executable, "-m", "tsdi", "train", str(recipe), "--out", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not list((out / ".work").glob("safety-beta0.2/checkpoint-*")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    train(tmp_path, "broken", resume=True)
+    assert_same(folder / "whole", out)
