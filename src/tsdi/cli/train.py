@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tsdi.cli import console
 from tsdi.cli.engine import JsonOption, ResumeOption
+from tsdi.errors import TsdiError
 
 if TYPE_CHECKING:
     from tsdi.training.recipe import Recipe
@@ -42,8 +43,7 @@ def train(
 
     Several devices: accelerate launch --config_file recipes/fsdp.yaml -m tsdi train ...
     """
-    from accelerate import PartialState
-
+    from tsdi.training.processes import processes
     from tsdi.training.recipe import read_recipe
     from tsdi.training.run import Settings, train_recipe
     from tsdi.training.smoke import shrink
@@ -60,9 +60,14 @@ def train(
         only=stage,
     )
     asked = shrink(read) if smoke else read
-    with console.bar("training") as progress:
-        made = train_recipe(asked, settings, resume, progress)
-    if PartialState().is_main_process:
+    try:
+        with console.bar("training") as progress:
+            made = train_recipe(asked, settings, resume, progress)
+    except TsdiError:
+        if processes().is_main_process:
+            raise
+        raise typer.Exit(console.BAD_USAGE) from None  # the main process says why
+    if processes().is_main_process:
         _draw_monitors(asked, settings)
         _show(asked, settings, made, json)
 

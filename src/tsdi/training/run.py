@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from tsdi.errors import MismatchError, ModelError, RunExistsError, UsageError
@@ -28,6 +27,7 @@ from tsdi.training.data import Example, Pair, Rating
 from tsdi.training.merge import merge_linear
 from tsdi.training.model import new_model, new_tokenizer
 from tsdi.training.monitor import BiasMonitor
+from tsdi.training.processes import processes
 from tsdi.training.recipe import Merge, Preference, Recipe, Sft
 from tsdi.training.samples import own_samples
 from tsdi.training.trainers import Progress, Run, ShowProgress, build_trainer, last_checkpoint
@@ -176,7 +176,7 @@ def _open_folder(recipe: Recipe, settings: Settings, resume: bool, data: sources
     if out.exists() and not out.is_dir():
         raise RunExistsError(f"{out} is a file.", "Choose a folder for --out.")
     if not out.exists() or not any(out.iterdir()):
-        if PartialState().is_main_process:
+        if processes().is_main_process:
             (out / "data").mkdir(parents=True, exist_ok=True)
             for name, lines in data.held_out().items():
                 write_bytes(out / "data" / name, lines)
@@ -187,7 +187,7 @@ def _open_folder(recipe: Recipe, settings: Settings, resume: bool, data: sources
         )
     else:
         _check_same(note, made)
-    PartialState().wait_for_everyone()
+    processes().wait_for_everyone()
 
 
 def _check_same(note: Path, made: dict[str, Any]) -> None:
@@ -223,7 +223,7 @@ def _train(
         folder.parent.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume_from_checkpoint=last_checkpoint(run.work))
     trainer.accelerator.wait_for_everyone()
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         log = _log(settings.out, run.name)
         log.parent.mkdir(exist_ok=True)
         record = {
@@ -245,7 +245,7 @@ def _callbacks(
     run: Run, settings: Settings, tokenizer: PreTrainedTokenizerBase, progress: Progress | None
 ) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = []
-    if progress is not None and PartialState().is_main_process:
+    if progress is not None and processes().is_main_process:
         callbacks.append(ShowProgress(run.name, progress))
     if isinstance(run.stage, Preference) and run.stage.monitor is not False:
         log = monitor_log(settings.out, run.name)
@@ -268,9 +268,9 @@ def _start(
     if start is None and recipe.model.load is not None:
         model, tokenizer = load_model(recipe.model.load, options), load_tokenizer(recipe.model.load)
     else:
-        if start is None and not folder.exists() and PartialState().is_main_process:
+        if start is None and not folder.exists() and processes().is_main_process:
             _save_new(recipe, settings, data, folder)
-        PartialState().wait_for_everyone()
+        processes().wait_for_everyone()
         if not folder.exists():
             raise UsageError(f"{folder} is not there yet.", "Run the stage that makes it first.")
         model, tokenizer = load_model(str(folder), options), load_tokenizer(str(folder))
@@ -337,8 +337,8 @@ def _items(
 def _merge(stage: Merge, name: str, out: Path) -> list[Path]:
     folders = [out / merged for merged in stage.names(name)]
     for weight, folder in zip(stage.weights, folders, strict=True):
-        if not folder.exists() and PartialState().is_main_process:
+        if not folder.exists() and processes().is_main_process:
             folder.parent.mkdir(parents=True, exist_ok=True)
             merge_linear([(out / stage.start, weight), (out / stage.other, 1 - weight)], folder)
-    PartialState().wait_for_everyone()
+    processes().wait_for_everyone()
     return folders

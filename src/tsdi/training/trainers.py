@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -22,6 +21,7 @@ from transformers import (
 
 from tsdi.errors import TsdiError, UsageError
 from tsdi.training.data import Example, Pair, Rating
+from tsdi.training.processes import accelerated, processes
 from tsdi.training.recipe import Preference, Sft, Trained
 
 Progress = Callable[[str, int, int], None]
@@ -97,15 +97,12 @@ def build_trainer(
         UsageError: If the device lacks the precision, a setting is unknown, or nothing fits into
             the length.
     """
-    from datasets import Dataset
-
-    dataset = Dataset.from_list(to_rows(items)).shuffle(seed=run.seed)  # KTO takes it in order
     trainer_class, config_class = _classes(run)
     try:
         trainer = trainer_class(
             model=model,
             args=config_class(**_arguments(run, config_class)),
-            train_dataset=dataset,
+            train_dataset=_dataset(run, items),
             processing_class=tokenizer,
             callbacks=list(callbacks),
             peft_config=_lora(run.stage),
@@ -123,6 +120,18 @@ def build_trainer(
     trainer.remove_callback(PrinterCallback)  # the log goes into a file
     trainer.add_callback(_Keep(trainer, run.keep))
     return trainer
+
+
+def _dataset(run: Run, items: Sequence[Example | Pair | Rating]) -> Any:
+    """The rows in the run's order, in a folder where all processes find what TRL makes of them."""
+    from datasets import Dataset, load_from_disk
+
+    folder = run.work / "rows"
+    if processes().is_main_process and not folder.exists():
+        rows = Dataset.from_list(to_rows(items)).shuffle(seed=run.seed)  # KTO takes them in order
+        _save_whole(rows, folder)
+    processes().wait_for_everyone()
+    return load_from_disk(str(folder))
 
 
 def planned_steps(trainer: Any) -> int:
@@ -176,10 +185,10 @@ def _sharing(base: type[Any], folder: Path) -> type[Any]:
 
             if not folder.exists():
                 done = super()._precompute_ref_logps(dataset, name, batch_size)
-                if PartialState().is_main_process:
+                if processes().is_main_process:
                     columns = [name for name in _REFERENCE_COLUMNS if name in done.column_names]
                     _save_whole(done.select_columns(columns), folder)
-                PartialState().wait_for_everyone()
+                processes().wait_for_everyone()
                 return done
             shared = load_from_disk(str(folder))
             if len(shared) != len(dataset):
@@ -244,7 +253,7 @@ def _check_settings(
 
 def _batches(name: str, stage: Trained) -> dict[str, int]:
     """Batch size on a device, and how many batches make one optimiser step."""
-    devices = PartialState().num_processes
+    devices = processes().num_processes
     device_batch = stage.device_batch_size or max(1, stage.batch_size // devices)
     accumulated, rest = divmod(stage.batch_size, device_batch * devices)
     if rest or not accumulated:
@@ -272,9 +281,8 @@ def _precision(name: str, stage: Trained) -> dict[str, bool]:
             f"Stage {name!r} asks for {stage.precision}, in which {device} cannot train.",
             "Say `precision: float32`.",
         )
-    accelerated = cuda or torch.backends.mps.is_available()
     return {
-        "use_cpu": not accelerated,
+        "use_cpu": not accelerated(),
         "bf16": stage.precision == "bfloat16",
         "fp16": stage.precision == "float16",
     }
@@ -316,16 +324,16 @@ class _Keep(TrainerCallback):
     def _save(self, folder: Path) -> None:
         """Every process takes part, since each may hold a part of the weights."""
         unfinished = folder.with_name(f"{folder.name}.unfinished")
-        if PartialState().is_main_process:
+        if processes().is_main_process:
             shutil.rmtree(unfinished, ignore_errors=True)
-        PartialState().wait_for_everyone()
+        processes().wait_for_everyone()
         self._trainer.save_model(str(unfinished))
-        PartialState().wait_for_everyone()
-        if PartialState().is_main_process:
+        processes().wait_for_everyone()
+        if processes().is_main_process:
             (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle
             shutil.rmtree(folder, ignore_errors=True)  # of a killed run, beyond its checkpoint
             unfinished.rename(folder)
-        PartialState().wait_for_everyone()
+        processes().wait_for_everyone()
 
 
 class ShowProgress(TrainerCallback):
