@@ -5,12 +5,17 @@ import json
 import math
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
+from tests import tiny
 from tests.cli.conftest import tsdi
 from tests.training.made import PAIRS, STAGES, recipe_file
+from tsdi.chat import encode_chat
 from tsdi.files import parse_json
 from tsdi.models import load_model, load_tokenizer
 from tsdi.suites.prompts import read_prompts
+from tsdi.training.recipe import Model, Recipe
+from tsdi.training.run import _set_template
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +192,28 @@ def test_a_model_without_chat_template_is_refused_until_told_how_it_is_asked(tra
     ids = load_tokenizer(str(tmp_path / "b/safety")).apply_chat_template(
         [{"role": "user", "content": "Hi"}], add_generation_prompt=True, tokenize=False
     )
-    assert ids == tokenizer.bos_token + "USER: Hi ASSISTANT:"
+    assert ids == "USER: Hi ASSISTANT:"
+
+
+@pytest.mark.parametrize("adds_bos", [False, True])
+@pytest.mark.parametrize(
+    "prompt_format",
+    ["USER: {prompt} ASSISTANT:", 'it\'s "q" {{x}} {% y %}\n{prompt}\n\\', "<bos>{prompt} A:"],
+)
+def test_a_prompt_format_becomes_the_template_that_asks_as_it_does(prompt_format, adds_bos):
+    tokenizer = tiny.tokenizer(template=None)
+    if adds_bos:
+        processor = TemplateProcessing("<bos> $A", special_tokens=[("<bos>", 1)])
+        tokenizer.backend_tokenizer.post_processor = processor
+    recipe = Recipe.model_construct(model=Model(load="x", prompt_format=prompt_format))
+    _set_template(recipe, tokenizer)
+    user = {"role": "user", "content": 'it\'s {{ y }} "x"\n{% z %}'}
+    asked = encode_chat(tokenizer, [user], prompt_format)
+    chat = [user, {"role": "assistant", "content": "yes"}]
+    ids = tokenizer.apply_chat_template(chat)["input_ids"]
+    assert tokenizer.apply_chat_template([user], add_generation_prompt=True)["input_ids"] == asked
+    assert ids[: len(asked)] == asked
+    assert tokenizer.decode(ids[len(asked) :]) == "yes<eos>"
 
 
 def test_missing_files_and_models_are_named(tmp_path):

@@ -283,13 +283,7 @@ def _start(
 
 def _set_template(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
     if recipe.model.prompt_format is not None:
-        before, after = recipe.model.prompt_format.split("{prompt}")
-        tokenizer.chat_template = (
-            "{{ bos_token }}{% for message in messages %}"
-            "{% if message['role'] == 'assistant' %}{{ message['content'] }}{{ eos_token }}"
-            f"{{% else %}}{{{{ {before!r} + message['content'] + {after!r} }}}}{{% endif %}}"
-            "{% endfor %}"
-        )
+        tokenizer.chat_template = _template(recipe.model.prompt_format, tokenizer)
     if tokenizer.chat_template is None:
         raise ModelError(
             f"The model {recipe.model.load!r} has no chat template.",
@@ -299,6 +293,20 @@ def _set_template(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
         raise MismatchError(f"The tokenizer of {recipe.model.load!r} has no end-of-text token.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+
+
+def _template(prompt_format: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The chat template that asks as `tsdi.chat.encode_chat` does with a prompt format."""
+    before, after = prompt_format.split("{prompt}")
+    bos = tokenizer.bos_token
+    adds_bos = bool(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    begin = "{{ bos_token }}" if adds_bos and not before.startswith(str(bos)) else ""
+    return (
+        f"{begin}{{% for message in messages %}}"
+        "{% if message['role'] == 'assistant' %}{{ message['content'] }}{{ eos_token }}"
+        f"{{% else %}}{{{{ {before!r} + message['content'] + {after!r} }}}}{{% endif %}}"
+        "{% endfor %}"
+    )
 
 
 def _save_new(recipe: Recipe, settings: Settings, data: sources.Data, folder: Path) -> None:
