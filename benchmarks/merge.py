@@ -1,8 +1,8 @@
 """Linear merges against mergekit, whose command line is given with ``--mergekit``.
 
 Two random Llamas, whole and in shards, in float32 and in bfloat16, are merged with weights .25, .5
-and .75 (`tsdi.training.merge`) and by ``mergekit-yaml`` with ``merge_method: linear``, which is told
-to compute in float32 as ours does; in float32 both may round the last bit differently.
+and .75 (`tsdi.training.merge`) and by ``mergekit-yaml`` with ``merge_method: linear``, told to
+compute in float32 as ours does; in float32 both may round the last bit differently.
 """
 
 import json

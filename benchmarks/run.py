@@ -24,6 +24,7 @@ NAMES = (
     "trained_judge",
     "cleansing",
     "monitor",
+    "training",
 )
 NEED_DATA = ("real_text", "audit", "trained_judge", "cleansing")
 README = Path(__file__).parent / "README.md"

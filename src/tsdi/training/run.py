@@ -234,6 +234,7 @@ def _train(
             "steps": trainer.state.global_step,
             "seconds": round(time.monotonic() - started, 1),
             "train_loss": result.training_loss,
+            "train_steps_per_second": result.metrics["train_steps_per_second"],
             "history": [entry for entry in trainer.state.log_history if "train_loss" not in entry],
         }
         write_json(log, record)
