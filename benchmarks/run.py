@@ -27,6 +27,7 @@ NAMES = (
     "training",
 )
 NEED_DATA = ("real_text", "audit", "trained_judge", "cleansing")
+BY_HAND = ("merge",)  # needs another environment
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
@@ -57,8 +58,8 @@ def run(name: str, arguments: argparse.Namespace) -> None:
 
 
 def read_results() -> list[dict[str, Any]]:
-    """The result files that there are, in the order of ``NAMES``."""
-    paths = [path for name in NAMES if (path := RESULTS / f"{name}.json").exists()]
+    """The result files that there are, in the order of ``NAMES``, then those made by hand."""
+    paths = [path for name in (*NAMES, *BY_HAND) if (path := RESULTS / f"{name}.json").exists()]
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 

@@ -63,7 +63,17 @@ class Setup:
             }
             | changes
         )
-        run = Run("made", stage, stage.beta[0], {0: folder / "m"}, folder / "w", folder / "r", SEED)
+        run = Run(
+            name="made",
+            stage=stage,
+            beta=stage.beta[0],
+            start="made",
+            dtype="float32",
+            keep={0: folder / "m"},
+            work=folder / "w",
+            reference=folder / "r",
+            seed=SEED,
+        )
         self.trainer = build_trainer(run, model, self.tokenizer, items, [])
         generator = torch.Generator().manual_seed(7)
         with torch.no_grad():

@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+from peft import PeftModel
 from tokenizers.processors import TemplateProcessing
 
 from tests import tiny
@@ -143,6 +144,26 @@ def test_a_stage_can_be_run_alone_and_needs_the_one_before(tmp_path):
     result = tsdi("train", recipe, "--out", tmp_path / "out", "--stage", "sft", "--resume")
     assert result.exit_code == 0, result.output
     assert "sft" in result.stdout
+
+
+def test_stages_with_adapters_leave_whole_models_and_the_adapters_beside_them(tmp_path):
+    stages = STAGES.replace("    max_length: 48\n", "    max_length: 48\n    lora: {rank: 2}\n")
+    stages += "  merged: {method: merge, from: safety/beta0.1-step3, with: kto, weights: [0.5]}\n"
+    out = tmp_path / "out"
+    result = tsdi("train", recipe_file(tmp_path, stages), "--out", out)
+    assert result.exit_code == 0, result.output
+    for before, after in (
+        ("start", "sft"),
+        ("sft", "helpful"),
+        ("helpful", "safety/beta0.1-step3"),
+    ):
+        base, whole = load_model(str(out / before)), load_model(str(out / after))
+        adapted = PeftModel.from_pretrained(base, str(out / after / "adapter")).merge_and_unload()
+        first = load_model(str(out / before)).state_dict()
+        assert not all(weight.equal(first[name]) for name, weight in whole.state_dict().items())
+        for name, weight in adapted.state_dict().items():
+            assert weight.equal(whole.state_dict()[name])
+    assert (out / "merged/weight0.5/model.safetensors").exists()
 
 
 SAFETY = """

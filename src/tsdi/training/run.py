@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from tsdi.errors import MismatchError, ModelError, RunExistsError, UsageError
 from tsdi.files import parse_json, write_bytes, write_json
-from tsdi.models import LoadOptions, load_model, load_tokenizer
+from tsdi.models import load_tokenizer
 from tsdi.training import sources
 from tsdi.training.data import Example, Pair, Rating
 from tsdi.training.merge import merge_linear
@@ -30,7 +30,14 @@ from tsdi.training.monitor import BiasMonitor
 from tsdi.training.processes import processes
 from tsdi.training.recipe import Merge, Preference, Recipe, Sft
 from tsdi.training.samples import own_samples
-from tsdi.training.trainers import Progress, Run, ShowProgress, build_trainer, last_checkpoint
+from tsdi.training.trainers import (
+    Progress,
+    Run,
+    ShowProgress,
+    build_trainer,
+    last_checkpoint,
+    load_whole,
+)
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "trl", "datasets", "accelerate", "peft")
 
@@ -88,7 +95,7 @@ def train_recipe(
         if isinstance(stage, Merge):
             made += _merge(stage, name, settings.out)
             continue
-        for run in _runs(name, stage, settings):
+        for run in _runs(recipe, name, settings):
             if settings.only in ("", name, run.name):
                 made += list(run.keep.values())
                 if not _log(settings.out, run.name).exists():
@@ -145,22 +152,30 @@ def run_names(name: str, stage: Sft | Preference | Merge) -> list[str]:
     return [name]
 
 
-def _runs(name: str, stage: Sft | Preference, settings: Settings) -> list[Run]:
+def _runs(recipe: Recipe, name: str, settings: Settings) -> list[Run]:
     out, work = settings.out, settings.out / ".work"
+    stage = recipe.stages[name]
+    assert not isinstance(stage, Merge)
+    start = str(out / (stage.start or "start"))
+    if stage.start is None and recipe.model.load is not None:
+        start = recipe.model.load
     if isinstance(stage, Sft):
-        keep = {0: out / name}
-        return [Run(name, stage, None, keep, work / name, work / "none", settings.seed)]
+        kept: list[tuple[str, float | None, dict[int, str]]] = [(name, None, {0: name})]
+    else:
+        kept = [(stage.run(name, beta), beta, stage.kept(name, beta)) for beta in stage.beta]
     return [
         Run(
-            stage.run(name, beta),
-            stage,
-            beta,
-            {step: out / model for step, model in stage.kept(name, beta).items()},
-            work / stage.run(name, beta).replace("/", "-"),
-            work / f"{name}-reference",
-            settings.seed,
+            name=run,
+            stage=stage,
+            beta=beta,
+            start=start,
+            dtype=recipe.model.dtype,
+            keep={step: out / model for step, model in models.items()},
+            work=work / run.replace("/", "-"),
+            reference=work / f"{name}-reference",
+            seed=settings.seed,
         )
-        for beta in stage.beta
+        for run, beta, models in kept
     ]
 
 
@@ -212,7 +227,7 @@ def _train(
     """One training run, from its last checkpoint if there is one; the log is written last."""
     started = time.monotonic()
     set_seed(run.seed)
-    model, tokenizer = _start(recipe, run.stage.start, settings, data)
+    model, tokenizer = _start(recipe, run, settings, data)
     items = _items(run, settings.out, data, model, tokenizer)
     callbacks = _callbacks(run, settings, tokenizer, progress)
     trainer = build_trainer(run, model, tokenizer, items, callbacks)
@@ -261,25 +276,18 @@ def _callbacks(
 
 
 def _start(
-    recipe: Recipe, start: str | None, settings: Settings, data: sources.Data
+    recipe: Recipe, run: Run, settings: Settings, data: sources.Data
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model that a stage starts from, and the tokenizer with its chat template."""
-    folder = settings.out / (start or "start")
-    options = LoadOptions(recipe.model.dtype)
-    if start is None and recipe.model.load is not None:
-        model, tokenizer = load_model(recipe.model.load, options), load_tokenizer(recipe.model.load)
-    else:
-        if start is None and not folder.exists() and processes().is_main_process:
-            _save_new(recipe, settings, data, folder)
-        processes().wait_for_everyone()
-        if not folder.exists():
-            raise UsageError(f"{folder} is not there yet.", "Run the stage that makes it first.")
-        model, tokenizer = load_model(str(folder), options), load_tokenizer(str(folder))
-    merge_adapter = getattr(model, "merge_and_unload", None)
-    if merge_adapter is not None:
-        model = merge_adapter()  # what is trained next has the whole as its reference
+    """The model that a run starts from, and the tokenizer with its chat template."""
+    new = run.stage.start is None and recipe.model.new is not None
+    if new and not Path(run.start).exists() and processes().is_main_process:
+        _save_new(recipe, settings, data, Path(run.start))
+    processes().wait_for_everyone()
+    if run.stage.start is not None and not Path(run.start).exists():
+        raise UsageError(f"{run.start} is not there yet.", "Run the stage that makes it first.")
+    tokenizer = load_tokenizer(run.start)
     _set_template(recipe, tokenizer)
-    return model, tokenizer
+    return load_whole(run.start, run.dtype), tokenizer
 
 
 def _set_template(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from tsdi.errors import TsdiError, UsageError
+from tsdi.models import LoadOptions, load_model
 from tsdi.training.data import Example, Pair, Rating
 from tsdi.training.processes import accelerated, processes
 from tsdi.training.recipe import Preference, Sft, Trained
@@ -45,6 +46,8 @@ class Run:
         name: Such as "sft" or "safety/beta0.1".
         stage: The settings.
         beta: KL parameter; None in SFT.
+        start: Folder or hub id of the model that it starts from.
+        dtype: What that is loaded in.
         keep: Folders of the models by the optimiser step that they are saved after; 0 is the end.
         work: Folder for checkpoints.
         reference: Folder for the reference's log-probabilities, which all betas of a stage share.
@@ -54,6 +57,8 @@ class Run:
     name: str
     stage: Sft | Preference
     beta: float | None
+    start: str
+    dtype: str
     keep: Mapping[int, Path]
     work: Path
     reference: Path
@@ -118,7 +123,7 @@ def build_trainer(
             "Keep earlier ones, or train for longer.",
         )
     trainer.remove_callback(PrinterCallback)  # the log goes into a file
-    trainer.add_callback(_Keep(trainer, run.keep))
+    trainer.add_callback(_Keep(trainer, run))
     return trainer
 
 
@@ -305,9 +310,10 @@ def _lora(stage: Trained) -> Any:
 class _Keep(TrainerCallback):
     """Saves the model after some steps, or at the end, each whole or not at all."""
 
-    def __init__(self, trainer: Any, folders: Mapping[int, Path]) -> None:
+    def __init__(self, trainer: Any, run: Run) -> None:
         self._trainer = trainer
-        self._folders = folders
+        self._run = run
+        self._folders = run.keep
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -331,9 +337,33 @@ class _Keep(TrainerCallback):
         processes().wait_for_everyone()
         if processes().is_main_process:
             (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle
+            if self._run.stage.lora is not None:
+                _add_merged(self._run, unfinished)
             shutil.rmtree(folder, ignore_errors=True)  # of a killed run, beyond its checkpoint
             unfinished.rename(folder)
         processes().wait_for_everyone()
+
+
+def _add_merged(run: Run, folder: Path) -> None:
+    """Put an adapter into a folder of its own, and the whole model, which all tools take, here.
+
+    The model in training is left alone: merging and unmerging would round its weights.
+    """
+    from peft import PeftModel
+
+    adapter = folder / "adapter"
+    adapter.mkdir()
+    for file in (*folder.glob("adapter_*"), folder / "README.md"):
+        file.rename(adapter / file.name)
+    whole = load_whole(run.start, run.dtype)
+    PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload().save_pretrained(folder)
+
+
+def load_whole(name: str, dtype: str) -> PreTrainedModel:
+    """Load a model; an adapter is merged into its base."""
+    model = load_model(name, LoadOptions(dtype))
+    merge = getattr(model, "merge_and_unload", None)
+    return model if merge is None else merge()
 
 
 class ShowProgress(TrainerCallback):
