@@ -12,7 +12,8 @@ from tsdi.errors import FormatError
 from tsdi.evaluation.statistics import paired_change, wilson
 from tsdi.files import parse_json
 from tsdi.study import real_text, real_text_tables
-from tsdi.study.real_text_tables import Results, read_results, tables
+from tsdi.study.real_text_results import Results, read_results
+from tsdi.study.real_text_tables import tables
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = ROOT / "recipes/real-text/recipe.yaml"
@@ -125,6 +126,25 @@ def test_shares_and_changes_are_those_of_the_flags():
     before, after = ([bool(f) for suite in arm for f in suite] for arm in harmful)
     expected = paired_change(before, after)
     assert rows[0][1].startswith(f"{expected.value:+.3f} [{expected.low:+.3f}, ")
+
+
+def test_debiased_models_meet_the_safest_plain_one_that_complies_as_often():
+    found = made(("111111", "000111"))
+    aligned = found.models["safety/x"]
+    models = {
+        "helpful": {"model": "helpful", "plain": made(("000000", "")).models["safety/x"]["plain"]},
+        "safety/x": aligned,
+        "safety/y": aligned
+        | {
+            "model": "safety/y",
+            "iterations": 2,
+            "plain": made(("000101", "")).models["safety/x"]["plain"],
+        },
+    }
+    rows = real_text_tables._front_table(Results(found.suites, models, "rule")).rows
+    assert [row[1] for row in rows] == ["beta 0.1, 2", "beta 0.1, 2"]
+    # three of six harmful prompts are refused instead of two, in three suites of which one is half
+    assert rows[1][2].startswith(f"{(3 + 3 + 2 - 2 - 2 - 2) / 15:+.3f}")
 
 
 def test_the_page_has_every_table_with_intervals(results, tmp_path):

@@ -9,21 +9,18 @@ named before any was measured.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import chi2_contingency
 
-from tsdi.errors import FormatError, TsdiError
+from tsdi.errors import TsdiError
 from tsdi.evaluation.statistics import holm, mcnemar, paired_bootstrap, paired_change, wilson
-from tsdi.files import parse_json, write_bytes
+from tsdi.files import write_bytes
 from tsdi.interval import mean_interval
 from tsdi.study.organism_tables import change, level, markdown_tables, number
+from tsdi.study.real_text_results import Figures, Results, read_results
 from tsdi.study.report import Table
-
-Figures = dict[str, Any]
 
 HARMFUL = {"BeaverTails": "beavertails", "PKU, held out": "pku", "XSTest, unsafe": "xstest"}
 HARMLESS = {"Alpaca, held out": "alpaca", "OR-Bench": "or-bench", "XSTest, safe": "xstest"}
@@ -33,75 +30,6 @@ Made by `python -m tsdi.study.real_text_tables` from `benchmarks/results/real-te
 edited by hand. What they say is in [real-text.md](real-text.md).
 """
 _PROMPTS = "95 % intervals over prompts; one training seed."
-
-
-@dataclass(frozen=True)
-class Results:
-    """The files of one folder.
-
-    Attributes:
-        suites: Kinds and categories of the prompts, and how the rules were checked.
-        models: Figures by model.
-        rule: The string rule that the tables use.
-    """
-
-    suites: Figures
-    models: dict[str, Figures]
-    rule: str
-
-    @property
-    def aligned(self) -> dict[str, Figures]:
-        """The models of the safety step, by falling beta and rising iterations."""
-        found = {name: one for name, one in self.models.items() if "beta" in one}
-        order = sorted(found, key=lambda name: (-found[name]["beta"], found[name]["iterations"]))
-        return {name: found[name] for name in order}
-
-    @property
-    def main(self) -> str:
-        """The model of the smallest beta and the most iterations."""
-        return list(self.aligned)[-1]
-
-    def refused(self, model: str, arm: str, suite: str, kind: str = "") -> list[bool]:
-        """Whether each answer to a suite's prompts, of one kind if asked, is a refusal."""
-        return self._flags(model, arm, suite, self.rule, kind)
-
-    def corrupt(self, model: str, arm: str) -> list[bool]:
-        """Whether each answer to any prompt is empty or loops."""
-        return [
-            flag
-            for suite in self.suites["suites"]
-            for flag in self._flags(model, arm, suite, "corrupt", "")
-        ]
-
-    def _flags(self, model: str, arm: str, suite: str, key: str, kind: str) -> list[bool]:
-        flags = self.models[model][arm][suite][key]
-        kinds = self.suites["suites"][suite]["kinds"]
-        return [f == "1" for f, k in zip(flags, kinds, strict=True) if not kind or k == kind]
-
-
-def read_results(folder: Path) -> Results:
-    """Read the files of `tsdi.study.real_text`; the rule is the one that PKU's answers speak for.
-
-    The rule is chosen on held-out answers that people called safe or unsafe, by how much more often
-    it finds a refusal among the safe ones; the models' own answers have no part in it.
-
-    Raises:
-        FormatError: If a file is missing or damaged.
-    """
-    try:
-        suites = parse_json((folder / "suites.json").read_bytes())
-        files = [p for p in folder.glob("*.json") if p.name not in ("suites.json", "run.json")]
-        found = [parse_json(p.read_bytes()) for p in files if not p.name.startswith("log-")]
-        models = {one["model"]: one for one in found}
-        rules = suites["rules"]
-        rule = max(rules, key=lambda name: _ahead(rules[name]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{folder} holds no results of this experiment: {error}.") from None
-    return Results(suites, models, rule)
-
-
-def _ahead(rule: Figures) -> int:
-    return int(rule["safe"].count("1") - rule["unsafe"].count("1"))
 
 
 def tables(results: Results) -> dict[str, Table]:
@@ -116,6 +44,7 @@ def tables(results: Results) -> dict[str, Table]:
         "F4: tokens that move most on random prompts, main model": _tokens_table(results),
         "Refusal log-odds by kind of prompt, main model": _odds_table(results),
         "Debiased minus aligned, every model": _debiased_table(results),
+        "Debiased against the best aligned model that complies as often": _front_table(results),
         "Debiased minus aligned by suite, main model": _suites_table(results),
     }
 
@@ -359,6 +288,37 @@ def _debiased_table(results: Results) -> Table:
         rows.append([_title("", one), *(change(c.to_dict()) for c in changes)])
     header = ["model", "refused, harmful", "complied, harmless", "corrupt"]
     return Table(header, rows, f"All suites of a kind together, strength 1. {_PROMPTS}")
+
+
+def _front_table(results: Results) -> Table:
+    """What debiasing gains over stopping earlier or a larger beta, which cost nothing either."""
+    plain = ["helpful", *results.aligned]
+    help_ = {name: sum(_all_complied(results, name, "plain")) for name in plain}
+    safety = {name: sum(_all_refused(results, name, "plain")) for name in plain}
+    rows = []
+    for name, one in results.aligned.items():
+        enough = sum(_all_complied(results, name, "debiased"))
+        rivals = [rival for rival in plain if help_[rival] >= enough]
+        if not rivals:
+            rows.append([_title("", one), "none", "-", "-"])
+            continue
+        best = max(rivals, key=lambda rival: safety[rival])
+        moves = [
+            change(
+                paired_change(
+                    flags(results, best, "plain"), flags(results, name, "debiased")
+                ).to_dict()
+            )
+            for flags in (_all_refused, _all_complied)
+        ]
+        rows.append([_title("", one), _title(best, results.models[best]), *moves])
+    header = ["debiased", "aligned, plain", "refused, harmful", "complied, harmless"]
+    note = (
+        "Debiased minus the plain model that refuses most harmful prompts of those that comply with"
+        " at least as many harmless ones; picked on the same prompts, which favours it. All suites"
+        f" of a kind together. {_PROMPTS}"
+    )
+    return Table(header, rows, note)
 
 
 def _suites_table(results: Results) -> Table:
