@@ -123,8 +123,8 @@ def _trend_table(results: Results) -> Table:
         rows.append(
             [
                 title,
-                change(_paired(results, before, after, _all_refused)),
-                change(_paired(results, before, after, _all_complied)),
+                change(_paired(results, before, after, all_refused)),
+                change(_paired(results, before, after, all_complied)),
                 change(_paired(results, before, after, Results.corrupt)),
                 number(paired_bootstrap(_mean, *losses).to_dict()),
             ]
@@ -137,11 +137,13 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
-def _all_refused(results: Results, model: str, arm: str) -> list[bool]:
+def all_refused(results: Results, model: str, arm: str) -> list[bool]:
+    """Whether each answer to any harmful prompt is a refusal."""
     return [f for s in HARMFUL.values() for f in results.refused(model, arm, s, "harmful")]
 
 
-def _all_complied(results: Results, model: str, arm: str) -> list[bool]:
+def all_complied(results: Results, model: str, arm: str) -> list[bool]:
+    """Whether each answer to any harmless prompt complies."""
     return [f for s in HARMLESS.values() for f in _complied(results, model, arm, s)]
 
 
@@ -283,7 +285,7 @@ def _debiased_table(results: Results) -> Table:
     for name, one in results.aligned.items():
         changes = [
             paired_change(flags(results, name, "plain"), flags(results, name, "debiased"))
-            for flags in (_all_refused, _all_complied, Results.corrupt)
+            for flags in (all_refused, all_complied, Results.corrupt)
         ]
         rows.append([_title("", one), *(change(c.to_dict()) for c in changes)])
     header = ["model", "refused, harmful", "complied, harmless", "corrupt"]
@@ -293,11 +295,11 @@ def _debiased_table(results: Results) -> Table:
 def _front_table(results: Results) -> Table:
     """What debiasing gains over stopping earlier or a larger beta, which cost nothing either."""
     plain = ["helpful", *results.aligned]
-    help_ = {name: sum(_all_complied(results, name, "plain")) for name in plain}
-    safety = {name: sum(_all_refused(results, name, "plain")) for name in plain}
+    help_ = {name: sum(all_complied(results, name, "plain")) for name in plain}
+    safety = {name: sum(all_refused(results, name, "plain")) for name in plain}
     rows = []
     for name, one in results.aligned.items():
-        enough = sum(_all_complied(results, name, "debiased"))
+        enough = sum(all_complied(results, name, "debiased"))
         rivals = [rival for rival in plain if help_[rival] >= enough]
         if not rivals:
             rows.append([_title("", one), "none", "-", "-"])
@@ -309,7 +311,7 @@ def _front_table(results: Results) -> Table:
                     flags(results, best, "plain"), flags(results, name, "debiased")
                 ).to_dict()
             )
-            for flags in (_all_refused, _all_complied)
+            for flags in (all_refused, all_complied)
         ]
         rows.append([_title("", one), _title(best, results.models[best]), *moves])
     header = ["debiased", "aligned, plain", "refused, harmful", "complied, harmless"]

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -41,7 +42,8 @@ def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
         NumericalError: If a model has NaN or infinite weights.
         TsdiError: If the folder cannot be written.
     """
-    weights = _normalised([weight for _, weight in models])
+    weights = [weight for _, weight in models]
+    _check_weights(weights)
     if out.exists():
         raise RunExistsError(f"{out} is there already.", "Choose a new folder.")
     places = [_places(folder) for folder, _ in models]
@@ -63,14 +65,12 @@ def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
         raise unwritable(out, error) from error
 
 
-def _normalised(weights: Sequence[float]) -> list[float]:
-    total = sum(weights)
-    if len(weights) < 2 or not all(map(math.isfinite, weights)) or not total:
+def _check_weights(weights: Sequence[float]) -> None:
+    if len(weights) < 2 or not all(map(math.isfinite, weights)) or not sum(weights):
         raise UsageError(
             f"The weights {', '.join(f'{weight:g}' for weight in weights)} make no mean.",
             "Give two models or more, and as many numbers that do not add up to 0.",
         )
-    return [weight / total for weight in weights]
 
 
 def _places(folder: Path) -> dict[str, Path]:
@@ -145,17 +145,16 @@ def _merged(
         if not tensor.isfinite().all():
             raise NumericalError(f"{path}: the tensor {name!r} has NaN or infinite numbers.")
         if total is None:
-            dtype, total = tensor.dtype, tensor.float() * weight
-        elif tensor.shape != total.shape:
+            dtype, total = tensor.dtype, torch.zeros_like(tensor, dtype=torch.float32)
+        if tensor.shape != total.shape:
             raise MismatchError(
                 f"{path}: the tensor {name!r} is {tuple(tensor.shape)}, the first model's"
                 f" {tuple(total.shape)}.",
                 "Merge models of one architecture.",
             )
-        else:
-            total += tensor.float() * weight
+        total.addcmul_(tensor.float(), torch.tensor(weight))  # rounds as mergekit does
     assert total is not None
-    return total.to(dtype).contiguous()
+    return total.div_(torch.tensor(weights).sum()).to(dtype)
 
 
 def _opened(path: Path) -> Any:
