@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 from tsdi import SafetyBias
 from tsdi.cli.main import app
 from tsdi.study.organism_report import read_seeds
-from tsdi.study.organism_tables import markdown
+from tsdi.study.organism_tables import markdown, markdown_tables
 from tsdi.study.organisms import TEST_SEEDS, VALIDATION_SEEDS, summarise
+from tsdi.study.real_text_results import read_results
+from tsdi.study.real_text_tables import HEADER, tables
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -74,6 +76,15 @@ def test_tables_of_judges_are_those_of_the_committed_results():
     page = (ROOT / "docs" / "judges.md").read_text(encoding="utf-8")
     assert with_tables(page) == page
     assert page.count(": begin -->") == 4
+
+
+def test_figures_of_the_real_text_models_are_in_their_generated_tables():
+    made = markdown_tables(HEADER, tables(read_results(ROOT / "benchmarks/results/real-text")))
+    assert (ROOT / "docs/results/real-text-tables.md").read_text(encoding="utf-8") == made
+    page = " ".join((ROOT / "docs/results/real-text.md").read_text(encoding="utf-8").split())
+    figures = re.findall(r"[+-]?\d\.\d{2,3} \[[^\]]+\]", page)
+    assert len(figures) > 20
+    assert [figure for figure in figures if figure not in made] == []
 
 
 def test_figures_with_intervals_in_the_text_are_in_the_generated_tables():

@@ -311,7 +311,8 @@ def _copy_logs(models: Path, results: Path) -> None:
     """Keep how the models were made beside what was measured of them."""
     shutil.copy(models / "run.json", results / "run.json")
     for log in (models / "logs").iterdir():
-        shutil.copy(log, results / f"log-{log.name}")
+        if log.suffix in (".json", ".jsonl"):
+            shutil.copy(log, results / f"log-{log.name}")
 
 
 def main(arguments: Sequence[str]) -> int:

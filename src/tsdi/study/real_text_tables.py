@@ -24,7 +24,7 @@ from tsdi.study.report import Table
 
 HARMFUL = {"BeaverTails": "beavertails", "PKU, held out": "pku", "XSTest, unsafe": "xstest"}
 HARMLESS = {"Alpaca, held out": "alpaca", "OR-Bench": "or-bench", "XSTest, safe": "xstest"}
-_HEADER = """# Tables of the real-text experiment
+HEADER = """# Tables of the real-text experiment
 
 Made by `python -m tsdi.study.real_text_tables` from `benchmarks/results/real-text/*.json`; not
 edited by hand. What they say is in [real-text.md](real-text.md).
@@ -350,7 +350,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="file for the tables, .md")
     options = parser.parse_args(arguments)
     try:
-        text = markdown_tables(_HEADER, tables(read_results(options.results)))
+        text = markdown_tables(HEADER, tables(read_results(options.results)))
         write_bytes(options.out, text.encode())
     except (TsdiError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
