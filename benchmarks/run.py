@@ -25,6 +25,7 @@ NAMES = (
     "cleansing",
     "monitor",
     "training",
+    "positions",
 )
 NEED_DATA = ("real_text", "audit", "trained_judge", "cleansing")
 BY_HAND = ("merge",)  # needs another environment
