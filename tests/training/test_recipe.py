@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from tsdi.errors import FormatError
-from tsdi.training.recipe import read_recipe
+from tsdi.training.recipe_file import read_recipe
 from tsdi.training.smoke import shrink
 
 RECIPE = """\
@@ -89,6 +89,11 @@ def test_one_beta_and_no_kept_step_make_one_model(tmp_path):
         ("beta: [0.1, 0.05]", "beta: .inf", ["line 18", "inf"]),
         ("beta: [0.1, 0.05]", "beta: [0.1, 0.1]", ["line 18", "different"]),
         ("beta: [0.1, 0.05]", "beta: []", ["line 18"]),
+        (
+            "keep: [10, 20]",
+            "keep: [10]\n    monitor: {evry: 5}",
+            ["line 20", "monitor.evry", "did you mean 'every'"],
+        ),
         ("keep: [10, 20]", "keep: [20, 10]", ["safety", "rising"]),
         ("keep: [10, 20]", "keep: [10, 30]", ["safety", "30", "20 steps"]),
         ("method: dpo", "method: ppo", ["line 13", "safety", "sft, dpo, kto or merge"]),

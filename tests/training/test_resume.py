@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from tests.training.made import STAGES, recipe_file
 from tsdi.files import parse_json
-from tsdi.training.recipe import read_recipe
+from tsdi.training.recipe_file import read_recipe
 from tsdi.training.run import Settings, train_recipe
 from tsdi.training.trainers import last_checkpoint
 

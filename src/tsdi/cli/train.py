@@ -44,7 +44,7 @@ def train(
     Several devices: accelerate launch --config_file recipes/fsdp.yaml -m tsdi train ...
     """
     from tsdi.training.processes import processes
-    from tsdi.training.recipe import read_recipe
+    from tsdi.training.recipe_file import read_recipe
     from tsdi.training.run import Settings, train_recipe
     from tsdi.training.smoke import shrink
 
