@@ -254,6 +254,9 @@ def _train(
         }
         write_json(log, record)
         shutil.rmtree(run.work, ignore_errors=True)
+        for callback in callbacks:
+            if isinstance(callback, BiasMonitor):  # only a resumed run needs it
+                callback.reference_file.unlink(missing_ok=True)
     trainer.accelerator.wait_for_everyone()
 
 
