@@ -196,6 +196,14 @@ EQUAL = [*PAIRS[:3], PAIRS[0] | {"rejected": PAIRS[0]["chosen"]}, *PAIRS[3:]]
 def test_bad_input_is_one_line(tmp_path, stages, pairs, words):
     recipe = recipe_file(tmp_path, stages, pairs=pairs, hold_out="{}")
     refused(tsdi("train", recipe, "--out", tmp_path / "out"), *words)
+    assert not (tmp_path / "out").exists()  # mended, the same command runs
+
+
+def test_what_is_wrong_with_a_late_stage_is_said_before_the_first_is_trained(tmp_path):
+    for change, word in (("precision: float16", "float16"), ("trainer: {epoch: 1}", "'epoch'")):
+        recipe = recipe_file(tmp_path, f"{STAGES}    {change}\n")
+        refused(tsdi("train", recipe, "--out", tmp_path / "out"), "'kto'", word)
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_model_without_chat_template_is_refused_until_told_how_it_is_asked(trained, tmp_path):

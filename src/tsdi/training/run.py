@@ -35,6 +35,7 @@ from tsdi.training.trainers import (
     Run,
     ShowProgress,
     build_trainer,
+    check_settings,
     last_checkpoint,
     load_whole,
 )
@@ -88,6 +89,7 @@ def train_recipe(
     _check_installed()
     stages = _asked(recipe, settings.only)
     data = sources.Data(recipe, settings.data, settings.smoke)
+    _check(recipe, stages, settings, data)
     _open_folder(recipe, settings, resume, data)
     made = []
     for name in stages:
@@ -101,6 +103,18 @@ def train_recipe(
                 if not _log(settings.out, run.name).exists():
                     _train(recipe, run, settings, data, progress)
     return made
+
+
+def _check(recipe: Recipe, stages: Sequence[str], settings: Settings, data: sources.Data) -> None:
+    """Find what is wrong with settings and data now, not after hours, and before writing."""
+    data.hashes()  # every file is there
+    for name in stages:
+        stage = recipe.stages[name]
+        if not isinstance(stage, Merge):
+            for run in _runs(recipe, name, settings):
+                check_settings(run)
+            _rows(stage, data)
+    data.held_out()
 
 
 def monitor_log(out: Path, name: str) -> Path:
@@ -190,7 +204,9 @@ def _open_folder(recipe: Recipe, settings: Settings, resume: bool, data: sources
     }
     if out.exists() and not out.is_dir():
         raise RunExistsError(f"{out} is a file.", "Choose a folder for --out.")
-    if not out.exists() or not any(out.iterdir()):
+    new = not out.exists() or not any(out.iterdir())
+    processes().wait_for_everyone()  # all have looked before one writes
+    if new:
         if processes().is_main_process:
             (out / "data").mkdir(parents=True, exist_ok=True)
             for name, lines in data.held_out().items():
@@ -341,17 +357,26 @@ def _items(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Sequence[Example] | Sequence[Pair] | Sequence[Rating]:
+    """What a run trains on; one that prefers the data's answers samples the others first."""
     stage = run.stage
-    if isinstance(stage, Sft):
-        return data.examples(stage.data, stage.prefer)
-    if stage.method == "kto" and stage.prefer != "data":
-        return data.ratings(stage.data, stage.prefer)
-    if stage.prefer != "data":
-        return data.pairs(stage.data, stage.prefer, stage.cleanse)
-    assert stage.samples is not None
-    file = out / "data" / f"{run.name.replace('/', '-')}.pairs.jsonl"
+    if isinstance(stage, Sft) or stage.samples is None:
+        return _rows(stage, data)
+    file = out / "data" / f"{run.name.partition('/')[0]}.pairs.jsonl"  # for all betas
     examples = data.examples(stage.data, None)
     return own_samples(examples, stage.samples, run.seed, model, tokenizer, file)
+
+
+def _rows(
+    stage: Sft | Preference, data: sources.Data
+) -> Sequence[Example] | Sequence[Pair] | Sequence[Rating]:
+    """What the data of a stage say."""
+    if isinstance(stage, Sft):
+        return data.examples(stage.data, stage.prefer)
+    if stage.prefer == "data":
+        return data.examples(stage.data, None)
+    if stage.method == "kto":
+        return data.ratings(stage.data, stage.prefer)
+    return data.pairs(stage.data, stage.prefer, stage.cleanse)
 
 
 def _merge(stage: Merge, name: str, out: Path) -> list[Path]:

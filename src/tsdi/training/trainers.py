@@ -82,6 +82,16 @@ def _row(item: Example | Pair | Rating) -> dict[str, Any]:
     return row | ({"label": item.good} if isinstance(item, Rating) else {})
 
 
+def check_settings(run: Run) -> None:
+    """Check what can be checked of a run before anything is trained.
+
+    Raises:
+        UsageError: If the device lacks the precision, batches do not come out even, or a setting is
+            unknown.
+    """
+    _arguments(run, _classes(run)[1])
+
+
 def build_trainer(
     run: Run,
     model: PreTrainedModel,
@@ -353,7 +363,7 @@ def _add_merged(run: Run, folder: Path) -> None:
 
     adapter = folder / "adapter"
     adapter.mkdir()
-    for file in (*folder.glob("adapter_*"), folder / "README.md"):
+    for file in (*folder.glob("adapter_*"), *folder.glob("README.md")):
         file.rename(adapter / file.name)
     whole = load_whole(run.start, run.dtype)
     PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload().save_pretrained(folder)
