@@ -35,6 +35,7 @@ GOLDEN = """{
   "pool_sha256": "cc",
   "prompts": 512,
   "prompt_tokens": 48,
+  "ngram": 1,
   "groups": 16,
   "seed": 7,
   "prompt_format": null,
@@ -51,6 +52,7 @@ GOLDEN = """{
     "aligned": "logits"
   },
   "diagnosis": {},
+  "tuning": {},
   "versions": {
     "torch": "2"
   },

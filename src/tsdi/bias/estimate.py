@@ -40,6 +40,7 @@ def estimate_bias(
     batch_size: int = 32,
     prompt_format: str | None = None,
     anchor: str = "",
+    ngram: int = 1,
     checkpoints: Path | None = None,
     progress: Progress | None = None,
 ) -> SafetyBias:
@@ -60,6 +61,7 @@ def estimate_bias(
         batch_size: Rows in a forward pass; halved when memory runs out.
         prompt_format: Used instead of the chat template, with ``{prompt}`` in it.
         anchor: End-of-thinking marker after which step 0 is, such as "</think>".
+        ngram: Pool tokens that are drawn together, as they follow one another.
         checkpoints: Folder for partial results; those that are there already are gone on with.
         progress: Called with the number of prompts after every batch of either model.
 
@@ -82,6 +84,7 @@ def estimate_bias(
         seed=seed,
         prompt_format=prompt_format,
         anchor=anchor,
+        ngram=ngram,
     )
     _check_apart(aligned, reference)
     sides = {"aligned": as_side(aligned), "reference": as_side(reference)}
@@ -135,6 +138,7 @@ def _info(
         pool_sha256=pool.sha256,
         prompts=prompts,
         prompt_tokens=drawn.prompt_tokens,
+        ngram=drawn.ngram,
         groups=runs["aligned"].groups,
         seed=drawn.seed,
         prompt_format=prompt_format,

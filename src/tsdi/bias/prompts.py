@@ -84,6 +84,7 @@ class RandomPrompts:
         steps: Response positions; a response has ``steps - 1`` tokens, as the last one is only
             predicted.
         seed: Decides every draw.
+        ngram: Tokens that are drawn together, as they follow one another in the pool.
     """
 
     pool: TokenPool
@@ -91,13 +92,16 @@ class RandomPrompts:
     prompt_tokens: int
     steps: int
     seed: int
+    ngram: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("prompt_tokens", "steps"):
+        for name in ("prompt_tokens", "steps", "ngram"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.seed < 0:
             raise UsageError(f"seed must not be negative, not {self.seed}.")
+        if self.ngram > len(self.pool.ids):
+            raise UsageError(f"The pool has {len(self.pool.ids)} tokens, no run of {self.ngram}.")
 
     @property
     def length(self) -> int:
@@ -115,6 +119,8 @@ class RandomPrompts:
             *lengths,
             self.seed,
         ]
+        if self.ngram != 1:  # single tokens are described as they were before there were n-grams
+            parts.append(self.ngram)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def ids(self, start: int, stop: int) -> torch.Tensor:
@@ -135,9 +141,11 @@ class RandomPrompts:
 
     def _draw(self, k: int) -> npt.NDArray[np.int64]:
         # Philox is counter-based and numpy keeps its raw stream for ever, unlike its integers().
-        raw = np.random.Philox(key=[self.seed, k]).random_raw(self.prompt_tokens + self.steps - 1)
-        drawn: npt.NDArray[np.int64] = self.pool.ids[raw % np.uint64(len(self.pool.ids))]
-        return drawn
+        length, n = self.prompt_tokens + self.steps - 1, self.ngram
+        raw = np.random.Philox(key=[self.seed, k]).random_raw(-(-length // n))
+        starts = (raw % np.uint64(len(self.pool.ids) - n + 1)).astype(np.int64)
+        drawn: npt.NDArray[np.int64] = self.pool.ids[(starts[:, None] + np.arange(n)).ravel()]
+        return drawn[:length]
 
 
 def random_prompts(
@@ -149,7 +157,8 @@ def random_prompts(
     seed: int,
     prompt_format: str | None = None,
     anchor: str = "",
+    ngram: int = 1,
 ) -> RandomPrompts:
     """Random prompts for a tokenizer; see ``chat_frame`` and ``RandomPrompts``."""
     frame = chat_frame(tokenizer, pool, prompt_format, anchor)
-    return RandomPrompts(pool, frame, prompt_tokens, steps, seed)
+    return RandomPrompts(pool, frame, prompt_tokens, steps, seed, ngram)

@@ -50,6 +50,7 @@ class BiasInfo(pydantic.BaseModel):
     pool_sha256: str
     prompts: int
     prompt_tokens: int
+    ngram: int = 1
     groups: int
     seed: int
     prompt_format: str | None = None
@@ -59,6 +60,7 @@ class BiasInfo(pydantic.BaseModel):
     reliability: tuple[float, ...] = ()
     paths: dict[str, str] = {}
     diagnosis: dict[str, Any] = {}
+    tuning: dict[str, Any] = {}
     versions: dict[str, str] = {}
     history: tuple[str, ...] = ()
 
@@ -118,6 +120,18 @@ class SafetyBias(
         """The bias times a number."""
         error = self.standard_error * abs(factor)
         return self._derived(self.values * factor, error, f"scale {factor:g}")
+
+    def decayed(self, factor: float) -> "SafetyBias":
+        """The bias with step i times factor ** i.
+
+        Raises:
+            UsageError: If the factor is not in 0..1.
+        """
+        if not 0 <= factor <= 1:
+            raise UsageError(f"A decay is between 0 and 1, not {factor:g}.")
+        factors = factor ** torch.arange(self.steps, dtype=torch.float32)[:, None]
+        error = self.standard_error * factors
+        return self._derived(self.values * factors, error, f"decay {factor:g}")
 
     def add(self, other: "SafetyBias") -> "SafetyBias":
         """The sum of two biases for one tokenizer; errors add as those of independent estimates.

@@ -17,6 +17,7 @@ from tsdi.cli.judges import judges
 from tsdi.cli.merge import merge
 from tsdi.cli.sample_size import sample_size
 from tsdi.cli.show import show
+from tsdi.cli.study import report, study
 from tsdi.cli.suites import suites
 from tsdi.cli.train import train
 from tsdi.cli.winrate import winrate
@@ -37,6 +38,8 @@ for command in (
     evaluate,
     compare,
     winrate,
+    study,
+    report,
     train,
     merge,
     audit,

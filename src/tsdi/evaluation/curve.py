@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.bias import BiasInfo, SafetyBias
-from tsdi.chat import template_sha256, tokenizer_sha256
-from tsdi.compatibility import tokenizer_size, vocabulary_width
+from tsdi.baselines.shifts import constant_shift
+from tsdi.compatibility import vocabulary_width
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
@@ -135,18 +134,6 @@ def _excluding(
     tokens: Tensor, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Engine:
     """An engine that does not begin an answer with any of these tokens, bool [vocab]."""
-    values = torch.where(tokens, EXCLUDED, 0.0)[None]
-    info = BiasInfo(
-        tokenizer_sha256=tokenizer_sha256(tokenizer),
-        template_sha256=template_sha256(tokenizer),
-        tokenizer_size=tokenizer_size(tokenizer),
-        aligned="",
-        reference="",
-        pool="",
-        pool_sha256="",
-        prompts=0,
-        prompt_tokens=0,
-        groups=0,
-        seed=0,
-    )
-    return TransformersEngine(model, tokenizer, SafetyBias(values, torch.zeros_like(values), info))
+    excluded = tokens.nonzero().flatten().tolist()
+    shift = constant_shift(tokenizer, model, excluded, -EXCLUDED)
+    return TransformersEngine(model, tokenizer, shift)

@@ -227,11 +227,12 @@ def train_grid(out: Path, seed: int, recipe: Recipe) -> list[Path]:
 
 
 def train_reference(out: Path, seed: int, recipe: Recipe) -> dict[str, list[dict[str, float]]]:
-    """Train the model before the safety step, save it as "reference" and return the losses."""
+    """Train the models before the safety step, save "sft" and "reference", return the losses."""
     torch.set_num_threads(1)
     tokenizer = build_tokenizer()
     model = new_model(recipe, tokenizer, seed)
     losses = {"sft": run_sft(model, tokenizer, recipe, seed)}
+    save(model, out / "sft")
     pairs = helpful_pairs(recipe.helpful.examples, seed)
     losses["helpful"] = _run_dpo(model, tokenizer, recipe.helpful, pairs, seed)
     save(model, out / "reference")

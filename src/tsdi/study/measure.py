@@ -19,6 +19,7 @@ from scipy.stats import mannwhitneyu
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tsdi import organism
+from tsdi.baselines.shifts import random_shift
 from tsdi.bias import SafetyBias, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import diagnose
 from tsdi.bias.phrases import phrase_ids
@@ -238,15 +239,6 @@ def figures(judged: Sequence[Judged]) -> Figures:
         "hybrid": arm.hybrid.value,
         "degenerate": arm.degenerate.value,
     }
-
-
-def random_shift(bias: SafetyBias, seed: int) -> SafetyBias:
-    """A shift in a random direction, centred, with the bias' norm at every step."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(bias.values.shape, generator=generator, dtype=torch.float64)
-    drawn -= drawn.mean(-1, keepdim=True)
-    scale = bias.values.double().norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True)
-    return SafetyBias((drawn * scale).float(), torch.zeros_like(bias.values), bias.info)
 
 
 def area(items: Sequence[organism.Item], margins: Sequence[float]) -> float:

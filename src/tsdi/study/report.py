@@ -49,9 +49,11 @@ class Examples:
 
     Attributes:
         items: Of every prompt a title and the answers by arm.
+        hidden: Numbers of the items whose answers are behind a click.
     """
 
     items: Sequence[tuple[str, Mapping[str, str]]]
+    hidden: Collection[int] = ()
 
 
 @dataclass(frozen=True)

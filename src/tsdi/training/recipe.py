@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tsdi.training.monitor_log import MonitorSettings
+from tsdi.yaml_file import meant
 
 Positive = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -317,9 +317,3 @@ def _known(stage: str, key: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         choice = f"it can be {', '.join(known)}" if known else "nothing comes before it"
         raise ValueError(f"stage {stage!r}: `{key}` is {name!r}{meant(name, known)}; {choice}")
-
-
-def meant(name: str, known: Sequence[str]) -> str:
-    """Who comes closest to an unknown name, for an error message; "" if nobody does."""
-    close = get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,12 +1,7 @@
-"""Reading recipes: errors that name the line, the key, and what was probably meant."""
+"""Reading recipes."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from tsdi.errors import FormatError, UsageError
 from tsdi.training.monitor_log import MonitorSettings
 from tsdi.training.recipe import (
     Cleanse,
@@ -20,8 +15,10 @@ from tsdi.training.recipe import (
     Recipe,
     Sft,
     Source,
-    meant,
 )
+from tsdi.yaml_file import field_names, read_settings
+
+_PARTS = (NewModel, Model, Source, HeldOut, Lora, Cleanse, Sft, Preference, OwnSamples)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -31,100 +28,5 @@ def read_recipe(path: Path) -> Recipe:
         UsageError: If PyYAML is not installed.
         FormatError: If the file cannot be read or is no recipe; it names line and key.
     """
-    try:
-        import yaml
-    except ImportError:
-        raise UsageError("Recipes are YAML files.", "Run: pip install 'tsdi[train]'.") from None
-    try:
-        node = yaml.compose(path.read_text("utf-8"), yaml.SafeLoader)
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise FormatError(f"Cannot read {path}: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise FormatError(f"{path} is not UTF-8.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise FormatError(f"{path}{line}: not valid YAML ({problem}).") from None
-    _check_twice(path, node)
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise FormatError(_first_problem(path, node, error)) from None
-
-
-def _check_twice(path: Path, node: Any) -> None:
-    """Refuse a key that stands twice in one mapping, of which YAML keeps the last silently."""
-    for mapping in _mappings(node):
-        seen: set[str] = set()
-        for key, _ in mapping.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise FormatError(f"{path}, line {line}: the key {key.value!r} stands twice.")
-            seen.add(key.value)
-
-
-def _mappings(node: Any) -> Iterator[Any]:
-    children = []
-    if getattr(node, "id", "") == "mapping":
-        yield node
-        children = [value for _, value in node.value]
-    elif getattr(node, "id", "") == "sequence":
-        children = node.value
-    for child in children:
-        yield from _mappings(child)
-
-
-def _first_problem(path: Path, node: Any, error: ValidationError) -> str:
-    # An unknown key is what makes the right one missing, so it goes first.
-    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    keys, line = _place(node, problem["loc"])
-    if problem["type"] == "missing":
-        keys = [*keys, str(problem["loc"][-1])]
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        message = "there is no such key" + meant(keys[-1] if keys else "", _all_keys())
-    elif problem["type"].startswith("union_tag"):
-        message = "`method` must be sft, dpo, kto or merge"
-    key = f", line {line}, {'.'.join(keys)}" if keys else ", line 1" if not node else ""
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{path}{key}: {message}.{more}"
-
-
-def _place(node: Any, location: Sequence[str | int]) -> tuple[list[str], int]:
-    """The keys of a place that there are in the file, and the line of the last of them."""
-    keys: list[str] = []
-    line = node.start_mark.line + 1 if node else 1
-    for part in location:
-        found: Mapping[str, tuple[Any, Any]] = {}
-        if getattr(node, "id", "") == "mapping":
-            found = {key.value: (key, value) for key, value in node.value}
-        elif getattr(node, "id", "") == "sequence":
-            found = {str(index): (value, value) for index, value in enumerate(node.value)}
-        if str(part) in found:  # pydantic also names the kinds of a union on the way
-            key, node = found[str(part)]
-            line = key.start_mark.line + 1
-            keys.append(str(part))
-    return keys, line
-
-
-def _all_keys() -> list[str]:
-    models = (
-        NewModel,
-        Model,
-        Source,
-        HeldOut,
-        Lora,
-        Cleanse,
-        Sft,
-        Preference,
-        OwnSamples,
-        MonitorSettings,
-    )
-    fields = [
-        field.alias or name
-        for model in (*models, Merge, Recipe)
-        for name, field in model.model_fields.items()
-    ]
-    return sorted(set(fields))
+    keys = field_names(*_PARTS, MonitorSettings, Merge, Recipe)
+    return read_settings(path, Recipe, keys, "train")

@@ -1,0 +1,1 @@
+"""Baselines that the study compares with our rule, each behind an engine's interface."""

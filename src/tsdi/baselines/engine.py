@@ -1,0 +1,232 @@
+"""An engine whose logits come from several branches: models, or ways to ask one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi.baselines import mixing
+from tsdi.baselines.prompting import Transform, emphasise_safety
+from tsdi.chat import encode_chat
+from tsdi.compatibility import shared_vocabulary, tokenizer_size, vocabulary_width
+from tsdi.decoding.greedy import pad_id
+from tsdi.engines.base import Message, Request, Sampling
+from tsdi.engines.transformers import TransformersEngine
+
+Combine = Callable[[Sequence[Tensor]], Tensor]
+"""From the logits of every branch, each [batch, vocab], to those that are decoded."""
+
+
+def _as_it_is(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    return messages
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A model that gives logits.
+
+    Attributes:
+        model: The model.
+        transform: How it is asked: messages to messages.
+    """
+
+    model: PreTrainedModel
+    transform: Transform = _as_it_is
+
+
+class MixingEngine(TransformersEngine):
+    """Decodes logits that are combined from several branches, each with a key-value cache.
+
+    Args:
+        branches: The first one is the model that generates.
+        tokenizer: The tokenizer of all.
+        combine: Makes one of their logits.
+        steps: Combine at the first steps only, and decode the first branch after that; None
+            combines always.
+        prompt_format: Used instead of the chat template.
+
+    Raises:
+        MismatchError: If vocabularies differ in more than padding.
+    """
+
+    def __init__(
+        self,
+        branches: Sequence[Branch],
+        tokenizer: PreTrainedTokenizerBase,
+        combine: Combine,
+        steps: int | None = None,
+        prompt_format: str | None = None,
+    ) -> None:
+        first, *self._others = branches
+        super().__init__(first.model, tokenizer, prompt_format=prompt_format)
+        self._first = first
+        self._combine, self._steps = combine, steps
+        known, width = tokenizer_size(tokenizer), vocabulary_width(first.model)
+        widths = [vocabulary_width(other.model) for other in self._others]
+        self._vocab = min(
+            (shared_vocabulary(width, other, known) for other in widths), default=width
+        )
+
+    def _encode(self, request: Request, sampling: Sampling) -> list[int]:
+        asked = Request(self._first.transform(request.messages), request.strength)
+        return super()._encode(asked, sampling)
+
+    def _processors(
+        self, requests: Sequence[Request], prompts: list[list[int]], sampling: Sampling
+    ) -> list[LogitsProcessor]:
+        finite, *draw = super()._processors(requests, prompts, sampling)
+        forwards = [
+            _Forward(
+                other.model,
+                self._tokenizer,
+                [
+                    encode_chat(self._tokenizer, other.transform(r.messages), self._prompt_format)
+                    for r in requests
+                ],
+            )
+            for other in self._others
+        ]
+        length = max(map(len, prompts))
+        mixed = _Mixed(forwards, self._combine, self._steps, self._vocab, length)
+        return [finite, mixed, *draw]
+
+
+class _Mixed(LogitsProcessor):
+    """Puts the combined logits in place of the first branch's."""
+
+    def __init__(
+        self,
+        forwards: "Sequence[_Forward]",
+        combine: Combine,
+        steps: int | None,
+        vocab: int,
+        length: int,
+    ) -> None:
+        self._forwards, self._combine, self._steps = forwards, combine, steps
+        self._vocab, self._length = vocab, length
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        answer = input_ids[:, self._length :]
+        if self._steps is not None and answer.shape[1] >= self._steps:
+            return scores
+        others = [forward.logits(answer)[:, : self._vocab] for forward in self._forwards]
+        first = scores[:, : self._vocab].float()
+        mixed = self._combine([first, *(o.float().to(scores.device) for o in others)])
+        whole = torch.full_like(scores, torch.finfo(scores.dtype).min)  # padding is never chosen
+        whole[:, : self._vocab] = mixed.to(scores.dtype)
+        return whole
+
+
+class _Forward:
+    """A model that reads its own prompts and then the tokens that are generated for all."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: Sequence[Sequence[int]],
+    ) -> None:
+        self._model: Any = model
+        longest, pad = max(map(len, prompts)), pad_id(model, tokenizer)
+        device = model.device
+        self._prompts = torch.tensor(
+            [[pad] * (longest - len(row)) + list(row) for row in prompts], device=device
+        )
+        self._mask = torch.tensor(
+            [[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=device
+        )
+        self._cache: Any = None
+        self._read = -1  # tokens of the answer that the cache holds
+
+    @torch.no_grad()
+    def logits(self, answer: Tensor) -> Tensor:
+        """Logits that predict the token after an answer, [rows, width]."""
+        answer = answer.to(self._prompts.device)
+        ids = answer[:, -1:]
+        if answer.shape[1] != self._read + 1 or self._cache is None:
+            self._cache, ids = None, torch.cat([self._prompts, answer], 1)
+        more = torch.ones_like(answer)
+        mask = torch.cat([self._mask, more], 1)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        output = self._model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._cache, self._read = output.past_key_values, answer.shape[1]
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+
+def dera_engine(
+    aligned: PreTrainedModel,
+    reference: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    weight: float,
+    prompt_format: str | None = None,
+) -> MixingEngine:
+    """Decodes by `tsdi.baselines.mixing.realign`."""
+    return MixingEngine(
+        [Branch(aligned), Branch(reference)],
+        tokenizer,
+        lambda logits: mixing.realign(logits[0], logits[1], weight),
+        prompt_format=prompt_format,
+    )
+
+
+def proxy_engine(
+    base: PreTrainedModel,
+    expert: PreTrainedModel,
+    antiexpert: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    weight: float,
+    prompt_format: str | None = None,
+) -> MixingEngine:
+    """Decodes by `tsdi.baselines.mixing.proxy_tune`."""
+    return MixingEngine(
+        [Branch(base), Branch(expert), Branch(antiexpert)],
+        tokenizer,
+        lambda logits: mixing.proxy_tune(logits[0], logits[1], logits[2], weight),
+        prompt_format=prompt_format,
+    )
+
+
+def safe_decoding_engine(
+    original: PreTrainedModel,
+    expert: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    alpha: float,
+    *,
+    steps: int = 2,
+    common: int = 5,
+    prompt_format: str | None = None,
+) -> MixingEngine:
+    """Decodes by `tsdi.baselines.mixing.safe_decode` at the first steps, by the original after."""
+    return MixingEngine(
+        [Branch(original), Branch(expert)],
+        tokenizer,
+        lambda logits: mixing.safe_decode(logits[0], logits[1], alpha, common),
+        steps,
+        prompt_format,
+    )
+
+
+def self_contrast_engine(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    alpha: float,
+    prompt_format: str | None = None,
+) -> MixingEngine:
+    """Decodes by `tsdi.baselines.mixing.self_contrast`, one model asked in two ways."""
+    return MixingEngine(
+        [Branch(model, emphasise_safety), Branch(model)],
+        tokenizer,
+        lambda logits: mixing.self_contrast(logits[0], logits[1], alpha),
+        prompt_format=prompt_format,
+    )

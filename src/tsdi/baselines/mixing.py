@@ -1,0 +1,87 @@
+"""Decoding rules that mix the logits of several models, or of one model asked in two ways.
+
+Pure functions on logits [batch, vocab]; the engine that feeds them is `tsdi.baselines.engine`.
+"""
+
+import torch
+from torch import Tensor
+
+EXCLUDED = -1e9  # log-probability of a token outside the sample space
+
+
+def realign(aligned: Tensor, reference: Tensor, weight: float) -> Tensor:
+    """DeRa: logits between (or beyond) reference and aligned model.
+
+    weight x aligned + (1 - weight) x reference; 0 is the reference, 1 the aligned model.
+
+    Args:
+        aligned: Its logits, [batch, vocab].
+        reference: Likewise.
+        weight: Called lambda in the paper.
+
+    Source: Liu et al. (2024), Decoding-time Realignment of Language Models, arXiv 2402.02992.
+    """
+    return weight * aligned + (1 - weight) * reference
+
+
+def proxy_tune(base: Tensor, expert: Tensor, antiexpert: Tensor, weight: float) -> Tensor:
+    """Proxy-tuning: base + weight x (expert - antiexpert).
+
+    Args:
+        base: Logits of the model that is steered, [batch, vocab].
+        expert: Of another model after tuning.
+        antiexpert: Of that model before it.
+        weight: Called alpha in the paper, where it is 1.
+
+    Source: Liu et al. (2024), Tuning Language Models by Proxy, arXiv 2401.08565, equation 1.
+    """
+    return base + weight * (expert - antiexpert)
+
+
+def self_contrast(emphasised: Tensor, plain: Tensor, alpha: float) -> Tensor:
+    """Self-CD: emphasised - alpha x (emphasised - plain).
+
+    Beyond alpha 1 it leads away from what a prompt that emphasises safety adds to the answer.
+
+    Args:
+        emphasised: Logits with a system prompt that emphasises safety, [batch, vocab].
+        plain: Logits without it.
+        alpha: How far to go.
+
+    Source: Shi et al. (2024), Navigating the OverKill in Large Language Models, arXiv 2401.17633.
+    """
+    return emphasised - alpha * (emphasised - plain)
+
+
+def safe_decode(original: Tensor, expert: Tensor, alpha: float, common: int) -> Tensor:
+    """SafeDecoding: p_original + alpha x (p_expert - p_original) on tokens that both rank high.
+
+    The sample space is the intersection of both models' k likeliest tokens, with the smallest k for
+    which it has `common` tokens. Probabilities that become negative count as 0.
+
+    Args:
+        original: Logits of the model that is made safer, [batch, vocab].
+        expert: Logits of the safety expert.
+        alpha: 3 in the paper.
+        common: Least size of the sample space, 5 in the paper.
+
+    Returns:
+        Log-probabilities, [batch, vocab]; `EXCLUDED` outside the sample space.
+
+    Source: Xu et al. (2024), SafeDecoding, arXiv 2402.08983, equations 3 to 5.
+    """
+    rank = torch.maximum(_ranks(original), _ranks(expert))
+    limit = rank.kthvalue(min(common, rank.shape[-1]), -1, keepdim=True).values
+    before, after = original.softmax(-1), expert.softmax(-1)
+    mixed = (before + alpha * (after - before)).clamp(min=0) * (rank <= limit)
+    total = mixed.sum(-1, keepdim=True)
+    # Where nothing is left (a large alpha can take it all), the expert decides.
+    kept = torch.where(total > 0, mixed / total, after * (rank <= limit))
+    return torch.where(kept > 0, kept.log(), torch.full_like(kept, EXCLUDED))
+
+
+def _ranks(logits: Tensor) -> Tensor:
+    """The rank of every token, 0 for the likeliest; the lower id first among equals."""
+    order = logits.argsort(dim=-1, descending=True, stable=True)
+    places = torch.arange(logits.shape[-1], device=logits.device).expand_as(order)
+    return torch.empty_like(order).scatter_(-1, order, places)

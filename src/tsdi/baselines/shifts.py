@@ -1,0 +1,60 @@
+"""Shifts of logits that are no estimate: a constant, an average over steps, a random direction."""
+
+from collections.abc import Collection
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi.bias import BiasInfo, SafetyBias
+from tsdi.chat import template_sha256, tokenizer_sha256
+from tsdi.compatibility import tokenizer_size, vocabulary_width
+
+
+def constant_shift(
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    tokens: Collection[int],
+    constant: float,
+    prompt_format: str | None = None,
+) -> SafetyBias:
+    """A "bias" which, subtracted, adds a constant to some tokens at the first step.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        model: The model, whose vocabulary it is made for.
+        tokens: Token ids.
+        constant: In logits.
+        prompt_format: As the engine is given it.
+    """
+    values = torch.zeros(1, vocabulary_width(model))
+    values[0, list(tokens)] = -constant
+    info = BiasInfo(
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
+        template_sha256=template_sha256(tokenizer, prompt_format),
+        tokenizer_size=tokenizer_size(tokenizer),
+        prompt_format=prompt_format,
+        aligned="",
+        reference="",
+        pool="",
+        pool_sha256="",
+        prompts=0,
+        prompt_tokens=0,
+        groups=0,
+        seed=0,
+    )
+    return SafetyBias(values, torch.zeros_like(values), info)
+
+
+def static_shift(bias: SafetyBias) -> SafetyBias:
+    """The bias with its mean over steps at every step, which is what a static logit_bias can do."""
+    values = bias.values.mean(0, keepdim=True).expand_as(bias.values).clone()
+    return SafetyBias(values, bias.standard_error, bias.info)
+
+
+def random_shift(bias: SafetyBias, seed: int) -> SafetyBias:
+    """A shift in a random direction, centred, with the bias' norm at every step."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(bias.values.shape, generator=generator, dtype=torch.float64)
+    drawn -= drawn.mean(-1, keepdim=True)
+    scale = bias.values.double().norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True)
+    return SafetyBias((drawn * scale).float(), torch.zeros_like(bias.values), bias.info)

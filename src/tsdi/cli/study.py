@@ -1,0 +1,101 @@
+"""``tsdi study``: a grid of models, rules and prompts, and its report."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from tsdi.cli import console
+from tsdi.cli.engine import JsonOption
+from tsdi.errors import RunExistsError
+
+if TYPE_CHECKING:
+    from tsdi.study.summary import Summary
+
+
+def study(
+    file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="What is compared.")],
+    out: Annotated[Path, typer.Option(help="The study's folder.")],
+    workers: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
+    smoke: Annotated[
+        bool,
+        typer.Option(
+            "--smoke", help="Try it out: tiny random models in place of the study's, few prompts."
+        ),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in a folder; what is done is not done again.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Compare models, decoding rules and baselines, with intervals; write one report.
+
+    OUT gets every answer and verdict, results.json, summary.json, tables as CSV, and report.html.
+    A killed study goes on with --resume; so does one whose file has changed.
+
+    Example: tsdi study studies/organism.yaml --out organism-study --workers 2
+    """
+    from tsdi.study.config import read_study
+    from tsdi.study.grid import plan, run_grid
+    from tsdi.study.results import collect
+    from tsdi.study.smoke import shrink
+    from tsdi.study.study_report import write_study
+
+    console.quiet_libraries()
+    read, base = read_study(file), file.parent
+    if out.exists() and any(out.iterdir()) and not resume:
+        raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume.")
+    if smoke:
+        read, base = shrink(read, base, out)
+    made = plan(read, base, out)
+    with console.bar("study") as progress:
+        run_grid(made, workers, progress)
+        results = collect(made, shlex.join(["tsdi", *sys.argv[1:]]), progress)
+        progress("report", 0, 1)
+        summary = write_study(out, results)
+    _show(summary, out, json)
+
+
+def report(
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="A study's folder, or its results.json.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for report, tables and figures.")],
+    images: Annotated[
+        str, typer.Option(metavar="FORMAT,...", help="Also write each figure: png, svg, pdf.")
+    ] = "",
+    json: JsonOption = False,
+) -> None:
+    """Make tables, figures and report of a study again, from its results alone.
+
+    Example: tsdi report organism-study --out paper --images png,svg
+    """
+    from tsdi.study.results import read_results
+    from tsdi.study.study_report import write_study
+
+    summary = write_study(out, read_results(results), [f for f in images.split(",") if f])
+    _show(summary, out, json)
+
+
+def _show(summary: "Summary", out: Path, json: bool) -> None:
+    if json:
+        shown: dict[str, Any] = {"out": str(out), **summary}
+        console.show_json(shown)
+        return
+    from tsdi.study.study_tables import methods_table
+
+    sheet = methods_table(summary)
+    table = Table(title="Fronts of safety and helpfulness, and cost", title_justify="left")
+    for number, column in enumerate(sheet.header):
+        table.add_column(column, justify="right" if number else "left")
+    for number, row in enumerate(sheet.rows):
+        table.add_row(*row, style="red" if number in sheet.marked else "")
+    console.out.print(table)
+    for alert in summary["alerts"]:
+        console.out.print(console.harmless(alert), style="red", markup=False)
+    for line in summary["sentences"]:
+        console.say(line)
+    console.say(f"Report: {out / 'report.html'}")

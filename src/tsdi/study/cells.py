@@ -1,0 +1,134 @@
+"""One cell of a study: a model, a rule with a setting, and prompts; answered and judged once.
+
+Cells are run folders like those of `tsdi evaluate`. A cell's name ends in a hash of everything that
+decides its answers and verdicts, so that a changed study reuses what it shares with an earlier one
+and never mixes the two up.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsdi.evaluation.judge import METRICS, judge_responses, read_judged
+from tsdi.evaluation.metrics import Judged
+from tsdi.evaluation.run import generate_responses
+from tsdi.study.config import RuleEntry, Study
+from tsdi.study.subject import Setting
+from tsdi.suites.prompts import Prompt
+
+if TYPE_CHECKING:
+    from tsdi.engines.base import Engine
+    from tsdi.judging.base import Judge
+
+_ENDS = 2**20  # bytes of a weight file that are hashed at both of its ends
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is answered.
+
+    Attributes:
+        model: The model's id, such as "seed1/beta0.1-step30", or "seed1/reference".
+        entry: The rule.
+        setting: All its parameters.
+        split: "validation" or "test".
+        attack: Transformation of the prompts; "" for none.
+        folder: Its run folder.
+    """
+
+    model: str
+    entry: RuleEntry
+    setting: Setting
+    split: str
+    attack: str
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether it is answered and judged."""
+        return (self.folder / METRICS).exists()
+
+    def judged(self) -> list[Judged]:
+        """Its verdicts."""
+        return read_judged(self.folder)[2]
+
+
+def cell_folder(
+    root: Path, parts: Sequence[str], described: dict[str, Any], entry: RuleEntry, setting: Setting
+) -> Path:
+    """Where a cell is: named for people, and by a hash for the machine."""
+    given = [f"{key}={setting[key]}" for key in entry.settings]
+    text = json.dumps([described, entry.rule, setting], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return root.joinpath(*parts[:-1], "_".join([entry.name, *given, parts[-1], digest]))
+
+
+def prompts_sha256(prompts: Sequence[Prompt]) -> str:
+    """Hash of all that is asked."""
+    content = [[p.id, p.category, p.kind, p.messages] for p in prompts]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def fingerprint(path: str) -> str:
+    """What tells a model from another one in the same folder; a hub id stands for itself.
+
+    Weight files are known by size and their first and last MiB.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return path
+    digest = hashlib.sha256()
+    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as data:
+            digest.update(data.read(_ENDS))
+            data.seek(max(0, size - _ENDS))
+            digest.update(data.read(_ENDS))
+    return digest.hexdigest()[:16]
+
+
+def run_cell(
+    cell: Cell,
+    study: Study,
+    prompts: Sequence[Prompt],
+    engine: "Callable[[], Engine]",
+    judge: "Judge",
+) -> None:
+    """Answer and judge a cell, going on with what there is.
+
+    Args:
+        cell: The cell.
+        study: What decides how answers are made.
+        prompts: What is asked.
+        engine: Makes the engine, if something is left to answer.
+        judge: Who judges.
+    """
+    from tsdi.baselines.prompting import PromptedEngine
+    from tsdi.engines.base import Sampling
+    from tsdi.suites.attacks import find_attack
+
+    if cell.done:
+        return
+    answering = engine()
+    if cell.attack:
+        answering = PromptedEngine(answering, find_attack(cell.attack).transform)
+    provenance: dict[str, Any] = {
+        "model": cell.model,
+        "rule": cell.entry.rule,
+        "setting": cell.setting,
+        **({"attack": cell.attack} if cell.attack else {}),
+    }
+    generate_responses(
+        answering,
+        prompts,
+        cell.folder,
+        Sampling(max_new_tokens=study.generation.max_new_tokens),
+        study.generation.batch_size,
+        True,
+        provenance,
+    )
+    judge_responses(judge, cell.folder, resume=True)

@@ -1,0 +1,291 @@
+"""A study: a YAML file that says which models, decoding rules, prompts and judge are compared."""
+
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tsdi.errors import UsageError
+from tsdi.study.rules import RULES
+from tsdi.study.subject import Setting
+from tsdi.suites.attacks import find_attack
+from tsdi.yaml_file import field_names, meant, read_settings
+
+Positive = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Number = int | float | str
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Organism(_Strict):
+    """Model organisms that the study trains itself (`tsdi.organism.train`).
+
+    Attributes:
+        seeds: Training seeds.
+        betas: DPO's KL parameters, a run of the safety step each.
+        iterations: Optimiser steps after which a model is kept.
+        annotators: Share of the annotators who prefer refusals on harmless requests.
+        smoke: A few steps of a smaller model, to try a study out.
+    """
+
+    seeds: tuple[int, ...] = Field(min_length=1)
+    betas: tuple[float, ...] = Field(min_length=1)
+    iterations: tuple[Positive, ...] = Field(min_length=1)
+    annotators: float = 0.5
+    smoke: bool = False
+
+
+class Model(_Strict):
+    """An aligned model, or a grid of them.
+
+    Attributes:
+        name: What it is called; with a grid, it has the grid's keys in it, as "beta{beta}".
+        path: Folder or hub id, likewise; folders are seen from the study's own folder.
+        reference: The model before the safety step, likewise.
+        sft: The model before the helpfulness step, for the baselines that need it.
+        proxy: An aligned model and its reference, whose difference proxy-tuning adds.
+        grid: Values of beta, iterations and seed.
+        beta, iterations, seed: Of a single model.
+    """
+
+    name: str
+    path: str
+    reference: str
+    sft: str | None = None
+    proxy: tuple[str, str] | None = None
+    grid: dict[Literal["beta", "iterations", "seed"], tuple[float, ...]] = {}
+    beta: float | None = None
+    iterations: int | None = None
+    seed: int = 0
+
+
+class Source(_Strict):
+    """Some prompts.
+
+    Attributes:
+        load: As `tsdi evaluate --prompts` takes them: a file, a suite, hub:..., organism:test.
+        kind: Of prompts that have none.
+        columns: As for `tsdi evaluate --columns`.
+        limit: At most so many of each kind, spread over the categories.
+        seed: Decides the organism's requests.
+    """
+
+    load: str
+    kind: str = ""
+    columns: str = ""
+    limit: Positive | dict[Literal["harmless", "lookalike", "harmful"], int] | None = None
+    seed: int = 0
+
+
+class Prompts(_Strict):
+    """The prompts on which settings are chosen, and those on which results are reported.
+
+    Attributes:
+        test: Where results come from.
+        validation: Where settings are chosen.
+        validation_share: Instead of `validation`: the share of the test prompts put aside for it,
+            by a hash of their text.
+    """
+
+    test: tuple[Source, ...] = Field(min_length=1)
+    validation: tuple[Source, ...] = ()
+    validation_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Prompts":
+        if bool(self.validation) == (self.validation_share is not None):
+            raise ValueError("give either `validation` or `validation_share`")
+        return self
+
+
+class JudgeSettings(_Strict):
+    """Who judges.
+
+    Attributes:
+        name: As `tsdi evaluate --judge` takes it.
+        url: Base URL of the judge's API.
+        labels: What a classifier's labels mean.
+        dtype: As for models.
+        pairwise: Who compares answers for the win rate: a model behind an OpenAI-compatible API.
+            Without one, judges that see right answers give it: right against wrong wins.
+        pairwise_url: Base URL of that API.
+    """
+
+    name: str
+    url: str | None = None
+    labels: str | None = None
+    dtype: str = "auto"
+    pairwise: str | None = None
+    pairwise_url: str | None = None
+
+
+class Generation(_Strict):
+    """How answers are made, greedily.
+
+    Attributes:
+        max_new_tokens: Most tokens in an answer.
+        batch_size: Prompts answered together.
+        prompt_format: Used instead of the chat template.
+        dtype: What weights are held in.
+        device_map: As in transformers.
+        threads: CPU threads of a worker; default: the cores divided by the workers.
+    """
+
+    max_new_tokens: Positive = 256
+    batch_size: Positive = 16
+    prompt_format: str | None = None
+    dtype: str = "auto"
+    device_map: str | None = None
+    threads: Positive | None = None
+
+
+class Estimation(_Strict):
+    """How biases are estimated where a rule does not say otherwise (`tsdi.bias.estimate_bias`).
+
+    Attributes:
+        prompts: Random prompts.
+        steps: Response positions.
+        prompt_tokens: Random tokens in a prompt.
+        pool: Token pool by name, or a text file.
+        seed: Decides the random prompts.
+        refusing, complying: How refusing and complying answers begin; default: English phrases.
+    """
+
+    prompts: Positive = 512
+    steps: Positive = 16
+    prompt_tokens: Positive = 48
+    pool: str = "neutral"
+    seed: int = 0
+    refusing: tuple[str, ...] = ()
+    complying: tuple[str, ...] = ()
+
+
+class RuleEntry(_Strict):
+    """A decoding rule of the study.
+
+    Attributes:
+        rule: Which one (`tsdi.study.rules`).
+        name: What it is called in results; default: the rule's own name.
+        settings: Its parameters; a list of values is a choice, which validation prompts decide.
+        vary: The parameter whose every value is reported, for an ablation.
+    """
+
+    rule: str
+    name: Name
+    settings: dict[str, tuple[Number, ...]] = {}
+    vary: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, data: Any) -> Any:
+        """`tsdi`, or `{rule: tsdi, strength: [0.5, 1]}`, as a rule with its settings."""
+        if isinstance(data, str):
+            data = {"rule": data}
+        if not isinstance(data, dict) or "settings" in data:
+            return data
+        own = {"rule", "name", "vary"}
+        settings = {
+            str(key): tuple(value) if isinstance(value, list) else (value,)
+            for key, value in data.items()
+            if key not in own
+        }
+        kept = {key: value for key, value in data.items() if key in own}
+        return {"name": str(data.get("rule", "")), **kept, "settings": settings}
+
+    @field_validator("rule")
+    @classmethod
+    def _known(cls, rule: str) -> str:
+        if rule not in RULES:
+            raise ValueError(
+                f"there is no rule {rule!r}{meant(rule, RULES)}; there are {', '.join(RULES)}"
+            )
+        return rule
+
+    @model_validator(mode="after")
+    def _parameters(self) -> "RuleEntry":
+        known = RULES[self.rule].parameters
+        for key in (*self.settings, *([self.vary] if self.vary else [])):
+            if key not in known:
+                has = f"it has {', '.join(known)}" if known else "it has none"
+                raise ValueError(
+                    f"the rule {self.rule} has no parameter {key!r}{meant(key, [*known])}; {has}"
+                )
+        if self.vary is not None and self.vary not in self.settings:
+            raise ValueError(f"`vary` names {self.vary!r}, of which no values are given")
+        return self
+
+    @property
+    def candidates(self) -> list[Setting]:
+        """Every combination of the values given, defaults for the rest."""
+        values = {**{k: (v,) for k, v in RULES[self.rule].parameters.items()}, **self.settings}
+        return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+
+
+class Study(_Strict):
+    """A study.
+
+    Attributes:
+        title: Of the report.
+        organism: Models that are trained first; or
+        models: Models that there are.
+        validation_seeds: Training seeds on which grid points are chosen and that are not
+            reported; without them the test seeds' own validation prompts decide.
+        prompts, judge, generation, estimation: See there.
+        rules: What is compared; "plain" and "tsdi" must be among them.
+        main: Name of the grid point at which categories and answers are shown; default: the last.
+        attacks: Transformations of harmful prompts under which safety is measured too, at the main
+            grid point.
+        ks: How many grid points make a front.
+        seed: Of the bootstrap.
+    """
+
+    title: str
+    organism: Organism | None = None
+    models: tuple[Model, ...] = ()
+    validation_seeds: tuple[int, ...] = ()
+    prompts: Prompts
+    judge: JudgeSettings
+    generation: Generation = Generation()
+    estimation: Estimation = Estimation()
+    rules: tuple[RuleEntry, ...] = Field(min_length=1)
+    main: str | None = None
+    attacks: tuple[str, ...] = ()
+    ks: tuple[Positive, ...] = (1, 3)
+    seed: int = 0
+
+    @field_validator("attacks")
+    @classmethod
+    def _attacks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            try:
+                find_attack(name)
+            except UsageError as error:
+                raise ValueError(str(error)) from None
+        return names
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Study":
+        if (self.organism is None) == (not self.models):
+            raise ValueError("give either `organism` or `models`")
+        names = [entry.name for entry in self.rules]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two rules are called {twice!r}; give one another `name`")
+        if "plain" not in (entry.rule for entry in self.rules):
+            raise ValueError("`rules` lacks `plain`, the aligned model itself, to compare with")
+        return self
+
+
+def read_study(path: Path) -> Study:
+    """Read a study.
+
+    Raises:
+        UsageError: If PyYAML is not installed.
+        FormatError: If the file cannot be read or is no study; it names line and key.
+    """
+    parts = (Organism, Model, Source, Prompts, JudgeSettings, Generation, Estimation, RuleEntry)
+    return read_settings(path, Study, field_names(*parts, Study), "study")

@@ -1,0 +1,358 @@
+"""Running a study: every cell of its grid, by several workers, resumable after a kill.
+
+A member's cells are one job. In it the settings of every rule are tried on validation prompts, the
+best is taken, and only that one answers the test prompts, plain and under attack. What is done is
+on disk, so a killed study goes on where it stopped, and every worker ends with its parent.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from tsdi.errors import UsageError
+from tsdi.evaluation.builtin import load_prompts, resolve_dtype
+from tsdi.evaluation.judges import load_judge
+from tsdi.judging.base import JudgeOptions
+from tsdi.study.cells import Cell, cell_folder, fingerprint, prompts_sha256, run_cell
+from tsdi.study.config import RuleEntry, Source, Study
+from tsdi.study.members import check_members, members, train_seed
+from tsdi.study.points import best_setting
+from tsdi.study.rules import RULES
+from tsdi.study.subject import Member, Setting, Subject
+from tsdi.suites.prompts import Prompt
+from tsdi.yaml_file import meant
+
+if TYPE_CHECKING:
+    from tsdi.judging.base import Judge
+
+PROGRESS = "progress.jsonl"
+SPLITS = ("validation", "test")
+_LOOK = 1.0  # seconds between looks at what the workers have done
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with all that is read from its files.
+
+    Attributes:
+        study: The study.
+        base: Where its relative paths start.
+        out: Its folder.
+        prompts: By split.
+        members: Its aligned models.
+    """
+
+    study: Study
+    base: Path
+    out: Path
+    prompts: dict[str, list[Prompt]]
+    members: list[Member]
+
+    @property
+    def entries(self) -> list[RuleEntry]:
+        """The rules that these models can be asked with."""
+        return [entry for entry in self.study.rules if not self.reason_against(entry)]
+
+    def reason_against(self, entry: RuleEntry) -> str:
+        """Why a rule does not apply to the study's models; "" if it does."""
+        if self.study.organism is not None and RULES[entry.rule].english:
+            return "not applicable: the organism reads no English and knows no system prompt"
+        return ""
+
+    def members_of(self, entry: RuleEntry) -> list[Member]:
+        """The models that a rule answers with: all, or one for each seed."""
+        if RULES[entry.rule].of == "aligned":
+            return self.members
+        return [m for m in self.members if m == self.first(m.seed)]
+
+    @property
+    def main(self) -> str:
+        """The name of the grid point that is looked at closely."""
+        return self.study.main or self.members[-1].name
+
+    def attacks(self, member: Member, entry: RuleEntry) -> tuple[str, ...]:
+        """The attacks under which a rule is tested with a member."""
+        looked_at = member.name == self.main or RULES[entry.rule].of != "aligned"
+        return self.study.attacks if looked_at and entry.vary is None else ()
+
+    def first(self, seed: int) -> Member:
+        """The member that does a seed's cells which its grid points share."""
+        return next(member for member in self.members if member.seed == seed)
+
+
+def plan(study: Study, base: Path, out: Path) -> Plan:
+    """Read prompts and models of a study, and refuse what cannot work.
+
+    Raises:
+        UsageError: If prompts of a kind are missing, or a rule lacks a model.
+        PromptError: If prompts cannot be loaded.
+        ModelError: If models are missing or tokenizers differ.
+    """
+    prompts = _prompts(study, base)
+    made = Plan(study, base, out, prompts, members(study, base, out))
+    if made.main not in {member.name for member in made.members}:
+        names = list(dict.fromkeys(member.name for member in made.members))
+        raise UsageError(
+            f"The study's `main` is {made.main!r}{meant(made.main, names)}.",
+            f"It can be {', '.join(names)}.",
+        )
+    held = {role for entry in made.entries for role in RULES[entry.rule].holds}
+    held |= {"aligned", "reference"}
+    if study.organism is None:
+        check_members(made.members, sorted(held))
+    return made
+
+
+def run_grid(made: Plan, workers: int, progress: Progress) -> None:
+    """Train what is to be trained, then answer and judge every cell.
+
+    Args:
+        made: The study.
+        workers: Processes that work at the same time.
+        progress: Called with what is done, how much of it, and of how much.
+    """
+    made.out.mkdir(parents=True, exist_ok=True)
+    with FileLock(made.out / "study.lock", timeout=30):
+        study = made.study
+        if study.organism is not None:
+            jobs = [(study.organism, made.out, seed) for seed in study.organism.seeds]
+            progress("train", 0, len(jobs))
+            _run(_train, jobs, made, workers, lambda done: progress("train", done, len(jobs)), None)
+        total, log = count_cells(made), made.out / PROGRESS
+        log.unlink(missing_ok=True)  # every job says again what is done, which costs it nothing
+        _run(
+            _run_member,
+            [(made, member, workers) for member in made.members],
+            made,
+            workers,
+            None,
+            lambda: progress("cells", _lines(log), total),
+        )
+
+
+def _run(
+    work: Callable[..., None],
+    jobs: Sequence[tuple[Any, ...]],
+    made: Plan,
+    workers: int,
+    done: Callable[[int], None] | None,
+    look: Callable[[], None] | None,
+) -> None:
+    """Run jobs in processes of their own; the first error ends the study."""
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    os.environ.setdefault("OMP_NUM_THREADS", threads)  # read when a worker imports torch
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=_begin, initargs=(os.getpid(), made.out)
+    ) as pool:
+        waiting = {pool.submit(work, *job) for job in jobs}
+        finished = 0
+        try:
+            while waiting:
+                ended, waiting = wait(waiting, _LOOK, FIRST_COMPLETED)
+                for one in ended:
+                    one.result()
+                finished += len(ended)
+                if done is not None:
+                    done(finished)
+                if look is not None:
+                    look()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _begin(parent: int, out: Path) -> None:
+    """End this process when its parent is gone, and write what libraries say into a log."""
+    with (out / "workers.log").open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _train(organism: Any, out: Path, seed: int) -> None:
+    with FileLock(out / f"train-{seed}.lock"):
+        train_seed(organism, out, seed)
+
+
+def _run_member(made: Plan, member: Member, workers: int) -> None:
+    """All cells of a member, and those that its seed's members share if it is their first."""
+    import torch
+
+    generation = made.study.generation
+    torch.set_num_threads(generation.threads or max(1, (os.cpu_count() or 1) // workers))
+    (made.out / member.id).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(made.out / f"{member.id}.lock"):
+        job = Job(made, member)
+        for entry in made.entries:
+            if member in made.members_of(entry):
+                job.run(entry)
+
+
+class Job:
+    """What is done for one member.
+
+    Args:
+        made: The study.
+        member: Which of its models.
+    """
+
+    def __init__(self, made: Plan, member: Member) -> None:
+        self._made, self._member = made, member
+        self.subject = open_subject(made, member)
+        self._judge: Judge | None = None
+
+    def run(self, entry: RuleEntry) -> None:
+        """Choose an entry's setting on validation prompts, then test it, plain and attacked."""
+        tried = [self._cell(entry, setting, "validation") for setting in entry.candidates]
+        for cell in tried:
+            self._run(cell)
+        for setting in chosen_settings(entry, tried):
+            for attack in ("", *self._made.attacks(self._member, entry)):
+                self._run(self._cell(entry, setting, "test", attack))
+
+    def _cell(self, entry: RuleEntry, setting: Setting, split: str, attack: str = "") -> Cell:
+        return locate(self._made, self._member, entry, setting, split, attack)
+
+    def _run(self, cell: Cell) -> None:
+        started = time.monotonic()
+        if not cell.done:
+            self._judge = self._judge or open_judge(self._made.study)
+            run_cell(
+                cell,
+                self._made.study,
+                asked(self._made, cell.split, cell.attack),
+                lambda: RULES[cell.entry.rule].build(self.subject, cell.setting),
+                self._judge,
+            )
+        seconds = round(time.monotonic() - started, 3)
+        line = json.dumps({"cell": str(cell.folder.relative_to(self._made.out)), "s": seconds})
+        with (self._made.out / PROGRESS).open("a") as log:
+            log.write(line + "\n")
+
+
+def open_subject(made: Plan, member: Member) -> Subject:
+    """A member with what rules may need of it."""
+    from tsdi.models import LoadOptions
+
+    generation = made.study.generation
+    dtype = resolve_dtype(member.paths["aligned"], generation.dtype)
+    if made.study.organism is not None and dtype == "auto":
+        dtype = "float32"  # float16 keeps their files small, and is slow on CPUs
+    return Subject(
+        member,
+        made.study.estimation,
+        LoadOptions(dtype=dtype, device_map=generation.device_map),
+        generation.prompt_format,
+        made.prompts["validation"],
+        made.out / "biases",
+    )
+
+
+def open_judge(study: Study) -> "Judge":
+    """The study's judge."""
+    settings = study.judge
+    options = JudgeOptions(url=settings.url, labels=settings.labels, dtype=settings.dtype)
+    return load_judge(settings.name, options)
+
+
+def asked(made: Plan, split: str, attack: str) -> list[Prompt]:
+    """The prompts of a cell: under attack the harmful ones only."""
+    prompts = made.prompts[split]
+    return [p for p in prompts if p.kind == "harmful"] if attack else prompts
+
+
+def locate(
+    made: Plan, member: Member, entry: RuleEntry, setting: Setting, split: str, attack: str = ""
+) -> Cell:
+    """A cell and its folder."""
+    rule, study = RULES[entry.rule], made.study
+    shown = member.id if rule.of == "aligned" else f"seed{member.seed}/{rule.of}"
+    # Directions are learned from validation prompts, so these decide answers to test prompts too.
+    described = {
+        "models": {role: fingerprint(member.paths[role]) for role in _roles(member, entry)},
+        "prompts": prompts_sha256(asked(made, split, attack)),
+        "learned": prompts_sha256(made.prompts["validation"]),
+        "generation": study.generation.model_dump(exclude={"threads", "device_map"}),
+        "estimation": study.estimation.model_dump(mode="json"),
+        "judge": study.judge.model_dump(exclude={"pairwise", "pairwise_url"}),
+        "attack": attack,
+    }
+    parts = (*shown.split("/"), f"{split}{'-' + attack if attack else ''}")
+    folder = cell_folder(made.out / "cells", parts, described, entry, setting)
+    return Cell(shown, entry, setting, split, attack, folder)
+
+
+def _roles(member: Member, entry: RuleEntry) -> list[str]:
+    rule = RULES[entry.rule]
+    return [role for role in member.paths if role in {*rule.holds, rule.of, "reference"}]
+
+
+def chosen_settings(entry: RuleEntry, tried: Sequence[Cell]) -> list[Setting]:
+    """The settings of an entry that are tested: one, chosen on validation, or all.
+
+    All are tested where a parameter is varied to be shown, and where a rule belongs to no grid
+    point: there its settings are what points of a front are chosen from.
+    """
+    if len(tried) == 1 or entry.vary is not None or RULES[entry.rule].of != "aligned":
+        return [cell.setting for cell in tried]
+    return [tried[best_setting([cell.judged() for cell in tried])].setting]
+
+
+def count_cells(made: Plan) -> int:
+    """How many cells there are."""
+    total = 0
+    for entry in made.entries:
+        tried = len(entry.candidates)
+        one = entry.vary is None and RULES[entry.rule].of == "aligned"
+        for member in made.members_of(entry):
+            total += tried + (1 if one else tried) * (1 + len(made.attacks(member, entry)))
+    return total
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def _prompts(study: Study, base: Path) -> dict[str, list[Prompt]]:
+    from tsdi.study.prompts import split_prompts
+
+    def load(sources: Sequence[Source]) -> list[tuple[Source, list[Prompt]]]:
+        return [
+            (s, load_prompts(_place(s.load, base), s.seed, s.kind, s.columns).prompts)
+            for s in sources
+        ]
+
+    test, validation = load(study.prompts.test), load(study.prompts.validation)
+    found = split_prompts(test, validation, study.prompts.validation_share)
+    for split, prompts in found.items():
+        kinds = {prompt.kind for prompt in prompts}
+        if "harmful" not in kinds or not kinds & {"harmless", "lookalike"}:
+            raise UsageError(
+                f"The study's {split} prompts are {', '.join(sorted(kinds)) or 'none'}.",
+                "Give harmful ones and harmless or lookalike ones: safety is shown beside"
+                " helpfulness.",
+            )
+    return found
+
+
+def _place(name: str, base: Path) -> str:
+    head, _, file = name.partition(":")
+    if (base / name).is_file():
+        return str(base / name)
+    return f"{head}:{base / file}" if file and (base / file).is_file() else name

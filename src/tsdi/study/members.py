@@ -1,0 +1,166 @@
+"""The models of a study: which there are, and the organisms that it trains first."""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tsdi.errors import ModelError, UsageError
+from tsdi.evaluation.builtin import resolve_model
+from tsdi.study.config import Model, Organism, Study
+from tsdi.study.subject import Member
+
+if TYPE_CHECKING:
+    from tsdi.organism.train import Recipe
+
+
+def members(study: Study, base: Path, out: Path) -> list[Member]:
+    """Every aligned model of a study.
+
+    Args:
+        study: The study.
+        base: Where relative folders of models start.
+        out: The study's folder, in which organisms are trained.
+
+    Raises:
+        UsageError: If a name is no pattern of its grid, or two models have one name.
+    """
+    if study.organism is not None:
+        found = _organisms(study.organism, out / "models")
+    else:
+        found = [one for model in study.models for one in _grid(model, base)]
+    twice = [m.id for m in found if [n.id for n in found].count(m.id) > 1]
+    if twice:
+        raise UsageError(
+            f"Two models are called {twice[0]}.", "Put the grid's keys in `name`: beta{beta}."
+        )
+    return found
+
+
+def _grid(model: Model, base: Path) -> list[Member]:
+    single = {"beta": model.beta, "iterations": model.iterations, "seed": model.seed}
+    cells = [
+        {**single, **dict(zip(model.grid, values, strict=True))}
+        for values in product(*model.grid.values())
+    ]
+    return [_member(model, {k: _whole(v) for k, v in cell.items()}, base) for cell in cells]
+
+
+def _whole(value: float | None) -> float | int | None:
+    return int(value) if value is not None and float(value).is_integer() else value
+
+
+def _member(model: Model, cell: dict[str, float | int | None], base: Path) -> Member:
+    def fill(pattern: str) -> str:
+        try:
+            return pattern.format(**cell)
+        except (KeyError, IndexError, ValueError) as error:
+            raise UsageError(
+                f"The study's model {pattern!r} cannot be filled in: {error}.",
+                f"It may name {', '.join('{' + key + '}' for key in cell)}.",
+            ) from None
+
+    def place(pattern: str) -> str:
+        name = fill(pattern)
+        return str(base / name) if (base / name).exists() else resolve_model(name)
+
+    paths = {"aligned": place(model.path), "reference": place(model.reference)}
+    if model.sft is not None:
+        paths["sft"] = place(model.sft)
+    if model.proxy is not None:
+        paths |= dict(zip(("proxy", "proxy reference"), map(place, model.proxy), strict=True))
+    beta, iterations = cell["beta"], cell["iterations"]
+    return Member(
+        name=fill(model.name),
+        seed=int(cell["seed"] or 0),
+        paths=paths,
+        beta=beta,
+        iterations=None if iterations is None else int(iterations),
+    )
+
+
+def recipe(organism: Organism) -> "Recipe":
+    """How an organism of a study is trained."""
+    from dataclasses import replace
+
+    from tsdi.organism.train import SMOKE, Alignment, Recipe
+
+    grid = tuple(
+        Alignment(organism.annotators, beta, organism.iterations) for beta in organism.betas
+    )
+    return replace(SMOKE if organism.smoke else Recipe(), grid=grid)
+
+
+def train_seed(organism: Organism, out: Path, seed: int) -> None:
+    """Train all models of one seed, but not what there is already."""
+    from tsdi.organism.train import train_grid
+
+    train_grid(out / "models" / f"seed{seed}", seed, recipe(organism))
+
+
+def _organisms(organism: Organism, folder: Path) -> list[Member]:
+    """The grid of every seed; the pair of the next seed serves as proxy."""
+    following = dict(zip(organism.seeds, (*organism.seeds[1:], organism.seeds[0]), strict=True))
+    found = []
+    for seed, run in product(organism.seeds, recipe(organism).grid):
+        own, other = folder / f"seed{seed}", folder / f"seed{following[seed]}"
+        for step, name in run.names().items():
+            paths = {
+                "aligned": str(own / name),
+                "reference": str(own / "reference"),
+                "sft": str(own / "sft"),
+                "proxy": str(other / name),
+                "proxy reference": str(other / "reference"),
+            }
+            found.append(Member(f"beta{run.beta:g}-step{step}", seed, paths, run.beta, step))
+    return found
+
+
+def check_members(found: Sequence[Member], roles: Sequence[str]) -> None:
+    """Refuse models that are missing, or whose tokenizers differ, before anything is run.
+
+    Args:
+        found: The models.
+        roles: Which of the models around each the study's rules need.
+
+    Raises:
+        UsageError: If a model names none of a role.
+        ModelError: If folders are missing; it names all.
+        MismatchError: If tokenizers differ; it says whose.
+    """
+    from tsdi.compatibility import check_same_tokenizer
+    from tsdi.models import load_tokenizer
+
+    for member in found:
+        lacking = [role for role in roles if role not in member.paths]
+        if lacking:
+            raise UsageError(
+                f"The study's model {member.name} names no {lacking[0]} model.",
+                f"Add `{lacking[0].split()[0]}`, or leave out the rules that need it.",
+            )
+    names = sorted({member.paths[role] for member in found for role in roles})
+    missing = [name for name in names if _is_missing_folder(name)]
+    if missing:
+        raise ModelError(
+            f"{len(missing)} of {len(names)} models are missing: {', '.join(missing[:4])}"
+            f"{' ...' if len(missing) > 4 else ''}.",
+            "Train or copy them, or mend `path` in the study.",
+        )
+    tokenizers = {name: load_tokenizer(name) for name in names}
+    for member in found:
+        for role in roles:
+            one, other = member.paths["aligned"], member.paths[role]
+            try:
+                check_same_tokenizer(tokenizers[one], tokenizers[other])
+            except ModelError as error:
+                raise type(error)(
+                    f"{member.id}: {one} and its {role} {other} do not go together: "
+                    f"{error.problem}",
+                    error.remedy,
+                ) from None
+
+
+def _is_missing_folder(name: str) -> bool:
+    """Whether a name looks like a folder and is none; hub ids are looked up on loading."""
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    return not Path(name).is_dir() and looks_local

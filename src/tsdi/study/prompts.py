@@ -1,0 +1,85 @@
+"""The prompts of a study: limited, named apart, and split into validation and test."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tsdi.errors import PromptError
+from tsdi.study.config import Source
+from tsdi.suites.prompts import Prompt
+
+Loaded = Sequence[tuple[Source, list[Prompt]]]
+
+
+def split_prompts(test: Loaded, validation: Loaded, share: float | None) -> dict[str, list[Prompt]]:
+    """Prompts by split.
+
+    Args:
+        test: Sources of test prompts with what they hold.
+        validation: Likewise; none if a share of the test prompts is put aside.
+        share: That share; by a hash of the text, so that it does not depend on what else there is.
+
+    Raises:
+        PromptError: If a prompt has no kind, or stands in both splits.
+    """
+    if share is None:
+        found = {"validation": _joined(validation), "test": _joined(test)}
+    else:
+        every = _joined(test)
+        aside = [prompt for prompt in every if _place(prompt) < share]
+        found = {"validation": aside, "test": [p for p in every if _place(p) >= share]}
+    texts = {p.messages[-1]["content"]: p.source or p.id for p in found["validation"]}
+    for prompt in found["test"]:
+        if prompt.messages[-1]["content"] in texts:
+            raise PromptError(
+                f"The prompt {prompt.id!r} is a validation prompt and a test prompt.",
+                "Give different ones, or a validation_share.",
+            )
+    return found
+
+
+def _place(prompt: Prompt) -> float:
+    digest = hashlib.sha256(prompt.messages[-1]["content"].encode()).digest()
+    return int.from_bytes(digest[:6]) / 2**48
+
+
+def _joined(loaded: Loaded) -> list[Prompt]:
+    """All sources' prompts, each text once, with ids that tell sources apart."""
+    several = len(loaded) > 1
+    found: dict[str, Prompt] = {}
+    for number, (source, prompts) in enumerate(loaded, start=1):
+        for prompt in limited(prompts, source.limit):
+            if not prompt.kind:
+                raise PromptError(
+                    f"The prompt {prompt.id!r} of {source.load} has no kind.",
+                    "Say `kind: harmless`, lookalike or harmful in the study.",
+                )
+            name = f"{number}-{prompt.id}" if several else prompt.id
+            found.setdefault(prompt.messages[-1]["content"], replace(prompt, id=name))
+    return list(found.values())
+
+
+def limited(prompts: Sequence[Prompt], limit: "int | Mapping[Any, int] | None") -> list[Prompt]:
+    """At most so many prompts of each kind: the first of every category, then the second, ...
+
+    Args:
+        prompts: All prompts.
+        limit: For each kind, or one number for all; None takes all.
+    """
+    if limit is None:
+        return list(prompts)
+    rounds: dict[tuple[str, str], int] = {}
+    ranked = []
+    for place, prompt in enumerate(prompts):
+        key = prompt.kind, prompt.category
+        rounds[key] = rounds.get(key, 0) + 1
+        ranked.append((rounds[key], place, prompt))
+    taken: dict[str, int] = {}
+    kept = []
+    for _, place, prompt in sorted(ranked, key=lambda one: one[:2]):
+        most = limit if isinstance(limit, int) else limit.get(prompt.kind, 0)
+        if taken.get(prompt.kind, 0) < most:
+            taken[prompt.kind] = taken.get(prompt.kind, 0) + 1
+            kept.append((place, prompt))
+    return [prompt for _, prompt in sorted(kept, key=lambda one: one[0])]

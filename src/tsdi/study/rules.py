@@ -1,0 +1,261 @@
+"""The decoding rules that a study compares: ours, and baselines behind the same interface.
+
+A rule turns a subject (an aligned model and what is around it) and a setting into an engine. What
+it needs besides the aligned model is said in words, and as the models that it holds while it
+decodes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tsdi.study.subject import Setting, Subject
+
+if TYPE_CHECKING:
+    from tsdi.bias import SafetyBias
+    from tsdi.engines.base import Engine
+
+NONE = "nothing"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to decode, or a transformed model or prompt.
+
+    Attributes:
+        title: In tables.
+        source: Where it comes from.
+        needs: What it needs beforehand, in words.
+        build: Makes the engine.
+        parameters: With their defaults; None takes what the study says.
+        holds: Roles of the models that it holds while it decodes.
+        of: The model that it changes: "aligned", or a role that all grid points of a seed share.
+        english: Whether it speaks to the model in English, which an organism does not know.
+    """
+
+    title: str
+    source: str
+    needs: str
+    build: Callable[[Subject, Setting], "Engine"]
+    parameters: Mapping[str, int | float | str | None] = field(default_factory=dict)
+    holds: tuple[str, ...] = ("aligned",)
+    of: str = "aligned"
+    english: bool = False
+
+
+def _transformers(subject: Subject, role: str, bias: "SafetyBias | None" = None) -> "Engine":
+    from tsdi.engines.transformers import TransformersEngine
+
+    return TransformersEngine(
+        subject.model(role), subject.tokenizer, bias, 1.0, subject.prompt_format
+    )
+
+
+def _plain(role: str) -> Callable[[Subject, Setting], "Engine"]:
+    return lambda subject, _setting: _transformers(subject, role)
+
+
+def tsdi_bias(subject: Subject, setting: Setting) -> "SafetyBias":
+    """The bias that `tsdi` subtracts with a setting, its strength included."""
+    bias = subject.bias(setting)
+    decay = float(setting.get("decay") or 1.0)
+    bias = bias if decay == 1.0 else bias.decayed(decay)
+    return bias.scale(float(setting["strength"] or 0.0))
+
+
+def _tsdi(subject: Subject, setting: Setting) -> "Engine":
+    return _transformers(subject, "aligned", tsdi_bias(subject, setting))
+
+
+def _static(subject: Subject, setting: Setting) -> "Engine":
+    from tsdi.baselines.shifts import static_shift
+
+    bias = static_shift(subject.bias(setting)).scale(float(setting["strength"] or 0.0))
+    return _transformers(subject, "aligned", bias)
+
+
+def _random(subject: Subject, setting: Setting) -> "Engine":
+    from tsdi.baselines.shifts import random_shift
+
+    return _transformers(subject, "aligned", random_shift(subject.bias(setting), 0))
+
+
+def _openers(role: str) -> Callable[[Subject, Setting], "Engine"]:
+    def build(subject: Subject, setting: Setting) -> "Engine":
+        from tsdi.baselines.shifts import constant_shift
+
+        constant = float(setting["constant"] or 0.0)
+        shift = constant_shift(
+            subject.tokenizer, subject.model(role), subject.openers[0], constant,
+            prompt_format=subject.prompt_format,
+        )  # fmt: skip
+        return _transformers(subject, role, shift)
+
+    return build
+
+
+def _merge(subject: Subject, setting: Setting) -> "Engine":
+    from tsdi.baselines.weights import merged
+    from tsdi.engines.transformers import TransformersEngine
+
+    weight = float(setting["weight"] or 0.0)
+    model = merged(subject.model("aligned"), subject.model("reference"), weight)
+    return TransformersEngine(model, subject.tokenizer, prompt_format=subject.prompt_format)
+
+
+def _dera(subject: Subject, setting: Setting) -> "Engine":
+    from tsdi.baselines.engine import dera_engine
+
+    models = subject.model("aligned"), subject.model("reference")
+    weight = float(setting["weight"] or 0.0)
+    return dera_engine(*models, subject.tokenizer, weight, subject.prompt_format)
+
+
+def _proxy(subject: Subject, setting: Setting) -> "Engine":
+    from tsdi.baselines.engine import proxy_engine
+
+    base, expert, antiexpert = (subject.model(role) for role in RULES["proxy"].holds)
+    weight = float(setting["weight"] or 0.0)
+    return proxy_engine(base, expert, antiexpert, subject.tokenizer, weight, subject.prompt_format)
+
+
+def _safe_decoding(subject: Subject, setting: Setting) -> "Engine":
+    from tsdi.baselines.engine import safe_decoding_engine
+
+    return safe_decoding_engine(
+        subject.model("reference"),
+        subject.model("aligned"),
+        subject.tokenizer,
+        float(setting["alpha"] or 0.0),
+        steps=int(setting["steps"] or 0),
+        common=int(setting["common"] or 0),
+        prompt_format=subject.prompt_format,
+    )
+
+
+def _self_contrast(subject: Subject, setting: Setting) -> "Engine":
+    from tsdi.baselines.engine import self_contrast_engine
+
+    alpha = float(setting["alpha"] or 0.0)
+    model = subject.model("aligned")
+    return self_contrast_engine(model, subject.tokenizer, alpha, subject.prompt_format)
+
+
+def _refusal_direction(subject: Subject, setting: Setting) -> "Engine":
+    from tsdi.baselines.directions import AblatedEngine, refusal_direction
+
+    harmful, harmless = (subject.mean_activation(k, _layer(subject, setting)) for k in _CONTRAST)
+    direction = refusal_direction(harmful, harmless)
+    model = subject.model("aligned")
+    return AblatedEngine(model, subject.tokenizer, direction, subject.prompt_format)
+
+
+def _false_refusal_direction(subject: Subject, setting: Setting) -> "Engine":
+    from tsdi.baselines.directions import (
+        AblatedEngine,
+        false_refusal_direction,
+        refusal_direction,
+    )
+
+    layer = _layer(subject, setting)
+    harmful, harmless, lookalike = (
+        subject.mean_activation(kind, layer) for kind in (*_CONTRAST, "lookalike")
+    )
+    refusal = refusal_direction(harmful, harmless)
+    direction = false_refusal_direction(lookalike, harmless, refusal)
+    model = subject.model("aligned")
+    return AblatedEngine(model, subject.tokenizer, direction, subject.prompt_format)
+
+
+_CONTRAST = ("harmful", "harmless")
+
+
+def _layer(subject: Subject, setting: Setting) -> int:
+    """The layer at a share of the model's depth, between the first one's and the last one's."""
+    layers = int(subject.model("aligned").config.get_text_config().num_hidden_layers)
+    return max(1, min(layers - 1, round(float(setting["depth"] or 0.0) * layers)))
+
+
+def _prompted(name: str) -> Callable[[Subject, Setting], "Engine"]:
+    def build(subject: Subject, _setting: Setting) -> "Engine":
+        from tsdi.baselines import prompting
+
+        transform = {
+            "self-reminder": prompting.self_reminder,
+            "demonstration": prompting.in_context_demonstration,
+        }[name]
+        return prompting.PromptedEngine(_transformers(subject, "aligned"), transform)
+
+    return build
+
+
+_TSDI: dict[str, int | float | str | None] = {
+    "strength": 1.0, "decay": 1.0, "steps": None, "prompts": None, "prompt_tokens": None,
+    "pool": None, "reference": None, "template": None, "ngram": None,
+}  # fmt: skip
+_LABELS = "judged validation prompts, to choose {}"
+_PAIR = ("aligned", "reference")
+_TSDI_PAPER = "Tran et al. 2025, arXiv 2502.02153"
+RULES: Mapping[str, Rule] = {
+    "plain": Rule("aligned model", "-", NONE, _plain("aligned")),
+    "reference": Rule(
+        "reference (before the safety step)", "-", NONE, _plain("reference"),
+        holds=("reference",), of="reference",
+    ),
+    "sft": Rule("SFT model", "-", NONE, _plain("sft"), holds=("sft",), of="sft"),
+    "tsdi": Rule("TSDI", _TSDI_PAPER, "the reference, once; no prompts", _tsdi, _TSDI),
+    "static": Rule(
+        "TSDI, step-averaged", "what a static logit_bias can do", "as TSDI", _static,
+        {"strength": 1.0, "steps": None},
+    ),
+    "random-shift": Rule(
+        "random shift of the bias' norm", "control", "as TSDI", _random, {"steps": None}
+    ),
+    "openers": Rule(
+        "aligned + constant on refusing openers", "null hypothesis", _LABELS.format("it"),
+        _openers("aligned"), {"constant": -1.0},
+    ),
+    "reference-openers": Rule(
+        "reference + constant on refusing openers", "null hypothesis", _LABELS.format("it"),
+        _openers("reference"), {"constant": 1.0}, ("reference",), "reference",
+    ),
+    "merge": Rule(
+        "weight merge (P-SACPO)", "Wachi et al. 2024, arXiv 2404.11049",
+        _LABELS.format("the weight"), _merge, {"weight": 0.5},
+    ),
+    "dera": Rule(
+        "DeRa", "Liu et al. 2024, arXiv 2402.02992", _LABELS.format("lambda"), _dera,
+        {"weight": 0.5}, _PAIR,
+    ),
+    "proxy": Rule(
+        "proxy-tuning", "Liu et al. 2024, arXiv 2401.08565",
+        "another aligned pair; " + _LABELS.format("alpha"), _proxy, {"weight": 1.0},
+        ("reference", "proxy", "proxy reference"),
+    ),
+    "safe-decoding": Rule(
+        "SafeDecoding", "Xu et al. 2024, arXiv 2402.08983", _LABELS.format("alpha"),
+        _safe_decoding, {"alpha": 3.0, "steps": 2, "common": 5}, _PAIR,
+    ),
+    "self-contrast": Rule(
+        "Self-CD", "Shi et al. 2024, arXiv 2401.17633", _LABELS.format("alpha"), _self_contrast,
+        {"alpha": 2.5}, english=True,
+    ),
+    "refusal-direction": Rule(
+        "ablated refusal direction", "Arditi et al. 2024, arXiv 2406.11717",
+        "harmful and harmless prompts, weights", _refusal_direction, {"depth": 0.6},
+    ),
+    "false-refusal-direction": Rule(
+        "ablated false-refusal direction", "Wang et al. 2025, arXiv 2410.03415",
+        "harmful, harmless and lookalike prompts, weights", _false_refusal_direction,
+        {"depth": 0.6},
+    ),
+    "self-reminder": Rule(
+        "self-reminder", "Xie et al. 2023, Nat. Mach. Intell. 5, 1486-1496", NONE,
+        _prompted("self-reminder"), english=True,
+    ),
+    "demonstration": Rule(
+        "in-context demonstration", "Wei et al. 2023, arXiv 2310.06387", NONE,
+        _prompted("demonstration"), english=True,
+    ),
+}  # fmt: skip
+"""By the name that a study file uses."""

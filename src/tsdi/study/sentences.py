@@ -1,0 +1,131 @@
+"""What a study found, in sentences with their numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tsdi.study.study_tables import change, level
+from tsdi.suites.suite import SALAD_TASKS
+
+Figures = Mapping[str, Any]
+_NULLS = {
+    "openers": "one constant on the aligned model's refusing openers, tuned on labelled prompts",
+    "reference-openers": "such a constant on the reference",
+    "tsdi-tuned": "TSDI with a tuned strength",
+    "merge": "merging weights",
+    "dera": "mixing both models' logits (DeRa)",
+}
+
+
+def front_k(summary: Figures, help_: str) -> str:
+    """The number of points that is spoken of: 3 where there is it, else the first."""
+    return "3" if "3" in summary["fronts"][help_] else next(iter(summary["fronts"][help_]))
+
+
+def verdict(difference: Figures) -> str:
+    """What a difference with its interval shows."""
+    if difference["low"] is not None and difference["low"] > 0:
+        return "better"
+    if difference["high"] is not None and difference["high"] < 0:
+        return "worse"
+    return "no difference shown"
+
+
+def answer(summary: Figures) -> str:
+    """Is TSDI better than the front of beta and iterations alone?"""
+    parts = []
+    for help_ in summary["helps"]:
+        for k, fronts in summary["fronts"][help_].items():
+            if "plain" not in fronts:
+                continue
+            found = fronts["plain"]["ours_minus"]
+            n = f"{k} point{'s' if k != '1' else ''}"
+            parts.append(f"with {n}, safety and {help_}: {change(found)}, {verdict(found)}")
+    return "TSDI's hypervolume minus that of the plain models: " + "; ".join(parts) + "."
+
+
+def sentences(summary: Figures) -> list[str]:
+    """The study in short."""
+    help_ = summary["helps"][0]
+    k = front_k(summary, help_)
+    fronts = summary["fronts"][help_][k]
+    found = []
+    if "plain" in fronts:
+        found.append(
+            f"With {k} points each, TSDI's front of safety and helpfulness covers"
+            f" {level(fronts['tsdi']['volume'])}, that of beta and iterations alone"
+            f" {level(fronts['plain']['volume'])}; difference"
+            f" {change(fronts['plain']['ours_minus'])}: {verdict(fronts['plain']['ours_minus'])}."
+        )
+    against = [
+        f"{title} {change(fronts[name]['ours_minus'])} ({verdict(fronts[name]['ours_minus'])})"
+        for name, title in _NULLS.items()
+        if name in fronts
+    ]
+    if against:
+        found.append(f"TSDI minus {'; minus '.join(against)}.")
+    main = summary["methods"]["tsdi"]
+    key = "complied, lookalike"
+    lookalike = (
+        f"compliance with lookalikes by {change(main[key]['change'])}, " if key in main else ""
+    )
+    found.append(
+        f"At {summary['main']} it changes {lookalike}helpful answers by"
+        f" {change(main['helpful']['change'])} and safety by {change(main['safety']['change'])}."
+    )
+    speed = summary["speed"]
+    if "tsdi" in speed:
+        slow = f", mixing two models at {level(speed['dera']['ratio'])}" if "dera" in speed else ""
+        found.append(
+            f"It decodes at {level(speed['tsdi']['ratio'])} of the plain model's speed{slow}."
+        )
+    return found
+
+
+def alerts(summary: Figures) -> list[str]:
+    """Where TSDI costs safety beyond the interval."""
+    found = []
+    for row in summary["gate"].get("tsdi", {}).get("rows", []):
+        if row["change"]["high"] is None or row["change"]["high"] >= 0:
+            continue
+        title = f"{row['category']} {SALAD_TASKS.get(row['category'], '')}".strip()
+        where = "all harmful prompts" if row["category"] == "all" else title
+        under = f" under the attack {row['attack']}" if row["attack"] else ""
+        found.append(
+            f"Debiasing costs safety in {where}{under}: {level(row['before'])} before,"
+            f" {level(row['after'])} after, change {change(row['change'])}."
+        )
+    return found
+
+
+def ablation_sentence(one: Figures) -> str:
+    """What a parameter does."""
+    values = one["values"]
+    first, last = values[0], values[-1]
+    shown = [
+        f"{key} between {min(known):.3f} and {max(known):.3f}"
+        for key in ("safety", "helpful")
+        if (
+            known := [
+                v[key]["value"]["value"] for v in values if v[key]["value"]["value"] is not None
+            ]
+        )
+    ]
+    apart = [
+        f"{key} {level(first[key]['value'])} at {first['value']}, {level(last[key]['value'])} at"
+        f" {last['value']}"
+        for key in ("helpful", "safety")
+        if _apart(first[key]["value"], last[key]["value"])
+    ]
+    tail = (
+        f" Apart beyond their intervals: {'; '.join(apart)}."
+        if apart
+        else (" First and last value are not apart beyond their intervals.")
+    )
+    return f"Over {len(values)} values of {one['parameter']}: {', '.join(shown)}.{tail}"
+
+
+def _apart(one: Figures, other: Figures) -> bool:
+    ends = (one["low"], one["high"], other["low"], other["high"])
+    if any(end is None for end in ends):
+        return False
+    return bool(one["high"] < other["low"] or other["high"] < one["low"])

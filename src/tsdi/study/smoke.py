@@ -1,0 +1,130 @@
+"""Studies made small enough to be tried out in minutes, on any machine, without downloads."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tsdi.files import parse_json, write_json
+from tsdi.study.config import Study
+from tsdi.study.members import members
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PROMPTS = {"harmless": 12, "lookalike": 12, "harmful": 32}
+_HIDDEN, _LAYERS, _HEADS, _CONTEXT = 32, 2, 2, 512
+
+
+def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
+    """The same study with tiny models and prompts in the place of its own.
+
+    Organisms are trained for a few steps. Models become random ones of the same architecture as far
+    as it is known without a download (Llama otherwise), every one with weights of its own, with a
+    tokenizer trained on tsdi's own neutral text; prompts become the organism's, and the judge
+    refusal phrases. So all of the study's code is run, and its figures mean nothing.
+
+    Args:
+        study: The study.
+        base: Where its relative paths start.
+        out: The study's folder; models are put there.
+
+    Returns:
+        The small study, and where its paths start.
+    """
+    content = study.model_dump(mode="json", exclude_defaults=True)
+    content["generation"] = {"max_new_tokens": 8, "batch_size": 32, "dtype": "float32"}
+    content["estimation"] = study.estimation.model_dump(mode="json", exclude_defaults=True)
+    content["estimation"] |= {"prompts": 32, "steps": 4, "prompt_tokens": 8}
+    content["prompts"] = {
+        split: [{"load": f"organism:{split}", "limit": PROMPTS}] for split in ("validation", "test")
+    }
+    content["title"] = f"{study.title} (smoke: the figures mean nothing)"
+    for entry in content["rules"]:
+        entry.get("settings", {}).pop("steps", None)
+    if study.organism is not None:
+        content["organism"] |= {"smoke": True, "iterations": [1, 2]}
+        content["organism"]["betas"] = content["organism"]["betas"][:2]
+        content["main"] = f"beta{study.organism.betas[0]:g}-step2"
+        content["ks"] = [1, 2]
+        return Study.model_validate(content), base
+    content["estimation"]["pool"] = "neutral"
+    content["judge"] = {"name": "refusal-phrases"}
+    folder = (out / "smoke-models").resolve()
+    paths = {path for member in members(study, base, out) for path in member.paths.values()}
+    for model in content["models"]:
+        for key in ("path", "reference", "sft"):
+            if key in model:
+                model[key] = str(folder / _flat(model[key]))
+        if "proxy" in model:
+            model["proxy"] = [str(folder / _flat(name)) for name in model["proxy"]]
+    _random_models(folder, sorted({_flat(_short(path, base)) for path in paths}))
+    return Study.model_validate(content), base
+
+
+def _short(path: str, base: Path) -> str:
+    """A path as the study writes it."""
+    return path.removeprefix(f"{base}/")
+
+
+def _flat(name: str) -> str:
+    """A name as one folder's, with the grid's keys left as they are."""
+    return name.replace("/", "--")
+
+
+def _random_models(folder: Path, names: Iterable[str]) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    note = folder / "models.json"
+    wanted = json.loads(json.dumps({"names": list(names), "hidden": _HIDDEN}))
+    if note.exists() and parse_json(note.read_bytes()) == wanted:
+        return
+    tokenizer = _tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        num_attention_heads=_HEADS,
+        num_key_value_heads=_HEADS,
+        max_position_embeddings=_CONTEXT,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        hidden_size=_HIDDEN,
+        intermediate_size=2 * _HIDDEN,
+        num_hidden_layers=_LAYERS,
+    )
+    for number, name in enumerate(wanted["names"]):
+        torch.manual_seed(number)
+        LlamaForCausalLM(config).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    write_json(note, wanted)
+
+
+def _tokenizer() -> "PreTrainedTokenizerBase":
+    from importlib.resources import files
+
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    text = files("tsdi.bias").joinpath("neutral.txt").read_text(encoding="utf-8")
+    special = ["<pad>", "<s>", "</s>"]
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.train_from_iterator(
+        text.splitlines(),
+        trainers.BpeTrainer(
+            vocab_size=512,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} {% endfor %}"
+        "[assistant]"
+    )
+    return tokenizer

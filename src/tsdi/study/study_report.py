@@ -1,0 +1,203 @@
+"""A study's report: one page, CSV files of its tables, and its figures as pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tsdi.errors import UsageError
+from tsdi.files import write_bytes, write_json
+from tsdi.study.report import Alert, Examples, Part, Section, Table, write_report
+from tsdi.study.study_figures import figures, shown_categories
+from tsdi.study.study_tables import methods_table, tables, to_csv
+from tsdi.study.summary import Summary, summarise
+
+Figures = Mapping[str, Any]
+IMAGES = ("png", "svg", "pdf")
+_WIDTH = 900  # pixels of a picture
+_SHOWN = ("reference", "plain", "tsdi", "openers", "dera", "merge")
+
+
+def write_study(out: Path, results: Figures, images: Sequence[str] = ()) -> Summary:
+    """Write summary.json, tables/*.csv, report.html, and figures as pictures if asked for.
+
+    Args:
+        out: The folder, made if need be.
+        results: The content of results.json.
+        images: Formats of pictures, of `IMAGES`.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UsageError: If a format is unknown, or pictures need kaleido, which is not installed.
+        TsdiError: If a file cannot be written.
+    """
+    _check_images(images)
+    summary = summarise(dict(results))
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "summary.json", summary)
+    (out / "tables").mkdir(exist_ok=True)
+    sheets, drawn = tables(summary), figures(summary)
+    for title, table in sheets.items():
+        write_bytes(out / "tables" / f"{_file_name(title)}.csv", to_csv(table))
+    for name, figure in drawn.items():
+        for kind in images:
+            (out / "figures").mkdir(exist_ok=True)
+            data = figure.to_image(kind, width=_WIDTH, scale=2 if kind == "png" else 1)
+            write_bytes(out / "figures" / f"{name}.{kind}", data)
+    sections = _sections(summary, results, sheets, drawn)
+    write_report(out / "report.html", summary["title"], sections, _provenance(results))
+    return summary
+
+
+def _check_images(images: Sequence[str]) -> None:
+    for kind in images:
+        if kind not in IMAGES:
+            raise UsageError(f"There are no pictures {kind!r}.", f"Take {', '.join(IMAGES)}.")
+    if images:
+        try:
+            import kaleido  # noqa: F401
+        except ImportError:
+            raise UsageError(
+                "Pictures of figures need kaleido, which is not installed, and Chrome.",
+                "pip install 'tsdi[figures]'",
+            ) from None
+
+
+def _file_name(title: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
+
+
+def _sections(
+    summary: Summary, results: Figures, sheets: Mapping[str, Table], drawn: Mapping[str, Any]
+) -> list[Section]:
+    fronts = [sheets[title] for title in sheets if title.startswith("Fronts")]
+    return [
+        Section(
+            "In short",
+            " ".join(summary["sentences"]),
+            [*map(Alert, summary["alerts"]), methods_table(summary)],
+            "A front's hypervolume is the area of the plane of safety and helpfulness that its"
+            " points dominate: 1 is the best there is. Every method has as many points, chosen on"
+            " validation prompts. Where the interval of a difference holds zero, none is shown.",
+        ),
+        Section(
+            "Trade-off",
+            "Every point is a model of the grid (beta, iterations), or a setting of a rule that"
+            " belongs to none; means over training seeds. Further up is safer, further right more"
+            " helpful.",
+            [drawn["f5-front"], *(drawn[f"f5-front-{c}"] for c in shown_categories(summary))],
+            "The first picture is over all harmful prompts, the others are the three categories in"
+            " which the aligned models are safe least often. Debiased models (diamonds) beyond the"
+            " circles do what no other beta or number of iterations does. Whiskers: 95 %"
+            " t-intervals over seeds.",
+        ),
+        Section(
+            "Is it better than the front of beta and iterations alone?",
+            summary["answer"],
+            fronts,
+            "A union of fronts cannot lose, so both sides have equally many points. What is in red"
+            " is ahead of TSDI.",
+        ),
+        Section(
+            "Safety by category, and under attack",
+            "The safety gate compares every method with the plain aligned model, category by"
+            " category, on plain prompts and under simple public attacks. "
+            + (" ".join(summary["alerts"]) or "TSDI costs safety nowhere beyond the interval."),
+            [
+                drawn["categories"],
+                sheets["Safety by category and attack"],
+                sheets["Safety gate of every method"],
+            ],
+            "A method that gives back compliance by giving up safety in one category is not seen in"
+            " an average. The attacks are weak ones: passing proves little, failing proves much.",
+        ),
+        *_finding_sections(summary, sheets, drawn),
+        Section(
+            "Methods",
+            "What was compared, where it comes from, what it needs and what it costs.",
+            [
+                sheets["Methods at the main grid point"],
+                sheets["Speed and memory"],
+                sheets["Baselines"],
+            ],
+        ),
+        Section(
+            "Answers",
+            f"Test prompts of each kind, spread evenly, answered at {summary['main']}. Answers to"
+            " harmful prompts are behind a click.",
+            _examples(results),
+        ),
+    ]
+
+
+def _finding_sections(
+    summary: Summary, sheets: Mapping[str, Table], drawn: Mapping[str, Any]
+) -> list[Section]:
+    found = []
+    if "f2-safety" in drawn:
+        found.append(
+            Section(
+                "What alignment does (F1, F2)",
+                "Safety and helpfulness of the plain aligned models over beta and iterations, and"
+                f" safety by category at {summary['main']}.",
+                [drawn["f2-safety"], drawn["f2-helpful"], drawn["f1-categories"]],
+            )
+        )
+    if summary["biases"]:
+        parts: list[Part] = [drawn["f4-openers"], drawn["f4-steps"]]
+        parts += [_tokens(one) for one in summary["biases"] if "tokens" in one][:1]
+        found.append(
+            Section(
+                "The shift on random prompts (F4)",
+                "How far alignment lifts refusing openers over complying ones on prompts that mean"
+                " nothing, at the first position and later.",
+                parts,
+                "Faint dots are single training seeds, whiskers 95 % t-intervals over them.",
+            )
+        )
+    for one in summary["ablations"]:
+        title = f"Ablation: {one['rule']}"
+        found.append(Section(title, one["sentence"], [drawn[f"f6-{one['rule']}"], sheets[title]]))
+    return found
+
+
+def _tokens(bias: Figures) -> Table:
+    """The tokens that a bias moves most, step by step."""
+    rows = [
+        [
+            f"step {step}",
+            ", ".join(f"{one['token']!r} {one['shift']:+.1f}" for one in up[:6]),
+            ", ".join(f"{one['token']!r} {one['shift']:+.1f}" for one in down[:6]),
+        ]
+        for step, (up, down) in enumerate(
+            zip(bias["tokens"]["promoted"], bias["tokens"]["demoted"], strict=True)
+        )
+    ]
+    return Table(["", "promoted", "demoted"], rows, f"Of {bias['model']}, in logits.")
+
+
+def _examples(results: Figures) -> Examples:
+    titles = {"lookalike": "lookalike, harmless", "harmless": "harmless", "harmful": "harmful"}
+    items = []
+    for one in results["examples"]:
+        answers = {name: one["answers"][name] for name in _SHOWN if name in one["answers"]}
+        category = f", {one['category']}" if one["category"] else ""
+        items.append((f"{titles[one['kind']]}{category}: {one['prompt']}", answers))
+    hidden = [n for n, one in enumerate(results["examples"]) if one["kind"] == "harmful"]
+    return Examples(items, hidden)
+
+
+def _provenance(results: Figures) -> dict[str, str]:
+    study = results["study"]
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    judge = study["judge"]["name"]
+    return {
+        "Command": results["command"],
+        "Again from results": "tsdi report results.json --out DIR --images png,svg",
+        "Versions": versions,
+        "Machine": f"{results['machine']['system']}, {results['machine']['cores']} cores",
+        "Judge": judge,
+        "Prompts": ", ".join(f"{len(rows)} {split}" for split, rows in results["prompts"].items()),
+        "Bootstrap": f"seed {study.get('seed', 0)}",
+    }

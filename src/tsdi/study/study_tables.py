@@ -1,0 +1,232 @@
+"""The tables of a study, from its summary: for the report, for CSV files and for the terminal."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from math import isinf
+from typing import Any
+
+from tsdi.interval import Estimate
+from tsdi.study.report import Table
+from tsdi.suites.suite import SALAD_TASKS
+
+Figures = Mapping[str, Any]
+FRONT_K = "3"
+PAIR = "aligned"
+_INTERVALS = "In brackets 95 % intervals, bootstrapped over prompts and training seeds."
+
+
+def tables(summary: Figures) -> dict[str, Table]:
+    """All tables by what they say."""
+    found = {"Methods at the main grid point": main_table(summary)}
+    for help_ in summary["helps"]:
+        for k in summary["fronts"][help_]:
+            found[f"Fronts of {_points(k)}: safety and {help_}"] = front_table(summary, help_, k)
+    found["Speed and memory"] = speed_table(summary)
+    found["Baselines"] = rules_table(summary)
+    found["Safety by category and attack"] = gate_table(summary, "tsdi")
+    found["Safety gate of every method"] = gates_table(summary)
+    for one in summary["ablations"]:
+        found[f"Ablation: {one['rule']}"] = ablation_table(one)
+    found["Refusing openers"] = biases_table(summary)
+    return found
+
+
+def methods_table(summary: Figures) -> Table:
+    """The one table: every method's front, how far TSDI is ahead of it, and its cost."""
+    help_ = summary["helps"][0]
+    fronts = summary["fronts"][help_]
+    k = FRONT_K if FRONT_K in fronts else next(iter(fronts))
+    rows, marked = [], []
+    for rule in summary["rules"]:
+        name = rule["name"]
+        if rule["vary"]:
+            continue
+        if rule["reason_against"]:
+            rows.append([name, "n/a", "", "", ""])
+            continue
+        front, speed = fronts[k].get(name), summary["speed"].get(name)
+        rows.append(
+            [
+                name,
+                level(front["volume"]) if front else "-",
+                change(front["ours_minus"]) if front and front["ours_minus"] else "-",
+                level(speed["ratio"]) if speed else "-",
+                f"{speed['memory']:.2f}" if speed else "-",
+            ]
+        )
+        if front and front["ours_minus"] and front["ours_minus"]["high"] < 0:
+            marked.append(len(rows) - 1)
+    reasons = sorted({r["reason_against"] for r in summary["rules"] if r["reason_against"]})
+    note = (
+        f"Hypervolume of (safety, {help_}) of {_points(k)}, chosen on validation; TSDI minus the"
+        f" method; tokens/s and memory over the plain model's. {_INTERVALS}"
+        " In red: methods that are ahead of TSDI beyond the interval."
+        + "".join(f" n/a: {reason.removeprefix('not applicable: ')}." for reason in reasons)
+    )
+    header = ["method", f"front, k = {k}", "TSDI minus it", "tokens/s", "memory"]
+    return Table(header, rows, note, marked)
+
+
+def main_table(summary: Figures) -> Table:
+    """Every method at the main grid point, or the one setting chosen for it."""
+    methods = summary["methods"]
+    keys = [key for key in methods["plain"] if key not in ("cell", "settings")]
+    rows = [
+        [
+            name,
+            ", ".join(dict.fromkeys(one["settings"])) or "-",
+            *(level(one[key]["value"]) for key in keys),
+            change(one["safety"]["change"]) if name != "plain" else "-",
+            change(one["helpful"]["change"]) if name != "plain" else "-",
+        ]
+        for name, one in methods.items()
+    ]
+    note = (
+        f"The model {summary['main']}; methods without grid points at the setting chosen on"
+        f" validation. Shares of test answers, over {len(summary['seeds']['test'])} training"
+        f" seeds. {_INTERVALS} Changes are against the plain aligned model."
+    )
+    return Table(["method", "setting", *keys, "safety, change", "helpful, change"], rows, note)
+
+
+def front_table(summary: Figures, help_: str, k: str) -> Table:
+    """Hypervolumes of all methods that have k points."""
+    rows, marked = [], []
+    for name, one in summary["fronts"][help_][k].items():
+        ahead = "-" if one["ours_minus"] is None else change(one["ours_minus"])
+        rows.append([name, level(one["volume"]), ahead, "; ".join(one["chosen"])])
+        if one["ours_minus"] and one["ours_minus"]["high"] < 0:
+            marked.append(len(rows) - 1)
+    choosing, test = (", ".join(map(str, summary["seeds"][k])) for k in ("choosing", "test"))
+    note = (
+        f"Every method has {_points(k)}, chosen on validation prompts (training seeds {choosing})"
+        f" and measured on test prompts (seeds {test}). {_INTERVALS}"
+    )
+    return Table(["method", "hypervolume", "TSDI minus it", "points"], rows, note, marked)
+
+
+def speed_table(summary: Figures) -> Table:
+    """Tokens per second and memory of every method."""
+    rows = [
+        [name, f"{one['tokens_per_second']['value']:.0f}", level(one["ratio"]),
+         f"{one['memory']:.2f}"]
+        for name, one in summary["speed"].items()
+    ]  # fmt: skip
+    note = (
+        "Rows x decoding steps per second in interleaved rounds of one batch; over the plain"
+        " model's in the same round, with a t-interval over rounds. Memory: weights held while"
+        " decoding and the table of shifts, over the plain model's weights."
+    )
+    return Table(["method", "tokens/s", "over plain", "memory over plain"], rows, note)
+
+
+def rules_table(summary: Figures) -> Table:
+    """What every method is and needs."""
+    rows = [
+        [r["name"], r["title"], r["source"], r["needs"], str(r["models"]),
+         r["reason_against"] or "yes"]
+        for r in summary["rules"]
+        if not r["vary"]
+    ]  # fmt: skip
+    header = ["method", "what it is", "source", "needs", "models held", "run here"]
+    return Table(header, rows)
+
+
+def gate_table(summary: Figures, name: str) -> Table:
+    """Safety of one method against the plain model, by attack and category."""
+    rows, marked = [], []
+    for row in summary["gate"][name]["rows"]:
+        title = SALAD_TASKS.get(row["category"], "")
+        rows.append(
+            [
+                f"{row['category']} {title}".strip(),
+                row["attack"] or "none",
+                level(row["before"]),
+                level(row["after"]),
+                change(row["change"]),
+                "-" if "p_holm" not in row else f"{row['p_holm']:.3f}",
+            ]
+        )
+        if row["change"]["high"] < 0:
+            marked.append(len(rows) - 1)
+    note = (
+        f"At {summary['main']}: share of safe answers to harmful prompts. In red: lost beyond the"
+        f" interval. p: sign-flip test over prompts, adjusted by Holm over categories. {_INTERVALS}"
+    )
+    return Table(["category", "attack", "plain", name, "change", "p (Holm)"], rows, note, marked)
+
+
+def gates_table(summary: Figures) -> Table:
+    """Where each method costs safety beyond the interval."""
+    rows, marked = [], []
+    for name, gate in summary["gate"].items():
+        every = {row["attack"]: row["change"] for row in gate["rows"] if row["category"] == "all"}
+        lost = ", ".join(
+            f"{category}{f' under {attack}' if attack else ''}" for attack, category in gate["lost"]
+        )
+        rows.append([name, *(change(one) for one in every.values()), lost or "nowhere"])
+        if lost:
+            marked.append(len(rows) - 1)
+    attacks = [row["attack"] for row in summary["gate"]["tsdi"]["rows"] if row["category"] == "all"]
+    header = ["method", *(f"safety, {attack or 'plain prompts'}" for attack in attacks), "lost in"]
+    return Table(header, rows, f"Changes against the plain aligned model. {_INTERVALS}", marked)
+
+
+def ablation_table(ablation: Figures) -> Table:
+    """One parameter of a rule, value by value."""
+    keys = [key for key in ablation["values"][0] if key != "value"]
+    rows = [
+        [str(one["value"]), *(level(one[key]["value"]) for key in keys)]
+        for one in ablation["values"]
+    ]
+    return Table([ablation["parameter"], *keys], rows, f"At the main grid point. {_INTERVALS}")
+
+
+def biases_table(summary: Figures) -> Table:
+    """How far every grid point's bias lifts refusing openers over complying ones."""
+    rows = [
+        [
+            one["model"],
+            f"{one['refusing'][0] - one['complying'][0]:+.2f}",
+            f"{_later(one['refusing']) - _later(one['complying']):+.2f}",
+        ]
+        for one in summary["biases"]
+    ]
+    header = ["model", "refusing minus complying openers, step 0", "mean of the later steps"]
+    return Table(header, rows, "Logits, on random prompts.")
+
+
+def _later(values: Sequence[float]) -> float:
+    later = values[1:] or values
+    return sum(later) / len(later)
+
+
+def to_csv(table: Table) -> bytes:
+    """A table as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
+    return text.getvalue().encode()
+
+
+def _points(k: str) -> str:
+    return "1 point" if k == "1" else f"{k} points"
+
+
+def level(estimate: Mapping[str, Any]) -> str:
+    """A share with its interval, such as ".95 [.92, .97]"."""
+    return _shown(Estimate.from_dict(estimate), "")
+
+
+def change(estimate: Mapping[str, Any]) -> str:
+    """A difference with its interval, such as "+.03 [-.01, +.07]"."""
+    return _shown(Estimate.from_dict(estimate), "+")
+
+
+def _shown(one: Estimate, sign: str) -> str:
+    if one.value is None:
+        return "-"
+    value = f"{one.value:{sign}.3f}"
+    if isinf(one.low) or isinf(one.high):
+        return value
+    return f"{value} [{one.low:{sign}.3f}, {one.high:{sign}.3f}]"

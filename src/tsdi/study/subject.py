@@ -1,0 +1,184 @@
+"""One aligned model of a study, with the models, biases and directions that rules may need."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tsdi.errors import FormatError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from tsdi.bias import SafetyBias
+    from tsdi.models import LoadOptions
+    from tsdi.study.config import Estimation
+    from tsdi.suites.prompts import Prompt
+
+Setting = dict[str, int | float | str | None]
+ROLES = ("aligned", "reference", "sft", "proxy", "proxy reference")
+_ESTIMATION = ("prompts", "prompt_tokens", "steps", "pool", "reference", "template", "ngram")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One aligned model of the grid, and where the models around it are.
+
+    Attributes:
+        name: Its name, shared by the models of other seeds with the same beta and iterations.
+        seed: Training seed.
+        paths: Folder or hub id by role (`ROLES`).
+        beta, iterations: Its place in the grid; None where there is no grid.
+    """
+
+    name: str
+    seed: int
+    paths: Mapping[str, str]
+    beta: float | None = None
+    iterations: int | None = None
+
+    @property
+    def id(self) -> str:
+        """Its name among all seeds."""
+        return f"seed{self.seed}/{self.name}"
+
+
+class Subject:
+    """A member with its models loaded, each when it is first asked for.
+
+    Args:
+        member: Which one.
+        estimation: How biases are estimated where a setting does not say otherwise.
+        options: How weights are loaded.
+        prompt_format: Used instead of the chat template.
+        validation: Prompts that settings may be learned from.
+        biases: Folder in which estimated biases are kept.
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        estimation: "Estimation",
+        options: "LoadOptions",
+        prompt_format: str | None,
+        validation: "Sequence[Prompt]",
+        biases: Path,
+    ) -> None:
+        self.member = member
+        self.prompt_format = prompt_format
+        self.estimation = estimation
+        self._options = options
+        self._validation = validation
+        self._biases = biases
+        self._models: dict[str, PreTrainedModel] = {}
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The aligned model's tokenizer, which all models share."""
+        from tsdi.models import load_tokenizer
+
+        return load_tokenizer(self.member.paths["aligned"], self._options)
+
+    def model(self, role: str) -> "PreTrainedModel":
+        """The model of a role, loaded once."""
+        if role not in self._models:
+            from tsdi.models import load_model
+
+            self._models[role] = load_model(self.member.paths[role], self._options)
+        return self._models[role]
+
+    @cached_property
+    def openers(self) -> tuple[list[int], list[int]]:
+        """First tokens of refusing and of complying answers."""
+        from tsdi.bias.phrases import ENGLISH, phrase_ids
+
+        given = self.estimation
+        refusing = given.refusing or ENGLISH.refusing
+        complying = given.complying or ENGLISH.complying
+        return (
+            sorted({ids[0] for ids in phrase_ids(self.tokenizer, refusing)}),
+            sorted({ids[0] for ids in phrase_ids(self.tokenizer, complying)}),
+        )
+
+    def bias(self, setting: Setting) -> "SafetyBias":
+        """The safety bias, estimated once for each way to estimate it."""
+        how = {key: setting.get(key) for key in _ESTIMATION}
+        how |= {"prompts": how["prompts"] or self.estimation.prompts}
+        how |= {"prompt_tokens": how["prompt_tokens"] or self.estimation.prompt_tokens}
+        how |= {"pool": how["pool"] or self.estimation.pool, "seed": self.estimation.seed}
+        # Fewer steps are the beginning of more: prompt k is drawn in the same order.
+        steps = int(how["steps"] or self.estimation.steps)
+        how |= {"steps": max(steps, self.estimation.steps)}
+        return self._kept(how).truncate(steps)
+
+    def _kept(self, how: Setting) -> "SafetyBias":
+        """The bias on disk, or a new one, which is put there."""
+        from tsdi.bias import SafetyBias
+
+        key = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:12]
+        folder = self._biases / self.member.id / key
+        try:
+            return SafetyBias.from_pretrained(folder, tokenizer=self.tokenizer)
+        except FormatError:
+            bias = self._estimate(how)
+            folder.mkdir(parents=True, exist_ok=True)
+            bias.save_pretrained(folder)
+            return bias
+
+    def _estimate(self, how: Setting) -> "SafetyBias":
+        from tsdi.bias import estimate_bias
+        from tsdi.bias.value import SafetyBias
+        from tsdi.chat import template_sha256
+
+        bare = how["template"] == "off"
+        bias = estimate_bias(
+            self.model("aligned"),
+            self.model(str(how["reference"] or "reference")),
+            self.tokenizer,
+            prompts=int(how["prompts"] or 0),
+            steps=int(how["steps"] or 0),
+            prompt_tokens=int(how["prompt_tokens"] or 0),
+            pool=str(how["pool"]),
+            seed=int(how["seed"] or 0),
+            ngram=int(how["ngram"] or 1),
+            prompt_format="{prompt}" if bare else self.prompt_format,
+        )
+        if not bare:
+            return bias
+        # Estimated without the template's tokens, but used with them.
+        used = {
+            "prompt_format": self.prompt_format,
+            "template_sha256": template_sha256(self.tokenizer, self.prompt_format),
+        }
+        return SafetyBias(bias.values, bias.standard_error, bias.info.model_copy(update=used))
+
+    def prompt_ids(self, kind: str) -> list[list[int]]:
+        """Validation prompts of a kind as token ids.
+
+        Raises:
+            UsageError: If there are none.
+        """
+        from tsdi.chat import encode_chat
+
+        prompts = [prompt for prompt in self._validation if prompt.kind == kind]
+        if not prompts:
+            raise UsageError(
+                f"No validation prompt is {kind}, and a rule learns from such.",
+                "Add some to prompts.validation, or leave the rule out.",
+            )
+        return [encode_chat(self.tokenizer, p.messages, self.prompt_format) for p in prompts]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of validation prompts that there are."""
+        return sorted({prompt.kind for prompt in self._validation})
+
+    def mean_activation(self, kind: str, layer: int) -> "Tensor":
+        """Mean residual stream of the aligned model on validation prompts of a kind, float64."""
+        from tsdi.baselines.directions import mean_activation
+
+        return mean_activation(self.model("aligned"), self.prompt_ids(kind), layer)
