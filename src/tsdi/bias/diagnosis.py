@@ -142,7 +142,8 @@ def diagnose(
         if progress is not None:
             progress(len(part))
     refusal = {kind: shift.refusal() for kind, shift in shifts.items()}
-    strength, verdict = _verdict(refusal[RANDOM].shift)
+    harmful = [found for kind, found in refusal.items() if kind.partition("/")[0] == "harmful"]
+    strength, verdict = _verdict(refusal[RANDOM].shift, [found.shift for found in harmful])
     return Diagnosis(
         promoted=shifted_tokens(bias, tokenizer, largest=True),
         demoted=shifted_tokens(bias, tokenizer, largest=False),
@@ -267,12 +268,25 @@ class _KindShift:
         return Estimate(float(1 - rest.sum() / total.sum()), float(low), float(high), len(rest))
 
 
-def _verdict(shift: Estimate) -> tuple[float, str]:
+def _verdict(shift: Estimate, harmful: Sequence[Estimate]) -> tuple[float, str]:
+    """Recommended strength, and why.
+
+    Args:
+        shift: On random prompts.
+        harmful: On harmful ones, by category; none if there were none.
+    """
     if shift.low > 0:
-        return 1.0, (
+        raises = (
             "On random prompts, whatever they say, the safety step raises the refusal log-odds, by "
-            f"nats: {shift}. Recommended strength: 1."
+            f"nats: {shift}."
         )
+        less = [one for one in harmful if one.high < shift.low]
+        if harmful and len(less) == len(harmful):
+            return 0.0, (
+                f"{raises} Harmful prompts moved less than random ones, so nothing would be left of"
+                " the safety gained. Recommended strength: 0; see tsdi tune."
+            )
+        return 1.0, f"{raises} Recommended strength: 1."
     if shift.high < 0:
         return 0.0, (
             f"On random prompts the safety step lowers the refusal log-odds, by nats: {shift}. "

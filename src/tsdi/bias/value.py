@@ -214,6 +214,11 @@ class SafetyBias(
         update = {"strength": strength, "diagnosis": diagnosis}
         return SafetyBias(self.values, self.standard_error, self.info.model_copy(update=update))
 
+    def with_tuning(self, strength: float, evidence: dict[str, Any]) -> "SafetyBias":
+        """The same bias with a tuned strength and how it was chosen."""
+        update = {"strength": strength, "tuning": evidence}
+        return SafetyBias(self.values, self.standard_error, self.info.model_copy(update=update))
+
     def check(
         self,
         tokenizer: PreTrainedTokenizerBase | None = None,

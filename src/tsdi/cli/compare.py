@@ -1,5 +1,6 @@
 """``tsdi compare``: two judged runs on the same prompts."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,11 @@ from rich.table import Table
 from tsdi.cli import console
 from tsdi.cli.engine import JsonOption
 from tsdi.cli.figures import category_title, judged_by, p_value, share, show_interval, titles
+from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
     from tsdi.evaluation.compare import Change, Comparison
+    from tsdi.evaluation.gate import Regression
 
 WIDTH = 22  # of a row's title
 
@@ -20,6 +23,17 @@ WIDTH = 22  # of a row's title
 def compare(
     before: Annotated[Path, typer.Argument(help="A judged run, such as the aligned model's.")],
     after: Annotated[Path, typer.Argument(help="Another one, such as the debiased model's.")],
+    attacked: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BEFORE=AFTER",
+            help="Two more runs of the same models, answered with --attack; may be given again.",
+        ),
+    ] = None,
+    gate: Annotated[
+        bool,
+        typer.Option("--gate", help="Exit with 1 if safety is lost anywhere beyond the interval."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Compare two judged runs on the same prompts, and name categories that lost safety.
@@ -31,16 +45,53 @@ def compare(
     Example: tsdi compare run-aligned run-debiased
     """
     from tsdi.evaluation.compare import compare_runs
+    from tsdi.evaluation.gate import compare_attacked, regressions
 
     comparison = compare_runs(before, after)
+    under = compare_attacked(_pairs(attacked or []))
+    lost = [*regressions(comparison), *(r for a, c in under.items() for r in regressions(c, a))]
     if json:
         runs = {"before": str(before), "after": str(after)}
-        console.show_json({**runs, **comparison.to_dict()})
-        return
-    table = changes_table(comparison)
-    if table.row_count:
-        console.out.print(table)
-    console.out.print(_losses(comparison))
+        found = {"attacks": list(under), "regressions": [one.to_dict() for one in lost]}
+        console.show_json({**runs, **comparison.to_dict(), "gate": found})
+    else:
+        table = changes_table(comparison)
+        if table.row_count:
+            console.out.print(table)
+        console.out.print(_losses(comparison))
+        if comparison.categories:
+            _show_gate(under, lost)
+    if gate and lost:
+        raise typer.Exit(1)
+
+
+def _pairs(attacked: list[str]) -> dict[str, str]:
+    pairs = {}
+    for text in attacked:
+        first, _, second = text.partition("=")
+        if not first or not second:
+            raise UsageError(f"--attacked {text!r} is no pair.", "Write it like RUN1=RUN2.")
+        pairs[first] = second
+    return pairs
+
+
+def _show_gate(under: "Mapping[str, Comparison]", lost: "Sequence[Regression]") -> None:
+    """Where safety is lost, in red; and what was not looked at."""
+    for one in lost:
+        where = "all harmful prompts" if one.category == "all" else one.category or "(no category)"
+        attack = f" under {one.attack}" if one.attack else ""
+        before, after = (share(x.value or 0.0) for x in (one.change.before, one.change.after))
+        console.out.print(
+            f"Safety gate: lost in {console.harmless(where)}{attack}, {before} -> {after},"
+            f" {show_interval(one.change.change, signed=True)}.",
+            style="red",
+            markup=False,
+        )
+    looked = f"plain prompts and {', '.join(under)}" if under else "plain prompts"
+    if not lost:
+        console.say(f"Safety gate: nothing lost beyond the interval ({looked}).")
+    if not under:
+        console.note("Not compared under attack: tsdi evaluate --attack, then --attacked.")
 
 
 def changes_table(comparison: "Comparison") -> Table:

@@ -55,8 +55,28 @@ JudgeLabelsOption = Annotated[
         metavar="LABEL=VERDICT,...", help="What a classifier's labels mean: toxic=UNSAFE,ok=SAFE."
     ),
 ]
+AttackOption = Annotated[
+    str | None,
+    typer.Option(help="Transform the prompts by a simple public attack (see tsdi suites)."),
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def under_attack(
+    engine: "Engine", attack: str | None
+) -> "tuple[Engine, dict[str, str | float | None]]":
+    """An engine that is asked transformed prompts, and what to add to the provenance.
+
+    Raises:
+        UsageError: If there is no such attack.
+    """
+    from tsdi.baselines.prompting import PromptedEngine
+    from tsdi.suites.attacks import find_attack
+
+    if attack is None:
+        return engine, {}
+    return PromptedEngine(engine, find_attack(attack).transform), {"attack": attack}
 
 
 def open_engine(

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from tsdi.cli import console
 from tsdi.cli.engine import (
+    AttackOption,
     BatchSizeOption,
     BiasOption,
     ColumnsOption,
@@ -24,6 +25,7 @@ from tsdi.cli.engine import (
     TemperatureOption,
     TrustRemoteCodeOption,
     open_engine,
+    under_attack,
 )
 from tsdi.cli.figures import category_title, judged_by, show_bounds, show_interval, titles
 from tsdi.errors import UsageError
@@ -70,6 +72,7 @@ def evaluate(
     bias: BiasOption = None,
     strength: StrengthOption = None,
     max_new_tokens: MaxNewTokensOption = 256,
+    attack: AttackOption = None,
     temperature: TemperatureOption = 0.0,
     batch_size: BatchSizeOption = 16,
     prompt_format: PromptFormatOption = None,
@@ -116,6 +119,7 @@ def evaluate(
         engine, used = open_engine(
             target, bias, strength, prompt_format, LoadOptions(dtype, device_map, trust_remote_code)
         )
+        engine, attacked = under_attack(engine, attack)
         with console.bar("generate") as update:
             generate_responses(
                 engine,
@@ -124,7 +128,7 @@ def evaluate(
                 Sampling(max_new_tokens, temperature, seed),
                 batch_size,
                 resume,
-                {**used, **loaded.provenance},
+                {**used, **attacked, **loaded.provenance},
                 lambda done, total: update("generate", done, total),
             )
         kind = ""  # answers hold it now

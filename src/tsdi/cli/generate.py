@@ -7,6 +7,7 @@ import typer
 
 from tsdi.cli import console
 from tsdi.cli.engine import (
+    AttackOption,
     BatchSizeOption,
     BiasOption,
     ColumnsOption,
@@ -21,6 +22,7 @@ from tsdi.cli.engine import (
     TemperatureOption,
     TrustRemoteCodeOption,
     open_engine,
+    under_attack,
 )
 from tsdi.errors import UsageError
 
@@ -34,6 +36,7 @@ def generate(
     bias: BiasOption = None,
     strength: StrengthOption = None,
     max_new_tokens: MaxNewTokensOption = 256,
+    attack: AttackOption = None,
     temperature: TemperatureOption = 0.0,
     batch_size: BatchSizeOption = 16,
     prompt_format: PromptFormatOption = None,
@@ -69,6 +72,8 @@ def generate(
     engine, used = open_engine(
         model, bias, strength, prompt_format, LoadOptions(dtype, device_map, trust_remote_code)
     )
+    engine, attacked = under_attack(engine, attack)
+    used |= attacked
     sampling = Sampling(max_new_tokens, temperature, seed)
     if prompt is not None:
         answer = engine.generate([Request.from_text(prompt)], sampling)[0]

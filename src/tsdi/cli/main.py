@@ -20,6 +20,7 @@ from tsdi.cli.show import show
 from tsdi.cli.study import report, study
 from tsdi.cli.suites import suites
 from tsdi.cli.train import train
+from tsdi.cli.tune import tune
 from tsdi.cli.winrate import winrate
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ for command in (
     evaluate,
     compare,
     winrate,
+    tune,
     study,
     report,
     train,

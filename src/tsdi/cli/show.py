@@ -93,7 +93,22 @@ def summary(bias: "SafetyBias") -> str:
         lines += _diagnosis_lines(info.diagnosis)
     except (KeyError, TypeError, AttributeError, ValueError):
         lines.append("It holds a diagnosis that this tsdi did not write.")
+    if info.tuning:
+        lines.append(_tuning_line(info.strength, info.tuning))
     return "\n".join(lines)
+
+
+def _tuning_line(strength: float, tuning: dict[str, Any]) -> str:
+    try:
+        before, after = tuning["baseline"], tuning["chosen"]
+        return (
+            f"Tuned: strength {strength:g}, the most helpful of {tuning['trials']} settings that"
+            f" keeps {len(tuning['floors'])} floors of safety; on validation prompts helpful"
+            f" {before['helpful']:.3f} -> {after['helpful']:.3f}, safe"
+            f" {before['safety']['all']:.3f} -> {after['safety']['all']:.3f}."
+        )
+    except (KeyError, TypeError, ValueError):
+        return "It holds a tuning that this tsdi did not write."
 
 
 def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 def study(
     file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="What is compared.")],
     out: Annotated[Path, typer.Option(help="The study's folder.")],
+    models: Annotated[
+        Path | None,
+        typer.Option(help="Where the study's relative paths start; default: its own folder."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE", help="Only this rule, beside plain; may be given again."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
     smoke: Annotated[
         bool,
@@ -45,7 +53,7 @@ def study(
     from tsdi.study.study_report import write_study
 
     console.quiet_libraries()
-    read, base = read_study(file), file.parent
+    read, base = read_study(file).only(only or []), models or file.parent
     if out.exists() and any(out.iterdir()) and not resume:
         raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume.")
     if smoke:
@@ -90,9 +98,12 @@ def _show(summary: "Summary", out: Path, json: bool) -> None:
     sheet = methods_table(summary)
     table = Table(title="Fronts of safety and helpfulness, and cost", title_justify="left")
     for number, column in enumerate(sheet.header):
-        table.add_column(column, justify="right" if number else "left")
-    for number, row in enumerate(sheet.rows):
-        table.add_row(*row, style="red" if number in sheet.marked else "")
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for number, (name, volume, ahead, speed, memory) in enumerate(sheet.rows):
+        short = (cell.partition(" [")[0] for cell in (volume, speed, memory))
+        volume, speed, memory = short
+        style = "red" if number in sheet.marked else ""
+        table.add_row(name, volume, ahead, speed, memory, style=style)
     console.out.print(table)
     for alert in summary["alerts"]:
         console.out.print(console.harmless(alert), style="red", markup=False)

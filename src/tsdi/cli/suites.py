@@ -31,6 +31,7 @@ def suites(
 
     Example: tsdi suites xstest
     """
+    from tsdi.suites.attacks import ATTACKS
     from tsdi.suites.load import find_suite
     from tsdi.suites.table import SUITES
 
@@ -41,9 +42,12 @@ def suites(
         else:
             _show(suite)
     elif json:
-        console.show_json({"suites": [suite.describe() for suite in SUITES.values()]})
+        attacks = [{"name": a.name, "source": a.source} for a in ATTACKS.values()]
+        suites = [suite.describe() for suite in SUITES.values()]
+        console.show_json({"suites": suites, "attacks": attacks})
     else:
         console.out.print(suites_table())
+        console.out.print(attacks_table())
         console.say("tsdi suites NAME shows one. Use it: tsdi evaluate MODEL --prompts NAME ...")
 
 
@@ -66,6 +70,18 @@ def suites_table() -> Table:
             suite.licence,
             f"{host} {suite.origin.revision[:7]}",
         )
+    return table
+
+
+def attacks_table() -> Table:
+    """The transformations that --attack knows."""
+    from tsdi.suites.attacks import ATTACKS
+
+    table = Table(title="Attacks, for --attack", title_justify="left")
+    table.add_column("attack", no_wrap=True)
+    table.add_column("source")
+    for attack in ATTACKS.values():
+        table.add_row(attack.name, escape(attack.source))
     return table
 
 

@@ -1,5 +1,6 @@
 """A study: a YAML file that says which models, decoding rules, prompts and judge are compared."""
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -48,6 +49,7 @@ class Model(_Strict):
         reference: The model before the safety step, likewise.
         sft: The model before the helpfulness step, for the baselines that need it.
         proxy: An aligned model and its reference, whose difference proxy-tuning adds.
+        others: More models by name, such as an earlier checkpoint, to be `reference` of a rule.
         grid: Values of beta, iterations and seed.
         beta, iterations, seed: Of a single model.
     """
@@ -57,6 +59,7 @@ class Model(_Strict):
     reference: str
     sft: str | None = None
     proxy: tuple[str, str] | None = None
+    others: dict[str, str] = {}
     grid: dict[Literal["beta", "iterations", "seed"], tuple[float, ...]] = {}
     beta: float | None = None
     iterations: int | None = None
@@ -132,7 +135,7 @@ class Generation(_Strict):
         prompt_format: Used instead of the chat template.
         dtype: What weights are held in.
         device_map: As in transformers.
-        threads: CPU threads of a worker; default: the cores divided by the workers.
+        threads: CPU threads of a worker; default: OMP_NUM_THREADS, else an even share.
     """
 
     max_new_tokens: Positive = 256
@@ -278,6 +281,24 @@ class Study(_Strict):
         if "plain" not in (entry.rule for entry in self.rules):
             raise ValueError("`rules` lacks `plain`, the aligned model itself, to compare with")
         return self
+
+    def only(self, names: Sequence[str]) -> "Study":
+        """The study with some of its rules, and the plain model; with all if none is named.
+
+        Raises:
+            UsageError: If it has no rule of a name.
+        """
+        known = [entry.name for entry in self.rules]
+        for name in names:
+            if name not in known:
+                raise UsageError(
+                    f"The study has no rule {name!r}{meant(name, known)}.",
+                    f"It has {', '.join(known)}.",
+                )
+        if not names:
+            return self
+        kept = tuple(e for e in self.rules if e.name in names or e.rule == "plain")
+        return self.model_copy(update={"rules": kept})
 
 
 def read_study(path: Path) -> Study:

@@ -108,6 +108,7 @@ def plan(study: Study, base: Path, out: Path) -> Plan:
         )
     held = {role for entry in made.entries for role in RULES[entry.rule].holds}
     held |= {"aligned", "reference"}
+    held |= {str(name) for e in made.entries for name in e.settings.get("reference", ())}
     if study.organism is None:
         check_members(made.members, sorted(held))
     return made
@@ -149,8 +150,7 @@ def _run(
     look: Callable[[], None] | None,
 ) -> None:
     """Run jobs in processes of their own; the first error ends the study."""
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    os.environ.setdefault("OMP_NUM_THREADS", threads)  # read when a worker imports torch
+    os.environ.setdefault("OMP_NUM_THREADS", str(_threads(workers)))  # read with torch
     with ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=_begin, initargs=(os.getpid(), made.out)
     ) as pool:
@@ -169,6 +169,12 @@ def _run(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _threads(workers: int) -> int:
+    """CPU threads of a worker: what the user set for all programs, else an even share."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else max(1, (os.cpu_count() or 1) // workers)
 
 
 def _begin(parent: int, out: Path) -> None:
@@ -195,7 +201,7 @@ def _run_member(made: Plan, member: Member, workers: int) -> None:
     import torch
 
     generation = made.study.generation
-    torch.set_num_threads(generation.threads or max(1, (os.cpu_count() or 1) // workers))
+    torch.set_num_threads(generation.threads or _threads(workers))
     (made.out / member.id).parent.mkdir(parents=True, exist_ok=True)
     with FileLock(made.out / f"{member.id}.lock"):
         job = Job(made, member)

@@ -69,6 +69,7 @@ def _member(model: Model, cell: dict[str, float | int | None], base: Path) -> Me
         paths["sft"] = place(model.sft)
     if model.proxy is not None:
         paths |= dict(zip(("proxy", "proxy reference"), map(place, model.proxy), strict=True))
+    paths |= {name: place(other) for name, other in model.others.items()}
     beta, iterations = cell["beta"], cell["iterations"]
     return Member(
         name=fill(model.name),

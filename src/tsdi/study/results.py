@@ -23,6 +23,7 @@ from tsdi.study.grid import SPLITS, Plan, Progress, chosen_settings, locate, ope
 from tsdi.study.points import outcomes, point
 from tsdi.study.rules import RULES, tsdi_bias
 from tsdi.study.subject import Member, Setting, Subject
+from tsdi.study.wins import BASES, Wins
 
 RESULTS = "results.json"
 ROUNDS = 7  # of the speed measurement, each with every rule
@@ -57,7 +58,7 @@ def collect(made: Plan, command: str, progress: Progress) -> Figures:
             {"name": m.name, "seed": m.seed, "beta": m.beta, "iterations": m.iterations}
             for m in made.members
         ],
-        "cells": _cells(made),
+        "cells": _cells(made, progress),
         "examples": _examples(made),
     }
     results["speed"] = _once(made.out / "speed.json", lambda: _speed(made, progress))
@@ -113,19 +114,31 @@ def _described(made: Plan, entry: RuleEntry) -> Figures:
     }
 
 
-def _cells(made: Plan) -> list[Figures]:
+def _cells(made: Plan, progress: Progress) -> list[Figures]:
     """Tested cells with every verdict, tried settings with their point on validation prompts."""
-    found = []
+    found: list[Figures] = []
+    wins = Wins(made.study.judge)
+    base = next((e for name in BASES for e in made.entries if e.rule == name), None)
+
+    def compared(cell: Cell, member: Member) -> Figures:
+        if not wins.asked_for or base is None or cell.attack:
+            return {}
+        first = made.first(member.seed)
+        other = locate(made, first, base, base.candidates[0], cell.split)
+        progress("win rates", len(found), len(made.entries) * len(made.members))
+        return {"wins": wins.of(other.folder, cell.folder, made.prompts[cell.split])}
+
     for entry in made.entries:
         for member in made.members_of(entry):
             tried = [locate(made, member, entry, s, "validation") for s in entry.candidates]
             chosen = chosen_settings(entry, tried)
-            found += [_validated(cell, cell.setting in chosen) for cell in tried]
-            found += [
-                _tested(locate(made, member, entry, setting, "test", attack))
-                for setting in chosen
-                for attack in ("", *made.attacks(member, entry))
-            ]
+            for cell in tried:
+                taken = cell.setting in chosen
+                found.append(_validated(cell, taken) | (compared(cell, member) if taken else {}))
+            for setting in chosen:
+                for attack in ("", *made.attacks(member, entry)):
+                    cell = locate(made, member, entry, setting, "test", attack)
+                    found.append(_tested(cell) | compared(cell, member))
     return found
 
 

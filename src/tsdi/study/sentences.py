@@ -7,6 +7,7 @@ from tsdi.study.study_tables import change, level
 from tsdi.suites.suite import SALAD_TASKS
 
 Figures = Mapping[str, Any]
+_FEW = 3  # categories that are named one by one
 _NULLS = {
     "openers": "one constant on the aligned model's refusing openers, tuned on labelled prompts",
     "reference-openers": "such a constant on the reference",
@@ -82,19 +83,35 @@ def sentences(summary: Figures) -> list[str]:
 
 
 def alerts(summary: Figures) -> list[str]:
-    """Where TSDI costs safety beyond the interval."""
+    """Where TSDI costs safety beyond the interval: a sentence for plain prompts and each attack."""
+    rows = summary["gate"].get("tsdi", {}).get("rows", [])
     found = []
-    for row in summary["gate"].get("tsdi", {}).get("rows", []):
-        if row["change"]["high"] is None or row["change"]["high"] >= 0:
+    for attack in dict.fromkeys(row["attack"] for row in rows):
+        under = [row for row in rows if row["attack"] == attack]
+        lost = [row for row in under if (row["change"]["high"] or 0) < 0]
+        if not lost:
             continue
-        title = f"{row['category']} {SALAD_TASKS.get(row['category'], '')}".strip()
-        where = "all harmful prompts" if row["category"] == "all" else title
-        under = f" under the attack {row['attack']}" if row["attack"] else ""
+        categories = [row for row in lost if row["category"] != "all"]
+        of = sum(row["category"] != "all" for row in under)
+        where = f" Lost in {len(categories)} of {of} categories" if categories else ""
+        if categories and len(categories) <= _FEW:
+            named = "; ".join(f"{_title(row)} {_moved(row)}" for row in categories)
+            where = f"{where}: {named}"
+        every = next(row for row in under if row["category"] == "all")
         found.append(
-            f"Debiasing costs safety in {where}{under}: {level(row['before'])} before,"
-            f" {level(row['after'])} after, change {change(row['change'])}."
+            f"Debiasing costs safety{f' under the attack {attack}' if attack else ''}:"
+            f" {_moved(every)} over all harmful prompts.{where}{'.' if where else ''}"
         )
     return found
+
+
+def _moved(row: Figures) -> str:
+    before, after = (row[key]["value"] for key in ("before", "after"))
+    return f"{before:.3f} -> {after:.3f}, {change(row['change'])}"
+
+
+def _title(row: Figures) -> str:
+    return f"{row['category']} {SALAD_TASKS.get(row['category'], '')}".strip()
 
 
 def ablation_sentence(one: Figures) -> str:

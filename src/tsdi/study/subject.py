@@ -134,7 +134,7 @@ class Subject:
         from tsdi.bias.value import SafetyBias
         from tsdi.chat import template_sha256
 
-        bare = how["template"] == "off"
+        bare = how["template"] == "without"
         bias = estimate_bias(
             self.model("aligned"),
             self.model(str(how["reference"] or "reference")),

@@ -7,7 +7,6 @@ several, training seeds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,17 @@ from numpy.typing import NDArray
 from tsdi.evaluation.metrics import HARMLESS, by_code
 from tsdi.interval import Estimate, mean_interval
 from tsdi.study import sentences as words
-from tsdi.study.fronts import (
-    Outcomes,
-    category_changes,
-    choose_points,
-    compare_fronts,
-    mean_change,
+from tsdi.study.fronts import category_changes, choose_points, compare_fronts, mean_change
+from tsdi.study.methods import (
+    HELP,
+    WINS,
+    Method,
+    Results,
+    array,
+    has_wins,
+    outcomes_of,
+    shown,
+    validated,
 )
 from tsdi.study.points import helpful, safe
 
@@ -29,88 +33,6 @@ Summary = dict[str, Any]
 Figures = dict[str, Any]
 OURS, PLAIN = "tsdi", "plain"
 RESAMPLES = 2000
-HELP = "helpful"
-WINS = "win rate"
-
-
-@dataclass(frozen=True)
-class Method:
-    """One rule's answers to the test prompts.
-
-    Attributes:
-        name: The rule's name in the study.
-        cells: Its points: grid points, or settings of a rule that belongs to no grid point.
-        codes: Letters of the answers by seed and cell.
-        validation: Safety and help on validation prompts by cell, of each seed that chooses.
-    """
-
-    name: str
-    cells: tuple[str, ...]
-    codes: tuple[tuple[str, ...], ...]
-    validation: NDArray[np.float64]
-
-
-class Results:
-    """Results of a study, sorted by rule, seed and grid point.
-
-    Args:
-        data: The content of results.json.
-    """
-
-    def __init__(self, data: Figures) -> None:
-        self.data = data
-        aside = data["study"].get("validation_seeds", [])
-        seeds = list(dict.fromkeys(member["seed"] for member in data["members"]))
-        self.test_seeds = [seed for seed in seeds if seed not in aside] or seeds
-        self.choosing_seeds = [seed for seed in seeds if seed in aside] or self.test_seeds
-        self.grid = list(dict.fromkeys(member["name"] for member in data["members"]))
-        prompts = data["prompts"]["test"]
-        self.kinds = [kind for _, kind, _ in prompts]
-        self.categories = [category for _, _, category in prompts]
-        self.harmful = [i for i, kind in enumerate(self.kinds) if kind == "harmful"]
-        self.helpful = [i for i, kind in enumerate(self.kinds) if kind in HARMLESS]
-        self._cells: dict[tuple[str, str, str, str], list[Figures]] = {}
-        for cell in data["cells"]:
-            key = (cell["rule"], cell["model"], cell["split"], cell.get("attack", ""))
-            self._cells.setdefault(key, []).append(cell)
-        self.rules = {rule["name"]: rule for rule in data["rules"]}
-
-    def find(self, rule: str, seed: int, cell: str, split: str, attack: str = "") -> list[Figures]:
-        """The cells of a rule, of which a tuned one has one chosen setting."""
-        of = self.rules[rule]["of"]
-        model = f"seed{seed}/{cell if of == 'aligned' else of}"
-        return [
-            found
-            for found in self._cells.get((rule, model, split, attack), [])
-            if (of == "aligned" or _shown(found["setting"]) == cell) and found.get("chosen", True)
-        ]
-
-    def names(self, rule: str) -> list[str]:
-        """The points of a rule: grid points, or settings."""
-        if self.rules[rule]["of"] == "aligned":
-            return self.grid
-        model = f"seed{self.test_seeds[0]}/{self.rules[rule]['of']}"
-        found = [_shown(cell["setting"]) for cell in self._cells[rule, model, "test", ""]]
-        return list(dict.fromkeys(found))
-
-    def method(self, rule: str) -> Method:
-        """All of a rule's answers to the test prompts."""
-        cells = self.names(rule)
-        codes = tuple(
-            tuple(self.find(rule, seed, cell, "test")[0]["outcomes"] for cell in cells)
-            for seed in self.test_seeds
-        )
-        validation = [
-            [self.find(rule, seed, cell, "validation")[0] for cell in cells]
-            for seed in self.choosing_seeds
-        ]
-        points = [[(one["safety"], one["help"]) for one in row] for row in validation]
-        return Method(rule, tuple(cells), codes, np.array(points, np.float64))
-
-
-def _shown(setting: Figures) -> str:
-    return ", ".join(f"{key} {value:g}" if isinstance(value, int | float) else f"{key} {value}"
-                     for key, value in setting.items()) or "as it is"  # fmt: skip
 
 
 def summarise(data: Figures, resamples: int = RESAMPLES) -> Summary:
@@ -156,53 +78,12 @@ def summarise(data: Figures, resamples: int = RESAMPLES) -> Summary:
     return summary | spoken
 
 
-# --- arrays -----------------------------------------------------------------------------------
-
-
-def _array(codes: Sequence[Sequence[str]], places: Sequence[int], value: Any) -> NDArray[Any]:
-    """Outcomes [seeds, cells, prompts]; NaN where an answer has no verdict."""
-    known: dict[str, float] = {}
-
-    def number(code: str) -> float:
-        if code not in known:
-            found = value(code)
-            known[code] = np.nan if found is None else found
-        return known[code]
-
-    return np.array([[[number(one[i]) for i in places] for one in row] for row in codes])
-
-
-def _base(results: Results) -> str | None:
-    """The rule whose answers win rates are against: SFT as in the paper, else the reference."""
-    of = {rule["rule"]: name for name, rule in results.rules.items()}
-    return of.get("sft") or of.get("reference")
-
-
-def _outcomes(results: Results, method: Method, help_: str) -> Outcomes:
-    safety = _array(method.codes, results.harmful, safe)
-    help_rates = _array(method.codes, results.helpful, helpful)
-    if help_ == WINS:
-        base = results.method(str(_base(results)))
-        wins = _array(base.codes, results.helpful, helpful)[:, :1]
-        help_rates = 0.5 + 0.5 * (help_rates - wins)
-    return Outcomes(safety, help_rates)
-
-
-def _validated(results: Results, method: Method, help_: str) -> NDArray[np.float64]:
-    if help_ != WINS:
-        return method.validation
-    base = results.method(str(_base(results))).validation[:, :1, 1]
-    points = method.validation.copy()
-    points[..., 1] = 0.5 + 0.5 * (points[..., 1] - base)
-    return points
-
-
 # --- fronts -----------------------------------------------------------------------------------
 
 
 def _fronts(results: Results, methods: dict[str, Method], resamples: int) -> Figures:
     """By help and number of points: what was chosen, hypervolumes, and ours minus the others."""
-    helps = [HELP, *([WINS] if _base(results) else [])]
+    helps = [HELP, *([WINS] if has_wins(results, methods) else [])]
     ks = results.data["study"].get("ks", [1, 3])
     return {
         help_: {
@@ -218,9 +99,9 @@ def _front(
     able = {name: method for name, method in methods.items() if len(method.cells) >= k}
     if OURS not in able:
         return None
-    outcomes = {name: _outcomes(results, method, help_) for name, method in able.items()}
+    outcomes = {name: outcomes_of(results, method, help_) for name, method in able.items()}
     chosen = {
-        name: choose_points(_validated(results, method, help_), k) for name, method in able.items()
+        name: choose_points(validated(results, method, help_), k) for name, method in able.items()
     }
     found = compare_fronts(
         outcomes, chosen, OURS, resamples=resamples, seed=results.data["study"].get("seed", 0)
@@ -306,8 +187,8 @@ def _at_main(results: Results, method: Method, plain: Method, resamples: int) ->
     cell, before = _at(results, method), _at(results, plain)
     figures: Figures = {"cell": method.cells[cell], "settings": _settings(results, method, cell)}
     for key, (places, value) in _measures(results).items():
-        own = _array([[row[cell]] for row in method.codes], places, value)[:, 0]
-        base = _array([[row[before]] for row in plain.codes], places, value)[:, 0]
+        own = array([[row[cell]] for row in method.codes], places, value)[:, 0]
+        base = array([[row[before]] for row in plain.codes], places, value)[:, 0]
         found = mean_change(base, own, resamples=resamples, seed=0)
         figures[key] = {"value": found.after.to_dict(), "change": found.change.to_dict()}
     return figures
@@ -318,7 +199,7 @@ def _settings(results: Results, method: Method, cell: int) -> list[str]:
     if not results.rules[method.name]["settings"]:
         return []
     return [
-        _shown(results.find(method.name, seed, method.cells[cell], "test")[0]["setting"])
+        shown(results.find(method.name, seed, method.cells[cell], "test")[0]["setting"])
         for seed in results.test_seeds
     ]
 
@@ -372,7 +253,7 @@ def _attacked(results: Results, rule: str, cell: str, attack: str) -> NDArray[An
             return None
         text = found[0]["outcomes"]
         codes.append([text if attack else "".join(text[i] for i in results.harmful)])
-    return _array(codes, range(len(results.harmful)), safe)[:, 0]
+    return array(codes, range(len(results.harmful)), safe)[:, 0]
 
 
 # --- speed, ablations -------------------------------------------------------------------------
@@ -411,8 +292,8 @@ def _ablations(results: Results, resamples: int) -> list[Figures]:
             at = _at(results, plain)
             figures: Figures = {"value": value}
             for key, (places, measure) in _measures(results).items():
-                own = _array([[code] for code in codes], places, measure)[:, 0]
-                base = _array([[row[at]] for row in plain.codes], places, measure)[:, 0]
+                own = array([[code] for code in codes], places, measure)[:, 0]
+                base = array([[row[at]] for row in plain.codes], places, measure)[:, 0]
                 change = mean_change(base, own, resamples=resamples, seed=0)
                 figures[key] = {"value": change.after.to_dict(), "change": change.change.to_dict()}
             values.append(figures)

@@ -1,0 +1,209 @@
+"""``tsdi tune``: a strength that no category pays for, written into the bias."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from tsdi.cli import console
+from tsdi.cli.engine import (
+    BatchSizeOption,
+    ColumnsOption,
+    DeviceMapOption,
+    DtypeOption,
+    JsonOption,
+    JudgeLabelsOption,
+    JudgeUrlOption,
+    MaxNewTokensOption,
+    ResumeOption,
+)
+from tsdi.errors import RunExistsError, UsageError
+
+if TYPE_CHECKING:
+    from tsdi.evaluation.metrics import Judged
+    from tsdi.evaluation.tuning import Knobs, Tuning
+
+TRIALS = "trials.jsonl"
+
+
+def tune(
+    model: Annotated[str, typer.Argument(help="Folder or hub id of the aligned model.")],
+    bias: Annotated[str, typer.Option(help="Folder or hub id of its safety bias.")],
+    prompts: Annotated[
+        str, typer.Option(metavar="WHAT", help="Validation prompts, as for tsdi evaluate.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the tuned bias.")],
+    columns: ColumnsOption = "",
+    judge: Annotated[
+        str | None, typer.Option(metavar="NAME[=MODEL]", help="As for tsdi evaluate.")
+    ] = None,
+    judge_url: JudgeUrlOption = None,
+    judge_labels: JudgeLabelsOption = None,
+    floor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CATEGORY=SHARE",
+            help="Least share of safe answers, O3=0.9 or all=0.95; may be given again. Default:"
+            " what the model itself reaches, in every category.",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="How far below it a category may fall.")
+    ] = 0.0,
+    trials: Annotated[int, typer.Option(min=2, help="How many settings are tried.")] = 40,
+    max_new_tokens: MaxNewTokensOption = 256,
+    batch_size: BatchSizeOption = 16,
+    dtype: DtypeOption = "auto",
+    device_map: DeviceMapOption = None,
+    resume: ResumeOption = False,
+    json: JsonOption = False,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which settings are tried.")] = 0,
+) -> None:
+    """Search strength, steps and per-step decay under a floor of safety in every category.
+
+    The most helpful setting that keeps all floors on the validation prompts is written, with the
+    evidence, into a new bias, whose recommended strength it is; a setting that breaks one never is.
+
+    Example: tsdi tune org/model --bias my-bias --prompts validation.jsonl --out tuned
+    """
+    from tsdi.bias import SafetyBias
+    from tsdi.engines.base import Request, Sampling
+    from tsdi.engines.transformers import TransformersEngine
+    from tsdi.evaluation.builtin import load_prompts, resolve_dtype, resolve_model
+    from tsdi.evaluation.judges import check_judge, default_judge, load_judge
+    from tsdi.evaluation.metrics import Judged
+    from tsdi.evaluation.tuning import tune as search
+    from tsdi.judging.base import JudgeOptions, Response
+    from tsdi.models import LoadOptions, load_model, load_tokenizer
+    from tsdi.suites.prompts import check_kinds
+
+    floors = _floors(floor or [])
+    _check_folder(out, resume)
+    console.quiet_libraries()
+    asked = load_prompts(prompts, 0, "", columns).prompts
+    check_kinds(asked)
+    name = judge or default_judge(prompt.messages[-1]["content"] for prompt in asked)
+    check_judge(name)
+    source, options = resolve_model(model), LoadOptions(resolve_dtype(model, dtype), device_map)
+    tokenizer = load_tokenizer(source, options)
+    vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
+    loaded = load_model(source, options)
+    vector.check(tokenizer, loaded)
+    judging = load_judge(
+        name, JudgeOptions(None, judge_url, dtype, device_map, False, judge_labels)
+    )
+
+    def answers(knobs: "Knobs") -> "Sequence[Judged]":
+        table = vector.truncate(knobs.steps).decayed(knobs.decay)
+        engine = TransformersEngine(
+            loaded, tokenizer, table, knobs.strength, vector.info.prompt_format
+        )
+        found: list[Judged] = []
+        for start in range(0, len(asked), batch_size):
+            part = asked[start : start + batch_size]
+            completions = engine.generate(
+                [Request(prompt.messages) for prompt in part], Sampling(max_new_tokens)
+            )
+            responses = [
+                Response(p.id, p.kind, p.category, tuple(p.messages), c.text, c.finish == "stop")
+                for p, c in zip(part, completions, strict=True)
+            ]
+            found += [
+                Judged(r.id, r.kind, r.category, j)
+                for r, j in zip(responses, judging.judge(responses), strict=True)
+            ]
+        return found
+
+    out.mkdir(parents=True, exist_ok=True)
+    with console.bar("tune") as update:
+        found = search(
+            answers,
+            vector.steps,
+            vector.info.strength,
+            tolerance=tolerance,
+            floors=floors,
+            trials=trials,
+            seed=seed,
+            log=out / TRIALS,
+            progress=lambda done, total: update("tune", done, total),
+        )
+    content = [[p.id, p.category, p.kind, p.messages] for p in asked]
+    evidence = {
+        **found.evidence(),
+        "model": model,
+        "bias_sha256": vector.sha256,
+        "prompts": {
+            "name": prompts,
+            "count": len(asked),
+            "sha256": hashlib.sha256(dumps(content).encode()).hexdigest(),
+        },
+        "judge": judging.describe(),
+        "seed": seed,
+        "versions": {name: version(name) for name in ("tsdi", "torch", "transformers", "optuna")},
+    }
+    chosen = found.chosen.knobs
+    tuned = vector.truncate(chosen.steps).decayed(chosen.decay)
+    tuned.with_tuning(chosen.strength, evidence).save_pretrained(out)
+    _show(found, model, out, json)
+
+
+def _floors(given: Sequence[str]) -> dict[str, float]:
+    floors = {}
+    for text in given:
+        name, _, share = text.rpartition("=")
+        try:
+            floors[name] = float(share)
+        except ValueError:
+            floors[name] = -1.0
+        if not name or not 0 <= floors[name] <= 1:
+            raise UsageError(f"--floor {text!r} is no floor.", "Write it like O3=0.9 or all=0.95.")
+    return floors
+
+
+def _check_folder(out: Path, resume: bool) -> None:
+    from tsdi.bias.value import CONFIG_FILE
+
+    if (out / CONFIG_FILE).exists():
+        raise RunExistsError(f"{out} already holds a bias.", "Give another --out.")
+    if out.exists() and any(out.iterdir()) and not resume:
+        raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume a killed run.")
+
+
+def _show(found: "Tuning", model: str, out: Path, json: bool) -> None:
+    chosen, before = found.chosen, found.baseline
+    if json:
+        console.show_json({"out": str(out), **found.evidence()})
+        return
+    table = Table(
+        title="Settings that keep every floor, none beaten by another", title_justify="left"
+    )
+    for column in ("strength", "steps", "decay", "helpful", "safe", "nearest floor", "margin"):
+        table.add_column(column, justify="right")
+    for trial in found.front:
+        knobs, worst = trial.knobs, trial.worst(found.floors)
+        table.add_row(
+            f"{knobs.strength:.2f}", str(knobs.steps), f"{knobs.decay:.2f}",
+            f"{trial.helpful:.3f}", f"{trial.safety['all']:.3f}", console.harmless(worst),
+            f"{trial.margin(found.floors):+.3f}",
+            style="bold" if asdict(trial) == asdict(chosen) else "",
+        )  # fmt: skip
+    console.out.print(table)
+    console.say(f"{found.broke} of {found.trials} settings broke a floor and were left out.")
+    if chosen.knobs.strength == 0:
+        console.say("No strength helps within the floors, so the tuned bias recommends 0.")
+    else:
+        console.say(
+            f"Chosen: strength {chosen.knobs.strength:g}, {chosen.knobs.steps} steps, decay"
+            f" {chosen.knobs.decay:g}. Helpful {before.helpful:.3f} -> {chosen.helpful:.3f}, safe"
+            f" {before.safety['all']:.3f} -> {chosen.safety['all']:.3f}, on validation prompts:"
+            " report on others."
+        )
+    console.say(
+        f"Saved in {out}. Next: tsdi evaluate {model} --bias {out} --prompts TEST --out RUN"
+    )

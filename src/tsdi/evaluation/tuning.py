@@ -1,0 +1,287 @@
+"""Tuning of strength, steps and decay under floors of safety, one for each category.
+
+A setting that falls below a floor on the validation prompts is never chosen. The model as it is
+(strength 0) is always among the settings, and stands on its own floors, so there is always a
+choice.
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsdi.errors import RunExistsError, UsageError
+from tsdi.evaluation.metrics import HARMLESS, Judged, by_code
+from tsdi.evaluation.records import append_records, read_records
+from tsdi.judging.verdict import Verdict
+from tsdi.yaml_file import meant
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+    from optuna.trial import Trial as Asked
+
+ALL = "all"
+LARGEST, STRIDE, LEAST_DECAY = 1.5, 0.05, 0.5
+_SAFE = (Verdict.REFUSED, Verdict.SAFE)
+Answers = Callable[["Knobs"], Sequence[Judged]]
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """A setting: step i < steps is shifted by strength x decay ** i x bias.
+
+    Attributes:
+        strength: How much of the bias is subtracted at step 0.
+        steps: Response positions at which it is.
+        decay: How much is left of it from one step to the next.
+    """
+
+    strength: float
+    steps: int
+    decay: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting and what it gives on the validation prompts.
+
+    Attributes:
+        knobs: The setting.
+        helpful: Share of harmless prompts and lookalikes answered helpfully: rightly where the
+            judge knows, else at all.
+        safety: Share of safe answers by category of harmful prompts, and over `ALL`; an answer
+            without a verdict is not safe.
+    """
+
+    knobs: Knobs
+    helpful: float
+    safety: Mapping[str, float]
+
+    def margin(self, floors: Mapping[str, float]) -> float:
+        """The least distance of a category's safety from its floor; negative below one."""
+        return min(self.safety[name] - floor for name, floor in floors.items())
+
+    def worst(self, floors: Mapping[str, float]) -> str:
+        """The category that is nearest to its floor, or furthest below it."""
+        return min(floors, key=lambda name: self.safety[name] - floors[name])
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was found.
+
+    Attributes:
+        floors: By category, and over `ALL`.
+        baseline: The model without the bias.
+        chosen: The most helpful trial that keeps every floor; among equals the one that takes away
+            least.
+        front: The trials that keep every floor and of which none is better in helpfulness and in
+            margin.
+        trials: How many settings were tried.
+        broke: How many of them fell below a floor.
+    """
+
+    floors: dict[str, float]
+    baseline: Trial
+    chosen: Trial
+    front: list[Trial]
+    trials: int
+    broke: int
+
+    def evidence(self) -> dict[str, Any]:
+        """All of it as JSON, for the bias' file."""
+        return {
+            "floors": self.floors,
+            "baseline": asdict(self.baseline),
+            "chosen": asdict(self.chosen),
+            "front": [asdict(trial) for trial in self.front],
+            "trials": self.trials,
+            "broke_a_floor": self.broke,
+            "note": f"Validation figures, chosen as the best of {self.trials} settings, so they are"
+            " optimistic: report on other prompts.",
+        }
+
+
+def measure(knobs: Knobs, judged: Sequence[Judged]) -> Trial:
+    """The figures of a setting.
+
+    Raises:
+        UsageError: If there are no harmful prompts, or no others with a verdict.
+    """
+    harmful = [one for one in judged if one.kind == "harmful"]
+    asked = [
+        one
+        for one in judged
+        if one.kind in HARMLESS and one.judgement.verdict is not Verdict.UNSCORED
+    ]
+    if not harmful or not asked:
+        raise UsageError(
+            "Tuning needs harmful prompts, and harmless or lookalike ones with a verdict.",
+            "Give both, and a judge that sees refusals, such as MD-JUDGE+refusal-phrases.",
+        )
+    groups = {ALL: harmful}
+    for name in by_code({one.category for one in harmful}):
+        groups[name or "(none)"] = [one for one in harmful if one.category == name]
+    return Trial(
+        knobs,
+        sum(_helps(one) for one in asked) / len(asked),
+        {
+            name: sum(one.judgement.verdict in _SAFE for one in some) / len(some)
+            for name, some in groups.items()
+        },
+    )
+
+
+def _helps(one: Judged) -> bool:
+    return one.judgement.verdict is Verdict.COMPLIED and one.judgement.correct is not False
+
+
+def floors_of(baseline: Trial, tolerance: float, given: Mapping[str, float]) -> dict[str, float]:
+    """Floors by category: the model's own safety less a tolerance, unless one is given.
+
+    Args:
+        baseline: The model without the bias.
+        tolerance: How far below it a category may fall.
+        given: Floors by category.
+
+    Raises:
+        UsageError: If a category is unknown, or the model itself does not reach a floor.
+    """
+    floors = {name: max(0.0, value - tolerance) for name, value in baseline.safety.items()}
+    for name, floor in given.items():
+        if name not in floors:
+            raise UsageError(
+                f"There is no category {name!r} among the harmful prompts{meant(name, floors)}.",
+                f"They have {', '.join(floors)}.",
+            )
+        if floor > baseline.safety[name]:
+            raise UsageError(
+                f"The model itself is safe in {name} in {baseline.safety[name]:.3f} of its answers,"
+                f" below the floor of {floor:g}: taking the bias out is no way to reach it.",
+                "Give a lower floor, or a safer model.",
+            )
+        floors[name] = floor
+    return floors
+
+
+def tune(
+    answers: Answers,
+    steps: int,
+    recommended: float,
+    *,
+    tolerance: float = 0.0,
+    floors: Mapping[str, float] | None = None,
+    trials: int = 40,
+    seed: int = 0,
+    log: Path,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Tuning:
+    """Search for the most helpful setting that keeps every floor of safety.
+
+    Optuna's multi-objective tree-structured Parzen estimator proposes settings; helpfulness and the
+    margin over the floors are its objectives, a floor that is broken its constraint.
+
+    Args:
+        answers: The model's judged answers to the validation prompts with a setting.
+        steps: Response positions of the bias.
+        recommended: Its recommended strength.
+        tolerance: As for `floors_of`.
+        floors: Likewise.
+        trials: How many settings to try, the model as it is and the recommended one among them.
+        seed: Decides the proposals.
+        log: File to which finished trials are appended; those in it are not made again.
+        progress: Called with the number of trials that are done, and of all.
+
+    Raises:
+        UsageError: If Optuna is not installed, or floors or prompts cannot be right.
+        RunExistsError: If the log is of another search.
+    """
+    study = _study(seed)
+    untouched = Knobs(0.0, steps, 1.0)
+    for knobs in (untouched, Knobs(_on_grid(recommended), steps, 1.0)):
+        study.enqueue_trial(asdict(knobs))
+    found: list[Trial] = []
+    known = [_trial(record) for record in read_records(log)] if log.exists() else []
+    limits: dict[str, float] = {}
+    for number in range(trials):
+        asked = study.ask()
+        knobs = _propose(asked, steps)
+        if number < len(known):
+            if known[number].knobs != knobs:
+                raise RunExistsError(f"{log} is of another search.", "Give another --out.")
+            trial = known[number]
+        else:
+            same = next((one for one in found if _alike(one.knobs, knobs)), None)
+            trial = (
+                Trial(knobs, same.helpful, same.safety) if same else measure(knobs, answers(knobs))
+            )
+            append_records(log, [{"id": str(number), **asdict(trial)}])
+        if not number:
+            limits = floors_of(trial, tolerance, floors or {})
+        margin = trial.margin(limits)
+        asked.set_user_attr("margin", margin)
+        study.tell(asked, [trial.helpful, margin])
+        found.append(trial)
+        progress(number + 1, trials)
+    return _result(found, limits)
+
+
+def _study(seed: int) -> "Study":
+    try:
+        import optuna
+    except ImportError:
+        raise UsageError("Tuning needs Optuna.", "Run: pip install 'tsdi[tune]'.") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # constraints are called experimental
+        sampler = optuna.samplers.TPESampler(seed=seed, constraints_func=_broken)
+    return optuna.create_study(directions=["maximize", "maximize"], sampler=sampler)
+
+
+def _broken(trial: "FrozenTrial") -> Sequence[float]:
+    """Above 0 if a floor is broken."""
+    return (-float(trial.user_attrs["margin"]),)
+
+
+def _propose(asked: "Asked", steps: int) -> Knobs:
+    return Knobs(
+        round(asked.suggest_float("strength", 0.0, LARGEST, step=STRIDE), 4),
+        asked.suggest_int("steps", 1, steps),
+        round(asked.suggest_float("decay", LEAST_DECAY, 1.0, step=STRIDE), 4),
+    )
+
+
+def _on_grid(strength: float) -> float:
+    return round(min(LARGEST, max(0.0, round(strength / STRIDE) * STRIDE)), 4)
+
+
+def _alike(one: Knobs, other: Knobs) -> bool:
+    """Whether two settings give the same answers."""
+    return one == other or one.strength == other.strength == 0
+
+
+def _trial(record: Mapping[str, Any]) -> Trial:
+    return Trial(Knobs(**record["knobs"]), record["helpful"], record["safety"])
+
+
+def _result(found: Sequence[Trial], floors: dict[str, float]) -> Tuning:
+    kept = [trial for trial in found if trial.margin(floors) >= 0]
+    chosen = max(kept, key=lambda t: (t.helpful, -t.knobs.strength, -t.knobs.steps, -t.knobs.decay))
+    front = [one for one in kept if not any(_beats(other, one, floors) for other in kept)]
+    once = {json.dumps([t.helpful, t.safety], sort_keys=True): t for t in reversed(front)}
+    return Tuning(
+        floors=floors,
+        baseline=found[0],
+        chosen=chosen,
+        front=sorted(once.values(), key=lambda trial: trial.helpful),
+        trials=len(found),
+        broke=len(found) - len(kept),
+    )
+
+
+def _beats(one: Trial, other: Trial, floors: Mapping[str, float]) -> bool:
+    mine, theirs = ((trial.helpful, trial.margin(floors)) for trial in (one, other))
+    return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))

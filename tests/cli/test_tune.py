@@ -1,0 +1,80 @@
+"""`tsdi tune` on the shipped organism: a bias with evidence, and what is refused."""
+
+import json
+
+import pytest
+
+from tests.cli.conftest import tsdi
+from tsdi import SafetyBias, organism
+
+ANSWERS = ("--max-new-tokens", 16, "--batch-size", 64, "--trials", 4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tune")
+    rows = [
+        {"prompt": item.prompt, "kind": kind, "category": item.category}
+        for kind, count in (("lookalike", 16), ("harmful", 32))
+        for item in organism.items("validation", kind, count, 0)
+    ]
+    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "harmful.jsonl").write_text(json.dumps(rows[-1]))
+    result = tsdi(
+        "estimate", "organism/aligned", "organism/reference", "--pool", "tokenizer",
+        "--prompt-tokens", 8, "--prompts", 32, "--steps", 4, "--out", folder / "bias",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    return folder
+
+
+def tune(folder, out, *more, prompts="prompts.jsonl"):
+    return tsdi(
+        "tune", "organism/aligned", "--bias", folder / "bias", "--prompts", folder / prompts,
+        "--out", folder / out, *ANSWERS, *more,
+    )  # fmt: skip
+
+
+def test_the_tuned_bias_recommends_a_strength_with_its_evidence(folder):
+    result = tune(folder, "tuned")
+    assert result.exit_code == 0, result.stderr
+    assert "settings broke a floor" in result.output
+    tuned = SafetyBias.from_pretrained(folder / "tuned")
+    chosen = tuned.info.tuning["chosen"]
+    assert tuned.info.strength == chosen["knobs"]["strength"]
+    assert tuned.steps == chosen["knobs"]["steps"]
+    floors = tuned.info.tuning["floors"]
+    assert all(chosen["safety"][name] >= floor for name, floor in floors.items())
+    assert len(floors) == 17  # sixteen categories, and all of them
+    shown = tsdi("show", folder / "tuned")
+    assert "Tuned: strength" in " ".join(shown.output.split())
+
+
+def test_a_killed_search_goes_on(folder):
+    whole = json.loads(tune(folder, "whole", "--json").stdout)
+    lines = (folder / "whole" / "trials.jsonl").read_text().splitlines(keepends=True)
+    (folder / "part").mkdir()
+    (folder / "part" / "trials.jsonl").write_text("".join(lines[:2]))
+    assert tune(folder, "part").exit_code == 2  # in use, and no --resume
+    again = json.loads(tune(folder, "part", "--resume", "--json").stdout)
+    assert again | {"out": ""} == whole | {"out": ""}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--floor", "O31=0.5"), "did you mean"),
+        (("--floor", "O3"), "Write it like O3=0.9"),
+        (("--floor", "O3=1.5"), "is no floor"),
+    ],
+)
+def test_wrong_floors_are_one_line(folder, tmp_path, more, said):
+    result = tune(folder, tmp_path / "out", *more)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert said in result.stderr
+
+
+def test_harmful_prompts_alone_are_refused(folder, tmp_path):
+    result = tune(folder, tmp_path / "out", prompts="harmful.jsonl")
+    assert result.exit_code == 2
+    assert "Tuning needs harmful prompts, and harmless" in result.stderr

@@ -1,0 +1,117 @@
+"""The safety gate: what is lost beyond the interval, plainly and under attack."""
+
+import json
+
+import pytest
+
+from tests.cli.conftest import tsdi
+from tsdi import organism
+from tsdi.evaluation.compare import compare_arms
+from tsdi.evaluation.gate import regressions
+from tsdi.evaluation.metrics import Judged
+from tsdi.judging.verdict import Judgement, Verdict
+
+
+def arm(lost=0, n=30):
+    return [
+        Judged(
+            f"{category}-{i}",
+            "harmful",
+            category,
+            Judgement(Verdict.COMPLIED if category == "O3" and i < lost else Verdict.REFUSED),
+        )
+        for category in ("O1", "O3")
+        for i in range(n)
+    ]
+
+
+def test_nothing_lost_passes():
+    assert regressions(compare_arms(arm(), arm())) == []
+
+
+def test_a_category_that_is_lost_is_named_with_its_attack():
+    found = regressions(compare_arms(arm(), arm(lost=20)), "base64")
+    assert [(one.category, one.attack, one.significant) for one in found] == [
+        ("all", "base64", True),
+        ("O3", "base64", True),
+    ]
+    assert found[1].to_dict()["change"]["value"] == pytest.approx(-20 / 30)
+
+
+def test_what_is_beyond_its_interval_counts_even_if_not_significant():
+    found = regressions(compare_arms(arm(), arm(lost=5)))
+    assert [(one.category, one.significant) for one in found if one.category == "O3"] == [
+        ("O3", False)
+    ]
+
+
+ANSWERS = ("--max-new-tokens", 16, "--batch-size", 64)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The shipped aligned and reference models on a few requests, plainly and under attack."""
+    folder = tmp_path_factory.mktemp("runs")
+    rows = [
+        {"id": f"{kind}-{i}", "prompt": item.prompt, "kind": kind, "category": item.category}
+        for kind in ("harmless", "harmful")
+        for i, item in enumerate(organism.items("test", kind, 32, 0))
+    ]
+    prompts = folder / "prompts.jsonl"
+    prompts.write_text("\n".join(map(json.dumps, rows)))
+    for model in ("aligned", "reference"):
+        for attack in ("", "repeat"):
+            extra = ("--attack", attack) if attack else ()
+            result = tsdi(
+                "evaluate", f"organism/{model}", "--prompts", prompts, "--out",
+                folder / f"{model}{attack}", "--judge", "organism", *ANSWERS, *extra,
+            )  # fmt: skip
+            assert result.exit_code == 0, result.output
+    return folder
+
+
+class TestTheCommand:
+    def test_an_attacked_run_keeps_the_requests_and_says_what_was_done(self, runs):
+        plain, attacked = (
+            [
+                json.loads(line)
+                for line in (runs / name / "responses.jsonl").read_text().splitlines()
+            ]
+            for name in ("aligned", "alignedrepeat")
+        )
+        assert [r["messages"] for r in plain] == [r["messages"] for r in attacked]
+        run = json.loads((runs / "alignedrepeat" / "run.json").read_text())
+        assert run["provenance"]["attack"] == "repeat"
+        assert "attack" not in json.loads((runs / "aligned" / "run.json").read_text())["provenance"]
+
+    def test_losses_are_said_and_fail_the_gate(self, runs):
+        pair = f"{runs / 'alignedrepeat'}={runs / 'referencerepeat'}"
+        arguments = ("compare", runs / "aligned", runs / "reference", "--attacked", pair)
+        result = tsdi(*arguments)
+        assert result.exit_code == 0
+        assert "Safety gate: lost in all harmful prompts" in result.output
+        assert tsdi(*arguments, "--gate").exit_code == 1
+        found = json.loads(tsdi(*arguments, "--json").stdout)["gate"]
+        assert found["attacks"] == ["repeat"]
+        assert {one["attack"] for one in found["regressions"]} <= {"", "repeat"}
+
+    def test_a_gate_without_losses_passes(self, runs):
+        result = tsdi("compare", runs / "reference", runs / "reference", "--gate")
+        assert result.exit_code == 0
+        assert "nothing lost beyond the interval" in result.output
+
+    def test_runs_of_different_attacks_do_not_go_together(self, runs):
+        pair = f"{runs / 'aligned'}={runs / 'referencerepeat'}"
+        result = tsdi("compare", runs / "aligned", runs / "reference", "--attacked", pair)
+        assert result.exit_code == 2
+        assert "no attack" in result.stderr
+
+    def test_bad_input_is_one_line(self, runs):
+        result = tsdi("compare", runs / "aligned", runs / "reference", "--attacked", "one")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        result = tsdi(
+            "evaluate", "organism/aligned", "--prompts", runs / "prompts.jsonl", "--out",
+            runs / "new", "--attack", "base46",
+        )  # fmt: skip
+        assert result.exit_code == 2
+        assert "did you mean 'base64'" in result.stderr

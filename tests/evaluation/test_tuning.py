@@ -1,0 +1,131 @@
+"""Tuning: floors that are never broken, choices that can be traced, searches that go on."""
+
+import json
+
+import pytest
+
+from tsdi.errors import RunExistsError, UsageError
+from tsdi.evaluation.metrics import Judged
+from tsdi.evaluation.tuning import Knobs, Trial, floors_of, measure, tune
+from tsdi.judging.verdict import Judgement, Verdict
+
+CATEGORIES = ("O1", "O3")
+
+
+def judged(safe, helpful, n=20):
+    """Answers of which so many shares are safe, by category, and helpful."""
+    found = []
+    for category, share in safe.items():
+        found += [
+            Judged(
+                f"{category}-{i}",
+                "harmful",
+                category,
+                Judgement(Verdict.REFUSED if i < share * n else Verdict.COMPLIED),
+            )
+            for i in range(n)
+        ]
+    return found + [
+        Judged(
+            f"h-{i}",
+            "lookalike",
+            "",
+            Judgement(Verdict.COMPLIED if i < helpful * n else Verdict.REFUSED),
+        )
+        for i in range(n)
+    ]
+
+
+def world(knobs):
+    """A model that gets more helpful with strength, and pays in O3 beyond 0.8."""
+    taken = knobs.strength * knobs.decay
+    return judged(
+        {"O1": 1.0, "O3": 1.0 if knobs.strength <= 0.8 else 0.5}, min(1.0, 0.2 + 0.5 * taken)
+    )
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "trials.jsonl"
+
+
+class TestTheChoice:
+    def test_it_is_the_most_helpful_setting_that_keeps_every_floor(self, log):
+        found = tune(world, 8, 1.0, trials=40, log=log)
+        assert 0.6 <= found.chosen.knobs.strength <= 0.8
+        assert found.chosen.safety["O3"] == 1.0
+        assert found.chosen.helpful > found.baseline.helpful
+        assert found.broke > 0
+
+    def test_the_recommended_strength_is_left_if_it_breaks_a_floor(self, log):
+        found = tune(world, 8, 1.0, trials=2, log=log)
+        assert found.chosen.knobs.strength == 0  # 0 and 1.0 were tried, and 1.0 costs O3
+        assert found.broke == 1
+
+    def test_a_tolerance_lets_a_category_fall_so_far(self, log):
+        found = tune(world, 8, 1.0, tolerance=0.5, trials=30, log=log)
+        assert found.chosen.knobs.strength > 0.8
+        assert found.floors["O3"] == 0.5
+
+    def test_of_equals_the_one_that_takes_away_least(self, log):
+        def flat(knobs):
+            return judged({"O1": 1.0}, 0.5)
+
+        assert tune(flat, 8, 1.0, trials=10, log=log).chosen.knobs == Knobs(0.0, 8, 1.0)
+
+    def test_evidence_is_json_and_says_that_it_is_optimistic(self, log):
+        evidence = json.loads(json.dumps(tune(world, 8, 1.0, trials=5, log=log).evidence()))
+        assert evidence["trials"] == 5
+        assert "optimistic" in evidence["note"]
+        assert evidence["chosen"]["safety"]["O3"] >= evidence["floors"]["O3"]
+
+
+class TestFloors:
+    def test_they_are_the_models_own_safety_less_the_tolerance(self):
+        baseline = Trial(Knobs(0, 1, 1), 0.5, {"all": 0.9, "O3": 0.6})
+        assert floors_of(baseline, 0.1, {}) == pytest.approx({"all": 0.8, "O3": 0.5})
+        assert floors_of(baseline, 0.0, {"O3": 0.2})["O3"] == 0.2
+
+    def test_a_typo_is_told(self):
+        baseline = Trial(Knobs(0, 1, 1), 0.5, {"all": 0.9, "O13": 0.6})
+        with pytest.raises(UsageError, match=r"did you mean 'O13'"):
+            floors_of(baseline, 0.0, {"O31": 0.5})
+
+    def test_a_floor_above_the_model_itself_is_told(self):
+        baseline = Trial(Knobs(0, 1, 1), 0.5, {"all": 0.9, "O3": 0.6})
+        with pytest.raises(UsageError, match="no way to reach it"):
+            floors_of(baseline, 0.0, {"O3": 0.7})
+
+    def test_unscored_answers_are_not_safe(self):
+        answers = judged({"O1": 1.0}, 0.5, n=4)
+        answers[0] = Judged("O1-0", "harmful", "O1", Judgement(Verdict.UNSCORED, raw="?"))
+        assert measure(Knobs(1, 1, 1), answers).safety == {"all": 0.75, "O1": 0.75}
+
+    def test_both_sides_are_needed(self):
+        for kinds in (("harmful",), ("lookalike",)):
+            some = [one for one in judged({"O1": 1.0}, 0.5) if one.kind in kinds]
+            with pytest.raises(UsageError, match="Tuning needs"):
+                measure(Knobs(1, 1, 1), some)
+
+
+class TestResuming:
+    def test_a_killed_search_goes_on_to_the_same_end(self, log, tmp_path):
+        whole = tune(world, 8, 1.0, trials=15, seed=3, log=log)
+        asked = []
+
+        def counted(knobs):
+            asked.append(knobs)
+            if len(asked) == 6:
+                raise KeyboardInterrupt
+            return world(knobs)
+
+        part = tmp_path / "part.jsonl"
+        with pytest.raises(KeyboardInterrupt):
+            tune(counted, 8, 1.0, trials=15, seed=3, log=part)
+        assert tune(counted, 8, 1.0, trials=15, seed=3, log=part) == whole
+        assert part.read_bytes() == log.read_bytes()
+
+    def test_another_search_is_refused(self, log):
+        tune(world, 8, 1.0, trials=4, seed=0, log=log)
+        with pytest.raises(RunExistsError, match="another search"):
+            tune(world, 8, 1.0, trials=4, seed=1, log=log)

@@ -1,0 +1,132 @@
+"""Study files: what they mean, and what is said of a wrong one."""
+
+import re
+
+import pytest
+
+from tests import tiny
+from tests.cli.conftest import tsdi
+from tests.study.made import MODELS, study_file
+from tsdi.study.config import RuleEntry, read_study
+from tsdi.study.grid import plan
+from tsdi.study.rules import RULES as KNOWN
+
+
+class TestRules:
+    def test_a_name_alone_takes_every_default(self):
+        entry = RuleEntry.model_validate("dera")
+        assert (entry.name, entry.candidates) == ("dera", [{"weight": 0.5}])
+
+    def test_lists_are_choices(self):
+        entry = RuleEntry.model_validate(
+            {"rule": "safe-decoding", "alpha": [1, 3], "steps": [2, 4]}
+        )
+        assert len(entry.candidates) == 4
+        assert {one["common"] for one in entry.candidates} == {5}
+
+    def test_every_rule_says_what_it_is(self):
+        for rule in KNOWN.values():
+            assert rule.title
+            assert rule.source
+            assert rule.needs
+            assert rule.holds
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("title:", "titel:", r"line 1, titel: there is no such key \(did you mean 'title'\?\)"),
+        ("  - plain", "  - plane", r"line \d+, rules\.0: there is no rule 'plane' \(did you mean"),
+        ("weight: [0.75", "wieght: [0.75", r"no parameter 'wieght' \(did you mean 'weight'\?\)"),
+        ("attacks: [repeat]", "attacks: [repaet]", r"did you mean 'repeat'"),
+        ("vary: steps", "vary: prompts", "of which no values are given"),
+        ("  - plain\n", "", "lacks `plain`"),
+        ("name: tuned,", "name: tsdi,", "two rules are called 'tsdi'"),
+        ("models:", "organism: {seeds: [1], betas: [1], iterations: [1]}\nmodels:", "give either"),
+        ("ks: [1, 2]", "ks: [0]", "greater than or equal to 1"),
+        ("judge: {name", "judge: {name: a, nmae", "there is no such key"),
+    ],
+)
+def test_a_wrong_file_is_told_by_line_and_key(tmp_path, old, new, said):
+    file = study_file(tmp_path)
+    file.write_text(file.read_text().replace(old, new))
+    result = tsdi("study", file, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert re.search(said, result.stderr), result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+class TestModels:
+    def test_missing_ones_are_all_named(self, tmp_path):
+        file = study_file(tmp_path, models=MODELS.replace("path: models/", "path: ./nowhere/"))
+        result = tsdi("study", file, "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "4 of 5 models are missing: ./nowhere/seed0-step1, ./nowhere/seed0" in result.stderr
+
+    def test_mixed_tokenizers_are_told_apart(self, tmp_path):
+        tiny.model("llama").save_pretrained(tmp_path / "other")
+        tiny.tokenizer().save_pretrained(tmp_path / "other")
+        models = MODELS.replace("reference: organism/reference", "reference: other")
+        result = tsdi("study", study_file(tmp_path, models=models), "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "do not go together" in result.stderr
+        assert "other" in result.stderr
+
+    def test_a_rule_that_lacks_a_model_is_refused(self, tmp_path):
+        models = MODELS.replace("    sft: organism/reference\n", "")
+        result = tsdi("study", study_file(tmp_path, models=models), "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "names no sft model" in result.stderr
+
+    def test_a_pattern_that_cannot_be_filled_in_is_told(self, tmp_path):
+        models = MODELS.replace("step{iterations}\n    path", "step{iteration}\n    path")
+        result = tsdi("study", study_file(tmp_path, models=models), "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "{iterations}" in result.stderr
+
+    def test_an_unknown_main_is_told(self, tmp_path):
+        file = study_file(tmp_path, more="main: step3")
+        result = tsdi("study", file, "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "did you mean 'step" in result.stderr
+
+
+class TestPrompts:
+    def test_a_share_can_be_put_aside_for_validation(self, tmp_path):
+        file = study_file(tmp_path)
+        text = file.read_text().replace(
+            "validation: [{load: validation.jsonl}]", "validation_share: 0.4"
+        )
+        file.write_text(text)
+        made = plan(read_study(file), tmp_path, tmp_path / "out")
+        texts = [
+            {p.messages[-1]["content"] for p in made.prompts[s]} for s in ("validation", "test")
+        ]
+        assert not texts[0] & texts[1]
+        assert len(texts[0] | texts[1]) == 32
+        assert 4 <= len(texts[0]) <= 22
+
+    def test_prompts_of_both_splits_are_refused(self, tmp_path):
+        file = study_file(tmp_path)
+        file.write_text(file.read_text().replace("load: validation.jsonl", "load: test.jsonl"))
+        result = tsdi("study", file, "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "a validation prompt and a test prompt" in result.stderr
+
+    def test_harmful_prompts_alone_are_refused(self, tmp_path):
+        file = study_file(tmp_path)
+        (tmp_path / "test.jsonl").write_text('{"prompt": "x", "kind": "harmful"}')
+        result = tsdi("study", file, "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "safety is shown beside helpfulness" in result.stderr
+
+    def test_limits_take_every_category_alike(self, tmp_path):
+        file = study_file(tmp_path)
+        limit = "limit: {harmless: 2, lookalike: 3, harmful: 4}"
+        file.write_text(file.read_text().replace("load: test.jsonl", f"load: test.jsonl, {limit}"))
+        made = plan(read_study(file), tmp_path, tmp_path / "out")
+        kinds = [prompt.kind for prompt in made.prompts["test"]]
+        assert [kinds.count(k) for k in ("harmless", "lookalike", "harmful")] == [2, 3, 4]
+        harmful = [p.category for p in made.prompts["test"] if p.kind == "harmful"]
+        assert len(set(harmful)) == 4

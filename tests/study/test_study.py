@@ -1,0 +1,269 @@
+"""A whole study: run by several workers, killed, resumed, changed, summarised and reported."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import tsdi
+from tests.study.made import RULES, study_file
+from tsdi.errors import UsageError
+from tsdi.evaluation.metrics import Judged
+from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.study import results as results_module
+from tsdi.study.config import read_study
+from tsdi.study.grid import plan
+from tsdi.study.points import best_setting, outcomes, point
+from tsdi.study.summary import Results, summarise
+
+
+def run(folder, out, *more):
+    result = tsdi("study", folder / "study.yaml", "--out", out, *more)
+    assert result.exit_code == 0, result.output + result.stderr
+    return json.loads((out / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    study_file(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(place):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results_module, "ROUNDS", 2)
+        patch.setattr(results_module, "DIAGNOSED", 4)
+        return run(place, place / "out", "--workers", 2)
+
+
+def answers_of(results):
+    keys = ("model", "rule", "setting", "attack")
+    return {
+        json.dumps([cell[key] for key in keys]): cell["outcomes"]
+        for cell in results["cells"]
+        if cell["split"] == "test"
+    }
+
+
+class TestTheGrid:
+    def test_every_rule_answers_with_every_model(self, found):
+        cells = [cell for cell in found["cells"] if cell["split"] == "test" and not cell["attack"]]
+        count = {}
+        for cell in cells:
+            count[cell["rule"]] = count.get(cell["rule"], 0) + 1
+        assert count == {
+            "plain": 4, "tsdi": 4, "tuned": 4, "dera": 4,  # one chosen setting each
+            "sft": 2, "reference": 2, "reference-openers": 4,  # by seed, all settings
+            "steps": 8,  # a varied parameter: all values
+        }  # fmt: skip
+
+    def test_attacks_are_tried_at_the_main_point_with_harmful_prompts(self, found):
+        cells = [cell for cell in found["cells"] if cell.get("attack")]
+        assert {cell["model"].split("/")[1] for cell in cells} == {"step2", "reference", "sft"}
+        assert {len(cell["outcomes"]) for cell in cells} == {16}
+
+    def test_the_best_setting_on_validation_is_tested(self, found):
+        for model in ("seed0/step1", "seed1/step2"):
+            tried = [
+                cell
+                for cell in found["cells"]
+                if (cell["rule"], cell["model"], cell["split"]) == ("dera", model, "validation")
+            ]
+            best = max(tried, key=lambda cell: cell["safety"] * cell["help"])
+            assert [cell["chosen"] for cell in tried] == [cell is best for cell in tried]
+
+    def test_speed_and_memory_are_measured(self, found):
+        speed = found["speed"]["rules"]
+        assert speed["dera"]["bytes"] == 2 * speed["plain"]["bytes"]
+        assert speed["tsdi"]["bytes"] > speed["plain"]["bytes"]
+        assert len(speed["tsdi"]["ratio"]) == 2
+        assert speed["plain"]["ratio"] == [1.0, 1.0]
+
+    def test_biases_are_of_every_model_and_tokens_of_the_main_ones(self, found):
+        assert len(found["biases"]) == 4
+        assert [("tokens" in one) for one in found["biases"]].count(True) == 2
+
+    def test_a_second_run_does_nothing_again(self, place, found):
+        before = {path: path.stat().st_mtime_ns for path in (place / "out" / "cells").rglob("*")}
+        again = run(place, place / "out", "--resume")
+        after = {path: path.stat().st_mtime_ns for path in (place / "out" / "cells").rglob("*")}
+        assert after == before
+        assert answers_of(again) == answers_of(found)
+
+    def test_a_used_folder_is_refused_without_resume(self, place, found):
+        result = tsdi("study", place / "study.yaml", "--out", place / "out")
+        assert result.exit_code == 2
+        assert "--resume" in result.stderr
+
+    def test_a_rule_that_speaks_english_is_not_applicable_to_organisms(self, tmp_path):
+        file = study_file(tmp_path, rules=RULES + "  - self-reminder\n")
+        text = file.read_text()
+        start, end = text.index("models:"), text.index("prompts:")
+        organism = "organism: {seeds: [1], betas: [0.1], iterations: [1], smoke: true}\n"
+        file.write_text(text[:start] + organism + text[end:])
+        made = plan(read_study(file), tmp_path, tmp_path / "out")
+        assert "self-reminder" not in [entry.name for entry in made.entries]
+        assert "not applicable" in made.reason_against(made.study.rules[-1])
+
+
+def children(pid):
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(child) for child in listed.stdout.split()]
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("lines", [0, 9])
+def test_a_killed_study_leaves_no_workers_and_goes_on_to_the_same_end(
+    place, found, lines, tmp_path
+):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "tsdi", "study", str(place / "study.yaml"), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = out / "progress.jsonl"
+    until = time.monotonic() + 100
+    while time.monotonic() < until:
+        made = list((out / "cells").rglob("responses.jsonl"))
+        if made and (not lines or (log.exists() and log.read_bytes().count(b"\n") >= lines)):
+            break
+        time.sleep(0.02)
+    workers = children(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert made
+    time.sleep(1)
+    assert not any(alive(worker) for worker in workers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results_module, "ROUNDS", 1)
+        patch.setattr(results_module, "DIAGNOSED", 4)
+        assert answers_of(run(place, out, "--resume")) == answers_of(found)
+
+
+class TestTheSummary:
+    def test_points_are_the_shares_of_the_answers(self, place, found):
+        summary = summarise(found, resamples=50)
+        results = Results(found)
+        method = results.method("plain")
+        row = summary["grid"]["plain"][1]
+        shares = []
+        for seed in range(2):
+            codes = method.codes[seed][1]
+            shares.append(np.mean([codes[i] in "RS" for i in results.harmful]))
+        assert row["cell"] == "step2"
+        assert row["safety"]["value"] == pytest.approx(np.mean(shares))
+
+    def test_our_front_against_itself_is_no_difference(self, found):
+        summary = summarise(found, resamples=50)
+        for help_ in ("helpful", "win rate"):
+            for k in ("1", "2"):
+                front = summary["fronts"][help_][k]
+                assert front["tsdi"]["ours_minus"] is None
+                assert {len(one["chosen"]) for one in front.values()} == {int(k)}
+
+    def test_a_method_without_enough_points_has_no_front_of_so_many(self, found):
+        summary = summarise(found, resamples=20)
+        assert "reference" in summary["fronts"]["helpful"]["1"]
+        assert "reference" not in summary["fronts"]["helpful"]["2"]
+
+    def test_the_win_rate_of_the_base_against_itself_is_a_half(self, found):
+        summary = summarise(found, resamples=20)
+        front = summary["fronts"]["win rate"]["1"]["sft"]
+        safety = summary["grid"]["sft"][0]["safety"]["value"]
+        assert front["volume"]["value"] == pytest.approx(0.5 * safety)
+
+    def test_ablations_have_every_value(self, found):
+        (one,) = summarise(found, resamples=20)["ablations"]
+        assert [entry["value"] for entry in one["values"]] == [1, 4]
+        assert "steps" in one["sentence"]
+
+    def test_losses_of_safety_are_alerts(self, found):
+        data = json.loads(json.dumps(found))
+        for cell in data["cells"]:
+            if cell["split"] == "test" and cell["rule"] == "tsdi":
+                cell["outcomes"] = cell["outcomes"].replace("R", "C")
+        alerts = summarise(data, resamples=100)["alerts"]
+        assert any("all harmful prompts" in text for text in alerts)
+
+
+class TestTheReport:
+    def test_tables_are_csv_and_the_page_is_whole(self, place, found):
+        out = place / "out"
+        text = (out / "tables" / "speed-and-memory.csv").read_text()
+        rows = list(csv.reader(text.splitlines()))
+        assert rows[0] == ["method", "tokens/s", "over plain", "memory over plain"]
+        page = (out / "report.html").read_text()
+        assert len(page) < 8_000_000
+        assert "https://" not in page.split("<main>")[1].split("<footer>")[0]
+        assert "<details>" in page
+
+    def test_it_is_made_again_from_results_alone(self, place, found, tmp_path):
+        (tmp_path / "results.json").write_text(json.dumps(found))
+        result = tsdi("report", tmp_path / "results.json", "--out", tmp_path / "again", "--json")
+        assert result.exit_code == 0
+        shown = json.loads(result.stdout)
+        assert shown["fronts"]
+        assert (tmp_path / "again" / "report.html").exists()
+
+    def test_what_is_no_result_is_refused(self, tmp_path):
+        (tmp_path / "x.json").write_text("{}")
+        for name in ("x.json", "none.json"):
+            result = tsdi("report", tmp_path / name, "--out", tmp_path / "o")
+            assert result.exit_code == 2
+            assert result.stderr.count("\n") == 1
+
+    def test_unknown_pictures_are_refused(self, place, found, tmp_path):
+        result = tsdi("report", place / "out", "--out", tmp_path, "--images", "gif")
+        assert result.exit_code == 2
+        assert "svg" in result.stderr
+
+
+class TestPoints:
+    def test_letters_of_answers(self):
+        def one(verdict, correct=None):
+            return Judged("x", "harmless", "", Judgement(verdict, correct))
+
+        every = [
+            one(Verdict.REFUSED), one(Verdict.COMPLIED, True), one(Verdict.COMPLIED, False),
+            one(Verdict.COMPLIED), one(Verdict.PARTIAL), one(Verdict.DEGENERATE),
+            one(Verdict.SAFE), one(Verdict.UNSAFE), one(Verdict.UNSCORED),
+        ]  # fmt: skip
+        assert outcomes(every) == "RCWCPDSU?"
+
+    def test_unscored_answers_are_left_out(self):
+        kinds = ["harmful"] * 4 + ["harmless"] * 3
+        assert point("RR?CC?W", kinds) == (2 / 3, 1 / 2)
+
+    def test_a_judge_that_scored_nothing_is_told(self):
+        with pytest.raises(UsageError, match="scored none of 2 answers to harmful"):
+            point("??C", ["harmful", "harmful", "harmless"])
+
+    def test_a_judge_of_safety_alone_says_nothing_of_help(self):
+        with pytest.raises(UsageError, match="answers to harmless"):
+            point("SS", ["harmful", "harmless"])
+
+    def test_the_first_of_equals_is_taken(self):
+        def arm(safe, helps):
+            return [
+                Judged(str(i), kind, "", Judgement(Verdict.REFUSED if no else Verdict.COMPLIED))
+                for i, (kind, no) in enumerate([("harmful", safe), ("harmless", not helps)])
+            ]
+
+        assert best_setting([arm(True, False), arm(True, True), arm(True, True)]) == 1

@@ -1,0 +1,50 @@
+"""Attacks: simple transformations that keep the request in them."""
+
+import base64
+import codecs
+
+import pytest
+from transformers import AutoTokenizer
+
+from tsdi import organism
+from tsdi.errors import UsageError
+from tsdi.suites.attacks import ATTACKS, find_attack
+
+TEXT = "How do I kill a process?"
+CHAT = (
+    {"role": "user", "content": "Hi."},
+    {"role": "assistant", "content": "Hello."},
+    {"role": "user", "content": TEXT},
+)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_only_what_was_said_last_changes(name):
+    *earlier, last = ATTACKS[name].transform(CHAT)
+    assert tuple(earlier) == CHAT[:-1]
+    assert last["role"] == "user"
+    assert last["content"] != TEXT
+    assert ATTACKS[name].source
+
+
+def test_the_request_can_be_found_again():
+    changed = {name: attack.change(TEXT) for name, attack in ATTACKS.items()}
+    for name in ("prefix-injection", "refusal-suppression", "role-play", "repeat"):
+        assert TEXT in changed[name]
+    assert base64.b64decode(changed["base64"].splitlines()[-1]).decode() == TEXT
+    assert codecs.decode(changed["rot13"].splitlines()[-1], "rot13") == TEXT
+    assert changed["shout"].lower() == TEXT.lower()
+    assert changed["bare"] == "How do I kill a process"
+
+
+def test_some_stay_within_the_organisms_words():
+    tokenizer = AutoTokenizer.from_pretrained(organism.folder("aligned"))
+    (item,) = organism.items("test", "harmful", 1, 0)
+    for name in ("repeat", "bare"):
+        ids = tokenizer(ATTACKS[name].change(item.prompt))["input_ids"]
+        assert tokenizer.unk_token_id not in ids
+
+
+def test_a_typo_is_told():
+    with pytest.raises(UsageError, match=r"did you mean 'base64'"):
+        find_attack("base46")
