@@ -99,11 +99,10 @@ def _show(summary: "Summary", out: Path, json: bool) -> None:
     table = Table(title="Fronts of safety and helpfulness, and cost", title_justify="left")
     for number, column in enumerate(sheet.header):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for number, (name, volume, ahead, speed, memory) in enumerate(sheet.rows):
-        short = (cell.partition(" [")[0] for cell in (volume, speed, memory))
-        volume, speed, memory = short
+    for number, (name, volume, ahead, *cost) in enumerate(sheet.rows):
+        short = [cell.partition(" [")[0] for cell in (volume, *cost)]  # intervals: in the report
         style = "red" if number in sheet.marked else ""
-        table.add_row(name, volume, ahead, speed, memory, style=style)
+        table.add_row(name, short[0], ahead, *short[1:], style=style)
     console.out.print(table)
     for alert in summary["alerts"]:
         console.out.print(console.harmless(alert), style="red", markup=False)

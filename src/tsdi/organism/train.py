@@ -234,7 +234,7 @@ def train_reference(out: Path, seed: int, recipe: Recipe) -> dict[str, list[dict
     losses = {"sft": run_sft(model, tokenizer, recipe, seed)}
     save(model, out / "sft")
     pairs = helpful_pairs(recipe.helpful.examples, seed)
-    losses["helpful"] = _run_dpo(model, tokenizer, recipe.helpful, pairs, seed)
+    losses["helpful"] = run_dpo(model, tokenizer, recipe.helpful, pairs, seed)
     save(model, out / "reference")
     return losses
 
@@ -254,7 +254,7 @@ def align(out: Path, seed: int, recipe: Recipe, alignment: Alignment) -> list[di
         raise UsageError("No safety pair was usable.", "Train the first stage for longer.")
     stage = replace(recipe.safety, beta=alignment.beta)
     folders = {step: out / name for step, name in alignment.names().items()}
-    return _run_dpo(model, tokenizer, stage, pairs, seed, folders)
+    return run_dpo(model, tokenizer, stage, pairs, seed, folders)
 
 
 def check_trl() -> None:
@@ -330,7 +330,7 @@ def _tokenized(
     return tokenized
 
 
-def _run_dpo(
+def run_dpo(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     stage: Stage,

@@ -9,6 +9,7 @@ Statistics 1, 386-411).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from math import comb
 
@@ -143,6 +144,7 @@ def _undominated(candidates: Array) -> list[int]:
     return kept
 
 
+@lru_cache(maxsize=64)  # many changes are of as many prompts, and see the same draws
 def draw(seeds: int, harmful: int, helpful: int, resamples: int, seed: int) -> Draws:
     """Resamples of seeds and prompts.
 
@@ -283,8 +285,10 @@ def _share(values: Array, draws: Draws) -> Estimate:
 def _pooled(values: Array, draws: Draws) -> Array:
     """Means over the seeds and prompts drawn, [resamples]; NaN where nothing with a verdict was."""
     known = ~np.isnan(values)
-    total = np.einsum("rs,sp,rp->r", draws.seeds, np.where(known, values, 0.0), draws.harmful)
-    count = np.einsum("rs,sp,rp->r", draws.seeds, known.astype(np.float64), draws.harmful)
+    total, count = (
+        ((draws.harmful @ part.T) * draws.seeds).sum(1)
+        for part in (np.where(known, values, 0.0), known.astype(np.float64))
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         means: Array = total / count
     return means
