@@ -99,7 +99,7 @@ class TestPrompts:
             "validation: [{load: validation.jsonl}]", "validation_share: 0.4"
         )
         file.write_text(text)
-        made = plan(read_study(file), tmp_path, tmp_path / "out")
+        made = plan(read_study(file), tmp_path, tmp_path, tmp_path / "out")
         texts = [
             {p.messages[-1]["content"] for p in made.prompts[s]} for s in ("validation", "test")
         ]
@@ -125,7 +125,7 @@ class TestPrompts:
         file = study_file(tmp_path)
         limit = "limit: {harmless: 2, lookalike: 3, harmful: 4}"
         file.write_text(file.read_text().replace("load: test.jsonl", f"load: test.jsonl, {limit}"))
-        made = plan(read_study(file), tmp_path, tmp_path / "out")
+        made = plan(read_study(file), tmp_path, tmp_path, tmp_path / "out")
         kinds = [prompt.kind for prompt in made.prompts["test"]]
         assert [kinds.count(k) for k in ("harmless", "lookalike", "harmful")] == [2, 3, 4]
         harmful = [p.category for p in made.prompts["test"] if p.kind == "harmful"]

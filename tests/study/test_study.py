@@ -110,7 +110,7 @@ class TestTheGrid:
         start, end = text.index("models:"), text.index("prompts:")
         organism = "organism: {seeds: [1], betas: [0.1], iterations: [1], smoke: true}\n"
         file.write_text(text[:start] + organism + text[end:])
-        made = plan(read_study(file), tmp_path, tmp_path / "out")
+        made = plan(read_study(file), tmp_path, tmp_path, tmp_path / "out")
         assert "self-reminder" not in [entry.name for entry in made.entries]
         assert "not applicable" in made.reason_against(made.study.rules[-1])
 

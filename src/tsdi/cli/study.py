@@ -58,7 +58,7 @@ def study(
         raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume.")
     if smoke:
         read, base = shrink(read, base, out)
-    made = plan(read, base, out)
+    made = plan(read, base, file.parent, out)
     with console.bar("study") as progress:
         run_grid(made, workers, progress)
         results = collect(made, shlex.join(["tsdi", *sys.argv[1:]]), progress)

@@ -46,7 +46,8 @@ class Plan:
 
     Attributes:
         study: The study.
-        base: Where its relative paths start.
+        base: Where relative paths of models and prompts start.
+        home: The folder of the study's file, where its token pools are.
         out: Its folder.
         prompts: By split.
         members: Its aligned models.
@@ -54,6 +55,7 @@ class Plan:
 
     study: Study
     base: Path
+    home: Path
     out: Path
     prompts: dict[str, list[Prompt]]
     members: list[Member]
@@ -90,8 +92,14 @@ class Plan:
         return next(member for member in self.members if member.seed == seed)
 
 
-def plan(study: Study, base: Path, out: Path) -> Plan:
+def plan(study: Study, base: Path, home: Path, out: Path) -> Plan:
     """Read prompts and models of a study, and refuse what cannot work.
+
+    Args:
+        study: The study.
+        base: Where relative paths of models and prompts start.
+        home: The folder of the study's file.
+        out: The study's folder.
 
     Raises:
         UsageError: If prompts of a kind are missing, or a rule lacks a model.
@@ -99,7 +107,7 @@ def plan(study: Study, base: Path, out: Path) -> Plan:
         ModelError: If models are missing or tokenizers differ.
     """
     prompts = _prompts(study, base)
-    made = Plan(study, base, out, prompts, members(study, base, out))
+    made = Plan(study, base, home, out, prompts, members(study, base, out))
     if made.main not in {member.name for member in made.members}:
         names = list(dict.fromkeys(member.name for member in made.members))
         raise UsageError(
@@ -267,6 +275,7 @@ def open_subject(made: Plan, member: Member) -> Subject:
         generation.prompt_format,
         made.prompts["validation"],
         made.out / "biases",
+        made.home,
     )
 
 

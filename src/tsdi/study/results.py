@@ -305,7 +305,7 @@ def _diagnosed(subject: Subject, entry: RuleEntry) -> Figures:
         subject.model("aligned"),
         subject.model("reference"),
         subject.tokenizer,
-        TokenPool.from_name(given.pool, subject.tokenizer),
+        TokenPool.from_name(subject.pool(given.pool), subject.tokenizer),
         real,
         random=DIAGNOSED,
         phrases=phrases,

@@ -57,6 +57,7 @@ class Subject:
         prompt_format: Used instead of the chat template.
         validation: Prompts that settings may be learned from.
         biases: Folder in which estimated biases are kept.
+        home: Where text files of token pools are, if not here.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Subject:
         prompt_format: str | None,
         validation: "Sequence[Prompt]",
         biases: Path,
+        home: Path,
     ) -> None:
         self.member = member
         self.prompt_format = prompt_format
@@ -74,6 +76,7 @@ class Subject:
         self._options = options
         self._validation = validation
         self._biases = biases
+        self._home = home
         self._models: dict[str, PreTrainedModel] = {}
 
     @cached_property
@@ -142,7 +145,7 @@ class Subject:
             prompts=int(how["prompts"] or 0),
             steps=int(how["steps"] or 0),
             prompt_tokens=int(how["prompt_tokens"] or 0),
-            pool=str(how["pool"]),
+            pool=self.pool(str(how["pool"])),
             seed=int(how["seed"] or 0),
             ngram=int(how["ngram"] or 1),
             prompt_format="{prompt}" if bare else self.prompt_format,
@@ -155,6 +158,11 @@ class Subject:
             "template_sha256": template_sha256(self.tokenizer, self.prompt_format),
         }
         return SafetyBias(bias.values, bias.standard_error, bias.info.model_copy(update=used))
+
+    def pool(self, name: str) -> str:
+        """A token pool's name as `TokenPool.from_name` takes it."""
+        file = self._home / name
+        return str(file) if file.is_file() else name
 
     def prompt_ids(self, kind: str) -> list[list[int]]:
         """Validation prompts of a kind as token ids.
