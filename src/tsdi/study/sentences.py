@@ -64,6 +64,13 @@ def sentences(summary: Figures) -> list[str]:
     ]
     if against:
         found.append(f"TSDI minus {'; minus '.join(against)}.")
+    tuned = [
+        f"{title} {change(fronts[name]['tuned_minus'])} ({verdict(fronts[name]['tuned_minus'])})"
+        for name, title in {"plain": "the plain grid", **_NULLS}.items()
+        if name in fronts and fronts[name]["tuned_minus"] and name != "tsdi-tuned"
+    ]
+    if tuned:
+        found.append(f"With its strength tuned as theirs are, minus {'; minus '.join(tuned)}.")
     main = summary["methods"]["tsdi"]
     key = "complied, lookalike"
     lookalike = (

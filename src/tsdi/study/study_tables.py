@@ -94,8 +94,10 @@ def front_table(summary: Figures, help_: str, k: str) -> Table:
     """Hypervolumes of all methods that have k points."""
     rows, marked = [], []
     for name, one in summary["fronts"][help_][k].items():
-        ahead = "-" if one["ours_minus"] is None else change(one["ours_minus"])
-        rows.append([name, level(one["volume"]), ahead, "; ".join(one["chosen"])])
+        ahead, tuned = (
+            "-" if one[key] is None else change(one[key]) for key in ("ours_minus", "tuned_minus")
+        )
+        rows.append([name, level(one["volume"]), ahead, tuned, "; ".join(one["chosen"])])
         if one["ours_minus"] and one["ours_minus"]["high"] < 0:
             marked.append(len(rows) - 1)
     choosing, test = (", ".join(map(str, summary["seeds"][k])) for k in ("choosing", "test"))
@@ -103,7 +105,8 @@ def front_table(summary: Figures, help_: str, k: str) -> Table:
         f"Every method has {_points(k)}, chosen on validation prompts (training seeds {choosing})"
         f" and measured on test prompts (seeds {test}). {_INTERVALS}"
     )
-    return Table(["method", "hypervolume", "TSDI minus it", "points"], rows, note, marked)
+    header = ["method", "hypervolume", "TSDI minus it", "tuned TSDI minus it", "points"]
+    return Table(header, rows, note, marked)
 
 
 def speed_table(summary: Figures) -> Table:

@@ -103,17 +103,34 @@ def _front(
     chosen = {
         name: choose_points(validated(results, method, help_), k) for name, method in able.items()
     }
-    found = compare_fronts(
-        outcomes, chosen, OURS, resamples=resamples, seed=results.data["study"].get("seed", 0)
-    )
+    seed = results.data["study"].get("seed", 0)
+    found = compare_fronts(outcomes, chosen, OURS, resamples=resamples, seed=seed)
+    tuned = _tuned(results)
+    if tuned in able:
+        ahead = compare_fronts(outcomes, chosen, tuned, resamples=resamples, seed=seed)
     return {
         name: {
             "chosen": [able[name].cells[i] for i in chosen[name]],
             "volume": one.volume.to_dict(),
             "ours_minus": None if name == OURS else one.ours_minus.to_dict(),
+            "tuned_minus": (
+                ahead[name].ours_minus.to_dict() if tuned in able and name != tuned else None
+            ),
         }
         for name, one in found.items()
     }
+
+
+def _tuned(results: Results) -> str:
+    """The name of TSDI with a choice of settings, as its rivals have one; "" if there is none."""
+    return next(
+        (
+            rule["name"]
+            for rule in results.data["rules"]
+            if rule["rule"] == OURS and rule["settings"] and not rule["vary"]
+        ),
+        "",
+    )
 
 
 def _grid(results: Results, methods: dict[str, Method]) -> Figures:
