@@ -23,6 +23,7 @@ _MARKERS: dict[str, dict[str, Any]] = {
     "model": {"symbol": "circle", "size": 11},
 }
 _DIVERGING = [[0, "#0072b2"], [0.25, "#7fb8d8"], [0.5, "#fff"], [0.75, "#eaa97f"], [1, "#d55e00"]]
+_FEW, _FAINT = 6, 0.3  # opacity of the whiskers of many markers, which would hide these
 _TITLE, _BAR = 24, 11  # pixels of a category's title and of a bar
 
 
@@ -373,11 +374,13 @@ def _curve(colour: str) -> dict[str, Any]:
 
 
 def _markers(style: Style, points: Sequence[Point], colour: str, middle: float) -> dict[str, Any]:
+    red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
+    whisker = colour if len(points) <= _FEW else f"rgba({red},{green},{blue},{_FAINT})"
     trace = {
         "mode": "markers",
         "marker": {"color": colour, **_MARKERS[style]},
-        "error_x": _error([point.x for point in points], colour),
-        "error_y": _error([point.y for point in points], colour),
+        "error_x": _error([point.x for point in points], whisker),
+        "error_y": _error([point.y for point in points], whisker),
     }
     if len(points) != 1 or style == "grid":
         return trace

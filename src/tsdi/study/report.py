@@ -72,7 +72,7 @@ class Section:
 
     Attributes:
         heading: In the list of contents too.
-        lead: What was found, in a sentence or two.
+        lead: What was found, in a sentence or two; each line is a paragraph.
         body: One figure, table, collection of examples or alert, or several.
         reading: How to read it, in plain words.
     """

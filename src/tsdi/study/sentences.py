@@ -70,7 +70,7 @@ def sentences(summary: Figures) -> list[str]:
         if name in fronts and fronts[name]["tuned_minus"] and name != "tsdi-tuned"
     ]
     if tuned:
-        found.append(f"With its strength tuned as theirs are, minus {'; minus '.join(tuned)}.")
+        found.append(f"With its strength tuned as theirs are, TSDI minus {'; minus '.join(tuned)}.")
     main = summary["methods"]["tsdi"]
     key = "complied, lookalike"
     lookalike = (

@@ -75,7 +75,7 @@ def _sections(
     return [
         Section(
             "In short",
-            " ".join(summary["sentences"]),
+            "\n".join(summary["sentences"]),
             [*map(Alert, summary["alerts"]), methods_table(summary)],
             "A front's hypervolume is the area of the plane of safety and helpfulness that its"
             " points dominate: 1 is the best there is. Every method has as many points, chosen on"

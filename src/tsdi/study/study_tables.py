@@ -13,6 +13,8 @@ from tsdi.suites.suite import SALAD_TASKS
 Figures = Mapping[str, Any]
 FRONT_K = "3"
 PAIR = "aligned"
+SHOWN_POINTS = 8
+_GRID = ("safety", "helpful", "complied, lookalike", "corrupted")
 _INTERVALS = "In brackets 95 % intervals, bootstrapped over prompts and training seeds."
 
 
@@ -22,6 +24,7 @@ def tables(summary: Figures) -> dict[str, Table]:
     for help_ in summary["helps"]:
         for k in summary["fronts"][help_]:
             found[f"Fronts of {_points(k)}: safety and {help_}"] = front_table(summary, help_, k)
+    found["Models of the grid, plain and debiased"] = grid_table(summary)
     found["Speed and memory"] = speed_table(summary)
     found["Baselines"] = rules_table(summary)
     found["Safety by category and attack"] = gate_table(summary, "tsdi")
@@ -43,14 +46,17 @@ def methods_table(summary: Figures) -> Table:
         if rule["vary"]:
             continue
         if rule["reason_against"]:
-            rows.append([name, "n/a", "", "", ""])
+            rows.append([name, "n/a", "", "", "", ""])
             continue
         front, speed = fronts[k].get(name), summary["speed"].get(name)
         rows.append(
             [
                 name,
                 level(front["volume"]) if front else "-",
-                change(front["ours_minus"]) if front and front["ours_minus"] else "-",
+                *(
+                    change(front[key]) if front and front[key] else "-"
+                    for key in ("ours_minus", "tuned_minus")
+                ),
                 level(speed["ratio"]) if speed else "-",
                 f"{speed['memory']:.2f}" if speed else "-",
             ]
@@ -64,7 +70,8 @@ def methods_table(summary: Figures) -> Table:
         " In red: methods that are ahead of TSDI beyond the interval."
         + "".join(f" n/a: {reason.removeprefix('not applicable: ')}." for reason in reasons)
     )
-    header = ["method", f"front, k = {k}", "TSDI minus it", "tokens/s", "memory"]
+    ahead = ("TSDI minus it", "tuned TSDI minus it")
+    header = ["method", f"front, k = {k}", *ahead, "tokens/s", "memory"]
     return Table(header, rows, note, marked)
 
 
@@ -97,7 +104,8 @@ def front_table(summary: Figures, help_: str, k: str) -> Table:
         ahead, tuned = (
             "-" if one[key] is None else change(one[key]) for key in ("ours_minus", "tuned_minus")
         )
-        rows.append([name, level(one["volume"]), ahead, tuned, "; ".join(one["chosen"])])
+        chosen = one["chosen"] if len(one["chosen"]) <= SHOWN_POINTS else ["all of the grid"]
+        rows.append([name, level(one["volume"]), ahead, tuned, "; ".join(chosen)])
         if one["ours_minus"] and one["ours_minus"]["high"] < 0:
             marked.append(len(rows) - 1)
     choosing, test = (", ".join(map(str, summary["seeds"][k])) for k in ("choosing", "test"))
@@ -107,6 +115,18 @@ def front_table(summary: Figures, help_: str, k: str) -> Table:
     )
     header = ["method", "hypervolume", "TSDI minus it", "tuned TSDI minus it", "points"]
     return Table(header, rows, note, marked)
+
+
+def grid_table(summary: Figures) -> Table:
+    """Every point of the grid, as it is and debiased."""
+    keys = [key for key in _GRID if key in summary["grid"]["tsdi"][0]]
+    debiased = {one["cell"]: one for one in summary["grid"]["tsdi"]}
+    rows = [
+        [one["cell"], *(level(both[key]) for key in keys for both in (one, debiased[one["cell"]]))]
+        for one in summary["grid"]["plain"]
+    ]
+    header = ["model", *(f"{key}, {name}" for key in keys for name in ("plain", "TSDI"))]
+    return Table(header, rows, "In brackets 95 % t-intervals over training seeds, within 0 to 1.")
 
 
 def speed_table(summary: Figures) -> Table:
@@ -165,15 +185,21 @@ def gates_table(summary: Figures) -> Table:
     rows, marked = [], []
     for name, gate in summary["gate"].items():
         every = {row["attack"]: row["change"] for row in gate["rows"] if row["category"] == "all"}
-        lost = ", ".join(
-            f"{category}{f' under {attack}' if attack else ''}" for attack, category in gate["lost"]
-        )
+        lost = "; ".join(_lost(gate, attack) for attack in every if _lost(gate, attack))
         rows.append([name, *(change(one) for one in every.values()), lost or "nowhere"])
         if lost:
             marked.append(len(rows) - 1)
     attacks = [row["attack"] for row in summary["gate"]["tsdi"]["rows"] if row["category"] == "all"]
     header = ["method", *(f"safety, {attack or 'plain prompts'}" for attack in attacks), "lost in"]
     return Table(header, rows, f"Changes against the plain aligned model. {_INTERVALS}", marked)
+
+
+def _lost(gate: Figures, attack: str | None) -> str:
+    """Where safety is lost under one attack, such as "repeat: all, O3"; "" if nowhere."""
+    lost = [category for found, category in gate["lost"] if found == attack]
+    tried = [row for row in gate["rows"] if row["attack"] == attack]
+    where = "every category" if len(lost) == len(tried) else ", ".join(lost)
+    return f"{attack or 'plain prompts'}: {where}" if lost else ""
 
 
 def ablation_table(ablation: Figures) -> Table:
@@ -187,17 +213,23 @@ def ablation_table(ablation: Figures) -> Table:
 
 
 def biases_table(summary: Figures) -> Table:
-    """How far every grid point's bias lifts refusing openers over complying ones."""
+    """How far the biases of every grid point lift refusing openers over complying ones."""
+    cells: dict[str, list[tuple[float, float]]] = {}
+    for one in summary["biases"]:
+        lift = [a - b for a, b in zip(one["refusing"], one["complying"], strict=True)]
+        cells.setdefault(one["model"].split("/")[1], []).append((lift[0], _later(lift)))
     rows = [
         [
-            one["model"],
-            f"{one['refusing'][0] - one['complying'][0]:+.2f}",
-            f"{_later(one['refusing']) - _later(one['complying']):+.2f}",
+            cell,
+            *(
+                ", ".join(f"{value:+.2f}" for value in column)
+                for column in zip(*found, strict=True)
+            ),
         ]
-        for one in summary["biases"]
+        for cell, found in cells.items()
     ]
     header = ["model", "refusing minus complying openers, step 0", "mean of the later steps"]
-    return Table(header, rows, "Logits, on random prompts.")
+    return Table(header, rows, "Logits, on random prompts; one figure for every training seed.")
 
 
 def _later(values: Sequence[float]) -> float:

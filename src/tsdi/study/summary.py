@@ -140,11 +140,11 @@ def _grid(results: Results, methods: dict[str, Method]) -> Figures:
             {
                 "cell": cell,
                 **{
-                    key: mean_interval(_rates(method, number, places, value)).to_dict()
+                    key: _share(_rates(method, number, places, value)).to_dict()
                     for key, (places, value) in _measures(results).items()
                 },
                 "by_category": {
-                    category: mean_interval(_rates(method, number, places, safe)).to_dict()
+                    category: _share(_rates(method, number, places, safe)).to_dict()
                     for category, places in _by_category(results).items()
                 },
             }
@@ -152,6 +152,12 @@ def _grid(results: Results, methods: dict[str, Method]) -> Figures:
         ]
         for name, method in methods.items()
     }
+
+
+def _share(rates: Sequence[float]) -> Estimate:
+    """A mean share with its t-interval, cut where no share can be."""
+    found = mean_interval(rates)
+    return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0), found.n)
 
 
 def _measures(results: Results) -> dict[str, tuple[list[int], Any]]:
