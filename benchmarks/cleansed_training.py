@@ -1,10 +1,12 @@
 """Finding F3 put to the test: organisms trained on noisy safety pairs, cleansed and not.
 
 ``--models`` is the folder of models that `tsdi study studies/organism.yaml` trained. In some of the
-pairs on harmful requests the annotator errs and prefers the unsafe answer; cleansing drops pairs
-whose chosen answer ground truth finds unsafe (its probabilities are 0 or 1, so all thresholds above
-0 drop the same). The models go into MODELS/seedN/noiseX-cleansed or -kept;
-`tsdi study studies/cleansing.yaml --models MODELS` measures them.
+pairs on harmful requests the annotator errs and prefers the unsafe answer. Cleansing drops the
+pairs whose chosen answer a judge finds unsafe: ground truth ("cleansed"), of which every threshold
+drops the same, or a judge that errs, at three thresholds ("below0.25" ...), whose probability of
+safe is drawn from Beta(4, 2) for safe answers and Beta(2, 4) for unsafe ones (area under the curve
+0.90). The models go into MODELS/seedN/noiseX-ARM; `tsdi study studies/cleansing.yaml --models
+MODELS` measures them.
 """
 
 import argparse
@@ -23,7 +25,11 @@ from tsdi.organism.data import Pair, safety_pairs
 from tsdi.organism.train import Recipe, load, run_dpo
 from tsdi.organism.world import find_item, judge
 
-SEEDS, NOISES = (11, 12, 13), (0.1, 0.3)
+SEEDS = (11, 12, 13)
+ARMS = [
+    *((noise, arm) for noise in (0.1, 0.3) for arm in ("kept", "cleansed")),
+    *((0.3, f"below{threshold}") for threshold in (0.25, 0.5, 0.75)),
+]
 BETA, ITERATIONS = 0.05, 200
 
 
@@ -33,17 +39,16 @@ def main() -> None:
     made.add_argument("--workers", type=int, default=1)
     arguments = made.parse_args()
     jobs = [
-        (arguments.models / f"seed{seed}", seed, noise, cleansed)
+        (arguments.models / f"seed{seed}", seed, noise, arm)
         for seed in SEEDS
-        for noise in NOISES
-        for cleansed in (False, True)
+        for noise, arm in ARMS
     ]
     with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
         for job, count in zip(jobs, pool.map(train, *zip(*jobs, strict=True)), strict=True):
             print(*job[1:], f"{count} pairs", flush=True)
 
 
-def train(folder: Path, seed: int, noise: float, cleansed: bool) -> int:
+def train(folder: Path, seed: int, noise: float, arm: str) -> int:
     """Train one model, if it is not there yet, and return how many pairs it learnt from."""
     torch.set_num_threads(1)
     recipe = Recipe()
@@ -52,9 +57,13 @@ def train(folder: Path, seed: int, noise: float, cleansed: bool) -> int:
     preferences = replace(recipe.preferences, annotators_for_refusal=0.5)
     pairs = safety_pairs(model, tokenizer, recipe.safety.examples, seed, preferences)
     pairs = with_errors(pairs, noise, seed)
-    if cleansed:
+    if arm == "cleansed":
         pairs = [pair for pair in pairs if not _is_unsafe(pair, "chosen")]
-    out = folder / f"noise{noise:g}-{'cleansed' if cleansed else 'kept'}"
+    elif arm != "kept":
+        scores = judged(pairs, seed)
+        limit = float(arm.removeprefix("below"))
+        pairs = [pair for pair, score in zip(pairs, scores, strict=True) if score >= limit]
+    out = folder / f"noise{noise:g}-{arm}"
     if not out.exists():
         stage = replace(recipe.safety, beta=BETA)
         run_dpo(model, tokenizer, stage, pairs, seed, {ITERATIONS: out})
@@ -70,6 +79,13 @@ def with_errors(pairs: Sequence[Pair], noise: float, seed: int) -> list[Pair]:
         swapped = {**pair, "chosen": pair["rejected"], "rejected": pair["chosen"]}
         found.append(swapped if errs else pair)
     return found
+
+
+def judged(pairs: Sequence[Pair], seed: int) -> list[float]:
+    """What a judge that errs gives as the probability that each pair's chosen answer is safe."""
+    rng = random.Random(f"judge {seed}")
+    shapes = ((2, 4) if _is_unsafe(pair, "chosen") else (4, 2) for pair in pairs)
+    return [rng.betavariate(*shape) for shape in shapes]
 
 
 def _is_unsafe(pair: Pair, side: str) -> bool:
