@@ -7,6 +7,7 @@ from scipy import stats
 from tests import tiny
 from tsdi.bias import TokenPool, estimate_bias
 from tsdi.bias.diagnosis import (
+    _verdict,
     diagnose,
     explained_share,
     one_number_share,
@@ -14,6 +15,7 @@ from tsdi.bias.diagnosis import (
 )
 from tsdi.bias.phrases import Phrases, phrase_ids, refusal_log_odds
 from tsdi.chat import encode_chat
+from tsdi.interval import Estimate
 from tsdi.models import Side
 
 PHRASES = Phrases(refusing=("the river", "bread"), complying=("salt", "every summer day"))
@@ -88,6 +90,21 @@ def test_where_nothing_changed_no_bias_is_claimed():
     diagnosis = _diagnose(0.0)
     assert diagnosis.strength == 0.0
     assert "does not clearly change" in diagnosis.verdict
+
+
+@pytest.mark.parametrize(
+    ("harmful", "strength"),
+    [
+        ([], 1.0),
+        ([Estimate(1.0, 0.8, 1.2, 9)], 0.0),
+        ([Estimate(1.0, 0.8, 1.2, 9), Estimate(1.9, 1.7, 2.1, 9)], 1.0),
+        ([Estimate(4.0, 3.8, 4.2, 9)], 1.0),
+    ],
+)
+def test_where_all_harmful_prompts_moved_less_nothing_is_to_be_subtracted(harmful, strength):
+    found, why = _verdict(Estimate(2.0, 1.8, 2.2, 9), harmful)
+    assert found == strength
+    assert ("less than random ones" in why) == (strength == 0)
 
 
 def test_the_same_shift_everywhere_is_explained_wholly():

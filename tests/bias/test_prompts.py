@@ -9,6 +9,7 @@ from tests import tiny
 from tsdi.bias import TokenPool
 from tsdi.bias.prompts import Frame, RandomPrompts, anchor_ids, chat_frame, random_prompts
 from tsdi.chat import encode_chat
+from tsdi.errors import UsageError
 
 TOKENIZER = tiny.tokenizer()
 POOL = TokenPool.from_tokenizer(TOKENIZER)
@@ -26,9 +27,9 @@ GOLDEN = {
 }
 
 
-def numbered(seed=7, prompt_tokens=5, steps=4, size=100):
+def numbered(seed=7, prompt_tokens=5, steps=4, size=100, ngram=1):
     pool = TokenPool("x", np.arange(100, 100 + size))
-    return RandomPrompts(pool, Frame((1, 2), (3,)), prompt_tokens, steps, seed)
+    return RandomPrompts(pool, Frame((1, 2), (3,)), prompt_tokens, steps, seed, ngram)
 
 
 class TestNumberK:
@@ -47,6 +48,21 @@ class TestNumberK:
     def test_numbers_and_seeds_give_different_prompts(self):
         rows = {tuple(row) for seed in range(20) for row in numbered(seed).ids(0, 20).tolist()}
         assert len(rows) == 400
+
+    def test_n_grams_are_runs_of_the_pool(self):
+        prompts = numbered(prompt_tokens=6, steps=4, ngram=3)
+        drawn = np.delete(prompts.ids(0, 200).numpy(), [0, 1, 8], axis=1)
+        runs = drawn.reshape(200, 3, 3)
+        assert (np.diff(runs, axis=2) == 1).all()  # the pool holds its ids in their order
+        assert {100, 197} <= set(runs[:, :, 0].ravel())  # the first run and the last one
+        assert prompts.sha256 != numbered(prompt_tokens=6, steps=4).sha256
+
+    def test_n_grams_are_cut_at_the_end_of_a_row(self):
+        assert numbered(prompt_tokens=5, steps=4, ngram=3).ids(0, 1).shape == (1, 11)
+
+    def test_a_run_longer_than_the_pool(self):
+        with pytest.raises(UsageError, match="The pool has 2 tokens, no run of 3"):
+            numbered(size=2, ngram=3)
 
     def test_the_layout_is_prefix_prompt_suffix_response(self):
         rows = numbered().ids(0, 50).numpy()

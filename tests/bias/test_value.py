@@ -75,6 +75,22 @@ class TestAlgebra:
         assert (bias.info.strength, weaker.info.strength) == (1.0, 0.5)
         assert torch.equal(weaker.values, bias.values)
 
+    def test_a_tuned_strength_brings_its_evidence(self):
+        tuned = small().with_tuning(0.25, {"trials": 3})
+        assert (tuned.info.strength, tuned.info.tuning) == (0.25, {"trials": 3})
+        assert torch.equal(tuned.values, VALUES)
+
+    def test_decay_weakens_later_steps(self):
+        decayed = small().decayed(0.5)
+        assert torch.equal(decayed.values, torch.stack([VALUES[0], VALUES[1] / 2]))
+        assert torch.equal(decayed.standard_error, torch.stack([ERROR[0], ERROR[1] / 2]))
+        assert torch.equal(small().decayed(1.0).values, VALUES)
+
+    @pytest.mark.parametrize("factor", [-0.1, 1.1, float("nan")])
+    def test_a_decay_that_is_none(self, factor):
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            small().decayed(factor)
+
     @pytest.mark.parametrize(
         ("method", "number", "message"),
         [
