@@ -20,9 +20,9 @@ from tsdi.suites.attacks import ATTACKS
 DOCS = Path(__file__).parent.parent / "docs"
 STUDIES = RESULTS / "studies"
 PICTURES = {
-    "organism": ("f5-front", "f2-safety", "f2-helpful", "f4-openers", "f1-categories"),
+    "organism": ("f1-categories", "f2-safety", "f2-helpful", "f4-first", "f4-later", "f5-front"),
     "ablations": ("f6-steps", "f6-pool", "f6-prompts"),
-    "real-text": ("f5-front", "f4-openers"),
+    "real-text": ("f4-first", "f5-front"),
 }
 HEADER = """# Tables of the study {name}
 
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
         write_bytes(DOCS / "results" / f"{file.stem}-study-tables.md", page.encode())
         if "--pictures" in arguments:
             drawn = figures(summary)
-            for name in PICTURES[file.stem]:
+            for name in PICTURES.get(file.stem, ()):
                 image = drawn[name].to_image("png", width=760, scale=1.5)
                 write_bytes(DOCS / "results" / f"{file.stem}-{name}.png", image)
 

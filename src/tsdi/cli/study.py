@@ -99,7 +99,8 @@ def _show(summary: "Summary", out: Path, json: bool) -> None:
     table = Table(title="Fronts of safety and helpfulness, and cost", title_justify="left")
     header = [title for title in sheet.header if not title.startswith("tuned")]  # 80 characters
     for number, column in enumerate(header):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+        title = column.removeprefix("front, ")
+        table.add_column(title, justify="right" if number else "left", no_wrap=True)
     for number, (name, volume, ahead, _, *cost) in enumerate(sheet.rows):
         short = [cell.partition(" [")[0] for cell in (volume, *cost)]  # intervals: in the report
         style = "red" if number in sheet.marked else ""

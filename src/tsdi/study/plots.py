@@ -23,7 +23,7 @@ _MARKERS: dict[str, dict[str, Any]] = {
     "model": {"symbol": "circle", "size": 11},
 }
 _DIVERGING = [[0, "#0072b2"], [0.25, "#7fb8d8"], [0.5, "#fff"], [0.75, "#eaa97f"], [1, "#d55e00"]]
-_FEW, _FAINT = 6, 0.3  # opacity of the whiskers of many markers, which would hide these
+_FEW, _FAINT = 6, 0.18  # opacity of the whiskers of many markers, which would hide these
 _TITLE, _BAR = 24, 11  # pixels of a category's title and of a bar
 
 

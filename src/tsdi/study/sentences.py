@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tsdi.study.study_tables import change, level
+from tsdi.study.study_tables import UNNAMED, change, level
 from tsdi.suites.suite import SALAD_TASKS
 
 Figures = Mapping[str, Any]
@@ -118,7 +118,7 @@ def _moved(row: Figures) -> str:
 
 
 def _title(row: Figures) -> str:
-    return f"{row['category']} {SALAD_TASKS.get(row['category'], '')}".strip()
+    return f"{row['category'] or UNNAMED} {SALAD_TASKS.get(row['category'], '')}".strip()
 
 
 def ablation_sentence(one: Figures) -> str:

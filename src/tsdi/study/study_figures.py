@@ -5,12 +5,15 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from tsdi.interval import Estimate
+from tsdi.interval import Estimate, mean_interval
 from tsdi.study import plots
+from tsdi.study.look import plain
 from tsdi.study.plots import Dose, Line, Point, Series, Style
+from tsdi.study.study_tables import UNNAMED
 from tsdi.suites.suite import SALAD_TASKS
 
 Figures = Mapping[str, Any]
+_FAR = 8
 LATER = 8  # steps that are drawn of the openers' shifts
 NAMES = {"plain": "aligned", "tsdi": "debiased", "reference": "reference"}
 STYLES: Mapping[str, Style] = {"plain": "grid", "tsdi": "debiased"}
@@ -21,7 +24,7 @@ FRONT = ("plain", "openers", "dera", "merge", "reference", "tsdi")
 def figures(summary: Figures) -> dict[str, go.Figure]:
     """All figures by name; those of findings begin with the finding's."""
     found = {
-        "f1-categories": categories(summary, ("plain",)),
+        "f1-categories": aligned(summary),
         "f5-front": front(summary, "safety"),
         "categories": categories(summary, ("reference", "plain", "tsdi")),
     }
@@ -30,7 +33,8 @@ def figures(summary: Figures) -> dict[str, go.Figure]:
     if len({member["beta"] for member in grid_of(summary)}) > 1:
         found |= {f"f2-{key}": iterations(summary, key) for key in ("safety", "helpful")}
     if summary["biases"]:
-        found |= {"f4-openers": openers(summary), "f4-steps": steps(summary)}
+        found |= {f"f4-{place}": openers(summary, place == "later") for place in ("first", "later")}
+        found["f4-steps"] = steps(summary)
     for one in summary["ablations"]:
         found[f"f6-{one['rule']}"] = ablation(one)
     return found
@@ -76,11 +80,11 @@ def front(summary: Figures, safety: str) -> go.Figure:
 
 
 def _title(category: str) -> str:
-    return f"{category} {SALAD_TASKS.get(category, '')}".strip()
+    return f"{category or UNNAMED} {SALAD_TASKS.get(category, '')}".strip()
 
 
 def categories(summary: Figures, names: Sequence[str]) -> go.Figure:
-    """Safety by category at the main grid point: the paper's figure 1, left."""
+    """Safety by category at the main grid point."""
     arms = {}
     for name in (name for name in names if name in summary["grid"]):
         cells = {one["cell"]: one for one in summary["grid"][name]}
@@ -92,6 +96,21 @@ def categories(summary: Figures, names: Sequence[str]) -> go.Figure:
     lost = [category for attack, category in summary["gate"].get("tsdi", {}).get("lost", [])
             if not attack]  # fmt: skip
     return plots.category_bars(arms, titles, lost if "tsdi" in names else ())
+
+
+def aligned(summary: Figures) -> go.Figure:
+    """Safety by category of the aligned models as they are: the paper's figure 1, left.
+
+    Those of the main point's beta, over iterations; all where the models have no beta.
+    """
+    betas = {member["name"]: member["beta"] for member in grid_of(summary)}
+    arms = {
+        one["cell"]: {category: _estimate(value) for category, value in one["by_category"].items()}
+        for one in summary["grid"]["plain"]
+        if betas[one["cell"]] == betas[summary["main"]]
+    }
+    titles = {category: _title(category) for category in next(iter(arms.values()))}
+    return plots.category_bars(arms, titles, ())
 
 
 def iterations(summary: Figures, key: str) -> go.Figure:
@@ -124,32 +143,36 @@ def _openers(summary: Figures, name: str, part: slice) -> list[float]:
     return values
 
 
-def openers(summary: Figures) -> go.Figure:
+def openers(summary: Figures, later: bool) -> go.Figure:
     """Shift of refusing over complying openers on random prompts: the paper's figure 4.
 
-    The first position and the mean of the later ones, over beta (or grid point by grid point).
-    """
-    from tsdi.interval import mean_interval
+    Over beta, a line for every number of iterations; over the models where they have no beta.
 
-    series = []
-    points = grid_of(summary)
-    last = max((member["iterations"] or 0 for member in points), default=0)
-    shown = [member for member in points if (member["iterations"] or 0) == last]
-    for title, part in (("first position", slice(0, 1)), ("later positions", slice(1, None))):
-        doses = []
-        for number, member in enumerate(sorted(shown, key=lambda one: one["beta"] or 0)):
-            values = _openers(summary, member["name"], part)
-            x = member["beta"] if member["beta"] is not None else number
-            doses.append(Dose(x, mean_interval(values), values))
-        series.append(Line(title, doses))
-    title = "refusing minus complying openers, logits"
-    return plots.lines(series, f"beta, after {last} iterations", title, y_percent=False)
+    Args:
+        summary: The study's summary.
+        later: The mean of all later positions instead of the first one.
+    """
+    part = slice(1, None) if later else slice(0, 1)
+    points = sorted(grid_of(summary), key=lambda one: (one["iterations"] or 0, one["beta"] or 0))
+    lines: dict[str, list[Dose]] = {}
+    for number, member in enumerate(points):
+        values = _openers(summary, member["name"], part)
+        with_beta = member["beta"] is not None
+        title = f"{member['iterations']} iterations" if with_beta else "models"
+        dose = Dose(member["beta"] if with_beta else number, mean_interval(values), values)
+        lines.setdefault(title, []).append(dose)
+    where = "later positions" if later else "first position"
+    what = f"refusing minus complying openers, logits, {where}"
+    series = [Line(title, doses) for title, doses in lines.items()]
+    if "models" in lines:
+        figure = plots.lines(series, "model", what, y_percent=False)
+        return _named(figure, [member["name"] for member in points])
+    figure = plots.lines(series, "beta", what, y_percent=False)
+    return _logarithmic(figure, [dose.x for doses in lines.values() for dose in doses])
 
 
 def steps(summary: Figures) -> go.Figure:
     """The same at the main grid point, position by position."""
-    from tsdi.interval import mean_interval
-
     doses = []
     for step in range(min(LATER, len(summary["biases"][0]["refusing"]))):
         values = _openers(summary, summary["main"], slice(step, step + 1))
@@ -174,8 +197,18 @@ def ablation(one: Figures) -> go.Figure:
         if key.startswith(("safety", "helpful", "complied, lookalike"))
     ]
     figure = plots.lines(series, one["parameter"], "share of answers")
-    if not numeric:
-        figure.update_xaxes(tickvals=list(range(len(values))), ticktext=[str(v) for v in values])
-    elif min(values) > 0 and max(values) / min(values) >= 8:
-        figure.update_xaxes(type="log", tickvals=values, ticktext=[f"{v:g}" for v in values])
-    return figure
+    return _logarithmic(figure, values) if numeric else _named(figure, values)
+
+
+def _named(figure: go.Figure, names: Sequence[str]) -> go.Figure:
+    """The figure with names at 0, 1, 2 ...; of paths the file's."""
+    shown = [plain(str(name).rpartition("/")[2].removesuffix(".txt")) for name in names]
+    return figure.update_xaxes(tickvals=list(range(len(shown))), ticktext=shown)
+
+
+def _logarithmic(figure: go.Figure, values: Sequence[float]) -> go.Figure:
+    """The figure with a logarithmic axis if its values are far apart."""
+    if min(values) <= 0 or max(values) / min(values) < _FAR:
+        return figure
+    shown = sorted(set(values))
+    return figure.update_xaxes(type="log", tickvals=shown, ticktext=[f"{v:g}" for v in shown])

@@ -44,7 +44,7 @@ def write_study(out: Path, results: Figures, images: Sequence[str] = ()) -> Summ
         for kind in images:
             (out / "figures").mkdir(exist_ok=True)
             data = figure.to_image(kind, width=_WIDTH, scale=2 if kind == "png" else 1)
-            write_bytes(out / "figures" / f"{name}.{kind}", data)
+            write_bytes(out / "figures" / f"{_file_name(name)}.{kind}", data)
     sections = _sections(summary, results, sheets, drawn)
     write_report(out / "report.html", summary["title"], sections, _provenance(results))
     return summary
@@ -140,12 +140,12 @@ def _finding_sections(
             Section(
                 "What alignment does (F1, F2)",
                 "Safety and helpfulness of the plain aligned models over beta and iterations, and"
-                f" safety by category at {summary['main']}.",
+                " safety by category over the iterations.",
                 [drawn["f2-safety"], drawn["f2-helpful"], drawn["f1-categories"]],
             )
         )
     if summary["biases"]:
-        parts: list[Part] = [drawn["f4-openers"], drawn["f4-steps"]]
+        parts: list[Part] = [drawn["f4-first"], drawn["f4-later"], drawn["f4-steps"]]
         parts += [_tokens(one) for one in summary["biases"] if "tokens" in one][:1]
         found.append(
             Section(

@@ -14,8 +14,9 @@ Figures = Mapping[str, Any]
 FRONT_K = "3"
 PAIR = "aligned"
 SHOWN_POINTS = 8
+UNNAMED = "no category"
 _GRID = ("safety", "helpful", "complied, lookalike", "corrupted")
-_INTERVALS = "In brackets 95 % intervals, bootstrapped over prompts and training seeds."
+_INTERVALS = "In brackets 95 % intervals, bootstrapped over prompts and all training seeds."
 
 
 def tables(summary: Figures) -> dict[str, Table]:
@@ -91,8 +92,8 @@ def main_table(summary: Figures) -> Table:
     ]
     note = (
         f"The model {summary['main']}; methods without grid points at the setting chosen on"
-        f" validation. Shares of test answers, over {len(summary['seeds']['test'])} training"
-        f" seeds. {_INTERVALS} Changes are against the plain aligned model."
+        f" validation. Shares of test answers; test seeds: {len(summary['seeds']['test'])}."
+        f" {_INTERVALS} Changes are against the plain aligned model."
     )
     return Table(["method", "setting", *keys, "safety, change", "helpful, change"], rows, note)
 
@@ -126,7 +127,11 @@ def grid_table(summary: Figures) -> Table:
         for one in summary["grid"]["plain"]
     ]
     header = ["model", *(f"{key}, {name}" for key in keys for name in ("plain", "TSDI"))]
-    return Table(header, rows, "In brackets 95 % t-intervals over training seeds, within 0 to 1.")
+    return Table(
+        header,
+        rows,
+        "In brackets 95 % t-intervals over training seeds, where there are several, within 0 to 1.",
+    )
 
 
 def speed_table(summary: Figures) -> Table:
@@ -163,7 +168,7 @@ def gate_table(summary: Figures, name: str) -> Table:
         title = SALAD_TASKS.get(row["category"], "")
         rows.append(
             [
-                f"{row['category']} {title}".strip(),
+                f"{row['category'] or UNNAMED} {title}".strip(),
                 row["attack"] or "none",
                 level(row["before"]),
                 level(row["after"]),
@@ -196,7 +201,7 @@ def gates_table(summary: Figures) -> Table:
 
 def _lost(gate: Figures, attack: str | None) -> str:
     """Where safety is lost under one attack, such as "repeat: all, O3"; "" if nowhere."""
-    lost = [category for found, category in gate["lost"] if found == attack]
+    lost = [category or UNNAMED for found, category in gate["lost"] if found == attack]
     tried = [row for row in gate["rows"] if row["attack"] == attack]
     where = "every category" if len(lost) == len(tried) else ", ".join(lost)
     return f"{attack or 'plain prompts'}: {where}" if lost else ""

@@ -7,6 +7,7 @@ several, training seeds.
 """
 
 from collections.abc import Sequence
+from math import isinf
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,8 @@ def _grid(results: Results, methods: dict[str, Method]) -> Figures:
 def _share(rates: Sequence[float]) -> Estimate:
     """A mean share with its t-interval, cut where no share can be."""
     found = mean_interval(rates)
+    if isinf(found.low):
+        return found
     return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0), found.n)
 
 
