@@ -14,7 +14,7 @@ from tsdi.study.results import read_results
 from tsdi.study.rules import RULES
 from tsdi.study.study_figures import figures
 from tsdi.study.study_tables import tables
-from tsdi.study.summary import Summary, summarise
+from tsdi.study.summary import summarise
 from tsdi.suites.attacks import ATTACKS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -38,25 +38,26 @@ def main(arguments: list[str]) -> None:
         text = (DOCS / page).read_text(encoding="utf-8")
         write_bytes(DOCS / page, made(text).encode())
     for file in sorted(STUDIES.glob("*.json")):
-        summary = summarise(read_results(file))
-        page = tables_page(file.stem, summary, read_results(file))
+        page = tables_page(file)
         write_bytes(DOCS / "results" / f"{file.stem}-study-tables.md", page.encode())
         if "--pictures" in arguments:
-            drawn = figures(summary)
+            drawn = figures(summarise(read_results(file)))
             for name in PICTURES.get(file.stem, ()):
                 image = drawn[name].to_image("png", width=760, scale=1.5)
                 write_bytes(DOCS / "results" / f"{file.stem}-{name}.png", image)
 
 
-def tables_page(name: str, summary: Summary, results: dict[str, object]) -> str:
+def tables_page(file: Path) -> str:
+    """The tables of one study's committed results, as Markdown."""
+    results = read_results(file)
     versions = results["versions"]
     assert isinstance(versions, dict)
     header = HEADER.format(
-        name=name,
+        name=file.stem,
         command=results["command"],
         versions=", ".join(f"{key} {value}" for key, value in versions.items()),
     )
-    return markdown_tables(header, tables(summary))
+    return markdown_tables(header, tables(summarise(results)))
 
 
 def with_rules(text: str) -> str:

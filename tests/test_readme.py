@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from benchmarks import study_pages
 from benchmarks.judge_tables import with_tables
 from typer.testing import CliRunner
 
@@ -78,13 +79,41 @@ def test_tables_of_judges_are_those_of_the_committed_results():
     assert page.count(": begin -->") == 4
 
 
+def _figures(page):
+    """The figures with intervals in a text."""
+    return re.findall(r"[+-]?\d\.\d{2,3} \[[^\]]+\]", " ".join(page.split()))
+
+
 def test_figures_of_the_real_text_models_are_in_their_generated_tables():
     made = markdown_tables(HEADER, tables(read_results(ROOT / "benchmarks/results/real-text")))
     assert (ROOT / "docs/results/real-text-tables.md").read_text(encoding="utf-8") == made
-    page = " ".join((ROOT / "docs/results/real-text.md").read_text(encoding="utf-8").split())
-    figures = re.findall(r"[+-]?\d\.\d{2,3} \[[^\]]+\]", page)
+    figures = _figures((ROOT / "docs/results/real-text.md").read_text(encoding="utf-8"))
     assert len(figures) > 20
     assert [figure for figure in figures if figure not in made] == []
+
+
+@pytest.mark.parametrize("study", sorted(study_pages.STUDIES.glob("*.json")), ids=lambda f: f.stem)
+def test_tables_of_studies_are_those_of_the_committed_results(study):
+    page = ROOT / "docs/results" / f"{study.stem}-study-tables.md"
+    assert page.read_text(encoding="utf-8") == study_pages.tables_page(study)
+
+
+@pytest.mark.parametrize("page", ["study.md", "safety-gate.md"])
+def test_lists_in_the_docs_are_those_of_the_code(page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert text == {"study.md": study_pages.with_rules, "safety-gate.md": study_pages.with_attacks}[
+        page
+    ](text)
+
+
+def test_figures_of_the_reproduction_page_are_in_the_tables_of_studies():
+    made = "".join(page.read_text() for page in (ROOT / "docs/results").glob("*-study-tables.md"))
+    page = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
+    section = README.partition("## Against its rivals")[2].partition("\n## ")[0]
+    for text in (page, section):
+        figures = _figures(text)
+        assert len(figures) > 10
+        assert [figure for figure in figures if figure not in made] == []
 
 
 def test_figures_with_intervals_in_the_text_are_in_the_generated_tables():
@@ -94,8 +123,12 @@ def test_figures_with_intervals_in_the_text_are_in_the_generated_tables():
     split = len(VALIDATION_SEEDS)
     made = markdown(summarise(every[:split], every[split:]))
     assert (ROOT / "docs/results/organism-tables.md").read_text(encoding="utf-8") == made
-    pages = (README, (ROOT / "docs/results/organisms.md").read_text(encoding="utf-8"))
+    before, _, after = README.partition("## Against its rivals")  # which has its own test
+    pages = (
+        before + after.partition("\n## ")[2],
+        (ROOT / "docs/results/organisms.md").read_text(encoding="utf-8"),
+    )
     for page in pages:
-        figures = re.findall(r"[+-]?\d\.\d{2,3} \[[^\]]+\]", page)
+        figures = _figures(page)
         assert figures
         assert [figure for figure in figures if figure not in made] == []

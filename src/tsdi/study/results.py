@@ -47,7 +47,7 @@ def collect(made: Plan, command: str, progress: Progress) -> Figures:
         "format_version": 1,
         "command": command,
         "versions": _versions(),
-        "machine": {"system": platform.platform(terse=True), "cores": os.cpu_count()},
+        "machine": {"system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()},
         "study": study.model_dump(mode="json", exclude_defaults=True),
         "main": made.main,
         "rules": [_described(made, entry) for entry in study.rules],
