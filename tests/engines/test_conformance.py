@@ -1,49 +1,25 @@
 """One suite for every engine: the contract of tsdi.engines.base, executed."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from tests import tiny
-from tsdi.bias import BiasInfo, SafetyBias
-from tsdi.chat import template_sha256, tokenizer_sha256
+from tests.engines import cases
 from tsdi.engines.base import Request, Sampling
-from tsdi.engines.fake import FakeEngine
-from tsdi.engines.transformers import TransformersEngine
-from tsdi.errors import PromptError
+from tsdi.errors import MismatchError, PromptError
 
 STEPS = 3
 LONG = Request.from_text("the river runs past the old mill and the fields")
 SHORT = Request.from_text("bread")
 
 
-def _fake(values, strength=1.0):
-    return FakeEngine(vocab=32, context=64, bias=values, strength=strength), 32
-
-
-def _transformers(values, strength=1.0):
-    tokenizer, model = tiny.tokenizer(), tiny.model("llama")
-    bias = None
-    if values is not None:
-        info = BiasInfo(
-            tokenizer_sha256=tokenizer_sha256(tokenizer),
-            template_sha256=template_sha256(tokenizer),
-            tokenizer_size=tiny.VOCAB,
-            aligned="a",
-            reference="r",
-            pool="test",
-            pool_sha256="",
-            prompts=1,
-            prompt_tokens=1,
-            groups=2,
-            seed=0,
-        )
-        bias = SafetyBias(values, torch.zeros_like(values), info)
-    return TransformersEngine(model, tokenizer, bias, strength), tiny.VOCAB
-
-
-@pytest.fixture(params=[_fake, _transformers], ids=["fake", "transformers"])
+@pytest.fixture(params=list(cases.NEEDS))
 def make(request):
-    return request.param
+    if request.param in cases.NOT_RUN:
+        pytest.skip(f"{request.param} is not installed, so not run; see make test-engines")
+    return partial(cases.make, request.param)
 
 
 def _values(vocab, scale=1.0):
@@ -65,7 +41,7 @@ def test_logits_with_the_rule_are_logits_minus_strength_times_bias(make):
         assert one.token_ids == other.token_ids
         shift = torch.zeros(len(one.token_ids), vocab)
         shift[: min(STEPS, len(shift))] = 0.5 * values[: len(shift)]
-        torch.testing.assert_close(other.logits, one.logits - shift, rtol=0, atol=2e-6)
+        torch.testing.assert_close(other.logits, one.logits - shift, rtol=0, atol=1e-5)
 
 
 def test_greedy_decoding_follows_the_debiased_logits(make):
@@ -133,3 +109,44 @@ def test_an_answer_ends_with_the_end_token_or_at_its_length(make):
     engine, _ = make(None)
     for completion in _generate(engine, [LONG, SHORT], max_new_tokens=5):
         assert (len(completion.token_ids) == 5) or completion.finish == "stop"
+
+
+def test_beyond_the_last_step_nothing_changes(make):
+    """Two biases that force the same first tokens, one of them strong, give the same rest."""
+    _, vocab = make(None)
+    forced = torch.zeros(STEPS, vocab)
+    forced[torch.arange(STEPS), torch.arange(10, 10 + STEPS)] = -1000
+    weak, strong = _generate(make(forced)[0], [LONG]), _generate(make(2 * forced)[0], [LONG])
+    assert weak[0].token_ids == strong[0].token_ids
+    assert len(weak[0].token_ids) > STEPS
+
+
+def test_strength_0_leaves_the_text_untouched(make):
+    _, vocab = make(None)
+    debiased, _ = make(_values(vocab, scale=5), strength=0.0)
+    plain, _ = make(None)
+    assert _generate(debiased, [LONG, SHORT]) == _generate(plain, [LONG, SHORT])
+
+
+def test_a_bias_of_another_vocabulary_is_refused_before_anything_is_generated(make):
+    _, vocab = make(None)
+    with pytest.raises(MismatchError, match=f"{vocab + 1} tokens"):
+        make(torch.zeros(STEPS, vocab + 1))
+
+
+class TestAgainstTransformers:
+    """Greedy text of real engines, plain and debiased, is that of transformers."""
+
+    @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+    def test_the_same_tokens(self, make, strength):
+        _, vocab = make(None)
+        if vocab != tiny.VOCAB:
+            pytest.skip("the fake engine has a model of its own")
+        values = _values(vocab, scale=3)
+        words = tiny.TEXT.split()
+        requests = [Request.from_text(" ".join(words[n : n + 5])) for n in range(20)]
+        found = _generate(make(values, strength)[0], requests, max_new_tokens=12)
+        expected = _generate(cases.make("transformers", values, strength)[0], requests,
+                             max_new_tokens=12)  # fmt: skip
+        assert [one.token_ids for one in found] == [one.token_ids for one in expected]
+        assert [one.text for one in found] == [one.text for one in expected]

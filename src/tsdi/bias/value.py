@@ -238,9 +238,11 @@ class SafetyBias(
                 "The bias was estimated with another chat template than this tokenizer's.",
                 "Estimate it again with this template.",
             )
-        if model is None:
-            return
-        width = vocabulary_width(model)
+        if model is not None:
+            self.check_width(vocabulary_width(model))
+
+    def check_width(self, width: int) -> None:
+        """Raise MismatchError unless the bias fits a model that gives this many logits."""
         if width < self.vocab or (width > self.vocab and self.info.tokenizer_size > self.vocab):
             raise MismatchError(
                 f"The bias is for {self.vocab} tokens, the model has {width}.",

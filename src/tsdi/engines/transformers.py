@@ -1,6 +1,5 @@
 """The transformers engine: ``generate`` with the rule as a logits processor."""
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +11,7 @@ from tsdi.bias import SafetyBias
 from tsdi.chat import encode_chat
 from tsdi.compatibility import context_length, embedding_rows
 from tsdi.decoding.greedy import end_ids, generate_greedily
+from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.errors import ModelError, NumericalError, PromptError
 
@@ -146,27 +146,14 @@ class _Finite(LogitsProcessor):
 
 
 class _Gumbel(LogitsProcessor):
-    """Draws by the Gumbel-max trick: argmax(logits / temperature + noise) is a draw from softmax.
-
-    The noise depends on seed, prompt and step only, so that an answer does not depend on its
-    neighbours in the batch, a resumed run repeats the text of an unbroken one, and the same prompt
-    with the same seed gets the same text.
-    """
+    """Draws by `gumbel_noise`: a resumed run repeats the text of an unbroken one."""
 
     def __init__(self, prompts: list[list[int]], length: int, sampling: Sampling) -> None:
-        self._seeds = [
-            int.from_bytes(hashlib.sha256(f"{sampling.seed} {row}".encode()).digest()[:6])
-            for row in prompts
-        ]
+        self._prompts = prompts
         self._length = length
-        self._temperature = sampling.temperature
+        self._sampling = sampling
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        step = input_ids.shape[1] - self._length
-        noise = [
-            torch.empty(scores.shape[1]).exponential_(
-                generator=torch.Generator().manual_seed(seed + step)
-            )
-            for seed in self._seeds
-        ]
-        return scores / self._temperature - torch.stack(noise).log().to(scores.device)
+        step, width = input_ids.shape[1] - self._length, scores.shape[1]
+        noise = [gumbel_noise(row, self._sampling.seed, step, width) for row in self._prompts]
+        return scores / self._sampling.temperature + torch.stack(noise).to(scores.device)

@@ -1,0 +1,224 @@
+"""The safety bias in llama.cpp, through llama-cpp-python: a logits processor, and an engine.
+
+In own code: ``llama.create_chat_completion(messages, logits_processor=debias(bias, llama,
+tokenizer))``, and likewise with ``create_completion`` and ``generate``.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from tsdi.bias import SafetyBias
+from tsdi.chat import encode_chat
+from tsdi.decoding.live_step import LiveStep
+from tsdi.decoding.sampling import gumbel_noise
+from tsdi.engines.base import Completion, Engine, Request, Sampling
+from tsdi.errors import MismatchError, ModelError, NumericalError, PromptError, UsageError
+
+
+def open_llama(path: str) -> Any:
+    """Load a GGUF file, with the context that it was trained for.
+
+    Raises:
+        UsageError: If llama-cpp-python is not installed.
+        ModelError: If there is no such file, or it holds no model.
+    """
+    try:
+        from llama_cpp import Llama
+    except ImportError:
+        raise UsageError(
+            "llama-cpp-python is not installed.", "pip install 'tsdi[llama-cpp]'"
+        ) from None
+    if not Path(path).is_file():
+        raise ModelError(f"There is no file {path}.", "Name a GGUF file.")
+    try:
+        return Llama(path, n_ctx=0, verbose=False)
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"llama.cpp cannot load {path}: {error}") from error
+
+
+def check_vocabulary(llama: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise MismatchError unless a GGUF model has a tokenizer's tokens at its ids."""
+    import llama_cpp
+
+    vocabulary, size = llama._model.vocab, llama.n_vocab()
+    for token, place in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        found = (
+            llama_cpp.llama_vocab_get_text(vocabulary, place).decode("utf-8", "replace")
+            if place < size
+            else "nothing"
+        )
+        if found != token:
+            raise MismatchError(
+                f"Token {place} is {token!r} for the tokenizer and {found!r} in the GGUF file.",
+                "Convert the model with its own tokenizer, or take the bias of this one.",
+            )
+
+
+class SafetyDebias:
+    """A logits processor of llama-cpp-python: subtracts strength x bias[i] for response token i.
+
+    It may be used for many answers, one after the other.
+
+    Args:
+        values: The bias, [steps, vocab].
+        strength: How much of it.
+    """
+
+    def __init__(self, values: torch.Tensor, strength: float = 1.0) -> None:
+        self._values = np.asarray(values.numpy() * strength, dtype=np.float32)
+        self._live = LiveStep()
+
+    def __call__(
+        self, input_ids: NDArray[np.intc], scores: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Debiased scores [width] of the token after input_ids, which begin with the prompt."""
+        step = self._live.at(len(input_ids))
+        if step >= len(self._values):
+            return scores
+        debiased = scores.copy()
+        debiased[: self._values.shape[1]] -= self._values[step]
+        return debiased
+
+
+def debias(
+    bias: SafetyBias,
+    llama: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    strength: float | None = None,
+) -> Any:
+    """What llama-cpp-python takes as ``logits_processor``.
+
+    Args:
+        bias: The safety bias.
+        llama: The model, a ``llama_cpp.Llama``.
+        tokenizer: The tokenizer of the model that it was converted from.
+        strength: How much of the bias; None takes what it recommends.
+
+    Raises:
+        MismatchError: If bias, model and tokenizer do not go together.
+    """
+    from llama_cpp import LogitsProcessorList
+
+    check_bias(bias, llama, tokenizer)
+    return LogitsProcessorList(
+        [SafetyDebias(bias.values, bias.info.strength if strength is None else strength)]
+    )
+
+
+def check_bias(bias: SafetyBias, llama: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise MismatchError or UsageError unless the bias can be used with this GGUF model."""
+    bias.check(tokenizer)
+    bias.check_width(llama.n_vocab())
+    check_vocabulary(llama, tokenizer)
+    if bias.info.anchor:
+        raise UsageError(
+            f"The bias begins behind {bias.info.anchor!r}, which this processor cannot see.",
+            "Use tsdi's transformers engine, or estimate without --anchor.",
+        )
+
+
+class LlamaCppEngine(Engine):
+    """Answers with a GGUF model, one request after the other.
+
+    Args:
+        llama: A ``llama_cpp.Llama``.
+        tokenizer: The tokenizer of the model that it was converted from.
+        bias: The safety bias to subtract.
+        strength: How much of it, unless a request says otherwise.
+        prompt_format: Used instead of the chat template; a bias brings its own.
+
+    Raises:
+        MismatchError: If bias, model and tokenizer do not go together.
+    """
+
+    def __init__(
+        self,
+        llama: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        bias: SafetyBias | None = None,
+        strength: float = 1.0,
+        prompt_format: str | None = None,
+    ) -> None:
+        if bias is None:
+            check_vocabulary(llama, tokenizer)
+        else:
+            check_bias(bias, llama, tokenizer)
+        self._llama = llama
+        self._tokenizer = tokenizer
+        self._bias = bias
+        self._strength = strength
+        self._prompt_format = bias.info.prompt_format if bias is not None else prompt_format
+        self._ends = {tokenizer.eos_token_id, llama.token_eos()}
+
+    def check(self, request: Request, sampling: Sampling) -> None:
+        """Raise PromptError if the request and its answer cannot fit the model's context."""
+        self._encode(request, sampling)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Answer every request, one after the other."""
+        prompts = [self._encode(request, sampling) for request in requests]
+        return [
+            self._answer(request, prompt, sampling)
+            for request, prompt in zip(requests, prompts, strict=True)
+        ]
+
+    def _encode(self, request: Request, sampling: Sampling) -> list[int]:
+        ids = encode_chat(self._tokenizer, request.messages, self._prompt_format)
+        if not ids:
+            raise PromptError("The prompt has no tokens.", "Write something.")
+        if len(ids) + sampling.max_new_tokens > self._llama.n_ctx():
+            raise PromptError(
+                f"{len(ids)} tokens and an answer of up to {sampling.max_new_tokens} do not fit "
+                f"the model's context of {self._llama.n_ctx()}.",
+                "Shorten the prompt or lower --max-new-tokens.",
+            )
+        return ids
+
+    def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
+        from llama_cpp import LogitsProcessorList
+
+        strength = self._strength if request.strength is None else request.strength
+        rule = None if self._bias is None else SafetyDebias(self._bias.values, strength)
+        rows: list[torch.Tensor] = []
+
+        def process(
+            input_ids: NDArray[np.intc], scores: NDArray[np.float32]
+        ) -> NDArray[np.float32]:
+            if np.isnan(scores).any():
+                raise NumericalError("The model gives NaN logits.", "Check its weights.")
+            scores = scores if rule is None else rule(input_ids, scores)
+            if sampling.keep_logits:
+                rows.append(torch.from_numpy(scores.copy()))
+            if sampling.temperature == 0:
+                return scores
+            noise = gumbel_noise(
+                prompt, sampling.seed, len(input_ids) - len(prompt), len(scores)
+            ).numpy()
+            drawn: NDArray[np.float32] = scores / np.float32(sampling.temperature) + noise
+            return drawn
+
+        ids: list[int] = []
+        self._llama.reset()
+        tokens = self._llama.generate(
+            prompt,
+            temp=0.0,  # the most likely one, after the processor
+            repeat_penalty=1.0,
+            logits_processor=LogitsProcessorList([process]),
+        )
+        for token in tokens:
+            ids.append(int(token))
+            if token in self._ends or len(ids) == sampling.max_new_tokens:
+                break
+        tokens.close()
+        return Completion(
+            text=str(self._tokenizer.decode(ids, skip_special_tokens=True)),
+            token_ids=tuple(ids),
+            finish="stop" if ids and ids[-1] in self._ends else "length",
+            logits=torch.stack(rows[: len(ids)]) if rows else None,
+        )

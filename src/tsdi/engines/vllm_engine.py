@@ -1,0 +1,166 @@
+"""The vLLM engine: an offline ``LLM`` with `tsdi.engines.vllm.SafetyDebias` in it."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from tsdi.bias import SafetyBias
+from tsdi.chat import encode_chat
+from tsdi.engines.base import Completion, Engine, Request, Sampling
+from tsdi.errors import ModelError, PromptError, UsageError
+from tsdi.models import LoadOptions
+
+PROCESSOR = "tsdi.engines.vllm:SafetyDebias"
+_KEPT_LOGITS = {"logprobs_mode": "processed_logits", "max_logprobs": -1}
+
+
+def open_llm(model: str, options: LoadOptions, bias: str | None = None, **settings: Any) -> "Any":
+    """Load a model into vLLM, with the debiasing processor if a bias is named.
+
+    Args:
+        model: Folder or hub id.
+        options: How weights are loaded; vLLM places them itself.
+        bias: Folder or hub id of a safety bias.
+        settings: As vLLM's ``LLM`` takes them, such as max_model_len.
+
+    Raises:
+        UsageError: If vLLM is not installed, or a device map is asked for.
+        ModelError: If vLLM cannot load the model, or the bias is not for it; its log says why.
+    """
+    if options.device_map is not None:
+        raise UsageError("vLLM places models itself.", "Leave out --device-map.")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    try:
+        from vllm import LLM
+    except ImportError:
+        raise UsageError("vLLM is not installed.", "pip install vllm") from None
+    if bias is not None:
+        settings |= {
+            "logits_processors": [PROCESSOR],
+            "additional_config": {"tsdi": {"bias": bias}},
+        }
+    try:
+        return LLM(
+            model,
+            dtype=options.dtype,
+            trust_remote_code=options.trust_remote_code,
+            generation_config="vllm",  # not the checkpoint's penalties and temperatures
+            **_KEPT_LOGITS,
+            **settings,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"vLLM cannot serve {model}: {reason[-1]}", "Its log says more."
+        ) from error
+
+
+class VllmEngine(Engine):
+    """Answers with a model in vLLM.
+
+    Args:
+        llm: What `open_llm` gave.
+        tokenizer: The model's tokenizer.
+        bias: The bias that the processor subtracts; checked here before anything is asked.
+        strength: How much of it, unless a request says otherwise.
+        prompt_format: Used instead of the chat template; a bias brings its own.
+
+    Raises:
+        MismatchError: If the bias is not for this tokenizer.
+    """
+
+    def __init__(
+        self,
+        llm: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        bias: SafetyBias | None = None,
+        strength: float = 1.0,
+        prompt_format: str | None = None,
+    ) -> None:
+        config = llm.llm_engine.vllm_config.model_config
+        if bias is not None:
+            bias.check(tokenizer)
+            bias.check_width(config.get_vocab_size())
+        self._llm = llm
+        self._tokenizer = tokenizer
+        self._strength = strength if bias is not None else None
+        self._prompt_format = bias.info.prompt_format if bias is not None else prompt_format
+        self._limit = int(config.max_model_len)
+        self._width = int(config.get_vocab_size())
+        self._ends = _end_ids(config, tokenizer)
+
+    def check(self, request: Request, sampling: Sampling) -> None:
+        """Raise PromptError if the request and its answer cannot fit the model's context."""
+        self._encode(request, sampling)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Answer every request; vLLM batches them itself."""
+        from vllm import TokensPrompt
+
+        prompts = [self._encode(request, sampling) for request in requests]
+        outputs = self._llm.generate(
+            [TokensPrompt(prompt_token_ids=ids) for ids in prompts],
+            [self._params(r, ids, sampling) for r, ids in zip(requests, prompts, strict=True)],
+            use_tqdm=False,
+        )
+        return [self._completion(output.outputs[0], sampling) for output in outputs]
+
+    def _encode(self, request: Request, sampling: Sampling) -> list[int]:
+        ids = encode_chat(self._tokenizer, request.messages, self._prompt_format)
+        if not ids:
+            raise PromptError("The prompt has no tokens.", "Write something.")
+        if len(ids) + sampling.max_new_tokens > self._limit:
+            raise PromptError(
+                f"{len(ids)} tokens and an answer of up to {sampling.max_new_tokens} do not fit "
+                f"the model's context of {self._limit}.",
+                "Shorten the prompt or lower --max-new-tokens.",
+            )
+        return ids
+
+    def _params(self, request: Request, ids: list[int], sampling: Sampling) -> Any:
+        from vllm import SamplingParams
+
+        strength = self._strength if request.strength is None else request.strength
+        asked = {} if self._strength is None else {"tsdi_strength": strength}
+        digest = hashlib.sha256(f"{sampling.seed} {ids}".encode()).digest()
+        return SamplingParams(
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_new_tokens,
+            seed=int.from_bytes(digest[:4]),  # one stream per prompt, so that neighbours differ
+            stop_token_ids=self._ends,
+            ignore_eos=True,  # the ends are those above, as in transformers
+            logprobs=-1 if sampling.keep_logits else None,
+            extra_args=asked,
+            skip_special_tokens=True,
+        )
+
+    def _completion(self, output: Any, sampling: Sampling) -> Completion:
+        ids = tuple(output.token_ids)
+        logits = None
+        if sampling.keep_logits:
+            logits = torch.full((len(ids), self._width), -torch.inf)
+            for row, found in zip(logits, output.logprobs, strict=True):
+                row[list(found)] = torch.tensor([one.logprob for one in found.values()])
+        return Completion(
+            text=str(self._tokenizer.decode(list(ids), skip_special_tokens=True)),
+            token_ids=ids,
+            finish="stop" if ids and ids[-1] in self._ends else "length",
+            logits=logits,
+        )
+
+
+def _end_ids(config: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids that end an answer, as `tsdi.decoding.greedy.end_ids` finds them."""
+    try:
+        own = GenerationConfig.from_pretrained(config.model)
+    except OSError:
+        own = GenerationConfig.from_model_config(config.hf_config)
+    ends = tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id
+    if ends is None:
+        return []
+    return list(ends) if isinstance(ends, list | tuple) else [ends]

@@ -1,0 +1,106 @@
+"""The engines that the conformance suite runs: one model, any bias, and what is not installed."""
+
+import gc
+import os
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+
+from tests import tiny
+from tests.engines.gguf_file import write_gguf
+from tsdi.engines.fake import FakeEngine
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.models import LoadOptions
+
+NEEDS = {"fake": "tsdi", "transformers": "tsdi", "vllm": "vllm", "llama.cpp": "llama_cpp"}
+NOT_RUN = [name for name, module in NEEDS.items() if find_spec(module) is None]
+
+
+def make(name, values, strength=1.0):
+    """An engine of that name with a bias of these values, and the number of its logits."""
+    return {
+        "fake": _fake,
+        "transformers": _transformers,
+        "vllm": _vllm,
+        "llama.cpp": _llama_cpp,
+    }[name](values, strength)
+
+
+def model():
+    return tiny.model("llama", hidden_size=64, initializer_range=0.02)  # heads of 32, for vLLM
+
+
+def _bias(values):
+    return None if values is None else tiny.bias(values, torch.zeros_like(values))
+
+
+def _fake(values, strength):
+    return FakeEngine(vocab=32, context=64, bias=values, strength=strength), 32
+
+
+def _transformers(values, strength):
+    return TransformersEngine(model(), tiny.tokenizer(), _bias(values), strength), tiny.VOCAB
+
+
+@cache
+def folder() -> Path:
+    """The model as a checkpoint, and as model.gguf."""
+    made = Path(mkdtemp(prefix="tsdi-engines-"))
+    model().save_pretrained(made)
+    tiny.tokenizer().save_pretrained(made)
+    _bias(torch.zeros(1, tiny.VOCAB)).save_pretrained(made / "bias")
+    return made
+
+
+@cache
+def gguf() -> Path:
+    write_gguf(folder() / "model.gguf", model(), tiny.tokenizer())
+    return folder() / "model.gguf"
+
+
+@cache
+def llm():
+    """One vLLM in this process, which takes 20 seconds to start, and its processor."""
+    os.environ |= {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
+    from tsdi.engines.vllm import SafetyDebias
+    from tsdi.engines.vllm_engine import open_llm
+
+    made = open_llm(
+        str(folder()),
+        LoadOptions(dtype="float32"),
+        str(folder() / "bias"),
+        enforce_eager=True,
+        max_num_seqs=64,
+        distributed_executor_backend="uni",
+    )
+    gc.unfreeze()  # vLLM hides all it has made from the collector
+    processor = next(one for one in gc.get_objects() if isinstance(one, SafetyDebias))
+    return made, processor
+
+
+def _vllm(values, strength):
+    from tsdi.engines.vllm_engine import VllmEngine
+
+    running, processor = llm()
+    if values is None:  # without its processor it is another vLLM; strength 0 is to be the same
+        return VllmEngine(
+            running, tiny.tokenizer(), _bias(torch.zeros(1, tiny.VOCAB)), 0.0
+        ), tiny.VOCAB
+    engine = VllmEngine(running, tiny.tokenizer(), _bias(values), strength)
+    processor._table = torch.cat([values, torch.zeros(1, tiny.VOCAB)])
+    processor._steps = len(values)
+    return engine, tiny.VOCAB
+
+
+def _llama_cpp(values, strength):
+    from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
+
+    engine = LlamaCppEngine(open_llama(str(gguf())), tiny.tokenizer(), _bias(values), strength)
+    return engine, tiny.VOCAB
