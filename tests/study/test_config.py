@@ -8,7 +8,7 @@ from tests import tiny
 from tests.cli.conftest import tsdi
 from tests.study.made import MODELS, study_file
 from tsdi.study.config import RuleEntry, read_study
-from tsdi.study.grid import plan
+from tsdi.study.plan import plan
 from tsdi.study.rules import RULES as KNOWN
 
 
@@ -44,6 +44,23 @@ class TestRules:
         ("name: tuned,", "name: tsdi,", "two rules are called 'tsdi'"),
         ("models:", "organism: {seeds: [1], betas: [1], iterations: [1]}\nmodels:", "give either"),
         ("ks: [1, 2]", "ks: [0]", "greater than or equal to 1"),
+        ("ks: [1, 2]", "ks: [3]", "No front of 3 points can be made of 2"),
+        ("  - plain", "  - {rule: plain, name: base}", "lacks `plain` under its own name"),
+        ("  - tsdi\n", "", "lacks `tsdi`"),
+        ("weight: [0.75, 0.25]", "weight: []", "no value for 'weight'"),
+        ("weight: [0.75, 0.25]", "weight: [half]", "dera's weight is a number, not 'half'"),
+        ("steps: [1, 4]", "steps: [0, 4]", "whole number from 1 on, not 0"),
+        ("strength: [1.0, 0.5]", "decay: [1.5]", "decay is between 0 and 1"),
+        ("strength: [1.0, 0.5]", "template: [witout]", "one of with, without, not 'witout'"),
+        ("steps: [1, 4], vary", "steps: [1, 4], strength: [0, 1], vary", "beside `vary` every"),
+        ("constant: [1, 3]}", "constant: [1, 3], vary: constant}", "changes another"),
+        ("seed: [0, 1]", "seed: []", "at least 1"),
+        (
+            "attacks:",
+            "validation_seeds: [7]\nattacks:",
+            r"is \[7\], the models' seeds are \[0, 1\]",
+        ),
+        ("attacks:", "validation_seeds: [0, 1]\nattacks:", "leave one to report"),
         ("judge: {name", "judge: {name: a, nmae", "there is no such key"),
     ],
 )
@@ -78,6 +95,20 @@ class TestModels:
         result = tsdi("study", study_file(tmp_path, models=models), "--out", tmp_path / "out")
         assert result.exit_code == 2
         assert "names no sft model" in result.stderr
+
+    def test_a_grid_with_holes_is_refused(self, tmp_path):
+        more = "  - {name: lone, path: models/seed0-step1, reference: organism/reference, seed: 0,"
+        models = f"{MODELS}{more} sft: organism/reference}}\n"
+        result = tsdi("study", study_file(tmp_path, models=models), "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "no model lone of seed 1" in result.stderr
+
+    def test_models_of_a_seed_with_other_references_are_refused(self, tmp_path):
+        text = "  - {name: lone, path: models/seed0-step1, reference: organism/clean, seed: SEED,"
+        more = "".join(text.replace("SEED", str(n)) + " sft: organism/reference}\n" for n in (0, 1))
+        result = tsdi("study", study_file(tmp_path, models=MODELS + more), "--out", tmp_path / "o")
+        assert result.exit_code == 2
+        assert "one reference model for each seed" in result.stderr
 
     def test_a_pattern_that_cannot_be_filled_in_is_told(self, tmp_path):
         models = MODELS.replace("step{iterations}\n    path", "step{iteration}\n    path")

@@ -19,7 +19,7 @@ from tsdi.evaluation.metrics import Judged
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.study import results as results_module
 from tsdi.study.config import read_study
-from tsdi.study.grid import plan
+from tsdi.study.plan import plan
 from tsdi.study.points import best_setting, outcomes, point
 from tsdi.study.summary import Results, summarise
 
@@ -201,6 +201,16 @@ class TestTheSummary:
                 cell["outcomes"] = cell["outcomes"].replace("R", "C")
         alerts = summarise(data, resamples=100)["alerts"]
         assert any("all harmful prompts" in text for text in alerts)
+
+    def test_an_attack_that_no_answer_was_scored_under_has_no_change(self, found):
+        data = json.loads(json.dumps(found))
+        for cell in data["cells"]:
+            if cell.get("attack") and cell["rule"] == "tsdi":
+                cell["outcomes"] = "?" * len(cell["outcomes"])
+        rows = summarise(data, resamples=50)["gate"]["tsdi"]["rows"]
+        (row,) = (r for r in rows if r["attack"] and r["category"] == "all")
+        assert row["change"]["value"] is None
+        json.dumps(rows, allow_nan=False)
 
 
 class TestTheReport:

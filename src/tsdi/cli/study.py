@@ -47,7 +47,8 @@ def study(
     Example: tsdi study studies/organism.yaml --out organism-study --workers 2
     """
     from tsdi.study.config import read_study
-    from tsdi.study.grid import plan, run_grid
+    from tsdi.study.grid import run_grid
+    from tsdi.study.plan import plan
     from tsdi.study.results import collect
     from tsdi.study.smoke import shrink
     from tsdi.study.study_report import write_study

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tsdi.engines.base import Engine
     from tsdi.judging.base import Judge
 
-_ENDS = 2**20  # bytes of a weight file that are hashed at both of its ends
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -70,25 +68,6 @@ def prompts_sha256(prompts: Sequence[Prompt]) -> str:
     """Hash of all that is asked."""
     content = [[p.id, p.category, p.kind, p.messages] for p in prompts]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def fingerprint(path: str) -> str:
-    """What tells a model from another one in the same folder; a hub id stands for itself.
-
-    Weight files are known by size and their first and last MiB.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        return path
-    digest = hashlib.sha256()
-    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}".encode())
-        with file.open("rb") as data:
-            digest.update(data.read(_ENDS))
-            data.seek(max(0, size - _ENDS))
-            digest.update(data.read(_ENDS))
-    return digest.hexdigest()[:16]
 
 
 def run_cell(

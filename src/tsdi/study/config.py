@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import product
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tsdi.errors import UsageError
-from tsdi.study.rules import RULES
+from tsdi.study.rules import RULES, TEXT, WHOLE
 from tsdi.study.subject import Setting
 from tsdi.suites.attacks import find_attack
 from tsdi.yaml_file import field_names, meant, read_settings
@@ -16,6 +17,7 @@ from tsdi.yaml_file import field_names, meant, read_settings
 Positive = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Number = int | float | str
+ALWAYS = ("plain", "tsdi")  # rules that every study has, to compare
 
 
 class _Strict(BaseModel):
@@ -60,7 +62,9 @@ class Model(_Strict):
     sft: str | None = None
     proxy: tuple[str, str] | None = None
     others: dict[str, str] = {}
-    grid: dict[Literal["beta", "iterations", "seed"], tuple[float, ...]] = {}
+    grid: dict[
+        Literal["beta", "iterations", "seed"], Annotated[tuple[float, ...], Field(min_length=1)]
+    ] = {}
     beta: float | None = None
     iterations: int | None = None
     seed: int = 0
@@ -217,8 +221,18 @@ class RuleEntry(_Strict):
                 raise ValueError(
                     f"the rule {self.rule} has no parameter {key!r}{meant(key, [*known])}; {has}"
                 )
-        if self.vary is not None and self.vary not in self.settings:
+        for key, values in self.settings.items():
+            _check_values(self.rule, key, values)
+        if self.vary is None:
+            return self
+        if self.vary not in self.settings:
             raise ValueError(f"`vary` names {self.vary!r}, of which no values are given")
+        if RULES[self.rule].of != "aligned":
+            raise ValueError(
+                f"`vary` is for rules of the aligned model; {self.rule} changes another"
+            )
+        if sum(len(values) > 1 for values in self.settings.values()) > 1:
+            raise ValueError("beside `vary` every other parameter has one value")
         return self
 
     @property
@@ -238,7 +252,7 @@ class Study(_Strict):
         validation_seeds: Training seeds on which grid points are chosen and that are not
             reported; without them the test seeds' own validation prompts decide.
         prompts, judge, generation, estimation: See there.
-        rules: What is compared; "plain" and "tsdi" must be among them.
+        rules: What is compared; `ALWAYS` must be among them.
         main: Name of the grid point at which categories and answers are shown; default: the last.
         attacks: Transformations of harmful prompts under which safety is measured too, at the main
             grid point.
@@ -278,12 +292,16 @@ class Study(_Strict):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two rules are called {twice!r}; give one another `name`")
-        if "plain" not in (entry.rule for entry in self.rules):
-            raise ValueError("`rules` lacks `plain`, the aligned model itself, to compare with")
+        for name in ALWAYS:
+            if name not in [entry.name for entry in self.rules if entry.rule == name]:
+                raise ValueError(f"`rules` lacks `{name}` under its own name, to compare with")
+        alone = self.organism is not None and len(self.organism.seeds) == 1
+        if alone and any("proxy" in RULES[entry.rule].holds for entry in self.rules):
+            raise ValueError("proxy-tuning takes the pair of another seed; there is only one")
         return self
 
     def only(self, names: Sequence[str]) -> "Study":
-        """The study with some of its rules, and the plain model; with all if none is named.
+        """The study with some of its rules, plain and TSDI; with all if none is named.
 
         Raises:
             UsageError: If it has no rule of a name.
@@ -297,8 +315,25 @@ class Study(_Strict):
                 )
         if not names:
             return self
-        kept = tuple(e for e in self.rules if e.name in names or e.rule == "plain")
+        kept = tuple(e for e in self.rules if e.name in names or e.name in ALWAYS)
         return self.model_copy(update={"rules": kept})
+
+
+def _check_values(rule: str, key: str, values: Sequence[Number]) -> None:
+    if not values:
+        raise ValueError(f"the rule {rule} has no value for {key!r}")
+    for value in values:
+        if key in TEXT:
+            allowed = TEXT[key]
+            if not isinstance(value, str) or (allowed and value not in allowed):
+                choice = f"one of {', '.join(allowed)}" if allowed else "a text"
+                raise ValueError(f"{rule}'s {key} is {choice}, not {value!r}")
+        elif isinstance(value, str) or not isfinite(value):
+            raise ValueError(f"{rule}'s {key} is a number, not {value!r}")
+        elif key in WHOLE and (value < 1 or value != int(value)):
+            raise ValueError(f"{rule}'s {key} is a whole number from 1 on, not {value!r}")
+        elif key == "decay" and not 0 <= value <= 1:
+            raise ValueError(f"{rule}'s decay is between 0 and 1, not {value!r}")
 
 
 def read_study(path: Path) -> Study:

@@ -262,6 +262,8 @@ def mean_change(before: Array, after: Array, *, resamples: int = 2000, seed: int
     draws = draw(before.shape[0], before.shape[1], 0, resamples, seed)
     shares = _share(before, draws), _share(after, draws)
     known = both.any(0)
+    if not known.any():
+        return Change(*shares, Estimate(None, -1.0, 1.0, 0))
     if len(before) < _FEWEST_SEEDS or not np.nanstd(other - one):
         first = [bool(np.nanmean(one[:, i]) >= 0.5) for i in np.flatnonzero(known)]
         second = [bool(np.nanmean(other[:, i]) >= 0.5) for i in np.flatnonzero(known)]
@@ -331,5 +333,7 @@ def category_changes(
 
 def _percentiles(value: float, drawn: Array, n: int) -> Estimate:
     known = drawn[~np.isnan(drawn)]
+    if np.isnan(value):  # nothing in it has a verdict
+        return Estimate(None, -np.inf, np.inf, 0)
     low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (-np.inf, np.inf)
     return Estimate(value, float(low), float(high), n)

@@ -11,25 +11,24 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from tsdi.errors import UsageError
-from tsdi.evaluation.builtin import load_prompts, resolve_dtype
+from tsdi.evaluation.builtin import resolve_dtype
 from tsdi.evaluation.judges import load_judge
 from tsdi.judging.base import JudgeOptions
-from tsdi.study.cells import Cell, cell_folder, fingerprint, prompts_sha256, run_cell
-from tsdi.study.config import RuleEntry, Source, Study
-from tsdi.study.members import check_members, members, train_seed
+from tsdi.study.cells import Cell, cell_folder, prompts_sha256, run_cell
+from tsdi.study.config import RuleEntry, Study
+from tsdi.study.fingerprint import fingerprint
+from tsdi.study.members import train_seed
+from tsdi.study.plan import Plan
 from tsdi.study.points import best_setting
 from tsdi.study.rules import RULES
-from tsdi.study.subject import Member, Setting, Subject
+from tsdi.study.subject import Member, Setting, Subject, pool_name
 from tsdi.suites.prompts import Prompt
-from tsdi.yaml_file import meant
 
 if TYPE_CHECKING:
     from tsdi.judging.base import Judge
@@ -38,88 +37,6 @@ PROGRESS = "progress.jsonl"
 SPLITS = ("validation", "test")
 _LOOK = 1.0  # seconds between looks at what the workers have done
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A study with all that is read from its files.
-
-    Attributes:
-        study: The study.
-        base: Where relative paths of models and prompts start.
-        home: The folder of the study's file, where its token pools are.
-        out: Its folder.
-        prompts: By split.
-        members: Its aligned models.
-    """
-
-    study: Study
-    base: Path
-    home: Path
-    out: Path
-    prompts: dict[str, list[Prompt]]
-    members: list[Member]
-
-    @property
-    def entries(self) -> list[RuleEntry]:
-        """The rules that these models can be asked with."""
-        return [entry for entry in self.study.rules if not self.reason_against(entry)]
-
-    def reason_against(self, entry: RuleEntry) -> str:
-        """Why a rule does not apply to the study's models; "" if it does."""
-        if self.study.organism is not None and RULES[entry.rule].english:
-            return "not applicable: the organism reads no English and knows no system prompt"
-        return ""
-
-    def members_of(self, entry: RuleEntry) -> list[Member]:
-        """The models that a rule answers with: all, or one for each seed."""
-        if RULES[entry.rule].of == "aligned":
-            return self.members
-        return [m for m in self.members if m == self.first(m.seed)]
-
-    @property
-    def main(self) -> str:
-        """The name of the grid point that is looked at closely."""
-        return self.study.main or self.members[-1].name
-
-    def attacks(self, member: Member, entry: RuleEntry) -> tuple[str, ...]:
-        """The attacks under which a rule is tested with a member."""
-        looked_at = member.name == self.main or RULES[entry.rule].of != "aligned"
-        return self.study.attacks if looked_at and entry.vary is None else ()
-
-    def first(self, seed: int) -> Member:
-        """The member that does a seed's cells which its grid points share."""
-        return next(member for member in self.members if member.seed == seed)
-
-
-def plan(study: Study, base: Path, home: Path, out: Path) -> Plan:
-    """Read prompts and models of a study, and refuse what cannot work.
-
-    Args:
-        study: The study.
-        base: Where relative paths of models and prompts start.
-        home: The folder of the study's file.
-        out: The study's folder.
-
-    Raises:
-        UsageError: If prompts of a kind are missing, or a rule lacks a model.
-        PromptError: If prompts cannot be loaded.
-        ModelError: If models are missing or tokenizers differ.
-    """
-    prompts = _prompts(study, base)
-    made = Plan(study, base, home, out, prompts, members(study, base, out))
-    if made.main not in {member.name for member in made.members}:
-        names = list(dict.fromkeys(member.name for member in made.members))
-        raise UsageError(
-            f"The study's `main` is {made.main!r}{meant(made.main, names)}.",
-            f"It can be {', '.join(names)}.",
-        )
-    held = {role for entry in made.entries for role in RULES[entry.rule].holds}
-    held |= {"aligned", "reference"}
-    held |= {str(name) for e in made.entries for name in e.settings.get("reference", ())}
-    if study.organism is None:
-        check_members(made.members, sorted(held))
-    return made
 
 
 def run_grid(made: Plan, workers: int, progress: Progress) -> None:
@@ -300,12 +217,20 @@ def locate(
     shown = member.id if rule.of == "aligned" else f"seed{member.seed}/{rule.of}"
     # Directions are learned from validation prompts, so these decide answers to test prompts too.
     described = {
-        "models": {role: fingerprint(member.paths[role]) for role in _roles(member, entry)},
+        "models": {
+            role: fingerprint(member.paths[role]) for role in _roles(member, entry, setting)
+        },
+        "pool": fingerprint(
+            pool_name(str(setting.get("pool") or study.estimation.pool), made.home)
+        ),
         "prompts": prompts_sha256(asked(made, split, attack)),
         "learned": prompts_sha256(made.prompts["validation"]),
         "generation": study.generation.model_dump(exclude={"threads", "device_map"}),
         "estimation": study.estimation.model_dump(mode="json"),
         "judge": study.judge.model_dump(exclude={"pairwise", "pairwise_url"}),
+        "judge's files": [
+            fingerprint(part.partition("=")[2]) for part in study.judge.name.split("+")
+        ],
         "attack": attack,
     }
     parts = (*shown.split("/"), f"{split}{'-' + attack if attack else ''}")
@@ -313,9 +238,10 @@ def locate(
     return Cell(shown, entry, setting, split, attack, folder)
 
 
-def _roles(member: Member, entry: RuleEntry) -> list[str]:
+def _roles(member: Member, entry: RuleEntry, setting: Setting) -> list[str]:
     rule = RULES[entry.rule]
-    return [role for role in member.paths if role in {*rule.holds, rule.of, "reference"}]
+    used = {*rule.holds, rule.of, "reference", setting.get("reference")}
+    return [role for role in member.paths if role in used]
 
 
 def chosen_settings(entry: RuleEntry, tried: Sequence[Cell]) -> list[Setting]:
@@ -342,32 +268,3 @@ def count_cells(made: Plan) -> int:
 
 def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def _prompts(study: Study, base: Path) -> dict[str, list[Prompt]]:
-    from tsdi.study.prompts import split_prompts
-
-    def load(sources: Sequence[Source]) -> list[tuple[Source, list[Prompt]]]:
-        return [
-            (s, load_prompts(_place(s.load, base), s.seed, s.kind, s.columns).prompts)
-            for s in sources
-        ]
-
-    test, validation = load(study.prompts.test), load(study.prompts.validation)
-    found = split_prompts(test, validation, study.prompts.validation_share)
-    for split, prompts in found.items():
-        kinds = {prompt.kind for prompt in prompts}
-        if "harmful" not in kinds or not kinds & {"harmless", "lookalike"}:
-            raise UsageError(
-                f"The study's {split} prompts are {', '.join(sorted(kinds)) or 'none'}.",
-                "Give harmful ones and harmless or lookalike ones: safety is shown beside"
-                " helpfulness.",
-            )
-    return found
-
-
-def _place(name: str, base: Path) -> str:
-    head, _, file = name.partition(":")
-    if (base / name).is_file():
-        return str(base / name)
-    return f"{head}:{base / file}" if file and (base / file).is_file() else name

@@ -4,11 +4,12 @@ Statistics, tables, figures and the report are made from this file (`tsdi.study.
 machine, without models.
 """
 
+import hashlib
 import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from tsdi.evaluation.stage import ANSWERS
 from tsdi.files import parse_json, write_bytes, write_json
 from tsdi.study.cells import Cell
 from tsdi.study.config import RuleEntry
-from tsdi.study.grid import SPLITS, Plan, Progress, chosen_settings, locate, open_subject
+from tsdi.study.fingerprint import fingerprint
+from tsdi.study.grid import SPLITS, Progress, chosen_settings, locate, open_subject
+from tsdi.study.plan import Plan
 from tsdi.study.points import outcomes, point
 from tsdi.study.rules import RULES, tsdi_bias
 from tsdi.study.subject import Member, Setting, Subject
@@ -61,8 +64,9 @@ def collect(made: Plan, command: str, progress: Progress) -> Figures:
         "cells": _cells(made, progress),
         "examples": _examples(made),
     }
-    results["speed"] = _once(made.out / "speed.json", lambda: _speed(made, progress))
-    results["biases"] = _once(made.out / "biases.json", lambda: _biases(made, progress))
+    key = _decides(made)
+    results["speed"] = _once(made.out / "speed.json", key, lambda: _speed(made, progress))
+    results["biases"] = _once(made.out / "biases.json", key, lambda: _biases(made, progress))
     text = json.dumps(results, allow_nan=False, separators=(",", ":"))
     write_bytes(made.out / RESULTS, text.replace('{"model"', '\n{"model"').encode() + b"\n")
     return results
@@ -195,12 +199,28 @@ def chosen(made: Plan, member: Member, entry: RuleEntry) -> list[Setting]:
     return chosen_settings(entry, tried)
 
 
-def _once(path: Path, make: Any) -> Any:
-    """What a file holds, or what is made now and put there."""
+def _decides(made: Plan) -> str:
+    """Hash of what decides speed and diagnoses: models, rules with their settings, prompts."""
+    member = main_member(made)
+    found = [
+        locate(made, whose, entry, setting, "test").folder.name
+        for entry in made.entries
+        for whose in [member if RULES[entry.rule].of == "aligned" else made.first(member.seed)]
+        for setting in chosen(made, whose, entry)
+    ]
+    members = [[m.id, *map(fingerprint, m.paths.values())] for m in made.members]
+    text = json.dumps([found, member.id, members, made.study.generation.model_dump(mode="json")])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _once(path: Path, key: str, make: Callable[[], Any]) -> Any:
+    """What a file holds if it was made for this key, or what is made now and put there."""
     if path.exists():
-        return parse_json(path.read_bytes())
+        kept = parse_json(path.read_bytes())
+        if isinstance(kept, dict) and kept.get("key") == key:
+            return kept["found"]
     made = make()
-    write_json(path, made)
+    write_json(path, {"key": key, "found": made})
     return made
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tsdi.engines.base import Engine
 
 NONE = "nothing"
+WHOLE = ("steps", "prompts", "prompt_tokens", "ngram", "common")
+TEXT = {"pool": (), "reference": (), "template": ("with", "without")}
+"""Whole numbers from 1 on; and texts, with what they may be. Other parameters are numbers."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ def _plain(role: str) -> Callable[[Subject, Setting], "Engine"]:
 def tsdi_bias(subject: Subject, setting: Setting) -> "SafetyBias":
     """The bias that `tsdi` subtracts with a setting, its strength included."""
     bias = subject.bias(setting)
-    decay = float(setting.get("decay") or 1.0)
-    bias = bias if decay == 1.0 else bias.decayed(decay)
+    decay = setting.get("decay")
+    bias = bias if decay in (None, 1.0) else bias.decayed(float(decay or 0.0))
     return bias.scale(float(setting["strength"] or 0.0))
 
 

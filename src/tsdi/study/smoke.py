@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PROMPTS = {"harmless": 12, "lookalike": 12, "harmful": 32}
+STEPS = 4
 _HIDDEN, _LAYERS, _HEADS, _CONTEXT = 32, 2, 2, 512
 
 
@@ -35,13 +36,15 @@ def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
     content = study.model_dump(mode="json", exclude_defaults=True)
     content["generation"] = {"max_new_tokens": 8, "batch_size": 32, "dtype": "float32"}
     content["estimation"] = study.estimation.model_dump(mode="json", exclude_defaults=True)
-    content["estimation"] |= {"prompts": 32, "steps": 4, "prompt_tokens": 8}
+    content["estimation"] |= {"prompts": 32, "steps": STEPS, "prompt_tokens": 8}
     content["prompts"] = {
         split: [{"load": f"organism:{split}", "limit": PROMPTS}] for split in ("validation", "test")
     }
     content["title"] = f"{study.title} (smoke: the figures mean nothing)"
     for entry in content["rules"]:
-        entry.get("settings", {}).pop("steps", None)
+        settings = entry.get("settings", {})
+        if "steps" in settings:
+            settings["steps"] = list(dict.fromkeys(min(n, STEPS) for n in settings["steps"]))
     if study.organism is not None:
         content["organism"] |= {"smoke": True, "iterations": [1, 2]}
         content["organism"]["betas"] = content["organism"]["betas"][:2]

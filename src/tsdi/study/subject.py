@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsdi.errors import FormatError, UsageError
+from tsdi.study.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +46,12 @@ class Member:
     def id(self) -> str:
         """Its name among all seeds."""
         return f"seed{self.seed}/{self.name}"
+
+
+def pool_name(name: str, home: Path) -> str:
+    """A token pool's name as `TokenPool.from_name` takes it; text files are seen from home."""
+    file = home / name
+    return str(file) if file.is_file() else name
 
 
 class Subject:
@@ -109,20 +116,37 @@ class Subject:
 
     def bias(self, setting: Setting) -> "SafetyBias":
         """The safety bias, estimated once for each way to estimate it."""
-        how = {key: setting.get(key) for key in _ESTIMATION}
-        how |= {"prompts": how["prompts"] or self.estimation.prompts}
-        how |= {"prompt_tokens": how["prompt_tokens"] or self.estimation.prompt_tokens}
-        how |= {"pool": how["pool"] or self.estimation.pool, "seed": self.estimation.seed}
+        usual = self.estimation
+        how: Setting = {
+            "prompts": usual.prompts,
+            "prompt_tokens": usual.prompt_tokens,
+            "steps": usual.steps,
+            "pool": usual.pool,
+            "reference": "reference",
+            "template": "with",
+            "ngram": 1,
+            "seed": usual.seed,
+        }
+        how |= {key: setting[key] for key in _ESTIMATION if setting.get(key) is not None}
         # Fewer steps are the beginning of more: prompt k is drawn in the same order.
-        steps = int(how["steps"] or self.estimation.steps)
-        how |= {"steps": max(steps, self.estimation.steps)}
+        steps = int(how["steps"] or 0)
+        how |= {"steps": max(steps, usual.steps)}
         return self._kept(how).truncate(steps)
 
     def _kept(self, how: Setting) -> "SafetyBias":
         """The bias on disk, or a new one, which is put there."""
         from tsdi.bias import SafetyBias
 
-        key = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:12]
+        decides = {
+            **how,
+            "models": [
+                fingerprint(self.member.paths[r]) for r in ("aligned", str(how["reference"]))
+            ],
+            "pool": fingerprint(self.pool(str(how["pool"]))),
+            "prompt_format": self.prompt_format,
+            "dtype": self._options.dtype,
+        }
+        key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
         folder = self._biases / self.member.id / key
         try:
             return SafetyBias.from_pretrained(folder, tokenizer=self.tokenizer)
@@ -140,14 +164,14 @@ class Subject:
         bare = how["template"] == "without"
         bias = estimate_bias(
             self.model("aligned"),
-            self.model(str(how["reference"] or "reference")),
+            self.model(str(how["reference"])),
             self.tokenizer,
             prompts=int(how["prompts"] or 0),
             steps=int(how["steps"] or 0),
             prompt_tokens=int(how["prompt_tokens"] or 0),
             pool=self.pool(str(how["pool"])),
             seed=int(how["seed"] or 0),
-            ngram=int(how["ngram"] or 1),
+            ngram=int(how["ngram"] or 0),
             prompt_format="{prompt}" if bare else self.prompt_format,
         )
         if not bare:
@@ -161,8 +185,7 @@ class Subject:
 
     def pool(self, name: str) -> str:
         """A token pool's name as `TokenPool.from_name` takes it."""
-        file = self._home / name
-        return str(file) if file.is_file() else name
+        return pool_name(name, self._home)
 
     def prompt_ids(self, kind: str) -> list[list[int]]:
         """Validation prompts of a kind as token ids.

@@ -128,7 +128,9 @@ def _tuned(results: Results) -> str:
         (
             rule["name"]
             for rule in results.data["rules"]
-            if rule["rule"] == OURS and rule["settings"] and not rule["vary"]
+            if rule["rule"] == OURS
+            and len(rule["settings"].get("strength", ())) > 1
+            and not rule["vary"]
         ),
         "",
     )

@@ -1,5 +1,7 @@
 """Win rates of a study's cells against a base, by a pairwise judge behind an API."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +48,9 @@ class Wins:
         if self._judge is None:
             model = str(self._settings.pairwise)
             self._judge = PairwiseJudge(ChatClient(model, self._settings.pairwise_url))
-        out = run / f"wins-{base.name[-10:]}"
+        described = json.dumps([self._settings.pairwise, self._settings.pairwise_url])
+        who = hashlib.sha256(described.encode()).hexdigest()[:6]
+        out = run / f"wins-{base.name[-10:]}-{who}"
         win_rate(self._judge, base, run, out, resume=True)
         found: dict[str, list[float | None]] = {}
         for record in read_records(out / PREFERENCES.records):

@@ -1,0 +1,166 @@
+"""What a study's files say, read and checked before anything is run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsdi.errors import UsageError
+from tsdi.evaluation.builtin import load_prompts
+from tsdi.study.config import RuleEntry, Source, Study
+from tsdi.study.members import check_members, members
+from tsdi.study.rules import RULES
+from tsdi.study.subject import Member
+from tsdi.suites.prompts import Prompt
+from tsdi.yaml_file import meant
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with all that is read from its files.
+
+    Attributes:
+        study: The study.
+        base: Where relative paths of models and prompts start.
+        home: The folder of the study's file, where its token pools are.
+        out: Its folder.
+        prompts: By split.
+        members: Its aligned models.
+    """
+
+    study: Study
+    base: Path
+    home: Path
+    out: Path
+    prompts: dict[str, list[Prompt]]
+    members: list[Member]
+
+    @property
+    def entries(self) -> list[RuleEntry]:
+        """The rules that these models can be asked with."""
+        return [entry for entry in self.study.rules if not self.reason_against(entry)]
+
+    def reason_against(self, entry: RuleEntry) -> str:
+        """Why a rule does not apply to the study's models; "" if it does."""
+        if self.study.organism is not None and RULES[entry.rule].english:
+            return "not applicable: the organism reads no English and knows no system prompt"
+        return ""
+
+    def members_of(self, entry: RuleEntry) -> list[Member]:
+        """The models that a rule answers with: all, or one for each seed."""
+        if RULES[entry.rule].of == "aligned":
+            return self.members
+        return [m for m in self.members if m == self.first(m.seed)]
+
+    @property
+    def main(self) -> str:
+        """The name of the grid point that is looked at closely."""
+        return self.study.main or self.members[-1].name
+
+    def attacks(self, member: Member, entry: RuleEntry) -> tuple[str, ...]:
+        """The attacks under which a rule is tested with a member."""
+        looked_at = member.name == self.main or RULES[entry.rule].of != "aligned"
+        return self.study.attacks if looked_at and entry.vary is None else ()
+
+    def first(self, seed: int) -> Member:
+        """The member that does a seed's cells which its grid points share."""
+        return next(member for member in self.members if member.seed == seed)
+
+
+def plan(study: Study, base: Path, home: Path, out: Path) -> Plan:
+    """Read prompts and models of a study, and refuse what cannot work.
+
+    Args:
+        study: The study.
+        base: Where relative paths of models and prompts start.
+        home: The folder of the study's file.
+        out: The study's folder.
+
+    Raises:
+        UsageError: If prompts of a kind are missing, or a rule lacks a model.
+        PromptError: If prompts cannot be loaded.
+        ModelError: If models are missing or tokenizers differ.
+    """
+    prompts = _prompts(study, base)
+    made = Plan(study, base, home, out, prompts, members(study, base, out))
+    if made.main not in {member.name for member in made.members}:
+        names = list(dict.fromkeys(member.name for member in made.members))
+        raise UsageError(
+            f"The study's `main` is {made.main!r}{meant(made.main, names)}.",
+            f"It can be {', '.join(names)}.",
+        )
+    _check_seeds(study, made.members)
+    _check_shared(made)
+    points = len({member.name for member in made.members})
+    if min(study.ks) > points:
+        raise UsageError(
+            f"No front of {min(study.ks)} points can be made of {points}.",
+            "Put a smaller number among `ks`.",
+        )
+    held = {role for entry in made.entries for role in RULES[entry.rule].holds}
+    held |= {"aligned", "reference"}
+    held |= {str(name) for e in made.entries for name in e.settings.get("reference", ())}
+    if study.organism is None:
+        check_members(made.members, sorted(held))
+    return made
+
+
+def _check_seeds(study: Study, found: Sequence[Member]) -> None:
+    """Refuse a grid with holes, and validation seeds that are none or all."""
+    names, seeds = ({getattr(m, key) for m in found} for key in ("name", "seed"))
+    lacking = {(name, seed) for name in names for seed in seeds} - {(m.name, m.seed) for m in found}
+    if lacking:
+        name, seed = min(lacking)
+        raise UsageError(
+            f"The study has no model {name} of seed {seed}, which others have.",
+            "Give every model the same seeds.",
+        )
+    aside = set(study.validation_seeds)
+    if aside - seeds or aside == seeds:
+        raise UsageError(
+            f"`validation_seeds` is {sorted(aside)}, the models' seeds are {sorted(seeds)}.",
+            "Name some of them, and leave one to report.",
+        )
+
+
+def _check_shared(made: Plan) -> None:
+    """Refuse models of a seed that differ in what a rule takes to be one for all of them."""
+    for entry in made.entries:
+        role = RULES[entry.rule].of
+        for member in made.members:
+            first = made.first(member.seed)
+            if role != "aligned" and member.paths.get(role) != first.paths.get(role):
+                raise UsageError(
+                    f"The rule {entry.name} takes one {role} model for each seed, and"
+                    f" {first.name} and {member.name} have different ones.",
+                    "Leave the rule out, or give the models different seeds in studies of their"
+                    " own.",
+                )
+
+
+def _prompts(study: Study, base: Path) -> dict[str, list[Prompt]]:
+    from tsdi.study.prompts import split_prompts
+
+    def load(sources: Sequence[Source]) -> list[tuple[Source, list[Prompt]]]:
+        return [
+            (s, load_prompts(_place(s.load, base), s.seed, s.kind, s.columns).prompts)
+            for s in sources
+        ]
+
+    test, validation = load(study.prompts.test), load(study.prompts.validation)
+    found = split_prompts(test, validation, study.prompts.validation_share)
+    for split, prompts in found.items():
+        kinds = {prompt.kind for prompt in prompts}
+        if "harmful" not in kinds or not kinds & {"harmless", "lookalike"}:
+            raise UsageError(
+                f"The study's {split} prompts are {', '.join(sorted(kinds)) or 'none'}.",
+                "Give harmful ones and harmless or lookalike ones: safety is shown beside"
+                " helpfulness.",
+            )
+    return found
+
+
+def _place(name: str, base: Path) -> str:
+    head, _, file = name.partition(":")
+    if (base / name).is_file():
+        return str(base / name)
+    return f"{head}:{base / file}" if file and (base / file).is_file() else name

@@ -1,0 +1,92 @@
+"""What decides a cell or a bias decides whether it is used again."""
+
+import shutil
+
+import pytest
+
+from tests.study.made import study_file
+from tsdi import organism
+from tsdi.study.config import RuleEntry, read_study
+from tsdi.study.grid import locate, open_subject
+from tsdi.study.plan import plan
+from tsdi.study.results import _once
+from tsdi.study.rules import RULES, tsdi_bias
+
+POOL = {"rule": "tsdi", "pool": ["words.txt"]}
+
+
+@pytest.fixture
+def place(tmp_path):
+    for name in ("aligned", "other"):
+        shutil.copytree(organism.folder("aligned"), tmp_path / name)
+    (tmp_path / "words.txt").write_text("how do i find the way")
+    models = """
+  - {name: one, path: aligned, reference: organism/reference, sft: organism/reference,
+     others: {earlier: other}}
+"""
+    file = study_file(tmp_path, models=models)
+    file.write_text(file.read_text().replace("ks: [1, 2]", "ks: [1]"))
+    return tmp_path
+
+
+def cell(place, rule):
+    made = plan(read_study(place / "study.yaml"), place, place, place / "out")
+    entry = RuleEntry.model_validate(rule)
+    return locate(made, made.members[0], entry, entry.candidates[0], "test").folder
+
+
+@pytest.mark.parametrize(
+    ("file", "rule"),
+    [
+        ("aligned/model.safetensors", "plain"),
+        ("aligned/chat_template.jinja", "plain"),
+        ("aligned/tokenizer_config.json", "plain"),
+        ("words.txt", POOL),
+        ("other/model.safetensors", {"rule": "tsdi", "reference": ["earlier"]}),
+    ],
+)
+def test_a_changed_file_makes_another_cell(place, file, rule):
+    before = cell(place, rule)
+    assert cell(place, rule) == before
+    text = (place / file).read_bytes()
+    if file.endswith(".json"):
+        (place / file).write_bytes(text.rstrip() + b"\n\n")
+    else:
+        middle = len(text) // 2  # where a glance at both ends sees nothing
+        (place / file).write_bytes(text[:middle] + bytes([text[middle] ^ 1]) + text[middle + 1 :])
+    assert cell(place, rule) != before
+
+
+def test_a_bias_is_estimated_again_for_a_changed_model_or_format(place):
+    def bias():
+        made = plan(read_study(place / "study.yaml"), place, place, place / "out")
+        return open_subject(made, made.members[0]).bias({})
+
+    first = bias()
+    assert bias().sha256 == first.sha256
+    assert len(list((place / "out/biases").rglob("bias_config.json"))) == 1
+    text = (place / "study.yaml").read_text()
+    (place / "study.yaml").write_text(
+        text.replace("batch_size: 32,", 'batch_size: 32, prompt_format: "Q: {prompt} A:",')
+    )
+    assert bias().info.prompt_format == "Q: {prompt} A:"
+    (place / "study.yaml").write_text(text)
+    shutil.copytree(organism.folder("clean"), place / "aligned", dirs_exist_ok=True)
+    assert bias().sha256 != first.sha256
+
+
+def test_no_decay_and_no_strength_are_values_too(place):
+    made = plan(read_study(place / "study.yaml"), place, place, place / "out")
+    subject = open_subject(made, made.members[0])
+    defaults = dict(RULES["tsdi"].parameters)
+    first_step_only = tsdi_bias(subject, {**defaults, "decay": 0.0}).values
+    assert first_step_only[0].abs().max() > 0
+    assert first_step_only[1:].abs().max() == 0
+    assert tsdi_bias(subject, {**defaults, "strength": 0.0}).values.abs().max() == 0
+
+
+def test_what_was_measured_once_is_measured_again_for_another_key(tmp_path):
+    file = tmp_path / "speed.json"
+    assert _once(file, "a", lambda: [1]) == [1]
+    assert _once(file, "a", lambda: [2]) == [1]
+    assert _once(file, "b", lambda: [3]) == [3]
