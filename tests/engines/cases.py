@@ -100,7 +100,13 @@ def _vllm(values, strength):
 
 
 def _llama_cpp(values, strength):
-    from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
+    from tsdi.engines.llama_cpp import LlamaCppEngine
 
-    engine = LlamaCppEngine(open_llama(str(gguf())), tiny.tokenizer(), _bias(values), strength)
-    return engine, tiny.VOCAB
+    return LlamaCppEngine(_llama(), tiny.tokenizer(), _bias(values), strength), tiny.VOCAB
+
+
+@cache
+def _llama():
+    from tsdi.engines.llama_cpp import open_llama
+
+    return open_llama(str(gguf()), type_k=0, type_v=0)  # float32 keys and values, as elsewhere

@@ -21,8 +21,12 @@ from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.errors import MismatchError, ModelError, NumericalError, PromptError, UsageError
 
 
-def open_llama(path: str) -> Any:
+def open_llama(path: str, **settings: Any) -> Any:
     """Load a GGUF file, with the context that it was trained for.
+
+    Args:
+        path: The file.
+        settings: As ``llama_cpp.Llama`` takes them, such as n_gpu_layers.
 
     Raises:
         UsageError: If llama-cpp-python is not installed.
@@ -37,7 +41,7 @@ def open_llama(path: str) -> Any:
     if not Path(path).is_file():
         raise ModelError(f"There is no file {path}.", "Name a GGUF file.")
     try:
-        return Llama(path, n_ctx=0, verbose=False)
+        return Llama(path, n_ctx=0, verbose=False, **settings)
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"llama.cpp cannot load {path}: {error}") from error
 

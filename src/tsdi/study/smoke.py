@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tsdi.files import parse_json, write_json
 from tsdi.study.config import Study
@@ -55,14 +55,26 @@ def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
     content["judge"] = {"name": "refusal-phrases"}
     folder = (out / "smoke-models").resolve()
     paths = {path for member in members(study, base, out) for path in member.paths.values()}
-    for model in content["models"]:
-        for key in ("path", "reference", "sft"):
-            if key in model:
-                model[key] = str(folder / _flat(model[key]))
-        if "proxy" in model:
-            model["proxy"] = [str(folder / _flat(name)) for name in model["proxy"]]
+    content["models"] = [_in_folder(model, folder) for model in content["models"]]
     _random_models(folder, sorted({_flat(_short(path, base)) for path in paths}))
     return Study.model_validate(content), base
+
+
+def _in_folder(model: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A study's model with its paths in the folder of the tiny ones."""
+
+    def place(path: str) -> str:
+        return str(folder / _flat(path))
+
+    changed = dict(model)
+    for key in ("path", "reference", "sft"):
+        if key in model:
+            changed[key] = place(model[key])
+    if "proxy" in model:
+        changed["proxy"] = [place(path) for path in model["proxy"]]
+    if "others" in model:
+        changed["others"] = {name: place(path) for name, path in model["others"].items()}
+    return changed
 
 
 def _short(path: str, base: Path) -> str:

@@ -1,0 +1,25 @@
+"""The studies that come along can be tried out: every one is small enough, and whole."""
+
+from pathlib import Path
+
+import pytest
+
+from tsdi.study.config import read_study
+from tsdi.study.members import members
+from tsdi.study.plan import plan
+from tsdi.study.smoke import PROMPTS, STEPS, shrink
+
+STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_a_study_that_comes_along_is_made_small(file, tmp_path):
+    whole = read_study(file)
+    small, base = shrink(whole, tmp_path, tmp_path / "out")
+    made = plan(small, base, file.parent, tmp_path / "out")
+    assert [entry.name for entry in small.rules] == [entry.name for entry in whole.rules]
+    assert {prompt.kind for prompt in made.prompts["test"]} == set(PROMPTS)
+    assert all(max(e.settings.get("steps", (1,))) <= STEPS for e in small.rules)
+    if whole.organism is None:
+        paths = [path for one in members(small, base, tmp_path) for path in one.paths.values()]
+        assert all(Path(path, "model.safetensors").exists() for path in paths)
