@@ -14,6 +14,8 @@ from tsdi.cli.engine import (
     ColumnsOption,
     DeviceMapOption,
     DtypeOption,
+    EngineChoice,
+    EngineOption,
     JsonOption,
     JudgeLabelsOption,
     JudgeUrlOption,
@@ -23,7 +25,9 @@ from tsdi.cli.engine import (
     ResumeOption,
     StrengthOption,
     TemperatureOption,
+    TokenizerOption,
     TrustRemoteCodeOption,
+    UrlOption,
     open_engine,
     under_attack,
 )
@@ -79,6 +83,9 @@ def evaluate(
     dtype: DtypeOption = "auto",
     device_map: DeviceMapOption = None,
     trust_remote_code: TrustRemoteCodeOption = False,
+    engine: EngineOption = "transformers",
+    url: UrlOption = None,
+    tokenizer: TokenizerOption = None,
     resume: ResumeOption = False,
     json: JsonOption = False,
     seed: Annotated[
@@ -116,13 +123,18 @@ def evaluate(
         from tsdi.models import LoadOptions
 
         loaded = _load(prompts, columns, seed, kind, run, resume)
-        engine, used = open_engine(
-            target, bias, strength, prompt_format, LoadOptions(dtype, device_map, trust_remote_code)
+        answering, used = open_engine(
+            target,
+            bias,
+            strength,
+            prompt_format,
+            LoadOptions(dtype, device_map, trust_remote_code),
+            EngineChoice(engine, url, tokenizer),
         )
-        engine, attacked = under_attack(engine, attack)
+        answering, attacked = under_attack(answering, attack)
         with console.bar("generate") as update:
             generate_responses(
-                engine,
+                answering,
                 loaded.prompts,
                 run,
                 Sampling(max_new_tokens, temperature, seed),
@@ -132,7 +144,7 @@ def evaluate(
                 lambda done, total: update("generate", done, total),
             )
         kind = ""  # answers hold it now
-        del engine  # a judge may need the memory
+        del answering  # a judge may need the memory
     responses = read_responses(run, kind)
     console.quiet_libraries()
     name = judge or default_judge(response.prompt for response in responses)

@@ -13,6 +13,8 @@ from tsdi.cli.engine import (
     ColumnsOption,
     DeviceMapOption,
     DtypeOption,
+    EngineChoice,
+    EngineOption,
     JsonOption,
     MaxNewTokensOption,
     PromptFormatOption,
@@ -20,7 +22,9 @@ from tsdi.cli.engine import (
     ResumeOption,
     StrengthOption,
     TemperatureOption,
+    TokenizerOption,
     TrustRemoteCodeOption,
+    UrlOption,
     open_engine,
     under_attack,
 )
@@ -43,6 +47,9 @@ def generate(
     dtype: DtypeOption = "auto",
     device_map: DeviceMapOption = None,
     trust_remote_code: TrustRemoteCodeOption = False,
+    engine: EngineOption = "transformers",
+    url: UrlOption = None,
+    tokenizer: TokenizerOption = None,
     resume: ResumeOption = False,
     json: JsonOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides draws above temperature 0.")] = 0,
@@ -69,14 +76,19 @@ def generate(
         ANSWERS.check_unused(out)
     console.quiet_libraries()
     loaded = None if prompts is None else load_prompts(prompts, seed, columns=columns)
-    engine, used = open_engine(
-        model, bias, strength, prompt_format, LoadOptions(dtype, device_map, trust_remote_code)
+    answering, used = open_engine(
+        model,
+        bias,
+        strength,
+        prompt_format,
+        LoadOptions(dtype, device_map, trust_remote_code),
+        EngineChoice(engine, url, tokenizer),
     )
-    engine, attacked = under_attack(engine, attack)
+    answering, attacked = under_attack(answering, attack)
     used |= attacked
     sampling = Sampling(max_new_tokens, temperature, seed)
     if prompt is not None:
-        answer = engine.generate([Request.from_text(prompt)], sampling)[0]
+        answer = answering.generate([Request.from_text(prompt)], sampling)[0]
         if json:
             console.show_json({"response": answer.text, "finish": answer.finish, **used})
         else:
@@ -86,7 +98,7 @@ def generate(
     assert loaded is not None
     with console.bar("generate") as update:
         records = generate_responses(
-            engine,
+            answering,
             loaded.prompts,
             out,
             sampling,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import openai
 
 Chat = tuple[dict[str, str], ...]  # messages, each {"role", "content"}
+Prompt = Chat | str  # a text is continued, by the API's completions
 
 KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -134,9 +135,16 @@ class ChatClient:
         self._failures = 0  # in a row
 
     def ask(
-        self, chats: Sequence[Chat], max_tokens: int, top_logprobs: int = 0
+        self,
+        chats: Sequence[Prompt],
+        max_tokens: int,
+        top_logprobs: int = 0,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        extra: Sequence[dict[str, Any]] | None = None,
     ) -> list[Reply | Failure]:
-        """Ask every chat once, at temperature 0 and seed 0.
+        """Ask every chat once.
 
         Options that the model does not take (some take no temperature, or give no
         log-probabilities) are left out as soon as it says so.
@@ -145,6 +153,9 @@ class ChatClient:
             chats: What is asked.
             max_tokens: Most tokens of a reply.
             top_logprobs: How many of the likeliest first tokens to ask for.
+            temperature: 0 is greedy decoding.
+            seed: Decides the draws, where the API can be told.
+            extra: Of each chat, what its request has besides what the API defines.
 
         Returns:
             One outcome per chat, in their order.
@@ -152,7 +163,11 @@ class ChatClient:
         Raises:
             ModelError: If going on makes no sense; see the module.
         """
-        options: dict[str, Any] = {"temperature": 0.0, "seed": 0, "max_tokens": max_tokens}
+        options: dict[str, Any] = {
+            "temperature": temperature,
+            "seed": seed,
+            "max_tokens": max_tokens,
+        }
         if top_logprobs:
             options |= {"logprobs": True, "top_logprobs": top_logprobs}
         patience = self._patience
@@ -160,13 +175,15 @@ class ChatClient:
             api_key=self._key, base_url=self._base_url, timeout=patience.timeout, max_retries=0
         ) as api:
 
-            def ask_one(chat: Chat, stop: Event) -> Reply | Failure:
-                return self._ask(api, chat, options, stop)
+            def ask_one(asked: tuple[Prompt, dict[str, Any]], stop: Event) -> Reply | Failure:
+                chat, more = asked
+                return self._ask(api, chat, {**options, "extra_body": more}, stop)
 
-            return in_threads(ask_one, chats, patience.threads)
+            bodies = extra if extra is not None else [{}] * len(chats)
+            return in_threads(ask_one, list(zip(chats, bodies, strict=True)), patience.threads)
 
     def _ask(
-        self, api: "openai.OpenAI", chat: Chat, options: dict[str, Any], stop: Event
+        self, api: "openai.OpenAI", chat: Prompt, options: dict[str, Any], stop: Event
     ) -> Reply | Failure:
         """Ask one chat, as often as makes sense."""
         patience, wait = self._patience, self._patience.first_wait
@@ -192,15 +209,21 @@ class ChatClient:
                     "They are not recorded: run again with --resume once it replies.",
                 )
 
-    def _try(self, api: "openai.OpenAI", chat: Chat, options: dict[str, Any]) -> _Try:
+    def _try(self, api: "openai.OpenAI", chat: Prompt, options: dict[str, Any]) -> _Try:
         """Ask one chat once."""
         used = {name: value for name, value in options.items() if name not in self._left_out}
         try:
-            raw = api.chat.completions.with_raw_response.create(
-                model=self.model,
-                messages=list(chat),  # type: ignore[arg-type]
-                **used,
-            )
+            raw: Any
+            if isinstance(chat, str):
+                raw = api.completions.with_raw_response.create(
+                    model=self.model, prompt=chat, **used
+                )
+            else:
+                raw = api.chat.completions.with_raw_response.create(
+                    model=self.model,
+                    messages=list(chat),  # type: ignore[arg-type]
+                    **used,
+                )
         except self._api.APITimeoutError:
             return _Try(Failure(f"no reply within {self._patience.timeout:g} s"), again=True)
         except self._api.APIConnectionError as error:
@@ -247,14 +270,14 @@ class ChatClient:
 
 
 def read_reply(body: bytes) -> Reply | None:
-    """The first choice of a chat completion, or None if the body holds none.
+    """The first choice of a completion, or None if the body holds none.
 
     Args:
         body: Anything that a server may send.
     """
     try:
         choice = parse_json(body)["choices"][0]
-        message = choice["message"]
+        message = choice["message"] if "message" in choice else {"content": choice["text"]}
         text, refusal = message.get("content"), message.get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError):
         return None

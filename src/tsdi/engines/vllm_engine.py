@@ -35,6 +35,7 @@ def open_llm(model: str, options: LoadOptions, bias: str | None = None, **settin
         raise UsageError("vLLM places models itself.", "Leave out --device-map.")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")  # GiB; else it asks for nearly all memory
     try:
         from vllm import LLM
     except ImportError:
