@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,23 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise unwritable(path, error) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_folder(path: Path) -> Iterator[Path]:
+    """A folder to be filled, which gets its name when the block ends well.
+
+    Raises:
+        TsdiError: If the disk is full or the place cannot be written.
+    """
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        unfinished.rename(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:

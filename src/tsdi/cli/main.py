@@ -12,10 +12,12 @@ from tsdi.cli.compare import compare
 from tsdi.cli.demo import demo
 from tsdi.cli.estimate import estimate
 from tsdi.cli.evaluate import evaluate
+from tsdi.cli.export import export
 from tsdi.cli.generate import generate
 from tsdi.cli.judges import judges
 from tsdi.cli.merge import merge
 from tsdi.cli.sample_size import sample_size
+from tsdi.cli.serve import serve
 from tsdi.cli.show import show
 from tsdi.cli.study import report, study
 from tsdi.cli.suites import suites
@@ -42,6 +44,7 @@ for command in (
     tune,
     study,
     report,
+    export,
     train,
     merge,
     audit,
@@ -51,6 +54,8 @@ for command in (
     sample_size,
 ):
     app.command()(console.reports_errors(command))
+# What follows -- is the server's.
+app.command(context_settings={"allow_extra_args": True})(console.reports_errors(serve))
 
 
 def _version(asked: bool) -> None:

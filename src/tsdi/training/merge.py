@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tsdi.errors import MismatchError, ModelError, NumericalError, RunExistsError, UsageError
-from tsdi.files import parse_json, unwritable, write_json
+from tsdi.files import parse_json, write_folder, write_json
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHAPES = ("architectures", "vocab_size", "hidden_size", "num_hidden_layers")
@@ -48,11 +48,8 @@ def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
         raise RunExistsError(f"{out} is there already.", "Choose a new folder.")
     places = [_places(folder) for folder, _ in models]
     _check_alike([folder for folder, _ in models], places)
-    unfinished = out.with_name(f"{out.name}.unfinished")
     first = models[0][0]
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+    with write_folder(out) as unfinished:
         for shard in sorted(set(places[0].values())):
             _merge_shard(shard, places, weights, unfinished)
         for file in first.iterdir():
@@ -60,9 +57,6 @@ def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
                 shutil.copy(file, unfinished)
         if (first / _INDEX).exists():
             write_json(unfinished / _INDEX, parse_json((first / _INDEX).read_bytes()))
-        unfinished.rename(out)
-    except OSError as error:
-        raise unwritable(out, error) from error
 
 
 def _check_weights(weights: Sequence[float]) -> None:

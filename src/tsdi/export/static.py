@@ -1,0 +1,166 @@
+"""One shift for all steps, for servers with no rule by step, and how far it is from the real rule.
+
+A static shift acts on every token of an answer, the rule on the first ones only: the divergence
+says what that costs before it is deployed.
+"""
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi.bias import SafetyBias
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.errors import ModelError, UsageError
+from tsdi.files import write_bytes
+from tsdi.interval import Estimate, mean_interval
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How far a static shift is from the real rule, in nats, on answers of the real rule.
+
+    Attributes:
+        by_step: KL(rule, static) of the next token's distribution at every response position.
+        total: The sum over an answer's positions: KL of whole answers.
+    """
+
+    by_step: tuple[Estimate, ...]
+    total: Estimate
+
+
+def static_vector(bias: SafetyBias, strength: float) -> Tensor:
+    """What is added to the logits at every step: minus strength x the bias' mean over steps.
+
+    Returns:
+        float32 [vocab], of zero mean.
+    """
+    vector = -strength * bias.values.float().mean(0)
+    return vector - vector.mean()
+
+
+def logit_bias(vector: Tensor, top: int, limit: float) -> dict[int, float]:
+    """The shifts that an OpenAI-compatible API takes as ``logit_bias``.
+
+    Args:
+        vector: What is added to the logits, [vocab].
+        top: How many tokens at most; those that are moved furthest.
+        limit: No shift is beyond it, up or down.
+
+    Returns:
+        Shift by token id, the furthest first; tokens that are not moved are left out.
+
+    Raises:
+        UsageError: If top or limit is not above 0.
+    """
+    if top < 1 or limit <= 0:
+        raise UsageError("--top and --limit are above 0.", "OpenAI takes 300 tokens within 100.")
+    order = vector.abs().argsort(descending=True)[:top]
+    clipped = vector.clamp(-limit, limit)
+    return {int(token): round(float(clipped[token]), 4) for token in order if clipped[token] != 0}
+
+
+def as_vector(shifts: dict[int, float], size: int) -> Tensor:
+    """The vector that a ``logit_bias`` adds, float32 [size]."""
+    vector = torch.zeros(size)
+    for token, shift in shifts.items():
+        vector[token] = shift
+    return vector
+
+
+def write_logit_bias(path: Path, shifts: dict[int, float]) -> None:
+    """Write what goes into a request's ``logit_bias``: token id (a string, in JSON) to shift."""
+    text = json.dumps({"logit_bias": {str(token): shift for token, shift in shifts.items()}})
+    write_bytes(path, (text + "\n").encode())
+
+
+def shifted_head(model: PreTrainedModel, vector: Tensor) -> PreTrainedModel:
+    """A copy of a model whose head's bias has a static shift added.
+
+    Args:
+        model: A causal language model.
+        vector: What is added to the logits, [vocab].
+
+    Raises:
+        ModelError: If its head has no bias, or its logits are capped or scaled behind the head.
+    """
+    head = model.get_output_embeddings()
+    if getattr(head, "bias", None) is None:
+        raise ModelError(
+            f"The head of {type(model).__name__} has no bias, so no static shift fits into it.",
+            "Take --to logit-bias or --to transformers, or an engine that runs the rule.",
+        )
+    config = model.config.get_text_config()
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(config, name, None) not in (None, 1.0):
+            raise ModelError(
+                f"{type(model).__name__} changes its logits behind the head ({name}), so that a"
+                " shift in the head would be another one.",
+                "Take --to logit-bias or --to transformers.",
+            )
+    changed: PreTrainedModel = copy.deepcopy(model)
+    with torch.no_grad():
+        weight = changed.get_output_embeddings().bias
+        weight[: len(vector)] += vector.to(weight.dtype).to(weight.device)
+    return changed
+
+
+def divergence(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    bias: SafetyBias,
+    strength: float,
+    vector: Tensor,
+    requests: Sequence[Request],
+    max_new_tokens: int,
+    batch_size: int = 16,
+) -> Divergence:
+    """How far a static shift is from the rule, on the rule's own greedy answers.
+
+    Args:
+        model: The aligned model.
+        tokenizer: Its tokenizer.
+        bias: The safety bias.
+        strength: How much of it the rule subtracts.
+        vector: What the static form adds at every step, [vocab].
+        requests: What is asked.
+        max_new_tokens: Most tokens of an answer.
+        batch_size: Prompts answered together.
+
+    Returns:
+        KL by step and in total, with t-intervals over prompts.
+
+    Raises:
+        UsageError: If there is nothing to ask.
+    """
+    if not requests:
+        raise UsageError("There are no prompts to compare on.")
+    engine = TransformersEngine(model, tokenizer, bias, strength)
+    sampling = Sampling(max_new_tokens=max_new_tokens, keep_logits=True)
+    rows: list[list[float]] = []
+    for start in range(0, len(requests), batch_size):
+        for completion in engine.generate(requests[start : start + batch_size], sampling):
+            assert completion.logits is not None
+            rows.append(_kl(completion.logits, bias, strength, vector))
+    longest = max(map(len, rows))
+    by_step = [[row[step] for row in rows if step < len(row)] for step in range(longest)]
+    return Divergence(tuple(map(mean_interval, by_step)), mean_interval([sum(row) for row in rows]))
+
+
+def _kl(debiased: Tensor, bias: SafetyBias, strength: float, vector: Tensor) -> list[float]:
+    """KL(rule, static) at every position of an answer, from the rule's logits [tokens, width]."""
+    rule = debiased.double()
+    static = rule.clone()
+    covered = min(len(rule), bias.steps)
+    static[:covered, : bias.vocab] += strength * bias.values[:covered].double()
+    static[:, : len(vector)] += vector.double()
+    one, other = rule.log_softmax(-1), static.log_softmax(-1)
+    terms = torch.where(one > -torch.inf, one.exp() * (one - other), 0.0)
+    found: list[float] = terms.sum(-1).clamp(min=0).tolist()
+    return found
