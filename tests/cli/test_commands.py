@@ -98,9 +98,20 @@ def _prompts(tmp_path, number=40):
     return file
 
 
+# Each answer takes a while, so that a busy machine doesn't see the run's end before its middle.
+SLOWLY = """
+import time
+from tsdi.engines.transformers import TransformersEngine as Engine
+generate = Engine.generate
+Engine.generate = lambda *given: (time.sleep(0.4), generate(*given))[1]
+from tsdi.cli.main import run
+run()
+"""
+
+
 def _started(models, prompts, out):
     """``tsdi generate`` in a process of its own, running until the first answers are there."""
-    command = [sys.executable, "-c", "from tsdi.cli.main import run; run()", "generate"]
+    command = [sys.executable, "-c", SLOWLY, "generate"]
     command += [models / "aligned", "--prompts", prompts, "--out", out, "--batch-size", "1"]
     command += ["--max-new-tokens", "40"]
     process = subprocess.Popen(

@@ -1,0 +1,85 @@
+"""The engine of a running server, against a local one that is told what to say."""
+
+import json
+
+import pytest
+
+from tests.fake_api import Answer, error, ok, serving
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.openai import ChatClient, Patience
+from tsdi.engines.server import ServerEngine
+from tsdi.errors import ModelError, PromptError, UsageError
+
+FAST = Patience(threads=8, timeout=5, retries=3, first_wait=0.002, longest_wait=0.05)
+TWO = [Request.from_text("one"), Request.from_text("two")]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+
+def engine(api, **options):
+    return ServerEngine(ChatClient("m", api.url, FAST), **options)
+
+
+def echo(_, body):
+    return ok(body["messages"][-1]["content"].upper(), finish="length")
+
+
+def test_answers_come_in_the_order_of_the_requests():
+    with serving(echo) as api:
+        found = engine(api).generate(TWO, Sampling(max_new_tokens=7, temperature=0.5, seed=3))
+    assert [(one.text, one.finish) for one in found] == [("ONE", "length"), ("TWO", "length")]
+    body = api.requests[0]
+    assert (body["model"], body["max_tokens"]) == ("m", 7)
+    assert (body["temperature"], body["seed"]) == (0.5, 3)
+    assert "vllm_xargs" not in body
+
+
+def test_a_request_may_have_its_own_strength():
+    with serving(echo) as api:
+        asked = [TWO[0], Request(TWO[1].messages, strength=0.0)]
+        engine(api, strength=0.5).generate(asked, Sampling())
+    found = {b["messages"][0]["content"]: b["vllm_xargs"]["tsdi_strength"] for b in api.requests}
+    assert found == {"one": 0.5, "two": 0.0}
+
+
+def test_a_prompt_format_asks_for_completions():
+    def complete(_, body):
+        text = body["prompt"]
+        return Answer(json.dumps({"choices": [{"text": text, "finish_reason": "stop"}]}).encode())
+
+    with serving(complete) as api:
+        found = engine(api, prompt_format="Q: {prompt} A:").generate(TWO, Sampling())
+    assert [one.text for one in found] == ["Q: one A:", "Q: two A:"]
+
+
+def test_troubles_pass():
+    def script(number, body):
+        return error(503) if number < 2 else echo(number, body)
+
+    with serving(script) as api:
+        assert len(engine(api).generate(TWO, Sampling())) == 2
+
+
+def test_a_prompt_without_an_answer_ends_the_run_with_what_came_before_kept():
+    def script(number, body):
+        asked = body["messages"][-1]["content"]
+        return error(400, "too long a context") if asked == "two" else echo(number, body)
+
+    with serving(script) as api, pytest.raises(ModelError, match="too long a context") as failed:
+        engine(api).generate(TWO, Sampling())
+    assert "--resume" in str(failed.value)
+
+
+def test_what_a_server_cannot_do_is_refused():
+    with serving(echo) as api:
+        with pytest.raises(UsageError, match="no logits"):
+            engine(api).generate(TWO, Sampling(keep_logits=True))
+        with pytest.raises(PromptError, match="no text"):
+            engine(api).check(Request.from_text("  "), Sampling())
+        with pytest.raises(UsageError, match=r"\{prompt\}"):
+            engine(api, prompt_format="Q:")
+    assert api.requests == []

@@ -1,0 +1,100 @@
+"""An exported checkpoint decodes as the rule does, when its own code is trusted."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests import tiny
+from tsdi.errors import UsageError
+from tsdi.export.checkpoint import write_checkpoint
+
+TOKENIZER = tiny.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    tiny.model("llama").save_pretrained(folder)
+    TOKENIZER.save_pretrained(folder)
+    (folder / "README.md").write_text("the model's own card")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(source, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exported") / "model"
+    write_checkpoint(tiny.bias(), 1.5, str(source), out, "org/model")
+    return out
+
+
+def batch():
+    TOKENIZER.padding_side = "left"
+    chats = [[{"role": "user", "content": text}] for text in ("bread", "the old mill and fields")]
+    return TOKENIZER.apply_chat_template(
+        chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+    )
+
+
+def answer(model, **options):
+    asked = batch()
+    torch.manual_seed(0)
+    made = model.generate(**asked, max_new_tokens=6, do_sample=False, **options)
+    return made[:, asked["input_ids"].shape[1] :].tolist()
+
+
+def rule():
+    return [tiny.bias().logits_processor(batch()["input_ids"].shape[1], 1.5)]
+
+
+@pytest.fixture(scope="module")
+def trusted(exported):
+    return AutoModelForCausalLM.from_pretrained(exported, trust_remote_code=True)
+
+
+def test_trusted_it_decodes_as_the_rule_does(trusted):
+    plain = tiny.model("llama")
+    expected = answer(plain, logits_processor=rule())
+    assert expected != answer(plain)
+    assert answer(trusted) == expected
+
+
+def test_a_call_may_switch_it_off(trusted):
+    assert answer(trusted, tsdi_strength=0.0) == answer(tiny.model("llama"))
+
+
+def test_beams_are_debiased_too(trusted):
+    plain = tiny.model("llama")
+    expected = answer(plain, logits_processor=rule(), num_beams=3)
+    assert answer(trusted, num_beams=3) == expected
+
+
+def test_without_trust_it_decodes_plainly_as_its_card_says(exported):
+    model = AutoModelForCausalLM.from_pretrained(exported)
+    assert answer(model) == answer(tiny.model("llama"))
+    card = (exported / "README.md").read_text()
+    assert "decodes plainly" in card
+    assert "org/model" in card
+
+
+def test_the_model_it_was_made_of_is_left_alone(source, tmp_path):
+    write_checkpoint(tiny.bias(), 1.0, str(source), tmp_path / "linked", "m", link=True)
+    assert (source / "README.md").read_text() == "the model's own card"
+    assert (tmp_path / "linked" / "model.safetensors").is_symlink()
+    assert not (source / "custom_generate").exists()
+
+
+def test_an_anchored_bias_is_refused(source, tmp_path):
+    with pytest.raises(UsageError, match="</think>"):
+        write_checkpoint(tiny.bias(anchor="</think>"), 1.0, str(source), tmp_path / "x", "m")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_model_with_code_of_its_own_is_refused(source, tmp_path):
+    tiny.model("llama").save_pretrained(tmp_path / "own")
+    config = json.loads((tmp_path / "own/config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "code.Model"}
+    (tmp_path / "own/config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="code of its own"):
+        write_checkpoint(tiny.bias(), 1.0, str(tmp_path / "own"), tmp_path / "x", "m")
