@@ -63,8 +63,10 @@ def _add_tokenizer(out, tokenizer, size):
     )
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("merges") or ["a b"]
     out.add_token_merges([" ".join(pair) if isinstance(pair, list) else pair for pair in merges])
-    out.add_bos_token_id(tokenizer.bos_token_id)
-    out.add_eos_token_id(tokenizer.eos_token_id)
+    if tokenizer.bos_token_id is not None:
+        out.add_bos_token_id(tokenizer.bos_token_id)
+    if tokenizer.eos_token_id is not None:
+        out.add_eos_token_id(tokenizer.eos_token_id)
     out.add_add_bos_token(False)
 
 

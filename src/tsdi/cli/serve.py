@@ -83,14 +83,15 @@ def serve(
 def _vllm(model: str, source: str, bias: str, strength: float) -> tuple[list[str], dict[str, str]]:
     from importlib.util import find_spec
 
-    from tsdi.engines.vllm_engine import PROCESSOR
+    from tsdi.engines.vllm_engine import ENVIRONMENT, PROCESSOR
 
     if find_spec("vllm") is None:
         raise UsageError("vLLM is not installed.", "pip install vllm")
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", source]
     command += ["--served-model-name", model, "--logits-processors", PROCESSOR]
     place = str(Path(bias).resolve()) if Path(bias).is_dir() else bias
-    return command, {"TSDI_BIAS": place, "TSDI_STRENGTH": f"{strength:g}"}
+    defaults = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
+    return command, {"TSDI_BIAS": place, "TSDI_STRENGTH": f"{strength:g}", **defaults}
 
 
 def _transformers(

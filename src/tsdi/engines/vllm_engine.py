@@ -15,6 +15,10 @@ from tsdi.errors import ModelError, PromptError, UsageError
 from tsdi.models import LoadOptions
 
 PROCESSOR = "tsdi.engines.vllm:SafetyDebias"
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "4",  # GiB; without, its CPU build asks for nearly all memory
+}
 _KEPT_LOGITS = {"logprobs_mode": "processed_logits", "max_logprobs": -1}
 
 
@@ -33,9 +37,8 @@ def open_llm(model: str, options: LoadOptions, bias: str | None = None, **settin
     """
     if options.device_map is not None:
         raise UsageError("vLLM places models itself.", "Leave out --device-map.")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")  # GiB; else it asks for nearly all memory
+    for name, value in {**ENVIRONMENT, "VLLM_LOGGING_LEVEL": "WARNING"}.items():
+        os.environ.setdefault(name, value)
     try:
         from vllm import LLM
     except ImportError:

@@ -1,0 +1,158 @@
+"""Tokens per second with the bias over those without, engine by engine, in turns.
+
+A random Llama decodes a fixed number of tokens; the bias has fewer steps. In transformers also over
+decoding with two models whose logits are mixed (DeRa). Run it where vLLM and llama-cpp-python are
+installed: an engine that is missing is an error, not a gap in the table.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tests.engines.gguf_file import write_gguf
+from transformers import PreTrainedModel
+
+from benchmarks.common import Claim, Report, parser, progress, random_model, word_tokenizer
+from benchmarks.decoding import median_interval
+from benchmarks.estimation import llama
+from tsdi.baselines.engine import dera_engine
+from tsdi.baselines.shifts import constant_shift
+from tsdi.bias import SafetyBias
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.engines.vllm_engine import open_llm
+from tsdi.models import LoadOptions
+
+VOCAB, STEPS, PROMPT, NEW = 32_000, 16, 32, 64
+Run = Callable[[], None]
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--rounds", type=int, default=20)
+    made.add_argument("--threads", type=int, default=1)
+    arguments = made.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rounds = 2 if arguments.quick else arguments.rounds
+    config = llama(512, 8, VOCAB)
+    settings = {"model": config, "steps": STEPS, "prompt": PROMPT, "new": NEW, "rounds": rounds}
+    report = Report("engines", arguments, settings)
+    model, other = (random_model("llama", seed, config) for seed in (0, 1))
+    tokenizer = word_tokenizer(VOCAB)
+    bias = _bias(tokenizer, model)
+    raw: dict[str, dict[str, list[float]]] = {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        model.save_pretrained(folder / "model")
+        tokenizer.save_pretrained(folder / "model")
+        bias.save_pretrained(folder / "bias")
+        for batch in (1, 32):
+            raw[f"transformers, batch {batch}"] = _turns(
+                _transformers(model, other, tokenizer, bias, batch), rounds
+            )
+        raw["llama.cpp, batch 1"] = _turns(_llama_cpp(folder, model, tokenizer, bias), rounds)
+        raw |= _vllm(folder, rounds, arguments.threads)
+    claims = []
+    for name, seconds in raw.items():
+        claims.append(_claim(f"{name}: debiased / plain", seconds, "plain", 0.98))
+        if "two models" in seconds:
+            claims.append(_claim(f"{name}: debiased / two models", seconds, "two models", 1.8))
+    report.write(claims, {"seconds": raw})
+
+
+def _claim(name: str, seconds: dict[str, list[float]], base: str, low: float) -> Claim:
+    ratios = np.divide(seconds[base], seconds["debiased"])
+    return Claim(name, float(np.median(ratios)), low, interval=median_interval(ratios))
+
+
+def _bias(tokenizer: Any, model: PreTrainedModel) -> SafetyBias:
+    """A random bias that changes no choice, so that both sides decode the same tokens."""
+    made = constant_shift(tokenizer, model, [0], 0.0)
+    values = torch.randn(STEPS, VOCAB, generator=torch.Generator().manual_seed(0)) * 1e-6
+    return SafetyBias(values, torch.zeros_like(values), made.info)
+
+
+def _turns(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every run, one after the other in each round, first in turns."""
+    for run in runs.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    names = list(runs)
+    for number in range(rounds):
+        for place in range(len(names)):
+            name = names[(number + place) % len(names)]
+            began = time.perf_counter()
+            runs[name]()
+            seconds[name].append(time.perf_counter() - began)
+    progress(", ".join(f"{name} {np.median(s):.3f} s" for name, s in seconds.items()))
+    return seconds
+
+
+def _requests(batch: int) -> list[Request]:
+    rng = np.random.default_rng(0)
+    return [
+        Request.from_text(" ".join(f"w{n}" for n in rng.integers(10, VOCAB, PROMPT)))
+        for _ in range(batch)
+    ]
+
+
+def _transformers(
+    model: PreTrainedModel, other: PreTrainedModel, tokenizer: Any, bias: SafetyBias, batch: int
+) -> dict[str, Run]:
+    engines = {
+        "plain": TransformersEngine(model, tokenizer),
+        "debiased": TransformersEngine(model, tokenizer, bias),
+        "two models": dera_engine(model, other, tokenizer, 0.5),
+    }
+    asked, sampling = _requests(batch), Sampling(max_new_tokens=NEW)
+    return {name: lambda e=engine: e.generate(asked, sampling) for name, engine in engines.items()}
+
+
+def _llama_cpp(
+    folder: Path, model: PreTrainedModel, tokenizer: Any, bias: SafetyBias
+) -> dict[str, Run]:
+    write_gguf(folder / "model.gguf", model, tokenizer)
+    llama_model = open_llama(str(folder / "model.gguf"), n_threads=torch.get_num_threads())
+    asked, sampling = _requests(1), Sampling(max_new_tokens=NEW)
+    engines = {
+        "plain": LlamaCppEngine(llama_model, tokenizer),
+        "debiased": LlamaCppEngine(llama_model, tokenizer, bias),
+    }
+    return {name: lambda e=engine: e.generate(asked, sampling) for name, engine in engines.items()}
+
+
+def _vllm(folder: Path, rounds: int, threads: int) -> dict[str, dict[str, list[float]]]:
+    """Two vLLMs beside each other: one without any processor of ours, one with it."""
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    from vllm import SamplingParams, TokensPrompt
+
+    options = LoadOptions("float32")
+    plain, debiased = (
+        open_llm(str(folder / "model"), options, bias, max_model_len=256, max_num_seqs=32)
+        for bias in (None, str(folder / "bias"))
+    )
+    sampling = SamplingParams(temperature=0, max_tokens=NEW, ignore_eos=True)
+    found = {}
+    for batch in (1, 32):
+        rng = np.random.default_rng(0)
+        asked = [
+            TokensPrompt(prompt_token_ids=rng.integers(10, VOCAB, PROMPT).tolist())
+            for _ in range(batch)
+        ]
+        runs = {
+            name: lambda llm=llm, asked=asked: llm.generate(asked, sampling, use_tqdm=False)
+            for name, llm in (("plain", plain), ("debiased", debiased))
+        }
+        found[f"vLLM, batch {batch}"] = _turns(runs, rounds)
+    return found
+
+
+if __name__ == "__main__":
+    main()

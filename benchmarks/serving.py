@@ -1,0 +1,172 @@
+"""vLLM's own server, debiased, under 500 mixed requests at once; run where vLLM is installed.
+
+Requests ask for the server's strength, for none, or for half of it; half of them stream. Further
+ones are left by their clients after the first tokens. Every answer is compared with transformers'
+greedy text at that strength, but for spaces around it. Wrong arguments must get HTTP 400.
+"""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import openai
+
+from benchmarks.common import Claim, Report, parser, progress
+from tsdi import SafetyBias, estimate_bias
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.evaluation.builtin import load_prompts, resolve_model
+from tsdi.models import LoadOptions, load_model, load_tokenizer
+
+MODEL, TOKENS = "organism/aligned", 20
+STRENGTHS = (None, 0.0, 0.5)  # None is the server's own
+PROMPTS, LEFT = 125, 60
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--requests", type=int, default=500)
+    arguments = made.parse_args()
+    count = 60 if arguments.quick else arguments.requests
+    settings = {"model": MODEL, "requests": count, "left": LEFT, "tokens": TOKENS}
+    report = Report("serving", arguments, settings)
+    tokenizer = load_tokenizer(resolve_model(MODEL))
+    texts = [p.messages[-1]["content"] for p in load_prompts("organism:test", 0).prompts]
+    texts = texts[:: len(texts) // PROMPTS][:PROMPTS]
+    with tempfile.TemporaryDirectory() as folder:
+        bias = _bias(tokenizer, Path(folder) / "bias")
+        expected = _expected(tokenizer, bias, texts)
+        progress("serving: expected answers are there")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        server = _start(Path(folder) / "bias", port)
+        try:
+            found = asyncio.run(_ask_all(server, port, texts, count))
+        finally:
+            server.terminate()
+            server.wait(60)
+    wrong = [
+        key for key, answer in found["answers"].items()
+        if answer is not None and answer.strip() != expected[key[0], key[1]].strip()
+    ]  # fmt: skip
+    lost = [key for key, answer in found["answers"].items() if answer is None]
+    changed = sum(expected[text, None] != expected[text, 0.0] for text in texts)
+    claims = [
+        Claim("requests at once", count, low=None if arguments.quick else 500),
+        Claim("answers that are wrong", len(wrong), high=0),
+        Claim("answers that are lost", len(lost), high=0),
+        Claim("requests that their clients left", found["left"], low=1),
+        Claim("wrong arguments answered with 400", found["refused"], low=3, high=3),
+        Claim("prompts whose answer the bias changes", changed, low=1),
+    ]
+    report.write(claims, {"seconds": found["seconds"], "wrong": [list(key) for key in wrong]})
+
+
+def _bias(tokenizer: Any, folder: Path) -> SafetyBias:
+    options = LoadOptions("float32")
+    pair = [
+        load_model(resolve_model(f"organism/{name}"), options) for name in ("aligned", "reference")
+    ]
+    bias = estimate_bias(
+        *pair, tokenizer, prompts=256, steps=16, prompt_tokens=8, seed=0, pool="tokenizer"
+    )
+    bias.save_pretrained(folder)
+    return bias
+
+
+def _expected(tokenizer: Any, bias: SafetyBias, texts: list[str]) -> dict[Any, str]:
+    model = load_model(resolve_model(MODEL), LoadOptions("float32"))
+    engine = TransformersEngine(model, tokenizer, bias, bias.info.strength)
+    found = {}
+    for strength in STRENGTHS:
+        requests = [Request(Request.from_text(text).messages, strength) for text in texts]
+        answers = engine.generate(requests, Sampling(max_new_tokens=TOKENS))
+        found |= {(text, strength): a.text for text, a in zip(texts, answers, strict=True)}
+    return found
+
+
+def _start(bias: Path, port: int) -> "subprocess.Popen[bytes]":
+    command = [str(Path(sys.executable).with_name("tsdi")), "serve", MODEL, "--bias", str(bias)]
+    command += ["--engine", "vllm", "--port", str(port), "--"]
+    command += ["--dtype", "float32", "--max-model-len", "64", "--enforce-eager"]
+    command += ["--max-num-seqs", "64", "--generation-config", "vllm"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+async def _ask_all(server: Any, port: int, texts: list[str], count: int) -> dict[str, Any]:
+    url = f"http://127.0.0.1:{port}/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=300) as api:
+        while True:
+            if server.poll() is not None:
+                raise RuntimeError("The server has ended.")
+            try:
+                await api.models.list()
+                break
+            except openai.APIError:
+                await asyncio.sleep(0.5)
+        progress("serving: the server is up")
+        began = time.perf_counter()
+        jobs, keys = [], []
+        for number in range(count):
+            text, strength = texts[number % len(texts)], STRENGTHS[number % len(STRENGTHS)]
+            keys.append((text, strength, number))
+            jobs.append(_ask(api, text, strength, stream=number % 2 == 0))
+        left = [_leave(api, texts[number % len(texts)]) for number in range(LEFT)]
+        answers, gone = await asyncio.gather(
+            asyncio.gather(*jobs, return_exceptions=True), asyncio.gather(*left)
+        )
+        seconds = time.perf_counter() - began
+        refused = 0
+        for arguments in ({"tsdi_strength": -1}, {"tsdi_strength": "much"}, {"tsdi_strenght": 1}):
+            try:
+                await _create(api, texts[0], arguments, stream=False)
+            except openai.BadRequestError as error:
+                progress(f"serving: {error.message[:110]}")
+                refused += 1
+    return {
+        "answers": {
+            key: None if isinstance(answer, BaseException) else answer
+            for key, answer in zip(keys, answers, strict=True)
+        },
+        "left": sum(gone),
+        "refused": refused,
+        "seconds": round(seconds, 1),
+    }
+
+
+async def _create(api: Any, text: str, arguments: dict[str, Any], *, stream: bool) -> Any:
+    return await api.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": text}],
+        temperature=0,
+        max_tokens=TOKENS,
+        stream=stream,
+        extra_body={"vllm_xargs": arguments} if arguments else {},
+    )
+
+
+async def _ask(api: Any, text: str, strength: float | None, *, stream: bool) -> str:
+    arguments = {} if strength is None else {"tsdi_strength": strength}
+    reply = await _create(api, text, arguments, stream=stream)
+    if not stream:
+        return str(reply.choices[0].message.content)
+    return "".join([part.choices[0].delta.content or "" async for part in reply if part.choices])
+
+
+async def _leave(api: Any, text: str) -> bool:
+    """Ask, take the first part of the answer, and go."""
+    reply = await _create(api, text, {}, stream=True)
+    async for _ in reply:
+        break
+    await reply.close()
+    return True
+
+
+if __name__ == "__main__":
+    main()
