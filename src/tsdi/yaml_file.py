@@ -9,6 +9,13 @@ from pydantic import BaseModel, ValidationError
 
 from tsdi.errors import FormatError, UsageError
 
+_WANTED = {
+    "tuple_type": "a list, such as [a, b],",
+    "list_type": "a list, such as [a, b],",
+    "dict_type": "a mapping, such as {name: value},",
+    "model_type": "a mapping, such as {name: value},",
+    "missing": "a value",
+}
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -41,9 +48,13 @@ def read_settings(path: Path, model: type[M], keys: Collection[str], extra: str)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise FormatError(f"{path}{line}: not valid YAML ({problem}).") from None
-    _check_twice(path, node)
+    except RecursionError:
+        raise FormatError(f"{path} contains itself.") from None
     try:
+        _check_twice(path, node)
         return model.model_validate(content)
+    except RecursionError:
+        raise FormatError(f"{path} contains itself.") from None
     except ValidationError as error:
         raise FormatError(_first_problem(path, node, error, keys)) from None
 
@@ -92,6 +103,8 @@ def _first_problem(path: Path, node: Any, error: ValidationError, known: Collect
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         message = "there is no such key" + meant(keys[-1] if keys else "", known)
+    elif problem["type"] in _WANTED:
+        message = f"{_WANTED[problem['type']]} is wanted here"
     elif problem["type"].startswith("union_tag"):
         tags = problem.get("ctx", {}).get("expected_tags", "").replace("'", "")
         first, _, last = tags.rpartition(", ")

@@ -63,6 +63,23 @@ def test_a_killed_search_goes_on(folder):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
+        (("--judge", "refusal-phrases"), "another judge"),
+        (("--seed", 1), "another seed"),
+        (("--max-new-tokens", 12), "another max_new_tokens"),
+    ],
+)
+def test_trials_of_another_search_are_not_taken(folder, more, said):
+    name = f"other{said[-3:]}"
+    assert tune(folder, name).exit_code == 0
+    (folder / name / "bias_config.json").unlink()  # as if it had been killed at its end
+    result = tune(folder, name, "--resume", *more)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
         (("--floor", "O31=0.5"), "did you mean"),
         (("--floor", "O3"), "Write it like O3=0.9"),
         (("--floor", "O3=1.5"), "is no floor"),

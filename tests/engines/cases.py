@@ -16,7 +16,7 @@ from tsdi.engines.transformers import TransformersEngine
 from tsdi.models import LoadOptions
 
 NEEDS = {"fake": "tsdi", "transformers": "tsdi", "vllm": "vllm", "llama.cpp": "llama_cpp"}
-NOT_RUN = [name for name, module in NEEDS.items() if find_spec(module) is None]
+NOT_RUN = [n for n, module in {**NEEDS, "mlx": "mlx_lm"}.items() if find_spec(module) is None]
 
 
 def make(name, values, strength=1.0):
@@ -102,11 +102,11 @@ def _vllm(values, strength):
 def _llama_cpp(values, strength):
     from tsdi.engines.llama_cpp import LlamaCppEngine
 
-    return LlamaCppEngine(_llama(), tiny.tokenizer(), _bias(values), strength), tiny.VOCAB
+    return LlamaCppEngine(llama(), tiny.tokenizer(), _bias(values), strength), tiny.VOCAB
 
 
 @cache
-def _llama():
+def llama():
     from tsdi.engines.llama_cpp import open_llama
 
     return open_llama(str(gguf()), type_k=0, type_v=0)  # float32 keys and values, as elsewhere

@@ -1,6 +1,7 @@
 """The safety gate: what is lost beyond the interval, plainly and under attack."""
 
 import json
+import shutil
 
 import pytest
 
@@ -99,6 +100,32 @@ class TestTheCommand:
         result = tsdi("compare", runs / "reference", runs / "reference", "--gate")
         assert result.exit_code == 0
         assert "nothing lost beyond the interval" in result.output
+
+    def test_two_pairs_under_one_attack_both_count(self, runs):
+        bad = f"{runs / 'alignedrepeat'}={runs / 'referencerepeat'}"
+        good = f"{runs / 'referencerepeat'}={runs / 'referencerepeat'}"
+        plain = ("compare", runs / "aligned", runs / "aligned", "--gate", "--attacked")
+        assert tsdi(*plain, good).exit_code == 0
+        for pairs in ((bad, good), (good, bad)):
+            assert tsdi(*plain, pairs[0], "--attacked", pairs[1]).exit_code == 1
+
+    def test_attacked_runs_are_not_taken_for_plain_ones(self, runs):
+        both = tsdi("compare", runs / "alignedrepeat", runs / "alignedrepeat", "--gate")
+        assert "interval (repeat)" in both.output
+        one = tsdi("compare", runs / "aligned", runs / "alignedrepeat", "--gate")
+        assert one.exit_code == 2
+        assert "under repeat" in one.stderr
+
+    def test_a_gate_with_nothing_to_judge_stays_shut(self, runs, tmp_path):
+        shutil.copytree(runs / "aligned", tmp_path / "unscored")
+        file = tmp_path / "unscored" / "verdicts.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        for row in rows:
+            row["verdict"] = "UNSCORED"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        result = tsdi("compare", runs / "aligned", tmp_path / "unscored", "--gate")
+        assert result.exit_code == 1
+        assert "say nothing of safety" in " ".join(result.output.split())
 
     def test_runs_of_different_attacks_do_not_go_together(self, runs):
         pair = f"{runs / 'aligned'}={runs / 'referencerepeat'}"

@@ -44,6 +44,15 @@ class TestRules:
         ("name: tuned,", "name: tsdi,", "two rules are called 'tsdi'"),
         ("models:", "organism: {seeds: [1], betas: [1], iterations: [1]}\nmodels:", "give either"),
         ("ks: [1, 2]", "ks: [0]", "greater than or equal to 1"),
+        ("attacks: [repeat]", "attacks: [repeat, repeat]", "an attack stands twice"),
+        ("ks: [1, 2]", "ks: []", "at least 1"),
+        ("ks: [1, 2]", "ks: 3", r"a list, such as \[a, b\], is wanted"),
+        ("ks: [1, 2]", "ks: [1]\nseed: -1", "greater than or equal to 0"),
+        ("strength: [1.0, 0.5]", "strength: [-1]", "strength is 0 or more, not -1"),
+        ("weight: [0.75, 0.25]", "weight: [true]", "neither yes nor no"),
+        ("judge: {name: organism}", "judge: &a {name: *a}", "contains itself"),
+        ("name: step{iterations}", "name: '../step{iterations}'", "Take letters, digits"),
+        ("name: step{iterations}", "name: 'step{iterations.x}'", "cannot be filled in"),
         ("ks: [1, 2]", "ks: [3]", "No front of 3 points can be made of 2"),
         ("  - plain", "  - {rule: plain, name: base}", "lacks `plain` under its own name"),
         ("  - tsdi\n", "", "lacks `tsdi`"),
@@ -80,6 +89,18 @@ class TestModels:
         result = tsdi("study", file, "--out", tmp_path / "out")
         assert result.exit_code == 2
         assert "4 of 5 models are missing: ./nowhere/seed0-step1, ./nowhere/seed0" in result.stderr
+
+    def test_names_that_are_neither_folders_nor_on_the_hub_are_all_named(self, tmp_path):
+        models = MODELS.replace("path: models/", "path: safe-").replace("sft: organism/", "sft: ")
+        result = tsdi("study", study_file(tmp_path, models=models), "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "5 of 6 models are missing: reference, safe-seed0-step1" in result.stderr
+        assert str(tmp_path) in result.stderr
+
+    def test_a_folder_of_models_that_is_not_there_is_told(self, tmp_path):
+        result = tsdi("study", study_file(tmp_path), "--out", tmp_path / "o", "--models", "nowhere")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "There is no folder nowhere" in result.stderr
 
     def test_mixed_tokenizers_are_told_apart(self, tmp_path):
         tiny.model("llama").save_pretrained(tmp_path / "other")

@@ -213,6 +213,49 @@ class TestTheSummary:
         json.dumps(rows, allow_nan=False)
 
 
+class TestWhatEndsAStudy:
+    def test_a_judge_that_scores_nothing_ends_it_at_its_first_cell(self, tmp_path):
+        file = study_file(tmp_path)
+        row = {"prompt": "what is this?", "kind": "harmful", "category": "O1"}
+        rows = [{**row, "prompt": f"{row['prompt']} {n}"} for n in range(4)]
+        rows.append({**row, "kind": "harmless"})
+        (tmp_path / "validation.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        result = tsdi("study", file, "--out", tmp_path / "out")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "scored none of 4 answers to harmful prompts" in result.stderr
+        assert "plain_validation" in result.stderr
+        assert len(list((tmp_path / "out/cells").rglob("responses.jsonl"))) == 1
+
+    def test_a_killed_worker_is_one_line(self, tmp_path):
+        file, out = study_file(tmp_path), tmp_path / "out"
+        command = [sys.executable, "-m", "tsdi", "study", str(file), "--out", str(out)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 100
+        while time.monotonic() < until and not list(out.rglob("responses.jsonl")):
+            time.sleep(0.05)
+        for child in children(process.pid):
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(child, signal.SIGKILL)
+        errors = process.communicate(timeout=60)[1]
+        assert process.returncode == 2
+        assert "A worker of the study was killed" in errors
+        assert "Traceback" not in errors
+
+    def test_an_interrupt_ends_it_at_once(self, tmp_path):
+        file, out = study_file(tmp_path), tmp_path / "out"
+        command = [sys.executable, "-m", "tsdi", "study", str(file), "--out", str(out)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 100
+        while time.monotonic() < until and not list(out.rglob("responses.jsonl")):
+            time.sleep(0.05)
+        workers = children(process.pid)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert not any(alive(worker) for worker in workers)
+        done = (out / "progress.jsonl").read_bytes() if (out / "progress.jsonl").exists() else b""
+        assert done.count(b"\n") < 8  # of a model's cells, let alone of four
+
+
 class TestTheReport:
     def test_tables_are_csv_and_the_page_is_whole(self, place, found):
         out = place / "out"
@@ -232,9 +275,10 @@ class TestTheReport:
         assert shown["fronts"]
         assert (tmp_path / "again" / "report.html").exists()
 
-    def test_what_is_no_result_is_refused(self, tmp_path):
+    def test_what_is_no_result_is_refused(self, found, tmp_path):
         (tmp_path / "x.json").write_text("{}")
-        for name in ("x.json", "none.json"):
+        (tmp_path / "y.json").write_text(json.dumps({**found, "cells": []}))
+        for name in ("x.json", "y.json", "none.json"):
             result = tsdi("report", tmp_path / name, "--out", tmp_path / "o")
             assert result.exit_code == 2
             assert result.stderr.count("\n") == 1

@@ -1,6 +1,6 @@
 """``tsdi compare``: two judged runs on the same prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +32,10 @@ def compare(
     ] = None,
     gate: Annotated[
         bool,
-        typer.Option("--gate", help="Exit with 1 if safety is lost anywhere beyond the interval."),
+        typer.Option(
+            "--gate",
+            help="Exit with 1 if safety is lost anywhere beyond the interval, or unknown.",
+        ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -44,39 +47,51 @@ def compare(
 
     Example: tsdi compare run-aligned run-debiased
     """
-    from tsdi.evaluation.compare import compare_runs
-    from tsdi.evaluation.gate import compare_attacked, regressions
+    from tsdi.evaluation.gate import compare_gated, is_blind, regressions
 
-    comparison = compare_runs(before, after)
-    under = compare_attacked(_pairs(attacked or []))
-    lost = [*regressions(comparison), *(r for a, c in under.items() for r in regressions(c, a))]
+    gated = compare_gated([(before, after), *_pairs(attacked or [])])
+    comparison = gated[0][1]
+    lost = [one for attack, found in gated for one in regressions(found, attack)]
+    blind = [attack for attack, found in gated if is_blind(found)]
+    looked = [attack for attack, _ in gated]
     if json:
         runs = {"before": str(before), "after": str(after)}
-        found = {"attacks": list(under), "regressions": [one.to_dict() for one in lost]}
+        found = {
+            "attacks": [attack for attack in looked if attack],
+            "nothing_to_judge_under": blind,
+            "regressions": [one.to_dict() for one in lost],
+        }
         console.show_json({**runs, **comparison.to_dict(), "gate": found})
     else:
         table = changes_table(comparison)
         if table.row_count:
             console.out.print(table)
         console.out.print(_losses(comparison))
-        if comparison.categories:
-            _show_gate(under, lost)
-    if gate and lost:
+        _show_gate(looked, lost, blind)
+    if gate and (lost or blind):
         raise typer.Exit(1)
 
 
-def _pairs(attacked: list[str]) -> dict[str, str]:
-    pairs = {}
+def _pairs(attacked: list[str]) -> list[tuple[Path, Path]]:
+    pairs = []
     for text in attacked:
         first, _, second = text.partition("=")
         if not first or not second:
             raise UsageError(f"--attacked {text!r} is no pair.", "Write it like RUN1=RUN2.")
-        pairs[first] = second
+        pairs.append((Path(first), Path(second)))
     return pairs
 
 
-def _show_gate(under: "Mapping[str, Comparison]", lost: "Sequence[Regression]") -> None:
+def _show_gate(looked: Sequence[str], lost: "Sequence[Regression]", blind: Sequence[str]) -> None:
     """Where safety is lost, in red; and what was not looked at."""
+    if len(blind) == len(looked) == 1:  # said above
+        return
+    for attack in blind:
+        console.out.print(
+            f"Safety gate: nothing to judge ({_prompts(attack)}), so it stays shut.",
+            style="red",
+            markup=False,
+        )
     for one in lost:
         where = "all harmful prompts" if one.category == "all" else one.category or "(no category)"
         attack = f" under {one.attack}" if one.attack else ""
@@ -87,11 +102,15 @@ def _show_gate(under: "Mapping[str, Comparison]", lost: "Sequence[Regression]") 
             style="red",
             markup=False,
         )
-    looked = f"plain prompts and {', '.join(under)}" if under else "plain prompts"
-    if not lost:
-        console.say(f"Safety gate: nothing lost beyond the interval ({looked}).")
-    if not under:
+    if not lost and not blind:
+        where = " and ".join(dict.fromkeys(map(_prompts, looked)))
+        console.say(f"Safety gate: nothing lost beyond the interval ({where}).")
+    if not any(looked):
         console.note("Not compared under attack: tsdi evaluate --attack, then --attacked.")
+
+
+def _prompts(attack: str) -> str:
+    return attack or "plain prompts"
 
 
 def changes_table(comparison: "Comparison") -> Table:

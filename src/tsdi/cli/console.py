@@ -69,7 +69,7 @@ def _line(error: BaseException) -> str | None:
     if isinstance(error, KeyboardInterrupt):
         return (
             "Interrupted. What was finished is kept; estimate, generate, evaluate, winrate, cleanse"
-            " and train take --resume."
+            " train, tune and study take --resume."
         )
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
         return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."

@@ -93,8 +93,8 @@ def summary(bias: "SafetyBias") -> str:
         lines += _diagnosis_lines(info.diagnosis)
     except (KeyError, TypeError, AttributeError, ValueError):
         lines.append("It holds a diagnosis that this tsdi did not write.")
-    if info.tuning:
-        lines.append(_tuning_line(info.strength, info.tuning))
+    if info.tuning:  # what the diagnosis recommends is older
+        lines.append(f"{_tuning_line(info.strength, info.tuning)} Recommended now: this.")
     return "\n".join(lines)
 
 

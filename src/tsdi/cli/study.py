@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tsdi.cli import console
 from tsdi.cli.engine import JsonOption
-from tsdi.errors import RunExistsError
+from tsdi.errors import RunExistsError, UsageError
 
 if TYPE_CHECKING:
     from tsdi.study.summary import Summary
@@ -25,7 +25,10 @@ def study(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="RULE", help="Only this rule, beside plain; may be given again."),
+        typer.Option(
+            metavar="RULE",
+            help="Only this rule beside plain and tsdi, in the report too; may be given again.",
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
     smoke: Annotated[
@@ -54,6 +57,8 @@ def study(
     from tsdi.study.study_report import write_study
 
     console.quiet_libraries()
+    if models is not None and not models.is_dir():
+        raise UsageError(f"There is no folder {models}.", "Mend --models.")
     read, base = read_study(file).only(only or []), models or file.parent
     if out.exists() and any(out.iterdir()) and not resume:
         raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume.")

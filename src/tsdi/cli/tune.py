@@ -6,7 +6,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -24,12 +24,13 @@ from tsdi.cli.engine import (
     ResumeOption,
 )
 from tsdi.errors import RunExistsError, UsageError
+from tsdi.files import parse_json, to_json, write_json
 
 if TYPE_CHECKING:
     from tsdi.evaluation.metrics import Judged
     from tsdi.evaluation.tuning import Knobs, Tuning
 
-TRIALS = "trials.jsonl"
+TRIALS, SEARCH = "trials.jsonl", "search.json"
 
 
 def tune(
@@ -120,7 +121,22 @@ def tune(
             ]
         return found
 
-    out.mkdir(parents=True, exist_ok=True)
+    content = [[p.id, p.category, p.kind, p.messages] for p in asked]
+    search_of: dict[str, Any] = {
+        "model": model,
+        "bias_sha256": vector.sha256,
+        "prompts": {
+            "name": prompts,
+            "count": len(asked),
+            "sha256": hashlib.sha256(dumps(content).encode()).hexdigest(),
+        },
+        "judge": judging.describe(),
+        "max_new_tokens": max_new_tokens,
+        "batch_size": batch_size,
+        "dtype": str(loaded.dtype),
+        "seed": seed,
+    }
+    _check_search(out, search_of)
     with console.bar("tune") as update:
         found = search(
             answers,
@@ -133,18 +149,9 @@ def tune(
             log=out / TRIALS,
             progress=lambda done, total: update("tune", done, total),
         )
-    content = [[p.id, p.category, p.kind, p.messages] for p in asked]
     evidence = {
         **found.evidence(),
-        "model": model,
-        "bias_sha256": vector.sha256,
-        "prompts": {
-            "name": prompts,
-            "count": len(asked),
-            "sha256": hashlib.sha256(dumps(content).encode()).hexdigest(),
-        },
-        "judge": judging.describe(),
-        "seed": seed,
+        **search_of,
         "versions": {name: version(name) for name in ("tsdi", "torch", "transformers", "optuna")},
     }
     chosen = found.chosen.knobs
@@ -173,6 +180,18 @@ def _check_folder(out: Path, resume: bool) -> None:
         raise RunExistsError(f"{out} already holds a bias.", "Give another --out.")
     if out.exists() and any(out.iterdir()) and not resume:
         raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume a killed run.")
+
+
+def _check_search(out: Path, search_of: dict[str, Any]) -> None:
+    """Note in the folder what is searched, or refuse to go on with another search's trials."""
+    out.mkdir(parents=True, exist_ok=True)
+    note, wanted = out / SEARCH, parse_json(to_json(search_of))
+    if not note.exists():
+        write_json(note, search_of)
+    known = parse_json(note.read_bytes())
+    for key, value in wanted.items():
+        if not isinstance(known, dict) or known.get(key) != value:
+            raise RunExistsError(f"{out} is of a search with another {key}.", "Give another --out.")
 
 
 def _show(found: "Tuning", model: str, out: Path, json: bool) -> None:

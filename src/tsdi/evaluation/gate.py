@@ -1,6 +1,6 @@
 """The safety gate: where does the second of two arms cost safety, plainly or under attack?"""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,27 +55,35 @@ def regressions(comparison: Comparison, attack: str = "") -> list[Regression]:
     return found
 
 
-def compare_attacked(pairs: Mapping[str, str]) -> dict[str, Comparison]:
-    """Comparisons of runs under attack, by attack.
+def compare_gated(pairs: Sequence[tuple[Path, Path]]) -> list[tuple[str, Comparison]]:
+    """Comparisons of pairs of runs, each with the attack under which both were answered.
 
     Args:
         pairs: Run folders, the first arm's and the second one's.
+
+    Returns:
+        Attack ("" for none) and comparison of every pair, in their order.
 
     Raises:
         MismatchError: If the two of a pair were not answered under one attack.
         TsdiError: As for `tsdi.evaluation.compare.compare_runs`.
     """
-    found = {}
-    for before, after in pairs.items():
-        attacks = [_attack(Path(folder)) for folder in (before, after)]
-        if attacks[0] != attacks[1] or not attacks[0]:
+    found = []
+    for before, after in pairs:
+        attacks = [_attack(folder) for folder in (before, after)]
+        if attacks[0] != attacks[1]:
             raise MismatchError(
                 f"{before} was answered under {attacks[0] or 'no attack'}, {after} under"
                 f" {attacks[1] or 'no attack'}.",
-                "Answer both with tsdi evaluate --attack NAME.",
+                "Answer both with tsdi evaluate --attack NAME, or both without.",
             )
-        found[attacks[0]] = compare_runs(before, after)
+        found.append((attacks[0], compare_runs(before, after)))
     return found
+
+
+def is_blind(comparison: Comparison) -> bool:
+    """Whether nothing can be said of safety: no harmful prompt has a verdict in both runs."""
+    return not comparison.overall["safety"].change.n
 
 
 def _attack(folder: Path) -> str:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsdi.errors import RunExistsError, UsageError
+from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.metrics import HARMLESS, Judged, by_code
 from tsdi.evaluation.records import append_records, read_records
 from tsdi.judging.verdict import Verdict
@@ -264,7 +264,12 @@ def _alike(one: Knobs, other: Knobs) -> bool:
 
 
 def _trial(record: Mapping[str, Any]) -> Trial:
-    return Trial(Knobs(**record["knobs"]), record["helpful"], record["safety"])
+    try:
+        return Trial(Knobs(**record["knobs"]), record["helpful"], record["safety"])
+    except (KeyError, TypeError):
+        raise FormatError(
+            f"Trial {record.get('id')} of the search is damaged.", "Give another --out."
+        ) from None
 
 
 def _result(found: Sequence[Trial], floors: dict[str, float]) -> Tuning:

@@ -15,7 +15,9 @@ from tsdi.suites.attacks import find_attack
 from tsdi.yaml_file import field_names, meant, read_settings
 
 Positive = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of folders and tables
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
+Share = Annotated[int, Field(ge=0)]
 Number = int | float | str
 ALWAYS = ("plain", "tsdi")  # rules that every study has, to compare
 
@@ -67,7 +69,7 @@ class Model(_Strict):
     ] = {}
     beta: float | None = None
     iterations: int | None = None
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
 
 class Source(_Strict):
@@ -84,7 +86,7 @@ class Source(_Strict):
     load: str
     kind: str = ""
     columns: str = ""
-    limit: Positive | dict[Literal["harmless", "lookalike", "harmful"], int] | None = None
+    limit: Positive | dict[Literal["harmless", "lookalike", "harmful"], Share] | None = None
     seed: int = 0
 
 
@@ -200,6 +202,9 @@ class RuleEntry(_Strict):
             for key, value in data.items()
             if key not in own
         }
+        for key, values in settings.items():
+            if any(isinstance(value, bool) for value in values):
+                raise ValueError(f"{data.get('rule')}'s {key} is neither yes nor no")
         kept = {key: value for key, value in data.items() if key in own}
         return {"name": str(data.get("rule", "")), **kept, "settings": settings}
 
@@ -271,8 +276,8 @@ class Study(_Strict):
     rules: tuple[RuleEntry, ...] = Field(min_length=1)
     main: str | None = None
     attacks: tuple[str, ...] = ()
-    ks: tuple[Positive, ...] = (1, 3)
-    seed: int = 0
+    ks: tuple[Positive, ...] = Field(default=(1, 3), min_length=1)
+    seed: int = Field(default=0, ge=0)
 
     @field_validator("attacks")
     @classmethod
@@ -282,6 +287,8 @@ class Study(_Strict):
                 find_attack(name)
             except UsageError as error:
                 raise ValueError(str(error)) from None
+        if len(set(names)) < len(names):
+            raise ValueError("an attack stands twice")
         return names
 
     @model_validator(mode="after")
@@ -323,17 +330,28 @@ def _check_values(rule: str, key: str, values: Sequence[Number]) -> None:
     if not values:
         raise ValueError(f"the rule {rule} has no value for {key!r}")
     for value in values:
-        if key in TEXT:
-            allowed = TEXT[key]
-            if not isinstance(value, str) or (allowed and value not in allowed):
-                choice = f"one of {', '.join(allowed)}" if allowed else "a text"
-                raise ValueError(f"{rule}'s {key} is {choice}, not {value!r}")
-        elif isinstance(value, str) or not isfinite(value):
-            raise ValueError(f"{rule}'s {key} is a number, not {value!r}")
-        elif key in WHOLE and (value < 1 or value != int(value)):
-            raise ValueError(f"{rule}'s {key} is a whole number from 1 on, not {value!r}")
-        elif key == "decay" and not 0 <= value <= 1:
-            raise ValueError(f"{rule}'s decay is between 0 and 1, not {value!r}")
+        wanted = _wanted_text(key, value) if key in TEXT else _wanted_number(key, value)
+        if wanted:
+            raise ValueError(f"{rule}'s {key} is {wanted}, not {value!r}")
+
+
+def _wanted_text(key: str, value: Number) -> str:
+    """What a value should be; "" if it is that."""
+    allowed = TEXT[key]
+    if isinstance(value, str) and (not allowed or value in allowed):
+        return ""
+    return f"one of {', '.join(allowed)}" if allowed else "a text"
+
+
+def _wanted_number(key: str, value: Number) -> str:
+    """Likewise."""
+    if isinstance(value, str) or not isfinite(value):
+        return "a number"
+    if key in WHOLE and (value < 1 or value != int(value)):
+        return "a whole number from 1 on"
+    if key == "decay" and not 0 <= value <= 1:
+        return "between 0 and 1"
+    return "0 or more" if key == "strength" and value < 0 else ""
 
 
 def read_study(path: Path) -> Study:

@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from tsdi.errors import RunExistsError, TsdiError, UsageError
 from tsdi.evaluation.builtin import resolve_dtype
 from tsdi.evaluation.judges import load_judge
 from tsdi.judging.base import JudgeOptions
@@ -25,7 +27,7 @@ from tsdi.study.config import RuleEntry, Study
 from tsdi.study.fingerprint import fingerprint
 from tsdi.study.members import train_seed
 from tsdi.study.plan import Plan
-from tsdi.study.points import best_setting
+from tsdi.study.points import best_setting, outcomes, point, share_of_safe
 from tsdi.study.rules import RULES
 from tsdi.study.subject import Member, Setting, Subject, pool_name
 from tsdi.suites.prompts import Prompt
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 PROGRESS = "progress.jsonl"
 SPLITS = ("validation", "test")
+_WAIT = 5.0  # seconds for a study that was just killed
 _LOOK = 1.0  # seconds between looks at what the workers have done
 Progress = Callable[[str, int, int], None]
 
@@ -48,7 +51,12 @@ def run_grid(made: Plan, workers: int, progress: Progress) -> None:
         progress: Called with what is done, how much of it, and of how much.
     """
     made.out.mkdir(parents=True, exist_ok=True)
-    with FileLock(made.out / "study.lock", timeout=30):
+    lock = FileLock(made.out / "study.lock", timeout=_WAIT)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunExistsError(f"Another tsdi study works in {made.out}.", "Wait for it.") from None
+    with lock:
         study = made.study
         if study.organism is not None:
             jobs = [(study.organism, made.out, seed) for seed in study.organism.seeds]
@@ -85,7 +93,13 @@ def _run(
             while waiting:
                 ended, waiting = wait(waiting, _LOOK, FIRST_COMPLETED)
                 for one in ended:
-                    one.result()
+                    try:
+                        one.result()
+                    except BrokenProcessPool:
+                        raise TsdiError(
+                            "A worker of the study was killed, perhaps for want of memory.",
+                            "Take fewer --workers, then go on with --resume.",
+                        ) from None
                 finished += len(ended)
                 if done is not None:
                     done(finished)
@@ -93,6 +107,8 @@ def _run(
                     look()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in active_children():  # else they would finish the models they are at
+                worker.terminate()
             raise
 
 
@@ -153,9 +169,12 @@ class Job:
         tried = [self._cell(entry, setting, "validation") for setting in entry.candidates]
         for cell in tried:
             self._run(cell)
+            check_scored(cell)  # before more is answered that nobody can judge
         for setting in chosen_settings(entry, tried):
             for attack in ("", *self._made.attacks(self._member, entry)):
-                self._run(self._cell(entry, setting, "test", attack))
+                cell = self._cell(entry, setting, "test", attack)
+                self._run(cell)
+                check_scored(cell)
 
     def _cell(self, entry: RuleEntry, setting: Setting, split: str, attack: str = "") -> Cell:
         return locate(self._made, self._member, entry, setting, split, attack)
@@ -253,6 +272,16 @@ def chosen_settings(entry: RuleEntry, tried: Sequence[Cell]) -> list[Setting]:
     if len(tried) == 1 or entry.vary is not None or RULES[entry.rule].of != "aligned":
         return [cell.setting for cell in tried]
     return [tried[best_setting([cell.judged() for cell in tried])].setting]
+
+
+def check_scored(cell: Cell) -> None:
+    """Raise UsageError if the judge scored nothing of what a cell asks."""
+    judged = cell.judged()
+    codes, kinds = outcomes(judged), [one.kind for one in judged]
+    try:
+        point(codes, kinds) if not cell.attack else share_of_safe(codes)
+    except UsageError as error:
+        raise UsageError(f"{cell.folder}: {error.problem}", error.remedy) from None
 
 
 def count_cells(made: Plan) -> int:

@@ -1,5 +1,6 @@
 """The models of a study: which there are, and the organisms that it trains first."""
 
+import re
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from tsdi.errors import ModelError, UsageError
 from tsdi.evaluation.builtin import resolve_model
-from tsdi.study.config import Model, Organism, Study
+from tsdi.study.config import NAME, Model, Organism, Study
 from tsdi.study.subject import Member
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from tsdi.organism.train import Recipe
 
 
@@ -29,6 +32,12 @@ def members(study: Study, base: Path, out: Path) -> list[Member]:
         found = _organisms(study.organism, out / "models")
     else:
         found = [one for model in study.models for one in _grid(model, base)]
+    wrong = next((m.name for m in found if not re.fullmatch(NAME, m.name)), None)
+    if wrong is not None:
+        raise UsageError(
+            f"A model of the study is called {wrong!r}.",
+            "Take letters, digits, dots, dashes and underscores, a letter or digit first.",
+        )
     twice = [m.id for m in found if [n.id for n in found].count(m.id) > 1]
     if twice:
         raise UsageError(
@@ -54,7 +63,7 @@ def _member(model: Model, cell: dict[str, float | int | None], base: Path) -> Me
     def fill(pattern: str) -> str:
         try:
             return pattern.format(**cell)
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             raise UsageError(
                 f"The study's model {pattern!r} cannot be filled in: {error}.",
                 f"It may name {', '.join('{' + key + '}' for key in cell)}.",
@@ -117,12 +126,13 @@ def _organisms(organism: Organism, folder: Path) -> list[Member]:
     return found
 
 
-def check_members(found: Sequence[Member], roles: Sequence[str]) -> None:
+def check_members(found: Sequence[Member], roles: Sequence[str], base: Path) -> None:
     """Refuse models that are missing, or whose tokenizers differ, before anything is run.
 
     Args:
         found: The models.
         roles: Which of the models around each the study's rules need.
+        base: Where relative folders start.
 
     Raises:
         UsageError: If a model names none of a role.
@@ -130,7 +140,6 @@ def check_members(found: Sequence[Member], roles: Sequence[str]) -> None:
         MismatchError: If tokenizers differ; it says whose.
     """
     from tsdi.compatibility import check_same_tokenizer
-    from tsdi.models import load_tokenizer
 
     for member in found:
         lacking = [role for role in roles if role not in member.paths]
@@ -140,14 +149,7 @@ def check_members(found: Sequence[Member], roles: Sequence[str]) -> None:
                 f"Add `{lacking[0].split()[0]}`, or leave out the rules that need it.",
             )
     names = sorted({member.paths[role] for member in found for role in roles})
-    missing = [name for name in names if _is_missing_folder(name)]
-    if missing:
-        raise ModelError(
-            f"{len(missing)} of {len(names)} models are missing: {', '.join(missing[:4])}"
-            f"{' ...' if len(missing) > 4 else ''}.",
-            "Train or copy them, or mend `path` in the study.",
-        )
-    tokenizers = {name: load_tokenizer(name) for name in names}
+    tokenizers = _tokenizers(names, base)
     for member in found:
         for role in roles:
             one, other = member.paths["aligned"], member.paths[role]
@@ -159,6 +161,26 @@ def check_members(found: Sequence[Member], roles: Sequence[str]) -> None:
                     f"{error.problem}",
                     error.remedy,
                 ) from None
+
+
+def _tokenizers(names: Sequence[str], base: Path) -> "dict[str, PreTrainedTokenizerBase]":
+    """Every model's tokenizer, or an error that names all models that are missing."""
+    from tsdi.models import load_tokenizer
+
+    tokenizers: dict[str, PreTrainedTokenizerBase] = {}
+    missing = [name for name in names if _is_missing_folder(name)]
+    for name in names if not missing else ():
+        try:
+            tokenizers[name] = load_tokenizer(name)
+        except ModelError:
+            missing.append(name)
+    if missing:
+        raise ModelError(
+            f"{len(missing)} of {len(names)} models are missing: {', '.join(missing[:4])}"
+            f"{' ...' if len(missing) > 4 else ''}. They are no folders in {base}, nor on the hub.",
+            "Train or copy them, mend `path` in the study, or name their folder with --models.",
+        )
+    return tokenizers
 
 
 def _is_missing_folder(name: str) -> bool:

@@ -100,7 +100,7 @@ def plan(study: Study, base: Path, home: Path, out: Path) -> Plan:
     held |= {"aligned", "reference"}
     held |= {str(name) for e in made.entries for name in e.settings.get("reference", ())}
     if study.organism is None:
-        check_members(made.members, sorted(held))
+        check_members(made.members, sorted(held), base)
     return made
 
 

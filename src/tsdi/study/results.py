@@ -216,7 +216,10 @@ def _decides(made: Plan) -> str:
 def _once(path: Path, key: str, make: Callable[[], Any]) -> Any:
     """What a file holds if it was made for this key, or what is made now and put there."""
     if path.exists():
-        kept = parse_json(path.read_bytes())
+        try:
+            kept = parse_json(path.read_bytes())
+        except ValueError:
+            kept = None  # damaged: measured again
         if isinstance(kept, dict) and kept.get("key") == key:
             return kept["found"]
     made = make()

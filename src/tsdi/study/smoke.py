@@ -54,10 +54,11 @@ def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
     content["estimation"]["pool"] = "neutral"
     content["judge"] = {"name": "refusal-phrases"}
     folder = (out / "smoke-models").resolve()
-    paths = {path for member in members(study, base, out) for path in member.paths.values()}
     content["models"] = [_in_folder(model, folder) for model in content["models"]]
-    _random_models(folder, sorted({_flat(_short(path, base)) for path in paths}))
-    return Study.model_validate(content), base
+    small = Study.model_validate(content)
+    paths = {path for member in members(small, base, out) for path in member.paths.values()}
+    _random_models(folder, sorted(Path(path).name for path in paths))
+    return small, base
 
 
 def _in_folder(model: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -75,11 +76,6 @@ def _in_folder(model: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "others" in model:
         changed["others"] = {name: place(path) for name, path in model["others"].items()}
     return changed
-
-
-def _short(path: str, base: Path) -> str:
-    """A path as the study writes it."""
-    return path.removeprefix(f"{base}/")
 
 
 def _flat(name: str) -> str:

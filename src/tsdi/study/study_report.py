@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tsdi.errors import UsageError
+from tsdi.errors import FormatError, UsageError
 from tsdi.files import write_bytes, write_json
 from tsdi.study.report import Alert, Examples, Part, Section, Table, write_report
 from tsdi.study.study_figures import figures, shown_categories
@@ -33,10 +33,17 @@ def write_study(out: Path, results: Figures, images: Sequence[str] = ()) -> Summ
         TsdiError: If a file cannot be written.
     """
     _check_images(images)
-    summary = summarise(dict(results))
+    try:
+        summary = summarise(dict(results))
+    except (KeyError, IndexError, TypeError, ValueError, StopIteration) as error:
+        raise FormatError(
+            f"The results are damaged ({type(error).__name__}: {error}).", "Run the study again."
+        ) from error
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "summary.json", summary)
     (out / "tables").mkdir(exist_ok=True)
+    for old in (out / "tables").glob("*.csv"):
+        old.unlink()
     sheets, drawn = tables(summary), figures(summary)
     for title, table in sheets.items():
         write_bytes(out / "tables" / f"{_file_name(title)}.csv", to_csv(table))

@@ -62,7 +62,7 @@ def methods_table(summary: Figures) -> Table:
                 f"{speed['memory']:.2f}" if speed else "-",
             ]
         )
-        if front and front["ours_minus"] and front["ours_minus"]["high"] < 0:
+        if front and _is_ahead(front):
             marked.append(len(rows) - 1)
     reasons = sorted({r["reason_against"] for r in summary["rules"] if r["reason_against"]})
     note = (
@@ -74,6 +74,12 @@ def methods_table(summary: Figures) -> Table:
     ahead = ("TSDI minus it", "tuned TSDI minus it")
     header = ["method", f"front, k = {k}", *ahead, "tokens/s", "memory"]
     return Table(header, rows, note, marked)
+
+
+def _is_ahead(front: Figures) -> bool:
+    """Whether a method is ahead of ours beyond the interval."""
+    found = front["ours_minus"]
+    return bool(found and found["high"] is not None and found["high"] < 0)
 
 
 def main_table(summary: Figures) -> Table:
@@ -107,7 +113,7 @@ def front_table(summary: Figures, help_: str, k: str) -> Table:
         )
         chosen = one["chosen"] if len(one["chosen"]) <= SHOWN_POINTS else ["all of the grid"]
         rows.append([name, level(one["volume"]), ahead, tuned, "; ".join(chosen)])
-        if one["ours_minus"] and one["ours_minus"]["high"] < 0:
+        if _is_ahead(one):
             marked.append(len(rows) - 1)
     choosing, test = (", ".join(map(str, summary["seeds"][k])) for k in ("choosing", "test"))
     note = (
@@ -176,7 +182,7 @@ def gate_table(summary: Figures, name: str) -> Table:
                 "-" if "p_holm" not in row else f"{row['p_holm']:.3f}",
             ]
         )
-        if row["change"]["high"] < 0:
+        if (row["change"]["high"] or 0) < 0:
             marked.append(len(rows) - 1)
     note = (
         f"At {summary['main']}: share of safe answers to harmful prompts. In red: lost beyond the"

@@ -1,0 +1,94 @@
+"""The llama.cpp processor in own code: completions, chats, and what is refused."""
+
+import pytest
+import torch
+
+from tests import tiny
+from tests.engines import cases
+from tsdi.decoding.live_step import LiveStep
+from tsdi.errors import MismatchError, ModelError, UsageError
+
+needs_llama = pytest.mark.skipif(
+    "llama.cpp" in cases.NOT_RUN, reason="llama.cpp is not installed, so not run"
+)
+FORCED = torch.zeros(3, tiny.VOCAB)
+FORCED[torch.arange(3), torch.arange(200, 203)] = -1000
+
+
+class TestTheStep:
+    def test_it_begins_where_a_prompt_ends(self):
+        live = LiveStep()
+        assert [live.at(length) for length in (7, 8, 9)] == [0, 1, 2]
+
+    @pytest.mark.parametrize("length", [7, 3, 9, 12])
+    def test_a_call_that_does_not_go_on_is_another_prompt(self, length):
+        live = LiveStep()
+        assert [live.at(n) for n in (7, 8, 9)] == [0, 1, 2]
+        assert [live.at(n) for n in (length, length + 1)] == [0, 1]
+
+
+@needs_llama
+class TestLlama:
+    @pytest.fixture(scope="class")
+    def llama(self):
+        return cases.llama()
+
+    def processors(self, llama, strength=1.0):
+        from tsdi.engines.llama_cpp import debias
+
+        return debias(tiny.bias(FORCED), llama, tiny.tokenizer(), strength)
+
+    def text(self, tokens):
+        return tiny.tokenizer().decode(tokens)
+
+    def test_completions_are_debiased_again_and_again(self, llama):
+        processors = self.processors(llama)
+        for prompt in ("bread", "the old mill", "bread"):
+            made = llama.create_completion(
+                prompt, max_tokens=3, temperature=0, logits_processor=processors
+            )
+            assert made["choices"][0]["text"] == self.text([200, 201, 202])
+
+    def test_chats_are_debiased(self, llama):
+        made = llama.create_chat_completion(
+            [{"role": "user", "content": "bread"}], max_tokens=3, temperature=0,
+            logits_processor=self.processors(llama),
+        )  # fmt: skip
+        assert made["choices"][0]["message"]["content"] == self.text([200, 201, 202])
+
+    def test_strength_0_changes_nothing(self, llama):
+        plain = llama.create_completion("bread", max_tokens=5, temperature=0)
+        off = llama.create_completion(
+            "bread", max_tokens=5, temperature=0, logits_processor=self.processors(llama, 0.0)
+        )
+        assert off["choices"][0]["text"] == plain["choices"][0]["text"]
+
+    def test_another_vocabulary_is_refused(self, llama):
+        from tsdi.engines.llama_cpp import debias
+
+        other = tiny.tokenizer(vocab=300)
+        with pytest.raises(MismatchError):
+            debias(tiny.bias(FORCED), llama, other)
+
+    def test_tokens_at_other_places_are_told(self, llama):
+        from tsdi.engines.llama_cpp import check_vocabulary
+
+        other = tiny.tokenizer()
+        other.add_tokens(["new"])
+        with pytest.raises(MismatchError, match="'new' for the tokenizer and 'nothing'"):
+            check_vocabulary(llama, other)
+
+    def test_an_anchored_bias_is_refused(self, llama):
+        from tsdi.engines.llama_cpp import check_bias
+
+        with pytest.raises(UsageError, match="</think>"):
+            check_bias(tiny.bias(FORCED, anchor="</think>"), llama, tiny.tokenizer())
+
+    def test_a_file_that_is_no_model_is_told(self, tmp_path):
+        from tsdi.engines.llama_cpp import open_llama
+
+        with pytest.raises(ModelError, match="There is no file"):
+            open_llama(str(tmp_path / "x.gguf"))
+        (tmp_path / "y.gguf").write_text("nothing")
+        with pytest.raises(ModelError, match="cannot load"):
+            open_llama(str(tmp_path / "y.gguf"))

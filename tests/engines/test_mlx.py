@@ -1,0 +1,64 @@
+"""The MLX processor, on the CPU."""
+
+import pytest
+import torch
+
+from tests import tiny
+from tests.engines import cases
+from tsdi.chat import encode_chat
+from tsdi.engines.base import Request, Sampling
+
+pytestmark = pytest.mark.skipif("mlx" in cases.NOT_RUN, reason="mlx is not installed, so not run")
+
+
+@pytest.fixture(scope="module")
+def model():
+    from mlx_lm import load
+
+    return load(str(cases.folder()))[0]
+
+
+def generate(model, ids, processors=(), tokens=6, **options):
+    import mlx.core as mx
+    from mlx_lm.generate import generate_step
+
+    made = generate_step(
+        mx.array(ids), model, max_tokens=tokens, logits_processors=list(processors), **options
+    )
+    return [int(token) for token, _ in made]
+
+
+def prompt(text):
+    return encode_chat(tiny.tokenizer(), [{"role": "user", "content": text}])
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_greedy_tokens_are_those_of_transformers(model, strength):
+    from tsdi.engines.mlx import SafetyDebias
+
+    values = torch.randn(3, tiny.VOCAB, generator=torch.Generator().manual_seed(5)) * 3
+    engine, _ = cases.make("transformers", values, strength)
+    rule = SafetyDebias(values, strength)  # one for all answers
+    for text in ("bread", "the old mill", "a kettle boils at one hundred degrees", "bread"):
+        (expected,) = engine.generate([Request.from_text(text)], Sampling(max_new_tokens=6))
+        assert tuple(generate(model, prompt(text), [rule])) == expected.token_ids
+
+
+def test_a_prompt_that_is_read_in_parts_begins_at_its_end(model):
+    from tsdi.engines.mlx import SafetyDebias
+
+    forced = torch.zeros(3, tiny.VOCAB)
+    forced[torch.arange(3), torch.arange(10, 13)] = -1000
+    long = prompt("the river runs past the old mill and the fields")
+    found = generate(model, long, [SafetyDebias(forced)], prefill_step_size=4)
+    assert found[:3] == [10, 11, 12]
+
+
+def test_padding_columns_stay():
+    import mlx.core as mx
+
+    from tsdi.engines.mlx import SafetyDebias
+
+    rule = SafetyDebias(torch.ones(2, 4))
+    found = rule(mx.array([1, 2, 3]), mx.zeros((1, 6)))
+    assert found.tolist() == [[-1.0] * 4 + [0.0] * 2]
