@@ -1,5 +1,6 @@
 """The llama.cpp processor in own code: completions, chats, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,15 +17,22 @@ FORCED[torch.arange(3), torch.arange(200, 203)] = -1000
 
 
 class TestTheStep:
+    TOKENS = np.arange(20, dtype=np.intc)
+
     def test_it_begins_where_a_prompt_ends(self):
         live = LiveStep()
-        assert [live.at(length) for length in (7, 8, 9)] == [0, 1, 2]
+        assert [live.at(self.TOKENS[:length]) for length in (7, 8, 9)] == [0, 1, 2]
 
     @pytest.mark.parametrize("length", [7, 3, 9, 12])
     def test_a_call_that_does_not_go_on_is_another_prompt(self, length):
         live = LiveStep()
-        assert [live.at(n) for n in (7, 8, 9)] == [0, 1, 2]
-        assert [live.at(n) for n in (length, length + 1)] == [0, 1]
+        assert [live.at(self.TOKENS[:n]) for n in (7, 8, 9)] == [0, 1, 2]
+        assert [live.at(self.TOKENS[:n]) for n in (length, length + 1)] == [0, 1]
+
+    def test_a_prompt_that_is_as_long_as_the_next_step_would_be(self):
+        live = LiveStep()
+        assert [live.at(self.TOKENS[:n]) for n in (7, 8)] == [0, 1]
+        assert live.at(self.TOKENS[5:14]) == 0
 
 
 @needs_llama

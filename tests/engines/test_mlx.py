@@ -7,6 +7,7 @@ from tests import tiny
 from tests.engines import cases
 from tsdi.chat import encode_chat
 from tsdi.engines.base import Request, Sampling
+from tsdi.errors import UsageError
 
 pytestmark = pytest.mark.skipif("mlx" in cases.NOT_RUN, reason="mlx is not installed, so not run")
 
@@ -38,10 +39,12 @@ def test_greedy_tokens_are_those_of_transformers(model, strength):
 
     values = torch.randn(3, tiny.VOCAB, generator=torch.Generator().manual_seed(5)) * 3
     engine, _ = cases.make("transformers", values, strength)
-    rule = SafetyDebias(values, strength)  # one for all answers
     for text in ("bread", "the old mill", "a kettle boils at one hundred degrees", "bread"):
         (expected,) = engine.generate([Request.from_text(text)], Sampling(max_new_tokens=6))
-        assert tuple(generate(model, prompt(text), [rule])) == expected.token_ids
+        assert (
+            tuple(generate(model, prompt(text), [SafetyDebias(values, strength)]))
+            == expected.token_ids
+        )
 
 
 def test_a_prompt_that_is_read_in_parts_begins_at_its_end(model):
@@ -52,6 +55,15 @@ def test_a_prompt_that_is_read_in_parts_begins_at_its_end(model):
     long = prompt("the river runs past the old mill and the fields")
     found = generate(model, long, [SafetyDebias(forced)], prefill_step_size=4)
     assert found[:3] == [10, 11, 12]
+
+
+def test_one_for_two_answers_is_refused(model):
+    from tsdi.engines.mlx import SafetyDebias
+
+    rule = SafetyDebias(torch.zeros(3, tiny.VOCAB))
+    generate(model, prompt("bread"), [rule])
+    with pytest.raises(UsageError, match="second answer"):
+        generate(model, prompt("the old mill and the fields"), [rule])
 
 
 def test_padding_columns_stay():

@@ -82,7 +82,7 @@ class SafetyDebias:
         self, input_ids: NDArray[np.intc], scores: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Debiased scores [width] of the token after input_ids, which begin with the prompt."""
-        step = self._live.at(len(input_ids))
+        step = self._live.at(input_ids)
         if step >= len(self._values):
             return scores
         debiased = scores.copy()

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsdi.decoding.live_step import LiveStep
+from tsdi.errors import UsageError
 
 
 class SafetyDebias:
     """Subtracts strength x bias[i] from the logits of response token i.
 
-    It may be used for many answers, one after the other; see `SafetyBias.check` for whether a bias
-    belongs to a tokenizer.
+    One is for one answer. Its tokens are not looked at, as that would make MLX wait for each, so an
+    answer that does not go on where the last call ended is refused. See `SafetyBias.check` for
+    whether a bias belongs to a tokenizer.
 
     Args:
         values: The bias, [steps, vocab].
@@ -26,13 +27,23 @@ class SafetyDebias:
         import mlx.core as mx
 
         self._values = mx.array(np.asarray(values.numpy() * strength, dtype=np.float32))
-        self._live = LiveStep()
+        self._prompt = self._seen = 0
 
     def __call__(self, tokens: Any, logits: Any) -> Any:
-        """Debiased logits [1, width] of the token after ``tokens``, which begin with the prompt."""
+        """Debiased logits [1, width] of the token after ``tokens``, which begin with the prompt.
+
+        Raises:
+            UsageError: If the tokens are of another answer.
+        """
         import mlx.core as mx
 
-        step = self._live.at(len(tokens))
+        self._prompt = self._prompt or len(tokens)
+        if self._seen and len(tokens) != self._seen + 1:
+            raise UsageError(
+                "A SafetyDebias of MLX was used for a second answer.", "Make one for each answer."
+            )
+        self._seen = len(tokens)
+        step = len(tokens) - self._prompt
         if step >= self._values.shape[0]:
             return logits
         padding = mx.zeros((logits.shape[-1] - self._values.shape[1],))
