@@ -35,12 +35,13 @@ class TestTheStep:
         assert live.at(self.TOKENS[5:14]) == 0
 
 
+@pytest.fixture(scope="module")
+def llama():
+    return cases.llama()
+
+
 @needs_llama
 class TestLlama:
-    @pytest.fixture(scope="class")
-    def llama(self):
-        return cases.llama()
-
     def processors(self, llama, strength=1.0):
         from tsdi.engines.llama_cpp import debias
 

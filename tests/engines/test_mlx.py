@@ -41,10 +41,8 @@ def test_greedy_tokens_are_those_of_transformers(model, strength):
     engine, _ = cases.make("transformers", values, strength)
     for text in ("bread", "the old mill", "a kettle boils at one hundred degrees", "bread"):
         (expected,) = engine.generate([Request.from_text(text)], Sampling(max_new_tokens=6))
-        assert (
-            tuple(generate(model, prompt(text), [SafetyDebias(values, strength)]))
-            == expected.token_ids
-        )
+        found = generate(model, prompt(text), [SafetyDebias(values, strength)])
+        assert tuple(found) == expected.token_ids
 
 
 def test_a_prompt_that_is_read_in_parts_begins_at_its_end(model):

@@ -26,12 +26,10 @@ def place(tmp_path_factory):
     ]
     tokenizer = load_tokenizer(str(organism.folder("aligned")))
     bias = estimate_bias(*pair, tokenizer, prompts=64, steps=16, prompt_tokens=8, pool="tokenizer")
-    SafetyBias(
-        bias.values,
-        bias.standard_error,
-        bias.info.model_copy(update={"aligned": "organism/aligned"}),
-    ).save_pretrained(folder / "bias")
-    write_gguf(folder / "organism.gguf", pair[0], tokenizer)
+    info = bias.info.model_copy(update={"aligned": "organism/aligned"})
+    SafetyBias(bias.values, bias.standard_error, info).save_pretrained(folder / "bias")
+    if "llama.cpp" not in cases.NOT_RUN:
+        write_gguf(folder / "organism.gguf", pair[0], tokenizer)
     items = organism.items("test", "lookalike", PROMPTS, 0)
     (folder / "prompts.txt").write_text("\n".join(item.prompt for item in items))
     for name, more in (("plain", []), ("debiased", ["--bias", folder / "bias"])):
