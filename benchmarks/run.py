@@ -18,6 +18,7 @@ NAMES = (
     "calibration",
     "estimation",
     "decoding",
+    "artifact",
     "judging",
     "real_text",
     "audit",
@@ -28,7 +29,7 @@ NAMES = (
     "positions",
 )
 NEED_DATA = ("real_text", "audit", "trained_judge", "cleansing")
-BY_HAND = ("merge",)  # needs another environment
+BY_HAND = ("engines", "serving", "merge")  # need another environment
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
