@@ -59,6 +59,7 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
         rows = torch.cat([bias.values, torch.zeros(1, bias.vocab)])  # the last one: no more bias
         self._table = rows.to(self._device)
         self._young: dict[int, tuple[float, list[int]]] = {}  # V1: strength and answer, by row
+        self._answers: tuple[list[int], ...] = ()
         if v2:
             self._states = rest[0]
             self._drafts = vllm_config.speculative_config is not None
@@ -93,18 +94,29 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
             return (strength, answer) if strength and len(answer) < self._steps else None
 
         process_dict_updates(self._young, batch_update, entry)
+        if batch_update is not None:
+            self._arrange()
+
+    def _arrange(self) -> None:
+        """What `apply` needs of the rows, as it is until the batch changes."""
+        strengths, self._answers = (
+            zip(*self._young.values(), strict=True) if self._young else ((), ())
+        )
+        self._rows = torch.tensor(list(self._young), dtype=torch.long, device=self._device)
+        self._row_strengths = torch.tensor(strengths, device=self._device)[:, None]
 
     def _apply_v1(self, logits: Tensor) -> Tensor:
         # The step is the answer's length, which vLLM keeps; calls cannot be counted, as prompts
-        # that are read in parts pass here too. Rows beyond the last step are forgotten.
-        self._young = {row: one for row, one in self._young.items() if len(one[1]) < self._steps}
-        if not self._young:
+        # that are read in parts pass here too. No Python loop over rows, but when some are done.
+        steps = np.fromiter(map(len, self._answers), dtype=np.int64, count=len(self._answers))
+        if (steps >= self._steps).any():
+            self._young = {r: one for r, one in self._young.items() if len(one[1]) < self._steps}
+            self._arrange()
+            steps = steps[steps < self._steps]
+        if not len(steps):
             return logits
-        rows = torch.tensor(list(self._young), device=self._device)
-        strengths = torch.tensor([one[0] for one in self._young.values()], device=self._device)
-        steps = torch.tensor([len(one[1]) for one in self._young.values()], device=self._device)
-        shift = strengths[:, None] * self._table[steps]
-        logits[:, : self._vocab].index_add_(0, rows, shift.to(logits.dtype), alpha=-1)
+        shift = self._row_strengths * self._table[torch.from_numpy(steps).to(self._device)]
+        logits[:, : self._vocab].index_add_(0, self._rows, shift.to(logits.dtype), alpha=-1)
         return logits
 
     # --- V2 ----------------------------------------------------------------------------------
