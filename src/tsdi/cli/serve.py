@@ -69,9 +69,11 @@ def serve(
         else _transformers(model, source, vector, used)
     )
     command += ["--host", host, "--port", str(port), *more]
-    console.say(shlex.join([*(f"{k}={v}" for k, v in environment.items()), *command]))
-    console.say("\nOnce it is up, debiased, and plain:\n")
-    for line in _curls(engine, source if engine == "transformers" else model, port, command):
+    lines = [shlex.join([*(f"{k}={v}" for k, v in environment.items()), *command])]
+    both = engine == "vllm"  # transformers' server takes no strength
+    lines += ["", f"Once it is up, debiased{' and plain' if both else ''}:", ""]
+    lines += _curls(engine, source if engine == "transformers" else model, port, command)
+    for line in lines:  # to be copied, so not wrapped
         console.out.print(line, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         return

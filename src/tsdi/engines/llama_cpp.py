@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
-from tsdi.chat import encode_chat
 from tsdi.decoding.live_step import LiveStep
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
-from tsdi.errors import MismatchError, ModelError, NumericalError, PromptError, UsageError
+from tsdi.engines.encode import encode_request
+from tsdi.errors import MismatchError, ModelError, NumericalError, UsageError
 
 
 def open_llama(path: str, **settings: Any) -> Any:
@@ -173,16 +173,8 @@ class LlamaCppEngine(Engine):
         ]
 
     def _encode(self, request: Request, sampling: Sampling) -> list[int]:
-        ids = encode_chat(self._tokenizer, request.messages, self._prompt_format)
-        if not ids:
-            raise PromptError("The prompt has no tokens.", "Write something.")
-        if len(ids) + sampling.max_new_tokens > self._llama.n_ctx():
-            raise PromptError(
-                f"{len(ids)} tokens and an answer of up to {sampling.max_new_tokens} do not fit "
-                f"the model's context of {self._llama.n_ctx()}.",
-                "Shorten the prompt or lower --max-new-tokens.",
-            )
-        return ids
+        limit = self._llama.n_ctx()
+        return encode_request(self._tokenizer, request, sampling, self._prompt_format, limit)
 
     def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
         from llama_cpp import LogitsProcessorList

@@ -8,11 +8,11 @@ from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
-from tsdi.chat import encode_chat
 from tsdi.compatibility import context_length, embedding_rows
 from tsdi.decoding.greedy import end_ids, generate_greedily
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
+from tsdi.engines.encode import encode_request
 from tsdi.errors import ModelError, NumericalError, PromptError
 
 
@@ -72,20 +72,13 @@ class TransformersEngine(Engine):
         ]
 
     def _encode(self, request: Request, sampling: Sampling) -> list[int]:
-        ids = encode_chat(self._tokenizer, request.messages, self._prompt_format)
-        if not ids:
-            raise PromptError("The prompt has no tokens.", "Write something.")
+        ids = encode_request(
+            self._tokenizer, request, sampling, self._prompt_format, context_length(self._model)
+        )
         if max(ids) >= (known := embedding_rows(self._model)):
             raise PromptError(
                 f"The tokenizer gives token {max(ids)}, the model knows {known}.",
                 "Give the model its own tokenizer.",
-            )
-        limit = context_length(self._model)
-        if limit is not None and len(ids) + sampling.max_new_tokens > limit:
-            raise PromptError(
-                f"{len(ids)} tokens and an answer of up to {sampling.max_new_tokens} do not fit "
-                f"the model's context of {limit}.",
-                "Shorten the prompt or lower --max-new-tokens.",
             )
         return ids
 

@@ -9,9 +9,9 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
-from tsdi.chat import encode_chat
 from tsdi.engines.base import Completion, Engine, Request, Sampling
-from tsdi.errors import ModelError, PromptError, UsageError
+from tsdi.engines.encode import encode_request
+from tsdi.errors import ModelError, UsageError
 from tsdi.models import LoadOptions
 
 PROCESSOR = "tsdi.engines.vllm:SafetyDebias"
@@ -115,16 +115,7 @@ class VllmEngine(Engine):
         return [self._completion(output.outputs[0], sampling) for output in outputs]
 
     def _encode(self, request: Request, sampling: Sampling) -> list[int]:
-        ids = encode_chat(self._tokenizer, request.messages, self._prompt_format)
-        if not ids:
-            raise PromptError("The prompt has no tokens.", "Write something.")
-        if len(ids) + sampling.max_new_tokens > self._limit:
-            raise PromptError(
-                f"{len(ids)} tokens and an answer of up to {sampling.max_new_tokens} do not fit "
-                f"the model's context of {self._limit}.",
-                "Shorten the prompt or lower --max-new-tokens.",
-            )
-        return ids
+        return encode_request(self._tokenizer, request, sampling, self._prompt_format, self._limit)
 
     def _params(self, request: Request, ids: list[int], sampling: Sampling) -> Any:
         from vllm import SamplingParams

@@ -1,0 +1,38 @@
+"""A request as token ids, for engines that encode it themselves."""
+
+from transformers import PreTrainedTokenizerBase
+
+from tsdi.chat import encode_chat
+from tsdi.engines.base import Request, Sampling
+from tsdi.errors import PromptError
+
+
+def encode_request(
+    tokenizer: PreTrainedTokenizerBase,
+    request: Request,
+    sampling: Sampling,
+    prompt_format: str | None,
+    limit: int | None,
+) -> list[int]:
+    """Token ids of a request that fits into a model's context together with its answer.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        request: The chat.
+        sampling: How long the answer may be.
+        prompt_format: Used instead of the chat template.
+        limit: Most tokens of prompt and answer; None if there is no such limit.
+
+    Raises:
+        PromptError: If there are no tokens, or too many.
+    """
+    ids = encode_chat(tokenizer, request.messages, prompt_format)
+    if not ids:
+        raise PromptError("The prompt has no tokens.", "Write something.")
+    if limit is not None and len(ids) + sampling.max_new_tokens > limit:
+        raise PromptError(
+            f"{len(ids)} tokens and an answer of up to {sampling.max_new_tokens} do not fit "
+            f"the model's context of {limit}.",
+            "Shorten the prompt or lower --max-new-tokens.",
+        )
+    return ids
