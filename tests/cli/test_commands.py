@@ -100,7 +100,8 @@ def _prompts(tmp_path, number=40):
 
 # Each answer takes a while, so that a busy machine doesn't see the run's end before its middle.
 SLOWLY = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job's child ignores
 from tsdi.engines.transformers import TransformersEngine as Engine
 generate = Engine.generate
 Engine.generate = lambda *given: (time.sleep(0.4), generate(*given))[1]

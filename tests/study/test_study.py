@@ -243,7 +243,9 @@ class TestWhatEndsAStudy:
 
     def test_an_interrupt_ends_it_at_once(self, tmp_path):
         file, out = study_file(tmp_path), tmp_path / "out"
-        command = [sys.executable, "-m", "tsdi", "study", str(file), "--out", str(out)]
+        listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        program = f"{listens}; from tsdi.cli.main import run; run()"
+        command = [sys.executable, "-c", program, "study", str(file), "--out", str(out)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         until = time.monotonic() + 100
         while time.monotonic() < until and not list(out.rglob("responses.jsonl")):
@@ -251,6 +253,7 @@ class TestWhatEndsAStudy:
         workers = children(process.pid)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
+        time.sleep(2)
         assert not any(alive(worker) for worker in workers)
         done = (out / "progress.jsonl").read_bytes() if (out / "progress.jsonl").exists() else b""
         assert done.count(b"\n") < 8  # of a model's cells, let alone of four

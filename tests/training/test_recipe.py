@@ -124,7 +124,7 @@ def test_a_wrong_recipe_is_one_line_with_line_and_key(tmp_path, old, new, words)
 
 def test_files_that_are_no_recipes(tmp_path):
     assert "line 1" in refused(tmp_path, "")
-    assert "dictionary" in refused(tmp_path, "- a\n- b\n")
+    assert "mapping" in refused(tmp_path, "- a\n- b\n")
     with pytest.raises(FormatError, match="No such file"):
         read_recipe(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"name: \xe9")
