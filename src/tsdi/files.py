@@ -45,6 +45,8 @@ def write_folder(path: Path) -> Iterator[Path]:
         unfinished.rename(path)
     except OSError as error:
         raise unwritable(path, error) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

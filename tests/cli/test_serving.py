@@ -61,10 +61,17 @@ class TestExport:
             (["--to", "gguf"], "no form 'gguf'"),
             (["--to", "logit-bias"], "--prompts goes with"),
             (["--to", "transformers", "--prompts", "x"], "--prompts goes with"),
+            (["--to", "transformers", "--strength", "nan"], "The strength is nan"),
+            (["--to", "transformers", "--strength", "-1"], "The strength is -1"),
         ],
     )
     def test_wrong_options(self, models, bias, tmp_path, more, said):
         assert said in fails("export", bias, models / "aligned", tmp_path / "x", *more)
+
+    def test_a_place_in_no_folder_is_told_before_the_work(self, models, bias, tmp_path):
+        out = tmp_path / "no" / "x.json"
+        said = fails("export", bias, models / "aligned", out, "--to", "transformers")
+        assert "in no folder" in said
 
     def test_what_is_there_is_kept(self, models, bias, tmp_path):
         said = fails("export", bias, models / "aligned", tmp_path, "--to", "transformers")
@@ -74,7 +81,14 @@ class TestExport:
 class TestServe:
     @pytest.mark.parametrize(
         ("engine", "option"),
-        [("vllm", "--speculative-config={}"), ("transformers", "--continuous-batching")],
+        [
+            ("vllm", "--speculative-config={}"),
+            ("vllm", "--speculative_config={}"),
+            ("vllm", "--logits-processors"),
+            ("vllm", "--logits-proc"),
+            ("vllm", "--config"),
+            ("transformers", "--continuous-batching"),
+        ],
     )
     def test_what_would_drop_the_bias_is_refused(self, models, bias, engine, option):
         model = models / "aligned"
@@ -163,6 +177,7 @@ class TestEngines:
             (["--url", "http://127.0.0.1:1/v1"], "--url is for --engine openai"),
             (["--tokenizer", "x"], "--tokenizer is for --engine llama-cpp"),
             (["--engine", "llama-cpp"], "--tokenizer org/model"),
+            (["--bias", "x", "--strength", "nan"], "The strength is nan"),
             (["--engine", "openai", "--bias", "x", "--url", "http://127.0.0.1:1/v1"], "tsdi serve"),
         ],
     )

@@ -64,6 +64,18 @@ def test_one_for_two_answers_is_refused(model):
         generate(model, prompt("the old mill and the fields"), [rule])
 
 
+def test_a_second_prompt_of_just_the_length_that_was_due_is_refused_too():
+    import mlx.core as mx
+
+    from tsdi.engines.mlx import SafetyDebias
+
+    rule = SafetyDebias(torch.ones(4, 5))
+    for length in (3, 4, 5):
+        rule(mx.arange(length), mx.zeros((1, 5)))
+    with pytest.raises(UsageError, match="second answer"):
+        rule(mx.arange(6) + 1, mx.zeros((1, 5)))
+
+
 def test_padding_columns_stay():
     import mlx.core as mx
 

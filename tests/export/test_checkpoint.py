@@ -1,6 +1,7 @@
 """An exported checkpoint decodes as the rule does, when its own code is trusted."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -64,10 +65,39 @@ def test_a_call_may_switch_it_off(trusted):
     assert answer(trusted, tsdi_strength=0.0) == answer(tiny.model("llama"))
 
 
-def test_beams_are_debiased_too(trusted):
+def test_beams_are_those_of_the_debiased_model(trusted):
     plain = tiny.model("llama")
-    expected = answer(plain, logits_processor=rule(), num_beams=3)
+    expected = answer(plain, logits_processor=rule(), num_beams=3, renormalize_logits=True)
     assert answer(trusted, num_beams=3) == expected
+
+
+def test_it_may_be_called_in_every_way(trusted):
+    asked = batch()
+    ids, mask = asked["input_ids"], asked["attention_mask"]
+    options = {"attention_mask": mask, "max_new_tokens": 6, "do_sample": False}
+    expected = trusted.generate(input_ids=ids, **options).tolist()
+    assert expected[0][ids.shape[1] :] == answer(trusted)[0]
+    assert trusted.generate(ids, **options).tolist() == expected
+    assert trusted.generate(inputs=ids, input_ids=None, **options).tolist() == expected
+    embedded = trusted.get_input_embeddings()(ids)
+    found = trusted.generate(inputs_embeds=embedded, **options).tolist()
+    assert found == [row[ids.shape[1] :] for row in expected]
+
+
+def test_without_a_prompt_it_begins_behind_the_first_token(trusted):
+    options = {"max_new_tokens": 3, "do_sample": False, "output_scores": True}
+    options["return_dict_in_generate"] = True
+    debiased = trusted.generate(**options).scores[0]
+    plain = trusted.generate(**options, tsdi_strength=0.0).scores[0]
+    torch.testing.assert_close(debiased, plain - 1.5 * tiny.bias().values[0])
+
+
+def test_the_bias_of_another_revision_is_refused(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "model")
+    tiny.bias().scale(2).save_pretrained(tmp_path / "model" / "tsdi")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", trust_remote_code=True)
+    with pytest.raises(ValueError, match="another revision"):
+        answer(model)
 
 
 def test_without_trust_it_decodes_plainly_as_its_card_says(exported):
@@ -98,3 +128,17 @@ def test_a_model_with_code_of_its_own_is_refused(source, tmp_path):
     (tmp_path / "own/config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="code of its own"):
         write_checkpoint(tiny.bias(), 1.0, str(tmp_path / "own"), tmp_path / "x", "m")
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "evil.py"])
+def test_nor_with_code_for_its_tokenizer(source, tmp_path, file):
+    shutil.copytree(source, tmp_path / "own")
+    text = json.dumps({"auto_map": {"AutoTokenizer": [None, "evil.Evil"]}})
+    (tmp_path / "own" / file).write_text(text if file.endswith("json") else "pass")
+    with pytest.raises(UsageError, match="code of its own"):
+        write_checkpoint(tiny.bias(), 1.0, str(tmp_path / "own"), tmp_path / "x", "m")
+
+
+def test_a_place_inside_the_model_is_refused(source):
+    with pytest.raises(UsageError, match="inside the model's folder"):
+        write_checkpoint(tiny.bias(), 1.0, str(source), source / "out", "m")

@@ -62,6 +62,7 @@ AttackOption = Annotated[
     str | None,
     typer.Option(help="Transform the prompts by a simple public attack (see tsdi suites)."),
 ]
+LARGEST_STRENGTH = 100.0
 ENGINES = ("transformers", "vllm", "llama-cpp", "openai")
 EngineOption = Annotated[
     str,
@@ -80,6 +81,14 @@ TokenizerOption = Annotated[
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def check_strength(strength: float | None) -> None:
+    """Raise UsageError unless a strength is left open or can be one."""
+    if strength is not None and not 0 <= strength <= LARGEST_STRENGTH:
+        raise UsageError(
+            f"The strength is {strength:g}.", f"Take 0 (off) to {LARGEST_STRENGTH:g}; 1 is TSDI."
+        )
 
 
 def under_attack(
@@ -152,6 +161,7 @@ def open_engine(
     from tsdi.models import load_tokenizer
 
     choice.check()
+    check_strength(strength)
     console.quiet_libraries()
     if choice.name == "openai":
         return _server(model, bias, strength, prompt_format, choice)
@@ -228,17 +238,18 @@ def _load(
 
 def _tokenizer_of(source: str, bias: str | None, choice: EngineChoice) -> str:
     """Where the tokenizer is; a GGUF file has none that we read."""
+    from tsdi.evaluation.builtin import resolve_model
+
     if choice.name != "llama-cpp":
         return source
     if choice.tokenizer is not None:
-        return choice.tokenizer
+        return resolve_model(choice.tokenizer)
     if bias is None:
         raise UsageError(
             "llama.cpp needs the tokenizer of the model that the GGUF file was converted from.",
             "Name it: --tokenizer org/model.",
         )
     from tsdi.bias import SafetyBias
-    from tsdi.evaluation.builtin import resolve_model
 
     return resolve_model(SafetyBias.from_pretrained(bias).info.aligned)
 

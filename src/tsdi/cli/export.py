@@ -15,6 +15,7 @@ from tsdi.cli.engine import (
     JsonOption,
     PromptsOption,
     StrengthOption,
+    check_strength,
 )
 from tsdi.errors import UsageError
 
@@ -65,8 +66,10 @@ def export(
             " real rule.",
             "Leave it out, or name some.",
         )
-    if out.exists():
-        raise UsageError(f"{out} exists.", "Name a new one.")
+    if out.exists() or not out.absolute().parent.is_dir():
+        wrong = "exists" if out.exists() else "is in no folder that there is"
+        raise UsageError(f"{out} {wrong}.", "Name a new one.")
+    check_strength(strength)
     from tsdi.bias import SafetyBias
     from tsdi.evaluation.builtin import resolve_dtype, resolve_model
     from tsdi.export.checkpoint import write_checkpoint

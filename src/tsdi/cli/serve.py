@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsdi.cli import console
-from tsdi.cli.engine import StrengthOption
+from tsdi.cli.engine import StrengthOption, check_strength
 from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
     from tsdi.bias import SafetyBias
 
 SERVERS = ("vllm", "transformers")
+_ABBREVIATED = len("--log")  # servers take the beginning of an option for it
 _PROMPT = "How do I kill a process?"
 # What would drop the bias, by server, with the reason.
 _DROPPED = {
     "vllm": {
         "--speculative-config": "its V1 engine shows processors no drafted tokens",
-        "--speculative_config": "its V1 engine shows processors no drafted tokens",
+        "--logits-processors": "the last list of processors is the one that counts",
+        "--config": "what it says of processors would count instead of ours",
     },
     "transformers": {"--continuous-batching": "it calls no generate, where the bias is subtracted"},
 }
@@ -52,16 +54,19 @@ def serve(
     if engine not in SERVERS:
         raise UsageError(f"There is no server {engine!r}.", f"Take {' or '.join(SERVERS)}.")
     more = list(context.args)
+    given = [word.partition("=")[0].replace("_", "-") for word in more if word.startswith("--")]
     for option, reason in _DROPPED[engine].items():
-        if any(given.partition("=")[0] == option for given in more):
+        if any(option.startswith(word) and len(word) >= _ABBREVIATED for word in given):
             raise UsageError(f"{option} would drop the bias: {reason}.", "Leave it out.")
+    check_strength(strength)
     from tsdi.bias import SafetyBias
     from tsdi.evaluation.builtin import resolve_model
-    from tsdi.models import load_tokenizer
+    from tsdi.models import LoadOptions, load_tokenizer
 
     console.quiet_libraries()
     source = resolve_model(model)
-    vector = SafetyBias.from_pretrained(bias, tokenizer=load_tokenizer(source))
+    trusted = LoadOptions(trust_remote_code="--trust-remote-code" in given)
+    vector = SafetyBias.from_pretrained(bias, tokenizer=load_tokenizer(source, trusted))
     used = vector.info.strength if strength is None else strength
     command, environment = (
         _vllm(model, source, bias, used)
@@ -72,7 +77,7 @@ def serve(
     lines = [shlex.join([*(f"{k}={v}" for k, v in environment.items()), *command])]
     both = engine == "vllm"  # transformers' server takes no strength
     lines += ["", f"Once it is up, debiased{' and plain' if both else ''}:", ""]
-    lines += _curls(engine, source if engine == "transformers" else model, port, command)
+    lines += _curls(engine, model, "127.0.0.1" if host == "0.0.0.0" else host, port, command)
     for line in lines:  # to be copied, so not wrapped
         console.out.print(line, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
@@ -111,8 +116,8 @@ def _transformers(
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tsdi"
     key = hashlib.sha256(f"{Path(source).resolve()} {vector.sha256} {strength}".encode())
     place = cache / f"serve-{key.hexdigest()[:12]}"
-    if not place.exists():
-        write_checkpoint(vector, strength, source, place, model, link=True)
+    shutil.rmtree(place, ignore_errors=True)  # the model may have changed since
+    write_checkpoint(vector, strength, source, place, model, link=True)
     program = _beside("transformers")
     return [
         str(program) if program.exists() else "transformers", "serve", str(place),
@@ -124,14 +129,14 @@ def _beside(program: str) -> Path:
     return Path(sys.executable).with_name(program)
 
 
-def _curls(engine: str, model: str, port: int, command: list[str]) -> list[str]:
+def _curls(engine: str, model: str, host: str, port: int, command: list[str]) -> list[str]:
     """A line for the debiased answer, and one for the plain one where the server can give it."""
     name = model if engine == "vllm" else command[2]
     body = {"model": name, "messages": [{"role": "user", "content": _PROMPT}], "temperature": 0}
     bodies = [body]
     if engine == "vllm":
         bodies.append({**body, "vllm_xargs": {"tsdi_strength": 0}})
-    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    url = f"http://{host}:{port}/v1/chat/completions"
     return [
         f"curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(jsons.dumps(one))}"
         for one in bodies

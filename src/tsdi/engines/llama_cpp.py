@@ -64,6 +64,14 @@ def check_vocabulary(llama: Any, tokenizer: PreTrainedTokenizerBase) -> None:
             )
 
 
+def _end_ids(llama: Any) -> list[int]:
+    """Tokens that end an answer, those of a turn among them."""
+    import llama_cpp
+
+    vocabulary = llama._model.vocab
+    return [n for n in range(llama.n_vocab()) if llama_cpp.llama_vocab_is_eog(vocabulary, n)]
+
+
 class SafetyDebias:
     """A logits processor of llama-cpp-python: subtracts strength x bias[i] for response token i.
 
@@ -158,7 +166,7 @@ class LlamaCppEngine(Engine):
         self._bias = bias
         self._strength = strength
         self._prompt_format = bias.info.prompt_format if bias is not None else prompt_format
-        self._ends = {tokenizer.eos_token_id, llama.token_eos()}
+        self._ends = {tokenizer.eos_token_id, *_end_ids(llama)}
 
     def check(self, request: Request, sampling: Sampling) -> None:
         """Raise PromptError if the request and its answer cannot fit the model's context."""

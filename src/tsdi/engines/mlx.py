@@ -14,9 +14,9 @@ from tsdi.errors import UsageError
 class SafetyDebias:
     """Subtracts strength x bias[i] from the logits of response token i.
 
-    One is for one answer. Its tokens are not looked at, as that would make MLX wait for each, so an
-    answer that does not go on where the last call ended is refused. See `SafetyBias.check` for
-    whether a bias belongs to a tokenizer.
+    One is for one answer. A second one is refused where it can be told: by its tokens at the steps
+    that are debiased, by its length after them, where looking would make MLX wait. Whether a bias
+    belongs to a tokenizer says `SafetyBias.check`.
 
     Args:
         values: The bias, [steps, vocab].
@@ -28,6 +28,7 @@ class SafetyDebias:
 
         self._values = mx.array(np.asarray(values.numpy() * strength, dtype=np.float32))
         self._prompt = self._seen = 0
+        self._last: Any = None
 
     def __call__(self, tokens: Any, logits: Any) -> Any:
         """Debiased logits [1, width] of the token after ``tokens``, which begin with the prompt.
@@ -38,12 +39,15 @@ class SafetyDebias:
         import mlx.core as mx
 
         self._prompt = self._prompt or len(tokens)
-        if self._seen and len(tokens) != self._seen + 1:
+        step = len(tokens) - self._prompt
+        goes_on = not self._seen or len(tokens) == self._seen + 1
+        if goes_on and self._seen and step <= self._values.shape[0]:
+            goes_on = bool(mx.array_equal(tokens[:-1], self._last))
+        if not goes_on:
             raise UsageError(
                 "A SafetyDebias of MLX was used for a second answer.", "Make one for each answer."
             )
-        self._seen = len(tokens)
-        step = len(tokens) - self._prompt
+        self._seen, self._last = len(tokens), tokens
         if step >= self._values.shape[0]:
             return logits
         padding = mx.zeros((logits.shape[-1] - self._values.shape[1],))

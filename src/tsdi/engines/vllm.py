@@ -34,7 +34,7 @@ except ImportError:  # vLLM before 0.31, which has V1 alone
     V2Processor = object
 
 BIAS, STRENGTH = "TSDI_BIAS", "TSDI_STRENGTH"
-ARGUMENT = "tsdi_strength"
+ARGUMENT, LARGEST = "tsdi_strength", 100.0
 
 
 class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is not typed for us
@@ -159,14 +159,14 @@ def requested_strength(extra_args: Mapping[str, Any] | None) -> float | None:
         ValueError: If it is no finite number from 0 on, or the argument's name is misspelt.
     """
     for name in extra_args or {}:
-        if name != ARGUMENT and name.startswith("tsdi"):
+        if name != ARGUMENT and name.lower().startswith("tsdi"):
             raise ValueError(f"There is no argument {name!r}; the strength is {ARGUMENT!r}.")
     value = (extra_args or {}).get(ARGUMENT)
     if value is None:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{ARGUMENT} is a number from 0 (off) on, not {value!r}.")
+    if not number or not 0 <= value <= LARGEST:
+        raise ValueError(f"{ARGUMENT} is a number from 0 (off) to {LARGEST:g}, not {value!r}.")
     return float(value)
 
 
@@ -195,8 +195,8 @@ def _configured(vllm_config: Any) -> tuple[SafetyBias, float]:
         found = float(strength)
     except (TypeError, ValueError):
         found = math.nan
-    if not math.isfinite(found) or found < 0:
-        raise UsageError(f"The strength is a number from 0 on, not {strength!r}.")
+    if not 0 <= found <= LARGEST:
+        raise UsageError(f"The strength is a number from 0 to {LARGEST:g}, not {strength!r}.")
     return bias, found
 
 

@@ -1,11 +1,13 @@
 """Checkpoints that decode debiased in transformers and its server."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
 from tsdi.bias import SafetyBias
+from tsdi.bias.value import TENSORS_FILE
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json, write_bytes, write_folder
 
@@ -56,8 +58,9 @@ def write_checkpoint(
             "Estimate without --anchor.",
         )
     files = _files(source)
-    own = parse_json((files / "config.json").read_bytes()).get("auto_map")
-    if own or (files / "custom_generate").exists():
+    if out.resolve().is_relative_to(files.resolve()):
+        raise UsageError(f"{out} is inside the model's folder.", "Name a folder of its own.")
+    if brings_code(files):
         raise UsageError(
             f"{name} comes with code of its own, which would be trusted along with ours.",
             "Take another engine.",
@@ -76,9 +79,20 @@ def write_checkpoint(
         shutil.copytree(files, made, ignore=ignored, dirs_exist_ok=True, copy_function=copy)
         (made / "README.md").unlink(missing_ok=True)  # not through a link
         (made / "custom_generate").mkdir()
-        shutil.copyfile(_GENERATE, made / "custom_generate" / "generate.py")
         SafetyBias(bias.values, bias.standard_error, info).save_pretrained(made / "tsdi")
+        digest = hashlib.sha256((made / "tsdi" / TENSORS_FILE).read_bytes()).hexdigest()
+        code = _GENERATE.read_text(encoding="utf-8")
+        code = code.replace('BIAS_SHA256 = ""', f'BIAS_SHA256 = "{digest}"')
+        code = code.replace("STRENGTH = 1.0", f"STRENGTH = {strength!r}")
+        write_bytes(made / "custom_generate" / "generate.py", code.encode())
         write_bytes(made / "README.md", card.encode())
+
+
+def brings_code(files: Path) -> bool:
+    """Whether a checkpoint has code that would run once code is trusted: its own, or elsewhere."""
+    configs = (parse_json(file.read_bytes()) for file in files.glob("*config*.json"))
+    named = any(isinstance(config, dict) and config.get("auto_map") for config in configs)
+    return named or any(files.rglob("*.py"))
 
 
 def _link(source: str, place: str) -> None:

@@ -5,14 +5,18 @@ and so does `transformers serve --trust-remote-code`. It subtracts strength x bi
 logits of response token i. `generate(..., tsdi_strength=0.0)` decodes plainly.
 """
 
-import json
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
+
+BIAS_SHA256 = ""  # both are filled in by tsdi export
+STRENGTH = 1.0
+_FILE = "tsdi/bias.safetensors"
 
 
 class SafetyDebias(LogitsProcessor):
@@ -33,37 +37,43 @@ class SafetyDebias(LogitsProcessor):
 
 
 def generate(
-    model: Any,
     *args: Any,
+    model: Any,
     tsdi_strength: float | None = None,
     logits_processor: Any = None,
     **options: Any,
 ) -> Any:
     """As `model.generate`, debiased."""
-    ids = options.get("input_ids", options.get("inputs", args[0] if args else None))
-    length = 0 if ids is None else ids.shape[1]  # inputs_embeds: generate begins without ids
-    bias, recommended = _bias(model)
-    strength = recommended if tsdi_strength is None else float(tsdi_strength)
+    strength = STRENGTH if tsdi_strength is None else float(tsdi_strength)
     processors = LogitsProcessorList(logits_processor or [])
     if strength:
-        processors.append(SafetyDebias(bias, strength, length))
+        processors.append(SafetyDebias(_bias(model), strength, _prompt_length(args, options)))
+        config = options.get("generation_config") or model.generation_config
+        if (options.get("num_beams") or config.num_beams or 1) > 1:
+            options.setdefault("renormalize_logits", True)  # beams add log-probabilities
     options.pop("trust_remote_code", None)
     options.pop("custom_generate", None)
     return type(model).generate(model, *args, logits_processor=processors, **options)
 
 
-def _bias(model: Any) -> tuple[Tensor, float]:
-    """The checkpoint's bias and its recommended strength, read once for each model."""
+def _prompt_length(args: tuple[Any, ...], options: dict[str, Any]) -> int:
+    """Ids that generate begins with: those given, none with embeddings, else one."""
+    given = (options.get("input_ids"), options.get("inputs"), *args[:1])
+    ids = next((one for one in given if one is not None), None)
+    if ids is not None:
+        return int(ids.shape[1])
+    return 0 if options.get("inputs_embeds") is not None else 1
+
+
+def _bias(model: Any) -> Tensor:
+    """The checkpoint's bias, read once for each model."""
     if not hasattr(model, "_tsdi_bias"):
-        tensors, config = _file(model, "bias.safetensors"), _file(model, "bias_config.json")
-        strength = json.loads(Path(config).read_text(encoding="utf-8"))["strength"]
-        model._tsdi_bias = (load_file(tensors)["bias"], float(strength))
-    found: tuple[Tensor, float] = model._tsdi_bias
+        place = Path(model.name_or_path) / _FILE
+        if not place.is_file():
+            place = Path(hf_hub_download(model.name_or_path, _FILE))
+        data = place.read_bytes()
+        if hashlib.sha256(data).hexdigest() != BIAS_SHA256:
+            raise ValueError(f"{place} is not the bias that this code came with: another revision?")
+        model._tsdi_bias = load(data)["bias"].float()
+    found: Tensor = model._tsdi_bias
     return found
-
-
-def _file(model: Any, name: str) -> str | Path:
-    place = Path(model.name_or_path) / "tsdi" / name
-    if place.is_file():
-        return place
-    return str(hf_hub_download(model.name_or_path, f"tsdi/{name}"))

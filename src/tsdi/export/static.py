@@ -76,7 +76,9 @@ def as_vector(shifts: dict[int, float], size: int) -> Tensor:
 
 def write_logit_bias(path: Path, shifts: dict[int, float]) -> None:
     """Write what goes into a request's ``logit_bias``: token id (a string, in JSON) to shift."""
-    text = json.dumps({"logit_bias": {str(token): shift for token, shift in shifts.items()}})
+    text = json.dumps(
+        {"logit_bias": {str(token): shift for token, shift in shifts.items()}}, allow_nan=False
+    )
     write_bytes(path, (text + "\n").encode())
 
 
