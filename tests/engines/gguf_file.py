@@ -6,7 +6,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def write_gguf(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def write_gguf(
+    path: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    end_of_turn: int | None = None,
+) -> None:
     """Write a Llama in float32 with the tokens of its tokenizer.
 
     Only a byte-level BPE tokenizer splits texts in llama.cpp as it does here.
@@ -28,6 +33,8 @@ def write_gguf(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenize
     out.add_vocab_size(config.vocab_size)
     out.add_file_type(gguf.LlamaFileType.ALL_F32)
     _add_tokenizer(out, tokenizer, config.vocab_size)
+    if end_of_turn is not None:
+        out.add_eot_token_id(end_of_turn)
     for name, weight in weights.items():
         values = weight.float()
         if "q_proj" in name or "k_proj" in name:

@@ -7,6 +7,7 @@ import torch
 from tests import tiny
 from tests.engines import cases
 from tsdi.decoding.live_step import LiveStep
+from tsdi.engines.base import Request, Sampling
 from tsdi.errors import MismatchError, ModelError, UsageError
 
 needs_llama = pytest.mark.skipif(
@@ -71,6 +72,19 @@ class TestLlama:
             "bread", max_tokens=5, temperature=0, logits_processor=self.processors(llama, 0.0)
         )
         assert off["choices"][0]["text"] == plain["choices"][0]["text"]
+
+    def test_an_answer_ends_with_its_turn(self, tmp_path):
+        from tests.engines.gguf_file import write_gguf
+        from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
+
+        end = tiny.tokenizer().convert_tokens_to_ids("<|end|>")
+        write_gguf(tmp_path / "x.gguf", cases.model(), tiny.tokenizer(), end)
+        forced = torch.zeros(3, tiny.VOCAB)
+        forced[2, end] = -1000
+        loaded = open_llama(str(tmp_path / "x.gguf"))
+        engine = LlamaCppEngine(loaded, tiny.tokenizer(), tiny.bias(forced))
+        (found,) = engine.generate([Request.from_text("bread")], Sampling(max_new_tokens=8))
+        assert (len(found.token_ids), found.token_ids[-1], found.finish) == (3, end, "stop")
 
     def test_another_vocabulary_is_refused(self, llama):
         from tsdi.engines.llama_cpp import debias
