@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from scipy import stats
 from transformers import set_seed
 
 from tsdi.judging.verdict import Verdict
@@ -30,6 +31,7 @@ ARMS = [
     *((noise, arm) for noise in (0.1, 0.3) for arm in ("kept", "cleansed")),
     *((0.3, f"below{threshold}") for threshold in (0.25, 0.5, 0.75)),
 ]
+SAFE, UNSAFE = (4, 2), (2, 4)  # of the Beta distributions of the judge that errs
 BETA, ITERATIONS = 0.05, 200
 
 
@@ -43,6 +45,8 @@ def main() -> None:
         for seed in SEEDS
         for noise, arm in ARMS
     ]
+    area = stats.beta(*SAFE).expect(stats.beta(*UNSAFE).cdf)
+    print(f"judge that errs: area under the curve {area:.2f}", flush=True)
     with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
         for job, count in zip(jobs, pool.map(train, *zip(*jobs, strict=True)), strict=True):
             print(*job[1:], f"{count} pairs", flush=True)
@@ -84,7 +88,7 @@ def with_errors(pairs: Sequence[Pair], noise: float, seed: int) -> list[Pair]:
 def judged(pairs: Sequence[Pair], seed: int) -> list[float]:
     """What a judge that errs gives as the probability that each pair's chosen answer is safe."""
     rng = random.Random(f"judge {seed}")
-    shapes = ((2, 4) if _is_unsafe(pair, "chosen") else (4, 2) for pair in pairs)
+    shapes = (UNSAFE if _is_unsafe(pair, "chosen") else SAFE for pair in pairs)
     return [rng.betavariate(*shape) for shape in shapes]
 
 

@@ -62,7 +62,6 @@ AttackOption = Annotated[
     str | None,
     typer.Option(help="Transform the prompts by a simple public attack (see tsdi suites)."),
 ]
-LARGEST_STRENGTH = 100.0
 ENGINES = ("transformers", "vllm", "llama-cpp", "openai")
 EngineOption = Annotated[
     str,
@@ -85,6 +84,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 
 def check_strength(strength: float | None) -> None:
     """Raise UsageError unless a strength is left open or can be one."""
+    from tsdi.decoding.rule import LARGEST_STRENGTH
+
     if strength is not None and not 0 <= strength <= LARGEST_STRENGTH:
         raise UsageError(
             f"The strength is {strength:g}.", f"Take 0 (off) to {LARGEST_STRENGTH:g}; 1 is TSDI."

@@ -6,6 +6,9 @@ Source: TSDI, arXiv 2502.02153, p_debiased(. | x, y_<i) = softmax(f(x, y_<i) - G
 import torch
 from torch import Tensor
 
+LARGEST_STRENGTH = 100.0
+"""What users may ask for; 1 is TSDI, and far more leaves nothing of the model."""
+
 
 def subtract_bias(
     logits: Tensor, step: Tensor | int, bias: Tensor, strength: Tensor | float = 1.0

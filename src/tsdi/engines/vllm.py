@@ -25,6 +25,7 @@ from vllm.v1.sample.logits_processor import LogitsProcessor as V1Processor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from tsdi.bias import SafetyBias
+from tsdi.decoding.rule import LARGEST_STRENGTH
 from tsdi.errors import UsageError
 from tsdi.models import LoadOptions, load_tokenizer
 
@@ -34,7 +35,7 @@ except ImportError:  # vLLM before 0.31, which has V1 alone
     V2Processor = object
 
 BIAS, STRENGTH = "TSDI_BIAS", "TSDI_STRENGTH"
-ARGUMENT, LARGEST = "tsdi_strength", 100.0
+ARGUMENT = "tsdi_strength"
 
 
 class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is not typed for us
@@ -165,8 +166,10 @@ def requested_strength(extra_args: Mapping[str, Any] | None) -> float | None:
     if value is None:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value <= LARGEST:
-        raise ValueError(f"{ARGUMENT} is a number from 0 (off) to {LARGEST:g}, not {value!r}.")
+    if not number or not 0 <= value <= LARGEST_STRENGTH:
+        raise ValueError(
+            f"{ARGUMENT} is a number from 0 (off) to {LARGEST_STRENGTH:g}, not {value!r}."
+        )
     return float(value)
 
 
@@ -195,8 +198,10 @@ def _configured(vllm_config: Any) -> tuple[SafetyBias, float]:
         found = float(strength)
     except (TypeError, ValueError):
         found = math.nan
-    if not 0 <= found <= LARGEST:
-        raise UsageError(f"The strength is a number from 0 to {LARGEST:g}, not {strength!r}.")
+    if not 0 <= found <= LARGEST_STRENGTH:
+        raise UsageError(
+            f"The strength is a number from 0 to {LARGEST_STRENGTH:g}, not {strength!r}."
+        )
     return bias, found
 
 

@@ -12,7 +12,6 @@ from tsdi.suites.suite import SALAD_TASKS
 
 Figures = Mapping[str, Any]
 FRONT_K = "3"
-PAIR = "aligned"
 SHOWN_POINTS = 8
 UNNAMED = "no category"
 _GRID = ("safety", "helpful", "complied, lookalike", "corrupted")

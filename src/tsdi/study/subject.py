@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tsdi.suites.prompts import Prompt
 
 Setting = dict[str, int | float | str | None]
-ROLES = ("aligned", "reference", "sft", "proxy", "proxy reference")
 _ESTIMATION = ("prompts", "prompt_tokens", "steps", "pool", "reference", "template", "ngram")
 
 
@@ -32,7 +31,7 @@ class Member:
     Attributes:
         name: Its name, shared by the models of other seeds with the same beta and iterations.
         seed: Training seed.
-        paths: Folder or hub id by role (`ROLES`).
+        paths: Folder or hub id by role: aligned, reference, sft, proxy, proxy reference ...
         beta, iterations: Its place in the grid; None where there is no grid.
     """
 
