@@ -6,8 +6,11 @@ import json
 import logging as logging_levels
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
@@ -23,6 +26,8 @@ from rich.progress import (
 from tsdi.errors import TsdiError
 
 BAD_USAGE = 2
+SIGNS = "signs of life"
+_SIGN_EVERY = 30.0  # seconds between signs of life where there is no terminal for a bar
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 # Control characters, marks that turn the direction of text, and halves of surrogate pairs.
@@ -108,25 +113,92 @@ def show_json(data: Any) -> None:
 
 
 @contextmanager
-def bar(text: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on standard error, if that is a terminal.
+def bar(text: str, shown: bool = True) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on standard error; without a terminal, a line there now and then.
+
+    Args:
+        text: What is being done, until the first call says more.
+        shown: False shows nothing, for all processes of a training but one.
 
     Yields:
         Called with what is being done, how much of it is done, and how much there is.
     """
+    if shown and not err.is_terminal:
+        with _signs_of_life(text) as sign:
+            yield sign.update
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+    with Progress(*columns, console=err, transient=True, disable=not shown) as progress:
         task = progress.add_task(text, total=None)
 
         def update(description: str, done: int, total: int) -> None:
             progress.update(task, description=description, completed=done, total=total)
 
         yield update
+
+
+@contextmanager
+def _signs_of_life(text: str) -> Iterator["SignOfLife"]:
+    """A sign that a thread prints every half minute, whatever the work is at."""
+    sign, ended = SignOfLife(text), threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(_SIGN_EVERY):
+            note(sign.line())
+
+    thread = threading.Thread(target=beat, name=SIGNS, daemon=True)
+    thread.start()
+    try:
+        yield sign
+    finally:
+        ended.set()
+        thread.join()
+
+
+@dataclass
+class SignOfLife:
+    """How far a long piece of work is, as a line for a log.
+
+    Args:
+        text: What is being done.
+        clock: Seconds, from anywhere.
+    """
+
+    text: str
+    clock: Callable[[], float] = time.monotonic
+    _began: float = field(init=False)
+    _first: tuple[float, int] = field(init=False)  # when the present part began, and at what count
+    _now: tuple[int, int] = (0, 0)  # how much of it is done, and how much there is
+
+    def __post_init__(self) -> None:
+        self._began = self.clock()
+        self._first = (self._began, 0)
+
+    def update(self, description: str, done: int, total: int) -> None:
+        """Note what is being done, how much of it is done, and how much there is."""
+        if (description, total) != (self.text, self._now[1]):
+            self.text, self._first = description, (self.clock(), done)
+        self._now = (done, total)
+
+    def line(self) -> str:
+        """What is done by now, since when, and how long the rest takes at this pace."""
+        now, (done, total), (began, before) = self.clock(), self._now, self._first
+        amount = f" {done} of {total}," if total else ""
+        left = ""
+        if before < done < total:
+            left = f", about {_duration((now - began) / (done - before) * (total - done))} left"
+        return f"{self.text}:{amount} at work for {_duration(now - self._began)}{left}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def quiet_libraries() -> None:

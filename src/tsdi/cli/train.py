@@ -61,7 +61,7 @@ def train(
     )
     asked = shrink(read) if smoke else read
     try:
-        with console.bar("training") as progress:
+        with console.bar("training", shown=processes().is_main_process) as progress:
             made = train_recipe(asked, settings, resume, progress)
     except TsdiError:
         if processes().is_main_process:
