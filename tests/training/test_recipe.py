@@ -112,6 +112,17 @@ def test_one_beta_and_no_kept_step_make_one_model(tmp_path):
         ("{path: pku.jsonl}", "{path: a, hub: b}", ["line 5", "either"]),
         ("epochs: 1", "epochs: 1\n    epochs: 2", ["line 11", "'epochs'", "twice"]),
         ("epochs: 1", "epochs: [1", ["not valid YAML"]),
+        (
+            "epochs: 1",
+            "epochs: 1\n    monitor: {every: 5}",
+            ["line 7", "stages.sft: `monitor` is for dpo, kto: sft has none"],
+        ),
+        (
+            "with: sft",
+            "with: sft\n    data: [pku]",
+            ["`data` is for sft, dpo, kto: merge has none"],
+        ),
+        ("keep: [10, 20]", "weights: [1]", ["`weights` is for merge: dpo, kto has none"]),
         ("name: small", "name: ../up", ["line 1", "name"]),
         ("  sft:\n", "  a/b:\n", ["a/b"]),
     ],

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tsdi.training.monitor_log import MonitorSettings
-from tsdi.yaml_file import meant
+from tsdi.yaml_file import field_names, meant
 
 Positive = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -123,7 +123,27 @@ class Cleanse(_Strict):
     rejected: bool = False
 
 
-class Trained(_Strict):
+class _Stage(_Strict):
+    """What all stages share."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_keys(cls, value: Any) -> Any:
+        """Refuse a key of another method by saying whose it is."""
+        own = field_names(cls)
+        for key in value if isinstance(value, dict) else ():
+            theirs = [stage for stage in (Sft, Preference, Merge) if key in field_names(stage)]
+            if theirs and key not in own:
+                whose = ", ".join(method for stage in theirs for method in _methods(stage))
+                raise ValueError(f"`{key}` is for {whose}: {', '.join(_methods(cls))} has none")
+        return value
+
+
+def _methods(stage: type[BaseModel]) -> tuple[str, ...]:
+    return get_args(stage.model_fields["method"].annotation)
+
+
+class Trained(_Stage):
     """What all training stages share.
 
     Attributes:
@@ -256,7 +276,7 @@ class Preference(Trained):
         return [name for beta in self.beta for name in self.kept(stage, beta).values()]
 
 
-class Merge(_Strict):
+class Merge(_Stage):
     """Linear weight merge, w * model + (1 - w) * other, as in P-SACPO.
 
     Attributes:
