@@ -1,6 +1,6 @@
 """YAML files of settings: errors that name the line, the key, and what was probably meant."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,9 +18,14 @@ _WANTED = {
 }
 M = TypeVar("M", bound=BaseModel)
 
+_MOST_BYTES = 2**20
+_MOST_VALUES = 10_000
+_DEEPEST = 20
+_LARGEST = 2**63 - 1  # what torch, numpy and file formats hold
+
 
 def read_settings(path: Path, model: type[M], keys: Collection[str], extra: str) -> M:
-    """Read a YAML file of settings.
+    """Read a YAML file of settings: plain values, at most 10,000 of them once aliases are expanded.
 
     Args:
         path: The file.
@@ -36,25 +41,17 @@ def read_settings(path: Path, model: type[M], keys: Collection[str], extra: str)
         import yaml
     except ImportError:
         raise UsageError(f"{path} is a YAML file.", f"Run: pip install 'tsdi[{extra}]'.") from None
+    text = _read(path)
+    node = None
     try:
-        node = yaml.compose(path.read_text("utf-8"), yaml.SafeLoader)
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise FormatError(f"Cannot read {path}: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise FormatError(f"{path} is not UTF-8.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise FormatError(f"{path}{line}: not valid YAML ({problem}).") from None
-    except RecursionError:
-        raise FormatError(f"{path} contains itself.") from None
-    try:
-        _check_twice(path, node)
+        _check_tokens(path, yaml.scan(text, yaml.SafeLoader))
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        _check_values(path, loader, node)
+        content = None if node is None else loader.construct_document(node)
         return model.model_validate(content)
-    except RecursionError:
-        raise FormatError(f"{path} contains itself.") from None
+    except yaml.YAMLError as error:
+        raise FormatError(_syntax_problem(path, text, error)) from None
     except ValidationError as error:
         raise FormatError(_first_problem(path, node, error, keys)) from None
 
@@ -72,26 +69,94 @@ def field_names(*models: type[BaseModel]) -> list[str]:
     )
 
 
-def _check_twice(path: Path, node: Any) -> None:
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise FormatError(f"Cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise FormatError(f"{path} is not UTF-8.") from None
+    if len(data) > _MOST_BYTES:
+        raise FormatError(f"{path} is no file of settings: it is larger than 1 MiB.")
+    return text
+
+
+def _check_tokens(path: Path, tokens: Iterable[Any]) -> None:
+    """Refuse what no setting needs, before anything is built: tags, and depth beyond measure."""
+    depth = 0
+    for token in tokens:
+        name = type(token).__name__
+        if name == "TagToken":
+            raise _refused(path, token, "tags (a word after !) are not taken")
+        # FlowSequenceStartToken, BlockMappingStartToken...; a block ends with BlockEndToken
+        depth += name.endswith("StartToken") and not name.startswith("Stream")
+        depth -= name.endswith("EndToken") and not name.startswith(("Stream", "Document"))
+        if depth > _DEEPEST:
+            raise _refused(path, token, f"nested deeper than {_DEEPEST} levels")
+
+
+def _check_values(path: Path, loader: Any, root: Any) -> None:
+    """Refuse keys that stand twice, numbers and dates that are none, and aliases gone wild.
+
+    An alias (*name) repeats a value, so a short file can mean more values than there is memory for.
+    """
+    below: list[tuple[Any, tuple[str, ...]]] = [] if root is None else [(root, ())]
+    count = 0
+    while below:
+        node, keys = below.pop()
+        count += 1
+        if len(keys) > _DEEPEST:
+            raise _refused(path, node, "contains itself, or is nested too deeply by aliases")
+        if count > _MOST_VALUES:
+            raise _refused(path, node, f"more than {_MOST_VALUES:,} values, aliases counted")
+        if node.id == "scalar":
+            _check_scalar(path, loader, node, keys)
+        elif node.id == "sequence":
+            below += [(value, (*keys, str(n))) for n, value in enumerate(node.value)]
+        else:
+            _check_keys(path, loader, node)
+            below += [(value, (*keys, key.value)) for key, value in node.value]
+
+
+def _check_keys(path: Path, loader: Any, mapping: Any) -> None:
     """Refuse a key that stands twice in one mapping, of which YAML keeps the last silently."""
-    for mapping in _mappings(node):
-        seen: set[str] = set()
-        for key, _ in mapping.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise FormatError(f"{path}, line {line}: the key {key.value!r} stands twice.")
-            seen.add(key.value)
+    seen: set[str] = set()
+    for key, _ in mapping.value:
+        if key.id != "scalar":
+            raise _refused(path, key, "a key must be a single word")
+        _check_scalar(path, loader, key, ())
+        if key.value in seen:
+            raise _refused(path, key, f"the key {key.value!r} stands twice")
+        seen.add(key.value)
 
 
-def _mappings(node: Any) -> Iterator[Any]:
-    children = []
-    if getattr(node, "id", "") == "mapping":
-        yield node
-        children = [value for _, value in node.value]
-    elif getattr(node, "id", "") == "sequence":
-        children = node.value
-    for child in children:
-        yield from _mappings(child)
+def _check_scalar(path: Path, loader: Any, node: Any, keys: Sequence[str]) -> None:
+    """Refuse what looks like a number or a date and is none that a setting can have."""
+    if node.tag.endswith((":merge", ":value")):  # << and =, which stand for no value
+        return
+    try:
+        value = loader.construct_object(node)
+    except (ValueError, OverflowError) as error:  # the 31st of June; too many digits
+        problem = f"{node.value[:20]!r} cannot be read ({str(error).partition(';')[0]})"
+        raise _refused(path, node, problem, keys) from None
+    if isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+        raise _refused(path, node, f"the number {node.value[:20]}... is too large", keys)
+
+
+def _refused(path: Path, at: Any, problem: str, keys: Sequence[str] = ()) -> FormatError:
+    key = f", {'.'.join(keys)}" if keys else ""
+    return FormatError(f"{path}, line {at.start_mark.line + 1}{key}: {problem}.")
+
+
+def _syntax_problem(path: Path, text: str, error: Any) -> str:
+    mark = getattr(error, "problem_mark", None)
+    position = getattr(error, "position", None)  # of a character that YAML does not allow
+    line = mark.line if mark else None if position is None else text.count("\n", 0, position)
+    place = "" if line is None else f", line {line + 1}"
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+    return f"{path}{place}: not valid YAML ({problem})."
 
 
 def _first_problem(path: Path, node: Any, error: ValidationError, known: Collection[str]) -> str:

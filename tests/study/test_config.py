@@ -50,6 +50,8 @@ class TestRules:
         ("ks: [1, 2]", "ks: [1]\nseed: -1", "greater than or equal to 0"),
         ("strength: [1.0, 0.5]", "strength: [-1]", "strength is 0 or more, not -1"),
         ("weight: [0.75, 0.25]", "weight: [true]", "neither yes nor no"),
+        ("seed: [0, 1]", "seed: [.inf]", r"line \d+, models\.0\.grid\.seed.*finite"),
+        ("strength: [1.0, 0.5]", f"strength: [{'9' * 400}]", r"rules.*strength.*too large"),
         ("judge: {name: organism}", "judge: &a {name: *a}", "contains itself"),
         ("name: step{iterations}", "name: '../step{iterations}'", "Take letters, digits"),
         ("name: step{iterations}", "name: 'step{iterations.x}'", "cannot be filled in"),

@@ -103,6 +103,11 @@ def test_one_beta_and_no_kept_step_make_one_model(tmp_path):
             "with: safety",
             ["'merged'", "'safety'", "it can be sft, safety/beta0.1-step10"],
         ),
+        ("epochs: 1", "epochs: 1e999", ["line 10", "sft", "epochs", "finite"]),
+        ("epochs: 1", f"epochs: {'9' * 400}", ["line 10", "sft.epochs", "too large"]),
+        ("beta: [0.1, 0.05]", f"beta: {'9' * 400}", ["line 18", "safety.beta", "too large"]),
+        ("name: small", "name: small\nseed: 4294967296", ["line 2", "seed", "4294967296"]),
+        ("name: small", "name: small\nseed: .inf", ["line 2", "seed", "finite"]),
         ("epochs: 1", "epochs: 1\n    steps: 5", ["line 7", "sft", "either"]),
         ("prefer: safe", "prefer: data", ["samples"]),
         ("data: [pku]\n    prefer", "data: [pkv]\n    prefer", ["'pkv'", "did you mean 'pku'"]),
@@ -144,7 +149,7 @@ def test_files_that_are_no_recipes(tmp_path):
 
 
 def test_yaml_cannot_make_objects(tmp_path):
-    assert "not valid YAML" in refused(tmp_path, "name: !!python/object/apply:os.getcwd []\n")
+    assert "tags" in refused(tmp_path, "name: !!python/object/apply:os.getcwd []\n")
 
 
 def test_the_smoke_version_keeps_stages_betas_and_the_number_of_models(tmp_path):

@@ -18,12 +18,13 @@ Positive = Annotated[int, Field(ge=1)]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of folders and tables
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Share = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as numpy takes them
 Number = int | float | str
 ALWAYS = ("plain", "tsdi")  # rules that every study has, to compare
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Organism(_Strict):
@@ -37,7 +38,7 @@ class Organism(_Strict):
         smoke: A few steps of a smaller model, to try a study out.
     """
 
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
     betas: tuple[float, ...] = Field(min_length=1)
     iterations: tuple[Positive, ...] = Field(min_length=1)
     annotators: float = 0.5
@@ -69,7 +70,7 @@ class Model(_Strict):
     ] = {}
     beta: float | None = None
     iterations: int | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
 
 class Source(_Strict):
@@ -87,7 +88,7 @@ class Source(_Strict):
     kind: str = ""
     columns: str = ""
     limit: Positive | dict[Literal["harmless", "lookalike", "harmful"], Share] | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Prompts(_Strict):
@@ -168,7 +169,7 @@ class Estimation(_Strict):
     steps: Positive = 16
     prompt_tokens: Positive = 48
     pool: str = "neutral"
-    seed: int = 0
+    seed: Seed = 0
     refusing: tuple[str, ...] = ()
     complying: tuple[str, ...] = ()
 
@@ -268,7 +269,7 @@ class Study(_Strict):
     title: str
     organism: Organism | None = None
     models: tuple[Model, ...] = ()
-    validation_seeds: tuple[int, ...] = ()
+    validation_seeds: tuple[Seed, ...] = ()
     prompts: Prompts
     judge: JudgeSettings
     generation: Generation = Generation()
@@ -277,7 +278,7 @@ class Study(_Strict):
     main: str | None = None
     attacks: tuple[str, ...] = ()
     ks: tuple[Positive, ...] = Field(default=(1, 3), min_length=1)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @field_validator("attacks")
     @classmethod
