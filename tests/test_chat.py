@@ -12,8 +12,11 @@ from tsdi.bias import TokenPool
 from tsdi.bias.prompts import chat_frame
 from tsdi.chat import (
     PINNED_DATE,
+    ChatFormat,
+    check_format,
     describe_format,
     encode_chat,
+    fix_arguments,
     template_sha256,
     tokenizer_sha256,
 )
@@ -39,13 +42,16 @@ class TestEncoding:
 
     def test_a_prompt_format_wins_over_the_template(self):
         tokenizer = tiny.tokenizer()
-        ids = encode_chat(tokenizer, CHAT, "USER: {prompt} {x} ASSISTANT:")
+        ids = encode_chat(tokenizer, CHAT, ChatFormat("USER: {prompt} {x} ASSISTANT:"))
         assert tokenizer.decode(ids) == "USER: grow wheat {x} ASSISTANT:"
 
-    @pytest.mark.parametrize("prompt_format", ["", "USER:", "{ prompt }"])
-    def test_a_prompt_format_needs_a_place_for_the_prompt(self, prompt_format):
-        with pytest.raises(UsageError, match=r"has no \{prompt\} in it"):
-            encode_chat(tiny.tokenizer(), CHAT, prompt_format)
+    @pytest.mark.parametrize(
+        ("prompt_format", "number"),
+        [("", "no"), ("USER:", "no"), ("{ prompt }", "no"), ("{prompt} A: {prompt}", "2")],
+    )
+    def test_a_prompt_format_needs_one_place_for_the_prompt(self, prompt_format, number):
+        with pytest.raises(UsageError, match=rf"has {number} \{{prompt\}} in it"):
+            ChatFormat(prompt_format)
 
     @pytest.mark.parametrize(
         ("template", "prompt_format", "words"),
@@ -56,7 +62,62 @@ class TestEncoding:
         ],
     )
     def test_what_is_used_is_said(self, template, prompt_format, words):
-        assert words in describe_format(tiny.tokenizer(template), prompt_format)
+        assert words in describe_format(tiny.tokenizer(template), ChatFormat(prompt_format))
+
+
+class TestTemplateArguments:
+    @staticmethod
+    def given(**template_args):
+        return ChatFormat(template_args=template_args)
+
+    def test_the_template_gets_them(self):
+        tokenizer = tiny.tokenizer(tiny.THINKING)
+        ids = encode_chat(tokenizer, CHAT, self.given(enable_thinking=False))
+        assert tokenizer.decode(ids).endswith("<|assistant|><think></think>")
+        assert encode_chat(tokenizer, CHAT) != ids
+
+    @pytest.mark.parametrize("value", [True, False])
+    def test_what_is_used_may_be_given_the_default_too(self, value):
+        check_format(tiny.tokenizer(tiny.THINKING), self.given(enable_thinking=value))
+
+    def test_an_unknown_one_is_refused_with_those_that_there_are(self):
+        tokenizer = tiny.tokenizer("{% generation %}{% endgeneration %}" + tiny.THINKING)
+        with pytest.raises(UsageError, match=r"'thinking'\. It takes effort, enable_thinking"):
+            check_format(tokenizer, self.given(thinking=False))
+        for template in (tiny.TEMPLATE, None):
+            with pytest.raises(UsageError, match=r"'thinking'\. It takes none"):
+                check_format(tiny.tokenizer(template), self.given(thinking=False))
+
+    @pytest.mark.parametrize("value", ["False", "no", None, [False]])
+    def test_a_value_that_the_template_makes_nothing_of_is_refused(self, value):
+        with pytest.raises(UsageError, match="makes nothing of enable_thinking="):
+            check_format(tiny.tokenizer(tiny.THINKING), self.given(enable_thinking=value))
+
+    def test_any_text_or_number_that_is_printed_is_used(self):
+        for value in ("low", 3, 0.5):
+            check_format(tiny.tokenizer(tiny.THINKING), self.given(effort=value))
+
+    def test_a_prompt_format_has_none(self):
+        with pytest.raises(UsageError, match="takes no arguments"):
+            ChatFormat("Q: {prompt}", {"enable_thinking": False})
+
+    def test_they_are_part_of_the_hash(self):
+        tokenizer = tiny.tokenizer(tiny.THINKING)
+        values = ({}, {"enable_thinking": False}, {"enable_thinking": True})
+        hashes = {template_sha256(tokenizer, ChatFormat(template_args=v)) for v in values}
+        assert len(hashes) == 3
+
+    @pytest.mark.parametrize("begin", ["", "\n", "  ", "\n  ", "text\n", "{%+ if 1 %}x{% endif %}"])
+    @pytest.mark.parametrize(
+        "then", ["", "{%- if 1 %} a {% endif %}", "  {% if 1 %}\nb{% endif %}"]
+    )
+    def test_they_can_be_made_part_of_the_template(self, begin, then):
+        args = {"enable_thinking": False, "effort": 'it\'s "low"\n{{ x }}'}
+        template = begin + then + tiny.THINKING
+        wanted = encode_chat(tiny.tokenizer(template), CHAT, ChatFormat(template_args=args))
+        tokenizer = tiny.tokenizer(template)
+        fix_arguments(tokenizer, args)
+        assert encode_chat(tokenizer, CHAT) == wanted
 
 
 class TestDates:
@@ -133,15 +194,15 @@ class TestTokenizerHash:
 def test_template_hashes_tell_what_is_wrapped_around_prompts():
     plain, other, none = tiny.tokenizer(), tiny.tokenizer(DATED), tiny.tokenizer(None)
     hashes = [template_sha256(tokenizer) for tokenizer in (plain, other, none)]
-    hashes.append(template_sha256(plain, "Q: {prompt}"))
+    hashes.append(template_sha256(plain, ChatFormat("Q: {prompt}")))
     assert len(set(hashes)) == 4
-    assert template_sha256(other, "Q: {prompt}") == hashes[3]
+    assert template_sha256(other, ChatFormat("Q: {prompt}")) == hashes[3]
     assert chat.template_sha256(tiny.tokenizer()) == hashes[0]
 
 
 def test_a_format_that_begins_with_the_first_token_gets_no_second_one():
     known = mistral_tokenizer()
-    assert encode_chat(known, [{"role": "user", "content": "safe"}], "{prompt}")[0] == 1
-    ids = encode_chat(known, [{"role": "user", "content": "<s>safe"}], "<s>{prompt}")
+    assert encode_chat(known, [{"role": "user", "content": "safe"}], ChatFormat("{prompt}"))[0] == 1
+    ids = encode_chat(known, [{"role": "user", "content": "<s>safe"}], ChatFormat("<s>{prompt}"))
     assert ids == known("<s><s>safe", add_special_tokens=False)["input_ids"]
     assert ids.count(1) == 2  # the format's, and the one that the text brings itself

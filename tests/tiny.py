@@ -16,7 +16,7 @@ from transformers import (
 
 from tsdi.bias import BiasInfo, SafetyBias, TokenPool
 from tsdi.bias.prompts import RandomPrompts, random_prompts
-from tsdi.chat import template_sha256, tokenizer_sha256
+from tsdi.chat import ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.compatibility import tokenizer_size
 from tsdi.errors import ModelError, TsdiError
 
@@ -29,6 +29,12 @@ TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+THINKING = TEMPLATE.replace(
+    "<|assistant|>",
+    "<|assistant|>{% if effort %}{{ effort }}{% endif %}"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}",
+)
+"""A chat template that takes arguments."""
 
 
 def tokenizer(template: str | None = TEMPLATE, vocab: int = VOCAB) -> PreTrainedTokenizerFast:
@@ -151,15 +157,19 @@ def error(found: torch.Tensor, truth: torch.Tensor) -> float:
 
 
 def bias(
-    values: torch.Tensor | None = None, error: torch.Tensor | None = None, **changes: object
+    values: torch.Tensor | None = None,
+    error: torch.Tensor | None = None,
+    known: PreTrainedTokenizerFast | None = None,
+    **changes: object,
 ) -> SafetyBias:
     """A bias for the tiny tokenizer, without any estimate; random unless values are given."""
-    known = tokenizer()
+    known = tokenizer() if known is None else known
+    asked = ChatFormat(changes.get("prompt_format"), changes.get("template_args") or {})
     generator = torch.Generator().manual_seed(3)
     values = torch.randn(3, VOCAB, generator=generator) * 3 if values is None else values
     info = {
         "tokenizer_sha256": tokenizer_sha256(known),
-        "template_sha256": template_sha256(known),
+        "template_sha256": template_sha256(known, asked),
         "tokenizer_size": tokenizer_size(known),
         "aligned": "tiny-aligned",
         "reference": "tiny-reference",

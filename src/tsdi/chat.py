@@ -4,9 +4,15 @@ import datetime
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from jinja2 import TemplateError
+from jinja2.defaults import DEFAULT_NAMESPACE
+from jinja2.ext import loopcontrols
+from jinja2.meta import find_undeclared_variables
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.errors import PromptError, UsageError
@@ -18,12 +24,52 @@ _PROBES = (
     "naïve 数学 \n\t 3.14 <b>",
     "user: assistant:",
 )
+# What a template is given without being asked for it, besides the special tokens.
+_GIVEN = {"messages", "tools", "documents", "add_generation_prompt"}
+_FUNCTIONS = {"raise_exception", "strftime_now", *DEFAULT_NAMESPACE}
+_GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # transformers' own tag
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """How a chat becomes text: by the tokenizer's chat template, or by a format without roles.
+
+    Attributes:
+        prompt_format: Used instead of the chat template, with ``{prompt}`` where the joined texts
+            go, such as "USER: {prompt} ASSISTANT:".
+        template_args: Arguments of the chat template, such as ``{"enable_thinking": False}``.
+
+    Raises:
+        UsageError: If the prompt format has not one ``{prompt}``, or there are arguments besides.
+    """
+
+    prompt_format: str | None = None
+    template_args: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.prompt_format is None:
+            return
+        number = self.prompt_format.count("{prompt}")
+        if number != 1:
+            raise UsageError(
+                f"The prompt format {self.prompt_format!r} has {number or 'no'} {{prompt}} in it.",
+                "Write it like 'USER: {prompt} ASSISTANT:'.",
+            )
+        if self.template_args:
+            raise UsageError(
+                "A prompt format takes no arguments of a chat template.",
+                f"Leave out one: the format, or {', '.join(self.template_args)}.",
+            )
+
+
+OWN_TEMPLATE = ChatFormat()
+"""The tokenizer's chat template as it is; plain text where it has none."""
 
 
 def encode_chat(
     tokenizer: PreTrainedTokenizerBase,
     messages: Sequence[dict[str, str]],
-    prompt_format: str | None = None,
+    chat_format: ChatFormat = OWN_TEMPLATE,
 ) -> list[int]:
     """Token ids of a chat, up to the place where the model's answer begins.
 
@@ -33,14 +79,13 @@ def encode_chat(
     Args:
         tokenizer: The model's tokenizer.
         messages: The chat, each message with "role" and "content".
-        prompt_format: Used instead of the chat template, with ``{prompt}`` where the joined texts
-            go, such as "USER: {prompt} ASSISTANT:". To one that begins with the tokenizer's
+        chat_format: How it becomes text. To a prompt format that begins with the tokenizer's
             beginning-of-text token, no special tokens are added.
 
     Raises:
-        UsageError: If ``prompt_format`` has no ``{prompt}``.
         PromptError: If the chat template refuses the chat.
     """
+    prompt_format = chat_format.prompt_format
     if prompt_format is None and tokenizer.chat_template is not None:
         try:
             ids = tokenizer.apply_chat_template(
@@ -49,6 +94,7 @@ def encode_chat(
                 tokenize=True,
                 return_dict=False,
                 chat_template=_pinned(tokenizer.get_chat_template()),
+                **chat_format.template_args,
             )
         except (TemplateError, ValueError) as error:
             raise PromptError(
@@ -56,15 +102,69 @@ def encode_chat(
                 "Give the messages that the model was trained on.",
             ) from error
         return list(ids)
-    if prompt_format is not None and "{prompt}" not in prompt_format:
-        raise UsageError(
-            f"The prompt format {prompt_format!r} has no {{prompt}} in it.",
-            "Write it like 'USER: {prompt} ASSISTANT:'.",
-        )
     text = "\n\n".join(message["content"] for message in messages)
     begun = bool(tokenizer.bos_token) and (prompt_format or "").startswith(tokenizer.bos_token)
     filled = (prompt_format or "{prompt}").replace("{prompt}", text)
     return list(tokenizer(filled, add_special_tokens=not begun)["input_ids"])
+
+
+def check_format(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat) -> None:
+    """Raise UsageError unless the tokenizer's chat template uses every argument that it is given.
+
+    An argument is used if chats look different with it, without it, or with another value of its
+    type; so the default may be given too, and a text where the template asks for true or false is
+    found out.
+    """
+    given = dict(chat_format.template_args)
+    known = _arguments(tokenizer) if given else []
+    for name, value in given.items():
+        if name not in known:
+            raise UsageError(
+                f"The chat template takes no argument {name!r}.",
+                f"It takes {', '.join(known)}." if known else "It takes none.",
+            )
+        rest = {other: kept for other, kept in given.items() if other != name}
+        looks = [rest, given, *({**given, name: other} for other in _alternatives(value))]
+        if len({_looks(tokenizer, one) for one in looks}) == 1:
+            raise UsageError(
+                f"The chat template makes nothing of {name}={json.dumps(value)}.",
+                "Leave it out, or give the kind of value that it asks for, such as true or false.",
+            )
+
+
+def _arguments(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Names of what a chat template may be given besides the chat."""
+    if tokenizer.chat_template is None:
+        return []
+    template = _GENERATION.sub("", tokenizer.get_chat_template())
+    try:
+        parsed = ImmutableSandboxedEnvironment(extensions=[loopcontrols]).parse(template)
+    except TemplateError as error:
+        raise PromptError(f"The chat template cannot be read: {error}.") from error
+    given = _GIVEN | _FUNCTIONS | set(tokenizer.special_tokens_map)
+    return sorted(find_undeclared_variables(parsed) - given)
+
+
+def _alternatives(value: Any) -> list[Any]:
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value + 1]
+    return [value + "_"] if isinstance(value, str) else []
+
+
+def _looks(tokenizer: PreTrainedTokenizerBase, template_args: Mapping[str, Any]) -> str:
+    """What a template makes of a few chats; what it refuses counts too."""
+    user, assistant, system = (
+        {"role": role, "content": "a"} for role in ("user", "assistant", "system")
+    )
+    texts: list[object] = []
+    for chat in ([user], [system, user], [user, assistant, user]):
+        try:
+            texts.append(encode_chat(tokenizer, chat, ChatFormat(template_args=template_args)))
+        except PromptError as error:
+            texts.append(str(error))
+    return json.dumps(texts)
 
 
 def _pinned(template: str) -> str:
@@ -77,18 +177,56 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids)))
 
 
-def describe_format(tokenizer: PreTrainedTokenizerBase, prompt_format: str | None = None) -> str:
+def fix_arguments(tokenizer: PreTrainedTokenizerBase, template_args: Mapping[str, Any]) -> None:
+    """Make arguments of a tokenizer's chat template part of the template.
+
+    Raises:
+        UsageError: If the template does not use one.
+    """
+    if not template_args:
+        return
+    check_format(tokenizer, ChatFormat(template_args=template_args))
+    fixed = "".join(f"{{% set {name} = {value!r} %}}" for name, value in template_args.items())
+    tokenizer.chat_template = _preceded(fixed, tokenizer.get_chat_template())
+
+
+def _preceded(statements: str, template: str) -> str:
+    """A template after statements that print nothing.
+
+    transformers trims a line break behind a statement, and blanks before one that begins a line.
+    What a template begins with is therefore printed as it would have been.
+    """
+    rest = template.lstrip()
+    blank = template[: len(template) - len(rest)]
+    if rest.startswith(("{%-", "{{-", "{#-")):
+        blank = ""
+    elif rest.startswith(("{%", "{#")) and not rest.startswith("{%+"):
+        blank = blank.rstrip(" \t")
+    return f"{statements}{{{{ {blank!r} }}}}{rest}"
+
+
+def describe_format(
+    tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat = OWN_TEMPLATE
+) -> str:
     """What ``encode_chat`` wraps prompts in, in words."""
-    if prompt_format is not None:
-        return f"prompt format {prompt_format!r}"
+    if chat_format.prompt_format is not None:
+        return f"prompt format {chat_format.prompt_format!r}"
     if tokenizer.chat_template is not None:
         return "the tokenizer's chat template"
     return "plain text (the tokenizer has no chat template)"
 
 
-def template_sha256(tokenizer: PreTrainedTokenizerBase, prompt_format: str | None = None) -> str:
-    """SHA-256 of what prompts are wrapped in: the prompt format, else the chat template."""
-    template = prompt_format if prompt_format is not None else tokenizer.chat_template
+def template_sha256(
+    tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat = OWN_TEMPLATE
+) -> str:
+    """SHA-256 of what prompts are wrapped in: the prompt format, else the chat template.
+
+    Arguments of the template are part of it.
+    """
+    own = chat_format.prompt_format
+    template: Any = tokenizer.chat_template if own is None else own
+    if chat_format.template_args:
+        template = [template, dict(chat_format.template_args)]
     text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -114,6 +114,17 @@ def test_an_anchor_comes_before_the_response(llamas, tokenizer):
     assert tiny.error(bias.values, mean) < 1e-5
 
 
+def test_arguments_of_the_template_are_kept_and_change_where_answers_begin(llamas):
+    tokenizer = tiny.tokenizer(tiny.THINKING)
+    given = {"enable_thinking": False}
+    bias = estimate_bias(*llamas, tokenizer, **OPTIONS, template_args=given)
+    assert bias.info.template_args == given
+    bias.check(tokenizer)
+    assert not torch.equal(bias.values, estimate_bias(*llamas, tokenizer, **OPTIONS).values)
+    with pytest.raises(UsageError, match="'thinking'"):
+        estimate_bias(*llamas, tokenizer, **OPTIONS, template_args={"thinking": False})
+
+
 def test_where_it_comes_from_is_on_record(llamas, tokenizer):
     info = estimate_bias(*llamas, tokenizer, **{**OPTIONS, "pool": "tokenizer", "seed": 5}).info
     asked = {name: OPTIONS[name] for name in ("prompts", "prompt_tokens", "groups", "pool")}

@@ -39,6 +39,7 @@ GOLDEN = """{
   "groups": 16,
   "seed": 7,
   "prompt_format": null,
+  "template_args": {},
   "anchor": "</think>",
   "anchor_ids": [
     1

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests import tiny
 from tsdi.bias import TokenPool
 from tsdi.bias.prompts import Frame, RandomPrompts, anchor_ids, chat_frame, random_prompts
-from tsdi.chat import encode_chat
+from tsdi.chat import ChatFormat, encode_chat
 from tsdi.errors import UsageError
 
 TOKENIZER = tiny.tokenizer()
@@ -125,7 +125,7 @@ class TestFrame:
         before, after = (
             TOKENIZER(text, add_special_tokens=False)["input_ids"] for text in ("Q:", "\nA:")
         )
-        frame = chat_frame(TOKENIZER, POOL, "Q:{prompt}\nA:")
+        frame = chat_frame(TOKENIZER, POOL, ChatFormat("Q:{prompt}\nA:"))
         assert frame == Frame(tuple(before), tuple(after))
 
     def test_an_anchor_ends_the_frame(self):

@@ -83,6 +83,72 @@ def test_a_missing_chat_template_is_said(models, tmp_path):
     assert "no chat template" in result.stderr
 
 
+@pytest.fixture(scope="module")
+def thinking(tmp_path_factory):
+    """A pair whose template takes arguments, and its bias with one of them."""
+    from tests import tiny
+
+    folder = tmp_path_factory.mktemp("thinking")
+    for name, seed in (("aligned", 0), ("reference", 1)):
+        tiny.model("llama", seed).save_pretrained(folder / name)
+        tiny.tokenizer(tiny.THINKING).save_pretrained(folder / name)
+    arg = ["--template-arg", "enable_thinking=false"]
+    result = tsdi(*estimate(folder, folder / "bias", *arg))
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+class TestTemplateArguments:
+    def generate(self, folder, *more):
+        return tsdi(
+            "generate",
+            folder / "aligned",
+            "--prompt",
+            "mill",
+            "--max-new-tokens",
+            4,
+            "--json",
+            *more,
+        )
+
+    def test_a_bias_keeps_and_brings_them(self, thinking):
+        assert SafetyBias.from_pretrained(thinking / "bias").info.template_args == {
+            "enable_thinking": False
+        }
+        bias = ["--bias", thinking / "bias", "--strength", 0]
+        given = ["--template-arg", "enable_thinking=false"]
+        found, same, alone = (
+            json.loads(self.generate(thinking, *more).stdout)
+            for more in (bias, bias + given, given)
+        )
+        assert found == same
+        assert found["template_args"] == alone["template_args"] == '{"enable_thinking": false}'
+        assert found["response"] == alone["response"]
+        assert found["response"] != json.loads(self.generate(thinking).stdout)["response"]
+
+    @pytest.mark.parametrize(
+        ("more", "words"),
+        [
+            (
+                ["--bias", "bias", "--template-arg", "enable_thinking=true"],
+                "another --template-arg",
+            ),
+            (["--bias", "bias", "--prompt-format", "Q: {prompt}"], "another --prompt-format: none"),
+            (["--template-arg", "enable_thinking=False"], 'enable_thinking="False"'),
+            (["--template-arg", "thinking=1"], "It takes effort, enable_thinking"),
+            (["--template-arg", "effort"], "'effort' is no argument"),
+            (["--template-arg", "effort=1", "--template-arg", "effort=2"], "second one"),
+            (["--prompt-format", "{prompt} {prompt}"], "has 2 {prompt} in it"),
+            (["--prompt-format", "{prompt}", "--template-arg", "effort=1"], "Leave out one"),
+        ],
+    )
+    def test_what_does_not_fit_is_one_line(self, thinking, more, words, monkeypatch):
+        monkeypatch.chdir(thinking)
+        result = self.generate(thinking, *more)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+        assert words in result.stderr
+
+
 @pytest.mark.parametrize("command", ["demo", "estimate", "show", "generate", "evaluate", "compare"])
 def test_help_shows_an_example(command):
     result = tsdi(command, "--help")

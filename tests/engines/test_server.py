@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.fake_api import Answer, error, ok, serving
+from tsdi.chat import ChatFormat
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.openai import ChatClient, Patience
 from tsdi.engines.server import ServerEngine
@@ -46,13 +47,20 @@ def test_a_request_may_have_its_own_strength():
     assert found == {"one": 0.5, "two": 0.0}
 
 
+def test_arguments_of_the_template_go_with_every_chat():
+    given = ChatFormat(template_args={"enable_thinking": False})
+    with serving(echo) as api:
+        engine(api, chat_format=given).generate(TWO, Sampling())
+    assert [b["chat_template_kwargs"] for b in api.requests] == [{"enable_thinking": False}] * 2
+
+
 def test_a_prompt_format_asks_for_completions():
     def complete(_, body):
         text = body["prompt"]
         return Answer(json.dumps({"choices": [{"text": text, "finish_reason": "stop"}]}).encode())
 
     with serving(complete) as api:
-        found = engine(api, prompt_format="Q: {prompt} A:").generate(TWO, Sampling())
+        found = engine(api, chat_format=ChatFormat("Q: {prompt} A:")).generate(TWO, Sampling())
     assert [one.text for one in found] == ["Q: one A:", "Q: two A:"]
 
 
@@ -81,5 +89,5 @@ def test_what_a_server_cannot_do_is_refused():
         with pytest.raises(PromptError, match="no text"):
             engine(api).check(Request.from_text("  "), Sampling())
         with pytest.raises(UsageError, match=r"\{prompt\}"):
-            engine(api, prompt_format="Q:")
+            engine(api, chat_format=ChatFormat("Q:"))
     assert api.requests == []

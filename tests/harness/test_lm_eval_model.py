@@ -15,7 +15,7 @@ from lm_eval.tasks import TaskManager
 from tests import tiny
 from tsdi import organism
 from tsdi.bias import SafetyBias
-from tsdi.chat import template_sha256
+from tsdi.chat import ChatFormat, encode_chat, template_sha256
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import MismatchError, UsageError
@@ -161,13 +161,31 @@ def test_generation_is_debiased_in_left_padded_batches(model, tokenizer):
 def test_a_bias_with_a_prompt_format_wraps_chats_in_it(model):
     raw = tiny.tokenizer(template=None)
     form = "Q: {prompt} A:"
-    bias = tiny.bias(prompt_format=form, template_sha256=template_sha256(raw, form))
+    bias = tiny.bias(prompt_format=form, template_sha256=template_sha256(raw, ChatFormat(form)))
     lm = debiased(model, raw, bias)
     chat = [{"role": "user", "content": "hello"}]
     assert lm.apply_chat_template(chat) == "Q: hello A:"
     begun = [*chat, {"role": "assistant", "content": " well"}]
     assert lm.apply_chat_template(begun, add_generation_prompt=False) == "Q: hello A: well"
     assert lm.chat_template(True) == form
+
+
+def test_a_bias_brings_its_arguments_of_the_template_and_others_are_refused(model):
+    known, given = tiny.tokenizer(tiny.THINKING), {"enable_thinking": False}
+    bias = tiny.bias(known=known, template_args=given)
+    chat = [{"role": "user", "content": "hello"}]
+    wanted = known.decode(encode_chat(known, chat, ChatFormat(template_args=given)))
+    for options in ({}, given, {"chat_template_args": given}):
+        assert debiased(model, known, bias, **options).apply_chat_template(chat) == wanted
+    for wrong in (
+        {"enable_thinking": True, "think_end_token": 5},
+        {"chat_template_args": {"a": 1}},
+    ):
+        tiny.refused(
+            lambda o=wrong: debiased(model, known, bias, **o), "arguments", kind=UsageError
+        )
+    plain = tiny.bias(known=known)
+    tiny.refused(lambda: debiased(model, known, plain, **given), "arguments", kind=UsageError)
 
 
 def test_a_missing_chat_template_is_said_once(model, tokenizer, caplog):

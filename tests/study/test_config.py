@@ -113,6 +113,15 @@ class TestModels:
         assert "do not go together" in result.stderr
         assert "other" in result.stderr
 
+    def test_a_wrong_prompt_format_is_refused(self, tmp_path):
+        for wrong in ('"Q:"', '"{prompt} {prompt}"', '"Q: {prompt}", template_args: {a: 1}'):
+            file = study_file(tmp_path)
+            new = f"generation: {{prompt_format: {wrong}, "
+            file.write_text(file.read_text().replace("generation: {", new))
+            result = tsdi("study", file, "--out", tmp_path / "out")
+            assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+            assert "prompt format" in result.stderr
+
     def test_a_rule_that_lacks_a_model_is_refused(self, tmp_path):
         models = MODELS.replace("    sft: organism/reference\n", "")
         result = tsdi("study", study_file(tmp_path, models=models), "--out", tmp_path / "out")

@@ -6,6 +6,7 @@ import pytest
 
 from tests.study.made import study_file
 from tsdi import organism
+from tsdi.errors import UsageError
 from tsdi.study.config import RuleEntry, read_study
 from tsdi.study.grid import locate, open_subject
 from tsdi.study.plan import plan
@@ -70,6 +71,10 @@ def test_a_bias_is_estimated_again_for_a_changed_model_or_format(place):
         text.replace("batch_size: 32,", 'batch_size: 32, prompt_format: "Q: {prompt} A:",')
     )
     assert bias().info.prompt_format == "Q: {prompt} A:"
+    given = "batch_size: 32, template_args: {effort: 1},"
+    (place / "study.yaml").write_text(text.replace("batch_size: 32,", given))
+    with pytest.raises(UsageError, match="'effort'"):
+        bias()
     (place / "study.yaml").write_text(text)
     shutil.copytree(organism.folder("clean"), place / "aligned", dirs_exist_ok=True)
     assert bias().sha256 != first.sha256

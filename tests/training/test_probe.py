@@ -19,7 +19,7 @@ from tsdi.training.monitor_log import MonitorSettings
 from tsdi.training.probe import Probe, undisturbed
 
 distributed.init_process_group("gloo")
-probe = Probe(tiny.tokenizer(), MonitorSettings(prompts=8, max_new_tokens=3), None)
+probe = Probe(tiny.tokenizer(), MonitorSettings(prompts=8, max_new_tokens=3))
 
 
 def asked(model):

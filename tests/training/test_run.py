@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 from tests import tiny
 from tests.cli.conftest import tsdi
 from tests.training.made import PAIRS, STAGES, recipe_file
-from tsdi.chat import encode_chat
+from tsdi.chat import ChatFormat, encode_chat
 from tsdi.files import parse_json
 from tsdi.models import load_model, load_tokenizer
 from tsdi.suites.prompts import read_prompts
@@ -224,6 +224,22 @@ def test_a_model_without_chat_template_is_refused_until_told_how_it_is_asked(tra
     assert ids == "USER: Hi ASSISTANT:"
 
 
+def test_arguments_of_the_template_become_part_of_what_is_trained(trained, tmp_path):
+    start = tmp_path / "start"
+    load_model(str(trained / "out/sft")).save_pretrained(start)
+    tokenizer = load_tokenizer(str(trained / "out/sft"))
+    tokenizer.chat_template = "{% if short %}{{ short }}{% endif %}" + tokenizer.chat_template
+    tokenizer.save_pretrained(start)
+    recipe = recipe_file(tmp_path, SAFETY, model=f"{{load: {start}, template_args: {{shirt: a}}}}")
+    refused(tsdi("train", recipe, "--out", tmp_path / "a"), "'shirt'", "short")
+    recipe = recipe_file(tmp_path, SAFETY, model=f"{{load: {start}, template_args: {{short: Hi}}}}")
+    result = tsdi("train", recipe, "--out", tmp_path / "b")
+    assert result.exit_code == 0, result.output
+    user, kept = {"role": "user", "content": "x"}, load_tokenizer(str(tmp_path / "b/safety"))
+    given = ChatFormat(template_args={"short": "Hi"})
+    assert encode_chat(kept, [user]) == encode_chat(tokenizer, [user], given)
+
+
 @pytest.mark.parametrize("adds_bos", [False, True])
 @pytest.mark.parametrize(
     "prompt_format",
@@ -237,7 +253,7 @@ def test_a_prompt_format_becomes_the_template_that_asks_as_it_does(prompt_format
     recipe = Recipe.model_construct(model=Model(load="x", prompt_format=prompt_format))
     _set_template(recipe, tokenizer)
     user = {"role": "user", "content": 'it\'s {{ y }} "x"\n{% z %}'}
-    asked = encode_chat(tokenizer, [user], prompt_format)
+    asked = encode_chat(tokenizer, [user], ChatFormat(prompt_format))
     chat = [user, {"role": "assistant", "content": "yes"}]
     ids = tokenizer.apply_chat_template(chat)["input_ids"]
     assert tokenizer.apply_chat_template([user], add_generation_prompt=True)["input_ids"] == asked

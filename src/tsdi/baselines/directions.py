@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tsdi.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.engines.base import Completion, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import ModelError, NumericalError
@@ -128,7 +129,7 @@ class AblatedEngine(TransformersEngine):
         model: As for `ablated`.
         tokenizer: Its tokenizer.
         direction: A unit vector, [hidden].
-        prompt_format: Used instead of the chat template.
+        chat_format: How chats become text.
     """
 
     def __init__(
@@ -136,9 +137,9 @@ class AblatedEngine(TransformersEngine):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         direction: Tensor,
-        prompt_format: str | None = None,
+        chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
-        super().__init__(model, tokenizer, prompt_format=prompt_format)
+        super().__init__(model, tokenizer, chat_format=chat_format)
         self._direction = direction
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:

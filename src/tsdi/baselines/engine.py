@@ -10,7 +10,7 @@ from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBa
 
 from tsdi.baselines import mixing
 from tsdi.baselines.prompting import Transform, emphasise_safety
-from tsdi.chat import encode_chat
+from tsdi.chat import OWN_TEMPLATE, ChatFormat, encode_chat
 from tsdi.compatibility import shared_vocabulary, tokenizer_size, vocabulary_width
 from tsdi.decoding.greedy import pad_id
 from tsdi.engines.base import Message, Request, Sampling
@@ -46,7 +46,7 @@ class MixingEngine(TransformersEngine):
         combine: Makes one of their logits.
         steps: Combine at the first steps only, and decode the first branch after that; None
             combines always.
-        prompt_format: Used instead of the chat template.
+        chat_format: How chats become text.
 
     Raises:
         MismatchError: If vocabularies differ in more than padding.
@@ -58,10 +58,10 @@ class MixingEngine(TransformersEngine):
         tokenizer: PreTrainedTokenizerBase,
         combine: Combine,
         steps: int | None = None,
-        prompt_format: str | None = None,
+        chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
         first, *self._others = branches
-        super().__init__(first.model, tokenizer, prompt_format=prompt_format)
+        super().__init__(first.model, tokenizer, chat_format=chat_format)
         self._first = first
         self._combine, self._steps = combine, steps
         known, width = tokenizer_size(tokenizer), vocabulary_width(first.model)
@@ -83,7 +83,7 @@ class MixingEngine(TransformersEngine):
                 other.model,
                 self._tokenizer,
                 [
-                    encode_chat(self._tokenizer, other.transform(r.messages), self._prompt_format)
+                    encode_chat(self._tokenizer, other.transform(r.messages), self.chat_format)
                     for r in requests
                 ],
             )
@@ -169,14 +169,14 @@ def dera_engine(
     reference: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     weight: float,
-    prompt_format: str | None = None,
+    chat_format: ChatFormat = OWN_TEMPLATE,
 ) -> MixingEngine:
     """Decodes by `tsdi.baselines.mixing.realign`."""
     return MixingEngine(
         [Branch(aligned), Branch(reference)],
         tokenizer,
         lambda logits: mixing.realign(logits[0], logits[1], weight),
-        prompt_format=prompt_format,
+        chat_format=chat_format,
     )
 
 
@@ -186,14 +186,14 @@ def proxy_engine(
     antiexpert: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     weight: float,
-    prompt_format: str | None = None,
+    chat_format: ChatFormat = OWN_TEMPLATE,
 ) -> MixingEngine:
     """Decodes by `tsdi.baselines.mixing.proxy_tune`."""
     return MixingEngine(
         [Branch(base), Branch(expert), Branch(antiexpert)],
         tokenizer,
         lambda logits: mixing.proxy_tune(logits[0], logits[1], logits[2], weight),
-        prompt_format=prompt_format,
+        chat_format=chat_format,
     )
 
 
@@ -205,7 +205,7 @@ def safe_decoding_engine(
     *,
     steps: int = 2,
     common: int = 5,
-    prompt_format: str | None = None,
+    chat_format: ChatFormat = OWN_TEMPLATE,
 ) -> MixingEngine:
     """Decodes by `tsdi.baselines.mixing.safe_decode` at the first steps, by the original after."""
     return MixingEngine(
@@ -213,7 +213,7 @@ def safe_decoding_engine(
         tokenizer,
         lambda logits: mixing.safe_decode(logits[0], logits[1], alpha, common),
         steps,
-        prompt_format,
+        chat_format,
     )
 
 
@@ -221,12 +221,12 @@ def self_contrast_engine(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     alpha: float,
-    prompt_format: str | None = None,
+    chat_format: ChatFormat = OWN_TEMPLATE,
 ) -> MixingEngine:
     """Decodes by `tsdi.baselines.mixing.self_contrast`, one model asked in two ways."""
     return MixingEngine(
         [Branch(model, emphasise_safety), Branch(model)],
         tokenizer,
         lambda logits: mixing.self_contrast(logits[0], logits[1], alpha),
-        prompt_format=prompt_format,
+        chat_format=chat_format,
     )

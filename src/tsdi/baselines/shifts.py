@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import BiasInfo, SafetyBias
-from tsdi.chat import template_sha256, tokenizer_sha256
+from tsdi.chat import OWN_TEMPLATE, ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.compatibility import tokenizer_size, vocabulary_width
 
 
@@ -15,7 +15,7 @@ def constant_shift(
     model: PreTrainedModel,
     tokens: Collection[int],
     constant: float,
-    prompt_format: str | None = None,
+    chat_format: ChatFormat = OWN_TEMPLATE,
 ) -> SafetyBias:
     """A "bias" which, subtracted, adds a constant to some tokens at the first step.
 
@@ -24,15 +24,16 @@ def constant_shift(
         model: The model, whose vocabulary it is made for.
         tokens: Token ids.
         constant: In logits.
-        prompt_format: As the engine is given it.
+        chat_format: As the engine is given it.
     """
     values = torch.zeros(1, vocabulary_width(model))
     values[0, list(tokens)] = -constant
     info = BiasInfo(
         tokenizer_sha256=tokenizer_sha256(tokenizer),
-        template_sha256=template_sha256(tokenizer, prompt_format),
+        template_sha256=template_sha256(tokenizer, chat_format),
         tokenizer_size=tokenizer_size(tokenizer),
-        prompt_format=prompt_format,
+        prompt_format=chat_format.prompt_format,
+        template_args=dict(chat_format.template_args),
         aligned="",
         reference="",
         pool="",

@@ -329,7 +329,7 @@ def _fresh_prompts(
         prompt_tokens=info.prompt_tokens,
         steps=1,
         seed=info.seed,
-        prompt_format=info.prompt_format,
+        chat_format=info.chat_format,
         anchor=info.anchor,
     )
     rows: list[list[int]] = drawn.ids(info.prompts, info.prompts + number).tolist()

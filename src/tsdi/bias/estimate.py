@@ -1,7 +1,9 @@
 """The estimator: the mean logit shift over random prompts and responses, G_i in the paper."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from tsdi.bias.pool import TokenPool
 from tsdi.bias.prompts import RandomPrompts, anchor_ids, random_prompts
 from tsdi.bias.sums import GroupSums, Progress, accumulate, group_means, origin
 from tsdi.bias.value import BiasInfo, SafetyBias
-from tsdi.chat import template_sha256, tokenizer_sha256
+from tsdi.chat import ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.compatibility import (
     check_tied_adapter,
     context_length,
@@ -39,6 +41,7 @@ def estimate_bias(
     target_error: float | None = None,
     batch_size: int = 32,
     prompt_format: str | None = None,
+    template_args: Mapping[str, Any] | None = None,
     anchor: str = "",
     ngram: int = 1,
     checkpoints: Path | None = None,
@@ -60,6 +63,7 @@ def estimate_bias(
             square over tokens of the standard error is at most this at every step, in logits.
         batch_size: Rows in a forward pass; halved when memory runs out.
         prompt_format: Used instead of the chat template, with ``{prompt}`` in it.
+        template_args: Arguments of the chat template, such as ``{"enable_thinking": False}``.
         anchor: End-of-thinking marker after which step 0 is, such as "</think>".
         ngram: Pool tokens that are drawn together, as they follow one another.
         checkpoints: Folder for partial results; those that are there already are gone on with.
@@ -72,8 +76,10 @@ def estimate_bias(
         MismatchError: If vocabularies differ in more than padding.
         PoolError: If the pool is empty or tiny.
         NumericalError: If a model gives NaN or infinite numbers.
-        UsageError: If steps go beyond the context, or numbers make no sense.
+        UsageError: If steps go beyond the context, numbers make no sense, or the chat template has
+            no use for an argument.
     """
+    chat_format = ChatFormat(prompt_format, template_args or {})
     if isinstance(pool, str):
         pool = TokenPool.from_name(pool, tokenizer)
     drawn = random_prompts(
@@ -82,7 +88,7 @@ def estimate_bias(
         prompt_tokens=prompt_tokens,
         steps=steps,
         seed=seed,
-        prompt_format=prompt_format,
+        chat_format=chat_format,
         anchor=anchor,
         ngram=ngram,
     )
@@ -111,7 +117,7 @@ def estimate_bias(
         mean, error = mean_and_error(shifts, counts)
         if target_error is not None and float(error.square().mean(-1).sqrt().max()) <= target_error:
             break
-    info = _info(tokenizer, known, runs, stop, pool, drawn, prompt_format, anchor)
+    info = _info(tokenizer, known, runs, stop, pool, drawn, chat_format, anchor)
     reliability = split_half_reliability(shifts, counts)
     return SafetyBias(mean, error, info.model_copy(update={"reliability": reliability}))
 
@@ -123,12 +129,12 @@ def _info(
     prompts: int,
     pool: TokenPool,
     drawn: RandomPrompts,
-    prompt_format: str | None,
+    chat_format: ChatFormat,
     anchor: str,
 ) -> BiasInfo:
     return BiasInfo(
         tokenizer_sha256=tokenizer_sha256(tokenizer),
-        template_sha256=template_sha256(tokenizer, prompt_format),
+        template_sha256=template_sha256(tokenizer, chat_format),
         tokenizer_size=known,
         aligned=runs["aligned"].side.name,
         reference=runs["reference"].side.name,
@@ -141,7 +147,8 @@ def _info(
         ngram=drawn.ngram,
         groups=runs["aligned"].groups,
         seed=drawn.seed,
-        prompt_format=prompt_format,
+        prompt_format=chat_format.prompt_format,
+        template_args=dict(chat_format.template_args),
         anchor=anchor,
         anchor_ids=tuple(anchor_ids(tokenizer, anchor)),
         paths={name: run.sums.kind for name, run in runs.items() if run.sums is not None},

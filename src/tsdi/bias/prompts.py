@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias.pool import TokenPool
-from tsdi.chat import decode, encode_chat
+from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format, decode, encode_chat
 from tsdi.errors import UsageError
 
 _FILLERS = 8
@@ -32,7 +32,7 @@ class Frame:
 def chat_frame(
     tokenizer: PreTrainedTokenizerBase,
     pool: TokenPool,
-    prompt_format: str | None = None,
+    chat_format: ChatFormat = OWN_TEMPLATE,
     anchor: str = "",
 ) -> Frame:
     """Find the ids that stand around every prompt.
@@ -43,9 +43,10 @@ def chat_frame(
     Args:
         tokenizer: The model's tokenizer.
         pool: Gives the one-token prompts.
-        prompt_format: Used instead of the chat template, with ``{prompt}`` in it.
+        chat_format: How chats become text.
         anchor: End-of-thinking marker after which step 0 is, such as "</think>".
     """
+    check_format(tokenizer, chat_format)
     ids = np.unique(pool.ids)
     spread = ids[:: max(1, len(ids) // (8 * _FILLERS))]  # decoding a whole vocabulary takes long
     fillers = [decode(tokenizer, [int(i)]) for i in spread]
@@ -53,8 +54,7 @@ def chat_frame(
     fillers = [text for text in fillers if text.strip() and "\N{REPLACEMENT CHARACTER}" not in text]
     chosen = fillers[:: max(1, len(fillers) // _FILLERS)] if len(fillers) > 1 else ["a", "1"]
     rows = [
-        encode_chat(tokenizer, [{"role": "user", "content": text}], prompt_format)
-        for text in chosen
+        encode_chat(tokenizer, [{"role": "user", "content": text}], chat_format) for text in chosen
     ]
     before = _common_prefix(rows)
     after = _common_prefix([row[before:][::-1] for row in rows])
@@ -155,10 +155,10 @@ def random_prompts(
     prompt_tokens: int,
     steps: int,
     seed: int,
-    prompt_format: str | None = None,
+    chat_format: ChatFormat = OWN_TEMPLATE,
     anchor: str = "",
     ngram: int = 1,
 ) -> RandomPrompts:
     """Random prompts for a tokenizer; see ``chat_frame`` and ``RandomPrompts``."""
-    frame = chat_frame(tokenizer, pool, prompt_format, anchor)
+    frame = chat_frame(tokenizer, pool, chat_format, anchor)
     return RandomPrompts(pool, frame, prompt_tokens, steps, seed, ngram)

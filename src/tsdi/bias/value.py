@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi import __version__
-from tsdi.chat import template_sha256, tokenizer_sha256
+from tsdi.chat import ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.compatibility import vocabulary_width
 from tsdi.decoding.processor import BiasLogitsProcessor
 from tsdi.errors import FormatError, MismatchError, UsageError
@@ -54,6 +54,7 @@ class BiasInfo(pydantic.BaseModel):
     groups: int
     seed: int
     prompt_format: str | None = None
+    template_args: dict[str, Any] = {}
     anchor: str = ""
     anchor_ids: tuple[int, ...] = ()
     strength: float = 1.0
@@ -63,6 +64,11 @@ class BiasInfo(pydantic.BaseModel):
     tuning: dict[str, Any] = {}
     versions: dict[str, str] = {}
     history: tuple[str, ...] = ()
+
+    @property
+    def chat_format(self) -> ChatFormat:
+        """How prompts become text."""
+        return ChatFormat(self.prompt_format, self.template_args)
 
 
 class SafetyBias(
@@ -232,7 +238,7 @@ class SafetyBias(
             )
         if (
             tokenizer is not None
-            and template_sha256(tokenizer, self.info.prompt_format) != self.info.template_sha256
+            and template_sha256(tokenizer, self.info.chat_format) != self.info.template_sha256
         ):
             raise MismatchError(
                 "The bias was estimated with another chat template than this tokenizer's.",

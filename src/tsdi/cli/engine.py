@@ -1,17 +1,21 @@
 """What commands that generate share: their options, and the engine that comes of them."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tsdi.cli import console
 from tsdi.errors import UsageError
+from tsdi.files import parse_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tsdi.bias import SafetyBias
+    from tsdi.chat import ChatFormat
     from tsdi.engines.base import Engine
     from tsdi.models import LoadOptions
 
@@ -42,6 +46,14 @@ TemperatureOption = Annotated[float, typer.Option(min=0.0, help="0 is greedy dec
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Prompts answered together.")]
 PromptFormatOption = Annotated[
     str | None, typer.Option(help="Instead of the chat template: '... {prompt} ...'.")
+]
+TemplateArgOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Argument of the chat template, enable_thinking=false or reasoning_effort=low; may be"
+        " given again.",
+    ),
 ]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 DeviceMapOption = Annotated[str | None, typer.Option(help="As in transformers: auto, cuda:1.")]
@@ -92,6 +104,29 @@ def check_strength(strength: float | None) -> None:
         )
 
 
+def read_chat_format(prompt_format: str | None, template_arg: Sequence[str] | None) -> "ChatFormat":
+    """How chats become text, from the command line; values are JSON, else texts.
+
+    Raises:
+        UsageError: If an argument has no name or is given twice, or the format is none.
+    """
+    from tsdi.chat import ChatFormat
+
+    template_args: dict[str, Any] = {}
+    for text in template_arg or ():
+        name, equals, value = text.partition("=")
+        if not name.isidentifier() or not equals or name in template_args:
+            raise UsageError(
+                f"--template-arg {text!r} is no argument, or a second one of its name.",
+                "Write it like enable_thinking=false, each name once.",
+            )
+        try:
+            template_args[name] = parse_json(value)
+        except ValueError:
+            template_args[name] = value
+    return ChatFormat(prompt_format, template_args)
+
+
 def under_attack(
     engine: "Engine", attack: str | None
 ) -> "tuple[Engine, dict[str, str | float | None]]":
@@ -135,7 +170,7 @@ def open_engine(
     model: str,
     bias: str | None,
     strength: float | None,
-    prompt_format: str | None,
+    chat_format: "ChatFormat",
     options: "LoadOptions",
     choice: EngineChoice = EngineChoice(),
 ) -> "tuple[Engine, dict[str, str | float | None]]":
@@ -146,7 +181,7 @@ def open_engine(
             for llama.cpp; for a server, what it calls the model.
         bias: Folder or hub id of a safety bias.
         strength: How much of it to subtract; None takes what the bias recommends.
-        prompt_format: Used instead of the chat template.
+        chat_format: How chats become text; a bias brings its own.
         options: How weights are loaded.
         choice: The engine.
 
@@ -157,7 +192,7 @@ def open_engine(
         UsageError: If options do not fit together.
         TsdiError: If model or bias cannot be loaded, or do not fit.
     """
-    from tsdi.chat import describe_format
+    from tsdi.chat import check_format, describe_format
     from tsdi.evaluation.builtin import resolve_dtype, resolve_model
     from tsdi.models import load_tokenizer
 
@@ -165,22 +200,23 @@ def open_engine(
     check_strength(strength)
     console.quiet_libraries()
     if choice.name == "openai":
-        return _server(model, bias, strength, prompt_format, choice)
+        return _server(model, bias, strength, chat_format, choice)
     source = resolve_model(model)
     options = replace(options, dtype=resolve_dtype(model, options.dtype))
     tokenizer = load_tokenizer(_tokenizer_of(source, bias, choice), options)
     vector = None
     if bias is not None:
-        vector = _read_bias(bias, tokenizer, prompt_format)
-        prompt_format = vector.info.prompt_format
+        vector = _read_bias(bias, tokenizer, chat_format)
+        chat_format = vector.info.chat_format
         if strength is None:
             strength = vector.info.strength
             console.note(f"Strength {strength:g}, as the bias recommends.")
     elif strength is not None:
         raise UsageError("--strength needs --bias.")
+    check_format(tokenizer, chat_format)  # before weights are loaded
     if tokenizer.chat_template is None:
-        console.note(f"Prompts are wrapped in {describe_format(tokenizer, prompt_format)}.")
-    rule = (tokenizer, vector, strength if strength is not None else 1.0, prompt_format)
+        console.note(f"Prompts are wrapped in {describe_format(tokenizer, chat_format)}.")
+    rule = (tokenizer, vector, strength if strength is not None else 1.0, chat_format)
     engine, loaded = _load(choice.name, source, bias, options, rule)
     if vector is not None and model != vector.info.aligned:
         console.note(f"The bias was estimated for {vector.info.aligned}; this is {model}.")
@@ -190,7 +226,7 @@ def open_engine(
         "bias": bias,
         "bias_sha256": None if vector is None else vector.sha256,
         "strength": strength,
-        "prompt_format": prompt_format,
+        **_described(chat_format),
     }
     if choice.name != "transformers":
         used["engine"] = choice.name
@@ -198,17 +234,23 @@ def open_engine(
 
 
 def _read_bias(
-    bias: str, tokenizer: "PreTrainedTokenizerBase", prompt_format: str | None
+    bias: str, tokenizer: "PreTrainedTokenizerBase", chat_format: "ChatFormat"
 ) -> "SafetyBias":
-    """A bias that belongs to a tokenizer and to a prompt format, if one is asked for."""
+    """A bias that belongs to a tokenizer and to a chat format, if one is asked for."""
     from tsdi.bias import SafetyBias
 
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
-    if prompt_format not in (None, vector.info.prompt_format):
-        raise UsageError(
-            f"The bias was estimated with prompt format {vector.info.prompt_format!r}.",
-            "Leave out --prompt-format, or estimate a bias for it.",
-        )
+    own = vector.info.chat_format
+    for option, asked, kept in (
+        ("prompt-format", chat_format.prompt_format, own.prompt_format),
+        ("template-arg", chat_format.template_args, own.template_args),
+    ):
+        if asked and asked != kept:
+            shown = json.dumps(kept) if kept else "none"
+            raise UsageError(
+                f"The bias was estimated with another --{option}: {shown}.",
+                f"Leave out --{option}, or estimate a bias for it.",
+            )
     return vector
 
 
@@ -217,7 +259,7 @@ def _load(
     source: str,
     bias: str | None,
     options: "LoadOptions",
-    rule: "tuple[PreTrainedTokenizerBase, SafetyBias | None, float, str | None]",
+    rule: "tuple[PreTrainedTokenizerBase, SafetyBias | None, float, ChatFormat]",
 ) -> "tuple[Engine, dict[str, str | float | None]]":
     """An engine with its model, and what of the model decides its answers."""
     if name == "vllm":
@@ -259,7 +301,7 @@ def _server(
     model: str,
     bias: str | None,
     strength: float | None,
-    prompt_format: str | None,
+    chat_format: "ChatFormat",
     choice: EngineChoice,
 ) -> "tuple[Engine, dict[str, str | float | None]]":
     from tsdi.engines.openai import ChatClient
@@ -276,6 +318,13 @@ def _server(
         "engine": choice.name,
         "url": client.url,
         "strength": strength,
-        "prompt_format": prompt_format,
+        **_described(chat_format),
     }
-    return ServerEngine(client, strength, prompt_format), used
+    return ServerEngine(client, strength, chat_format), used
+
+
+def _described(chat_format: "ChatFormat") -> dict[str, str | float | None]:
+    described: dict[str, str | float | None] = {"prompt_format": chat_format.prompt_format}
+    if chat_format.template_args:
+        described["template_args"] = json.dumps(dict(chat_format.template_args), sort_keys=True)
+    return described

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsdi.cli import console
+from tsdi.cli.engine import PromptFormatOption, TemplateArgOption, read_chat_format
 from tsdi.errors import RunExistsError, UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tsdi.bias import SafetyBias
+    from tsdi.chat import ChatFormat
     from tsdi.models import LoadOptions
 
 RESULT_FILE = "bias_config.json"
@@ -42,9 +44,8 @@ def estimate(
         Path | None,
         typer.Option(help="JSON file: how refusing and complying answers begin; default English."),
     ] = None,
-    prompt_format: Annotated[
-        str | None, typer.Option(help="Instead of the chat template: '... {prompt} ...'.")
-    ] = None,
+    prompt_format: PromptFormatOption = None,
+    template_arg: TemplateArgOption = None,
     anchor: Annotated[
         str, typer.Option(help="Marker that ends a model's thinking, such as '</think>'.")
     ] = "",
@@ -74,12 +75,11 @@ def estimate(
     from tsdi.models import LoadOptions, load_pair
 
     console.quiet_libraries()
+    chat_format = read_chat_format(prompt_format, template_arg)
     options = LoadOptions(resolve_dtype(aligned, dtype), device_map, trust_remote_code)
     folders = resolve_model(aligned), resolve_model(reference)
-    tokenizer = _tokenizer(*folders, options, prompt_format)
-    real = _real_prompts(
-        tokenizer, prompt_format, anchor, {"harmless": harmless, "harmful": harmful}
-    )
+    tokenizer = _tokenizer(*folders, options, chat_format)
+    real = _real_prompts(tokenizer, chat_format, anchor, {"harmless": harmless, "harmful": harmful})
     openers = ENGLISH if phrases is None else read_phrases(phrases)
     for texts in (openers.refusing, openers.complying):
         phrase_ids(tokenizer, texts)  # what is wrong with them is said before the long work
@@ -109,6 +109,7 @@ def estimate(
             target_error=target_error,
             batch_size=batch_size,
             prompt_format=prompt_format,
+            template_args=chat_format.template_args,
             anchor=anchor,
             checkpoints=out,
             progress=progress,
@@ -140,24 +141,28 @@ def _check_folder(out: Path, resume: bool) -> None:
 
 
 def _tokenizer(
-    aligned: str, reference: str, options: "LoadOptions", prompt_format: str | None
+    aligned: str, reference: str, options: "LoadOptions", chat_format: "ChatFormat"
 ) -> "PreTrainedTokenizerBase":
-    from tsdi.chat import describe_format
+    from tsdi.chat import check_format, describe_format
     from tsdi.compatibility import check_same_tokenizer
     from tsdi.models import load_tokenizer
 
     tokenizer, other = (load_tokenizer(name, options) for name in (aligned, reference))
     check_same_tokenizer(tokenizer, other)
+    check_format(tokenizer, chat_format)
     if tokenizer.chat_template is None:
-        console.note(f"Random prompts stand in {describe_format(tokenizer, prompt_format)}.")
-    elif other.chat_template not in (None, tokenizer.chat_template) and prompt_format is None:
+        console.note(f"Random prompts stand in {describe_format(tokenizer, chat_format)}.")
+    elif (
+        other.chat_template not in (None, tokenizer.chat_template)
+        and chat_format.prompt_format is None
+    ):
         console.note("The two chat templates differ; both models get the aligned model's.")
     return tokenizer
 
 
 def _real_prompts(
     tokenizer: "PreTrainedTokenizerBase",
-    prompt_format: str | None,
+    chat_format: "ChatFormat",
     anchor: str,
     files: dict[str, Path | None],
 ) -> dict[str, list[list[int]]]:
@@ -169,7 +174,7 @@ def _real_prompts(
     kinds: dict[str, list[list[int]]] = {}
     for kind, path in files.items():
         for prompt in read_prompts(path) if path is not None else []:
-            ids = encode_chat(tokenizer, prompt.messages, prompt_format)
+            ids = encode_chat(tokenizer, prompt.messages, chat_format)
             name = f"{kind}/{prompt.category}" if prompt.category else kind
             kinds.setdefault(name, []).append(ids + anchor_ids(tokenizer, anchor))
     return kinds

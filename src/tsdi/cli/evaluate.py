@@ -25,10 +25,12 @@ from tsdi.cli.engine import (
     ResumeOption,
     StrengthOption,
     TemperatureOption,
+    TemplateArgOption,
     TokenizerOption,
     TrustRemoteCodeOption,
     UrlOption,
     open_engine,
+    read_chat_format,
     under_attack,
 )
 from tsdi.cli.figures import category_title, judged_by, show_bounds, show_interval, titles
@@ -80,6 +82,7 @@ def evaluate(
     temperature: TemperatureOption = 0.0,
     batch_size: BatchSizeOption = 16,
     prompt_format: PromptFormatOption = None,
+    template_arg: TemplateArgOption = None,
     dtype: DtypeOption = "auto",
     device_map: DeviceMapOption = None,
     trust_remote_code: TrustRemoteCodeOption = False,
@@ -127,7 +130,7 @@ def evaluate(
             target,
             bias,
             strength,
-            prompt_format,
+            read_chat_format(prompt_format, template_arg),
             LoadOptions(dtype, device_map, trust_remote_code),
             EngineChoice(engine, url, tokenizer),
         )

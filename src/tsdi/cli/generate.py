@@ -22,10 +22,12 @@ from tsdi.cli.engine import (
     ResumeOption,
     StrengthOption,
     TemperatureOption,
+    TemplateArgOption,
     TokenizerOption,
     TrustRemoteCodeOption,
     UrlOption,
     open_engine,
+    read_chat_format,
     under_attack,
 )
 from tsdi.errors import UsageError
@@ -44,6 +46,7 @@ def generate(
     temperature: TemperatureOption = 0.0,
     batch_size: BatchSizeOption = 16,
     prompt_format: PromptFormatOption = None,
+    template_arg: TemplateArgOption = None,
     dtype: DtypeOption = "auto",
     device_map: DeviceMapOption = None,
     trust_remote_code: TrustRemoteCodeOption = False,
@@ -80,7 +83,7 @@ def generate(
         model,
         bias,
         strength,
-        prompt_format,
+        read_chat_format(prompt_format, template_arg),
         LoadOptions(dtype, device_map, trust_remote_code),
         EngineChoice(engine, url, tokenizer),
     )

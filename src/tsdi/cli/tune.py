@@ -103,7 +103,7 @@ def tune(
     def answers(knobs: "Knobs") -> "Sequence[Judged]":
         table = vector.truncate(knobs.steps).decayed(knobs.decay)
         engine = TransformersEngine(
-            loaded, tokenizer, table, knobs.strength, vector.info.prompt_format
+            loaded, tokenizer, table, knobs.strength, vector.info.chat_format
         )
         found: list[Judged] = []
         for start in range(0, len(asked), batch_size):

@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedTokenizerBase
 
-from tsdi.chat import encode_chat
+from tsdi.chat import ChatFormat, encode_chat
 from tsdi.engines.base import Request, Sampling
 from tsdi.errors import PromptError
 
@@ -11,7 +11,7 @@ def encode_request(
     tokenizer: PreTrainedTokenizerBase,
     request: Request,
     sampling: Sampling,
-    prompt_format: str | None,
+    chat_format: ChatFormat,
     limit: int | None,
 ) -> list[int]:
     """Token ids of a request that fits into a model's context together with its answer.
@@ -20,13 +20,13 @@ def encode_request(
         tokenizer: The model's tokenizer.
         request: The chat.
         sampling: How long the answer may be.
-        prompt_format: Used instead of the chat template.
+        chat_format: How the chat becomes text.
         limit: Most tokens of prompt and answer; None if there is no such limit.
 
     Raises:
         PromptError: If there are no tokens, or too many.
     """
-    ids = encode_chat(tokenizer, request.messages, prompt_format)
+    ids = encode_chat(tokenizer, request.messages, chat_format)
     if not ids:
         raise PromptError("The prompt has no tokens.", "Write something.")
     if limit is not None and len(ids) + sampling.max_new_tokens > limit:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
+from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
 from tsdi.decoding.live_step import LiveStep
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
@@ -143,7 +144,7 @@ class LlamaCppEngine(Engine):
         tokenizer: The tokenizer of the model that it was converted from.
         bias: The safety bias to subtract.
         strength: How much of it, unless a request says otherwise.
-        prompt_format: Used instead of the chat template; a bias brings its own.
+        chat_format: How chats become text; a bias brings its own.
 
     Raises:
         MismatchError: If bias, model and tokenizer do not go together.
@@ -155,7 +156,7 @@ class LlamaCppEngine(Engine):
         tokenizer: PreTrainedTokenizerBase,
         bias: SafetyBias | None = None,
         strength: float = 1.0,
-        prompt_format: str | None = None,
+        chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
         if bias is None:
             check_vocabulary(llama, tokenizer)
@@ -165,7 +166,8 @@ class LlamaCppEngine(Engine):
         self._tokenizer = tokenizer
         self._bias = bias
         self._strength = strength
-        self._prompt_format = bias.info.prompt_format if bias is not None else prompt_format
+        self._chat_format = bias.info.chat_format if bias is not None else chat_format
+        check_format(tokenizer, self._chat_format)
         self._ends = {tokenizer.eos_token_id, *_end_ids(llama)}
 
     def check(self, request: Request, sampling: Sampling) -> None:
@@ -182,7 +184,7 @@ class LlamaCppEngine(Engine):
 
     def _encode(self, request: Request, sampling: Sampling) -> list[int]:
         limit = self._llama.n_ctx()
-        return encode_request(self._tokenizer, request, sampling, self._prompt_format, limit)
+        return encode_request(self._tokenizer, request, sampling, self._chat_format, limit)
 
     def _answer(self, request: Request, prompt: list[int], sampling: Sampling) -> Completion:
         from llama_cpp import LogitsProcessorList

@@ -6,6 +6,7 @@ A server that `tsdi serve` started takes a request's strength as "vllm_xargs": {
 from collections.abc import Sequence
 from typing import Any
 
+from tsdi.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.openai import ChatClient, Failure, Prompt
 from tsdi.errors import ModelError, PromptError, UsageError
@@ -19,20 +20,19 @@ class ServerEngine(Engine):
     Args:
         client: The model behind the server.
         strength: What requests ask for; None leaves it to the server.
-        prompt_format: Sends completions of this text instead of chats, "... {prompt} ...".
+        chat_format: A prompt format sends completions of that text instead of chats; arguments of
+            the template go with every chat.
     """
 
     def __init__(
-        self, client: ChatClient, strength: float | None = None, prompt_format: str | None = None
+        self,
+        client: ChatClient,
+        strength: float | None = None,
+        chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
-        if prompt_format is not None and "{prompt}" not in prompt_format:
-            raise UsageError(
-                f"The prompt format {prompt_format!r} has no {{prompt}} in it.",
-                "Write it like 'USER: {prompt} ASSISTANT:'.",
-            )
         self._client = client
         self._strength = strength
-        self._prompt_format = prompt_format
+        self._chat_format = chat_format
 
     def check(self, request: Request, sampling: Sampling) -> None:
         """Raise PromptError if there is nothing to send; the server knows its own context."""
@@ -69,11 +69,17 @@ class ServerEngine(Engine):
         ]
 
     def _prompt(self, request: Request) -> Prompt:
-        if self._prompt_format is None:
+        prompt_format = self._chat_format.prompt_format
+        if prompt_format is None:
             return request.messages
         text = "\n\n".join(message["content"] for message in request.messages)
-        return self._prompt_format.replace("{prompt}", text)
+        return prompt_format.replace("{prompt}", text)
 
     def _extra(self, request: Request) -> dict[str, Any]:
         strength = self._strength if request.strength is None else request.strength
-        return {} if strength is None else {"vllm_xargs": {"tsdi_strength": strength}}
+        extra: dict[str, Any] = {}
+        if strength is not None:
+            extra["vllm_xargs"] = {"tsdi_strength": strength}
+        if self._chat_format.template_args:
+            extra["chat_template_kwargs"] = dict(self._chat_format.template_args)
+        return extra

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
+from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
 from tsdi.compatibility import context_length, embedding_rows
 from tsdi.decoding.greedy import end_ids, generate_greedily
 from tsdi.decoding.sampling import gumbel_noise
@@ -24,7 +25,10 @@ class TransformersEngine(Engine):
         tokenizer: Its tokenizer.
         bias: The safety bias to subtract.
         strength: How much of it, unless a request says otherwise.
-        prompt_format: Used instead of the chat template; a bias brings its own.
+        chat_format: How chats become text; a bias brings its own.
+
+    Attributes:
+        chat_format: The one that is used.
 
     Raises:
         MismatchError: If the bias is not for this model and tokenizer.
@@ -36,7 +40,7 @@ class TransformersEngine(Engine):
         tokenizer: PreTrainedTokenizerBase,
         bias: SafetyBias | None = None,
         strength: float = 1.0,
-        prompt_format: str | None = None,
+        chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
         if bias is not None:
             bias.check(tokenizer, model)
@@ -44,7 +48,8 @@ class TransformersEngine(Engine):
         self._tokenizer = tokenizer
         self._bias = bias
         self._strength = strength
-        self._prompt_format = bias.info.prompt_format if bias is not None else prompt_format
+        self.chat_format = bias.info.chat_format if bias is not None else chat_format
+        check_format(tokenizer, self.chat_format)
         self._ends = end_ids(model, tokenizer)
 
     def check(self, request: Request, sampling: Sampling) -> None:
@@ -73,7 +78,7 @@ class TransformersEngine(Engine):
 
     def _encode(self, request: Request, sampling: Sampling) -> list[int]:
         ids = encode_request(
-            self._tokenizer, request, sampling, self._prompt_format, context_length(self._model)
+            self._tokenizer, request, sampling, self.chat_format, context_length(self._model)
         )
         if max(ids) >= (known := embedding_rows(self._model)):
             raise PromptError(

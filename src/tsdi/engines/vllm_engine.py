@@ -9,6 +9,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
+from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.encode import encode_request
 from tsdi.errors import ModelError, UsageError
@@ -72,7 +73,7 @@ class VllmEngine(Engine):
         tokenizer: The model's tokenizer.
         bias: The bias that the processor subtracts; checked here before anything is asked.
         strength: How much of it, unless a request says otherwise.
-        prompt_format: Used instead of the chat template; a bias brings its own.
+        chat_format: How chats become text; a bias brings its own.
 
     Raises:
         MismatchError: If the bias is not for this tokenizer.
@@ -84,7 +85,7 @@ class VllmEngine(Engine):
         tokenizer: PreTrainedTokenizerBase,
         bias: SafetyBias | None = None,
         strength: float = 1.0,
-        prompt_format: str | None = None,
+        chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
         config = llm.llm_engine.vllm_config.model_config
         if bias is not None:
@@ -93,7 +94,8 @@ class VllmEngine(Engine):
         self._llm = llm
         self._tokenizer = tokenizer
         self._strength = strength if bias is not None else None
-        self._prompt_format = bias.info.prompt_format if bias is not None else prompt_format
+        self._chat_format = bias.info.chat_format if bias is not None else chat_format
+        check_format(tokenizer, self._chat_format)
         self._limit = int(config.max_model_len)
         self._width = int(config.get_vocab_size())
         self._ends = _end_ids(config, tokenizer)
@@ -115,7 +117,7 @@ class VllmEngine(Engine):
         return [self._completion(output.outputs[0], sampling) for output in outputs]
 
     def _encode(self, request: Request, sampling: Sampling) -> list[int]:
-        return encode_request(self._tokenizer, request, sampling, self._prompt_format, self._limit)
+        return encode_request(self._tokenizer, request, sampling, self._chat_format, self._limit)
 
     def _params(self, request: Request, ids: list[int], sampling: Sampling) -> Any:
         from vllm import SamplingParams

@@ -14,9 +14,10 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from tsdi.chat import encode_chat
+from tsdi.chat import ChatFormat, encode_chat
 from tsdi.cli.engine import open_engine
 from tsdi.engines.base import Completion, Message, Request, Sampling
+from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
 from tsdi.evaluation.builtin import resolve_model
 from tsdi.harness.arguments import checked_batch_size, checked_strength
@@ -25,11 +26,15 @@ from tsdi.harness.inspect_chat import shown_in_one_line, to_message
 from tsdi.models import LoadOptions, load_tokenizer
 
 _MAX_TOKENS = 256  # as in `tsdi evaluate`
-_TAKEN = "bias, strength, prompt_format, dtype, device_map, trust_remote_code and batch_size"
+_TAKEN = (
+    "bias, strength, prompt_format, template_args, dtype, device_map, trust_remote_code and"
+    " batch_size"
+)
 _DEFAULTS = GenerateConfig()
 # What would change an answer, and what the engine does not do.
 _UNKNOWN = (
     *("top_p", "top_k", "stop_seqs", "best_of", "num_choices", "logit_bias"),
+    *("reasoning_effort", "reasoning_tokens", "extra_body"),
     *("frequency_penalty", "presence_penalty", "logprobs", "response_schema"),
 )
 
@@ -45,6 +50,8 @@ class TsdiAPI(ModelAPI):
         bias: Folder or hub id of a safety bias.
         strength: How much of it to subtract; None takes what the bias recommends.
         prompt_format: Used instead of the chat template: "... {prompt} ...".
+        template_args: Arguments of the chat template, such as {"enable_thinking": false}; a bias
+            brings its own.
         dtype: As for `tsdi.models.LoadOptions`.
         device_map: Likewise.
         trust_remote_code: Likewise.
@@ -65,6 +72,7 @@ class TsdiAPI(ModelAPI):
         bias: str | None = None,
         strength: float | None = None,
         prompt_format: str | None = None,
+        template_args: dict[str, Any] | None = None,
         dtype: str = "auto",
         device_map: str | None = None,
         trust_remote_code: bool = False,
@@ -80,10 +88,9 @@ class TsdiAPI(ModelAPI):
             strength = None if strength is None else checked_strength(strength)
             self._batch_size = checked_batch_size(batch_size)
             self._engine, self._used = open_engine(
-                model_name, bias, strength, prompt_format, options
+                model_name, bias, strength, ChatFormat(prompt_format, template_args or {}), options
             )
             self._tokenizer = load_tokenizer(resolve_model(model_name), options)
-        self._prompt_format = self._used["prompt_format"]
         self._answer = Combiner(self._generate, self._batch_size)
 
     async def generate(
@@ -130,9 +137,8 @@ class TsdiAPI(ModelAPI):
         )
 
     def _count(self, messages: Sequence[Message]) -> int:
-        prompt_format = self._prompt_format
-        assert prompt_format is None or isinstance(prompt_format, str)
-        return len(encode_chat(self._tokenizer, messages, prompt_format))
+        assert isinstance(self._engine, TransformersEngine)
+        return len(encode_chat(self._tokenizer, messages, self._engine.chat_format))
 
     async def count_text_tokens(self, text: str) -> int:
         """Number of tokens of a text; Inspect's own count would download a tokenizer."""

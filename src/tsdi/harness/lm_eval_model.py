@@ -38,7 +38,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         bias: Folder or hub id of a safety bias, or the bias.
         strength: How much of it to subtract; None takes what the bias recommends. With 0 every
             number is that of `HFLM`.
-        options: As for `HFLM`.
+        options: As for `HFLM`. Arguments of the chat template are the bias's; others are refused.
 
     Raises:
         UsageError: If there is no bias, or the strength is no number.
@@ -64,10 +64,12 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         )
         self._answer_start: int | None = None  # in the continuations of the pass that is running
         self._templated = self._warned = False
+        _check_template_args(self._bias, options)
         if isinstance(pretrained, str):
             options["dtype"] = resolve_dtype(pretrained, options.get("dtype") or "auto")
             pretrained = resolve_model(pretrained)
         super().__init__(pretrained, **options)
+        self.chat_template_args = dict(self._bias.info.template_args)
         if self.backend != "causal":
             raise ModelError(f"{pretrained} has an encoder.", "tsdi needs a causal language model.")
         self._bias.check(model=self.model)
@@ -189,6 +191,19 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
             return selected
         self._values = self._values.to(selected.device)
         return debias_log_probs(selected, self._answer_start, self._values, self._strength)
+
+
+def _check_template_args(bias: SafetyBias, options: dict[str, Any]) -> None:
+    """Raise UsageError if lm_eval is asked for template arguments that are not the bias's."""
+    asked = dict(options.get("chat_template_args") or {})
+    if options.get("enable_thinking") is not None:
+        asked["enable_thinking"] = options["enable_thinking"]
+    own = bias.info.template_args
+    if asked and asked != own:
+        raise UsageError(
+            f"The bias was estimated with template arguments {own}, lm_eval is asked for {asked}.",
+            "Leave them out, or estimate a bias for them.",
+        )
 
 
 def debias_log_probs(log_probs: Tensor, start: int, bias: Tensor, strength: float) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.chat import decode, encode_chat, template_sha256
+from tsdi.chat import OWN_TEMPLATE, ChatFormat, decode, encode_chat, template_sha256
 from tsdi.engines.base import Completion, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import ModelError, PromptError
@@ -57,17 +57,17 @@ class ModelJudge(Judge):
         self._tokens = control_tokens(tokenizer)
         self._check_tokens(weights)
         self._pairs = _label_ids(form, tokenizer, weights)
-        self._prompt_format, self._skipped = _prompt_format(form, tokenizer)
+        self._chat_format, self._skipped = _chat_format(form, tokenizer)
         self._parts = form.template is None and _takes_parts(tokenizer, weights)
         self._own_controls = self._controls(self._request(_response(*_PROBE)))
-        self._engine = TransformersEngine(model, tokenizer, prompt_format=self._prompt_format)
+        self._engine = TransformersEngine(model, tokenizer, chat_format=self._chat_format)
         self._sampling = Sampling(form.max_new_tokens, keep_logits=form.labels is not None)
         self._settings = {
             "version": _VERSION,
             "model": weights,
             "revision": getattr(model.config, "_commit_hash", None),
             "dtype": str(model.dtype),
-            "template_sha256": template_sha256(tokenizer, form.template),
+            "template_sha256": template_sha256(tokenizer, ChatFormat(form.template)),
             "max_new_tokens": form.max_new_tokens,
         }
 
@@ -109,7 +109,7 @@ class ModelJudge(Judge):
         return Request(_as_parts(asked) if self._parts else asked)
 
     def _encode(self, request: Request) -> list[int]:
-        return encode_chat(self._tokenizer, request.messages, self._prompt_format)
+        return encode_chat(self._tokenizer, request.messages, self._chat_format)
 
     def _controls(self, request: Request) -> list[int]:
         """The control tokens that the model would read, in their order."""
@@ -187,14 +187,14 @@ def _is_before(after: str, text: str) -> bool:
     return text.endswith(after) if after else not text
 
 
-def _prompt_format(form: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[str | None, str]:
-    """The engine's prompt format, and what of the template stands in it already."""
+def _chat_format(form: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[ChatFormat, str]:
+    """The engine's chat format, and what of the template stands in it already."""
     if form.template is None:
-        return None, ""
+        return OWN_TEMPLATE, ""
     begin = tokenizer.bos_token or ""
     if begin and form.template.startswith(begin):
-        return begin + "{prompt}", begin
-    return "{prompt}", ""
+        return ChatFormat(begin + "{prompt}"), begin
+    return ChatFormat("{prompt}"), ""
 
 
 def _takes_parts(tokenizer: PreTrainedTokenizerBase, weights: str) -> bool:

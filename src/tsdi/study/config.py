@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import product
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -13,6 +13,9 @@ from tsdi.study.rules import RULES, TEXT, WHOLE
 from tsdi.study.subject import Setting
 from tsdi.suites.attacks import find_attack
 from tsdi.yaml_file import field_names, meant, read_settings
+
+if TYPE_CHECKING:
+    from tsdi.chat import ChatFormat
 
 Positive = Annotated[int, Field(ge=1)]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of folders and tables
@@ -140,6 +143,7 @@ class Generation(_Strict):
         max_new_tokens: Most tokens in an answer.
         batch_size: Prompts answered together.
         prompt_format: Used instead of the chat template.
+        template_args: Arguments of the chat template.
         dtype: What weights are held in.
         device_map: As in transformers.
         threads: CPU threads of a worker; default: OMP_NUM_THREADS, else an even share.
@@ -148,9 +152,25 @@ class Generation(_Strict):
     max_new_tokens: Positive = 256
     batch_size: Positive = 16
     prompt_format: str | None = None
+    template_args: dict[str, Any] = {}
     dtype: str = "auto"
     device_map: str | None = None
     threads: Positive | None = None
+
+    @property
+    def chat_format(self) -> "ChatFormat":
+        """How prompts become text."""
+        from tsdi.chat import ChatFormat
+
+        return ChatFormat(self.prompt_format, self.template_args)
+
+    @model_validator(mode="after")
+    def _one_format(self) -> "Generation":
+        try:
+            _ = self.chat_format
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 class Estimation(_Strict):

@@ -208,7 +208,7 @@ def open_subject(made: Plan, member: Member) -> Subject:
         member,
         made.study.estimation,
         LoadOptions(dtype=dtype, device_map=generation.device_map),
-        generation.prompt_format,
+        generation.chat_format,
         made.prompts["validation"],
         made.out / "biases",
         made.home,

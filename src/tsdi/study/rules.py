@@ -50,7 +50,7 @@ def _transformers(subject: Subject, role: str, bias: "SafetyBias | None" = None)
     from tsdi.engines.transformers import TransformersEngine
 
     return TransformersEngine(
-        subject.model(role), subject.tokenizer, bias, 1.0, subject.prompt_format
+        subject.model(role), subject.tokenizer, bias, 1.0, subject.chat_format
     )
 
 
@@ -90,7 +90,7 @@ def _openers(role: str) -> Callable[[Subject, Setting], "Engine"]:
         constant = float(setting["constant"] or 0.0)
         shift = constant_shift(
             subject.tokenizer, subject.model(role), subject.openers[0], constant,
-            prompt_format=subject.prompt_format,
+            chat_format=subject.chat_format,
         )  # fmt: skip
         return _transformers(subject, role, shift)
 
@@ -103,7 +103,7 @@ def _merge(subject: Subject, setting: Setting) -> "Engine":
 
     weight = float(setting["weight"] or 0.0)
     model = merged(subject.model("aligned"), subject.model("reference"), weight)
-    return TransformersEngine(model, subject.tokenizer, prompt_format=subject.prompt_format)
+    return TransformersEngine(model, subject.tokenizer, chat_format=subject.chat_format)
 
 
 def _dera(subject: Subject, setting: Setting) -> "Engine":
@@ -111,7 +111,7 @@ def _dera(subject: Subject, setting: Setting) -> "Engine":
 
     models = subject.model("aligned"), subject.model("reference")
     weight = float(setting["weight"] or 0.0)
-    return dera_engine(*models, subject.tokenizer, weight, subject.prompt_format)
+    return dera_engine(*models, subject.tokenizer, weight, subject.chat_format)
 
 
 def _proxy(subject: Subject, setting: Setting) -> "Engine":
@@ -119,7 +119,7 @@ def _proxy(subject: Subject, setting: Setting) -> "Engine":
 
     base, expert, antiexpert = (subject.model(role) for role in RULES["proxy"].holds)
     weight = float(setting["weight"] or 0.0)
-    return proxy_engine(base, expert, antiexpert, subject.tokenizer, weight, subject.prompt_format)
+    return proxy_engine(base, expert, antiexpert, subject.tokenizer, weight, subject.chat_format)
 
 
 def _safe_decoding(subject: Subject, setting: Setting) -> "Engine":
@@ -132,7 +132,7 @@ def _safe_decoding(subject: Subject, setting: Setting) -> "Engine":
         float(setting["alpha"] or 0.0),
         steps=int(setting["steps"] or 0),
         common=int(setting["common"] or 0),
-        prompt_format=subject.prompt_format,
+        chat_format=subject.chat_format,
     )
 
 
@@ -141,7 +141,7 @@ def _self_contrast(subject: Subject, setting: Setting) -> "Engine":
 
     alpha = float(setting["alpha"] or 0.0)
     model = subject.model("aligned")
-    return self_contrast_engine(model, subject.tokenizer, alpha, subject.prompt_format)
+    return self_contrast_engine(model, subject.tokenizer, alpha, subject.chat_format)
 
 
 def _refusal_direction(subject: Subject, setting: Setting) -> "Engine":
@@ -150,7 +150,7 @@ def _refusal_direction(subject: Subject, setting: Setting) -> "Engine":
     harmful, harmless = (subject.mean_activation(k, _layer(subject, setting)) for k in _CONTRAST)
     direction = refusal_direction(harmful, harmless)
     model = subject.model("aligned")
-    return AblatedEngine(model, subject.tokenizer, direction, subject.prompt_format)
+    return AblatedEngine(model, subject.tokenizer, direction, subject.chat_format)
 
 
 def _false_refusal_direction(subject: Subject, setting: Setting) -> "Engine":
@@ -167,7 +167,7 @@ def _false_refusal_direction(subject: Subject, setting: Setting) -> "Engine":
     refusal = refusal_direction(harmful, harmless)
     direction = false_refusal_direction(lookalike, harmless, refusal)
     model = subject.model("aligned")
-    return AblatedEngine(model, subject.tokenizer, direction, subject.prompt_format)
+    return AblatedEngine(model, subject.tokenizer, direction, subject.chat_format)
 
 
 _CONTRAST = ("harmful", "harmless")

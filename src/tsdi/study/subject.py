@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from tsdi.bias import SafetyBias
+    from tsdi.chat import ChatFormat
     from tsdi.models import LoadOptions
     from tsdi.study.config import Estimation
     from tsdi.suites.prompts import Prompt
@@ -60,7 +61,7 @@ class Subject:
         member: Which one.
         estimation: How biases are estimated where a setting does not say otherwise.
         options: How weights are loaded.
-        prompt_format: Used instead of the chat template.
+        chat_format: How chats become text.
         validation: Prompts that settings may be learned from.
         biases: Folder in which estimated biases are kept.
         home: Where text files of token pools are, if not here.
@@ -71,13 +72,13 @@ class Subject:
         member: Member,
         estimation: "Estimation",
         options: "LoadOptions",
-        prompt_format: str | None,
+        chat_format: "ChatFormat",
         validation: "Sequence[Prompt]",
         biases: Path,
         home: Path,
     ) -> None:
         self.member = member
-        self.prompt_format = prompt_format
+        self.chat_format = chat_format
         self.estimation = estimation
         self._options = options
         self._validation = validation
@@ -142,7 +143,8 @@ class Subject:
                 fingerprint(self.member.paths[r]) for r in ("aligned", str(how["reference"]))
             ],
             "pool": fingerprint(self.pool(str(how["pool"]))),
-            "prompt_format": self.prompt_format,
+            "prompt_format": self.chat_format.prompt_format,
+            "template_args": dict(self.chat_format.template_args),
             "dtype": self._options.dtype,
         }
         key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
@@ -171,14 +173,16 @@ class Subject:
             pool=self.pool(str(how["pool"])),
             seed=int(how["seed"] or 0),
             ngram=int(how["ngram"] or 0),
-            prompt_format="{prompt}" if bare else self.prompt_format,
+            prompt_format="{prompt}" if bare else self.chat_format.prompt_format,
+            template_args={} if bare else self.chat_format.template_args,
         )
         if not bare:
             return bias
         # Estimated without the template's tokens, but used with them.
         used = {
-            "prompt_format": self.prompt_format,
-            "template_sha256": template_sha256(self.tokenizer, self.prompt_format),
+            "prompt_format": self.chat_format.prompt_format,
+            "template_args": dict(self.chat_format.template_args),
+            "template_sha256": template_sha256(self.tokenizer, self.chat_format),
         }
         return SafetyBias(bias.values, bias.standard_error, bias.info.model_copy(update=used))
 
@@ -200,7 +204,7 @@ class Subject:
                 f"No validation prompt is {kind}, and a rule learns from such.",
                 "Add some to prompts.validation, or leave the rule out.",
             )
-        return [encode_chat(self.tokenizer, p.messages, self.prompt_format) for p in prompts]
+        return [encode_chat(self.tokenizer, p.messages, self.chat_format) for p in prompts]
 
     @property
     def kinds(self) -> list[str]:

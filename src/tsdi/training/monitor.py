@@ -7,7 +7,7 @@ not depend on the prompt, and compliance on harmless prompts. docs/monitor.md ha
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from transformers import (
 
 from tsdi.bias.estimate import batch_means, mean_and_error
 from tsdi.bias.sums import GroupSums, group_means
+from tsdi.chat import ChatFormat
 from tsdi.errors import MismatchError, NumericalError, UsageError
 from tsdi.judging.verdict import Verdict
 from tsdi.models import adapter_sides
@@ -62,6 +63,7 @@ class BiasMonitor(TrainerCallback):
         out: The log, JSON lines with the fields of `Measurement`.
         settings: What is measured, and when.
         prompt_format: Used instead of the chat template, with ``{prompt}`` in it.
+        template_args: Arguments of the chat template.
 
     Raises:
         UsageError: If there is neither chat template nor prompt format, or the tokenizer has no
@@ -76,8 +78,9 @@ class BiasMonitor(TrainerCallback):
         out: Path,
         settings: MonitorSettings = _DEFAULTS,
         prompt_format: str | None = None,
+        template_args: Mapping[str, Any] | None = None,
     ) -> None:
-        self._probe = Probe(tokenizer, settings, prompt_format)
+        self._probe = Probe(tokenizer, settings, ChatFormat(prompt_format, template_args or {}))
         self._settings = settings
         self._out = out
         self._trainer: Trainer | None = None

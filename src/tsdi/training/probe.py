@@ -22,6 +22,7 @@ from tsdi.bias.phrases import ENGLISH, Phrases, phrase_ids, read_phrases
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.prompts import random_prompts
 from tsdi.bias.sums import GroupSums, accumulate
+from tsdi.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
@@ -40,7 +41,7 @@ class Probe:
     Args:
         tokenizer: The model's tokenizer.
         settings: Of the monitor.
-        prompt_format: Used instead of the chat template, with ``{prompt}`` in it.
+        chat_format: How chats become text.
 
     Raises:
         UsageError: If there is neither chat template nor prompt format, or the tokenizer has no
@@ -53,9 +54,9 @@ class Probe:
         self,
         tokenizer: PreTrainedTokenizerBase,
         settings: MonitorSettings,
-        prompt_format: str | None,
+        chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
-        if prompt_format is None and tokenizer.chat_template is None:
+        if chat_format.prompt_format is None and tokenizer.chat_template is None:
             raise UsageError(
                 "The bias monitor needs to know how the model is asked: its tokenizer has no chat"
                 " template.",
@@ -66,7 +67,7 @@ class Probe:
         self._suite = _suite(settings.suite)
         self._sampling = Sampling(max_new_tokens=settings.max_new_tokens)
         self._tokenizer = tokenizer
-        self._prompt_format = prompt_format
+        self._chat_format = chat_format
         self._number = settings.prompts
         self._prompts = random_prompts(
             tokenizer,
@@ -74,7 +75,7 @@ class Probe:
             prompt_tokens=_PROMPT_TOKENS,
             steps=settings.positions,
             seed=0,
-            prompt_format=prompt_format,
+            chat_format=chat_format,
         )
         asked = [
             self._prompts.sha256,
@@ -128,7 +129,7 @@ class Probe:
         return shifts[..., self._refusing].mean(-1) - shifts[..., self._complying].mean(-1)
 
     def _engine(self, model: PreTrainedModel) -> TransformersEngine:
-        return TransformersEngine(model, self._tokenizer, prompt_format=self._prompt_format)
+        return TransformersEngine(model, self._tokenizer, chat_format=self._chat_format)
 
 
 def opener_ids(tokenizer: PreTrainedTokenizerBase, phrases: Phrases) -> tuple[list[int], list[int]]:

@@ -45,6 +45,8 @@ class Model(_Strict):
         architecture: Of `load`, for `--smoke`, which takes a tiny random one in its place.
         prompt_format: How a model without chat template was taught to be asked, such as
             "USER: {prompt} ASSISTANT:"; becomes the chat template of what is trained.
+        template_args: Arguments of the model's chat template, such as `enable_thinking: false`;
+            they become part of the chat template of what is trained.
         dtype: What weights are held and saved in.
     """
 
@@ -52,6 +54,7 @@ class Model(_Strict):
     new: NewModel | None = None
     architecture: str = "llama"
     prompt_format: str | None = None
+    template_args: dict[str, Any] = {}
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
@@ -60,6 +63,8 @@ class Model(_Strict):
             raise ValueError("give either `load` or `new`")
         if self.prompt_format is not None and self.prompt_format.count("{prompt}") != 1:
             raise ValueError("`prompt_format` needs {prompt} in it, once")
+        if self.template_args and (self.prompt_format is not None or self.load is None):
+            raise ValueError("`template_args` are for the chat template of a model to `load`")
         return self
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
+from tsdi.chat import fix_arguments
 from tsdi.errors import MismatchError, ModelError, RunExistsError, UsageError
 from tsdi.files import parse_json, write_bytes, write_json
 from tsdi.models import load_tokenizer
@@ -306,6 +307,8 @@ def _start(
         raise UsageError(f"{run.start} is not there yet.", "Run the stage that makes it first.")
     tokenizer = load_tokenizer(run.start)
     _set_template(recipe, tokenizer)
+    if run.stage.start is None:  # later stages find them in the template
+        fix_arguments(tokenizer, recipe.model.template_args)
     return load_whole(run.start, run.dtype), tokenizer
 
 
