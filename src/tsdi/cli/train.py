@@ -113,12 +113,13 @@ def _show(recipe: "Recipe", settings: "Settings", made: list[Path], json: bool) 
         console.show_json({"out": str(settings.out), "models": models, "runs": runs})
         return
     table = Table(title="Training runs", title_justify="left")
-    for column in ("run", "beta", "examples", "steps", "mean loss", "seconds"):
-        table.add_column(column, justify="left" if column == "run" else "right")
+    for column in ("run", "beta", "rows", "cut", "left out", "steps", "loss", "seconds"):
+        table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
     for run in runs:
         beta = "-" if run["beta"] is None else f"{run['beta']:g}"
         loss, seconds = f"{run['train_loss']:.4f}", f"{run['seconds']:.0f}"
-        table.add_row(run["run"], beta, str(run["examples"]), str(run["steps"]), loss, seconds)
+        rows = (str(run["examples"]), str(run["cut"]["rows"]), str(run["dropped"]["rows"]))
+        table.add_row(run["run"], beta, *rows, str(run["steps"]), loss, seconds)
     console.out.print(table)
     shown = ", ".join(models) if len(models) <= 4 else f"{len(models)} models"
     console.say(f"In {settings.out}: {shown}.")

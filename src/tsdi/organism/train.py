@@ -34,7 +34,6 @@ from transformers import (
 
 from tsdi.errors import RunExistsError, TsdiError, UsageError
 from tsdi.files import parse_json, write_json
-from tsdi.models import LoadOptions, load_model
 from tsdi.organism.data import (
     Mixture,
     Pair,
@@ -420,7 +419,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 
 def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Load a saved model in float32, and its tokenizer."""
-    model = load_model(str(folder), LoadOptions("float32", "cpu"))
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model, PreTrainedTokenizerFast.from_pretrained(folder)
 
 

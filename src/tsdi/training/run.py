@@ -9,6 +9,7 @@ OUT/.work/              checkpoints and reference log-probabilities
 """
 
 import importlib.metadata
+import logging
 import platform
 import shutil
 import time
@@ -30,6 +31,7 @@ from tsdi.training.model import new_model, new_tokenizer
 from tsdi.training.monitor import BiasMonitor
 from tsdi.training.processes import processes
 from tsdi.training.recipe import Merge, Preference, Recipe, Sft
+from tsdi.training.rows import Fit, check_room
 from tsdi.training.samples import own_samples
 from tsdi.training.trainers import (
     Progress,
@@ -42,6 +44,7 @@ from tsdi.training.trainers import (
 )
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "trl", "datasets", "accelerate", "peft")
+_say = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def train_recipe(
 def _check(recipe: Recipe, stages: Sequence[str], settings: Settings, data: sources.Data) -> None:
     """Find what is wrong with settings and data now, not after hours, and before writing."""
     data.hashes()  # every file is there
+    if recipe.model.load is not None:
+        _check_room(recipe, stages, data, _tokenizer(recipe, recipe.model.load))
     for name in stages:
         stage = recipe.stages[name]
         if not isinstance(stage, Merge):
@@ -116,6 +121,16 @@ def _check(recipe: Recipe, stages: Sequence[str], settings: Settings, data: sour
                 check_settings(run)
             _rows(stage, data)
     data.held_out()
+
+
+def _check_room(
+    recipe: Recipe, stages: Sequence[str], data: sources.Data, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Check that every stage has rows that leave room for a part of their answers."""
+    for name in stages:
+        stage = recipe.stages[name]
+        if not isinstance(stage, Merge):
+            check_room(name, stage.max_length, _rows(stage, data), tokenizer)
 
 
 def monitor_log(out: Path, name: str) -> Path:
@@ -248,6 +263,7 @@ def _train(
     items = _items(run, settings.out, data, model, tokenizer)
     callbacks = _callbacks(run, settings, tokenizer, progress)
     trainer = build_trainer(run, model, tokenizer, items, callbacks)
+    _note_rows(settings.out, run, trainer.fit)
     for callback in callbacks:
         if isinstance(callback, BiasMonitor):
             callback.log_through(trainer)  # to the user's tracker
@@ -261,7 +277,7 @@ def _train(
         record = {
             "run": run.name,
             "beta": run.beta,
-            "examples": len(items),
+            **trainer.fit.record(),
             "parameters": model.num_parameters(),
             "steps": trainer.state.global_step,
             "seconds": round(time.monotonic() - started, 1),
@@ -275,6 +291,16 @@ def _train(
             if isinstance(callback, BiasMonitor):  # only a resumed run needs it
                 callback.reference_file.unlink(missing_ok=True)
     trainer.accelerator.wait_for_everyone()
+
+
+def _note_rows(out: Path, run: Run, fit: Fit) -> None:
+    """Say which rows are too long now, and in the folder's record."""
+    if processes().is_main_process:
+        note = out / "run.json"
+        record = parse_json(note.read_bytes())
+        write_json(note, record | {"rows": record.get("rows", {}) | {run.name: fit.record()}})
+        if words := fit.words(run.name, run.stage.max_length):
+            _say.warning("%s", words)
 
 
 def _callbacks(
@@ -303,13 +329,20 @@ def _start(
     if new and not Path(run.start).exists() and processes().is_main_process:
         _save_new(recipe, settings, data, Path(run.start))
     processes().wait_for_everyone()
+    if new:  # the others were checked before
+        stages = _asked(recipe, settings.only)
+        _check_room(recipe, stages, data, _tokenizer(recipe, run.start))
     if run.stage.start is not None and not Path(run.start).exists():
         raise UsageError(f"{run.start} is not there yet.", "Run the stage that makes it first.")
-    tokenizer = load_tokenizer(run.start)
+    return load_whole(run.start, run.dtype), _tokenizer(recipe, run.start)
+
+
+def _tokenizer(recipe: Recipe, start: str) -> PreTrainedTokenizerBase:
+    tokenizer = load_tokenizer(start)
     _set_template(recipe, tokenizer)
-    if run.stage.start is None:  # later stages find them in the template
+    if start == recipe.model.load:  # later stages find them in the template
         fix_arguments(tokenizer, recipe.model.template_args)
-    return load_whole(run.start, run.dtype), tokenizer
+    return tokenizer
 
 
 def _set_template(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -20,10 +20,10 @@ from transformers import (
 )
 
 from tsdi.errors import TsdiError, UsageError
-from tsdi.models import LoadOptions, attach_adapter, load_model
-from tsdi.training.data import Example, Pair, Rating
+from tsdi.models import LoadOptions, load_model
 from tsdi.training.processes import accelerated, processes
 from tsdi.training.recipe import Preference, Sft, Trained
+from tsdi.training.rows import Items, counting, to_rows
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -65,23 +65,6 @@ class Run:
     seed: int
 
 
-def to_rows(items: Sequence[Example | Pair | Rating]) -> list[dict[str, Any]]:
-    """Rows in the form that TRL calls conversational."""
-    return [_row(item) for item in items]
-
-
-def _row(item: Example | Pair | Rating) -> dict[str, Any]:
-    prompt = [{"role": "user", "content": item.prompt}]
-    if isinstance(item, Pair):
-        return {
-            "prompt": prompt,
-            "chosen": [{"role": "assistant", "content": item.chosen}],
-            "rejected": [{"role": "assistant", "content": item.rejected}],
-        }
-    row = {"prompt": prompt, "completion": [{"role": "assistant", "content": item.answer}]}
-    return row | ({"label": item.good} if isinstance(item, Rating) else {})
-
-
 def check_settings(run: Run) -> None:
     """Check what can be checked of a run before anything is trained.
 
@@ -96,10 +79,12 @@ def build_trainer(
     run: Run,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    items: Sequence[Example | Pair | Rating],
+    items: Items,
     callbacks: Sequence[TrainerCallback],
 ) -> Any:
     """TRL's trainer for a run, with the model as it is as the reference of DPO and KTO.
+
+    Its attribute `fit` says which rows are too long.
 
     Args:
         run: The run.
@@ -114,7 +99,7 @@ def build_trainer(
     """
     trainer_class, config_class = _classes(run)
     try:
-        trainer = trainer_class(
+        trainer = counting(trainer_class, run.name, run.stage.max_length, items)(
             model=model,
             args=config_class(**_arguments(run, config_class)),
             train_dataset=_dataset(run, items),
@@ -137,7 +122,7 @@ def build_trainer(
     return trainer
 
 
-def _dataset(run: Run, items: Sequence[Example | Pair | Rating]) -> Any:
+def _dataset(run: Run, items: Items) -> Any:
     """The rows in the run's order, in a folder where all processes find what TRL makes of them."""
     from datasets import Dataset, load_from_disk
 
@@ -359,13 +344,14 @@ def _add_merged(run: Run, folder: Path) -> None:
 
     The model in training is left alone: merging and unmerging would round its weights.
     """
+    from peft import PeftModel
+
     adapter = folder / "adapter"
     adapter.mkdir()
     for file in (*folder.glob("adapter_*"), *folder.glob("README.md")):
         file.rename(adapter / file.name)
     whole = load_whole(run.start, run.dtype)
-    merged: Any = attach_adapter(whole, str(adapter), "default")
-    merged.merge_and_unload().save_pretrained(folder)
+    PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload().save_pretrained(folder)
 
 
 def load_whole(name: str, dtype: str) -> PreTrainedModel:
