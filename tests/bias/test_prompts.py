@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from tests import tiny
 from tsdi.bias import TokenPool
-from tsdi.bias.prompts import Frame, RandomPrompts, anchor_ids, chat_frame, random_prompts
+from tsdi.bias.prompts import Frame, RandomPrompts, chat_frame, random_prompts
 from tsdi.chat import ChatFormat, encode_chat
+from tsdi.decoding.anchor import anchor_ids
 from tsdi.errors import UsageError
 
 TOKENIZER = tiny.tokenizer()

@@ -179,9 +179,12 @@ class TestCheck:
 
 
 def test_the_processor_has_its_strength_and_anchor():
-    bias = tiny.bias(anchor="x", anchor_ids=(9,))
-    processor = bias.logits_processor(prompt_length=2, strength=0.5)
+    bias, known = tiny.bias(anchor="x", anchor_ids=(9,)), tiny.tokenizer()
+    processor = bias.logits_processor(2, 0.5, known)
     assert isinstance(processor, BiasLogitsProcessor)
     scores = torch.zeros(1, tiny.VOCAB)
-    assert not processor(torch.tensor([[7, 8, 8]]), scores).any()
-    assert torch.equal(processor(torch.tensor([[7, 8, 9]]), scores)[0], -0.5 * bias.values[0])
+    a, x = (known(letter)["input_ids"][0] for letter in "ax")
+    assert not processor(torch.tensor([[a, a, a]]), scores).any()
+    assert torch.equal(processor(torch.tensor([[a, a, x]]), scores)[0], -0.5 * bias.values[0])
+    with pytest.raises(UsageError, match="tokenizer=tokenizer"):
+        bias.logits_processor(2, 0.5)

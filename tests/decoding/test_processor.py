@@ -5,6 +5,7 @@ import torch
 
 from tests import tiny
 from tsdi.chat import encode_chat
+from tsdi.decoding.anchor import Anchor
 from tsdi.decoding.processor import BiasLogitsProcessor
 from tsdi.errors import UsageError
 
@@ -174,7 +175,7 @@ class TestBeamsAndSamples:
 class TestAnchor:
     """Step 0 is the token after the first end-of-thinking marker, here ids 9, 10."""
 
-    MARKER = (9, 10)
+    MARKER = Anchor("</>", [*"........", ".", "</", ">", "."])
 
     def steps(self, rows, prompt_length):
         """The step that each row is at, found from what is subtracted; None for nothing."""
@@ -224,7 +225,8 @@ class TestAnchor:
     def test_in_generate(self, model):
         plain = slow(model, PROMPT, 0.0)
         place = next(i for i in range(1, NEW - 2) if plain[i] not in plain[:i])
-        processor = BiasLogitsProcessor(4 * BIAS, len(PROMPT), anchor=(plain[place],))
+        anchor = Anchor("x", ["x" if i == plain[place] else "." for i in range(tiny.VOCAB)])
+        processor = BiasLogitsProcessor(4 * BIAS, len(PROMPT), anchor=anchor)
         truth = slow(model, PROMPT, bias=4 * BIAS, start=place + 1)
         assert truth[: place + 1] == plain[: place + 1]
         assert truth != plain

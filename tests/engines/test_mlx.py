@@ -41,7 +41,7 @@ def test_greedy_tokens_are_those_of_transformers(model, strength):
     engine, _ = cases.make("transformers", values, strength)
     for text in ("bread", "the old mill", "a kettle boils at one hundred degrees", "bread"):
         (expected,) = engine.generate([Request.from_text(text)], Sampling(max_new_tokens=6))
-        found = generate(model, prompt(text), [SafetyDebias(values, strength)])
+        found = generate(model, prompt(text), [SafetyDebias(tiny.bias(values), strength)])
         assert tuple(found) == expected.token_ids
 
 
@@ -51,14 +51,14 @@ def test_a_prompt_that_is_read_in_parts_begins_at_its_end(model):
     forced = torch.zeros(3, tiny.VOCAB)
     forced[torch.arange(3), torch.arange(10, 13)] = -1000
     long = prompt("the river runs past the old mill and the fields")
-    found = generate(model, long, [SafetyDebias(forced)], prefill_step_size=4)
+    found = generate(model, long, [SafetyDebias(tiny.bias(forced))], prefill_step_size=4)
     assert found[:3] == [10, 11, 12]
 
 
 def test_one_for_two_answers_is_refused(model):
     from tsdi.engines.mlx import SafetyDebias
 
-    rule = SafetyDebias(torch.zeros(3, tiny.VOCAB))
+    rule = SafetyDebias(tiny.bias(torch.zeros(3, tiny.VOCAB)))
     generate(model, prompt("bread"), [rule])
     with pytest.raises(UsageError, match="second answer"):
         generate(model, prompt("the old mill and the fields"), [rule])
@@ -69,11 +69,18 @@ def test_a_second_prompt_of_just_the_length_that_was_due_is_refused_too():
 
     from tsdi.engines.mlx import SafetyDebias
 
-    rule = SafetyDebias(torch.ones(4, 5))
+    rule = SafetyDebias(tiny.bias(torch.ones(4, 5)))
     for length in (3, 4, 5):
         rule(mx.arange(length), mx.zeros((1, 5)))
     with pytest.raises(UsageError, match="second answer"):
         rule(mx.arange(6) + 1, mx.zeros((1, 5)))
+
+
+def test_an_anchored_bias_is_refused():
+    from tsdi.engines.mlx import SafetyDebias
+
+    with pytest.raises(UsageError, match="</think>"):
+        SafetyDebias(tiny.bias(anchor="</think>"))
 
 
 def test_padding_columns_stay():
@@ -81,6 +88,6 @@ def test_padding_columns_stay():
 
     from tsdi.engines.mlx import SafetyDebias
 
-    rule = SafetyDebias(torch.ones(2, 4))
+    rule = SafetyDebias(tiny.bias(torch.ones(2, 4)))
     found = rule(mx.array([1, 2, 3]), mx.zeros((1, 6)))
     assert found.tolist() == [[-1.0] * 4 + [0.0] * 2]

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import tsdi
 from tsdi.bias.pool import TokenPool
-from tsdi.bias.prompts import RandomPrompts, anchor_ids, random_prompts
+from tsdi.bias.prompts import RandomPrompts, random_prompts
 from tsdi.bias.sums import GroupSums, Progress, accumulate, group_means, origin
 from tsdi.bias.value import BiasInfo, SafetyBias
 from tsdi.chat import ChatFormat, template_sha256, tokenizer_sha256
@@ -23,6 +23,7 @@ from tsdi.compatibility import (
     tokenizer_size,
     vocabulary_width,
 )
+from tsdi.decoding.anchor import anchor_ids
 from tsdi.errors import MismatchError, UsageError
 from tsdi.models import Side, as_side
 

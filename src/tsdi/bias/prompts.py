@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias.pool import TokenPool
 from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format, decode, encode_chat
+from tsdi.decoding.anchor import anchor_ids, find_anchor
 from tsdi.errors import UsageError
 
 _FILLERS = 8
@@ -47,6 +48,8 @@ def chat_frame(
         anchor: End-of-thinking marker after which step 0 is, such as "</think>".
     """
     check_format(tokenizer, chat_format)
+    if anchor:
+        find_anchor(tokenizer, anchor)  # or it says that it cannot be found in answers
     ids = np.unique(pool.ids)
     spread = ids[:: max(1, len(ids) // (8 * _FILLERS))]  # decoding a whole vocabulary takes long
     fillers = [decode(tokenizer, [int(i)]) for i in spread]
@@ -60,11 +63,6 @@ def chat_frame(
     after = _common_prefix([row[before:][::-1] for row in rows])
     suffix = rows[0][len(rows[0]) - after :] + anchor_ids(tokenizer, anchor)
     return Frame(tuple(rows[0][:before]), tuple(suffix))
-
-
-def anchor_ids(tokenizer: PreTrainedTokenizerBase, anchor: str) -> list[int]:
-    """Token ids of an end-of-thinking marker; none if there is no marker."""
-    return list(tokenizer(anchor, add_special_tokens=False)["input_ids"]) if anchor else []
 
 
 def _common_prefix(rows: list[list[int]]) -> int:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tsdi import __version__
 from tsdi.chat import ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.compatibility import vocabulary_width
+from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.processor import BiasLogitsProcessor
 from tsdi.errors import FormatError, MismatchError, UsageError
 from tsdi.files import parse_json, to_json, write_bytes
@@ -205,15 +206,39 @@ class SafetyBias(
     # --- decoding ----------------------------------------------------------------------------
 
     def logits_processor(
-        self, prompt_length: int, strength: float | Tensor = 1.0
+        self,
+        prompt_length: int,
+        strength: float | Tensor = 1.0,
+        tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> BiasLogitsProcessor:
         """A processor for ``model.generate(logits_processor=[...])``.
 
         Args:
             prompt_length: ``input_ids.shape[1]`` of the padded batch; 0 with ``inputs_embeds``.
             strength: How much of the bias to subtract, one factor or one per row [batch].
+            tokenizer: Of the model; a bias that begins behind a marker finds it by the tokens'
+                texts.
+
+        Raises:
+            UsageError: If the bias begins behind a marker and there is no tokenizer.
         """
-        return BiasLogitsProcessor(self.values, prompt_length, strength, self.info.anchor_ids)
+        anchor = None
+        if self.info.anchor:
+            if tokenizer is None:
+                raise UsageError(
+                    f"The bias begins behind {self.info.anchor!r}, which is found by its text.",
+                    "Name the tokenizer too: logits_processor(..., tokenizer=tokenizer).",
+                )
+            anchor = find_anchor(tokenizer, self.info.anchor)
+        return BiasLogitsProcessor(self.values, prompt_length, strength, anchor)
+
+    def check_no_anchor(self) -> None:
+        """Raise UsageError if the bias begins behind a marker, for what cannot look for one."""
+        if self.info.anchor:
+            raise UsageError(
+                f"The bias begins behind {self.info.anchor!r}, which is not looked for here.",
+                "Use tsdi's transformers engine, or estimate without --anchor.",
+            )
 
     def with_diagnosis(self, strength: float, diagnosis: dict[str, Any]) -> "SafetyBias":
         """The same bias with a recommended strength and what it was found from."""

@@ -167,8 +167,8 @@ def _real_prompts(
     files: dict[str, Path | None],
 ) -> dict[str, list[list[int]]]:
     """Real prompts as token ids, by kind, and by kind and category where there are categories."""
-    from tsdi.bias.prompts import anchor_ids
     from tsdi.chat import encode_chat
+    from tsdi.decoding.anchor import anchor_ids
     from tsdi.suites.prompts import read_prompts
 
     kinds: dict[str, list[list[int]]] = {}

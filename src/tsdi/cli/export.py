@@ -80,6 +80,7 @@ def export(
     options = LoadOptions(resolve_dtype(model, dtype), device_map)
     tokenizer = load_tokenizer(source, options)
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
+    vector.check_no_anchor()
     used = vector.info.strength if strength is None else strength
     if to == "transformers":
         write_checkpoint(vector, used, source, out, model)

@@ -1,13 +1,11 @@
 """The rule as a transformers ``LogitsProcessor``."""
 
-import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from tsdi.decoding.anchor import Anchor
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import UsageError
-
-_BREAKS = 2  # tokens that a template may put between the marker and the answer
 
 
 class BiasLogitsProcessor(LogitsProcessor):
@@ -26,7 +24,7 @@ class BiasLogitsProcessor(LogitsProcessor):
         bias: Tensor,
         prompt_length: int,
         strength: float | Tensor = 1.0,
-        anchor: tuple[int, ...] = (),
+        anchor: Anchor | None = None,
     ) -> None:
         """Make a processor for prompts of one (padded) length.
 
@@ -36,7 +34,7 @@ class BiasLogitsProcessor(LogitsProcessor):
                 ``inputs_embeds``, where generate starts without ids.
             strength: How much of the bias to subtract: one factor, or one per row [batch]; with
                 rows repeated by beams or return sequences, each factor counts for its rows.
-            anchor: Ids of an end-of-thinking marker: step 0 is the token after it, and before it
+            anchor: An end-of-thinking marker: step 0 is the token after it, and before it
                 nothing changes. A prompt that ends with the marker, or with it and one or two
                 tokens such as line breaks, starts at step 0.
 
@@ -88,15 +86,6 @@ class BiasLogitsProcessor(LogitsProcessor):
             )
 
     def _step(self, input_ids: Tensor) -> Tensor | int:
-        if not self._anchor:
+        if self._anchor is None:
             return input_ids.shape[1] - self._prompt_length
-        marker = torch.tensor(self._anchor, device=input_ids.device)
-        # The end of the prompt counts too: a template may close the thinking itself, and write a
-        # line break or two behind it, which are no part of the answer.
-        seen = input_ids[:, max(0, self._prompt_length - len(marker) - _BREAKS) :]
-        if seen.shape[1] < len(marker):
-            return -1
-        found = (seen.unfold(1, len(marker), 1) == marker).all(-1)  # [rows, places]
-        since_first = found.shape[1] - 1 - found.int().argmax(1)
-        answered = input_ids.shape[1] - self._prompt_length
-        return torch.where(found.any(1), since_first.clamp(max=answered), -1)
+        return self._anchor.steps(input_ids, self._prompt_length)

@@ -129,11 +129,7 @@ def check_bias(bias: SafetyBias, llama: Any, tokenizer: PreTrainedTokenizerBase)
     bias.check(tokenizer)
     bias.check_width(llama.n_vocab())
     check_vocabulary(llama, tokenizer)
-    if bias.info.anchor:
-        raise UsageError(
-            f"The bias begins behind {bias.info.anchor!r}, which this processor cannot see.",
-            "Use tsdi's transformers engine, or estimate without --anchor.",
-        )
+    bias.check_no_anchor()
 
 
 class LlamaCppEngine(Engine):

@@ -1,13 +1,13 @@
 """The safety bias in MLX: a logits processor for mlx-lm.
 
-``mlx_lm.generate(model, tokenizer, prompt, logits_processors=[SafetyDebias(bias.values)])``
+``mlx_lm.generate(model, tokenizer, prompt, logits_processors=[SafetyDebias(bias)])``
 """
 
 from typing import Any
 
 import numpy as np
-import torch
 
+from tsdi.bias import SafetyBias
 from tsdi.errors import UsageError
 
 
@@ -19,14 +19,18 @@ class SafetyDebias:
     belongs to a tokenizer says `SafetyBias.check`.
 
     Args:
-        values: The bias, [steps, vocab].
+        bias: The safety bias.
         strength: How much of it.
+
+    Raises:
+        UsageError: If the bias begins behind a marker.
     """
 
-    def __init__(self, values: torch.Tensor, strength: float = 1.0) -> None:
+    def __init__(self, bias: SafetyBias, strength: float = 1.0) -> None:
         import mlx.core as mx
 
-        self._values = mx.array(np.asarray(values.numpy() * strength, dtype=np.float32))
+        bias.check_no_anchor()
+        self._values = mx.array(np.asarray(bias.values.numpy() * strength, dtype=np.float32))
         self._prompt = self._seen = 0
         self._last: Any = None
 

@@ -44,6 +44,7 @@ class TransformersEngine(Engine):
     ) -> None:
         if bias is not None:
             bias.check(tokenizer, model)
+            bias.logits_processor(0, 0.0, tokenizer)  # a marker that cannot be found is said now
         self._model = model
         self._tokenizer = tokenizer
         self._bias = bias
@@ -115,7 +116,7 @@ class TransformersEngine(Engine):
         if self._bias is not None and any(strengths):
             same = len(set(strengths)) == 1  # the usual case, which needs no copy to the device
             strength = strengths[0] if same else torch.tensor(strengths)
-            processors.append(self._bias.logits_processor(length, strength))
+            processors.append(self._bias.logits_processor(length, strength, self._tokenizer))
         if sampling.temperature > 0:
             processors.append(_Gumbel(prompts, length, sampling))
         return processors

@@ -213,11 +213,7 @@ def _check_kept(vllm_config: Any, bias: SafetyBias, v2: bool) -> None:
             " decoding would drop the bias.",
             "Leave out --speculative-config.",
         )
-    if bias.info.anchor:
-        raise UsageError(
-            f"The bias begins behind {bias.info.anchor!r}, which this processor cannot see.",
-            "Use tsdi's transformers engine, or estimate without --anchor.",
-        )
+    bias.check_no_anchor()
 
 
 def _check_belongs(vllm_config: Any, bias: SafetyBias) -> None:

@@ -52,11 +52,7 @@ def write_checkpoint(
         ModelError: If the model's files cannot be had.
         TsdiError: If the folder cannot be written.
     """
-    if bias.info.anchor:
-        raise UsageError(
-            f"The bias begins behind {bias.info.anchor!r}, which the exported code cannot see.",
-            "Estimate without --anchor.",
-        )
+    bias.check_no_anchor()
     files = _files(source)
     if out.resolve().is_relative_to(files.resolve()):
         raise UsageError(f"{out} is inside the model's folder.", "Name a folder of its own.")

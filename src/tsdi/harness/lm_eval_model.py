@@ -123,8 +123,9 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
     ) -> Tensor:
         self._warn_if_raw()
         if self._strength:
-            processor = self._bias.logits_processor(context.shape[1], self._strength)
-            generation_kwargs["logits_processor"] = [processor]
+            generation_kwargs["logits_processor"] = [
+                self._bias.logits_processor(context.shape[1], self._strength, self.tokenizer)
+            ]
         ids: Tensor = super()._model_generate(context, max_length, stop, **generation_kwargs)
         return ids
 
@@ -143,7 +144,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
                 requests, disable_tqdm, override_bs
             )
             return plain
-        if self._bias.info.anchor_ids:
+        if self._bias.info.anchor:
             raise UsageError(
                 f"The bias begins after {self._bias.info.anchor!r}, which no choice contains.",
                 "Use tasks that generate, or a bias without an anchor.",
