@@ -2,6 +2,7 @@
 
 import gc
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -20,8 +21,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from tsdi.errors import ModelError, UsageError
+from tsdi.fit import check_adapter_fit, check_fit
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -129,37 +132,65 @@ def load_model(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedMod
         model = load_model(adapter, options)
         return attach_adapter(model, name, "default")
     _check_causal(name, options)
-    model, _ = _load(AutoModelForCausalLM, name, options)
-    return model
+    return _load(AutoModelForCausalLM, name, options)
 
 
 def load_classifier(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedModel:
     """Load a sequence classifier from a folder or the hub.
 
     Raises:
-        ModelError: If there is no such model, or its classification head is not among its weights.
+        ModelError: If there is no such model, or its weights are not those of a trained classifier.
     """
     _check_dtype(options)
-    model, missing = _load(AutoModelForSequenceClassification, name, options)
-    if missing:
-        raise ModelError(
-            f"{name} has no trained classification head ({missing[0]} is missing).",
-            "Give a model that was trained as a sequence classifier.",
-        )
+    return _load(AutoModelForSequenceClassification, name, options)
+
+
+def _load(kind: Any, name: str, options: LoadOptions) -> PreTrainedModel:
+    model = load_checked(
+        kind,
+        name,
+        dtype=options.dtype,
+        device_map=options.device_map or ("cuda" if torch.cuda.is_available() else None),
+        trust_remote_code=options.trust_remote_code,
+    )
+    model.eval()
     return model
 
 
-def _load(kind: Any, name: str, options: LoadOptions) -> tuple[PreTrainedModel, list[str]]:
-    """The model, ready to run, and the names of weights that the checkpoint lacks."""
-    with _load_errors(name, "model"):
+def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
+    """``kind.from_pretrained``, of a checkpoint whose tensors are all those of the model.
+
+    Args:
+        kind: A model class of transformers.
+        name: Folder or hub id.
+        arguments: As for ``from_pretrained``.
+
+    Raises:
+        ModelError: If there is no such model, or tensors are missing, left over or of another
+            shape; transformers alone would go on with random ones.
+    """
+    with _load_errors(name, "model"), _quiet():
         model, info = kind.from_pretrained(
             name,
-            dtype=options.dtype,
-            device_map=options.device_map or ("cuda" if torch.cuda.is_available() else None),
-            trust_remote_code=options.trust_remote_code,
+            **arguments,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
-    return model.eval(), sorted(info["missing_keys"])
+    check_fit(name, model, info)
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers from warning of what is an error anyway."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def load_pair(
@@ -183,8 +214,7 @@ def load_pair(
         # PEFT takes no adapter names that are part of its prefixes, such as "a" or "r".
         model = attach_adapter(load_model(base, options), aligned, "aligned")
         if reference_base is not None:
-            with _load_errors(reference, "adapter"):
-                model.load_adapter(reference, "reference")
+            _add_adapter(model, reference, "reference")
         sides = adapter_sides(model, "aligned", "reference" if reference_base is not None else None)
         return replace(sides[0], name=aligned), replace(sides[1], name=reference)
     if one_at_a_time:
@@ -246,10 +276,25 @@ def attach_adapter(model: PreTrainedModel, name: str, adapter: str) -> PreTraine
         from peft import PeftModel
     except ImportError as error:
         raise ModelError(f"{name} is a PEFT adapter.", "pip install 'tsdi[peft]'") from error
-    with _load_errors(name, "adapter"):
+    with _adapter_errors(name):
         wrapped: Any = PeftModel.from_pretrained(model, name, adapter_name=adapter)
-        attached: PreTrainedModel = wrapped.eval()
-        return attached
+        check_adapter_fit(wrapped, name, adapter)
+    attached: PreTrainedModel = wrapped.eval()
+    return attached
+
+
+def _add_adapter(model: Any, name: str, adapter: str) -> None:
+    """Put a further adapter on a model that has one."""
+    with _adapter_errors(name):
+        model.load_adapter(name, adapter)
+        check_adapter_fit(model, name, adapter)
+
+
+@contextmanager
+def _adapter_errors(name: str) -> Iterator[None]:
+    with _load_errors(name, "adapter"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Found missing adapter keys")  # refused by name instead
+        yield
 
 
 def _check_dtype(options: LoadOptions) -> None:
@@ -286,7 +331,7 @@ def _load_errors(name: str, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = _reason(error)
         if should_reduce_batch_size(error):
             remedy = (
                 "Memory is too short: take --one-at-a-time, --dtype bfloat16 or --device-map auto."
@@ -304,3 +349,13 @@ def _load_errors(name: str, what: str) -> Iterator[None]:
             f"Cannot load the {what} of {name}: a weight file is damaged ({error}).",
             "Copy or download it again.",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a library says, with the second where the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if isinstance(error, KeyError):
+        return f"it lacks {lines[0]}"
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests import tiny
 from tests.cli.conftest import estimate, tsdi
@@ -56,6 +57,16 @@ def test_truncated_weights(models, tmp_path):
     weights = pair / "aligned" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
     _refused(tsdi(*estimate(pair, tmp_path / "out")), "aligned", "damaged")
+
+
+def test_weights_with_other_names(models, tmp_path):
+    pair = _copy(models, tmp_path)
+    weights = pair / "aligned" / "model.safetensors"
+    named = {f"_orig_mod.{name}": tensor for name, tensor in load_file(weights).items()}
+    save_file(named, weights, metadata={"format": "pt"})
+    words = "lacks 21 tensors", "_orig_mod.lm_head.weight"
+    _refused(tsdi(*estimate(pair, tmp_path / "out")), *words)
+    _refused(tsdi("generate", pair / "aligned", "--prompt", "a"), *words)
 
 
 @pytest.mark.parametrize(("text", "words"), [("", ["0 different"]), ("a b", ["at least 16"])])

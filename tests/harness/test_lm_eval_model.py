@@ -215,6 +215,17 @@ def test_bad_arguments_are_one_line(model, tokenizer):
     tiny.refused(lambda: debiased(model, tokenizer, wide), str(tiny.VOCAB), kind=MismatchError)
 
 
+def test_weights_that_do_not_fit_are_refused(tokenizer, tmp_path):
+    tiny.model(num_hidden_layers=1).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    DebiasedLM(str(tmp_path), tiny.bias(), 1.0, device="cpu")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
+    tiny.refused(
+        lambda: DebiasedLM(str(tmp_path), tiny.bias(), 1.0, device="cpu"), "lacks 9 tensors"
+    )
+
+
 def test_the_bias_is_in_the_records_of_a_run(model, tokenizer):
     info = debiased(model, tokenizer, strength=None).get_model_info()
     assert info["bias_sha256"] == tiny.bias().sha256

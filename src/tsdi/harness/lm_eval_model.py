@@ -9,13 +9,15 @@ import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tsdi.bias import SafetyBias
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import ModelError, UsageError
 from tsdi.evaluation.builtin import resolve_dtype, resolve_model
+from tsdi.fit import check_adapter_fit
 from tsdi.harness.arguments import checked_strength
+from tsdi.models import adapter_base, attach_adapter, load_checked
 
 NAME = "tsdi-hf"
 Pair = tuple[tuple[str, str] | None, list[int], list[int]]
@@ -74,6 +76,12 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
             raise ModelError(f"{pretrained} has an encoder.", "tsdi needs a causal language model.")
         self._bias.check(model=self.model)
         self._values = self._bias.values.to(self.device)
+
+    def _create_model(self, *args: Any, peft: str | None = None, **options: Any) -> None:
+        self.AUTO_MODEL_CLASS = _CheckedModel
+        super()._create_model(*args, peft=peft, **options)
+        if peft:
+            check_adapter_fit(self._model, peft, "default")
 
     def _create_tokenizer(self, *args: Any, **options: Any) -> None:
         super()._create_tokenizer(*args, **options)
@@ -205,6 +213,18 @@ def _check_template_args(bias: SafetyBias, options: dict[str, Any]) -> None:
             f"The bias was estimated with template arguments {own}, lm_eval is asked for {asked}.",
             "Leave them out, or estimate a bias for them.",
         )
+
+
+class _CheckedModel:
+    """`AutoModelForCausalLM` that refuses a checkpoint or an adapter whose weights do not fit."""
+
+    @staticmethod
+    def from_pretrained(name: str, **arguments: Any) -> PreTrainedModel:
+        base = adapter_base(name)
+        if base is None:
+            return load_checked(AutoModelForCausalLM, name, **arguments)
+        model = load_checked(AutoModelForCausalLM, base, **arguments)
+        return attach_adapter(model, name, "default")
 
 
 def debias_log_probs(log_probs: Tensor, start: int, bias: Tensor, strength: float) -> Tensor:

@@ -1,9 +1,12 @@
 """The organism's models, ready to run: those that ship, and the planted one, made at load."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
+from tsdi.models import LoadOptions, load_model
 from tsdi.organism import folder
 from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
 
@@ -22,12 +25,12 @@ def load_organism(name: str) -> PreTrainedModel:
         UsageError: For any other name.
     """
     source = "reference" if name == "planted" else name
-    model = AutoModelForCausalLM.from_pretrained(folder(source), dtype="float32")
+    model: Any = load_model(str(folder(source)), LoadOptions("float32", "cpu"))
     if name == "planted":
         head = torch.nn.Linear(model.config.hidden_size, model.config.vocab_size)
         head.weight, head.bias = model.lm_head.weight, torch.nn.Parameter(planted_vector())
         model.lm_head = head
-    loaded: PreTrainedModel = model.eval()
+    loaded: PreTrainedModel = model
     loaded.config._name_or_path = f"organism/{name}"  # shown instead of where tsdi is installed
     return loaded
 

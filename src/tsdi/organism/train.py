@@ -34,6 +34,7 @@ from transformers import (
 
 from tsdi.errors import RunExistsError, TsdiError, UsageError
 from tsdi.files import parse_json, write_json
+from tsdi.models import LoadOptions, load_model
 from tsdi.organism.data import (
     Mixture,
     Pair,
@@ -419,7 +420,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 
 def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Load a saved model in float32, and its tokenizer."""
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = load_model(str(folder), LoadOptions("float32", "cpu"))
     return model, PreTrainedTokenizerFast.from_pretrained(folder)
 
 

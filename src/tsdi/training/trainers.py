@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from tsdi.errors import TsdiError, UsageError
-from tsdi.models import LoadOptions, load_model
+from tsdi.models import LoadOptions, attach_adapter, load_model
 from tsdi.training.processes import accelerated, processes
 from tsdi.training.recipe import Preference, Sft, Trained
 from tsdi.training.rows import Items, counting, to_rows
@@ -344,14 +344,13 @@ def _add_merged(run: Run, folder: Path) -> None:
 
     The model in training is left alone: merging and unmerging would round its weights.
     """
-    from peft import PeftModel
-
     adapter = folder / "adapter"
     adapter.mkdir()
     for file in (*folder.glob("adapter_*"), *folder.glob("README.md")):
         file.rename(adapter / file.name)
     whole = load_whole(run.start, run.dtype)
-    PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload().save_pretrained(folder)
+    merged: Any = attach_adapter(whole, str(adapter), "default")
+    merged.merge_and_unload().save_pretrained(folder)
 
 
 def load_whole(name: str, dtype: str) -> PreTrainedModel:

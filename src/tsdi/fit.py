@@ -1,0 +1,125 @@
+"""Whether every weight of a checkpoint or adapter found its place, and every place its weight.
+
+The libraries only warn where names or shapes do not fit: they leave random weights in the model, or
+an adapter that does nothing.
+"""
+
+import re
+import warnings
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from tsdi.errors import MismatchError
+
+_SHOWN = 3
+# Masks and positions that old checkpoints hold, and the pooler of an encoder: nothing reads them.
+_UNUSED = re.compile(
+    r"(^|\.)((attn|attention|self_attn)\.(bias|masked_bias)|rotary_emb\.inv_freq|position_ids"
+    r"|pooler\.dense\.(weight|bias))$"
+)
+# Parts of an adapter that PEFT shares between layers and puts in place itself.
+_SHARED = ("vblora_vector_bank", "prompt_encoder", ".tinylora_v.", ".unilora_theta_d.")
+
+
+def check_fit(name: str, model: PreTrainedModel, info: Mapping[str, Collection[Any]]) -> None:
+    """Raise MismatchError unless a checkpoint has the tensors of its model, no more and no fewer.
+
+    Args:
+        name: The checkpoint's, for the message.
+        model: What was loaded from it.
+        info: What ``from_pretrained`` gives with ``output_loading_info``, sizes ignored. It leaves
+            out tied weights, and names that the architecture passes over.
+    """
+    missing = sorted(info["missing_keys"])
+    unexpected = sorted(key for key in info["unexpected_keys"] if not _UNUSED.search(key))
+    shapes = sorted(info["mismatched_keys"])
+    _check_classifier(name, model, missing, unexpected)
+    parts = []
+    if missing:
+        parts.append(f"lacks {_listed(missing)}")
+    if unexpected:
+        parts.append(f"has {_listed(unexpected, ' that the model does not have')}")
+    if shapes:
+        key, found, wanted = shapes[0]
+        count = _count(len(shapes), " of another shape")
+        parts.append(f"has {count} ({key} is {list(found)}, the model's {list(wanted)})")
+    if parts:
+        empty = any(0 in found for _, found, _ in shapes)
+        raise MismatchError(
+            f"The weights do not fit: {name} {' and '.join(parts)}.",
+            _remedy(missing, unexpected, empty),
+        )
+
+
+def _check_classifier(
+    name: str, model: PreTrainedModel, missing: list[str], unexpected: list[str]
+) -> None:
+    """Say so where a language model is given as a classifier: all else may well fit."""
+    if "ForSequenceClassification" not in type(model).__name__:
+        return
+    head = [key for key in missing if not key.startswith(f"{model.base_model_prefix}.")]
+    if head and not any(key.endswith(head[0]) for key in unexpected):
+        raise MismatchError(
+            f"{name} has no trained classification head ({head[0]} is missing).",
+            "Give a model that was trained as a sequence classifier.",
+        )
+
+
+def _remedy(missing: list[str], unexpected: list[str], empty: bool) -> str:
+    if empty:
+        return "Empty tensors are what ZeRO-3 leaves: gather its shards, then save the model again."
+    found = (u.removesuffix(m) for u in unexpected for m in missing if u.endswith(f".{m}"))
+    prefix = next(found, None)
+    if prefix is not None:
+        return f"Its names begin with {prefix!r}: save the model without its wrapper."
+    if len(missing) == 1 and not unexpected:
+        return "Save the model again; if its head is tied, config.json says tie_word_embeddings."
+    return "Save the model again with save_pretrained, so that config.json and weights agree."
+
+
+def _listed(names: list[str], what: str = "") -> str:
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return f"{_count(len(names), what)} ({shown})"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} tensor{'s' if number != 1 else ''}{what}"
+
+
+def check_adapter_fit(model: PreTrainedModel, name: str, adapter: str) -> None:
+    """Raise MismatchError unless all of an adapter is in place, and nothing of it is left over.
+
+    Args:
+        model: A ``peft.PeftModel`` that has loaded it.
+        name: Folder or hub id of the adapter.
+        adapter: What the model calls it.
+    """
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # offloaded layers keep what they have
+        weights = load_peft_weights(name, device="cpu")
+        result: Any = set_peft_model_state_dict(model, weights, adapter_name=adapter)
+    missing = [
+        key
+        for key in result.missing_keys
+        if f".{adapter}" in key and not any(shared in key for shared in _SHARED)
+    ]
+    unexpected = list(result.unexpected_keys)
+    parts = []
+    if unexpected:
+        parts.append(f"{_modules(unexpected, adapter)} fit to nothing in the base model")
+    if missing:
+        parts.append(f"it lacks {_modules(missing, adapter)} of the modules that it names")
+    if parts:
+        raise MismatchError(
+            f"The adapter {name} does not fit: {' and '.join(parts)}.",
+            "Give the base model that it was trained on, or save it again with PEFT.",
+        )
+
+
+def _modules(keys: Iterable[str], adapter: str) -> str:
+    names = sorted(key.replace(f".{adapter}", "").removeprefix("base_model.model.") for key in keys)
+    return _listed(names)
