@@ -1,6 +1,7 @@
 """Linear merges: the weighted mean of every tensor, whole or not at all."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -131,6 +132,47 @@ def test_models_that_differ_are_refused(pair, tmp_path):
     save_file(weights | {name: weights[name] * torch.nan}, a / "model.safetensors")
     with pytest.raises(NumericalError, match=name):
         merge_linear([(b, 0.5), (a, 0.5)], out)
+
+
+QUANTISED = {  # as GPTQ, bitsandbytes (nf4) and float8 checkpoints pack weights
+    "model.layers.0.self_attn.q_proj.qweight": lambda g: torch.randint(
+        -(2**31), 2**31, (4, 32), generator=g
+    ).int(),
+    "model.layers.0.self_attn.q_proj.weight": lambda g: torch.randint(
+        0, 256, (512, 1), generator=g
+    ).byte(),
+    "model.layers.0.mlp.up_proj.weight": lambda g: torch.randn(48, 32, generator=g).to(
+        torch.float8_e4m3fn
+    ),
+}
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_packed_numbers_are_refused_before_anything_is_written(pair, tmp_path, name):
+    for seed, folder in enumerate(pair):
+        packed = {name: QUANTISED[name](torch.Generator().manual_seed(seed))}
+        for file in folder.glob("*.safetensors"):
+            file.unlink()
+        (folder / "model.safetensors.index.json").unlink(missing_ok=True)
+        save_file(packed, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=rf"'{name}' is (I32|U8|F8_E4M3),.*quantis"):
+        merge_linear([(pair[0], 0.5), (pair[1], 0.5)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_integers_that_all_models_share_are_copied(pair, tmp_path):
+    first = load_file(pair[0] / "model.safetensors")
+    folders = [tmp_path / name for name in "xyz"]
+    for folder, shift in zip(folders, (0, 0, 1), strict=True):
+        shutil.copytree(pair[0], folder)
+        ids = {"model.position_ids": torch.arange(2**53 + 1, 2**53 + 5) + shift}
+        save_file(first | ids, folder / "model.safetensors", metadata={"format": "pt"})
+    merge_linear([(folders[0], 0.5), (folders[1], 0.5)], tmp_path / "out")
+    assert tensors(tmp_path / "out")["model.position_ids"].tolist() == list(
+        range(2**53 + 1, 2**53 + 5)
+    )
+    with pytest.raises(ModelError, match=r"'model\.position_ids' is I64"):
+        merge_linear([(folders[0], 0.5), (folders[2], 0.5)], tmp_path / "other")
 
 
 def test_the_command_merges_and_refuses_in_one_line(pair, tmp_path):

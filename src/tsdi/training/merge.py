@@ -20,6 +20,7 @@ from tsdi.errors import MismatchError, ModelError, NumericalError, RunExistsErro
 from tsdi.files import parse_json, write_folder, write_json
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_AVERAGED = ("F16", "BF16", "F32", "F64")
 _SHAPES = ("architectures", "vocab_size", "hidden_size", "num_hidden_layers")
 
 
@@ -27,7 +28,8 @@ def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
     """Write the weighted mean of models, sum_k w_k theta_k / sum_k w_k.
 
     Sums are float32, and saved in the first model's precision, in its shards. At any time there is
-    one shard of the result and one tensor of a model in memory.
+    one shard of the result and one tensor of a model in memory. Integers that all models share,
+    such as positions, stay as they are.
 
     Args:
         models: Folder and weight of each model, all of one architecture; configuration and
@@ -37,7 +39,7 @@ def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
     Raises:
         UsageError: If there is nothing to merge, or the weights make no mean.
         RunExistsError: If the folder is there already.
-        ModelError: If a folder holds no whole model in safetensors.
+        ModelError: If a folder holds no whole model in safetensors, or its weights are quantised.
         MismatchError: If the models have different tensors.
         NumericalError: If a model has NaN or infinite weights.
         TsdiError: If the folder cannot be written.
@@ -48,6 +50,7 @@ def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
         raise RunExistsError(f"{out} is there already.", "Choose a new folder.")
     places = [_places(folder) for folder, _ in models]
     _check_alike([folder for folder, _ in models], places)
+    _check_averaged(places)
     first = models[0][0]
     with write_folder(out) as unfinished:
         for shard in sorted(set(places[0].values())):
@@ -104,6 +107,31 @@ def _check_alike(folders: Sequence[Path], places: Sequence[dict[str, Path]]) -> 
             )
 
 
+def _check_averaged(places: Sequence[dict[str, Path]]) -> None:
+    """Raise ModelError if a tensor holds numbers that have no mean, such as packed 4-bit ones."""
+    with ExitStack() as stack:
+        opened = [
+            {path: stack.enter_context(_opened(path)) for path in set(place.values())}
+            for place in places
+        ]
+        for name in places[0]:
+            files = [files[place[name]] for files, place in zip(opened, places, strict=True)]
+            kinds = [file.get_slice(name).get_dtype() for file in files]
+            odd = next((i for i, kind in enumerate(kinds) if kind not in _AVERAGED), None)
+            if odd is not None and not _same_integers([file.get_tensor(name) for file in files]):
+                raise ModelError(
+                    f"{places[odd][name]}: the tensor {name!r} is {kinds[odd]}, which has no mean:"
+                    " the weights are quantised.",
+                    "Merge the models in bfloat16 or float32, then quantise the result.",
+                )
+
+
+def _same_integers(tensors: Sequence[Tensor]) -> bool:
+    return not tensors[0].is_floating_point() and all(
+        torch.equal(tensors[0], tensor) for tensor in tensors[1:]
+    )
+
+
 def _config(folder: Path) -> dict[str, Any]:
     try:
         config = parse_json((folder / "config.json").read_bytes())
@@ -135,7 +163,9 @@ def _merged(
         path = place[name]
         if path not in files:
             files[path] = stack.enter_context(_opened(path))
-        tensor = files[path].get_tensor(name)
+        tensor: Tensor = files[path].get_tensor(name)
+        if not tensor.is_floating_point():
+            return tensor  # the same in all models
         if not tensor.isfinite().all():
             raise NumericalError(f"{path}: the tensor {name!r} has NaN or infinite numbers.")
         if total is None:
