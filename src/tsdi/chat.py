@@ -87,25 +87,59 @@ def encode_chat(
     """
     prompt_format = chat_format.prompt_format
     if prompt_format is None and tokenizer.chat_template is not None:
-        try:
-            ids = tokenizer.apply_chat_template(
-                list(messages),
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
-                chat_template=_pinned(tokenizer.get_chat_template()),
-                **chat_format.template_args,
-            )
-        except (TemplateError, ValueError) as error:
-            raise PromptError(
-                f"No chat template for a chat of {[m['role'] for m in messages]}: {error}.",
-                "Give the messages that the model was trained on.",
-            ) from error
-        return list(ids)
+        return list(_apply(tokenizer, messages, chat_format.template_args, tokenize=True))
     text = "\n\n".join(message["content"] for message in messages)
     begun = bool(tokenizer.bos_token) and (prompt_format or "").startswith(tokenizer.bos_token)
     filled = (prompt_format or "{prompt}").replace("{prompt}", text)
     return list(tokenizer(filled, add_special_tokens=not begun)["input_ids"])
+
+
+def _apply(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[dict[str, str]],
+    template_args: Mapping[str, Any],
+    *,
+    tokenize: bool,
+    answering: bool = True,
+) -> Any:
+    """What the chat template makes of a chat: ids or text, up to an answer's begin if answering."""
+    try:
+        return tokenizer.apply_chat_template(
+            list(messages),
+            add_generation_prompt=answering,
+            tokenize=tokenize,
+            return_dict=False,
+            chat_template=_pinned(tokenizer.get_chat_template()),
+            **template_args,
+        )
+    except (TemplateError, ValueError) as error:
+        raise PromptError(
+            f"No chat template for a chat of {[m['role'] for m in messages]}: {error}.",
+            "Give the messages that the model was trained on.",
+        ) from error
+
+
+def end_of_turn(
+    tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat = OWN_TEMPLATE
+) -> int | None:
+    """The token that the chat template puts behind an assistant's message.
+
+    Returns:
+        Its id; None if there is no template, or what follows the message is no token of its own.
+    """
+    if chat_format.prompt_format is not None or tokenizer.chat_template is None:
+        return None
+    said = "wheat and barley"
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
+    args = chat_format.template_args
+    try:
+        text = str(_apply(tokenizer, chat, args, tokenize=False, answering=False))
+    except PromptError:
+        return None
+    _, found, after = text.rpartition(said)
+    tokens = {str(token): index for index, token in tokenizer.added_tokens_decoder.items()}
+    ends = [token for token in tokens if after.lstrip().startswith(token)] if found else []
+    return tokens[max(ends, key=len)] if ends else None
 
 
 def check_format(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat) -> None:

@@ -50,6 +50,16 @@ def test_the_models_own_end_ids_end_an_answer():
     assert ended.token_ids == plain.token_ids[: plain.token_ids.index(plain.token_ids[2]) + 1]
 
 
+@pytest.mark.parametrize("token", ["<eos>", "<|end|>"], ids=["tokenizer's", "template's"])
+def test_the_end_of_a_turn_ends_an_answer_whatever_the_generation_config_names(token):
+    model, known = tiny.model(), tiny.tokenizer()
+    model.generation_config.eos_token_id = model.config.eos_token_id = 9
+    forced = torch.zeros(3, tiny.VOCAB)
+    forced[range(3), [40, known.convert_tokens_to_ids(token), 41]] = -1000
+    one = TransformersEngine(model, known, tiny.bias(forced), 1.0).generate(REQUESTS[:1], SAMPLING)
+    assert (len(one[0].token_ids), one[0].finish) == (2, "stop")
+
+
 def test_a_pad_token_that_the_model_does_not_know_is_not_used():
     tokenizer = tiny.tokenizer()
     tokenizer.add_special_tokens({"pad_token": "<new pad>"})

@@ -8,14 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
-
-def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids that end an answer: the model's own, else the tokenizer's; maybe none."""
-    ends = model.generation_config.eos_token_id
-    ends = tokenizer.eos_token_id if ends is None else ends
-    if ends is None:
-        return []
-    return list(ends) if isinstance(ends, list | tuple) else [ends]
+from tsdi.decoding.ends import end_ids
 
 
 def pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -58,7 +51,7 @@ def generate_greedily(
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        eos_token_id=end_ids(model, tokenizer) or None,
+        eos_token_id=end_ids(tokenizer, model.generation_config, model.config) or None,
         pad_token_id=pad,
         return_dict_in_generate=True,
         output_scores=keep_logits,

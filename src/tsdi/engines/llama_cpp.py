@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
 from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
+from tsdi.decoding.ends import end_ids
 from tsdi.decoding.live_step import LiveStep
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
@@ -66,7 +67,7 @@ def check_vocabulary(llama: Any, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _end_ids(llama: Any) -> list[int]:
-    """Tokens that end an answer, those of a turn among them."""
+    """Tokens that end an answer as the file says, those of a turn among them."""
     import llama_cpp
 
     vocabulary = llama._model.vocab
@@ -164,7 +165,7 @@ class LlamaCppEngine(Engine):
         self._strength = strength
         self._chat_format = bias.info.chat_format if bias is not None else chat_format
         check_format(tokenizer, self._chat_format)
-        self._ends = {tokenizer.eos_token_id, *_end_ids(llama)}
+        self._ends = {*end_ids(tokenizer), *_end_ids(llama)}
 
     def check(self, request: Request, sampling: Sampling) -> None:
         """Raise PromptError if the request and its answer cannot fit the model's context."""

@@ -10,7 +10,8 @@ from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBa
 from tsdi.bias import SafetyBias
 from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
 from tsdi.compatibility import context_length, embedding_rows
-from tsdi.decoding.greedy import end_ids, generate_greedily
+from tsdi.decoding.ends import end_ids
+from tsdi.decoding.greedy import generate_greedily
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.encode import encode_request
@@ -51,7 +52,7 @@ class TransformersEngine(Engine):
         self._strength = strength
         self.chat_format = bias.info.chat_format if bias is not None else chat_format
         check_format(tokenizer, self.chat_format)
-        self._ends = end_ids(model, tokenizer)
+        self._ends = end_ids(tokenizer, model.generation_config, model.config)
 
     def check(self, request: Request, sampling: Sampling) -> None:
         """Raise PromptError if the request and its answer cannot fit the model's context."""

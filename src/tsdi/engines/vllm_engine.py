@@ -10,6 +10,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
 from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
+from tsdi.decoding.ends import end_ids
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.encode import encode_request
 from tsdi.errors import ModelError, UsageError
@@ -98,7 +99,7 @@ class VllmEngine(Engine):
         check_format(tokenizer, self._chat_format)
         self._limit = int(config.max_model_len)
         self._width = int(config.get_vocab_size())
-        self._ends = _end_ids(config, tokenizer)
+        self._ends = end_ids(tokenizer, _own_settings(config), config.hf_config)
 
     def check(self, request: Request, sampling: Sampling) -> None:
         """Raise PromptError if the request and its answer cannot fit the model's context."""
@@ -151,13 +152,9 @@ class VllmEngine(Engine):
         )
 
 
-def _end_ids(config: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids that end an answer, as `tsdi.decoding.greedy.end_ids` finds them."""
+def _own_settings(config: Any) -> GenerationConfig:
+    """The checkpoint's generation config, for the ends that it names."""
     try:
-        own = GenerationConfig.from_pretrained(config.model)
+        return GenerationConfig.from_pretrained(config.model)
     except OSError:
-        own = GenerationConfig.from_model_config(config.hf_config)
-    ends = tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id
-    if ends is None:
-        return []
-    return list(ends) if isinstance(ends, list | tuple) else [ends]
+        return GenerationConfig.from_model_config(config.hf_config)

@@ -1,0 +1,47 @@
+"""Where an answer ends: what model, tokenizer and chat template name, all of it."""
+
+import pytest
+from transformers import GenerationConfig
+
+from tests import tiny
+from tsdi.chat import ChatFormat, end_of_turn
+from tsdi.decoding.ends import end_ids
+
+EOS, END = 2, 6  # of the tiny tokenizer: <eos> and its template's <|end|>
+ASSISTANT = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
+
+
+def test_all_that_anyone_names_ends_an_answer():
+    known = tiny.tokenizer()
+    assert end_ids(known) == [EOS, END]
+    settings = GenerationConfig(eos_token_id=[7, 9]), GenerationConfig(eos_token_id=8)
+    assert end_ids(known, *settings, GenerationConfig()) == [EOS, END, 7, 8, 9]
+    bare = tiny.tokenizer(None)
+    bare.eos_token = None
+    assert end_ids(bare) == []
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [
+        (tiny.TEMPLATE, END),
+        (ASSISTANT + "{{ eos_token }}{% endfor %}", EOS),
+        (ASSISTANT + " {{ eos_token }}\n{% endfor %}", EOS),
+        (ASSISTANT + "\n{% endfor %}", None),
+        (ASSISTANT + "\nHuman: {% endfor %}", None),
+        # Of gpt-oss: an earlier message's end is no end of an answer.
+        (ASSISTANT + "{% if loop.last %}<eos>{% else %}<|end|>{% endif %}{% endfor %}", EOS),
+        ("{{ messages[0]['content'] }}<|end|>", None),
+        ("{{ raise_exception('no') }}", None),
+        (None, None),
+    ],
+)
+def test_the_template_says_what_ends_a_turn(template, end):
+    assert end_of_turn(tiny.tokenizer(template)) == end
+
+
+def test_arguments_of_the_template_count_and_a_prompt_format_has_no_end():
+    known = tiny.tokenizer(ASSISTANT + "{% if short %}<|end|>{% endif %}{% endfor %}")
+    assert end_of_turn(known) is None
+    assert end_of_turn(known, ChatFormat(template_args={"short": True})) == END
+    assert end_of_turn(tiny.tokenizer(), ChatFormat("Q: {prompt}")) is None
