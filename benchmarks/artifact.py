@@ -74,7 +74,7 @@ def divergences(
 ) -> dict[str, Estimate]:
     """KL from the rule with the whole bias to that with each form, summed over an answer."""
     model = load_model(resolve_model(MODEL), LoadOptions("float32"))
-    engine = TransformersEngine(model, load_tokenizer(resolve_model(MODEL)), bias)
+    engine = TransformersEngine(model, load_tokenizer(resolve_model(MODEL)), bias, 1.0)
     prompts = load_prompts("organism:validation", 0).prompts
     requests = [Request(p.messages) for p in prompts[:: max(1, len(prompts) // count)][:count]]
     answers = engine.generate(requests, Sampling(max_new_tokens=NEW, keep_logits=True))

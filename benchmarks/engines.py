@@ -107,7 +107,7 @@ def _transformers(
 ) -> dict[str, Run]:
     engines = {
         "plain": TransformersEngine(model, tokenizer),
-        "debiased": TransformersEngine(model, tokenizer, bias),
+        "debiased": TransformersEngine(model, tokenizer, bias, 1.0),
         "two models": dera_engine(model, other, tokenizer, 0.5),
     }
     asked, sampling = _requests(batch), Sampling(max_new_tokens=NEW)
@@ -122,7 +122,7 @@ def _llama_cpp(
     asked, sampling = _requests(1), Sampling(max_new_tokens=NEW)
     engines = {
         "plain": LlamaCppEngine(llama_model, tokenizer),
-        "debiased": LlamaCppEngine(llama_model, tokenizer, bias),
+        "debiased": LlamaCppEngine(llama_model, tokenizer, bias, 1.0),
     }
     return {name: lambda e=engine: e.generate(asked, sampling) for name, engine in engines.items()}
 

@@ -36,7 +36,7 @@ def test_models_of_other_shapes_are_not_merged():
 def test_a_constant_shift_adds_it_at_the_first_step_only():
     shift = shifts.constant_shift(TOKENIZER, MODEL, [20, 30], 2.5)
     plain = TransformersEngine(MODEL, TOKENIZER).generate([Request(USER)], ONE)[0]
-    shifted = TransformersEngine(MODEL, TOKENIZER, shift).generate([Request(USER)], ONE)[0]
+    shifted = TransformersEngine(MODEL, TOKENIZER, shift, 1.0).generate([Request(USER)], ONE)[0]
     added = (shifted.logits - plain.logits)[0]
     assert added[[20, 30]].tolist() == pytest.approx([2.5, 2.5], abs=1e-5)
     added[[20, 30]] = 0
@@ -54,7 +54,7 @@ def test_a_static_shift_is_the_mean_over_steps_at_every_step():
 
 
 def test_prompted_engines_ask_something_else_and_keep_the_strength():
-    engine = TransformersEngine(MODEL, TOKENIZER, tiny.bias())
+    engine = TransformersEngine(MODEL, TOKENIZER, tiny.bias(), 1.0)
     prompted = prompting.PromptedEngine(engine, prompting.self_reminder)
     asked = Request(prompting.self_reminder(USER), strength=0.0)
     assert prompted.generate([Request(USER, 0.0)], ONE) == engine.generate([asked], ONE)

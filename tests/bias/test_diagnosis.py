@@ -11,10 +11,12 @@ from tsdi.bias.diagnosis import (
     diagnose,
     explained_share,
     one_number_share,
+    recommend,
     shifted_tokens,
 )
 from tsdi.bias.phrases import Phrases, phrase_ids, refusal_log_odds
 from tsdi.chat import encode_chat
+from tsdi.errors import MismatchError
 from tsdi.interval import Estimate
 from tsdi.models import Side
 
@@ -78,6 +80,24 @@ def test_a_shift_towards_refusal_is_found_and_removed():
     assert diagnosis.strength == 1.0
     assert "raises" in diagnosis.verdict
     assert diagnosis.one_number == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(("shift", "strength"), [(2.0, 1.0), (-2.0, 0.0)])
+def test_recommend_keeps_the_diagnosis_in_the_bias(shift, strength):
+    pair = _pair(shift)
+    bias = _bias(*pair)
+    assert bias.info.strength is None
+    found = recommend(bias, *pair, TOKENIZER, POOL, phrases=PHRASES)
+    assert found.info.strength == strength
+    diagnosis = diagnose(bias, *pair, TOKENIZER, POOL, phrases=PHRASES)
+    assert found.info.diagnosis == diagnosis.to_dict()
+    assert torch.equal(found.values, bias.values)
+
+
+def test_recommend_wants_the_pool_of_the_estimate():
+    pair = _pair(0.0)
+    with pytest.raises(MismatchError, match=r"another token pool \('text'\)"):
+        recommend(_bias(*pair), *pair, TOKENIZER, "tokenizer", phrases=PHRASES)
 
 
 def test_where_the_shift_lowers_refusal_there_is_nothing_to_remove():

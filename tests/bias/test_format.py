@@ -19,7 +19,7 @@ TENSORS, CONFIG = "bias.safetensors", "bias_config.json"
 VALUES = torch.tensor([[1.0, -1.0], [0.25, -0.25]])
 GOLDEN = """{
   "format": "tsdi",
-  "format_version": 1,
+  "format_version": 2,
   "tsdi_version": "%s",
   "tensors_sha256": "145b431b841ac9064e3275d80781da17faae69a622f67697f121964fd875e4c6",
   "steps": 2,
@@ -122,6 +122,25 @@ class TestRoundTrip:
         assert read.values.dtype == torch.float32
         assert torch.equal(read.values, VALUES)
 
+    @pytest.mark.parametrize(
+        ("version", "changes", "strength"),
+        [
+            (1, {"strength": 1.0}, None),
+            (1, {"strength": 1.0, "diagnosis": {"verdict": "so"}}, 1.0),
+            (1, {"strength": 0.0, "diagnosis": {"verdict": "so"}}, 0.0),
+            (1, {"strength": 0.5, "tuning": {"trials": 3}}, 0.5),
+            (2, {"strength": None}, None),
+            (2, {"strength": 0.5}, 0.5),
+        ],
+        ids=str,
+    )
+    def test_without_a_diagnosis_version_1_recommended_nothing(
+        self, tmp_path, version, changes, strength
+    ):
+        tensors = {"bias": VALUES, "error": VALUES.abs()}
+        write(tmp_path, tensors, format_version=version, **changes)
+        assert SafetyBias.from_pretrained(tmp_path).info.strength == strength
+
     def test_unknown_fields_and_any_order_are_readable(self, tmp_path):
         write(tmp_path, {"bias": VALUES, "error": VALUES.abs(), "more": VALUES}, new_field=[1])
         config = json.loads((tmp_path / CONFIG).read_text())
@@ -186,10 +205,10 @@ class TestRefused:
         (folder / CONFIG).write_text(config)
         refused(folder, "was not written by tsdi")
 
-    @pytest.mark.parametrize("version", [2, 99, "1", None, 1.5, 0, -1, True])
+    @pytest.mark.parametrize("version", [3, 99, "1", None, 1.5, 0, -1, True])
     def test_a_newer_or_senseless_version(self, tmp_path, version):
         write(tmp_path, {"bias": VALUES, "error": VALUES.abs()}, format_version=version)
-        refused(tmp_path, "format version .* reads up to 1")
+        refused(tmp_path, "format version .* reads up to 2")
 
     @pytest.mark.parametrize(
         "changes",

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from tests import tiny
+from tsdi.baselines.shifts import random_shift, static_shift
 from tsdi.bias import SafetyBias
 from tsdi.decoding.processor import BiasLogitsProcessor
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import MismatchError, UsageError
 
 VALUES = torch.tensor([[3.0, -4.0, 1.0], [0.5, -0.5, 0.0]])
@@ -72,7 +75,7 @@ class TestAlgebra:
         bias = small()
         weaker = bias.with_diagnosis(0.5, {"verdict": "weak"})
         assert weaker.info.diagnosis == {"verdict": "weak"}
-        assert (bias.info.strength, weaker.info.strength) == (1.0, 0.5)
+        assert (bias.info.strength, weaker.info.strength) == (None, 0.5)
         assert torch.equal(weaker.values, bias.values)
 
     def test_a_tuned_strength_brings_its_evidence(self):
@@ -176,6 +179,58 @@ class TestCheck:
     def test_a_model_whose_further_rows_are_tokens(self):
         with pytest.raises(MismatchError, match="for 320 tokens, the model has 384"):
             tiny.bias(tokenizer_size=330).check(model=tiny.model(vocab_size=384))
+
+
+class TestStrength:
+    """One rule: no diagnosis, no recommendation; the default is what is recommended."""
+
+    IDS, SCORES = torch.tensor([[7, 8]]), torch.zeros(1, 3)
+
+    def examined(self, strength):
+        return small(reliability=(1.0, 0.5)).with_diagnosis(strength, {"verdict": "so"})
+
+    @pytest.mark.parametrize("strength", [0.0, 1.0])
+    def test_a_processor_takes_what_is_recommended(self, strength):
+        processor = self.examined(strength).logits_processor(2)
+        assert torch.equal(processor(self.IDS, self.SCORES), -strength * VALUES[:1])
+
+    def test_a_named_strength_goes_first(self):
+        processor = self.examined(0.0).logits_processor(2, 2.0)
+        assert torch.equal(processor(self.IDS, self.SCORES), -2 * VALUES[:1])
+
+    def test_without_either_the_error_says_what_to_do(self):
+        with pytest.raises(UsageError, match=r"recommends no strength.* Name one .*strength=1.0"):
+            small().logits_processor(2)
+        assert isinstance(small().logits_processor(2, 1.0), BiasLogitsProcessor)
+
+    def test_engines_take_it_too(self):
+        bias = tiny.bias()
+        for strength in (0.0, 0.5):
+            examined = bias.with_diagnosis(strength, {"verdict": "so"})
+            given = TransformersEngine(tiny.model(), tiny.tokenizer(), examined)
+            named = TransformersEngine(tiny.model(), tiny.tokenizer(), bias, strength)
+            asked = [Request.from_text("the river")], Sampling(4)
+            assert given.generate(*asked) == named.generate(*asked)
+        with pytest.raises(UsageError, match="recommends no strength"):
+            TransformersEngine(tiny.model(), tiny.tokenizer(), bias)
+
+    @pytest.mark.parametrize(
+        ("change", "reliability"),
+        [
+            (lambda bias: bias.scale(2), (1.0, 0.5)),
+            (lambda bias: bias.decayed(0.5), (1.0, 0.5)),
+            (lambda bias: bias.truncate(1), (1.0,)),
+            (lambda bias: bias.add(bias), ()),
+            (lambda bias: bias.top_k(1), ()),
+            (lambda bias: random_shift(bias, 0), ()),
+            (static_shift, ()),
+        ],
+    )
+    def test_what_was_found_of_a_bias_is_not_true_of_what_is_made_of_it(self, change, reliability):
+        info = change(self.examined(1.0).with_tuning(0.5, {"trials": 3})).info
+        assert (info.strength, info.diagnosis, info.tuning) == (None, {}, {})
+        assert info.reliability == reliability
+        assert len(info.history) == 1
 
 
 def test_the_processor_has_its_strength_and_anchor():

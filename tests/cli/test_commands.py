@@ -73,6 +73,19 @@ def test_generate_uses_the_recommended_strength_and_says_so(models, bias):
     assert f"Strength {recommended:g}, as the bias recommends." in result.stderr
 
 
+@pytest.mark.parametrize("command", ["generate", "evaluate"])
+def test_a_bias_that_nobody_examined_needs_a_strength(models, bias, tmp_path, command):
+    SafetyBias.from_pretrained(bias).scale(2).save_pretrained(tmp_path / "bias")
+    line = [command, models / "aligned", "--bias", tmp_path / "bias", "--max-new-tokens", 1]
+    line += ["--prompts", _prompts(tmp_path, 1), "--out", tmp_path / "out"]
+    line += ["--kind", "harmless"] if command == "evaluate" else []
+    refused = tsdi(*line)
+    assert refused.exit_code == 2
+    assert "recommends no strength" in refused.stderr
+    assert "--strength 1" in refused.stderr
+    assert tsdi(*line, "--strength", 1).exit_code == 0
+
+
 def test_a_missing_chat_template_is_said(models, tmp_path):
     from tests import tiny
 
@@ -222,7 +235,8 @@ def test_resuming_with_another_precision_or_bias_is_refused(models, bias, tmp_pa
     other = tsdi(*command, "--resume", "--dtype", "bfloat16")
     assert other.exit_code == 2
     assert "dtype was 'torch.float32', is 'torch.bfloat16'" in other.stderr
-    SafetyBias.from_pretrained(mine).scale(5).save_pretrained(mine)
+    scaled = SafetyBias.from_pretrained(mine).scale(5)
+    scaled.with_diagnosis(1.0, {"verdict": "another"}).save_pretrained(mine)
     other = tsdi(*command, "--resume")
     assert other.exit_code == 2
     assert "bias_sha256" in other.stderr

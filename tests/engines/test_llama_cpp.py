@@ -82,7 +82,7 @@ class TestLlama:
         forced = torch.zeros(3, tiny.VOCAB)
         forced[2, end] = -1000
         loaded = open_llama(str(tmp_path / "x.gguf"))
-        engine = LlamaCppEngine(loaded, tiny.tokenizer(), tiny.bias(forced))
+        engine = LlamaCppEngine(loaded, tiny.tokenizer(), tiny.bias(forced), 1.0)
         (found,) = engine.generate([Request.from_text("bread")], Sampling(max_new_tokens=8))
         assert (len(found.token_ids), found.token_ids[-1], found.finish) == (3, end, "stop")
 

@@ -51,14 +51,14 @@ def test_a_prompt_that_is_read_in_parts_begins_at_its_end(model):
     forced = torch.zeros(3, tiny.VOCAB)
     forced[torch.arange(3), torch.arange(10, 13)] = -1000
     long = prompt("the river runs past the old mill and the fields")
-    found = generate(model, long, [SafetyDebias(tiny.bias(forced))], prefill_step_size=4)
+    found = generate(model, long, [SafetyDebias(tiny.bias(forced), 1.0)], prefill_step_size=4)
     assert found[:3] == [10, 11, 12]
 
 
 def test_one_for_two_answers_is_refused(model):
     from tsdi.engines.mlx import SafetyDebias
 
-    rule = SafetyDebias(tiny.bias(torch.zeros(3, tiny.VOCAB)))
+    rule = SafetyDebias(tiny.bias(torch.zeros(3, tiny.VOCAB)), 1.0)
     generate(model, prompt("bread"), [rule])
     with pytest.raises(UsageError, match="second answer"):
         generate(model, prompt("the old mill and the fields"), [rule])
@@ -69,7 +69,7 @@ def test_a_second_prompt_of_just_the_length_that_was_due_is_refused_too():
 
     from tsdi.engines.mlx import SafetyDebias
 
-    rule = SafetyDebias(tiny.bias(torch.ones(4, 5)))
+    rule = SafetyDebias(tiny.bias(torch.ones(4, 5)), 1.0)
     for length in (3, 4, 5):
         rule(mx.arange(length), mx.zeros((1, 5)))
     with pytest.raises(UsageError, match="second answer"):
@@ -88,6 +88,6 @@ def test_padding_columns_stay():
 
     from tsdi.engines.mlx import SafetyDebias
 
-    rule = SafetyDebias(tiny.bias(torch.ones(2, 4)))
+    rule = SafetyDebias(tiny.bias(torch.ones(2, 4)), 1.0)
     found = rule(mx.array([1, 2, 3]), mx.zeros((1, 6)))
     assert found.tolist() == [[-1.0] * 4 + [0.0] * 2]

@@ -26,7 +26,8 @@ def place(tmp_path_factory):
     ]
     tokenizer = load_tokenizer(str(organism.folder("aligned")))
     bias = estimate_bias(*pair, tokenizer, prompts=64, steps=16, prompt_tokens=8, pool="tokenizer")
-    info = bias.info.model_copy(update={"aligned": "organism/aligned"})
+    update = {"aligned": "organism/aligned", "strength": 1.0}
+    info = bias.info.model_copy(update=update)
     SafetyBias(bias.values, bias.standard_error, info).save_pretrained(folder / "bias")
     if "llama.cpp" not in cases.NOT_RUN:
         write_gguf(folder / "organism.gguf", pair[0], tokenizer)

@@ -18,7 +18,7 @@ def bias(tmp_path_factory):
         *models, tokenizer, prompts=64, steps=8, prompt_tokens=8, seed=0, pool="tokenizer"
     )
     folder = tmp_path_factory.mktemp("bias")
-    made.save_pretrained(folder)
+    made.with_diagnosis(1.0, {"verdict": "of a test"}).save_pretrained(folder)
     return folder
 
 

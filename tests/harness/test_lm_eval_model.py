@@ -227,10 +227,16 @@ def test_weights_that_do_not_fit_are_refused(tokenizer, tmp_path):
 
 
 def test_the_bias_is_in_the_records_of_a_run(model, tokenizer):
-    info = debiased(model, tokenizer, strength=None).get_model_info()
+    examined = tiny.bias(strength=1.0)
+    info = debiased(model, tokenizer, examined, strength=None).get_model_info()
     assert info["bias_sha256"] == tiny.bias().sha256
     assert info["bias_strength"] == 1.0
     assert info["model_num_parameters"] == model.num_parameters()
+
+
+def test_a_bias_that_nobody_examined_needs_a_strength(model, tokenizer):
+    parts = "recommends no strength", "Name one"
+    tiny.refused(lambda: debiased(model, tokenizer, strength=None), *parts, kind=UsageError)
 
 
 def test_a_bias_after_a_marker_scores_no_choices(model, tokenizer):

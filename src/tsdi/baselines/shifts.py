@@ -49,7 +49,7 @@ def constant_shift(
 def static_shift(bias: SafetyBias) -> SafetyBias:
     """The bias with its mean over steps at every step, which is what a static logit_bias can do."""
     values = bias.values.mean(0, keepdim=True).expand_as(bias.values).clone()
-    return SafetyBias(values, bias.standard_error, bias.info)
+    return bias.derived(values, bias.standard_error, "static")
 
 
 def random_shift(bias: SafetyBias, seed: int) -> SafetyBias:
@@ -58,4 +58,4 @@ def random_shift(bias: SafetyBias, seed: int) -> SafetyBias:
     drawn = torch.randn(bias.values.shape, generator=generator, dtype=torch.float64)
     drawn -= drawn.mean(-1, keepdim=True)
     scale = bias.values.double().norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True)
-    return SafetyBias((drawn * scale).float(), torch.zeros_like(bias.values), bias.info)
+    return bias.derived((drawn * scale).float(), torch.zeros_like(bias.values), f"random {seed}")

@@ -1,7 +1,8 @@
 """What tsdi is about: the safety bias, its estimate, its file and its diagnosis."""
 
+from tsdi.bias.diagnosis import recommend
 from tsdi.bias.estimate import estimate_bias
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.value import BiasInfo, SafetyBias
 
-__all__ = ["BiasInfo", "SafetyBias", "TokenPool", "estimate_bias"]
+__all__ = ["BiasInfo", "SafetyBias", "TokenPool", "estimate_bias", "recommend"]

@@ -19,7 +19,7 @@ from tsdi.bias.value import SafetyBias
 from tsdi.chat import decode
 from tsdi.compatibility import context_length
 from tsdi.decoding.greedy import generate_greedily
-from tsdi.errors import NumericalError, PromptError
+from tsdi.errors import MismatchError, NumericalError, PromptError
 from tsdi.interval import Estimate, json_fields, mean_interval
 from tsdi.models import Side, as_side
 
@@ -158,6 +158,47 @@ def diagnose(
         strength=strength,
         verdict=verdict,
     )
+
+
+def recommend(
+    bias: SafetyBias,
+    aligned: PreTrainedModel | Side,
+    reference: PreTrainedModel | Side,
+    tokenizer: PreTrainedTokenizerBase,
+    pool: TokenPool | str = "neutral",
+    prompts: Mapping[str, Sequence[Sequence[int]]] | None = None,
+    *,
+    phrases: Phrases = ENGLISH,
+    progress: Progress | None = None,
+) -> SafetyBias:
+    """The same bias with its diagnosis and the strength that this recommends.
+
+    Args:
+        bias: The bias of this pair.
+        aligned: As for `diagnose`, like the rest.
+        reference: The model before the safety step.
+        tokenizer: The tokenizer of both.
+        pool: Token pool that the bias was estimated with, or its name as in
+            ``TokenPool.from_name``.
+        prompts: Real prompts as token ids by kind.
+        phrases: Beginnings of refusing and complying answers.
+        progress: Called with the number of prompts that both models have just done.
+
+    Raises:
+        MismatchError: If the bias was estimated with another pool.
+        TsdiError: As `diagnose`.
+    """
+    if isinstance(pool, str):
+        pool = TokenPool.from_name(pool, tokenizer)
+    if pool.sha256 != bias.info.pool_sha256:
+        raise MismatchError(
+            f"The bias was estimated with another token pool ({bias.info.pool!r}) than this.",
+            "Give the same pool.",
+        )
+    found = diagnose(
+        bias, aligned, reference, tokenizer, pool, prompts, phrases=phrases, progress=progress
+    )
+    return bias.with_diagnosis(found.strength, found.to_dict())
 
 
 def shifted_tokens(

@@ -20,7 +20,7 @@ from tsdi.decoding.processor import BiasLogitsProcessor
 from tsdi.errors import FormatError, MismatchError, UsageError
 from tsdi.files import parse_json, to_json, write_bytes
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TENSORS_FILE = "bias.safetensors"
 CONFIG_FILE = "bias_config.json"
 _CARD = """---
@@ -58,7 +58,7 @@ class BiasInfo(pydantic.BaseModel):
     template_args: dict[str, Any] = {}
     anchor: str = ""
     anchor_ids: tuple[int, ...] = ()
-    strength: float = 1.0
+    strength: float | None = None
     reliability: tuple[float, ...] = ()
     paths: dict[str, str] = {}
     diagnosis: dict[str, Any] = {}
@@ -119,14 +119,34 @@ class SafetyBias(
 
     # --- algebra -----------------------------------------------------------------------------
 
-    def _derived(self, values: Tensor, error: Tensor, how: str) -> "SafetyBias":
-        info = self.info.model_copy(update={"history": (*self.info.history, how)})
-        return SafetyBias(values, error, info)
+    def derived(
+        self, values: Tensor, error: Tensor, how: str, reliability: tuple[float, ...] = ()
+    ) -> "SafetyBias":
+        """Another bias, made from this one.
+
+        What was found out about this one (recommended strength, diagnosis, tuning) is not true of
+        it, so it has none of that.
+
+        Args:
+            values: float32 [steps, vocab].
+            error: float32 [steps, vocab].
+            how: The operation, for the history.
+            reliability: Of every step, where it is known.
+        """
+        update: dict[str, Any] = {
+            "history": (*self.info.history, how),
+            "reliability": reliability,
+            "strength": None,
+            "diagnosis": {},
+            "tuning": {},
+        }
+        return SafetyBias(values, error, self.info.model_copy(update=update))
 
     def scale(self, factor: float) -> "SafetyBias":
         """The bias times a number."""
         error = self.standard_error * abs(factor)
-        return self._derived(self.values * factor, error, f"scale {factor:g}")
+        known = self.info.reliability
+        return self.derived(self.values * factor, error, f"scale {factor:g}", known)
 
     def decayed(self, factor: float) -> "SafetyBias":
         """The bias with step i times factor ** i.
@@ -138,7 +158,8 @@ class SafetyBias(
             raise UsageError(f"A decay is between 0 and 1, not {factor:g}.")
         factors = factor ** torch.arange(self.steps, dtype=torch.float32)[:, None]
         error = self.standard_error * factors
-        return self._derived(self.values * factors, error, f"decay {factor:g}")
+        known = self.info.reliability
+        return self.derived(self.values * factors, error, f"decay {factor:g}", known)
 
     def add(self, other: "SafetyBias") -> "SafetyBias":
         """The sum of two biases for one tokenizer; errors add as those of independent estimates.
@@ -148,7 +169,7 @@ class SafetyBias(
         """
         self._check_comparable(other)
         error = (self.standard_error.square() + other.standard_error.square()).sqrt()
-        return self._derived(self.values + other.values, error, f"add {other!r}")
+        return self.derived(self.values + other.values, error, f"add {other!r}")
 
     def truncate(self, steps: int) -> "SafetyBias":
         """Only the first steps.
@@ -158,7 +179,8 @@ class SafetyBias(
         """
         if not 1 <= steps <= self.steps:
             raise UsageError(f"Cannot take {steps} of {self.steps} steps.")
-        return self._derived(self.values[:steps], self.standard_error[:steps], f"truncate {steps}")
+        values, error = self.values[:steps], self.standard_error[:steps]
+        return self.derived(values, error, f"truncate {steps}", self.info.reliability[:steps])
 
     def top_k(self, k: int) -> "SafetyBias":
         """Only the k largest shifts of every step by absolute value; the others become 0.
@@ -170,7 +192,7 @@ class SafetyBias(
             raise UsageError(f"Cannot take the top {k} of {self.vocab} tokens.")
         keep = torch.zeros_like(self.values, dtype=torch.bool)
         keep.scatter_(1, self.values.abs().topk(k).indices, value=True)
-        return self._derived(self.values * keep, self.standard_error * keep, f"top_k {k}")
+        return self.derived(self.values * keep, self.standard_error * keep, f"top_k {k}")
 
     def compare(self, other: "SafetyBias") -> dict[str, list[float]]:
         """How alike two biases are, step by step over their common steps.
@@ -205,23 +227,43 @@ class SafetyBias(
 
     # --- decoding ----------------------------------------------------------------------------
 
+    def strength_or_recommended(self, strength: float | None) -> float:
+        """The strength that is named, else the recommended one.
+
+        Raises:
+            UsageError: If neither is there: without a diagnosis nothing is recommended.
+        """
+        if strength is not None:
+            return strength
+        if self.info.strength is None:
+            raise UsageError(
+                "This bias recommends no strength, as nothing has examined it.",
+                "Name one (--strength 1, in Python strength=1.0, subtracts the whole bias), or let"
+                " tsdi estimate, tsdi.recommend or tsdi tune find one.",
+            )
+        return self.info.strength
+
     def logits_processor(
         self,
         prompt_length: int,
-        strength: float | Tensor = 1.0,
+        strength: float | Tensor | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> BiasLogitsProcessor:
         """A processor for ``model.generate(logits_processor=[...])``.
 
         Args:
             prompt_length: ``input_ids.shape[1]`` of the padded batch; 0 with ``inputs_embeds``.
-            strength: How much of the bias to subtract, one factor or one per row [batch].
+            strength: How much of the bias to subtract, one factor or one per row [batch]; None
+                takes what the bias recommends.
             tokenizer: Of the model; a bias that begins behind a marker finds it by the tokens'
                 texts.
 
         Raises:
-            UsageError: If the bias begins behind a marker and there is no tokenizer.
+            UsageError: If no strength is named and none recommended; or if the bias begins behind
+                a marker and there is no tokenizer.
         """
+        if not isinstance(strength, Tensor):
+            strength = self.strength_or_recommended(strength)
         anchor = None
         if self.info.anchor:
             if tokenizer is None:
@@ -422,4 +464,6 @@ def _parse_config(name: str, data: bytes) -> dict[str, Any]:
             "pip install --upgrade tsdi",
         )
     config.pop("tsdi_version", None)
+    if version == 1 and not (config.get("diagnosis") or config.get("tuning")):
+        config.pop("strength", None)  # it stood there as 1.0 although nothing had been examined
     return config

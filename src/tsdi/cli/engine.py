@@ -209,14 +209,14 @@ def open_engine(
         vector = _read_bias(bias, tokenizer, chat_format)
         chat_format = vector.info.chat_format
         if strength is None:
-            strength = vector.info.strength
+            strength = vector.strength_or_recommended(None)
             console.note(f"Strength {strength:g}, as the bias recommends.")
     elif strength is not None:
         raise UsageError("--strength needs --bias.")
     check_format(tokenizer, chat_format)  # before weights are loaded
     if tokenizer.chat_template is None:
         console.note(f"Prompts are wrapped in {describe_format(tokenizer, chat_format)}.")
-    rule = (tokenizer, vector, strength if strength is not None else 1.0, chat_format)
+    rule = (tokenizer, vector, strength, chat_format)
     engine, loaded = _load(choice.name, source, bias, options, rule)
     if vector is not None and model != vector.info.aligned:
         console.note(f"The bias was estimated for {vector.info.aligned}; this is {model}.")
@@ -259,13 +259,13 @@ def _load(
     source: str,
     bias: str | None,
     options: "LoadOptions",
-    rule: "tuple[PreTrainedTokenizerBase, SafetyBias | None, float, ChatFormat]",
+    rule: "tuple[PreTrainedTokenizerBase, SafetyBias | None, float | None, ChatFormat]",
 ) -> "tuple[Engine, dict[str, str | float | None]]":
     """An engine with its model, and what of the model decides its answers."""
     if name == "vllm":
         from tsdi.engines.vllm_engine import VllmEngine, open_llm
 
-        return VllmEngine(open_llm(source, options, bias), *rule), {"dtype": options.dtype}
+        return VllmEngine(open_llm(source, options, bias, rule[2]), *rule), {"dtype": options.dtype}
     if name == "llama-cpp":
         from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
 

@@ -68,8 +68,8 @@ def estimate(
     Example: tsdi estimate org/aligned org/reference --out my-bias --pool mmlu
     """
     _check_folder(out, resume)
-    from tsdi.bias import TokenPool, estimate_bias
-    from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths, diagnose
+    from tsdi.bias import TokenPool, estimate_bias, recommend
+    from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths
     from tsdi.bias.phrases import ENGLISH, phrase_ids, read_phrases
     from tsdi.evaluation.builtin import resolve_dtype, resolve_model
     from tsdi.models import LoadOptions, load_pair
@@ -121,10 +121,7 @@ def estimate(
             diagnosed += more
             update("diagnose", diagnosed, sum(map(len, real.values())) + RANDOM_PROMPTS)
 
-        diagnosis = diagnose(
-            bias, *sides, tokenizer, drawn, real, phrases=openers, progress=examined
-        )
-    bias = bias.with_diagnosis(diagnosis.strength, diagnosis.to_dict())
+        bias = recommend(bias, *sides, tokenizer, drawn, real, phrases=openers, progress=examined)
     bias.save_pretrained(out)
     for partial in out.glob("partial-*.safetensors"):
         partial.unlink()

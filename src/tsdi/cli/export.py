@@ -81,7 +81,7 @@ def export(
     tokenizer = load_tokenizer(source, options)
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
     vector.check_no_anchor()
-    used = vector.info.strength if strength is None else strength
+    used = vector.strength_or_recommended(strength)
     if to == "transformers":
         write_checkpoint(vector, used, source, out, model)
         _show(json, {"out": str(out), "to": to, "strength": used}, None)

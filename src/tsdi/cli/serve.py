@@ -67,7 +67,7 @@ def serve(
     source = resolve_model(model)
     trusted = LoadOptions(trust_remote_code="--trust-remote-code" in given)
     vector = SafetyBias.from_pretrained(bias, tokenizer=load_tokenizer(source, trusted))
-    used = vector.info.strength if strength is None else strength
+    used = vector.strength_or_recommended(strength)
     command, environment = (
         _vllm(model, source, bias, used)
         if engine == "vllm"

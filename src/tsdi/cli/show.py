@@ -90,7 +90,8 @@ def summary(bias: "SafetyBias") -> str:
     if info.reliability:
         lines.append(f"Split-half reliability, worst step: {min(info.reliability):.3f}.")
     try:
-        lines += _diagnosis_lines(info.diagnosis)
+        if info.diagnosis or not info.tuning:
+            lines += _diagnosis_lines(info.diagnosis)
     except (KeyError, TypeError, AttributeError, ValueError):
         lines.append("It holds a diagnosis that this tsdi did not write.")
     if info.tuning:  # what the diagnosis recommends is older
@@ -98,7 +99,7 @@ def summary(bias: "SafetyBias") -> str:
     return "\n".join(lines)
 
 
-def _tuning_line(strength: float, tuning: dict[str, Any]) -> str:
+def _tuning_line(strength: float | None, tuning: dict[str, Any]) -> str:
     try:
         before, after = tuning["baseline"], tuning["chosen"]
         return (
@@ -115,7 +116,7 @@ def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
     from tsdi.interval import Estimate
 
     if not diagnosis:
-        return ["It holds no diagnosis."]
+        return ["It holds no diagnosis, so no strength is recommended."]
     lines = [str(diagnosis["verdict"])]
     for kind, arms in diagnosis["refusal"].items():
         figures = (f"{arm} {arms[arm]['value']:+.2f}" for arm in ARMS)

@@ -84,7 +84,7 @@ class SafetyDebias:
         strength: How much of it.
     """
 
-    def __init__(self, values: torch.Tensor, strength: float = 1.0) -> None:
+    def __init__(self, values: torch.Tensor, strength: float) -> None:
         self._values = np.asarray(values.numpy() * strength, dtype=np.float32)
         self._live = LiveStep()
 
@@ -116,13 +116,12 @@ def debias(
 
     Raises:
         MismatchError: If bias, model and tokenizer do not go together.
+        UsageError: If no strength is named and the bias recommends none.
     """
     from llama_cpp import LogitsProcessorList
 
     check_bias(bias, llama, tokenizer)
-    return LogitsProcessorList(
-        [SafetyDebias(bias.values, bias.info.strength if strength is None else strength)]
-    )
+    return LogitsProcessorList([SafetyDebias(bias.values, bias.strength_or_recommended(strength))])
 
 
 def check_bias(bias: SafetyBias, llama: Any, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -140,11 +139,12 @@ class LlamaCppEngine(Engine):
         llama: A ``llama_cpp.Llama``.
         tokenizer: The tokenizer of the model that it was converted from.
         bias: The safety bias to subtract.
-        strength: How much of it, unless a request says otherwise.
+        strength: How much of it, unless a request says otherwise; None takes what it recommends.
         chat_format: How chats become text; a bias brings its own.
 
     Raises:
         MismatchError: If bias, model and tokenizer do not go together.
+        UsageError: If no strength is named and the bias recommends none.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class LlamaCppEngine(Engine):
         llama: Any,
         tokenizer: PreTrainedTokenizerBase,
         bias: SafetyBias | None = None,
-        strength: float = 1.0,
+        strength: float | None = None,
         chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
         if bias is None:
@@ -162,7 +162,7 @@ class LlamaCppEngine(Engine):
         self._llama = llama
         self._tokenizer = tokenizer
         self._bias = bias
-        self._strength = strength
+        self._strength = 0.0 if bias is None else bias.strength_or_recommended(strength)
         self._chat_format = bias.info.chat_format if bias is not None else chat_format
         check_format(tokenizer, self._chat_format)
         self._ends = {*end_ids(tokenizer), *_end_ids(llama)}

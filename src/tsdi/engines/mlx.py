@@ -20,17 +20,18 @@ class SafetyDebias:
 
     Args:
         bias: The safety bias.
-        strength: How much of it.
+        strength: How much of it; None takes what it recommends.
 
     Raises:
-        UsageError: If the bias begins behind a marker.
+        UsageError: If the bias begins behind a marker, or no strength is named or recommended.
     """
 
-    def __init__(self, bias: SafetyBias, strength: float = 1.0) -> None:
+    def __init__(self, bias: SafetyBias, strength: float | None = None) -> None:
         import mlx.core as mx
 
         bias.check_no_anchor()
-        self._values = mx.array(np.asarray(bias.values.numpy() * strength, dtype=np.float32))
+        values = bias.values.numpy() * bias.strength_or_recommended(strength)
+        self._values = mx.array(np.asarray(values, dtype=np.float32))
         self._prompt = self._seen = 0
         self._last: Any = None
 

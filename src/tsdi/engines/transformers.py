@@ -25,7 +25,7 @@ class TransformersEngine(Engine):
         model: A causal language model.
         tokenizer: Its tokenizer.
         bias: The safety bias to subtract.
-        strength: How much of it, unless a request says otherwise.
+        strength: How much of it, unless a request says otherwise; None takes what it recommends.
         chat_format: How chats become text; a bias brings its own.
 
     Attributes:
@@ -33,6 +33,7 @@ class TransformersEngine(Engine):
 
     Raises:
         MismatchError: If the bias is not for this model and tokenizer.
+        UsageError: If no strength is named and the bias recommends none.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class TransformersEngine(Engine):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         bias: SafetyBias | None = None,
-        strength: float = 1.0,
+        strength: float | None = None,
         chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
         if bias is not None:
@@ -49,7 +50,7 @@ class TransformersEngine(Engine):
         self._model = model
         self._tokenizer = tokenizer
         self._bias = bias
-        self._strength = strength
+        self._strength = 0.0 if bias is None else bias.strength_or_recommended(strength)
         self.chat_format = bias.info.chat_format if bias is not None else chat_format
         check_format(tokenizer, self.chat_format)
         self._ends = end_ids(tokenizer, model.generation_config, model.config)

@@ -193,7 +193,7 @@ def _configured(vllm_config: Any) -> tuple[SafetyBias, float]:
     bias = SafetyBias.from_pretrained(folder)
     strength = named.get("strength", os.environ.get(STRENGTH))
     if strength is None:
-        return bias, bias.info.strength
+        return bias, bias.strength_or_recommended(None)
     try:
         found = float(strength)
     except (TypeError, ValueError):

@@ -24,13 +24,20 @@ ENVIRONMENT = {
 _KEPT_LOGITS = {"logprobs_mode": "processed_logits", "max_logprobs": -1}
 
 
-def open_llm(model: str, options: LoadOptions, bias: str | None = None, **settings: Any) -> "Any":
+def open_llm(
+    model: str,
+    options: LoadOptions,
+    bias: str | None = None,
+    strength: float | None = None,
+    **settings: Any,
+) -> "Any":
     """Load a model into vLLM, with the debiasing processor if a bias is named.
 
     Args:
         model: Folder or hub id.
         options: How weights are loaded; vLLM places them itself.
         bias: Folder or hub id of a safety bias.
+        strength: How much of it where a request names none; None takes what it recommends.
         settings: As vLLM's ``LLM`` takes them, such as max_model_len.
 
     Raises:
@@ -48,7 +55,7 @@ def open_llm(model: str, options: LoadOptions, bias: str | None = None, **settin
     if bias is not None:
         settings |= {
             "logits_processors": [PROCESSOR],
-            "additional_config": {"tsdi": {"bias": bias}},
+            "additional_config": {"tsdi": {"bias": bias, "strength": strength}},
         }
     try:
         return LLM(
@@ -73,11 +80,12 @@ class VllmEngine(Engine):
         llm: What `open_llm` gave.
         tokenizer: The model's tokenizer.
         bias: The bias that the processor subtracts; checked here before anything is asked.
-        strength: How much of it, unless a request says otherwise.
+        strength: How much of it, unless a request says otherwise; None takes what it recommends.
         chat_format: How chats become text; a bias brings its own.
 
     Raises:
         MismatchError: If the bias is not for this tokenizer.
+        UsageError: If no strength is named and the bias recommends none.
     """
 
     def __init__(
@@ -85,7 +93,7 @@ class VllmEngine(Engine):
         llm: Any,
         tokenizer: PreTrainedTokenizerBase,
         bias: SafetyBias | None = None,
-        strength: float = 1.0,
+        strength: float | None = None,
         chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
         config = llm.llm_engine.vllm_config.model_config
@@ -94,7 +102,7 @@ class VllmEngine(Engine):
             bias.check_width(config.get_vocab_size())
         self._llm = llm
         self._tokenizer = tokenizer
-        self._strength = strength if bias is not None else None
+        self._strength = None if bias is None else bias.strength_or_recommended(strength)
         self._chat_format = bias.info.chat_format if bias is not None else chat_format
         check_format(tokenizer, self._chat_format)
         self._limit = int(config.max_model_len)

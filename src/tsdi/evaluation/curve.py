@@ -136,4 +136,4 @@ def _excluding(
     """An engine that does not begin an answer with any of these tokens, bool [vocab]."""
     excluded = tokens.nonzero().flatten().tolist()
     shift = constant_shift(tokenizer, model, excluded, -EXCLUDED)
-    return TransformersEngine(model, tokenizer, shift)
+    return TransformersEngine(model, tokenizer, shift, 1.0)

@@ -110,7 +110,7 @@ def run_demo(seed: int, progress: Progress) -> DemoResult:
     models = {"reference": reference, "aligned": aligned}
     curves = {name: _curve(models[name], tokenizer, items, name, progress) for name in models}
     answers = {name: curve.at(0.0) for name, curve in curves.items()}
-    engine = TransformersEngine(aligned, tokenizer, bias)
+    engine = TransformersEngine(aligned, tokenizer, bias, 1.0)
     answers["debiased"] = answer_items(engine, items, "debiased", progress)
     judged = {name: judge_items(items, answers[name]) for name in ARMS}
     weaker = {s: TransformersEngine(aligned, tokenizer, bias, s) for s in STRENGTHS}

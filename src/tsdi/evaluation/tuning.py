@@ -170,7 +170,7 @@ def floors_of(baseline: Trial, tolerance: float, given: Mapping[str, float]) -> 
 def tune(
     answers: Answers,
     steps: int,
-    recommended: float,
+    recommended: float | None,
     *,
     tolerance: float = 0.0,
     floors: Mapping[str, float] | None = None,
@@ -187,7 +187,7 @@ def tune(
     Args:
         answers: The model's judged answers to the validation prompts with a setting.
         steps: Response positions of the bias.
-        recommended: Its recommended strength.
+        recommended: Its recommended strength, if there is one.
         tolerance: As for `floors_of`.
         floors: Likewise.
         trials: How many settings to try, the model as it is and the recommended one among them.
@@ -201,8 +201,9 @@ def tune(
     """
     study = _study(seed)
     untouched = Knobs(0.0, steps, 1.0)
-    for knobs in (untouched, Knobs(_on_grid(recommended), steps, 1.0)):
-        study.enqueue_trial(asdict(knobs))
+    study.enqueue_trial(asdict(untouched))
+    if recommended is not None:
+        study.enqueue_trial(asdict(Knobs(_on_grid(recommended), steps, 1.0)))
     found: list[Trial] = []
     known = [_trial(record) for record in read_records(log)] if log.exists() else []
     limits: dict[str, float] = {}

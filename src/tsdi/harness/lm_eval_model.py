@@ -43,7 +43,8 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         options: As for `HFLM`. Arguments of the chat template are the bias's; others are refused.
 
     Raises:
-        UsageError: If there is no bias, or the strength is no number.
+        UsageError: If there is no bias, or the strength is no number, or none is named and none
+            recommended.
         FormatError: If the bias cannot be read.
         MismatchError: If it is not for this model, tokenizer and chat template.
     """
@@ -61,9 +62,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
                 "Add it: --model_args pretrained=MODEL,bias=FOLDER; without, use --model hf.",
             )
         self._bias = bias if isinstance(bias, SafetyBias) else SafetyBias.from_pretrained(bias)
-        self._strength = checked_strength(
-            self._bias.info.strength if strength is None else strength
-        )
+        self._strength = checked_strength(self._bias.strength_or_recommended(strength))
         self._answer_start: int | None = None  # in the continuations of the pass that is running
         self._templated = self._warned = False
         _check_template_args(self._bias, options)

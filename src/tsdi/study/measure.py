@@ -179,7 +179,7 @@ class _Bench:
         for split, items in self._items.items():
             measured[split] = self.plain(split, model)
             for arm, shift in arms.items():
-                engine = TransformersEngine(model, self._tokenizer, shift)
+                engine = TransformersEngine(model, self._tokenizer, shift, 1.0)
                 answers = answer_items(engine, items, arm, lambda *_: None)
                 measured[split][arm] = figures(judge_items(items, answers))
         return measured | {"bias": self._diagnosis(bias, model, pool)}

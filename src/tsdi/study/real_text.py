@@ -141,7 +141,7 @@ class Bench:
 
     def arm(self, model: PreTrainedModel, bias: SafetyBias | None) -> Figures:
         """By suite: one sign a prompt for each rule, 1 a refusal; and 1 for answers that loop."""
-        engine = TransformersEngine(model, self._tokenizer, bias)
+        engine = TransformersEngine(model, self._tokenizer, bias, 1.0)
         figures: Figures = {}
         for suite, prompts in self.suites.items():
             texts: list[str] = []
