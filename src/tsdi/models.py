@@ -24,6 +24,7 @@ from transformers import (
 from transformers.utils import logging
 
 from tsdi.errors import ModelError, UsageError
+from tsdi.fingerprint import fingerprint
 from tsdi.fit import check_adapter_fit, check_fit
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -37,11 +38,13 @@ class Side:
         name: Folder, hub id or adapter name.
         open: Gives a context with the model.
         loaded: Whether the model is in memory already, so that opening it costs nothing.
+        files: Fingerprint of the files that it comes from (`tsdi.fingerprint`); "" is not known.
     """
 
     name: str
     open: Callable[[], AbstractContextManager[PreTrainedModel]]
     loaded: bool = True
+    files: str = ""
 
 
 def as_side(model: PreTrainedModel | Side) -> Side:
@@ -216,17 +219,22 @@ def load_pair(
         if reference_base is not None:
             _add_adapter(model, reference, "reference")
         sides = adapter_sides(model, "aligned", "reference" if reference_base is not None else None)
-        return replace(sides[0], name=aligned), replace(sides[1], name=reference)
+        return _named(sides[0], aligned), _named(sides[1], reference)
     if one_at_a_time:
         return (
-            Side(aligned, lambda: _loaded(aligned, options), loaded=False),
-            Side(reference, lambda: _loaded(reference, options), loaded=False),
+            _named(Side("", lambda: _loaded(aligned, options), loaded=False), aligned),
+            _named(Side("", lambda: _loaded(reference, options), loaded=False), reference),
         )
     models = load_model(aligned, options), load_model(reference, options)
     return (
-        Side(aligned, lambda: nullcontext(models[0])),
-        Side(reference, lambda: nullcontext(models[1])),
+        _named(Side("", lambda: nullcontext(models[0])), aligned),
+        _named(Side("", lambda: nullcontext(models[1])), reference),
     )
+
+
+def _named(side: Side, name: str) -> Side:
+    """A side of a folder or hub id."""
+    return replace(side, name=name, files=fingerprint(name))
 
 
 @contextmanager

@@ -21,10 +21,10 @@ from filelock import FileLock, Timeout
 from tsdi.errors import RunExistsError, TsdiError, UsageError
 from tsdi.evaluation.builtin import resolve_dtype
 from tsdi.evaluation.judges import load_judge
+from tsdi.fingerprint import fingerprint
 from tsdi.judging.base import JudgeOptions
 from tsdi.study.cells import Cell, cell_folder, prompts_sha256, run_cell
 from tsdi.study.config import RuleEntry, Study
-from tsdi.study.fingerprint import fingerprint
 from tsdi.study.members import train_seed
 from tsdi.study.plan import Plan
 from tsdi.study.points import best_setting, outcomes, point, share_of_safe

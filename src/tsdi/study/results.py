@@ -18,9 +18,9 @@ from tsdi.errors import FormatError
 from tsdi.evaluation.records import read_records
 from tsdi.evaluation.stage import ANSWERS
 from tsdi.files import parse_json, write_bytes, write_json
+from tsdi.fingerprint import fingerprint
 from tsdi.study.cells import Cell
 from tsdi.study.config import RuleEntry
-from tsdi.study.fingerprint import fingerprint
 from tsdi.study.grid import SPLITS, Progress, chosen_settings, locate, open_subject
 from tsdi.study.plan import Plan
 from tsdi.study.points import outcomes, point

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsdi.errors import FormatError, UsageError
-from tsdi.study.fingerprint import fingerprint
+from tsdi.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
