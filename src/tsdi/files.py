@@ -1,14 +1,88 @@
-"""Files that are written whole or not at all, and JSON that may be anything."""
+"""Files that are written whole or not at all, by one process, and JSON that may be anything."""
 
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tsdi.errors import TsdiError
+from filelock import FileLock, Timeout
+
+from tsdi.errors import RunExistsError, TsdiError, UsageError
+
+LOCK = ".tsdi-lock"
+DYING = 2.0  # seconds that a killed process may take to let go
+
+
+@contextmanager
+def working_in(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Keep other processes out of an output folder for as long as the block, or the process, lives.
+
+    The folder is made if need be, and is gone again if nothing was put there. Blocks of one thread
+    may stand in each other.
+
+    Args:
+        folder: The folder.
+        wait: Wait for another process, however long it takes.
+
+    Raises:
+        RunExistsError: If another process works there.
+        UsageError: If the folder cannot be made.
+        TsdiError: If it cannot be written.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"Cannot make the folder {folder}: {error.strerror}.", "Name another --out."
+        ) from None
+    try:
+        with _alone(folder / LOCK, folder, wait):
+            yield
+    finally:
+        with suppress(OSError):  # it is in use
+            for place in made:
+                place.rmdir()
+
+
+@contextmanager
+def working_on(file: Path, wait: bool = False) -> Iterator[None]:
+    """The same of an output file, or of a folder that gets its name when it is whole."""
+    with _alone(file.with_name(f".{file.name}{LOCK}"), file, wait):
+        yield
+
+
+@contextmanager
+def _alone(lock: Path, place: Path, wait: bool) -> Iterator[None]:
+    held = FileLock(lock, is_singleton=True)
+    try:
+        held.acquire(-1 if wait else DYING)
+    except Timeout:
+        raise RunExistsError(
+            f"Another process is at work in {place}.", "Wait until it ends, or name another --out."
+        ) from None
+    except OSError as error:
+        raise unwritable(place, error) from None
+    try:
+        yield
+    finally:
+        if held.lock_counter == 1:
+            with suppress(OSError):
+                lock.unlink()  # who waits for it sees that and makes it again
+        held.release()
+
+
+def is_unused(folder: Path) -> bool:
+    """Whether there is no folder, or nothing in it but what a killed process was about to write."""
+    if not folder.is_dir():
+        return not folder.exists()
+    return all(
+        file.name == LOCK or (file.name.startswith(".") and file.suffix == ".part")
+        for file in folder.iterdir()
+    )
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -27,7 +101,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what is to be said
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -35,18 +110,20 @@ def write_folder(path: Path) -> Iterator[Path]:
     """A folder to be filled, which gets its name when the block ends well.
 
     Raises:
+        RunExistsError: If another process is filling it.
         TsdiError: If the disk is full or the place cannot be written.
     """
     unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        unfinished.rename(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with working_on(path):
+        try:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            yield unfinished
+            unfinished.rename(path)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -226,6 +226,19 @@ def test_a_stopped_run_resumes_without_losing_or_doubling_an_answer(models, tmp_
     assert read_records(out / "responses.jsonl") == read_records(whole / "responses.jsonl")
 
 
+def test_a_requeued_run_waits_for_its_first_to_end(models, tmp_path):
+    prompts, out = _prompts(tmp_path), tmp_path / "out"
+    process = _started(models, prompts, out)
+    command = ["generate", models / "aligned", "--prompts", prompts, "--batch-size", 1]
+    second = tsdi(*command, "--max-new-tokens", 40, "--out", out, "--resume")
+    assert (second.exit_code, second.stderr.count("\n")) == (2, 1)
+    assert f"Another process is at work in {out}" in second.stderr
+    process.kill()
+    process.communicate()
+    assert tsdi(*command, "--max-new-tokens", 40, "--out", out, "--resume").exit_code == 0
+    assert len(read_records(out / "responses.jsonl")) == 40  # none is there twice
+
+
 def test_resuming_with_another_precision_or_bias_is_refused(models, bias, tmp_path):
     prompts, mine = _prompts(tmp_path, 2), tmp_path / "bias"
     shutil.copytree(bias, mine)

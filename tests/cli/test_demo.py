@@ -128,4 +128,4 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     result = tsdi("demo", "--out", tmp_path / "file")
     assert result.exit_code == 2
-    assert "file cannot be used: File exists" in result.output
+    assert "Cannot make the folder" in result.output

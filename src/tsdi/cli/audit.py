@@ -22,6 +22,7 @@ from tsdi.cli.engine import (
 from tsdi.cli.figures import show_bounds, show_interval
 from tsdi.cli.train_judge import train as train_judge
 from tsdi.errors import UsageError
+from tsdi.files import working_on
 
 if TYPE_CHECKING:
     from tsdi.evaluation.audit import Audit
@@ -106,6 +107,7 @@ def audit(
     labels, chosen = labels or [], parse_columns(columns, FIELDS)
     if train is not None:
         _refuse_auditing(context)
+        console.hold(working_on(train))
         train_judge(train, read_labels(labels, chosen, kind), labels, json)
         return
     judge = _checked(judge, against or [])
@@ -144,6 +146,8 @@ def _check_out(out: Path | None, resume: bool) -> None:
         raise UsageError("--resume needs --out.", "Without, no verdict is kept.")
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise UsageError(f"There can be no file {out}.", "Name another --out.")
+    if out is not None:
+        console.hold(working_on(out))
 
 
 def _keep(out: Path, place: int) -> Path:

@@ -20,6 +20,7 @@ from tsdi.cli.engine import (
 )
 from tsdi.cli.figures import share
 from tsdi.errors import UsageError
+from tsdi.files import working_on
 
 if TYPE_CHECKING:
     from tsdi.judging.base import JudgeOptions
@@ -94,6 +95,7 @@ def cleanse(
     from tsdi.training.data import to_pairs
 
     _check_places(pairs, out, plot)
+    console.hold(working_on(out))
     rows = _read(pairs, columns)
     if judge is None:
         _refuse_judging(context)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -46,13 +46,20 @@ class Debug:
     on = False
 
 
+class Held:
+    """What a command holds until it ends."""
+
+    stack = ExitStack()
+
+
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Turn what a user can mend into one line on standard error and exit code 2."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with ExitStack() as Held.stack:
+                return command(*args, **kwargs)
         except (TsdiError, OSError, KeyboardInterrupt) as error:
             line = _line(error)
             if Debug.on or line is None:
@@ -60,6 +67,11 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             fail(line)
 
     return wrapped
+
+
+def hold(output: AbstractContextManager[None]) -> None:
+    """Keep other processes out of an output, as `tsdi.files` does, until the command ends."""
+    Held.stack.enter_context(output)
 
 
 def fail(line: str) -> NoReturn:

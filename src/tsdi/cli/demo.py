@@ -35,11 +35,12 @@ def demo(
 
     from tsdi.cli.show import summary
     from tsdi.evaluation.demo import run_demo
+    from tsdi.files import working_in
     from tsdi.study.demo_report import write_demo_report
 
     torch.set_num_threads(1)  # tiny models are several times slower on more
     console.quiet_libraries()
-    out.mkdir(parents=True, exist_ok=True)
+    console.hold(working_in(out))
     with console.bar("estimate") as update:
         result = run_demo(seed, update)
     report = out / "report.html"

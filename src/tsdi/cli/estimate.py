@@ -9,6 +9,7 @@ import typer
 from tsdi.cli import console
 from tsdi.cli.engine import PromptFormatOption, TemplateArgOption, read_chat_format
 from tsdi.errors import RunExistsError, UsageError
+from tsdi.files import is_unused, working_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -89,7 +90,6 @@ def estimate(
     if sides[0].loaded:  # what does not fit is said before the long work
         with sides[0].open() as model:
             check_lengths(model, [(k, ids) for k, rows in real.items() for ids in rows], steps)
-    out.mkdir(parents=True, exist_ok=True)
     done = 0
     with console.bar("estimate") as update:
 
@@ -131,9 +131,10 @@ def estimate(
 def _check_folder(out: Path, resume: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file.", "Give a folder as --out.")
+    console.hold(working_in(out))
     if (out / RESULT_FILE).exists():
         raise RunExistsError(f"{out} already holds a finished bias.", "Give another --out.")
-    if out.exists() and any(out.iterdir()) and not resume:
+    if not is_unused(out) and not resume:
         raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume a killed run.")
 
 

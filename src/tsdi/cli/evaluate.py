@@ -111,6 +111,7 @@ def evaluate(
     from tsdi.evaluation.judges import check_judge, default_judge, load_judge
     from tsdi.evaluation.responses import read_responses
     from tsdi.evaluation.stage import VERDICTS
+    from tsdi.files import working_in
     from tsdi.judging.base import JudgeOptions
 
     run = out or Path(target)
@@ -118,6 +119,8 @@ def evaluate(
         raise UsageError(f"There is no audit {audit}.", "Make it with tsdi audit JUDGE --out FILE.")
     if judge is not None:
         check_judge(judge)  # what is wrong with names and folders is said before the long work
+    if prompts is not None or run.is_dir():
+        console.hold(working_in(run))
     if not resume:
         VERDICTS.check_unused(run)
     if prompts is not None:

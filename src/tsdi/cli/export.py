@@ -18,6 +18,7 @@ from tsdi.cli.engine import (
     check_strength,
 )
 from tsdi.errors import UsageError
+from tsdi.files import working_on
 
 if TYPE_CHECKING:
     from tsdi.bias import SafetyBias
@@ -70,6 +71,7 @@ def export(
         wrong = "exists" if out.exists() else "is in no folder that there is"
         raise UsageError(f"{out} {wrong}.", "Name a new one.")
     check_strength(strength)
+    console.hold(working_on(out))
     from tsdi.bias import SafetyBias
     from tsdi.evaluation.builtin import resolve_dtype, resolve_model
     from tsdi.export.checkpoint import write_checkpoint

@@ -72,11 +72,10 @@ def generate(
     from tsdi.engines.base import Request, Sampling
     from tsdi.evaluation.builtin import load_prompts
     from tsdi.evaluation.run import generate_responses
-    from tsdi.evaluation.stage import ANSWERS
     from tsdi.models import LoadOptions
 
-    if out is not None and not resume:
-        ANSWERS.check_unused(out)
+    if out is not None:
+        _hold(out, resume)
     console.quiet_libraries()
     loaded = None if prompts is None else load_prompts(prompts, seed, columns=columns)
     answering, used = open_engine(
@@ -116,3 +115,13 @@ def generate(
         console.show_json(result)
     else:
         console.say(f"{len(records)} answers in {out} ({cut} cut off).")
+
+
+def _hold(out: Path, resume: bool) -> None:
+    """Keep others out of the folder, which is unused unless a run goes on in it."""
+    from tsdi.evaluation.stage import ANSWERS
+    from tsdi.files import working_in
+
+    console.hold(working_in(out))
+    if not resume:
+        ANSWERS.check_unused(out)

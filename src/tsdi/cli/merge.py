@@ -20,6 +20,7 @@ def merge(
 
     Example: tsdi merge out/safety/beta0.01 out/helpful --weights 0.75,0.25 --out p-sacpo
     """
+    from tsdi.files import working_on
     from tsdi.training.merge import merge_linear
 
     try:
@@ -30,6 +31,7 @@ def merge(
         ) from None
     if len(numbers) != len(models):
         raise UsageError(f"{len(models)} models and {len(numbers)} weights.", "Give one for each.")
+    console.hold(working_on(out))
     merge_linear(list(zip(models, numbers, strict=True)), out)
     if json:
         parts = {str(model): weight for model, weight in zip(models, numbers, strict=True)}

@@ -49,6 +49,7 @@ def study(
 
     Example: tsdi study studies/organism.yaml --out organism-study --workers 2
     """
+    from tsdi.files import is_unused, working_in
     from tsdi.study.config import read_study
     from tsdi.study.grid import run_grid
     from tsdi.study.plan import plan
@@ -60,7 +61,8 @@ def study(
     if models is not None and not models.is_dir():
         raise UsageError(f"There is no folder {models}.", "Mend --models.")
     read, base = read_study(file).only(only or []), models or file.parent
-    if out.exists() and any(out.iterdir()) and not resume:
+    console.hold(working_in(out))
+    if not is_unused(out) and not resume:
         raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume.")
     if smoke:
         read, base = shrink(read, base, out)
@@ -87,9 +89,11 @@ def report(
 
     Example: tsdi report organism-study --out paper --images png,svg
     """
+    from tsdi.files import working_in
     from tsdi.study.results import read_results
     from tsdi.study.study_report import write_study
 
+    console.hold(working_in(out))
     summary = write_study(out, read_results(results), [f for f in images.split(",") if f])
     _show(summary, out, json)
 

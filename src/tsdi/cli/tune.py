@@ -24,7 +24,7 @@ from tsdi.cli.engine import (
     ResumeOption,
 )
 from tsdi.errors import RunExistsError, UsageError
-from tsdi.files import parse_json, to_json, write_json
+from tsdi.files import is_unused, parse_json, to_json, working_in, write_json
 
 if TYPE_CHECKING:
     from tsdi.evaluation.metrics import Judged
@@ -176,15 +176,15 @@ def _floors(given: Sequence[str]) -> dict[str, float]:
 def _check_folder(out: Path, resume: bool) -> None:
     from tsdi.bias.value import CONFIG_FILE
 
+    console.hold(working_in(out))
     if (out / CONFIG_FILE).exists():
         raise RunExistsError(f"{out} already holds a bias.", "Give another --out.")
-    if out.exists() and any(out.iterdir()) and not resume:
+    if not is_unused(out) and not resume:
         raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume a killed run.")
 
 
 def _check_search(out: Path, search_of: dict[str, Any]) -> None:
     """Note in the folder what is searched, or refuse to go on with another search's trials."""
-    out.mkdir(parents=True, exist_ok=True)
     note, wanted = out / SEARCH, parse_json(to_json(search_of))
     if not note.exists():
         write_json(note, search_of)

@@ -41,8 +41,10 @@ def winrate(
     """
     from tsdi.engines.openai import ChatClient
     from tsdi.evaluation.winrate import PREFERENCES, win_rate
+    from tsdi.files import working_in
     from tsdi.judging.pairwise import PairwiseJudge
 
+    console.hold(working_in(out))
     if not resume:
         PREFERENCES.check_unused(out)
     judge = PairwiseJudge(ChatClient(model, url))

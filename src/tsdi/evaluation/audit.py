@@ -16,7 +16,7 @@ from tsdi.evaluation.records import Record
 from tsdi.evaluation.stage import Progress, Stage
 from tsdi.evaluation.statistics import Estimate
 from tsdi.evaluation.verdicts import from_record, to_record
-from tsdi.files import parse_json
+from tsdi.files import parse_json, working_on
 from tsdi.judging.base import KINDS, Judge
 from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.verdict import Judgement, Verdict, unscored
@@ -142,7 +142,7 @@ def judge_labelled(
 
     Raises:
         RunExistsError: If verdicts are kept there already, and either `resume` is off or they are
-            another judge's or of other answers.
+            another judge's or of other answers; or if another process works there.
         FormatError: If these are damaged.
         TsdiError: If the disk is full.
     """
@@ -163,9 +163,10 @@ def judge_labelled(
         content = [[one.model, one.response.messages, one.response.text] for one in labelled]
         sha256 = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         description = {"judge": judge.describe(), "answers_sha256": sha256}
-        done = stage.open(keep.parent, json.loads(json.dumps(description)), resume)
-        kept = {record["id"]: record for record in done}
-        records = stage.fill(keep.parent, kept, items, chunk, judged, progress)
+        with working_on(keep):
+            done = stage.open(keep.parent, json.loads(json.dumps(description)), resume)
+            kept = {record["id"]: record for record in done}
+            records = stage.fill(keep.parent, kept, items, chunk, judged, progress)
     return [_judgement(record) for record in records]
 
 

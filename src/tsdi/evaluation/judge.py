@@ -20,7 +20,7 @@ from tsdi.evaluation.records import Record, read_records
 from tsdi.evaluation.responses import answers_sha256, read_responses, read_run
 from tsdi.evaluation.stage import VERDICTS, Progress
 from tsdi.evaluation.verdicts import from_record, to_record
-from tsdi.files import write_json
+from tsdi.files import working_in, write_json
 from tsdi.interval import Estimate
 from tsdi.judging.base import KINDS, Judge, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
@@ -95,7 +95,7 @@ def judge_responses(
         MismatchError: If the audit is another judge's.
         PromptError: If a prompt has no kind.
         RunExistsError: If there are verdicts already, and either `resume` is off or they are
-            another judge's or of other answers.
+            another judge's or of other answers; or if another process works there.
         FormatError: If the folder's files are damaged.
         TsdiError: If the disk is full.
     """
@@ -103,14 +103,15 @@ def judge_responses(
     responses = read_responses(folder, kind)
     description = _describe(judge, folder, len(responses), kind)
     audited = None if audit is None else read_audit(audit, description["judge"])
-    done = {record["id"]: record for record in VERDICTS.open(folder, description, resume)}
-    if not done:
-        (folder / METRICS).unlink(missing_ok=True)  # of verdicts that are gone
 
     def judged_chunk(part: Sequence[Response]) -> list[Record]:
         return [to_record(r.id, j) for r, j in zip(part, judge.judge(part), strict=True)]
 
-    records = VERDICTS.fill(folder, done, responses, chunk, judged_chunk, progress)
+    with working_in(folder):
+        done = {record["id"]: record for record in VERDICTS.open(folder, description, resume)}
+        if not done:
+            (folder / METRICS).unlink(missing_ok=True)  # of verdicts that are gone
+        records = VERDICTS.fill(folder, done, responses, chunk, judged_chunk, progress)
     judged = _judged(folder, responses, records)
     figures = arm_metrics(judged, refusal_kinds(description["judge"]))
     evaluation = Evaluation(

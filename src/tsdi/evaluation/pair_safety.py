@@ -14,6 +14,7 @@ from tsdi.errors import FormatError, UsageError
 from tsdi.evaluation.records import Record
 from tsdi.evaluation.stage import Progress, Stage
 from tsdi.evaluation.verdicts import from_record, to_record
+from tsdi.files import working_on
 from tsdi.judging.base import Judge, Response
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.training.data import Pair
@@ -62,14 +63,12 @@ def score_pairs(
     Raises:
         UsageError: If the judge gives no probability.
         RunExistsError: If there are verdicts already, and either `resume` is off or they are
-            another judge's or of other answers.
+            another judge's or of other answers; or if another process works there.
         FormatError: If these are damaged.
         TsdiError: If the disk is full.
     """
     answers = _distinct_answers(pairs)
     stage = verdicts_beside(out)
-    opened = stage.open(out.parent, _description(judge, answers), resume)
-    done = {record["id"]: record for record in opened}
 
     def judged(part: Sequence[Response]) -> list[Record]:
         found = judge.judge(part)
@@ -78,7 +77,10 @@ def score_pairs(
             raise _no_probability(judge)
         return [to_record(one.id, j) for one, j in zip(part, found, strict=True)]
 
-    records = stage.fill(out.parent, done, answers, chunk, judged, progress)
+    with working_on(out):
+        opened = stage.open(out.parent, _description(judge, answers), resume)
+        done = {record["id"]: record for record in opened}
+        records = stage.fill(out.parent, done, answers, chunk, judged, progress)
     judgements = [_judgement(record, out) for record in records]
     safety = {
         (answer.prompt, answer.text): safety_probability(judge, judgement)

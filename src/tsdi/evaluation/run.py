@@ -14,6 +14,7 @@ from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.errors import PromptError, UsageError
 from tsdi.evaluation.records import Record
 from tsdi.evaluation.stage import ANSWERS, Progress
+from tsdi.files import working_in
 from tsdi.suites.prompts import Prompt
 
 
@@ -47,7 +48,7 @@ def generate_responses(
         PromptError: If there is no prompt, an id twice, or a prompt that does not fit the context;
             nothing has been generated then.
         RunExistsError: If the folder holds answers already, and either `resume` is off or they were
-            made with something else.
+            made with something else; or if another process works there.
         FormatError: If the folder's files are damaged.
         TsdiError: If the disk is full.
     """
@@ -56,13 +57,14 @@ def generate_responses(
     out = Path(out)
     _check_prompts(engine, prompts, sampling)
     run = _describe(prompts, sampling, batch_size, provenance)
-    done = {record["id"]: record for record in ANSWERS.open(out, run, resume)}
 
     def answer(chunk: Sequence[Prompt]) -> list[Record]:
         completions = engine.generate([Request(prompt.messages) for prompt in chunk], sampling)
         return [_record(p, c) for p, c in zip(chunk, completions, strict=True)]
 
-    return ANSWERS.fill(out, done, prompts, batch_size, answer, progress)
+    with working_in(out):
+        done = {record["id"]: record for record in ANSWERS.open(out, run, resume)}
+        return ANSWERS.fill(out, done, prompts, batch_size, answer, progress)
 
 
 def _check_prompts(engine: Engine, prompts: Sequence[Prompt], sampling: Sampling) -> None:

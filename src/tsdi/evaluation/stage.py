@@ -2,7 +2,8 @@
 
 A stage is done in chunks, which are fixed by the order of its items; a resumed stage makes an
 unfinished chunk again, whole, so that its records are those of an unbroken run. It is refused with
-anything else than what its description says.
+anything else than what its description says. Who opens and fills it keeps other processes out
+(`tsdi.files.working_in`).
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tsdi.errors import FormatError, RunExistsError, UsageError
+from tsdi.errors import FormatError, RunExistsError
 from tsdi.evaluation.records import Record, append_records, read_records
 from tsdi.files import parse_json, write_json
 
@@ -55,7 +56,7 @@ class Stage:
         """The records that the folder already holds; starts the stage if there are none.
 
         Args:
-            folder: The run folder, made if need be.
+            folder: The run folder.
             description: Everything that decides the records; valid JSON, as it reads back.
             resume: Go on with what is there.
 
@@ -66,12 +67,6 @@ class Stage:
             TsdiError: If the folder cannot be written.
         """
         if not (folder / self.records).exists():
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UsageError(
-                    f"Cannot make the folder {folder}: {error.strerror}.", "Name another --out."
-                ) from None
             write_json(folder / self.description, description)
             return []
         if not resume:

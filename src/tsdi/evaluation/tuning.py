@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.metrics import HARMLESS, Judged, by_code
 from tsdi.evaluation.records import append_records, read_records
+from tsdi.files import working_in
 from tsdi.judging.verdict import Verdict
 from tsdi.yaml_file import meant
 
@@ -197,8 +198,23 @@ def tune(
 
     Raises:
         UsageError: If Optuna is not installed, or floors or prompts cannot be right.
-        RunExistsError: If the log is of another search.
+        RunExistsError: If the log is of another search, or another process works in its folder.
     """
+    with working_in(log.parent):
+        return _search(answers, steps, recommended, tolerance, floors, trials, seed, log, progress)
+
+
+def _search(
+    answers: Answers,
+    steps: int,
+    recommended: float | None,
+    tolerance: float,
+    floors: Mapping[str, float] | None,
+    trials: int,
+    seed: int,
+    log: Path,
+    progress: Callable[[int, int], None],
+) -> Tuning:
     study = _study(seed)
     untouched = Knobs(0.0, steps, 1.0)
     study.enqueue_trial(asdict(untouched))

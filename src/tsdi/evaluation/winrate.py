@@ -21,7 +21,7 @@ from tsdi.evaluation.preferences import Compared, WinFigures, win_figures
 from tsdi.evaluation.records import Record
 from tsdi.evaluation.responses import answers_sha256, read_responses
 from tsdi.evaluation.stage import VERDICTS, Progress, Stage
-from tsdi.files import write_json
+from tsdi.files import working_in, write_json
 from tsdi.judging.base import Response
 from tsdi.judging.pairwise import Pair, PairwiseJudge, Preference
 
@@ -101,7 +101,7 @@ def win_rate(
         PromptError: If a prompt has no kind.
         MismatchError: If the runs do not answer the same prompts.
         RunExistsError: If there are preferences already, and either `resume` is off or they are
-            another judge's or of other answers.
+            another judge's or of other answers; or if another process works there.
         ModelError: If the judge cannot go on.
         FormatError: If files are damaged.
         TsdiError: If the disk is full.
@@ -109,13 +109,14 @@ def win_rate(
     base, run, out = Path(base), Path(run), Path(out)
     answers, left_out = _answers(base, run, kind)
     description = _describe(judge, base, run, kind)
-    done = {record["id"]: record for record in PREFERENCES.open(out, description, resume)}
-    if not done:
-        (out / WINRATE).unlink(missing_ok=True)  # of preferences that are gone
     pairs = [pair for both in answers for pair in _orders(both)]
-    records = PREFERENCES.fill(
-        out, done, pairs, chunk, lambda part: _compare(judge, part), progress
-    )
+    with working_in(out):
+        done = {record["id"]: record for record in PREFERENCES.open(out, description, resume)}
+        if not done:
+            (out / WINRATE).unlink(missing_ok=True)  # of preferences that are gone
+        records = PREFERENCES.fill(
+            out, done, pairs, chunk, lambda part: _compare(judge, part), progress
+        )
     compared = [
         _compared(both, *(_read(out, record) for record in two))
         for both, two in zip(answers, zip(records[::2], records[1::2], strict=True), strict=True)

@@ -33,7 +33,7 @@ from transformers import (
 )
 
 from tsdi.errors import RunExistsError, TsdiError, UsageError
-from tsdi.files import parse_json, write_json
+from tsdi.files import is_unused, parse_json, working_in, write_json
 from tsdi.models import LoadOptions, load_model
 from tsdi.organism.data import (
     Mixture,
@@ -168,7 +168,7 @@ def train(out: Path, seed: int, recipe: Recipe, command: str) -> dict[str, objec
         RunExistsError: When the folder holds something.
     """
     check_trl()
-    if out.exists() and any(out.iterdir()):
+    if not is_unused(out):
         raise RunExistsError(f"{out} already holds files.", "Choose a new folder for --out.")
     started = time.monotonic()
     losses = train_reference(out, seed, recipe)
@@ -212,7 +212,7 @@ def train_grid(out: Path, seed: int, recipe: Recipe) -> list[Path]:
     check_trl()
     made = json.loads(json.dumps({"seed": seed, "recipe": asdict(recipe), "versions": versions()}))
     note = out / "grid.json"
-    if not out.exists() or not any(out.iterdir()):
+    if is_unused(out):
         out.mkdir(parents=True, exist_ok=True)
         write_json(note, made)
     elif not note.exists() or parse_json(note.read_bytes()) != made:
@@ -436,10 +436,11 @@ def main(arguments: Sequence[str]) -> int:
     smoke = " --smoke" if options.smoke else ""
     command = f"python -m tsdi.organism.train --out DIR --seed {options.seed}{smoke}"
     try:
-        if options.grid:
-            print(*train_grid(options.out, options.seed, recipe), sep="\n")
-            return 0
-        record = train(options.out, options.seed, recipe, command)
+        with working_in(options.out):
+            if options.grid:
+                print(*train_grid(options.out, options.seed, recipe), sep="\n")
+                return 0
+            record = train(options.out, options.seed, recipe, command)
     except (TsdiError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -16,11 +16,10 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
-from tsdi.errors import RunExistsError, TsdiError, UsageError
+from tsdi.errors import TsdiError, UsageError
 from tsdi.evaluation.builtin import resolve_dtype
 from tsdi.evaluation.judges import load_judge
+from tsdi.files import working_in, working_on
 from tsdi.fingerprint import fingerprint
 from tsdi.judging.base import JudgeOptions
 from tsdi.study.cells import Cell, cell_folder, prompts_sha256, run_cell
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 PROGRESS = "progress.jsonl"
 SPLITS = ("validation", "test")
-_WAIT = 5.0  # seconds for a study that was just killed
 _LOOK = 1.0  # seconds between looks at what the workers have done
 Progress = Callable[[str, int, int], None]
 
@@ -50,13 +48,7 @@ def run_grid(made: Plan, workers: int, progress: Progress) -> None:
         workers: Processes that work at the same time.
         progress: Called with what is done, how much of it, and of how much.
     """
-    made.out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(made.out / "study.lock", timeout=_WAIT)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunExistsError(f"Another tsdi study works in {made.out}.", "Wait for it.") from None
-    with lock:
+    with working_in(made.out):
         study = made.study
         if study.organism is not None:
             jobs = [(study.organism, made.out, seed) for seed in study.organism.seeds]
@@ -133,7 +125,8 @@ def _begin(parent: int, out: Path) -> None:
 
 
 def _train(organism: Any, out: Path, seed: int) -> None:
-    with FileLock(out / f"train-{seed}.lock"):
+    """Train one seed's models, once the workers of a killed study are gone."""
+    with working_on(out / f"train-{seed}", wait=True):
         train_seed(organism, out, seed)
 
 
@@ -143,8 +136,7 @@ def _run_member(made: Plan, member: Member, workers: int) -> None:
 
     generation = made.study.generation
     torch.set_num_threads(generation.threads or _threads(workers))
-    (made.out / member.id).parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(made.out / f"{member.id}.lock"):
+    with working_on(made.out / member.id.replace("/", "-"), wait=True):
         job = Job(made, member)
         for entry in made.entries:
             if member in made.members_of(entry):

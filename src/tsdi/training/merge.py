@@ -38,7 +38,7 @@ def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
 
     Raises:
         UsageError: If there is nothing to merge, or the weights make no mean.
-        RunExistsError: If the folder is there already.
+        RunExistsError: If the folder is there already, or another process is making it.
         ModelError: If a folder holds no whole model in safetensors, or its weights are quantised.
         MismatchError: If the models have different tensors.
         NumericalError: If a model has NaN or infinite weights.

@@ -14,6 +14,7 @@ import platform
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from tsdi.chat import fix_arguments
 from tsdi.errors import MismatchError, ModelError, RunExistsError, UsageError
-from tsdi.files import parse_json, write_bytes, write_json
+from tsdi.files import is_unused, parse_json, working_in, write_bytes, write_json
 from tsdi.models import load_tokenizer
 from tsdi.training import sources
 from tsdi.training.data import Example, Pair, Rating
@@ -86,7 +87,8 @@ def train_recipe(
 
     Raises:
         UsageError: If a package is missing, or a setting cannot be.
-        RunExistsError: If the folder holds another run, or one that is not to be gone on with.
+        RunExistsError: If the folder holds another run, or one that is not to be gone on with; or
+            if another process works there.
         PromptError: If data cannot be used.
         ModelError: If the first model cannot.
     """
@@ -94,7 +96,19 @@ def train_recipe(
     stages = _asked(recipe, settings.only)
     data = sources.Data(recipe, settings.data, settings.smoke)
     _check(recipe, stages, settings, data)
-    _open_folder(recipe, settings, resume, data)
+    # One process writes, so that one keeps others out.
+    with working_in(settings.out) if processes().is_main_process else nullcontext():
+        _open_folder(recipe, settings, resume, data)
+        return _run_stages(recipe, stages, settings, data, progress)
+
+
+def _run_stages(
+    recipe: Recipe,
+    stages: Sequence[str],
+    settings: Settings,
+    data: sources.Data,
+    progress: Progress | None,
+) -> list[Path]:
     made = []
     for name in stages:
         stage = recipe.stages[name]
@@ -218,9 +232,7 @@ def _open_folder(recipe: Recipe, settings: Settings, resume: bool, data: sources
         "versions": versions(),
         "data": data.hashes(),
     }
-    if out.exists() and not out.is_dir():
-        raise RunExistsError(f"{out} is a file.", "Choose a folder for --out.")
-    new = not out.exists() or not any(out.iterdir())
+    new = is_unused(out)
     processes().wait_for_everyone()  # all have looked before one writes
     if new:
         if processes().is_main_process:
