@@ -3,6 +3,7 @@
 import datetime
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from tests import tiny
@@ -63,6 +64,24 @@ class TestEncoding:
     )
     def test_what_is_used_is_said(self, template, prompt_format, words):
         assert words in describe_format(tiny.tokenizer(template), ChatFormat(prompt_format))
+
+
+@pytest.mark.parametrize("template", ["$A <eos>", "<bos> $A <eos>", "<bos> $A", "$A"])
+def test_no_token_that_ends_a_text_stands_behind_a_prompt(template):
+    tokenizer = tiny.tokenizer(None)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        template, special_tokens=[("<bos>", 1), ("<eos>", 2)]
+    )
+    assert (tokenizer("a")["input_ids"][-1] == 2) == template.endswith("<eos>")
+    for chat_format, text in (
+        (ChatFormat("Q: {prompt} A:"), "Q: grow wheat A:"),
+        (ChatFormat(), "grow wheat"),
+    ):
+        ids = encode_chat(tokenizer, CHAT, chat_format)
+        begin = "<bos>" if template.startswith("<bos>") else ""
+        assert tokenizer.decode(ids) == begin + text
+    own = encode_chat(tokenizer, [{"role": "user", "content": "a<eos>"}])
+    assert own[-1] == 2, "the user's own text stays"
 
 
 class TestTemplateArguments:

@@ -91,7 +91,21 @@ def encode_chat(
     text = "\n\n".join(message["content"] for message in messages)
     begun = bool(tokenizer.bos_token) and (prompt_format or "").startswith(tokenizer.bos_token)
     filled = (prompt_format or "{prompt}").replace("{prompt}", text)
-    return list(tokenizer(filled, add_special_tokens=not begun)["input_ids"])
+    ids = list(tokenizer(filled, add_special_tokens=False)["input_ids"])
+    return ids if begun else special_ids(tokenizer)[0] + ids
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """What a tokenizer puts before and behind a text of its own accord.
+
+    Nothing may stand behind a prompt: an answer that begins after an end-of-text token is none.
+    """
+    whole, bare = (
+        list(tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False)
+    )
+    places = range(len(whole) - len(bare) + 1)
+    start = next((k for k in places if whole[k : k + len(bare)] == bare), 0)
+    return whole[:start], whole[start + len(bare) :]
 
 
 def _apply(

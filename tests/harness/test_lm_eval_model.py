@@ -11,6 +11,7 @@ from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from tokenizers.processors import TemplateProcessing
 
 from tests import tiny
 from tsdi import organism
@@ -186,6 +187,15 @@ def test_a_bias_brings_its_arguments_of_the_template_and_others_are_refused(mode
         )
     plain = tiny.bias(known=known)
     tiny.refused(lambda: debiased(model, known, plain, **given), "arguments", kind=UsageError)
+
+
+def test_a_tokenizer_that_ends_every_text_is_refused_until_told_not_to(model):
+    known = tiny.tokenizer()
+    known.backend_tokenizer.post_processor = TemplateProcessing(
+        "$A <eos>", special_tokens=[("<eos>", 2)]
+    )
+    tiny.refused(lambda: debiased(model, known), "add_bos_token=False", kind=UsageError)
+    assert debiased(model, known, add_bos_token=False).tok_encode("a")[-1] != 2
 
 
 def test_a_missing_chat_template_is_said_once(model, tokenizer, caplog):

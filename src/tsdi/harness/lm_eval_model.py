@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tsdi.bias import SafetyBias
+from tsdi.chat import special_ids
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import ModelError, UsageError
 from tsdi.evaluation.builtin import resolve_dtype, resolve_model
@@ -66,6 +67,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         self._answer_start: int | None = None  # in the continuations of the pass that is running
         self._templated = self._warned = False
         _check_template_args(self._bias, options)
+        self._bare = options.get("add_bos_token") is False
         if isinstance(pretrained, str):
             options["dtype"] = resolve_dtype(pretrained, options.get("dtype") or "auto")
             pretrained = resolve_model(pretrained)
@@ -85,6 +87,11 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
     def _create_tokenizer(self, *args: Any, **options: Any) -> None:
         super()._create_tokenizer(*args, **options)
         self._bias.check(self.tokenizer)  # before weights are loaded
+        if special_ids(self.tokenizer)[1] and not self._bare:
+            raise UsageError(
+                "The tokenizer puts an end-of-text token behind every text, so behind prompts too.",
+                "Add add_bos_token=False to the model's arguments.",
+            )
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm_eval records of the model, and what was subtracted from its logits."""
