@@ -1,14 +1,26 @@
 import errno
 import json
+import math
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.locks import at_work
 from tsdi import files
-from tsdi.errors import RunExistsError, TsdiError, UsageError
-from tsdi.files import LOCK, is_unused, parse_json, working_in, working_on, write_json
+from tsdi.errors import FormatError, RunExistsError, TsdiError, UsageError
+from tsdi.files import (
+    LOCK,
+    is_unused,
+    parse_json,
+    read_object,
+    to_json,
+    working_in,
+    working_on,
+    write_json,
+)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the full device of Linux")
@@ -43,10 +55,62 @@ def test_a_crash_while_writing_keeps_the_old_file(tmp_path, monkeypatch):
     assert json.loads(path.read_text()) == {"seed": 1}
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "{", b"\xff", "1" * 5000])
-def test_whatever_is_wrong_with_json_is_a_value_error(text):
-    with pytest.raises(ValueError, match=r"."):
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ("[" * 101 + "]" * 101, "nested too deeply"),
+        ("{", "Expecting"),
+        (b"\xff", "invalid start byte"),
+        ("1" * 5000, "a number is NaN, infinite or of more than 100 digits"),
+        (f'{{"a": [{{"category": {"1" * 4301}}}]}}', "`category` is NaN, infinite or of more"),
+        ('{"seed": [1, 1e999]}', "`seed` is NaN"),
+        ('{"seed": -Infinity}', "`seed` is NaN"),
+        ("[NaN]", "a number is NaN"),
+    ],
+)
+def test_whatever_is_wrong_with_json_is_a_value_error_that_names_the_key(text, problem):
+    with pytest.raises(ValueError, match=problem) as caught:
         parse_json(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_configs_of_models_may_hold_infinity():
+    assert parse_json('{"time_step_limit": [0.0, Infinity]}', finite=False) == {
+        "time_step_limit": [0.0, math.inf]
+    }
+
+
+PIECES = ["[", "]", "{", "}", ",", ":", '"a"', "null", "NaN", "-Infinity", "1e999", "-1e-999"]
+PIECES += ["9" * 100, "-" + "9" * 101, "9" * 5000, "0.1", "[" * 99, '"\\ud800"', "\ufeff", "\x00"]
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join) | st.text() | st.binary())
+def test_what_is_parsed_can_be_written_again(text):
+    try:
+        value = parse_json(text)
+    except ValueError:
+        return
+    assert parse_json(to_json(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b'{"seed": NaN}', "`seed` is NaN"),
+        (b"[1]", "no JSON object"),
+        (b"null", "no JSON object"),
+        (b"{", "Expecting"),
+        (None, "Cannot read"),
+    ],
+)
+def test_a_damaged_file_of_ours_is_one_line_with_a_remedy(tmp_path, data, problem):
+    path = tmp_path / "run.json"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(FormatError, match=rf"run\.json.*{problem}|{problem}.*run\.json") as caught:
+        read_object(path, "Restore it.")
+    assert str(caught.value).endswith("Restore it.")
 
 
 class TestALock:

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, by one process, and JSON that may be anything."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,10 +11,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tsdi.errors import RunExistsError, TsdiError, UsageError
+from tsdi.errors import FormatError, RunExistsError, TsdiError, UsageError
 
 LOCK = ".tsdi-lock"
 DYING = 2.0  # seconds that a killed process may take to let go
+
+_MOST_DIGITS = 100
+_DEEPEST = 100  # levels; reading can go deeper than writing
 
 
 @contextmanager
@@ -145,16 +149,72 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, finite: bool = True) -> Any:
     """Parse JSON.
 
+    Args:
+        text: Anything at all.
+        finite: Whether NaN, Infinity and what overflows to it are refused; config files of models
+            may hold them.
+
     Raises:
-        ValueError: For everything that can be wrong with it: syntax, encoding, depth, huge numbers.
+        ValueError: For everything that can be wrong with it: syntax, encoding, depth, numbers that
+            are none or of more than 100 digits; these are named by their key.
     """
     try:
-        return json.loads(text.decode() if isinstance(text, bytes) else text)
+        value = _DECODER.decode(text.decode() if isinstance(text, bytes) else text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    _check_parts(value, finite)
+    return value
+
+
+def _whole_number(digits: str) -> float:
+    """A whole number; infinity for one that nothing of ours could hold."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole_number)
+
+
+def _check_parts(value: Any, finite: bool) -> None:
+    """Refuse what would end in a traceback later: when it is used, or written again."""
+    level: list[tuple[str, Any]] = [("", value)]
+    for _ in range(_DEEPEST):
+        below: list[tuple[str, Any]] = []
+        for key, part in level:
+            if isinstance(part, dict):
+                below += part.items()
+            elif isinstance(part, list):
+                below += [(key, entry) for entry in part]
+            elif finite and isinstance(part, float) and not math.isfinite(part):
+                name = f"`{key[:80]}`" if key else "a number"
+                raise ValueError(f"{name} is NaN, infinite or of more than {_MOST_DIGITS} digits")
+        if not below:
+            return
+        level = below
+    raise ValueError("nested too deeply")
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object that a file of ours holds.
+
+    Args:
+        path: The file.
+        remedy: What to do if it is damaged.
+
+    Raises:
+        FormatError: If it cannot be read, or holds anything else.
+    """
+    try:
+        found = parse_json(path.read_bytes())
+    except OSError as error:
+        raise FormatError(f"Cannot read {path}: {error.strerror}.", remedy) from None
+    except ValueError as error:
+        raise FormatError(f"{path} is damaged: {error}.", remedy) from None
+    if not isinstance(found, dict):
+        raise FormatError(f"{path} is damaged: no JSON object.", remedy)
+    return found
 
 
 def unwritable(path: Path, error: OSError) -> TsdiError:

@@ -1,7 +1,6 @@
 """Loading causal language models, and pairs of them that may share one set of weights."""
 
 import gc
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,6 +23,7 @@ from transformers import (
 from transformers.utils import logging
 
 from tsdi.errors import ModelError, UsageError
+from tsdi.files import parse_json
 from tsdi.fingerprint import fingerprint
 from tsdi.fit import check_adapter_fit, check_fit
 
@@ -267,7 +267,7 @@ def adapter_base(name: str) -> str | None:
     if not path.is_file():
         return None
     with _load_errors(name, "adapter"):
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_bytes(), finite=False)
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     if not isinstance(base, str):
         raise ModelError(f"{path} names no base model.", "Save the adapter again with PEFT.")

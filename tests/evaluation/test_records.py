@@ -9,6 +9,7 @@ from tsdi.evaluation.records import append_records, read_records
 
 RECORDS = [{"id": f"p{n}", "response": text} for n, text in enumerate(["one\ntwo", "zwei ß", "三"])]
 # Single characters of any kind, halves of surrogate pairs included, between ordinary text.
+NUMBERS = [b'{"id": "c", "n": ', b"NaN}", b"1e999}", b"9" * 5000 + b"}", b"[" * 100_000]
 TEXTS = st.lists(st.text() | st.characters(categories=["Cs"])).map(" ".join)
 
 
@@ -37,7 +38,7 @@ def test_any_text_survives(path, texts):
     st.binary(max_size=200)
     | st.lists(
         st.sampled_from(
-            [b'{"id": "a"}', b'{"id": "b"}', b"{", b"\n", b"\n", b"12", b"\xff", b"[" * 100_000]
+            [b'{"id": "a"}', b'{"id": "b"}', b"{", b"\n", b"\n", b"12", b"\xff", *NUMBERS]
         )
     ).map(b"".join)
 )
@@ -69,6 +70,7 @@ def test_a_file_cut_anywhere_loses_at_most_its_last_record_and_can_go_on(path):
     [
         (b"{", "line 2 is not valid JSON"),
         (b"", "line 2 is not valid JSON"),
+        (b'{"id": "a", "p": NaN}', r"line 2 is not valid JSON \(`p` is NaN"),
         (b'{"id": "\xff"}', "line 2 is not valid JSON"),
         (b"[1]", "line 2 is not a record"),
         (b'{"id": 1}', "line 2 is not a record"),

@@ -52,6 +52,7 @@ def test_any_text_survives(folder, name, texts):
 
 PIECES = [b'{"prompt": "x"}', b'{"id": "a", ', b'"prompt"', b"id,prompt", b"[", b"]", b",", b"\n"]
 ODD_PIECES = [b'"', b"1", b"null", b'{"messages": []}', b'"\\ud800"', b"\xff", b"\x00", b"9" * 5000]
+ODD_PIECES += [b'{"prompt": "x", "category": ', b"1e999}", b"NaN}", b"9" * 4301 + b"}"]
 JOINED = st.lists(st.sampled_from(PIECES + ODD_PIECES)).map(b"".join)
 
 
@@ -131,6 +132,12 @@ def test_kinds(folder):
         ("c.jsonl", '{"prompt": "a"}\n{"prompt": " "}\n', "line 2: the prompt is empty"),
         ("c.jsonl", '{"prompt": ["a"]}', "line 1: the prompt is not a text"),
         ("c.jsonl", '{"prompt": "\\ud800"}', "line 1: not valid Unicode"),
+        (
+            "c.jsonl",
+            f'{{"prompt": "a", "category": {"9" * 4301}}}',
+            "line 1: not valid JSON .`category` is NaN, infinite or of more than 100 digits",
+        ),
+        ("c.jsonl", '{"prompt": "a", "id": NaN}', "line 1: not valid JSON .`id` is NaN"),
         ("c.jsonl", '{"prompt": "a", "id": 1.5}', "line 1: `id` is neither"),
         (
             "c.jsonl",

@@ -24,7 +24,7 @@ from tsdi.cli.engine import (
     ResumeOption,
 )
 from tsdi.errors import RunExistsError, UsageError
-from tsdi.files import is_unused, parse_json, to_json, working_in, write_json
+from tsdi.files import is_unused, parse_json, read_object, to_json, working_in, write_json
 
 if TYPE_CHECKING:
     from tsdi.evaluation.metrics import Judged
@@ -188,9 +188,9 @@ def _check_search(out: Path, search_of: dict[str, Any]) -> None:
     note, wanted = out / SEARCH, parse_json(to_json(search_of))
     if not note.exists():
         write_json(note, search_of)
-    known = parse_json(note.read_bytes())
+    known = read_object(note, "Restore it, or give another --out.")
     for key, value in wanted.items():
-        if not isinstance(known, dict) or known.get(key) != value:
+        if known.get(key) != value:
             raise RunExistsError(f"{out} is of a search with another {key}.", "Give another --out.")
 
 

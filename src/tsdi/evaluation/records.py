@@ -38,10 +38,11 @@ def read_records(path: str | Path) -> list[Record]:
     for number, line in enumerate(lines, start=1):
         try:
             record = parse_json(line)
-        except ValueError:
+        except ValueError as error:
             if number == len(lines):
                 break
-            raise _damaged(path, number, "is not valid JSON") from None
+            reason = getattr(error, "msg", error)  # without the place in the line
+            raise _damaged(path, number, f"is not valid JSON ({reason})") from None
         if not isinstance(record, dict) or not isinstance(record.get("id"), str):
             raise _damaged(path, number, "is not a record with an id")
         if record["id"] in records:

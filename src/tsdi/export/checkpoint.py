@@ -86,7 +86,7 @@ def write_checkpoint(
 
 def brings_code(files: Path) -> bool:
     """Whether a checkpoint has code that would run once code is trusted: its own, or elsewhere."""
-    configs = (parse_json(file.read_bytes()) for file in files.glob("*config*.json"))
+    configs = (parse_json(file.read_bytes(), finite=False) for file in files.glob("*config*.json"))
     named = any(isinstance(config, dict) and config.get("auto_map") for config in configs)
     return named or any(files.rglob("*.py"))
 

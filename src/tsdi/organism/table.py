@@ -1,10 +1,10 @@
 """The validation figures of training.json as the Markdown tables of docs/organism.md."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tsdi.files import parse_json
 from tsdi.organism import folder
 from tsdi.organism.lexicon import CATEGORIES
 
@@ -49,4 +49,4 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 if __name__ == "__main__":
     source = folder("reference").parent / "training.json"
-    sys.stdout.write(figures_table(json.loads(source.read_text(encoding="utf-8"))))
+    sys.stdout.write(figures_table(parse_json(source.read_bytes())))

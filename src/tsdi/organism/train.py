@@ -33,7 +33,7 @@ from transformers import (
 )
 
 from tsdi.errors import RunExistsError, TsdiError, UsageError
-from tsdi.files import is_unused, parse_json, working_in, write_json
+from tsdi.files import is_unused, read_object, working_in, write_json
 from tsdi.models import LoadOptions, load_model
 from tsdi.organism.data import (
     Mixture,
@@ -215,7 +215,7 @@ def train_grid(out: Path, seed: int, recipe: Recipe) -> list[Path]:
     if is_unused(out):
         out.mkdir(parents=True, exist_ok=True)
         write_json(note, made)
-    elif not note.exists() or parse_json(note.read_bytes()) != made:
+    elif not note.exists() or read_object(note, "Choose a new folder.") != made:
         raise RunExistsError(
             f"{out} holds models of another seed, recipe or version.", "Choose a new folder."
         )

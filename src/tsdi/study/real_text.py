@@ -25,7 +25,7 @@ from tsdi.chat import encode_chat
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import TsdiError
-from tsdi.files import parse_json, write_json
+from tsdi.files import read_object, write_json
 from tsdi.interval import mean_interval
 from tsdi.judging.base import JudgeOptions, Response
 from tsdi.judging.refusal import open_keyword_list, open_refusal_phrases
@@ -89,7 +89,9 @@ class Bench:
         self._tokenizer = load_tokenizer(str(models / REFERENCE))
         self._reference = load_model(str(models / REFERENCE)).eval()
         alpaca = read_rows(data / "alpaca/alpaca_random_9k.json.gz")
-        split = Split(**parse_json((models / "run.json").read_bytes())["recipe"]["hold_out"])
+        split = Split(
+            **read_object(models / "run.json", "Name a folder of tsdi train.")["recipe"]["hold_out"]
+        )
         examples = to_examples(alpaca, drop_unusable=True)
         self._answers = part_of(examples, split, "test", "alpaca")[:200]
         self._pairs = part_of(to_pairs(read_rows(data / PKU), "safe"), split, "test", "pku")
@@ -278,7 +280,7 @@ def measure(models: Path, data: Path, results: Path, only: str, command: str) ->
         only: What a model's name begins with; "" takes all.
         command: What the user typed, for the result files.
     """
-    record = parse_json((models / "run.json").read_bytes())
+    record = read_object(models / "run.json", "Name a folder of tsdi train.")
     recipe = Recipe.model_validate(record["recipe"])
     results.mkdir(parents=True, exist_ok=True)
     _copy_logs(models, results)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsdi.files import parse_json, write_json
+from tsdi.files import read_object, write_json
 from tsdi.study.config import Study
 from tsdi.study.members import members
 
@@ -89,7 +89,7 @@ def _random_models(folder: Path, names: Iterable[str]) -> None:
 
     note = folder / "models.json"
     wanted = json.loads(json.dumps({"names": list(names), "hidden": _HIDDEN}))
-    if note.exists() and parse_json(note.read_bytes()) == wanted:
+    if note.exists() and read_object(note, "Delete its folder.") == wanted:
         return
     tokenizer = _tokenizer()
     config = LlamaConfig(

@@ -134,7 +134,7 @@ def _same_integers(tensors: Sequence[Tensor]) -> bool:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = parse_json((folder / "config.json").read_bytes())
+        config = parse_json((folder / "config.json").read_bytes(), finite=False)
     except (OSError, ValueError):
         raise ModelError(f"{folder} has no readable config.json.") from None
     return config if isinstance(config, dict) else {}

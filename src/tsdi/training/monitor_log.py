@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tsdi.errors import FormatError
-from tsdi.files import unwritable, write_bytes
+from tsdi.files import parse_json, unwritable, write_bytes
 
 GROUPS = 8
 """Groups of random prompts, for the standard error."""
@@ -100,9 +100,9 @@ def read_log(path: Path) -> list[Measurement]:
     found: list[Measurement] = []
     for number, line in enumerate(lines, start=1):
         try:
-            found.append(Measurement.model_validate_json(line))
-        except ValidationError as error:
-            if number == len(lines) and error.errors()[0]["type"] == "json_invalid":
+            found.append(Measurement.model_validate(parse_json(line)))
+        except ValueError as error:  # of pydantic too
+            if number == len(lines) and not isinstance(error, ValidationError):
                 break
             raise FormatError(
                 f"{path}, line {number} is no measurement of the bias monitor.", "Delete the file."

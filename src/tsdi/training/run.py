@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from tsdi.chat import fix_arguments
 from tsdi.errors import MismatchError, ModelError, RunExistsError, UsageError
-from tsdi.files import is_unused, parse_json, working_in, write_bytes, write_json
+from tsdi.files import is_unused, read_object, working_in, write_bytes, write_json
 from tsdi.models import load_tokenizer
 from tsdi.training import sources
 from tsdi.training.data import Example, Pair, Rating
@@ -156,7 +156,9 @@ def read_logs(recipe: Recipe, out: Path) -> list[dict[str, Any]]:
     """What the finished runs of a recipe left in its folder, in the recipe's order."""
     names = [run for name, stage in recipe.stages.items() for run in run_names(name, stage)]
     logs = [_log(out, name) for name in names]
-    return [parse_json(log.read_bytes()) for log in logs if log.exists()]
+    return [
+        read_object(log, f"Restore it, or train {log.stem} again.") for log in logs if log.exists()
+    ]
 
 
 def versions() -> dict[str, str]:
@@ -252,7 +254,7 @@ def _open_folder(recipe: Recipe, settings: Settings, resume: bool, data: sources
 def _check_same(note: Path, made: dict[str, Any]) -> None:
     if not note.exists():
         raise RunExistsError(f"{note.parent} holds no training run.", "Choose a new folder.")
-    before = parse_json(note.read_bytes())
+    before = read_object(note, "Restore it, or choose a new folder.")
     different = [key for key, value in made.items() if before.get(key) != value]
     if different:
         raise RunExistsError(
@@ -309,7 +311,7 @@ def _note_rows(out: Path, run: Run, fit: Fit) -> None:
     """Say which rows are too long now, and in the folder's record."""
     if processes().is_main_process:
         note = out / "run.json"
-        record = parse_json(note.read_bytes())
+        record = read_object(note, "Choose a new folder.")
         write_json(note, record | {"rows": record.get("rows", {}) | {run.name: fit.record()}})
         if words := fit.words(run.name, run.stage.max_length):
             _say.warning("%s", words)
