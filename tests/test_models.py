@@ -52,7 +52,7 @@ class TestWhatCannotBeLoaded:
     @pytest.mark.parametrize("name", ["no-such-folder", "no-such-org/no-such-model", "a b/c"])
     def test_no_such_folder(self, name):
         refused(lambda: load_model(name), name, "no such folder")
-        refused(lambda: load_tokenizer(name), name, "tokenizer")
+        refused(lambda: load_tokenizer(name), name, "no such folder")
 
     def test_a_folder_without_a_model(self, tmp_path):
         refused(lambda: load_model(str(tmp_path)), str(tmp_path), "save_pretrained")
@@ -130,7 +130,7 @@ class TestPairs:
         loads = []
         load = models.load_model
         monkeypatch.setattr(models, "load_model", lambda *a: loads.append(a[0]) or load(*a))
-        aligned, reference = load_pair(str(folder), "other", LoadOptions(), one_at_a_time=True)
+        aligned, reference = load_pair(*[str(folder)] * 2, LoadOptions(), one_at_a_time=True)
         assert [aligned.loaded, reference.loaded, loads] == [False, False, []]
         with aligned.open() as model:
             assert model.config.model_type == "llama"
@@ -147,12 +147,12 @@ class TestPairs:
 class TestAdapterFolders:
     def test_a_model_is_none(self, folder):
         assert adapter_base(str(folder)) is None
-        assert adapter_base("no-such-org/no-such-model") is None
+        refused(lambda: adapter_base("no-such-org/no-such-model"), "no such folder")
 
-    def test_an_adapter_names_its_base(self, tmp_path):
-        config = {"base_model_name_or_path": "org/base", "peft_type": "LORA"}
+    def test_an_adapter_names_its_base(self, folder, tmp_path):
+        config = {"base_model_name_or_path": str(folder), "peft_type": "LORA"}
         (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-        assert adapter_base(str(tmp_path)) == "org/base"
+        assert adapter_base(str(tmp_path)) == str(folder)
 
     @pytest.mark.parametrize(
         "text", ["", "{", "[]", "{}", '{"base_model_name_or_path": null}', "\xff"]
@@ -176,9 +176,9 @@ class TestAdapterFolders:
         ("nothing special", "Give a folder"),
     ],
 )
-def test_the_remedy_fits_the_reason(monkeypatch, reason, remedy):
+def test_the_remedy_fits_the_reason(folder, monkeypatch, reason, remedy):
     def fail(*_args, **_kwargs):
         raise OSError(reason)
 
     monkeypatch.setattr(models.AutoConfig, "from_pretrained", fail)
-    refused(lambda: load_model("org/model"), "org/model", reason.splitlines()[0], remedy)
+    refused(lambda: load_model(str(folder)), str(folder), reason.splitlines()[0], remedy)

@@ -88,19 +88,20 @@ def _count(number: int, what: str) -> str:
     return f"{number} tensor{'s' if number != 1 else ''}{what}"
 
 
-def check_adapter_fit(model: PreTrainedModel, name: str, adapter: str) -> None:
+def check_adapter_fit(model: PreTrainedModel, name: str, folder: str, adapter: str) -> None:
     """Raise MismatchError unless all of an adapter is in place, and nothing of it is left over.
 
     Args:
         model: A ``peft.PeftModel`` that has loaded it.
-        name: Folder or hub id of the adapter.
+        name: The adapter's, for the message.
+        folder: Where its files are.
         adapter: What the model calls it.
     """
     from peft import load_peft_weights, set_peft_model_state_dict
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # offloaded layers keep what they have
-        weights = load_peft_weights(name, device="cpu")
+        weights = load_peft_weights(folder, device="cpu")
         result: Any = set_peft_model_state_dict(model, weights, adapter_name=adapter)
     missing = [
         key

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
-from huggingface_hub import hf_hub_download
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -26,7 +25,9 @@ from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json
 from tsdi.fingerprint import fingerprint
 from tsdi.fit import check_adapter_fit, check_fit
+from tsdi.names import REMEDY, check_is_model, locate, split_revision
 
+_ADAPTER = "adapter_config.json"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -39,12 +40,14 @@ class Side:
         open: Gives a context with the model.
         loaded: Whether the model is in memory already, so that opening it costs nothing.
         files: Fingerprint of the files that it comes from (`tsdi.fingerprint`); "" is not known.
+        revision: The commit of a model or adapter from the hub.
     """
 
     name: str
     open: Callable[[], AbstractContextManager[PreTrainedModel]]
     loaded: bool = True
     files: str = ""
+    revision: str | None = None
 
 
 def as_side(model: PreTrainedModel | Side) -> Side:
@@ -111,21 +114,33 @@ class LoadOptions:
 def load_tokenizer(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a folder or the hub.
 
+    Args:
+        name: Folder, or hub id ("ORG/NAME" or "ORG/NAME@REVISION").
+        options: Whether its code may run.
+
     Raises:
         ModelError: If there is none.
     """
-    base = adapter_base(name)
-    if base is not None and Path(name).is_dir() and not any(Path(name).glob("tokenizer*")):
-        return load_tokenizer(base, options)  # PEFT alone saves none
+    place = locate(name)
+    if not any(file.startswith("tokenizer") for file in place.files):
+        base = adapter_base(name)
+        if base is not None:
+            return load_tokenizer(base, options)  # PEFT alone saves none
+        if not any(file.startswith(("config.json", "vocab")) for file in place.files):
+            check_is_model(name, place)  # says what it is instead
     with _load_errors(name, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            name, trust_remote_code=options.trust_remote_code
+            place.name, trust_remote_code=options.trust_remote_code, **place.arguments
         )
         return tokenizer
 
 
 def load_model(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedModel:
     """Load a causal language model, or an adapter with its base model, from a folder or the hub.
+
+    Args:
+        name: Folder, or hub id ("ORG/NAME" or "ORG/NAME@REVISION").
+        options: How weights are loaded.
 
     Raises:
         ModelError: If there is no such model, or it is not a causal language model.
@@ -172,10 +187,12 @@ def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
         ModelError: If there is no such model, or tensors are missing, left over or of another
             shape; transformers alone would go on with random ones.
     """
+    place = locate(name)
+    check_is_model(name, place)
     with _load_errors(name, "model"), _quiet():
         model, info = kind.from_pretrained(
-            name,
-            **arguments,
+            place.name,
+            **arguments | place.arguments,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
@@ -211,6 +228,13 @@ def load_pair(
     Raises:
         ModelError: If one cannot be loaded.
     """
+    sides = _pair(aligned, reference, options, one_at_a_time)
+    return _named(sides[0], aligned), _named(sides[1], reference)
+
+
+def _pair(
+    aligned: str, reference: str, options: LoadOptions, one_at_a_time: bool
+) -> tuple[Side, Side]:
     base = adapter_base(aligned)
     reference_base = adapter_base(reference)
     if base is not None and same_model(base, reference_base or reference):
@@ -218,23 +242,18 @@ def load_pair(
         model = attach_adapter(load_model(base, options), aligned, "aligned")
         if reference_base is not None:
             _add_adapter(model, reference, "reference")
-        sides = adapter_sides(model, "aligned", "reference" if reference_base is not None else None)
-        return _named(sides[0], aligned), _named(sides[1], reference)
+        return adapter_sides(model, "aligned", "reference" if reference_base is not None else None)
     if one_at_a_time:
         return (
-            _named(Side("", lambda: _loaded(aligned, options), loaded=False), aligned),
-            _named(Side("", lambda: _loaded(reference, options), loaded=False), reference),
+            Side(aligned, lambda: _loaded(aligned, options), loaded=False),
+            Side(reference, lambda: _loaded(reference, options), loaded=False),
         )
-    models = load_model(aligned, options), load_model(reference, options)
-    return (
-        _named(Side("", lambda: nullcontext(models[0])), aligned),
-        _named(Side("", lambda: nullcontext(models[1])), reference),
-    )
+    return as_side(load_model(aligned, options)), as_side(load_model(reference, options))
 
 
 def _named(side: Side, name: str) -> Side:
     """A side of a folder or hub id."""
-    return replace(side, name=name, files=fingerprint(name))
+    return replace(side, name=name, files=fingerprint(name), revision=locate(name).revision)
 
 
 @contextmanager
@@ -250,28 +269,36 @@ def _loaded(name: str, options: LoadOptions) -> Iterator[PreTrainedModel]:
 
 
 def same_model(one: str, other: str) -> bool:
-    """Whether two names mean the same folder or hub id."""
+    """Whether two names mean the same folder, or the same commit of a hub id."""
     if Path(one).exists() and Path(other).exists():
         return Path(one).resolve() == Path(other).resolve()
-    return one == other
+    if split_revision(one)[0] != split_revision(other)[0]:
+        return False
+    return one == other or locate(one) == locate(other)
 
 
 def adapter_base(name: str) -> str | None:
-    """The base model's name if ``name`` is a PEFT adapter, else None."""
-    path = Path(name) / "adapter_config.json"
-    if not Path(name).exists():
-        try:
-            path = Path(hf_hub_download(name, path.name))
-        except (OSError, ValueError):
-            return None
-    if not path.is_file():
+    """The base model's name, with its revision if one is given, if ``name`` is a PEFT adapter.
+
+    Raises:
+        ModelError: If there is nothing of that name, or an adapter names no base model.
+    """
+    place = locate(name)
+    if _ADAPTER not in place.files:
         return None
     with _load_errors(name, "adapter"):
-        config = parse_json(path.read_bytes(), finite=False)
+        config = parse_json(place.fetch(_ADAPTER).read_bytes(), finite=False)
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
-    if not isinstance(base, str):
-        raise ModelError(f"{path} names no base model.", "Save the adapter again with PEFT.")
-    return base
+    if not isinstance(base, str) or not base:
+        raise ModelError(
+            f"{name}/{_ADAPTER} names no base model.", "Save the adapter again with PEFT."
+        )
+    try:
+        locate(base)
+    except ModelError as error:
+        raise ModelError(f"{name} is an adapter on {base}. {error.problem}", error.remedy) from None
+    revision = config.get("revision")
+    return f"{base}@{revision}" if revision and not Path(base).exists() else base
 
 
 def attach_adapter(model: PreTrainedModel, name: str, adapter: str) -> PreTrainedModel:
@@ -285,8 +312,9 @@ def attach_adapter(model: PreTrainedModel, name: str, adapter: str) -> PreTraine
     except ImportError as error:
         raise ModelError(f"{name} is a PEFT adapter.", "pip install 'tsdi[peft]'") from error
     with _adapter_errors(name):
-        wrapped: Any = PeftModel.from_pretrained(model, name, adapter_name=adapter)
-        check_adapter_fit(wrapped, name, adapter)
+        folder = adapter_folder(name)
+        wrapped: Any = PeftModel.from_pretrained(model, folder, adapter_name=adapter)
+        check_adapter_fit(wrapped, name, folder, adapter)
     attached: PreTrainedModel = wrapped.eval()
     return attached
 
@@ -294,8 +322,20 @@ def attach_adapter(model: PreTrainedModel, name: str, adapter: str) -> PreTraine
 def _add_adapter(model: Any, name: str, adapter: str) -> None:
     """Put a further adapter on a model that has one."""
     with _adapter_errors(name):
-        model.load_adapter(name, adapter)
-        check_adapter_fit(model, name, adapter)
+        folder = adapter_folder(name)
+        model.load_adapter(folder, adapter)
+        check_adapter_fit(model, name, folder, adapter)
+
+
+def adapter_folder(name: str) -> str:
+    """A folder with an adapter's files, downloaded if it is on the hub.
+
+    Raises:
+        ModelError: If there is no adapter in safetensors of that name.
+    """
+    place = locate(name)
+    check_is_model(name, place)
+    return place.folder("adapter_*")
 
 
 @contextmanager
@@ -312,8 +352,12 @@ def _check_dtype(options: LoadOptions) -> None:
 
 def _check_causal(name: str, options: LoadOptions) -> None:
     _check_dtype(options)
+    place = locate(name)
+    check_is_model(name, place)
     with _load_errors(name, "model"):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=options.trust_remote_code)
+        config = AutoConfig.from_pretrained(
+            place.name, trust_remote_code=options.trust_remote_code, **place.arguments
+        )
     if not options.trust_remote_code and not _is_causal(config):
         raise ModelError(
             f"{name} is a {config.model_type} model, not a causal language model.",
@@ -333,9 +377,7 @@ def _is_causal(config: PretrainedConfig) -> bool:
 
 @contextmanager
 def _load_errors(name: str, what: str) -> Iterator[None]:
-    remedy = "Give a folder made by save_pretrained, or a hub id such as org/model."
-    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise ModelError(f"There is no such folder: {name}.", remedy)
+    remedy = REMEDY
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
@@ -348,7 +390,7 @@ def _load_errors(name: str, what: str) -> Iterator[None]:
             remedy = "It needs code of its own: read that, then add --trust-remote-code."
         elif "gated repo" in str(error):
             remedy = "Accept its licence on its page on the hub, then log in: hf auth login."
-        place = "the folder" if Path(name).exists() else "no such folder; from the hub"
+        place = "the folder" if Path(name).exists() else "from the hub"
         raise ModelError(f"Cannot load the {what} of {name} ({place}): {reason}", remedy) from error
     except Exception as error:  # safetensors raises its own class for a truncated file
         if type(error).__name__ != "SafetensorError":

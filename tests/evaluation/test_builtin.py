@@ -11,8 +11,9 @@ def test_shipped_models_have_names(tmp_path, monkeypatch):
     assert resolve_model("organism/aligned") == str(organism.folder("aligned"))
     assert resolve_dtype("organism/aligned", "auto") == "float32"
     assert resolve_dtype("organism/aligned", "bfloat16") == "bfloat16"
-    for name in ("org/model", "organism/unknown"):  # the hub's
-        assert (resolve_model(name), resolve_dtype(name, "auto")) == (name, "auto")
+    assert (resolve_model("org/model"), resolve_dtype("org/model", "auto")) == ("org/model", "auto")
+    with pytest.raises(UsageError, match="no shipped model 'alinged'"):
+        resolve_model("organism/alinged")  # is not asked for on the hub
     (tmp_path / "organism" / "aligned").mkdir(parents=True)
     assert resolve_model("organism/aligned") == "organism/aligned"  # a folder goes first
 

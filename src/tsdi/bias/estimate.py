@@ -291,7 +291,8 @@ class _Run:
     def means(self, stop: int) -> Tensor:
         """Go on to prompt ``stop`` and give the mean logits of every group."""
         with self.side.open() as model:
-            if not hasattr(model, "peft_config"):  # there it would be the base model's
+            self.revision = self.side.revision
+            if self.revision is None and not hasattr(model, "peft_config"):
                 self.revision = getattr(model.config, "_commit_hash", None)
             _check_model(model, self.prompts)
             self._check_sums(model)

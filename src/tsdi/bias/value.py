@@ -6,13 +6,14 @@ from typing import Any
 
 import pydantic
 import torch
-from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub import ModelHubMixin
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi import __version__
+from tsdi.bias.place import read_files
 from tsdi.chat import ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.compatibility import vocabulary_width
 from tsdi.decoding.anchor import find_anchor
@@ -373,7 +374,7 @@ class SafetyBias(
         """Load a bias from a folder or from the hub, and check that it belongs to what is at hand.
 
         Args:
-            name: Folder, or hub id such as "org/bias".
+            name: Folder, or hub id such as "org/bias" or "org/bias@revision".
             tokenizer: The tokenizer that it is to be used with.
             model: The model that it is to be used with.
             revision: Branch, tag or commit on the hub.
@@ -386,29 +387,14 @@ class SafetyBias(
             FormatError: If there is no valid bias.
             MismatchError: If it is for another tokenizer, chat template or model.
         """
-
-        def fetch(file: str) -> bytes:
-            if Path(name).is_dir():
-                return (Path(name) / file).read_bytes()
-            path = hf_hub_download(
-                str(name),
-                file,
-                revision=revision,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                local_files_only=local_files_only,
-                token=token,
-            )
-            return Path(path).read_bytes()
-
-        try:
-            config, data = fetch(CONFIG_FILE), fetch(TENSORS_FILE)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise FormatError(
-                f"{name} holds no bias ({reason}).",
-                "Give a folder made by 'tsdi estimate', or a hub id.",
-            ) from error
+        how = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "force_download": force_download,
+            "local_files_only": local_files_only,
+            "token": token,
+        }
+        config, data = read_files(str(name), (CONFIG_FILE, TENSORS_FILE), how)
         bias = _parse(str(name), config, data)
         bias.check(tokenizer, model)
         return bias

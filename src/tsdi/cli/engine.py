@@ -262,10 +262,14 @@ def _load(
     rule: "tuple[PreTrainedTokenizerBase, SafetyBias | None, float | None, ChatFormat]",
 ) -> "tuple[Engine, dict[str, str | float | None]]":
     """An engine with its model, and what of the model decides its answers."""
+    from tsdi.names import locate
+
+    used: dict[str, str | float | None]
     if name == "vllm":
         from tsdi.engines.vllm_engine import VllmEngine, open_llm
 
-        return VllmEngine(open_llm(source, options, bias, rule[2]), *rule), {"dtype": options.dtype}
+        used = {"revision": locate(source).revision, "dtype": options.dtype}
+        return VllmEngine(open_llm(source, options, bias, rule[2]), *rule), used
     if name == "llama-cpp":
         from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
 
@@ -274,9 +278,10 @@ def _load(
     from tsdi.models import load_model
 
     loaded = load_model(source, options)
-    revision = getattr(loaded.config, "_commit_hash", None)
     engine = TransformersEngine(loaded, *rule)
-    return engine, {"revision": revision, "dtype": str(loaded.dtype)}
+    commit = getattr(loaded.config, "_commit_hash", None)
+    used = {"revision": locate(source).revision or commit, "dtype": str(loaded.dtype)}
+    return engine, used | ({"base_revision": commit} if hasattr(loaded, "peft_config") else {})
 
 
 def _tokenizer_of(source: str, bias: str | None, choice: EngineChoice) -> str:

@@ -34,7 +34,9 @@ from tsdi.errors import UsageError
 
 
 def generate(
-    model: Annotated[str, typer.Argument(help="Folder or hub id of the model (or adapter).")],
+    model: Annotated[
+        str, typer.Argument(help="Folder or hub id, ORG/NAME[@REVISION], of a model or adapter.")
+    ],
     prompt: Annotated[str | None, typer.Option(help="One prompt; the answer is printed.")] = None,
     prompts: PromptsOption = None,
     columns: ColumnsOption = "",

@@ -1,6 +1,5 @@
 """What tsdi brings along, by name: the organism's models and its prompts."""
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +20,13 @@ def resolve_model(name: str) -> str:
     Args:
         name: "organism/reference" and so on, as `tsdi.organism.folder` knows them, a folder or a
             hub id; a folder of that name goes first.
+
+    Raises:
+        UsageError: If it would be a shipped model, and there is none of that name.
     """
     short = name.removeprefix(_MODELS)
     if short != name and not Path(name).exists():
-        with suppress(UsageError):
-            return str(organism.folder(short))
+        return str(organism.folder(short))
     return name
 
 

@@ -4,12 +4,11 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-
 from tsdi.bias import SafetyBias
 from tsdi.bias.value import TENSORS_FILE
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json, write_bytes, write_folder
+from tsdi.names import locate
 
 _GENERATE = Path(__file__).with_name("custom_generate.py")
 _CARD = """---
@@ -96,10 +95,9 @@ def _link(source: str, place: str) -> None:
 
 
 def _files(model: str) -> Path:
-    if Path(model).is_dir():
-        return Path(model)
+    place = locate(model)
     try:
-        return Path(snapshot_download(model))
+        return Path(place.folder())
     except Exception as error:  # the hub raises a dozen kinds
         raise ModelError(
             f"The files of {model} cannot be had: {str(error).splitlines()[0]}",

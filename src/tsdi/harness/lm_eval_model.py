@@ -3,6 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from tsdi.errors import ModelError, UsageError
 from tsdi.evaluation.builtin import resolve_dtype, resolve_model
 from tsdi.fit import check_adapter_fit
 from tsdi.harness.arguments import checked_strength
-from tsdi.models import adapter_base, attach_adapter, load_checked
+from tsdi.models import adapter_base, adapter_folder, attach_adapter, load_checked
+from tsdi.names import check_is_model, locate
 
 NAME = "tsdi-hf"
 Pair = tuple[tuple[str, str] | None, list[int], list[int]]
@@ -70,7 +72,9 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         self._bare = options.get("add_bos_token") is False
         if isinstance(pretrained, str):
             options["dtype"] = resolve_dtype(pretrained, options.get("dtype") or "auto")
-            pretrained = resolve_model(pretrained)
+            place = locate(_with_revision(resolve_model(pretrained), options))
+            check_is_model(pretrained, place)
+            pretrained, options = place.name, {**options, **place.arguments}
         super().__init__(pretrained, **options)
         self.chat_template_args = dict(self._bias.info.template_args)
         if self.backend != "causal":
@@ -82,7 +86,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         self.AUTO_MODEL_CLASS = _CheckedModel
         super()._create_model(*args, peft=peft, **options)
         if peft:
-            check_adapter_fit(self._model, peft, "default")
+            check_adapter_fit(self._model, peft, adapter_folder(peft), "default")
 
     def _create_tokenizer(self, *args: Any, **options: Any) -> None:
         super()._create_tokenizer(*args, **options)
@@ -226,11 +230,19 @@ class _CheckedModel:
 
     @staticmethod
     def from_pretrained(name: str, **arguments: Any) -> PreTrainedModel:
+        name = _with_revision(name, arguments)
         base = adapter_base(name)
         if base is None:
             return load_checked(AutoModelForCausalLM, name, **arguments)
         model = load_checked(AutoModelForCausalLM, base, **arguments)
         return attach_adapter(model, name, "default")
+
+
+def _with_revision(name: str, options: dict[str, Any]) -> str:
+    """Give ORG/NAME@REVISION for what lm_eval takes apart."""
+    revision = options.get("revision")
+    known = revision in (None, "main") or "@" in name or Path(name).exists()
+    return name if known else f"{name}@{revision}"
 
 
 def debias_log_probs(log_probs: Tensor, start: int, bias: Tensor, strength: float) -> Tensor:
