@@ -7,11 +7,16 @@ import torch
 
 from tests import tiny
 from tsdi.engines.base import Request, Sampling
-from tsdi.engines.transformers import TransformersEngine
+from tsdi.engines.transformers import TransformersEngine, _Nucleus
 from tsdi.errors import ModelError, NumericalError, PromptError
 
 REQUESTS = [Request.from_text("the river runs past the old mill"), Request.from_text("bread")]
 SAMPLING = Sampling(max_new_tokens=8, keep_logits=True)
+GREEDY = Sampling(max_new_tokens=8)
+
+
+def debiased():
+    return TransformersEngine(tiny.model(), tiny.tokenizer(), tiny.bias(), 1.0)
 
 
 def engine(model=None, tokenizer=None):
@@ -111,3 +116,51 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch):
     most = 0
     with pytest.raises(ModelError, match="single prompt of"):
         engine(model).generate(REQUESTS, SAMPLING)
+
+
+class TestStreaming:
+    def growing(self, sampling=GREEDY, until=None, **options):
+        engine_ = debiased()
+        seen = []
+
+        def see(answer):
+            seen.append(answer)
+            return len(seen) == until
+
+        answer = engine_.stream(engine_.encode(REQUESTS[0]), sampling, see, **options)
+        return answer, seen
+
+    @pytest.mark.parametrize("strength", [None, 0.0, 0.5])
+    @pytest.mark.parametrize("temperature", [0.0, 0.8])
+    def test_it_ends_as_the_answer_that_generate_gives(self, strength, temperature):
+        sampling = Sampling(max_new_tokens=8, temperature=temperature, seed=3)
+        answer, seen = self.growing(sampling, strength=strength)
+        request = Request(REQUESTS[0].messages, strength)
+        assert answer == debiased().generate([request], sampling)[0] == seen[-1]
+        assert [one.token_ids for one in seen] == [
+            answer.token_ids[: count + 1] for count in range(len(answer.token_ids))
+        ]
+
+    def test_who_sees_it_may_end_it(self):
+        whole, _ = self.growing()
+        answer, seen = self.growing(until=3)
+        assert len(seen) == 3
+        assert answer.token_ids == whole.token_ids[:3]
+
+    def test_a_nucleus_of_nothing_is_greedy_and_of_all_is_none(self):
+        drawn = Sampling(max_new_tokens=8, temperature=1.0, seed=1)
+        greedy, _ = self.growing()
+        assert self.growing(drawn, top_p=1e-9)[0] == greedy != self.growing(drawn)[0]
+        assert self.growing(drawn, top_p=1 - 1e-9)[0] == self.growing(drawn)[0]
+
+    def test_a_nucleus_is_that_of_the_tempered_probabilities(self):
+        scores = torch.tensor([[2.0, 0.0, -9.0]])  # at temperature 4: .617, .374, .009
+        kept = _Nucleus(0.7, temperature=4.0)(torch.zeros(1, 1), scores)
+        assert kept.tolist() == [[2.0, 0.0, -torch.inf]]
+        assert _Nucleus(0.7, temperature=1.0)(torch.zeros(1, 1), scores)[0, 1] == -torch.inf
+
+    def test_a_text_begins_once(self):
+        own, known = engine(), tiny.tokenizer()
+        begun = own.encode("<bos>bread")
+        assert begun == known("<bos>bread", add_special_tokens=False)["input_ids"]
+        assert own.encode("bread") == known("bread")["input_ids"]

@@ -6,7 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+)
 
 from tsdi.decoding.ends import end_ids
 
@@ -26,6 +32,7 @@ def generate_greedily(
     processors: Sequence[LogitsProcessor] = (),
     *,
     keep_logits: bool = False,
+    stops: Sequence[StoppingCriteria] = (),
 ) -> tuple[list[list[int]], Tensor | None]:
     """The most likely token at each step, after the processors and nothing else.
 
@@ -39,6 +46,7 @@ def generate_greedily(
         max_new_tokens: Most tokens in an answer.
         processors: See the prompts in one left-padded batch.
         keep_logits: Return the logits too.
+        stops: Asked after each token whether to go on.
 
     Returns:
         Token ids of every answer, filled up behind its end, and float32 logits after the
@@ -62,6 +70,7 @@ def generate_greedily(
             torch.tensor(rows, device=model.device),
             attention_mask=torch.tensor(mask, device=model.device),
             logits_processor=list(processors),
+            stopping_criteria=list(stops),
             generation_config=settings,
         )
     logits = torch.stack(output.scores, 1).float().cpu() if keep_logits else None

@@ -1,11 +1,18 @@
 """The transformers engine: ``generate`` with the rule as a logits processor."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
-from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    LogitsProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    TopPLogitsWarper,
+)
 
 from tsdi.bias import SafetyBias
 from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
@@ -68,10 +75,7 @@ class TransformersEngine(Engine):
             if not should_reduce_batch_size(error):
                 raise
             if len(requests) == 1:
-                raise ModelError(
-                    f"Memory runs out with a single prompt of {len(prompts[0])} tokens.",
-                    "Take --dtype bfloat16, --device-map auto or a lower --max-new-tokens.",
-                ) from error
+                raise _out_of_memory(prompts[0]) from error
         clear_device_cache(garbage_collection=True)
         half = len(requests) // 2
         return [
@@ -80,15 +84,77 @@ class TransformersEngine(Engine):
         ]
 
     def _encode(self, request: Request, sampling: Sampling) -> list[int]:
-        ids = encode_request(
-            self._tokenizer, request, sampling, self.chat_format, context_length(self._model)
+        return self._known(
+            encode_request(self._tokenizer, request, sampling, self.chat_format, self.context)
         )
+
+    def _known(self, ids: list[int]) -> list[int]:
         if max(ids) >= (known := embedding_rows(self._model)):
             raise PromptError(
                 f"The tokenizer gives token {max(ids)}, the model knows {known}.",
                 "Give the model its own tokenizer.",
             )
         return ids
+
+    @property
+    def context(self) -> int | None:
+        """Most tokens of prompt and answer; None if there is no such limit."""
+        return context_length(self._model)
+
+    def encode(self, prompt: Request | str) -> list[int]:
+        """Token ids of a chat, or of a text that the model is to go on with.
+
+        Raises:
+            PromptError: If there are no tokens, or too many.
+        """
+        one = Sampling(max_new_tokens=1)
+        if isinstance(prompt, Request):
+            return self._encode(prompt, one)
+        begin = self._tokenizer.bos_token or ""
+        begin = begin if prompt.startswith(begin) else ""  # one beginning of text is enough
+        request = Request.from_text(prompt.removeprefix(begin))
+        plain = ChatFormat(begin + "{prompt}")
+        return self._known(encode_request(self._tokenizer, request, one, plain, self.context))
+
+    def stream(
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        seen: Callable[[Completion], bool],
+        strength: float | None = None,
+        top_p: float = 1.0,
+    ) -> Completion:
+        """Answer one prompt, and show the answer while it grows.
+
+        Args:
+            prompt: What `encode` gave.
+            sampling: How tokens are chosen.
+            seen: Called after each token with the answer so far; ends it by returning True.
+            strength: How much of the bias to subtract; None takes the engine's own strength.
+            top_p: Draw from the likeliest tokens only, of this probability together.
+
+        Raises:
+            ModelError: If memory runs out.
+            NumericalError: If the model gives NaN logits.
+        """
+        processors = self._processors([Request((), strength)], [prompt], sampling)
+        if top_p < 1 and sampling.temperature > 0:
+            processors.insert(-1, _Nucleus(top_p, sampling.temperature))
+        shown = _Shown(len(prompt), lambda ids: seen(self._completion(ids, None)))
+        try:
+            answers, _ = generate_greedily(
+                self._model,
+                self._tokenizer,
+                [prompt],
+                sampling.max_new_tokens,
+                processors,
+                stops=[shown],
+            )
+        except RuntimeError as error:
+            if should_reduce_batch_size(error):
+                raise _out_of_memory(prompt) from error
+            raise
+        return self._completion(answers[0], None)
 
     def _answer(
         self, requests: Sequence[Request], prompts: list[list[int]], sampling: Sampling
@@ -158,3 +224,34 @@ class _Gumbel(LogitsProcessor):
         step, width = input_ids.shape[1] - self._length, scores.shape[1]
         noise = [gumbel_noise(row, self._sampling.seed, step, width) for row in self._prompts]
         return scores / self._sampling.temperature + torch.stack(noise).to(scores.device)
+
+
+class _Nucleus(LogitsProcessor):
+    """Leaves the likeliest tokens that have a probability of ``top_p`` together."""
+
+    def __init__(self, top_p: float, temperature: float) -> None:
+        self._warper = TopPLogitsWarper(top_p)
+        self._temperature = temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        left = self._warper(input_ids, scores / self._temperature)
+        return scores.masked_fill(left == -torch.inf, -torch.inf)
+
+
+class _Shown(StoppingCriteria):
+    """Shows the tokens of a growing answer to a function that may end it."""
+
+    def __init__(self, prompt_length: int, seen: Callable[[list[int]], bool]) -> None:
+        self._prompt_length = prompt_length
+        self._seen = seen
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        done = self._seen(input_ids[0, self._prompt_length :].tolist())
+        return torch.full((1,), done, dtype=torch.bool, device=input_ids.device)
+
+
+def _out_of_memory(prompt: list[int]) -> ModelError:
+    return ModelError(
+        f"Memory runs out with a single prompt of {len(prompt)} tokens.",
+        "Take --dtype bfloat16, --device-map auto or a lower --max-new-tokens.",
+    )
