@@ -1,6 +1,7 @@
 """An exported checkpoint decodes as the rule does, when its own code is trusted."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -108,11 +109,79 @@ def test_without_trust_it_decodes_plainly_as_its_card_says(exported):
     assert "org/model" in card
 
 
+def test_the_card_names_what_serving_by_transformers_opens(exported):
+    card = (exported / "README.md").read_text()
+    assert "POST /load_model" in card
+    assert "tsdi serve org/model" in card
+
+
 def test_the_model_it_was_made_of_is_left_alone(source, tmp_path):
-    write_checkpoint(tiny.bias(), 1.0, str(source), tmp_path / "linked", "m", link=True)
+    write_checkpoint(tiny.bias(), 1.0, str(source), tmp_path / "copy", "m")
     assert (source / "README.md").read_text() == "the model's own card"
-    assert (tmp_path / "linked" / "model.safetensors").is_symlink()
     assert not (source / "custom_generate").exists()
+
+
+class TestLinks:
+    @pytest.fixture
+    def own(self, source, tmp_path):
+        shutil.copytree(source, tmp_path / "own")
+        return tmp_path / "own"
+
+    @pytest.mark.parametrize("target", ["secret", "folder", "../secret", "nowhere", "own.txt"])
+    def test_a_link_out_of_the_model_is_refused_by_name(self, own, tmp_path, target):
+        (tmp_path / "secret").write_text("not the model's")
+        (tmp_path / "folder").mkdir()
+        (own / "own.txt").symlink_to(tmp_path / target if "/" not in target else target)
+        tiny.refused(
+            lambda: write_checkpoint(tiny.bias(), 1.0, str(own), tmp_path / "x", "m"), "own.txt"
+        )
+        assert not (tmp_path / "x").exists()
+
+    def test_also_below_and_of_a_folder_to_itself(self, own, tmp_path):
+        (own / "below").mkdir()
+        (own / "below" / "round").symlink_to(own)
+        tiny.refused(
+            lambda: write_checkpoint(tiny.bias(), 1.0, str(own), tmp_path / "x", "m"), "round"
+        )
+
+    def test_what_is_no_file_is_refused(self, own, tmp_path):
+        os.mkfifo(own / "pipe")
+        tiny.refused(
+            lambda: write_checkpoint(tiny.bias(), 1.0, str(own), tmp_path / "x", "m"), "pipe"
+        )
+
+    def test_a_link_within_the_model_is_followed(self, own, tmp_path):
+        (own / "again.json").symlink_to("config.json")
+        write_checkpoint(tiny.bias(), 1.0, str(own), tmp_path / "x", "m")
+        assert (tmp_path / "x" / "again.json").read_text() == (own / "config.json").read_text()
+        assert not (tmp_path / "x" / "again.json").is_symlink()
+
+    def test_the_hubs_cache_links_to_its_blobs(self, source, tmp_path):
+        repo = tmp_path / "models--org--name"
+        snapshot = repo / "snapshots" / "0123abc"
+        snapshot.mkdir(parents=True)
+        (repo / "blobs").mkdir()
+        for file in source.iterdir():
+            shutil.copy(file, repo / "blobs" / f"hash-of-{file.name}")
+            (snapshot / file.name).symlink_to(f"../../blobs/hash-of-{file.name}")
+        write_checkpoint(tiny.bias(), 1.0, str(snapshot), tmp_path / "x", "org/name")
+        assert not any(file.is_symlink() for file in (tmp_path / "x").rglob("*"))
+        assert (tmp_path / "x/config.json").read_text() == (source / "config.json").read_text()
+        (snapshot / "more.txt").symlink_to("../../../secret")
+        tiny.refused(
+            lambda: write_checkpoint(tiny.bias(), 1.0, str(snapshot), tmp_path / "y", "m"), "more"
+        )
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_a_config_that_is_no_json_is_named(source, tmp_path, file, text):
+    shutil.copytree(source, tmp_path / "own")
+    (tmp_path / "own" / file).write_bytes(text)
+    tiny.refused(
+        lambda: write_checkpoint(tiny.bias(), 1.0, str(tmp_path / "own"), tmp_path / "x", "m"),
+        f"{file} is no JSON",
+    )
 
 
 def test_an_anchored_bias_is_refused(source, tmp_path):

@@ -53,7 +53,7 @@ def export(
     """Write a bias in a form that runs without tsdi.
 
     transformers: a copy of the model whose own code subtracts the bias at every step, for
-    from_pretrained(..., trust_remote_code=True) and transformers serve --trust-remote-code.
+    from_pretrained(..., trust_remote_code=True); to serve a model, take tsdi serve.
     logit-bias: one shift for all steps, for a request to an OpenAI-compatible API. checkpoint: the
     same in the bias of the model's head. Both say on --prompts how far they are from the real rule.
 
@@ -155,8 +155,9 @@ def _show(json: bool, result: dict[str, Any], found: "Divergence | None") -> Non
     console.say(f"Saved in {result['out']}, strength {result['strength']:g}.")
     if result["to"] == "transformers":
         console.say(
-            f"Next: transformers serve {result['out']} --trust-remote-code --host 127.0.0.1;"
-            " without the flag it decodes plainly, and does not say so."
+            f"Next: from_pretrained({result['out']!r}, trust_remote_code=True); without the flag it"
+            " decodes plainly, and does not say so. To serve the model, take tsdi serve: with that"
+            " flag transformers' server runs the code of any model it is asked for."
         )
 
 

@@ -1,8 +1,10 @@
 """Checkpoints that decode debiased in transformers and its server."""
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from tsdi.bias import SafetyBias
 from tsdi.bias.value import TENSORS_FILE
@@ -10,6 +12,8 @@ from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json, write_bytes, write_folder
 from tsdi.names import locate
 
+_LEFT_OUT = (".git", ".cache")
+_COPY = "Put the file itself there, or delete it."
 _GENERATE = Path(__file__).with_name("custom_generate.py")
 _CARD = """---
 library_name: transformers
@@ -23,19 +27,20 @@ The weights are those of {model}. `custom_generate/generate.py` subtracts a safe
 {steps} steps, strength {strength:g}) from the logits of the first response tokens: TSDI, arXiv
 2502.02153. The bias was estimated as {aligned} minus {reference}.
 
-**Only with the flag:** load with `trust_remote_code=True`, or serve by `transformers serve
---trust-remote-code`. Without it transformers does not say so and decodes plainly, as {model}
-does; so does continuous batching, which calls no `generate`, and so does every other engine
-(use tsdi's processors there).
+**Only with the flag:** load with `trust_remote_code=True`. Without it transformers does not say so
+and decodes plainly, as {model} does; so does continuous batching, which calls no `generate`, and so
+does every other engine (use tsdi's processors there).
+
+**To serve it, take `tsdi serve {model} --bias BIAS --engine transformers`.** `transformers serve
+--trust-remote-code` trusts every model and not this one alone: whoever reaches the server may have
+it load any folder or repository (`POST /load_model`), whose code then runs on your machine.
 
 Strength 0 in a call decodes plainly: `model.generate(..., tsdi_strength=0.0)`. Measure safety by
 category on your own prompts before you deploy it: what a refusal owed to the bias alone goes, too.
 """
 
 
-def write_checkpoint(
-    bias: SafetyBias, strength: float, source: str, out: Path, name: str, *, link: bool = False
-) -> None:
+def write_checkpoint(bias: SafetyBias, strength: float, source: str, out: Path, name: str) -> None:
     """Write a copy of a checkpoint that decodes debiased when its own code is trusted.
 
     Args:
@@ -44,17 +49,17 @@ def write_checkpoint(
         source: Folder or hub id of the model.
         out: A folder that does not exist yet; it appears whole or not at all.
         name: What the model card calls the model.
-        link: Link to the model's files instead of copying them.
 
     Raises:
         UsageError: If the bias begins behind a marker, or the model brings code of its own.
-        ModelError: If the model's files cannot be had.
+        ModelError: If the model's files cannot be had, or are no files of its own.
         TsdiError: If the folder cannot be written.
     """
     bias.check_no_anchor()
     files = _files(source)
     if out.resolve().is_relative_to(files.resolve()):
         raise UsageError(f"{out} is inside the model's folder.", "Name a folder of its own.")
+    check_files(files)
     if brings_code(files):
         raise UsageError(
             f"{name} comes with code of its own, which would be trusted along with ours.",
@@ -69,10 +74,8 @@ def write_checkpoint(
     )
     info = bias.info.model_copy(update={"strength": strength})
     with write_folder(out) as made:
-        ignored = shutil.ignore_patterns(".git", ".cache")
-        copy = _link if link else shutil.copy2
-        shutil.copytree(files, made, ignore=ignored, dirs_exist_ok=True, copy_function=copy)
-        (made / "README.md").unlink(missing_ok=True)  # not through a link
+        ignored = shutil.ignore_patterns(*_LEFT_OUT)
+        shutil.copytree(files, made, ignore=ignored, dirs_exist_ok=True)
         (made / "custom_generate").mkdir()
         SafetyBias(bias.values, bias.standard_error, info).save_pretrained(made / "tsdi")
         digest = hashlib.sha256((made / "tsdi" / TENSORS_FILE).read_bytes()).hexdigest()
@@ -83,15 +86,42 @@ def write_checkpoint(
         write_bytes(made / "README.md", card.encode())
 
 
+def check_files(folder: Path) -> None:
+    """Raise ModelError unless a model's files are files of its own.
+
+    A link to a file elsewhere would become a file of the copy, whatever it holds. The hub's cache
+    links every file of a snapshot to one in the same repository's ``blobs``.
+    """
+    own = [folder.resolve()]
+    if folder.resolve().parent.name == "snapshots":
+        own.append(folder.resolve().parents[1] / "blobs")
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _LEFT_OUT]
+        for name in folders + files:
+            path = Path(place, name)
+            target = path.resolve()
+            if path.is_symlink() and not any(map(target.is_relative_to, own)):
+                raise ModelError(f"{path} is a link to {target}, outside the model.", _COPY)
+            if not (target.is_file() or (path.is_dir() and not path.is_symlink())):
+                raise ModelError(f"{path} is neither a file nor a folder.", _COPY)
+
+
 def brings_code(files: Path) -> bool:
-    """Whether a checkpoint has code that would run once code is trusted: its own, or elsewhere."""
-    configs = (parse_json(file.read_bytes(), finite=False) for file in files.glob("*config*.json"))
+    """Whether a checkpoint has code that would run once code is trusted: its own, or elsewhere.
+
+    Raises:
+        ModelError: If a file that may name code cannot be read.
+    """
+    configs = map(_read_json, files.glob("*config*.json"))
     named = any(isinstance(config, dict) and config.get("auto_map") for config in configs)
     return named or any(files.rglob("*.py"))
 
 
-def _link(source: str, place: str) -> None:
-    Path(place).symlink_to(Path(source).resolve())
+def _read_json(file: Path) -> Any:
+    try:
+        return parse_json(file.read_bytes(), finite=False)
+    except ValueError as error:
+        raise ModelError(f"{file} is no JSON: {error}.", "Copy or download it again.") from error
 
 
 def _files(model: str) -> Path:

@@ -1,8 +1,9 @@
 """Debiased decoding for this checkpoint, by TSDI (arXiv 2502.02153); needs no tsdi.
 
-transformers runs this file as `generate` when the checkpoint is loaded with trust_remote_code=True,
-and so does `transformers serve --trust-remote-code`. It subtracts strength x bias[i] from the
-logits of response token i. `generate(..., tsdi_strength=0.0)` decodes plainly.
+transformers runs this file as `generate` when the checkpoint is loaded with trust_remote_code=True.
+It subtracts strength x bias[i] from the logits of response token i. `generate(...,
+tsdi_strength=0.0)` decodes plainly. `transformers serve --trust-remote-code` runs it, too, and the
+code of any other model that a request names: serve the model by `tsdi serve` instead.
 """
 
 import hashlib
