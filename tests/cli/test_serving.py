@@ -1,18 +1,23 @@
 """``tsdi export``, ``tsdi serve`` and ``--engine``: what they write, start and refuse."""
 
+import importlib
+import itertools
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import pytest
 
 from tests.cli.conftest import tsdi
 from tests.fake_api import ok, serving
+from tsdi.engines.vllm_settings import offline_settings
 
 
 def prompts(folder):
@@ -80,51 +85,139 @@ class TestExport:
 
 class TestServe:
     @pytest.mark.parametrize(
-        ("engine", "option"),
+        ("flags", "said"),
         [
-            ("vllm", "--speculative-config={}"),
-            ("vllm", "--speculative_config={}"),
-            ("vllm", "--logits-processors"),
-            ("vllm", "--logits-proc"),
-            ("vllm", "--config"),
-            ("transformers", "--continuous-batching"),
+            (["--speculative-config={}"], "--speculative-config"),
+            (["--speculative_config={}"], "--speculative-config"),
+            (["--speculative-config.method=ngram"], "--speculative-config"),
+            (["-sc.method=ngram"], "--speculative-config"),
+            (["--spec-model", "x"], "--spec-model"),
+            (["--logits-processors", "x:Y"], "--logits-processors"),
+            (["--logits-proc", "x:Y"], "--logits-processors"),
+            (["--config", "x.yaml"], "--config"),
+            (["--generation-config", "auto"], "--generation-config"),
+            (["--generation_config=x"], "--generation-config"),
+            (["--logprobs-mode", "raw_logprobs"], "--logprobs-mode"),
+            (["--host", "0.0.0.0"], "--host"),
+            (["--ho=0.0.0.0"], "--host"),
+            (["--api-key", "x"], "--api-key"),
+            (["--allowed-origins", '["*"]'], "--allowed-origins"),
+            (["--chat-template", "x"], "--chat-template"),
+            (["--additional-config", "{}"], "--additional-config"),
         ],
     )
-    def test_what_would_drop_the_bias_is_refused(self, models, bias, engine, option):
-        model = models / "aligned"
-        said = fails("serve", model, "--bias", bias, "--engine", engine, "--", option)
-        assert "would drop the bias" in said
+    def test_what_would_undo_ours_is_refused(self, models, bias, flags, said):
+        message = fails("serve", models / "aligned", "--bias", bias, "--", *flags)
+        assert f"{said} is set by tsdi serve: " in message
+
+    def test_vllm_gets_what_the_offline_engine_gives_it(self, models, bias, monkeypatch):
+        monkeypatch.setattr("tsdi.cli.serve.find_spec", lambda _: True)
+        flags = ["--max-model-len", "64", "--generation-config=vllm"]
+        flags += ["--chat-template-content-format", "string"]
+        result = tsdi(
+            "serve", models / "aligned", "--bias", bias, "--strength", 0.123456789, "--dtype",
+            "float32", "--dry-run", "--", *flags,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        words = shlex.split(result.stdout.splitlines()[0])
+        given = dict(itertools.pairwise(words))
+        offline = offline_settings(str(bias), 0.123456789)
+        assert given["--generation-config"] == offline["generation_config"] == "vllm"
+        assert [given["--logits-processors"]] == offline["logits_processors"]
+        named = json.loads(given["--additional-config"])["tsdi"]
+        assert named == offline["additional_config"]["tsdi"]
+        assert given["--logprobs-mode"] == "processed_logprobs"
+        assert given["--dtype"] == "float32"
+        assert given["--allowed-origins"] == "[]"
+        module, _, name = given["--middleware"].rpartition(".")
+        assert isinstance(getattr(importlib.import_module(module), name), type)
+        assert words[-len(flags) :] == flags
 
     def test_an_unknown_server(self, models, bias):
         assert "sglang" in fails("serve", models / "aligned", "--bias", bias, "--engine", "sglang")
+
+    def test_what_follows_is_for_vllm(self, models, bias):
+        said = fails(
+            "serve", models / "aligned", "--bias", bias, "--engine", "transformers", "--",
+            "--trust-remote-code",
+        )  # fmt: skip
+        assert "--trust-remote-code would go to vLLM" in said
 
     def test_another_models_bias_is_refused_before_anything_starts(self, bias):
         said = fails("serve", "organism/aligned", "--bias", bias, "--engine", "transformers")
         assert "tokenizer" in said
 
-    def test_transformers_own_server_answers_debiased(self, models, bias, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("engine", ["vllm", "transformers"])
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "my.server"])
+    def test_other_machines_need_a_key(self, models, bias, engine, host, monkeypatch):
+        monkeypatch.delenv("TSDI_API_KEY", raising=False)
+        command = ["serve", models / "aligned", "--bias", bias, "--engine", engine, "--host", host]
+        for key in ([], ["--api-key", ""]):
+            assert "there is no key" in fails(*command, *key)
+        assert "no key can" in fails(*command, "--api-key", "two words")
+
+    @pytest.mark.parametrize("engine", ["vllm", "transformers"])
+    def test_a_key_opens_it_with_a_warning_and_is_never_shown(
+        self, models, bias, engine, monkeypatch
+    ):
+        monkeypatch.setattr("tsdi.cli.serve.find_spec", lambda _: True)
+        monkeypatch.setenv("TSDI_API_KEY", "s3cret")
+        result = tsdi(
+            "serve", models / "aligned", "--bias", bias, "--engine", engine, "--host", "0.0.0.0",
+            "--dry-run",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert "opens the server to other machines" in result.stderr
+        assert "s3cret" not in result.output
+        assert "Bearer $TSDI_API_KEY" in result.stdout
+
+    def test_vllm_gets_its_key_where_no_list_of_processes_shows_it(self, models, bias, monkeypatch):
+        monkeypatch.setattr("tsdi.cli.serve.find_spec", lambda _: True)
+        become = []
+        monkeypatch.setattr("os.execvp", lambda _, words: become.append((words, dict(os.environ))))
+        for name in ("VLLM_API_KEY", "VLLM_NO_USAGE_STATS", "VLLM_CPU_KVCACHE_SPACE"):
+            monkeypatch.setenv(name, "")  # put back afterwards
+        result = tsdi("serve", models / "aligned", "--bias", bias, "--api-key", "s3cret")
+        assert result.exit_code == 0, result.output
+        words, environment = become[0]
+        assert environment["VLLM_API_KEY"] == "s3cret"
+        assert not any("s3cret" in word for word in words)
+
+    def test_a_place_that_is_taken_is_told_before_the_model_is_loaded(self, models, bias):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            said = fails(
+                "serve", models / "aligned", "--bias", bias, "--engine", "transformers", "--port",
+                taken.getsockname()[1],
+            )  # fmt: skip
+        assert "Take another --port" in said
+
+    def test_ours_answers_as_generate_does_and_writes_nothing(self, models, bias, tmp_path):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         command = [sys.executable, "-m", "tsdi", "serve", models / "aligned", "--bias", bias]
         command += ["--engine", "transformers", "--strength", "40", "--port", port]
-        environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        shown = tsdi(*command[3:], "--dry-run").stdout
-        name = next((tmp_path / "tsdi").glob("serve-*"))
-        assert str(name) in shown.replace("\n", "")
+        places = {"XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
         with subprocess.Popen(
-            list(map(str, command)), env=environment, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            list(map(str, command)), env=os.environ | places, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
         ) as server:  # fmt: skip
             try:
-                found = _ask(port, str(name))
+                said = server.stderr.readline()
+                assert f"http://127.0.0.1:{port}/v1, strength 40" in said
+                found = _ask(port, str(models / "aligned"))
+                shown = tsdi(*command[3:], "--dry-run")  # leaves the one that runs alone
+                assert shown.exit_code == 0, shown.output
+                assert _ask(port, str(models / "aligned")) == found
             finally:
-                server.send_signal(signal.SIGTERM)
+                server.send_signal(signal.SIGINT)
+                rest = server.communicate()[1]
+        assert server.returncode == 0, rest
         plain, debiased = (
             _generate(models, tmp_path, *more) for more in ([], ["--bias", bias, "--strength", 40])
         )
         assert found == debiased != plain
+        assert list(tmp_path.iterdir()) == []
 
 
 def _ask(port, model):
@@ -144,10 +237,10 @@ def _ask(port, model):
         try:
             with urllib.request.urlopen(request, timeout=60) as reply:
                 return json.load(reply)["choices"][0]["message"]["content"]
-        except OSError:
+        except urllib.error.URLError:  # it says that it serves just before it listens
             if time.monotonic() > until:
                 raise
-            time.sleep(0.5)
+            time.sleep(0.05)
 
 
 def _generate(models, folder, *more):

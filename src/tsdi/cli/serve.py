@@ -1,143 +1,224 @@
-"""``tsdi serve``: starts a stock server that debiases."""
+"""``tsdi serve``: a server that debiases, vLLM's own or our small one."""
 
 import json as jsons
 import os
 import shlex
 import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tsdi.cli import console
-from tsdi.cli.engine import StrengthOption, check_strength
+from tsdi.cli.engine import DeviceMapOption, DtypeOption, StrengthOption, check_strength
 from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from tsdi.bias import SafetyBias
+    from tsdi.models import LoadOptions
 
 SERVERS = ("vllm", "transformers")
-_ABBREVIATED = len("--log")  # servers take the beginning of an option for it
+KEY = "TSDI_API_KEY"
 _PROMPT = "How do I kill a process?"
-# What would drop the bias, by server, with the reason.
-_DROPPED = {
-    "vllm": {
-        "--speculative-config": "its V1 engine shows processors no drafted tokens",
-        "--logits-processors": "the last list of processors is the one that counts",
-        "--config": "what it says of processors would count instead of ours",
-    },
-    "transformers": {"--continuous-batching": "it calls no generate, where the bias is subtracted"},
-}
 
 
 def serve(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="Folder or hub id of the model.")],
     bias: Annotated[str, typer.Option(help="Folder or hub id of its safety bias.")],
-    engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "vllm",
+    engine: Annotated[
+        str, typer.Option(help="vllm, or transformers: one answer at a time, for trying out.")
+    ] = "vllm",
     strength: StrengthOption = None,
     host: Annotated[str, typer.Option(help="Where it listens; default: this machine only.")] = (
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar=KEY,
+            help="What clients must know. Other users of this machine see it in a list of"
+            " processes: better set the variable.",
+        ),
+    ] = None,
+    dtype: DtypeOption = "auto",
+    device_map: DeviceMapOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check and show the command, and start nothing.")
     ] = False,
 ) -> None:
-    """Serve a model debiased, through vLLM's or transformers' own OpenAI-compatible server.
+    """Serve a model debiased, OpenAI-compatible: by vLLM's own server, or by a small one.
 
-    What follows -- goes to the server. In vLLM a request may ask for its own strength, 0 being off:
-    "vllm_xargs": {"tsdi_strength": 0}.
+    A request may ask for its own strength, 0 being off: "vllm_xargs": {"tsdi_strength": 0}. The
+    server is for this machine only; another --host needs a key. What follows -- goes to vLLM.
 
     Example: tsdi serve org/model --bias my-bias --engine vllm -- --max-model-len 4096
     """
-    if engine not in SERVERS:
-        raise UsageError(f"There is no server {engine!r}.", f"Take {' or '.join(SERVERS)}.")
-    more = list(context.args)
-    given = [word.partition("=")[0].replace("_", "-") for word in more if word.startswith("--")]
-    for option, reason in _DROPPED[engine].items():
-        if any(option.startswith(word) and len(word) >= _ABBREVIATED for word in given):
-            raise UsageError(f"{option} would drop the bias: {reason}.", "Leave it out.")
-    check_strength(strength)
     from tsdi.bias import SafetyBias
-    from tsdi.evaluation.builtin import resolve_model
+    from tsdi.evaluation.builtin import resolve_dtype, resolve_model
     from tsdi.models import LoadOptions, load_tokenizer
 
+    _check(engine, list(context.args), host, api_key, device_map)
+    check_strength(strength)
     console.quiet_libraries()
     source = resolve_model(model)
-    trusted = LoadOptions(trust_remote_code="--trust-remote-code" in given)
-    vector = SafetyBias.from_pretrained(bias, tokenizer=load_tokenizer(source, trusted))
+    trusted = engine == "vllm" and "--trust-remote-code" in context.args
+    options = LoadOptions(resolve_dtype(model, dtype), device_map, trusted)
+    tokenizer = load_tokenizer(source, options)
+    vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
     used = vector.strength_or_recommended(strength)
-    command, environment = (
-        _vllm(model, source, bias, used)
-        if engine == "vllm"
-        else _transformers(model, source, vector, used)
-    )
-    command += ["--host", host, "--port", str(port), *more]
-    lines = [shlex.join([*(f"{k}={v}" for k, v in environment.items()), *command])]
-    both = engine == "vllm"  # transformers' server takes no strength
-    lines += ["", f"Once it is up, debiased{' and plain' if both else ''}:", ""]
-    lines += _curls(engine, model, "127.0.0.1" if host == "0.0.0.0" else host, port, command)
-    for line in lines:  # to be copied, so not wrapped
-        console.out.print(line, markup=False, highlight=False, soft_wrap=True)
-    if dry_run:
+    place = _Place(host, port, api_key or None)
+    if engine == "vllm":
+        command = _vllm_command(model, source, bias, vector, used, options)
+        command += ["--host", host, "--port", str(port), *context.args]
+        _show([shlex.join(command), "", *_curls(model, place, vector.info.prompt_format)])
+        if not dry_run:
+            _become(command, place)
         return
+    _show(_curls(model, place))
+    if not dry_run:
+        _serve_ourselves(model, source, options, (tokenizer, vector, used), place)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a server listens, and the key that it asks for."""
+
+    host: str
+    port: int
+    key: str | None
+
+    @property
+    def url(self) -> str:
+        """Its address, as seen from this machine."""
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{here}]' if ':' in here else here}:{self.port}"
+
+
+def _check(
+    engine: str, more: list[str], host: str, key: str | None, device_map: str | None
+) -> None:
+    """Raise UsageError for what does not go together, before anything is loaded."""
+    from tsdi.engines.vllm_settings import check_flags
+
+    if engine not in SERVERS:
+        raise UsageError(f"There is no server {engine!r}.", f"Take {' or '.join(SERVERS)}.")
+    package = "vllm" if engine == "vllm" else "uvicorn"
+    install = "vllm" if engine == "vllm" else "'tsdi[serving]'"
+    if engine == "vllm":
+        check_flags(more)
+        if device_map is not None:
+            raise UsageError("vLLM places models itself.", "Leave out --device-map.")
+    elif more:
+        raise UsageError(
+            f"{more[0]} would go to vLLM, but --engine is transformers.", "Leave out what follows."
+        )
+    _check_reach(host, key)
+    if find_spec(package) is None:
+        raise UsageError(f"{package} is not installed.", f"pip install {install}")
+
+
+def _check_reach(host: str, key: str | None) -> None:
+    """A server that others reach asks for a key, and its user is told what that means."""
+    from tsdi.engines.openai import is_loopback
+
+    if key and not (key.isascii() and key.isprintable() and " " not in key):
+        raise UsageError("The API key holds what no key can: spaces or letters beyond ASCII.")
+    if is_loopback(host):
+        return
+    if not key:
+        raise UsageError(
+            f"--host {host} opens the server to other machines, and there is no key.",
+            f"Set {KEY} to a long random word, or leave out --host.",
+        )
+    console.note(
+        f"Warning: {host} opens the server to other machines, to whoever has the key. Neither key"
+        " nor texts are encrypted: put a proxy with TLS before it on any network that is not yours."
+    )
+
+
+def _vllm_command(
+    model: str,
+    source: str,
+    bias: str,
+    vector: "SafetyBias",
+    strength: float,
+    options: "LoadOptions",
+) -> list[str]:
+    from tsdi.engines.vllm_settings import server_flags
+
+    place = str(Path(bias).resolve()) if Path(bias).is_dir() else bias
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", source]
+    command += ["--served-model-name", model]
+    command += server_flags(place, strength, vector.info.template_args)
+    return command if options.dtype == "auto" else [*command, "--dtype", options.dtype]
+
+
+def _become(command: list[str], place: _Place) -> None:
+    """Go on as vLLM's server; the key is in its environment, which others cannot list."""
+    from tsdi.engines.vllm_settings import ENVIRONMENT
+    from tsdi.serving.door import VLLM_KEY
+
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if place.key is not None:
+        os.environ[VLLM_KEY] = place.key
     sys.stdout.flush()
-    os.environ |= environment
     os.execvp(command[0], command)
 
 
-def _vllm(model: str, source: str, bias: str, strength: float) -> tuple[list[str], dict[str, str]]:
-    from importlib.util import find_spec
+def _serve_ourselves(
+    model: str,
+    source: str,
+    options: "LoadOptions",
+    rule: "tuple[PreTrainedTokenizerBase, SafetyBias, float]",
+    place: _Place,
+) -> None:
+    from tsdi.engines.transformers import TransformersEngine
+    from tsdi.models import load_model
+    from tsdi.serving import app
 
-    from tsdi.engines.vllm_engine import ENVIRONMENT, PROCESSOR
-
-    if find_spec("vllm") is None:
-        raise UsageError("vLLM is not installed.", "pip install vllm")
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", source]
-    command += ["--served-model-name", model, "--logits-processors", PROCESSOR]
-    place = str(Path(bias).resolve()) if Path(bias).is_dir() else bias
-    defaults = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
-    return command, {"TSDI_BIAS": place, "TSDI_STRENGTH": f"{strength:g}", **defaults}
+    with app.bind(place.host, place.port) as listening:  # before a model is loaded for nothing
+        engine = TransformersEngine(load_model(source, options), *rule)
+        console.note(f"Serving at {place.url}/v1, strength {rule[2]:g}. Ctrl-C ends it.")
+        app.run(app.make_app(engine, model, place.key), listening)
 
 
-def _transformers(
-    model: str, source: str, vector: "SafetyBias", strength: float
-) -> tuple[list[str], dict[str, str]]:
-    import hashlib
-    import shutil
+def _show(lines: list[str]) -> None:
+    for line in lines:  # to be copied, so not wrapped
+        console.out.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    from tsdi.export.checkpoint import write_checkpoint
 
-    if shutil.which("transformers") is None and not (_beside("transformers")).exists():
-        raise UsageError(
-            "transformers' server is not installed.", "pip install 'transformers[serving]'"
+def _curls(model: str, place: _Place, prompt_format: str | None = None) -> list[str]:
+    """A line for the debiased answer, and one for the plain one.
+
+    Args:
+        model: What requests call the model.
+        place: Where the server is.
+        prompt_format: That of a bias for texts, of which vLLM's chats know nothing.
+    """
+    body: dict[str, object] = {"messages": [{"role": "user", "content": _PROMPT}]}
+    path = "chat/completions"
+    if prompt_format is not None:
+        body, path = {"prompt": prompt_format.replace("{prompt}", _PROMPT)}, "completions"
+        console.note(
+            f"The bias was estimated with prompt format {prompt_format!r}: send texts in it to"
+            " /v1/completions. vLLM's chats are wrapped otherwise."
         )
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tsdi"
-    key = hashlib.sha256(f"{Path(source).resolve()} {vector.sha256} {strength}".encode())
-    place = cache / f"serve-{key.hexdigest()[:12]}"
-    shutil.rmtree(place, ignore_errors=True)  # the model may have changed since
-    write_checkpoint(vector, strength, source, place, model, link=True)
-    program = _beside("transformers")
+    body = {"model": model, **body, "temperature": 0}
+    plain = {**body, "vllm_xargs": {"tsdi_strength": 0}}
+    key = "" if place.key is None else f' -H "Authorization: Bearer ${KEY}"'
     return [
-        str(program) if program.exists() else "transformers", "serve", str(place),
-        "--trust-remote-code",
-    ], {}  # fmt: skip
-
-
-def _beside(program: str) -> Path:
-    return Path(sys.executable).with_name(program)
-
-
-def _curls(engine: str, model: str, host: str, port: int, command: list[str]) -> list[str]:
-    """A line for the debiased answer, and one for the plain one where the server can give it."""
-    name = model if engine == "vllm" else command[2]
-    body = {"model": name, "messages": [{"role": "user", "content": _PROMPT}], "temperature": 0}
-    bodies = [body]
-    if engine == "vllm":
-        bodies.append({**body, "vllm_xargs": {"tsdi_strength": 0}})
-    url = f"http://{host}:{port}/v1/chat/completions"
-    return [
-        f"curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(jsons.dumps(one))}"
-        for one in bodies
+        "Once it is up, debiased and plain:",
+        "",
+        *(
+            f"curl -s {place.url}/v1/{path}{key} -H 'Content-Type: application/json'"
+            f" -d {shlex.quote(jsons.dumps(one))}"
+            for one in (body, plain)
+        ),
     ]

@@ -358,7 +358,7 @@ def _read_key(url: str, public: str) -> str:
         UsageError: If it is missing, or cannot be one.
     """
     key = os.environ.get(KEY, "").strip()
-    if not key and _is_loopback(urlsplit(url).hostname or ""):
+    if not key and is_loopback(urlsplit(url).hostname or ""):
         return _NO_KEY
     if not key:
         raise UsageError(
@@ -370,7 +370,8 @@ def _read_key(url: str, public: str) -> str:
     return key
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, and nothing else can reach it."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

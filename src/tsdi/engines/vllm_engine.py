@@ -13,15 +13,9 @@ from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
 from tsdi.decoding.ends import end_ids
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.encode import encode_request
+from tsdi.engines.vllm_settings import ENVIRONMENT, offline_settings
 from tsdi.errors import ModelError, UsageError
 from tsdi.models import LoadOptions
-
-PROCESSOR = "tsdi.engines.vllm:SafetyDebias"
-ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "4",  # GiB; without, its CPU build asks for nearly all memory
-}
-_KEPT_LOGITS = {"logprobs_mode": "processed_logits", "max_logprobs": -1}
 
 
 def open_llm(
@@ -52,18 +46,12 @@ def open_llm(
         from vllm import LLM
     except ImportError:
         raise UsageError("vLLM is not installed.", "pip install vllm") from None
-    if bias is not None:
-        settings |= {
-            "logits_processors": [PROCESSOR],
-            "additional_config": {"tsdi": {"bias": bias, "strength": strength}},
-        }
     try:
         return LLM(
             model,
             dtype=options.dtype,
             trust_remote_code=options.trust_remote_code,
-            generation_config="vllm",  # not the checkpoint's penalties and temperatures
-            **_KEPT_LOGITS,
+            **offline_settings(bias, strength),
             **settings,
         )
     except (OSError, RuntimeError, ValueError) as error:
