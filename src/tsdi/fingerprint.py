@@ -6,12 +6,14 @@ thousands of blocks from all of the file. A change of single numbers in large we
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tsdi.errors import ModelError
 from tsdi.files import parse_json
+from tsdi.names import is_local, locate, split_revision
 
 _WHOLE = 64 << 20
 _BLOCK = 4096
@@ -29,8 +31,7 @@ _ADAPTER = "adapter_config.json"
 def fingerprint(name: str) -> str:
     """A hash of a file, or of what decides in a model's folder; a hub name with its commit.
 
-    An adapter's counts its base model too. A hub name that nothing is known of on this machine
-    stands for itself.
+    An adapter's counts its base model too. Any other name stands for itself.
     """
     place = Path(name)
     if not name:
@@ -42,6 +43,23 @@ def fingerprint(name: str) -> str:
     return _of_hub(name)
 
 
+def of_local(name: str) -> dict[str, str]:
+    """The fingerprint of a model that is no hub's, whose commit says more, for a description."""
+    return {"fingerprint": fingerprint(name)} if name and Path(name).exists() else {}
+
+
+def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two descriptions are equal, fingerprints aside that only one of them has."""
+    if not one.keys() ^ other.keys() <= {"fingerprint"}:
+        return False
+    return all(_alike(one[key], other[key]) for key in one.keys() & other.keys())
+
+
+def _alike(one: Any, other: Any) -> bool:
+    both = isinstance(one, dict) and isinstance(other, dict)
+    return alike(one, other) if both else bool(one == other)
+
+
 def _of_folder(folder: Path) -> str:
     files = {file for pattern in _DECIDING for file in folder.glob(pattern) if file.is_file()}
     parts = [f"{file.relative_to(folder)} {_hash(file)}" for file in sorted(files)]
@@ -50,18 +68,14 @@ def _of_folder(folder: Path) -> str:
 
 
 def _of_hub(name: str) -> str:
-    from huggingface_hub import try_to_load_from_cache
-
-    repository, _, revision = name.partition("@")
-    for file in (_ADAPTER, "config.json", "tokenizer_config.json"):
-        try:
-            found = try_to_load_from_cache(repository, file, revision=revision or None)
-        except ValueError:  # no name of the hub's
-            return name
-        if isinstance(found, str):
-            base = _base(Path(found)) if file == _ADAPTER else []
-            return " ".join([repository, Path(found).parent.name, *base])
-    return name
+    if is_local(name):
+        return name
+    try:
+        place = locate(name)
+        base = _base(place.fetch(_ADAPTER)) if _ADAPTER in place.files else []
+    except (ModelError, OSError):  # loading speaks of it
+        return name
+    return " ".join([split_revision(name)[0], str(place.revision), *base])
 
 
 def _base(config: Path) -> list[str]:

@@ -23,7 +23,6 @@ from transformers.utils import logging
 
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json
-from tsdi.fingerprint import fingerprint
 from tsdi.fit import check_adapter_fit, check_fit
 from tsdi.names import REMEDY, check_is_model, locate, split_revision
 
@@ -39,15 +38,15 @@ class Side:
         name: Folder, hub id or adapter name.
         open: Gives a context with the model.
         loaded: Whether the model is in memory already, so that opening it costs nothing.
-        files: Fingerprint of the files that it comes from (`tsdi.fingerprint`); "" is not known.
         revision: The commit of a model or adapter from the hub.
+        source: Folder or hub id that it is loaded from; "" if that is not known.
     """
 
     name: str
     open: Callable[[], AbstractContextManager[PreTrainedModel]]
     loaded: bool = True
-    files: str = ""
     revision: str | None = None
+    source: str = ""
 
 
 def as_side(model: PreTrainedModel | Side) -> Side:
@@ -253,7 +252,7 @@ def _pair(
 
 def _named(side: Side, name: str) -> Side:
     """A side of a folder or hub id."""
-    return replace(side, name=name, files=fingerprint(name), revision=locate(name).revision)
+    return replace(side, name=name, source=name, revision=locate(name).revision)
 
 
 @contextmanager

@@ -60,6 +60,25 @@ def test_a_killed_search_goes_on(folder):
     assert again | {"out": ""} == whole | {"out": ""}
 
 
+def test_trials_of_other_weights_are_not_taken_and_unknown_ones_noted(folder):
+    assert tune(folder, "weights").exit_code == 0
+    (folder / "weights" / "bias_config.json").unlink()
+    note = folder / "weights" / "search.json"
+    kept = json.loads(note.read_text())
+    note.write_text(json.dumps(kept | {"fingerprint": "other"}))
+    result = tune(folder, "weights", "--resume")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "another fingerprint" in result.stderr
+    del kept["fingerprint"]  # as before there were fingerprints
+    note.write_text(json.dumps(kept))
+    result = tune(folder, "weights", "--resume")
+    assert result.exit_code == 0
+    assert "which weights were tried" in " ".join(result.stderr.split())
+    note.write_text("[")
+    (folder / "weights" / "bias_config.json").unlink()
+    assert "search.json is damaged" in tune(folder, "weights", "--resume").stderr
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

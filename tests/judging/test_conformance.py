@@ -3,11 +3,13 @@
 import json
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.fake_api import ok, serving
 from tests.judging import judge_models, test_classifier, test_trained
 from tests.judging.judge_models import FORMATS, response
 from tsdi.evaluation.judges import JUDGES, load_judge
+from tsdi.fingerprint import alike
 from tsdi.judging.base import KINDS, JudgeOptions
 from tsdi.judging.verdict import Verdict
 from tsdi.organism.world import items
@@ -130,3 +132,14 @@ def test_the_description_is_json_and_stays(judge, opened):
 
 def test_names_are_those_of_the_registry(opened):
     assert [opened(name).name for name in JUDGES] == list(JUDGES)
+
+
+@pytest.mark.parametrize("name", ["md-judge-v0.1", "classifier"])
+def test_a_judge_of_other_weights_is_another_judge(name, tmp_path):
+    spec = _spec(name, tmp_path)
+    first, file = load_judge(spec).describe(), tmp_path / "model.safetensors"
+    save_file({key: weight + 1 for key, weight in load_file(file).items()}, file, {"format": "pt"})
+    second = load_judge(spec).describe()
+    assert {key for key in first if first[key] != second[key]} == {"fingerprint"}
+    assert not alike(first, second)
+    assert alike({key: value for key, value in first.items() if key != "fingerprint"}, first)

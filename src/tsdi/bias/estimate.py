@@ -1,7 +1,8 @@
 """The estimator: the mean logit shift over random prompts and responses, G_i in the paper."""
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ from tsdi.compatibility import (
 )
 from tsdi.decoding.anchor import anchor_ids
 from tsdi.errors import MismatchError, UsageError
+from tsdi.fingerprint import fingerprint
 from tsdi.models import Side, as_side
+
+_LOG = logging.getLogger(__name__)
 
 
 def estimate_bias(
@@ -319,16 +323,28 @@ class _Run:
             batch_size=self.batch_size,
             kind=before.kind if before else None,
             name=self.side.name,
+            files=fingerprint(self.side.source),
             checkpoint=keep,
             progress=self.progress,
         )
 
     def _check_sums(self, model: PreTrainedModel) -> None:
-        expected = origin(model, self.prompts, self.groups, self.side.name)
-        if self.sums is not None and self.sums.origin != expected:
+        if self.sums is None:
+            return
+        made = (model, self.prompts, self.groups, self.side.name)
+        unknown, expected = origin(*made), origin(*made, fingerprint(self.side.source))
+        if self.sums.origin.partition(" files=")[0] != unknown:
             raise MismatchError(
                 f"{self._file} was made with other settings.", "Use the same, or another --out."
             )
+        if self.sums.origin == unknown != expected:
+            _LOG.warning("%s does not say which weights it was made with.", self._file)
+        elif self.sums.origin != expected:
+            raise MismatchError(
+                f"{self._file} was made with other weights: {self.side.name} has changed since.",
+                "Use another --out.",
+            )
+        self.sums = replace(self.sums, origin=expected)
 
     @property
     def _file(self) -> Path:

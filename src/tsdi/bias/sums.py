@@ -40,8 +40,8 @@ class GroupSums:
     Attributes:
         kind: "head_inputs" (width is the hidden size), "logits" or "native_logits" (width is the
             vocabulary), by the functions of `tsdi.bias.head`.
-        origin: The random prompts' hash, groups, and the model's name, dtype and commit; only equal
-            origins can be merged.
+        origin: The random prompts' hash, groups, and the model's name, dtype, commit and files;
+            only equal origins can be merged.
         ranges: Prompt numbers that are in the sums, as disjoint (start, stop), ascending.
         counts: int64 [groups], prompts per group.
         sums: float64 [groups, steps, width].
@@ -135,6 +135,7 @@ def accumulate(
     batch_size: int = 32,
     kind: str | None = None,
     name: str = "model",
+    files: str = "",
     checkpoint: Callable[[GroupSums], None] | None = None,
     progress: Progress | None = None,
 ) -> GroupSums:
@@ -150,6 +151,7 @@ def accumulate(
         kind: "head_inputs", "logits", "native_logits", or None to take the first if it is exact for
             this model, else the second.
         name: The model's name, for the origin and for errors.
+        files: Fingerprint of the files that it was loaded from (`tsdi.fingerprint`), likewise.
         checkpoint: Called with the sums so far, after every ``BATCHES_PER_CHECKPOINT`` batches and
             at the end.
         progress: Called after every batch.
@@ -164,7 +166,7 @@ def accumulate(
     if kind is None:
         few = prompts.ids(start, min(stop, start + CHECK_ROWS))
         kind = "head_inputs" if head.is_linear(model, few, prompts.steps) else "logits"
-    made_from = origin(model, prompts, groups, name)
+    made_from = origin(model, prompts, groups, name, files)
     begin, batches = start, 0
     sums: Tensor | None = None
     while start < stop:
@@ -212,10 +214,13 @@ def _halved(batch_size: int, length: int) -> int:
     return batch_size // 2
 
 
-def origin(model: PreTrainedModel, prompts: RandomPrompts, groups: int, name: str) -> str:
+def origin(
+    model: PreTrainedModel, prompts: RandomPrompts, groups: int, name: str, files: str = ""
+) -> str:
     """What partial results must have in common to be merged."""
     commit = getattr(model.config, "_commit_hash", None)
-    return f"{prompts.sha256} groups={groups} model={name} {model.dtype} {commit}"
+    known = f" files={files}" if files else ""
+    return f"{prompts.sha256} groups={groups} model={name} {model.dtype} {commit}{known}"
 
 
 def _check_finite(rows: Tensor, name: str, start: int) -> None:

@@ -3,7 +3,7 @@
 import errno
 import functools
 import json
-import logging as logging_levels
+import logging
 import re
 import sys
 import threading
@@ -106,6 +106,16 @@ def _shown(character: str) -> str:
 def note(text: str) -> None:
     """Say something on standard error, where it does not disturb JSON."""
     err.print(harmless(text), style="dim", markup=False)
+
+
+class _Notes(logging.Handler):
+    """What the library has to say while it goes on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+logging.getLogger("tsdi").addHandler(_Notes())
 
 
 def say(text: str) -> None:
@@ -216,8 +226,8 @@ def _duration(seconds: float) -> str:
 def quiet_libraries() -> None:
     """Keep the libraries' own bars and notes off the terminal."""
     import huggingface_hub.utils.logging as hub_logging
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
-    hub_logging.set_verbosity(logging_levels.ERROR)
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    hub_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()

@@ -223,6 +223,7 @@ def open_engine(
     used: dict[str, str | float | None] = {
         "model": model,
         **loaded,
+        **_fingerprints(source, bias, choice),
         "bias": bias,
         "bias_sha256": None if vector is None else vector.sha256,
         "strength": strength,
@@ -231,6 +232,17 @@ def open_engine(
     if choice.name != "transformers":
         used["engine"] = choice.name
     return engine, used
+
+
+def _fingerprints(source: str, bias: str | None, choice: EngineChoice) -> dict[str, str]:
+    """What tells other weights in the same folder, once they have been loaded."""
+    from tsdi.fingerprint import fingerprint
+
+    found = {"fingerprint": fingerprint(source)}
+    tokenizer = _tokenizer_of(source, bias, choice)
+    if tokenizer != source:
+        found["tokenizer_fingerprint"] = fingerprint(tokenizer)
+    return found
 
 
 def _read_bias(

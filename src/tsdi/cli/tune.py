@@ -80,6 +80,7 @@ def tune(
     from tsdi.evaluation.judges import check_judge, default_judge, load_judge
     from tsdi.evaluation.metrics import Judged
     from tsdi.evaluation.tuning import tune as search
+    from tsdi.fingerprint import fingerprint
     from tsdi.judging.base import JudgeOptions, Response
     from tsdi.models import LoadOptions, load_model, load_tokenizer
     from tsdi.suites.prompts import check_kinds
@@ -124,6 +125,7 @@ def tune(
     content = [[p.id, p.category, p.kind, p.messages] for p in asked]
     search_of: dict[str, Any] = {
         "model": model,
+        "fingerprint": fingerprint(source),
         "bias_sha256": vector.sha256,
         "prompts": {
             "name": prompts,
@@ -185,13 +187,17 @@ def _check_folder(out: Path, resume: bool) -> None:
 
 def _check_search(out: Path, search_of: dict[str, Any]) -> None:
     """Note in the folder what is searched, or refuse to go on with another search's trials."""
+    from tsdi.fingerprint import alike
+
     note, wanted = out / SEARCH, parse_json(to_json(search_of))
     if not note.exists():
         write_json(note, search_of)
     known = read_object(note, "Restore it, or give another --out.")
     for key, value in wanted.items():
-        if known.get(key) != value:
+        if not alike({key: known[key]} if key in known else {}, {key: value}):
             raise RunExistsError(f"{out} is of a search with another {key}.", "Give another --out.")
+    if "fingerprint" not in known:
+        console.note(f"{note} does not say which weights were tried: an earlier tsdi did not look.")
 
 
 def _show(found: "Tuning", model: str, out: Path, json: bool) -> None:

@@ -17,6 +17,7 @@ from tsdi.evaluation.stage import Progress, Stage
 from tsdi.evaluation.statistics import Estimate
 from tsdi.evaluation.verdicts import from_record, to_record
 from tsdi.files import parse_json, working_on
+from tsdi.fingerprint import alike
 from tsdi.judging.base import KINDS, Judge
 from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.verdict import Judgement, Verdict, unscored
@@ -344,16 +345,17 @@ def read_audit(path: str | Path, judge: Record) -> Audit:
     """
     try:
         audit = Audit.from_dict(parse_json(Path(path).read_bytes()))
+        audited = dict(audit.judge)
     except OSError as error:
         raise FormatError(f"Cannot read {path}: {error.strerror}.", _REMEDY) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise FormatError(f"{path} is no audit.", _REMEDY) from None
     parts = [judge, *(judge_of(judge, kind) for kind in KINDS)]
-    if audit.judge not in parts:
+    if not any(alike(audited, part) for part in parts):
         names = {str(part["name"]) for part in parts}
-        other = " with other settings" if audit.judge.get("name") in names else ""
+        other = " with other settings" if audited.get("name") in names else ""
         raise MismatchError(
-            f"{path} is an audit of {audit.judge.get('name')}{other}; the judge here is"
+            f"{path} is an audit of {audited.get('name')}{other}; the judge here is"
             f" {judge['name']}.",
             f"Audit this one: tsdi audit {judge['name']} --labels FILE --out {path}",
         )

@@ -11,6 +11,7 @@ from tsdi.evaluation.metrics import PAIRED, Judged, harmful_categories, paired_o
 from tsdi.evaluation.records import Record
 from tsdi.evaluation.stage import flatten
 from tsdi.evaluation.statistics import Estimate, holm, mcnemar, paired_change, wilson
+from tsdi.fingerprint import alike
 from tsdi.judging.base import KINDS, Response
 from tsdi.judging.panel import refusal_kinds
 from tsdi.judging.verdict import Verdict
@@ -100,7 +101,7 @@ def compare_runs(before: str | Path, after: str | Path) -> Comparison:
     """
     judge, responses, judged = read_judged(Path(before))
     other_judge, other_responses, other_judged = read_judged(Path(after))
-    if judge != other_judge:
+    if not alike(judge, other_judge):
         raise MismatchError(
             f"{before} was judged by {_name(judge, other_judge)}, {after} by"
             f" {_name(other_judge, judge)}.",

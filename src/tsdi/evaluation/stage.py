@@ -6,6 +6,7 @@ anything else than what its description says. Who opens and fills it keeps other
 (`tsdi.files.working_in`).
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from tsdi.errors import FormatError, RunExistsError
 from tsdi.evaluation.records import Record, append_records, read_records
 from tsdi.files import parse_json, write_json
 
+_LOG = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # records there are, items in all
 
 
@@ -72,11 +74,19 @@ class Stage:
         if not resume:
             self.check_unused(folder)
         recorded, wanted = flatten(self.read_description(folder)), flatten(description)
+        keys = _what_differs(recorded, wanted)
         differing = [
-            f"{key} was {recorded.get(key)!r}, is {wanted.get(key)!r}"
-            for key in _what_differs(recorded, wanted)
+            _said(key, recorded.get(key), wanted.get(key))
+            for key in keys
+            if key in recorded or not key.endswith("fingerprint")
         ]
-        if differing:
+        if keys and not differing:
+            _LOG.warning(
+                "The %s in %s do not say which weights made them: an earlier tsdi did not look.",
+                self.what,
+                folder,
+            )
+        elif differing:
             raise RunExistsError(
                 f"The {self.what} in {folder} were made with something else: "
                 f"{'; '.join(differing)}.",
@@ -141,6 +151,12 @@ ANSWERS = Stage("responses.jsonl", "run.json", "answers", "use another --out")
 VERDICTS = Stage(
     "verdicts.jsonl", "judge.json", "verdicts", "delete verdicts.jsonl to judge the answers again"
 )
+
+
+def _said(key: str, recorded: Any, wanted: Any) -> str:
+    if key.endswith("fingerprint"):
+        return f"{key} has changed: the model's folder holds other weights or settings now"
+    return f"{key} was {recorded!r}, is {wanted!r}"
 
 
 def _what_differs(recorded: Record, wanted: Record) -> list[str]:

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.compatibility import context_length
 from tsdi.errors import ModelError, NumericalError, UsageError
+from tsdi.fingerprint import of_local
 from tsdi.judging.base import Judge, JudgeOptions, Response
 from tsdi.judging.untrusted import Markup, control_tokens, neutralise
 from tsdi.judging.verdict import Judgement, Verdict, unscored
@@ -65,6 +66,7 @@ class Classifier(Judge):
             "version": _VERSION,
             "model": weights,
             "revision": getattr(model.config, "_commit_hash", None),
+            **of_local(weights),
             "dtype": str(model.dtype),
             "labels": {label: str(verdict) for label, verdict in verdicts.items()},
         }

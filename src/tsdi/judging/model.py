@@ -10,6 +10,7 @@ from tsdi.chat import OWN_TEMPLATE, ChatFormat, decode, encode_chat, template_sh
 from tsdi.engines.base import Completion, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import ModelError, PromptError
+from tsdi.fingerprint import of_local
 from tsdi.judging.base import Judge, JudgeOptions, Response
 from tsdi.judging.format import Format
 from tsdi.judging.untrusted import control_tokens
@@ -66,6 +67,7 @@ class ModelJudge(Judge):
             "version": _VERSION,
             "model": weights,
             "revision": getattr(model.config, "_commit_hash", None),
+            **of_local(weights),
             "dtype": str(model.dtype),
             "template_sha256": template_sha256(tokenizer, ChatFormat(form.template)),
             "max_new_tokens": form.max_new_tokens,
