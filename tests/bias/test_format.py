@@ -24,15 +24,15 @@ GOLDEN = """{
   "tensors_sha256": "145b431b841ac9064e3275d80781da17faae69a622f67697f121964fd875e4c6",
   "steps": 2,
   "vocab": 2,
-  "tokenizer_sha256": "aa",
-  "template_sha256": "bb",
+  "tokenizer_sha256": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+  "template_sha256": "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
   "tokenizer_size": 2,
   "aligned": "na\\u00efve",
   "reference": "base",
   "aligned_revision": null,
   "reference_revision": "c0ffee",
   "pool": "neutral",
-  "pool_sha256": "cc",
+  "pool_sha256": "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc",
   "prompts": 512,
   "prompt_tokens": 48,
   "ngram": 1,
@@ -230,6 +230,53 @@ class TestRefused:
     def test_fields_that_are_wrong(self, tmp_path, changes):
         refused(write(tmp_path, {"bias": VALUES, "error": VALUES.abs()}, **changes))
 
+    @pytest.mark.parametrize(
+        ("changes", "named"),
+        [
+            ({"strength": -1}, "'strength' must be null or from 0 to 100, not -1"),
+            ({"strength": 1e30}, "'strength' .* not 1e[+]30"),
+            ({"strength": 1e308}, "'strength'"),
+            ({"strength": 10**400}, "'strength'"),
+            ({"prompts": 0}, "'prompts' must be a whole number from 1 on, not 0"),
+            ({"prompts": 10**400}, "'prompts'"),
+            ({"prompts": 15}, "'groups' must be at most 'prompts', which is 15, not 16"),
+            ({"prompt_tokens": 0}, "'prompt_tokens'"),
+            ({"ngram": -1}, "'ngram'"),
+            ({"groups": 1}, "'groups' must be a whole number from 2 on, not 1"),
+            ({"seed": -1}, "'seed'"),
+            ({"tokenizer_size": 0}, "'tokenizer_size'"),
+            ({"anchor_ids": []}, "'anchor' and 'anchor_ids'"),
+            ({"anchor": ""}, "'anchor' and 'anchor_ids'"),
+            ({"anchor_ids": [2]}, "'anchor_ids' must be ids from 0 to 1"),
+            ({"anchor_ids": [-1]}, "'anchor_ids'"),
+            ({"prompt_format": ""}, "'prompt_format'.* no {prompt}"),
+            ({"prompt_format": "{prompt} {prompt}"}, "'prompt_format'.* 2 {prompt}"),
+            ({"prompt_format": "{prompt}", "template_args": {"x": 1}}, "'prompt_format'"),
+            ({"tokenizer_sha256": "a" * 63}, "'tokenizer_sha256' must be 64 lower-case hex digits"),
+            ({"template_sha256": "A" * 64}, "'template_sha256'"),
+            ({"pool_sha256": ""}, "'pool_sha256'"),
+            ({"tensors_sha256": "a"}, "'tensors_sha256'"),
+            ({"tensors_sha256": 3}, "'tensors_sha256'"),
+            ({"reliability": [0.5]}, "'reliability' must have no numbers or 2, not 1"),
+            ({"reliability": [0.5, 1.5]}, "'reliability' must have numbers from -1 to 1"),
+            ({"steps": True}, "'steps' must be a whole number"),
+            ({"vocab": 2.0}, "'vocab' must be a whole number"),
+            ({"history": ["scale 2", 3]}, "'history.1'"),
+        ],
+        ids=str,
+    )
+    def test_fields_out_of_range_by_name(self, tmp_path, changes, named):
+        write(tmp_path, {"bias": VALUES, "error": VALUES.abs()}, **changes)
+        refused(tmp_path, f"bias_config.json: {named}.* Estimate the bias again")
+
+    def test_what_could_not_be_read_is_not_written(self, tmp_path):
+        good = golden_bias()
+        for values, changes in ((VALUES * 1e38, {}), (VALUES / 0, {}), (VALUES, {"strength": -1})):
+            bad = SafetyBias(values, VALUES.abs(), good.info.model_copy(update=changes))
+            with pytest.raises(FormatError):
+                bad.save_pretrained(tmp_path / "bias")
+        assert not list(tmp_path.glob("bias/*"))
+
     @pytest.mark.parametrize("field", ["tokenizer_sha256", "aligned", "prompts", "steps", "vocab"])
     def test_fields_that_are_missing(self, tmp_path, field):
         write(tmp_path, {"bias": VALUES, "error": VALUES.abs()})
@@ -249,7 +296,9 @@ class TestRefused:
             ({"bias": VALUES.double(), "error": VALUES.abs()}, "float64"),
             ({"bias": VALUES.bfloat16(), "error": VALUES.abs()}, "bfloat16"),
             ({"bias": VALUES.int(), "error": VALUES.abs()}, "int32"),
-            ({"bias": VALUES / 0, "error": VALUES.abs()}, "NaN or infinite"),
+            ({"bias": VALUES / 0, "error": VALUES.abs()}, "'bias' has NaN or infinite"),
+            ({"bias": VALUES * 1e38, "error": VALUES.abs()}, "'bias' has numbers beyond 1,000,000"),
+            ({"bias": VALUES, "error": VALUES.abs() * 1e38}, "'error' has numbers beyond"),
             ({"bias": VALUES, "error": VALUES * torch.nan}, "NaN or infinite"),
             ({"bias": VALUES, "error": -VALUES}, "negative"),
         ],

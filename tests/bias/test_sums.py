@@ -257,6 +257,28 @@ class TestKilledRun:
         with pytest.raises(MismatchError, match="lacks prompts"):
             self.run(pair, tmp_path)
 
+    @pytest.mark.parametrize(
+        ("name", "change"),
+        [
+            ("sums", lambda sums: sums * torch.nan),
+            ("sums", lambda sums: sums / 0),
+            ("sums", torch.Tensor.float),
+            ("counts", torch.neg),
+            ("ranges", torch.neg),
+            ("ranges", lambda ranges: ranges.flip(1)),
+        ],
+    )
+    def test_a_checkpoint_with_senseless_numbers_is_refused(self, pair, tmp_path, name, change):
+        self.run(pair, tmp_path)
+        path = tmp_path / "partial-aligned.safetensors"
+        with safetensors.safe_open(path, "pt") as file:
+            meta = file.metadata()
+        tensors = safetensors.torch.load_file(path)
+        tensors[name] = change(tensors[name]).contiguous()
+        safetensors.torch.save_file(tensors, path, meta)
+        with pytest.raises(FormatError, match=r"partial-aligned.* Delete it"):
+            self.run(pair, tmp_path)
+
     def test_a_damaged_checkpoint_is_refused(self, pair, tmp_path):
         (tmp_path / "partial-reference.safetensors").write_bytes(b"half")
         with pytest.raises(FormatError, match="partial-reference"):

@@ -323,7 +323,9 @@ class TestStartUp:
             module.SafetyDebias(made, torch.device("cpu"), False)
 
     def test_an_anchored_bias_is_refused(self, module, tmp_path):
-        tiny.bias(anchor="</think>", strength=1.0).save_pretrained(tmp_path / "bias")
+        tiny.bias(anchor="</think>", anchor_ids=(9,), strength=1.0).save_pretrained(
+            tmp_path / "bias"
+        )
         tiny.tokenizer().save_pretrained(tmp_path / "model")
         with pytest.raises(UsageError, match="</think>"):
             v1(module, tmp_path)

@@ -11,10 +11,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import tsdi
+from tsdi.bias.info import BiasInfo
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.prompts import RandomPrompts, random_prompts
 from tsdi.bias.sums import GroupSums, Progress, accumulate, group_means, origin
-from tsdi.bias.value import BiasInfo, SafetyBias
+from tsdi.bias.value import SafetyBias
 from tsdi.chat import ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.compatibility import (
     check_tied_adapter,

@@ -106,13 +106,28 @@ class GroupSums:
                 counts, sums, ranges = map(file.get_tensor, ("counts", "sums", "ranges"))
                 pairs = tuple((int(start), int(stop)) for start, stop in ranges)
                 loaded = cls(meta["kind"], meta["origin"], pairs, counts, sums)
-                if sums.dim() != 3 or len(sums) != len(counts) or counts.sum() != loaded.prompts:
-                    raise ValueError("its tensors do not fit together")
+                loaded._check()
                 return loaded
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise FormatError(
                 f"{path} is no partial result of an estimate: {error}.", "Delete it."
             ) from error
+
+    def _check(self) -> None:
+        """Raise ValueError unless these can be the sums of so many prompts."""
+        if self.kind not in _RUN:
+            raise ValueError(f"it knows no way of running called {self.kind!r}")
+        if (self.counts.dtype, self.sums.dtype) != (torch.int64, torch.float64):
+            raise ValueError("its tensors are of other types")
+        if self.sums.dim() != 3 or self.counts.shape != self.sums.shape[:1]:
+            raise ValueError("its tensors do not fit together")
+        bounds = [bound for pair in self.ranges for bound in pair]
+        if not bounds or bounds[0] < 0 or bounds != sorted(bounds):
+            raise ValueError("its ranges of prompts are none")
+        if int(self.counts.sum()) != self.prompts or bool((self.counts < 0).any()):
+            raise ValueError("its counts are not those of its prompts")
+        if not bool(torch.isfinite(self.sums).all()):
+            raise ValueError("it has NaN or infinite numbers")
 
 
 def _joined(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import torch
 from huggingface_hub import ModelHubMixin
 from safetensors import SafetensorError
@@ -13,17 +12,18 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi import __version__
+from tsdi.bias.info import AGAIN, CONFIG_FILE, FORMAT_VERSION, BiasInfo, parse_config
 from tsdi.bias.place import read_files
-from tsdi.chat import ChatFormat, template_sha256, tokenizer_sha256
+from tsdi.chat import template_sha256, tokenizer_sha256
 from tsdi.compatibility import vocabulary_width
 from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.processor import BiasLogitsProcessor
 from tsdi.errors import FormatError, MismatchError, UsageError
-from tsdi.files import parse_json, to_json, write_bytes
+from tsdi.files import to_json, write_bytes
 
-FORMAT_VERSION = 2
 TENSORS_FILE = "bias.safetensors"
-CONFIG_FILE = "bias_config.json"
+LARGEST_SHIFT = 1e6
+"""In logits; real shifts are below 100, and far more leaves no finite logit of a model."""
 _CARD = """---
 {{ card_data }}
 ---
@@ -34,43 +34,6 @@ The mean shift that safety alignment left in the model's logits on random prompt
 [tsdi](https://pypi.org/project/tsdi/) (TSDI, arXiv 2502.02153). `bias_config.json` names the
 models. Use: `SafetyBias.from_pretrained(this_repository, tokenizer=tokenizer)`.
 """
-
-
-class BiasInfo(pydantic.BaseModel):
-    """Where a bias comes from; the fields of ``bias_config.json`` (docs/format.md)."""
-
-    model_config = pydantic.ConfigDict(frozen=True, allow_inf_nan=False)
-
-    tokenizer_sha256: str
-    template_sha256: str
-    tokenizer_size: int
-    aligned: str
-    reference: str
-    aligned_revision: str | None = None
-    reference_revision: str | None = None
-    pool: str
-    pool_sha256: str
-    prompts: int
-    prompt_tokens: int
-    ngram: int = 1
-    groups: int
-    seed: int
-    prompt_format: str | None = None
-    template_args: dict[str, Any] = {}
-    anchor: str = ""
-    anchor_ids: tuple[int, ...] = ()
-    strength: float | None = None
-    reliability: tuple[float, ...] = ()
-    paths: dict[str, str] = {}
-    diagnosis: dict[str, Any] = {}
-    tuning: dict[str, Any] = {}
-    versions: dict[str, str] = {}
-    history: tuple[str, ...] = ()
-
-    @property
-    def chat_format(self) -> ChatFormat:
-        """How prompts become text."""
-        return ChatFormat(self.prompt_format, self.template_args)
 
 
 class SafetyBias(
@@ -334,6 +297,7 @@ class SafetyBias(
 
         Raises:
             UsageError: If the folder holds a model.
+            FormatError: If the bias is none that could be read again (docs/format.md).
         """
         if (Path(save_directory) / "config.json").exists():  # which the mixin would delete
             raise UsageError(
@@ -343,6 +307,8 @@ class SafetyBias(
         return super().save_pretrained(save_directory, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        self.info.check(save_directory, self.steps)  # what could not be read is not written
+        _check_numbers(self.values, self.standard_error, save_directory)
         tensors = {"bias": self.values.contiguous(), "error": self.standard_error.contiguous()}
         data = save(tensors, {"format": "tsdi"})
         config = {
@@ -400,56 +366,42 @@ class SafetyBias(
         return bias
 
 
-def _parse(name: str, config_bytes: bytes, data: bytes) -> SafetyBias:
+def _parse(name: str, config: bytes, data: bytes) -> SafetyBias:
     """Build a bias from the bytes of its two files, or raise FormatError."""
-    config = _parse_config(name, config_bytes)
-    expected = config.pop("tensors_sha256", None)
-    if hashlib.sha256(data).hexdigest() != expected:
+    info, shape, digest = parse_config(name, config)
+    if hashlib.sha256(data).hexdigest() != digest:
         raise FormatError(
             f"{name}/{TENSORS_FILE} is truncated or does not belong to its {CONFIG_FILE}.",
             "Copy or estimate it again.",
         )
-    shape = (config.pop("steps", None), config.pop("vocab", None))
     try:
         tensors = load(data)
         values, error = tensors["bias"], tensors["error"]
-        info = BiasInfo.model_validate_json(to_json(config), strict=True)
     except (SafetensorError, KeyError, ValueError) as problem:
-        raise FormatError(f"{name} is no valid bias: {problem}", "Estimate it again.") from problem
+        raise FormatError(f"{name}/{TENSORS_FILE} is no bias: {problem}.", AGAIN) from problem
     for tensor in (values, error):
         if tuple(tensor.shape) != shape or tensor.dtype not in (torch.float32, torch.float16):
             raise FormatError(
                 f"{name}/{TENSORS_FILE} holds {tensor.dtype} {tuple(tensor.shape)}, its "
                 f"{CONFIG_FILE} says {shape}.",
-                "Estimate it again.",
+                AGAIN,
             )
-        if not bool(torch.isfinite(tensor).all()):
-            raise FormatError(f"{name}/{TENSORS_FILE} holds NaN or infinite numbers.")
-    if not values.numel() or bool((error < 0).any()):
-        raise FormatError(f"{name}/{TENSORS_FILE} holds no numbers, or negative errors.")
+    info.check(name, shape[0])
+    _check_numbers(values, error, name)
     return SafetyBias(values.float(), error.float(), info)
 
 
-def _parse_config(name: str, data: bytes) -> dict[str, Any]:
-    try:
-        config = parse_json(data)
-    except ValueError as error:
-        raise FormatError(
-            f"{name}/{CONFIG_FILE} is truncated or no JSON: {error}.", "Copy it again."
-        ) from error
-    if not isinstance(config, dict) or config.pop("format", None) != "tsdi":
-        raise FormatError(
-            f"{name}/{CONFIG_FILE} was not written by tsdi.",
-            "Give a folder made by 'tsdi estimate'.",
-        )
-    version = config.pop("format_version", None)
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        raise FormatError(
-            f"{name} has format version {version}; this tsdi ({__version__}) reads up to "
-            f"{FORMAT_VERSION}.",
-            "pip install --upgrade tsdi",
-        )
-    config.pop("tsdi_version", None)
-    if version == 1 and not (config.get("diagnosis") or config.get("tuning")):
-        config.pop("strength", None)  # it stood there as 1.0 although nothing had been examined
-    return config
+def _check_numbers(values: Tensor, error: Tensor, place: object) -> None:
+    """Raise FormatError unless the numbers are what docs/format.md says."""
+    for name, tensor in (("bias", values), ("error", error)):
+        wrong = ""
+        if not tensor.numel():
+            wrong = "no numbers"
+        elif not bool(torch.isfinite(tensor).all()):
+            wrong = "NaN or infinite numbers"
+        elif float(tensor.abs().max()) > LARGEST_SHIFT:
+            wrong = f"numbers beyond {LARGEST_SHIFT:,.0f} logits"
+        elif name == "error" and bool((tensor < 0).any()):
+            wrong = "negative numbers"
+        if wrong:
+            raise FormatError(f"{place}/{TENSORS_FILE}: {name!r} has {wrong}.", AGAIN)

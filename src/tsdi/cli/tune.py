@@ -176,7 +176,7 @@ def _floors(given: Sequence[str]) -> dict[str, float]:
 
 
 def _check_folder(out: Path, resume: bool) -> None:
-    from tsdi.bias.value import CONFIG_FILE
+    from tsdi.bias.info import CONFIG_FILE
 
     console.hold(working_in(out))
     if (out / CONFIG_FILE).exists():
