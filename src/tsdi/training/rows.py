@@ -4,6 +4,7 @@ TRL cuts what is longer than `max_length` at its end, and leaves rows out of who
 would be left. It says neither.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,3 +167,12 @@ def _length(row: dict[str, Any], tokenizer: Any, max_length: int) -> int:
         return len(tokenizer.apply_chat_template(chat, return_dict=False))
     answers = (row[name] for name in _IDS[:3] if name in row)
     return len(row["prompt_ids"]) + max(map(len, answers))
+
+
+def save_whole(dataset: Any, folder: Path) -> None:
+    """Save a data set of the `datasets` library, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    dataset.save_to_disk(str(unfinished))
+    unfinished.rename(folder)

@@ -31,13 +31,12 @@ from tsdi.training.merge import merge_linear
 from tsdi.training.model import new_model, new_tokenizer
 from tsdi.training.monitor import BiasMonitor
 from tsdi.training.processes import processes
+from tsdi.training.progress import Progress, ShowProgress
 from tsdi.training.recipe import Merge, Preference, Recipe, Sft
 from tsdi.training.rows import Fit, check_room
 from tsdi.training.samples import own_samples
 from tsdi.training.trainers import (
-    Progress,
     Run,
-    ShowProgress,
     build_trainer,
     check_settings,
     last_checkpoint,

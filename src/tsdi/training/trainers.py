@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,16 +19,13 @@ from transformers import (
     TrainingArguments,
 )
 
-from tsdi.errors import TsdiError, UsageError
+from tsdi.errors import UsageError
 from tsdi.models import LoadOptions, attach_adapter, load_model
 from tsdi.training.processes import accelerated, processes
 from tsdi.training.recipe import Preference, Sft, Trained
-from tsdi.training.rows import Items, counting, to_rows
+from tsdi.training.reference import planned_steps, sharing
+from tsdi.training.rows import Items, counting, save_whole, to_rows
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
-
-_REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps", "ref_logps", "ref_KL_logps")
 _DEFAULTS = {
     "activation_checkpointing": False,
     "disable_tqdm": True,
@@ -129,18 +126,9 @@ def _dataset(run: Run, items: Items) -> Any:
     folder = run.work / "rows"
     if processes().is_main_process and not folder.exists():
         rows = Dataset.from_list(to_rows(items)).shuffle(seed=run.seed)  # KTO takes them in order
-        _save_whole(rows, folder)
+        save_whole(rows, folder)
     processes().wait_for_everyone()
     return load_from_disk(str(folder))
-
-
-def planned_steps(trainer: Any) -> int:
-    """Optimiser steps that a trainer is going to take."""
-    if trainer.args.max_steps > 0:
-        return int(trainer.args.max_steps)
-    batches = len(trainer.get_train_dataloader())
-    per_epoch = max(1, -(-batches // trainer.args.gradient_accumulation_steps))
-    return int(-(-per_epoch * trainer.args.num_train_epochs // 1))
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -165,49 +153,11 @@ def _classes(run: Run) -> tuple[type[Any], type[Any]]:
         from trl.trainer.dpo_config import DPOConfig
         from trl.trainer.dpo_trainer import DPOTrainer
 
-        return _sharing(DPOTrainer, run.reference), DPOConfig
+        return sharing(DPOTrainer, run.reference), DPOConfig
     from trl.trainer.kto_config import KTOConfig
     from trl.trainer.kto_trainer import KTOTrainer
 
-    return _sharing(KTOTrainer, run.reference), KTOConfig
-
-
-def _sharing(base: type[Any], folder: Path) -> type[Any]:
-    """A trainer class that computes the reference's log-probabilities once for all betas.
-
-    TRL computes them in this method, before training, when the model still is the reference. A
-    run that goes on from a checkpoint finds them as they were.
-    """
-
-    class Sharing(base):  # type: ignore[misc]
-        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            from datasets import concatenate_datasets, load_from_disk
-
-            if not folder.exists():
-                done = super()._precompute_ref_logps(dataset, name, batch_size)
-                if processes().is_main_process:
-                    columns = [name for name in _REFERENCE_COLUMNS if name in done.column_names]
-                    _save_whole(done.select_columns(columns), folder)
-                processes().wait_for_everyone()
-                return done
-            shared = load_from_disk(str(folder))
-            if len(shared) != len(dataset):
-                raise TsdiError(
-                    f"{folder} has {len(shared)} rows, the data {len(dataset)}.",
-                    "Something else wrote there: choose a new folder.",
-                )
-            return concatenate_datasets([dataset, shared], axis=1)
-
-    Sharing.__name__ = base.__name__
-    return Sharing
-
-
-def _save_whole(dataset: Any, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    dataset.save_to_disk(str(unfinished))
-    unfinished.rename(folder)
+    return sharing(KTOTrainer, run.reference), KTOConfig
 
 
 def _arguments(run: Run, config_class: type[Any]) -> dict[str, Any]:
@@ -358,22 +308,3 @@ def load_whole(name: str, dtype: str) -> PreTrainedModel:
     model = load_model(name, LoadOptions(dtype))
     merge = getattr(model, "merge_and_unload", None)
     return model if merge is None else merge()
-
-
-class ShowProgress(TrainerCallback):
-    """Tells how far a run is.
-
-    Args:
-        name: The run's name.
-        progress: Called with it, the steps done and the steps there are.
-    """
-
-    def __init__(self, name: str, progress: Progress) -> None:
-        self._name = name
-        self._progress = progress
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Tell the step."""
-        self._progress(self._name, state.global_step, state.max_steps)
