@@ -239,7 +239,9 @@ def test_the_processor_has_its_strength_and_anchor():
     assert isinstance(processor, BiasLogitsProcessor)
     scores = torch.zeros(1, tiny.VOCAB)
     a, x = (known(letter)["input_ids"][0] for letter in "ax")
-    assert not processor(torch.tensor([[a, a, a]]), scores).any()
-    assert torch.equal(processor(torch.tensor([[a, a, x]]), scores)[0], -0.5 * bias.values[0])
+    for ids in ([a, a], [a, a, a]):
+        assert not processor(torch.tensor([ids]), scores).any()
+    found = processor(torch.tensor([[a, a, a, x]]), scores)
+    assert torch.equal(found[0], -0.5 * bias.values[0])
     with pytest.raises(UsageError, match="tokenizer=tokenizer"):
         bias.logits_processor(2, 0.5)

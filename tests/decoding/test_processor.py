@@ -1,5 +1,6 @@
 """transformers' ``generate`` with the processor equals a slow loop of the rule's definition."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,10 +56,10 @@ class TestEqualsTheSlowLoop:
     def test_the_bias_matters_here(self, model):
         assert slow(model, PROMPT) != slow(model, PROMPT, 0.0)
 
-    @pytest.mark.parametrize("strength", [1.0, 0.5, 0.0, -1.0])
+    @pytest.mark.parametrize("strength", [1.0, 0.5, 0.0, torch.tensor(0.5), np.float32(2.0)])
     def test_one_prompt(self, model, strength):
         processor = BiasLogitsProcessor(BIAS, len(PROMPT), strength)
-        assert generated(model, [PROMPT], processor) == [slow(model, PROMPT, strength)]
+        assert generated(model, [PROMPT], processor) == [slow(model, PROMPT, float(strength))]
 
     def test_a_left_padded_batch_of_different_lengths(self, model):
         rows = [PROMPT, SHORT, OTHER]
@@ -67,10 +68,11 @@ class TestEqualsTheSlowLoop:
 
     def test_a_strength_per_row(self, model):
         rows, strength = [PROMPT, SHORT, PROMPT], [0.0, 1.0, 0.5]
-        processor = BiasLogitsProcessor(BIAS, len(PROMPT), torch.tensor(strength))
-        assert generated(model, rows, processor) == [
-            slow(model, row, factor) for row, factor in zip(rows, strength, strict=True)
-        ]
+        for given in (strength, torch.tensor(strength), np.array(strength).tolist()):
+            processor = BiasLogitsProcessor(BIAS, len(PROMPT), given)
+            assert generated(model, rows, processor) == [
+                slow(model, row, factor) for row, factor in zip(rows, strength, strict=True)
+            ]
 
     @pytest.mark.parametrize(
         "options",
@@ -181,7 +183,9 @@ class TestAnchor:
         """The step that each row is at, found from what is subtracted; None for nothing."""
         bias = torch.arange(1.0, 5)[:, None].expand(4, 12)
         processor = BiasLogitsProcessor(bias, prompt_length, anchor=self.MARKER)
-        shift = -processor(torch.tensor(rows), torch.zeros(len(rows), 12))[:, 0]
+        ids, scores = torch.tensor(rows), torch.zeros(len(rows), 12)
+        for length in range(prompt_length, ids.shape[1] + 1):
+            shift = -processor(ids[:, :length], scores)[:, 0]
         return [int(value) - 1 if value else None for value in shift.tolist()]
 
     @pytest.mark.parametrize(
@@ -203,7 +207,8 @@ class TestAnchor:
     def test_the_step_counts_from_the_first_marker_of_the_answer(self, answer, step):
         assert self.steps([[1, 2, 3, *answer]], 3) == [step]
         assert self.steps([[1, 9, 10, 3, 4, 5, *answer]], 6) == [step], "an earlier turn's marker"
-        assert self.steps([answer or [5]], 0) == [step], "inputs_embeds"
+        if answer:
+            assert self.steps([answer], 0) == [step], "inputs_embeds"
 
     def test_a_prompt_that_ends_with_the_marker_starts_at_once(self):
         assert self.steps([[1, 9, 10]], 3) == [0]
@@ -234,6 +239,38 @@ class TestAnchor:
 
 
 class TestRefused:
+    @pytest.mark.parametrize("number", [1, 2, NEW - 1, NEW, NEW + 1, 20])
+    def test_a_longer_prompt_when_it_is_used_again(self, model, number):
+        """It subtracted nothing, as if the prompt were an answer."""
+        processor = BiasLogitsProcessor(BIAS, len(PROMPT))
+        (answer,) = generated(model, [PROMPT], processor)
+        longer = [*PROMPT, *answer, *OTHER * 4][: len(PROMPT) + number]
+        if number <= NEW:  # the same answer goes on
+            begun = BiasLogitsProcessor(BIAS, len(PROMPT))
+            generated(model, [PROMPT], begun)
+            assert generated(model, [longer], begun) == [slow(model, longer, start=-number)]
+            longer[0] += 1
+        with pytest.raises(UsageError, match="Make a processor for this prompt"):
+            generated(model, [longer], processor)
+
+    def test_a_longer_batch_in_which_one_row_alone_goes_on(self, model):
+        processor = BiasLogitsProcessor(BIAS, len(PROMPT))
+        first, _ = generated(model, [PROMPT, OTHER], processor)
+        with pytest.raises(UsageError, match="began with 10 ids"):
+            generated(model, [[*PROMPT, *first[:2]], OTHER * 2], processor)
+
+    def test_a_first_prompt_that_is_longer(self, model):
+        with pytest.raises(UsageError, match=r"prompt_length is 7, but generate\(\) began with 8"):
+            generated(model, [PROMPT], BiasLogitsProcessor(BIAS, 7))
+
+    @pytest.mark.parametrize(
+        "strength",
+        [float("nan"), float("inf"), -1, 101, True, "1", None, [1.0, float("nan")], [[1.0]]],
+    )
+    def test_a_strength_that_is_none(self, strength):
+        with pytest.raises(UsageError, match="no number from 0"):
+            BiasLogitsProcessor(BIAS, 1, strength)
+
     def test_a_prompt_length_beyond_the_prompt(self, model):
         with pytest.raises(UsageError, match=r"prompt_length is 9, but generate\(\) began with 8"):
             generated(model, [PROMPT], BiasLogitsProcessor(BIAS, 9))

@@ -8,7 +8,7 @@ import torch
 from tests import tiny
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine, _Nucleus
-from tsdi.errors import ModelError, NumericalError, PromptError
+from tsdi.errors import ModelError, NumericalError, PromptError, UsageError
 
 REQUESTS = [Request.from_text("the river runs past the old mill"), Request.from_text("bread")]
 SAMPLING = Sampling(max_new_tokens=8, keep_logits=True)
@@ -89,6 +89,29 @@ def test_prompts_that_the_model_cannot_read():
     tokenizer.add_tokens(["<tool>"])
     with pytest.raises(PromptError, match="token 320, the model knows 320"):
         engine(tokenizer=tokenizer).check(Request.from_text("<tool>"), SAMPLING)
+
+
+@pytest.mark.parametrize("value", [3e38, -3e38])
+def test_a_bias_beyond_all_numbers_answers_nothing(value):
+    broken = tiny.bias(torch.full((3, tiny.VOCAB), value))
+    with pytest.raises(NumericalError, match="after the bias"):
+        TransformersEngine(tiny.model(), tiny.tokenizer(), broken, 10.0).generate(
+            REQUESTS, SAMPLING
+        )
+
+
+def test_a_token_that_the_model_rules_out_is_no_fault():
+    model = tiny.model()
+    model.lm_head.bias = torch.nn.Parameter(torch.zeros(tiny.VOCAB))
+    model.lm_head.bias.data[300] = -torch.inf
+    assert engine(model).generate(REQUESTS, SAMPLING)
+
+
+@pytest.mark.parametrize("strength", [float("nan"), -1.0, "1"])
+def test_a_request_for_a_strength_that_is_none(strength):
+    one = TransformersEngine(tiny.model(), tiny.tokenizer(), tiny.bias(), 1.0)
+    with pytest.raises(UsageError, match="no number from 0"):
+        one.generate([Request(REQUESTS[0].messages, strength)], SAMPLING)
 
 
 def test_a_model_with_broken_weights_answers_nothing():

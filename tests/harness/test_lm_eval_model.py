@@ -80,7 +80,7 @@ def split(lm, context, continuation):
 
 @pytest.mark.parametrize("cache", [True, False])
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
-@pytest.mark.parametrize("strength", [1.0, -0.5])
+@pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_log_likelihoods_are_those_of_a_slow_reference(
     model, tokenizer, batch_size, strength, cache
 ):

@@ -77,7 +77,7 @@ class MixingEngine(TransformersEngine):
     def _processors(
         self, requests: Sequence[Request], prompts: list[list[int]], sampling: Sampling
     ) -> list[LogitsProcessor]:
-        finite, *draw = super()._processors(requests, prompts, sampling)
+        rest = super()._processors(requests, prompts, sampling)
         forwards = [
             _Forward(
                 other.model,
@@ -91,7 +91,7 @@ class MixingEngine(TransformersEngine):
         ]
         length = max(map(len, prompts))
         mixed = _Mixed(forwards, self._combine, self._steps, self._vocab, length)
-        return [finite, mixed, *draw]
+        return [mixed, *rest]
 
 
 class _Mixed(LogitsProcessor):

@@ -1,6 +1,7 @@
 """The safety bias as a value, and its file (docs/format.md)."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tsdi.chat import template_sha256, tokenizer_sha256
 from tsdi.compatibility import vocabulary_width
 from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.processor import BiasLogitsProcessor
+from tsdi.decoding.rule import check_strength
 from tsdi.errors import FormatError, MismatchError, UsageError
 from tsdi.files import to_json, write_bytes
 
@@ -195,10 +197,11 @@ class SafetyBias(
         """The strength that is named, else the recommended one.
 
         Raises:
-            UsageError: If neither is there: without a diagnosis nothing is recommended.
+            UsageError: If neither is there: without a diagnosis nothing is recommended; or if the
+                strength is none.
         """
         if strength is not None:
-            return strength
+            return check_strength(strength)
         if self.info.strength is None:
             raise UsageError(
                 "This bias recommends no strength, as nothing has examined it.",
@@ -210,7 +213,7 @@ class SafetyBias(
     def logits_processor(
         self,
         prompt_length: int,
-        strength: float | Tensor | None = None,
+        strength: float | Sequence[float] | Tensor | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> BiasLogitsProcessor:
         """A processor for ``model.generate(logits_processor=[...])``.
@@ -223,11 +226,11 @@ class SafetyBias(
                 texts.
 
         Raises:
-            UsageError: If no strength is named and none recommended; or if the bias begins behind
-                a marker and there is no tokenizer.
+            UsageError: If a strength is none, or none is named and none recommended; or if the bias
+                begins behind a marker and there is no tokenizer.
         """
-        if not isinstance(strength, Tensor):
-            strength = self.strength_or_recommended(strength)
+        if strength is None:
+            strength = self.strength_or_recommended(None)
         anchor = None
         if self.info.anchor:
             if tokenizer is None:

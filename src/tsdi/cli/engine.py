@@ -96,12 +96,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 
 def check_strength(strength: float | None) -> None:
     """Raise UsageError unless a strength is left open or can be one."""
-    from tsdi.decoding.rule import LARGEST_STRENGTH
+    from tsdi.decoding import rule
 
-    if strength is not None and not 0 <= strength <= LARGEST_STRENGTH:
-        raise UsageError(
-            f"The strength is {strength:g}.", f"Take 0 (off) to {LARGEST_STRENGTH:g}; 1 is TSDI."
-        )
+    if strength is not None:
+        rule.check_strength(strength)
 
 
 def read_chat_format(prompt_format: str | None, template_arg: Sequence[str] | None) -> "ChatFormat":

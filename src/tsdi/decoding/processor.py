@@ -1,10 +1,13 @@
 """The rule as a transformers ``LogitsProcessor``."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
 from tsdi.decoding.anchor import Anchor
-from tsdi.decoding.rule import subtract_bias
+from tsdi.decoding.rule import check_strengths, subtract_bias
 from tsdi.errors import UsageError
 
 
@@ -13,8 +16,9 @@ class BiasLogitsProcessor(LogitsProcessor):
 
     It keeps no count of calls: the step follows from the length of ``input_ids``, so beams,
     assisted and prompt-lookup decoding (which go back over steps) and caches of every kind are
-    right, and one object can be used again for other calls with the same prompt length. An
-    assistant model must share the tokenizer: generate hands it this processor too.
+    right, and one object can be used again for other calls with the same prompt length; a longer
+    prompt is refused. An assistant model must share the tokenizer: generate hands it this processor
+    too.
     """
 
     supports_continuous_batching = False  # it shows a processor no step
@@ -23,7 +27,7 @@ class BiasLogitsProcessor(LogitsProcessor):
         self,
         bias: Tensor,
         prompt_length: int,
-        strength: float | Tensor = 1.0,
+        strength: float | Sequence[float] | Tensor = 1.0,
         anchor: Anchor | None = None,
     ) -> None:
         """Make a processor for prompts of one (padded) length.
@@ -39,14 +43,15 @@ class BiasLogitsProcessor(LogitsProcessor):
                 tokens such as line breaks, starts at step 0.
 
         Raises:
-            UsageError: If the prompt length is negative.
+            UsageError: If the prompt length is negative, or a strength is none.
         """
         if prompt_length < 0:
             raise UsageError(f"prompt_length must not be negative, not {prompt_length}.")
         self._bias = bias
         self._prompt_length = prompt_length
-        self._strength = strength
+        self._strength = check_strengths(strength)
         self._anchor = anchor
+        self._seen: Tensor | None = None  # ids of the call before
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Debiased scores, [rows, width]."""
@@ -65,12 +70,14 @@ class BiasLogitsProcessor(LogitsProcessor):
                 "gives it no step.",
                 "Use generate().",
             )
-        if input_ids.shape[1] < self._prompt_length:
+        if input_ids.shape[1] != self._prompt_length and not self._goes_on(input_ids):
             raise UsageError(
                 f"prompt_length is {self._prompt_length}, but generate() began with "
                 f"{input_ids.shape[1]} ids.",
-                "Give input_ids.shape[1] of the padded batch; 0 with inputs_embeds.",
+                "Make a processor for this prompt, with input_ids.shape[1] of the padded batch; 0"
+                " with inputs_embeds.",
             )
+        self._seen = input_ids
         if scores.shape[1] < self._bias.shape[1]:
             raise UsageError(
                 f"The bias is for {self._bias.shape[1]} tokens, the model has {scores.shape[1]}.",
@@ -84,6 +91,20 @@ class BiasLogitsProcessor(LogitsProcessor):
                 f"{len(self._strength)} strengths for {len(scores)} rows.",
                 "Give one for all, or one per row of the batch.",
             )
+
+    def _goes_on(self, input_ids: Tensor) -> bool:
+        """Whether every row is the beginning of one of the call before, and one more token.
+
+        Assisted decoding goes back in an answer, and beams change places. A longer prompt that
+        begins with all of the last one and its answer is that answer, going on.
+        """
+        before = input_ids[:, :-1]
+        if self._seen is None or not self._prompt_length <= before.shape[1] <= self._seen.shape[1]:
+            return False
+        seen = self._seen[:, : before.shape[1]].to(before.device)
+        if torch.equal(before, seen):
+            return True
+        return bool((before[:, None] == seen[None]).all(-1).any(1).all())
 
     def _step(self, input_ids: Tensor) -> Tensor | int:
         if self._anchor is None:

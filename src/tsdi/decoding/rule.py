@@ -3,11 +3,49 @@
 Source: TSDI, arXiv 2502.02153, p_debiased(. | x, y_<i) = softmax(f(x, y_<i) - G_i) for i < steps.
 """
 
+import math
+from collections.abc import Sequence
+from numbers import Real
+
 import torch
 from torch import Tensor
 
+from tsdi.errors import UsageError
+
 LARGEST_STRENGTH = 100.0
 """What users may ask for; 1 is TSDI, and far more leaves nothing of the model."""
+
+
+def check_strength(strength: object) -> float:
+    """A strength as a number.
+
+    Raises:
+        UsageError: If it is none, or not in 0..`LARGEST_STRENGTH`.
+    """
+    if isinstance(strength, Tensor) and strength.dim() == 0:
+        strength = strength.item()
+    number = isinstance(strength, Real) and not isinstance(strength, bool)
+    value = float(strength) if number else math.nan  # type: ignore[arg-type]
+    if not 0 <= value <= LARGEST_STRENGTH:
+        raise UsageError(
+            f"The strength is {strength!r}, no number from 0 (off) to {LARGEST_STRENGTH:g}.",
+            "Write strength=1.0, which is TSDI.",
+        )
+    return value
+
+
+def check_strengths(strength: float | Sequence[float] | Tensor) -> float | Tensor:
+    """One strength for all rows as a number, or one per row as float32 [batch].
+
+    Raises:
+        UsageError: As `check_strength`, for any of them.
+    """
+    many = isinstance(strength, list | tuple) or (isinstance(strength, Tensor) and strength.dim())
+    if not many:
+        return check_strength(strength)
+    rows = strength.tolist() if isinstance(strength, Tensor) else strength
+    assert isinstance(rows, list | tuple)
+    return torch.tensor([check_strength(row) for row in rows], dtype=torch.float32)
 
 
 def subtract_bias(

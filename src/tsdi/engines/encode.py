@@ -3,8 +3,11 @@
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.chat import ChatFormat, encode_chat
+from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Request, Sampling
 from tsdi.errors import PromptError
+
+NOT_FINITE = "The logits of the next token are NaN or infinite, after the bias if there is one."
 
 
 def encode_request(
@@ -25,7 +28,10 @@ def encode_request(
 
     Raises:
         PromptError: If there are no tokens, or too many.
+        UsageError: If the request's strength is none.
     """
+    if request.strength is not None:
+        check_strength(request.strength)
     ids = encode_chat(tokenizer, request.messages, chat_format)
     if not ids:
         raise PromptError("The prompt has no tokens.", "Write something.")

@@ -19,7 +19,7 @@ from tsdi.decoding.ends import end_ids
 from tsdi.decoding.live_step import LiveStep
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
-from tsdi.engines.encode import encode_request
+from tsdi.engines.encode import NOT_FINITE, encode_request
 from tsdi.errors import MismatchError, ModelError, NumericalError, UsageError
 
 
@@ -193,9 +193,9 @@ class LlamaCppEngine(Engine):
         def process(
             input_ids: NDArray[np.intc], scores: NDArray[np.float32]
         ) -> NDArray[np.float32]:
-            if np.isnan(scores).any():
-                raise NumericalError("The model gives NaN logits.", "Check its weights.")
             scores = scores if rule is None else rule(input_ids, scores)
+            if not np.isfinite(scores.max()):  # single tokens may be ruled out by -inf
+                raise NumericalError(NOT_FINITE, "Check the model's weights.")
             if sampling.keep_logits:
                 rows.append(torch.from_numpy(scores.copy()))
             if sampling.temperature == 0:

@@ -21,7 +21,7 @@ from tsdi.decoding.ends import end_ids
 from tsdi.decoding.greedy import generate_greedily
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
-from tsdi.engines.encode import encode_request
+from tsdi.engines.encode import NOT_FINITE, encode_request
 from tsdi.errors import ModelError, NumericalError, PromptError
 
 
@@ -179,12 +179,13 @@ class TransformersEngine(Engine):
         sampling: Sampling,
     ) -> list[LogitsProcessor]:
         length = max(map(len, prompts))
-        processors: list[LogitsProcessor] = [_Finite()]
+        processors: list[LogitsProcessor] = []
         strengths = [self._strength if r.strength is None else r.strength for r in requests]
         if self._bias is not None and any(strengths):
             same = len(set(strengths)) == 1  # the usual case, which needs no copy to the device
             strength = strengths[0] if same else torch.tensor(strengths)
             processors.append(self._bias.logits_processor(length, strength, self._tokenizer))
+        processors.append(_Finite())  # behind the rule, which may be what is broken
         if sampling.temperature > 0:
             processors.append(_Gumbel(prompts, length, sampling))
         return processors
@@ -201,14 +202,11 @@ class TransformersEngine(Engine):
 
 
 class _Finite(LogitsProcessor):
-    """Stops a model whose weights are broken, before its answers are taken for real ones."""
+    """Stops a model or bias that is broken, before its answers are taken for real ones."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if bool(scores.isnan().any()):
-            raise NumericalError(
-                "The model gives NaN logits.",
-                "Check its weights, or load it in float32 or bfloat16.",
-            )
+        if not bool(scores.amax(1).isfinite().all()):  # single tokens may be ruled out by -inf
+            raise NumericalError(NOT_FINITE, "Check the model's weights, or load it in float32.")
         return scores
 
 

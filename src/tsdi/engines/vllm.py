@@ -11,9 +11,9 @@ which rows joined, left and moved, and holds each row's answer so far; V2 gives 
 device, and a row for every draft token.
 """
 
-import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from vllm.v1.sample.logits_processor import LogitsProcessor as V1Processor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from tsdi.bias import SafetyBias
-from tsdi.decoding.rule import LARGEST_STRENGTH
+from tsdi.decoding.rule import check_strength
 from tsdi.errors import UsageError
 from tsdi.models import LoadOptions, load_tokenizer
 
@@ -165,12 +165,10 @@ def requested_strength(extra_args: Mapping[str, Any] | None) -> float | None:
     value = (extra_args or {}).get(ARGUMENT)
     if value is None:
         return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value <= LARGEST_STRENGTH:
-        raise ValueError(
-            f"{ARGUMENT} is a number from 0 (off) to {LARGEST_STRENGTH:g}, not {value!r}."
-        )
-    return float(value)
+    try:
+        return check_strength(value)
+    except UsageError as error:
+        raise ValueError(f"{ARGUMENT}: {error}") from error
 
 
 def _configured(vllm_config: Any) -> tuple[SafetyBias, float]:
@@ -194,15 +192,9 @@ def _configured(vllm_config: Any) -> tuple[SafetyBias, float]:
     strength = named.get("strength", os.environ.get(STRENGTH))
     if strength is None:
         return bias, bias.strength_or_recommended(None)
-    try:
-        found = float(strength)
-    except (TypeError, ValueError):
-        found = math.nan
-    if not 0 <= found <= LARGEST_STRENGTH:
-        raise UsageError(
-            f"The strength is a number from 0 to {LARGEST_STRENGTH:g}, not {strength!r}."
-        )
-    return bias, found
+    with suppress(TypeError, ValueError):
+        strength = float(strength)  # the environment's is a text
+    return bias, check_strength(strength)
 
 
 def _check_kept(vllm_config: Any, bias: SafetyBias, v2: bool) -> None:

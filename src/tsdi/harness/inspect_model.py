@@ -20,7 +20,7 @@ from tsdi.engines.base import Completion, Message, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
 from tsdi.evaluation.builtin import resolve_model
-from tsdi.harness.arguments import checked_batch_size, checked_strength
+from tsdi.harness.arguments import checked_batch_size
 from tsdi.harness.combining import Combiner
 from tsdi.harness.inspect_chat import shown_in_one_line, to_message
 from tsdi.models import LoadOptions, load_tokenizer
@@ -85,7 +85,6 @@ class TsdiAPI(ModelAPI):
             for name in unknown:
                 raise UsageError(f"tsdi models take no {name!r}.", f"-M takes {_TAKEN}.")
             _check_config(config)
-            strength = None if strength is None else checked_strength(strength)
             self._batch_size = checked_batch_size(batch_size)
             self._engine, self._used = open_engine(
                 model_name, bias, strength, ChatFormat(prompt_format, template_args or {}), options

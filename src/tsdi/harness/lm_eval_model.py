@@ -18,7 +18,6 @@ from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import ModelError, UsageError
 from tsdi.evaluation.builtin import resolve_dtype, resolve_model
 from tsdi.fit import check_adapter_fit
-from tsdi.harness.arguments import checked_strength
 from tsdi.models import adapter_base, adapter_folder, attach_adapter, load_checked
 from tsdi.names import check_is_model, locate
 
@@ -65,7 +64,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
                 "Add it: --model_args pretrained=MODEL,bias=FOLDER; without, use --model hf.",
             )
         self._bias = bias if isinstance(bias, SafetyBias) else SafetyBias.from_pretrained(bias)
-        self._strength = checked_strength(self._bias.strength_or_recommended(strength))
+        self._strength = self._bias.strength_or_recommended(strength)
         self._answer_start: int | None = None  # in the continuations of the pass that is running
         self._templated = self._warned = False
         _check_template_args(self._bias, options)
