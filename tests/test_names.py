@@ -218,7 +218,7 @@ class TestWhatAFolderIs:
         refused(lambda: SafetyBias.from_pretrained("model"), "is a model", kind=FormatError)
         tiny.bias().save_pretrained(tmp_path / "model" / "tsdi")
         call = lambda: SafetyBias.from_pretrained("model")  # noqa: E731
-        refused(call, "Its own is in model/tsdi", kind=FormatError)
+        refused(call, "Its own is model/tsdi", kind=FormatError)
 
     def test_a_tokenizer_alone_is_enough_for_a_tokenizer(self, tmp_path):
         tiny.tokenizer().save_pretrained(tmp_path / "words")

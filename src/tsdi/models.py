@@ -353,6 +353,8 @@ def _check_causal(name: str, options: LoadOptions) -> None:
     _check_dtype(options)
     place = locate(name)
     check_is_model(name, place)
+    if place.is_export and options.trust_remote_code:  # its bias, and then ours
+        raise UsageError(f"{name} is an export of tsdi.", "Leave out --trust-remote-code.")
     with _load_errors(name, "model"):
         config = AutoConfig.from_pretrained(
             place.name, trust_remote_code=options.trust_remote_code, **place.arguments

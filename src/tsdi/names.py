@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from tsdi.errors import ModelError
+from tsdi.errors import ModelError, UsageError
 
 REMEDY = "Give a folder made by save_pretrained, or a hub id such as org/model."
 _TIMEOUT = 5  # seconds; huggingface_hub itself goes on for half a minute with every file
@@ -71,9 +71,9 @@ class Place:
         return {} if self.is_folder else {"revision": self.revision}
 
     @property
-    def bias(self) -> str | None:
-        """The folder of its bias, if this is an export of tsdi."""
-        return f"{self.name}/tsdi" if _EXPORT in self.files else None
+    def is_export(self) -> bool:
+        """Whether `tsdi export` made it: a model with a bias, which only its own code uses."""
+        return _EXPORT in self.files
 
     def fetch(self, file: str) -> Path:
         """The path of one file, downloaded if need be.
@@ -206,6 +206,20 @@ def check_is_model(name: str, place: Place) -> None:
         raise ModelError(f"{name} has GGUF files only.", _of_file(Path("x.gguf")))
     else:
         raise ModelError(f"{name} holds no model: it has no config.json.", _inside(place) or REMEDY)
+
+
+def check_no_export(name: str) -> None:
+    """Raise UsageError for an export of tsdi, of which anything but its own code uses no bias.
+
+    Args:
+        name: Folder or hub id of a model.
+    """
+    if locate(name).is_export:
+        remedy = f"Add --bias {name}/tsdi, or name" if Path(name).is_dir() else "Name"
+        raise UsageError(
+            f"{name} is an export of tsdi: without a bias it would answer plainly.",
+            f"{remedy} the model that it was made from with its bias.",
+        )
 
 
 def _check_weights(name: str, files: frozenset[str], stem: str) -> None:

@@ -117,8 +117,8 @@ def _spoil(bias, tmp_path, file, change):
         ("bias_config.json", lambda data: b'{"model_type": "llama"}', ["not written by tsdi"]),
         (
             "bias_config.json",
-            lambda data: data.replace(b'"format_version": 1', b'"format_version": 2'),
-            ["format version 2", "pip install --upgrade tsdi"],
+            lambda data: data.replace(b'"format_version": ', b'"format_version": 9'),
+            ["format version 9", "pip install --upgrade tsdi"],
         ),
     ],
 )

@@ -15,9 +15,13 @@ import urllib.request
 
 import pytest
 
+from tests import tiny
 from tests.cli.conftest import tsdi
 from tests.fake_api import ok, serving
+from tsdi.engines.transformers import TransformersEngine
 from tsdi.engines.vllm_settings import offline_settings
+from tsdi.errors import UsageError
+from tsdi.models import load_model, load_tokenizer
 
 
 def prompts(folder):
@@ -44,6 +48,20 @@ class TestExport:
         assert len(json.loads(out.read_text())["logit_bias"]) == shown["tokens"] == 5
         assert len(shown["kl_by_step"]) == 4
         assert shown["kl_total"]["value"] > 0
+
+    def test_it_is_not_taken_for_a_debiased_model(self, models, bias, tmp_path):
+        export, own, out = tmp_path / "export", tmp_path / "export/tsdi", tmp_path / "answers"
+        tsdi("export", bias, models / "aligned", export, "--to", "transformers", "--strength", 2)
+        asked = ["--prompts", prompts(tmp_path), "--max-new-tokens", 4, "--out", out]
+        for command in (["generate"], ["evaluate", "--kind", "harmful"]):
+            said = fails(*command, export, *asked)
+            assert f"Add --bias {own}, or name the model" in said
+        model, tokenizer = load_model(str(export)), load_tokenizer(str(export))
+        tiny.refused(lambda: TransformersEngine(model, tokenizer), str(own), kind=UsageError)
+        result = tsdi("generate", export, *asked, "--bias", own, "--json")
+        assert json.loads(result.stdout)["strength"] == 2
+        trusting = tsdi("generate", export, "--prompt", "a", "--bias", own, "--trust-remote-code")
+        assert "Leave out --trust-remote-code" in trusting.stderr
 
     def test_the_same_as_a_table(self, models, bias, tmp_path):
         result = tsdi(

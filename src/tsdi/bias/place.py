@@ -45,6 +45,6 @@ def _locate(name: str, first: str, how: Mapping[str, Any]) -> Place:
         raise FormatError(f"{name} holds no bias: {error.problem}", error.remedy) from None
     if first not in place.files:
         what = "it is a model" if "config.json" in place.files else f"it has no {first}"
-        remedy = _REMEDY if place.bias is None else f"Its own is in {place.bias}."
+        remedy = f"Its own is {name}/tsdi." if place.is_export else _REMEDY
         raise FormatError(f"{name} holds no bias: {what}.", remedy)
     return place

@@ -209,8 +209,8 @@ def open_engine(
         if strength is None:
             strength = vector.strength_or_recommended(None)
             console.note(f"Strength {strength:g}, as the bias recommends.")
-    elif strength is not None:
-        raise UsageError("--strength needs --bias.")
+    else:
+        _check_without_bias(source, strength, choice)
     check_format(tokenizer, chat_format)  # before weights are loaded
     if tokenizer.chat_template is None:
         console.note(f"Prompts are wrapped in {describe_format(tokenizer, chat_format)}.")
@@ -241,6 +241,15 @@ def _fingerprints(source: str, bias: str | None, choice: EngineChoice) -> dict[s
     if tokenizer != source:
         found["tokenizer_fingerprint"] = fingerprint(tokenizer)
     return found
+
+
+def _check_without_bias(source: str, strength: float | None, choice: EngineChoice) -> None:
+    from tsdi.names import check_no_export
+
+    if strength is not None:
+        raise UsageError("--strength needs --bias.")
+    if choice.name != "llama-cpp":  # whose models are files
+        check_no_export(source)
 
 
 def _read_bias(

@@ -1,6 +1,7 @@
 """The transformers engine: ``generate`` with the rule as a logits processor."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.encode import NOT_FINITE, encode_request
 from tsdi.errors import ModelError, NumericalError, PromptError
+from tsdi.names import check_no_export
 
 
 class TransformersEngine(Engine):
@@ -40,7 +42,8 @@ class TransformersEngine(Engine):
 
     Raises:
         MismatchError: If the bias is not for this model and tokenizer.
-        UsageError: If no strength is named and the bias recommends none.
+        UsageError: If no strength is named and the bias recommends none, or the model is an export
+            with a bias of its own and none is given.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class TransformersEngine(Engine):
         if bias is not None:
             bias.check(tokenizer, model)
             bias.logits_processor(0, 0.0, tokenizer)  # a marker that cannot be found is said now
+        else:
+            _check_plain(model)
         self._model = model
         self._tokenizer = tokenizer
         self._bias = bias
@@ -199,6 +204,13 @@ class TransformersEngine(Engine):
             finish="length" if end is None else "stop",
             logits=None if logits is None else logits[: len(kept)],
         )
+
+
+def _check_plain(model: PreTrainedModel) -> None:
+    """Refuse an export of tsdi, which its user takes for debiased."""
+    folder = getattr(model.config, "_name_or_path", "")
+    if folder and Path(folder).is_dir():
+        check_no_export(folder)
 
 
 class _Finite(LogitsProcessor):
