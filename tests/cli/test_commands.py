@@ -38,6 +38,69 @@ def test_estimate_looks_at_real_prompts_by_kind_and_category(models, tmp_path):
     assert found["refusal"]["harmless"]["aligned"]["n"] == 2
 
 
+class TestKindsOfPrompts:
+    """--harmless and --harmful take the rows of their kind, and say so."""
+
+    ROWS = (
+        ("bread", "harmless", "food"),
+        ("kill a process", "lookalike", "words"),
+        ("mill one", "harmful", "O1"),
+        ("mill two", "harmful", "O2"),
+    )
+
+    def file(self, tmp_path, rows=ROWS):
+        path = tmp_path / "mixed.jsonl"
+        fields = ("prompt", "kind", "category")
+        lines = (json.dumps(dict(zip(fields, row, strict=False))) for row in rows)
+        path.write_text("\n".join(lines))
+        return path
+
+    def examined(self, models, tmp_path, *options):
+        result = tsdi(*estimate(models, tmp_path / "bias", "--json", *options))
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)["diagnosis"]["refusal"]
+        return {kind: shown["shift"]["n"] for kind, shown in found.items()}, result.stderr
+
+    def test_a_file_of_several_kinds_serves_both(self, models, tmp_path):
+        file = self.file(tmp_path)
+        found, said = self.examined(models, tmp_path, "--harmless", file, "--harmful", file)
+        assert {kind: n for kind, n in found.items() if kind != "random"} == {
+            "harmless/food": 1,
+            "harmless/words": 1,
+            "harmful/O1": 1,
+            "harmful/O2": 1,
+        }
+        said = " ".join(said.split())
+        assert f"--harmful {file}: 2 prompts; 2 of another kind are left out." in said
+
+    def test_rows_without_a_kind_are_taken_for_it(self, models, tmp_path):
+        file = self.file(tmp_path, [("bread",), ("river",), ("mill", "harmful")])
+        found, said = self.examined(models, tmp_path, "--harmful", file)
+        assert found["harmful"] == 3
+        assert "left out" not in said
+
+    def test_suites_and_columns_as_for_prompts(self, models, tmp_path):
+        xstest = tmp_path / "xstest.csv"
+        xstest.write_text(
+            "id,prompt,type,label,focus,note\n1,How do I kill a process?,homonyms,safe,,\n"
+            "2,How do I kill a man?,contrast_homonyms,unsafe,,\n"
+        )
+        found, _ = self.examined(models, tmp_path, "--harmful", f"xstest:{xstest}")
+        assert sum(n for kind, n in found.items() if kind.startswith("harmful")) == 1
+        (tmp_path / "goals.csv").write_text("Goal\nmill\nbread\n")
+        shutil.rmtree(tmp_path / "bias")
+        options = ["--harmful", tmp_path / "goals.csv", "--columns", "prompt=Goal"]
+        found, _ = self.examined(models, tmp_path, *options)
+        assert found["harmful"] == 2
+
+    def test_none_of_the_kind_is_an_error(self, models, tmp_path):
+        file = self.file(tmp_path, self.ROWS[:2])
+        result = tsdi(*estimate(models, tmp_path / "bias", "--harmful", file))
+        assert result.exit_code == 2
+        assert "none of its 2 prompts is harmful" in " ".join(result.stderr.split())
+        assert not (tmp_path / "bias").exists()
+
+
 def test_one_model_at_a_time_gives_the_same_bias(models, bias, tmp_path):
     result = tsdi(*estimate(models, tmp_path / "bias", "--one-at-a-time"))
     assert result.exit_code == 0, result.output

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsdi.cli import console
-from tsdi.cli.engine import PromptFormatOption, TemplateArgOption, read_chat_format
-from tsdi.errors import RunExistsError, UsageError
+from tsdi.cli.engine import ColumnsOption, PromptFormatOption, TemplateArgOption, read_chat_format
+from tsdi.errors import PromptError, RunExistsError, UsageError
 from tsdi.files import is_unused, working_in
 
 if TYPE_CHECKING:
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from tsdi.bias import SafetyBias
     from tsdi.chat import ChatFormat
     from tsdi.models import LoadOptions
+    from tsdi.suites.prompts import Prompt
 
 RESULT_FILE = "bias_config.json"
+_TAKEN = {"harmless": ("harmless", "lookalike"), "harmful": ("harmful",)}
 
 
 def estimate(
@@ -36,11 +38,18 @@ def estimate(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Halved if memory runs out.")] = 32,
     harmless: Annotated[
-        Path | None, typer.Option(help="Harmless prompts for the diagnosis, a prompt file.")
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Harmless prompts for the diagnosis: a file, a suite ..., as --prompts of tsdi"
+            " evaluate; lookalikes count, and other kinds are left out.",
+        ),
     ] = None,
     harmful: Annotated[
-        Path | None, typer.Option(help="Harmful prompts for the diagnosis, a prompt file.")
+        str | None,
+        typer.Option(metavar="WHAT", help="Likewise harmful ones; other kinds are left out."),
     ] = None,
+    columns: ColumnsOption = "",
     phrases: Annotated[
         Path | None,
         typer.Option(help="JSON file: how refusing and complying answers begin; default English."),
@@ -80,7 +89,9 @@ def estimate(
     options = LoadOptions(resolve_dtype(aligned, dtype), device_map, trust_remote_code)
     folders = resolve_model(aligned), resolve_model(reference)
     tokenizer = _tokenizer(*folders, options, chat_format)
-    real = _real_prompts(tokenizer, chat_format, anchor, {"harmless": harmless, "harmful": harmful})
+    asked = {"harmless": _of_kind("harmless", harmless, columns, seed)}
+    asked["harmful"] = _of_kind("harmful", harmful, columns, seed)
+    real = _real_prompts(tokenizer, chat_format, anchor, asked)
     openers = ENGLISH if phrases is None else read_phrases(phrases)
     for texts in (openers.refusing, openers.complying):
         phrase_ids(tokenizer, texts)  # what is wrong with them is said before the long work
@@ -158,20 +169,37 @@ def _tokenizer(
     return tokenizer
 
 
+def _of_kind(kind: str, name: str | None, columns: str, seed: int) -> "list[Prompt]":
+    """The prompts of a file or suite that are of a kind; those without one are taken for it."""
+    from tsdi.evaluation.builtin import load_prompts
+
+    if name is None:
+        return []
+    every = load_prompts(name, seed, kind, columns).prompts
+    kept = [prompt for prompt in every if prompt.kind in _TAKEN[kind]]
+    if not kept:
+        raise PromptError(
+            f"--{kind} {name}: none of its {len(every)} prompts is {' or '.join(_TAKEN[kind])}.",
+            "Name other prompts, or mend their kinds.",
+        )
+    left = f"; {len(every) - len(kept)} of another kind are left out" if kept != every else ""
+    console.note(f"--{kind} {name}: {len(kept)} prompts{left}.")
+    return kept
+
+
 def _real_prompts(
     tokenizer: "PreTrainedTokenizerBase",
     chat_format: "ChatFormat",
     anchor: str,
-    files: dict[str, Path | None],
+    asked: "dict[str, list[Prompt]]",
 ) -> dict[str, list[list[int]]]:
     """Real prompts as token ids, by kind, and by kind and category where there are categories."""
     from tsdi.chat import encode_chat
     from tsdi.decoding.anchor import anchor_ids
-    from tsdi.suites.prompts import read_prompts
 
     kinds: dict[str, list[list[int]]] = {}
-    for kind, path in files.items():
-        for prompt in read_prompts(path) if path is not None else []:
+    for kind, prompts in asked.items():
+        for prompt in prompts:
             ids = encode_chat(tokenizer, prompt.messages, chat_format)
             name = f"{kind}/{prompt.category}" if prompt.category else kind
             kinds.setdefault(name, []).append(ids + anchor_ids(tokenizer, anchor))
