@@ -21,20 +21,25 @@ _IDS = ("chosen_ids", "rejected_ids", "completion_ids", "prompt_ids", "input_ids
 _NAMED = 5  # rows that are named of each kind
 
 
-def to_rows(items: Items) -> list[dict[str, Any]]:
-    """Rows in the form that TRL calls conversational."""
-    return [_row(item) | {_ROW: number} for number, item in enumerate(items)]
+def to_rows(items: Items, end: str = "") -> list[dict[str, Any]]:
+    """Rows in the form that TRL calls conversational.
+
+    Args:
+        items: Examples, pairs or ratings.
+        end: What an answer ends with, where the chat template puts nothing there.
+    """
+    return [_row(item, end) | {_ROW: number} for number, item in enumerate(items)]
 
 
-def _row(item: Any) -> dict[str, Any]:
+def _row(item: Any, end: str = "") -> dict[str, Any]:
     prompt = [{"role": "user", "content": item.prompt}]
     if isinstance(item, Pair):
         return {
             "prompt": prompt,
-            "chosen": [{"role": "assistant", "content": item.chosen}],
-            "rejected": [{"role": "assistant", "content": item.rejected}],
+            "chosen": [{"role": "assistant", "content": item.chosen + end}],
+            "rejected": [{"role": "assistant", "content": item.rejected + end}],
         }
-    row = {"prompt": prompt, "completion": [{"role": "assistant", "content": item.answer}]}
+    row = {"prompt": prompt, "completion": [{"role": "assistant", "content": item.answer + end}]}
     return row | ({"label": item.good} if isinstance(item, Rating) else {})
 
 

@@ -21,6 +21,7 @@ from transformers import (
 
 from tsdi.errors import UsageError
 from tsdi.models import LoadOptions, attach_adapter, load_model
+from tsdi.training.ends import answers_end, name_ends
 from tsdi.training.processes import accelerated, processes
 from tsdi.training.recipe import Preference, Sft, Trained
 from tsdi.training.reference import planned_steps, sharing
@@ -93,13 +94,16 @@ def build_trainer(
     Raises:
         UsageError: If the device lacks the precision, a setting is unknown, or nothing fits into
             the length.
+        MismatchError: If the chat template lets no end of an answer be learnt.
     """
     trainer_class, config_class = _classes(run)
+    name_ends(model, tokenizer)
+    end = answers_end(tokenizer, run.name)
     try:
         trainer = counting(trainer_class, run.name, run.stage.max_length, items)(
             model=model,
             args=config_class(**_arguments(run, config_class)),
-            train_dataset=_dataset(run, items),
+            train_dataset=_dataset(run, to_rows(items, end)),
             processing_class=tokenizer,
             callbacks=list(callbacks),
             peft_config=_lora(run.stage),
@@ -119,14 +123,14 @@ def build_trainer(
     return trainer
 
 
-def _dataset(run: Run, items: Items) -> Any:
+def _dataset(run: Run, rows: Sequence[dict[str, Any]]) -> Any:
     """The rows in the run's order, in a folder where all processes find what TRL makes of them."""
     from datasets import Dataset, load_from_disk
 
     folder = run.work / "rows"
     if processes().is_main_process and not folder.exists():
-        rows = Dataset.from_list(to_rows(items)).shuffle(seed=run.seed)  # KTO takes them in order
-        save_whole(rows, folder)
+        shuffled = Dataset.from_list(list(rows)).shuffle(seed=run.seed)  # KTO takes them in order
+        save_whole(shuffled, folder)
     processes().wait_for_everyone()
     return load_from_disk(str(folder))
 
@@ -283,13 +287,13 @@ class _Keep(TrainerCallback):
         if processes().is_main_process:
             (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle
             if self._run.stage.lora is not None:
-                _add_merged(self._run, unfinished)
+                _add_merged(self._run, unfinished, self._trainer.processing_class)
             shutil.rmtree(folder, ignore_errors=True)  # of a killed run, beyond its checkpoint
             unfinished.rename(folder)
         processes().wait_for_everyone()
 
 
-def _add_merged(run: Run, folder: Path) -> None:
+def _add_merged(run: Run, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Put an adapter into a folder of its own, and the whole model, which all tools take, here.
 
     The model in training is left alone: merging and unmerging would round its weights.
@@ -300,7 +304,9 @@ def _add_merged(run: Run, folder: Path) -> None:
         file.rename(adapter / file.name)
     whole = load_whole(run.start, run.dtype)
     merged: Any = attach_adapter(whole, str(adapter), "default")
-    merged.merge_and_unload().save_pretrained(folder)
+    merged = merged.merge_and_unload()
+    name_ends(merged, tokenizer)
+    merged.save_pretrained(folder)
 
 
 def load_whole(name: str, dtype: str) -> PreTrainedModel:
