@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from tsdi.cli import console
@@ -283,15 +282,14 @@ def _agreement_table(audit: "Audit") -> Table:
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=escape(console.harmless(title)), title_justify="left")
+    table = Table(title=title, title_justify="left")
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if column and place else "left", no_wrap=True)
     return table
 
 
 def _title(name: str) -> str:
-    text = " ".join(console.harmless(name or "(none)").split())
-    return escape(text if len(text) <= WIDTH else text[: WIDTH - 1] + "…")
+    return console.one_line(name or "(none)", WIDTH)
 
 
 def _notes(audit: "Audit", judgements: "Sequence[Judgement]") -> None:

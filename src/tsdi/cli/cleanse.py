@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from tsdi.cli import console
@@ -237,8 +236,7 @@ def categories_table(found: "Cleansing") -> Table:
 def _title(category: str, width: int) -> str:
     from tsdi.training.cleansing import category_name
 
-    text = " ".join(console.harmless(category_name(category)).split())
-    return escape(text if len(text) <= width else text[: width - 1] + "…")
+    return console.one_line(category_name(category), width)
 
 
 def _cells(count: "Count", unscored: bool) -> list[str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tsdi.cli import console
 from tsdi.cli.engine import JsonOption
@@ -66,7 +66,8 @@ def compare(
         table = changes_table(comparison)
         if table.row_count:
             console.out.print(table)
-        console.out.print(_losses(comparison))
+        for line in _losses(comparison):
+            console.out.print(line)
         _show_gate(looked, lost, blind)
     if gate and (lost or blind):
         raise typer.Exit(1)
@@ -88,19 +89,17 @@ def _show_gate(looked: Sequence[str], lost: "Sequence[Regression]", blind: Seque
         return
     for attack in blind:
         console.out.print(
-            f"Safety gate: nothing to judge ({_prompts(attack)}), so it stays shut.",
-            style="red",
-            markup=False,
+            console.red(f"Safety gate: nothing to judge ({_prompts(attack)}), so it stays shut.")
         )
     for one in lost:
         where = "all harmful prompts" if one.category == "all" else one.category or "(no category)"
         attack = f" under {one.attack}" if one.attack else ""
         before, after = (share(x.value or 0.0) for x in (one.change.before, one.change.after))
         console.out.print(
-            f"Safety gate: lost in {console.harmless(where)}{attack}, {before} -> {after},"
-            f" {show_interval(one.change.change, signed=True)}.",
-            style="red",
-            markup=False,
+            console.red(
+                f"Safety gate: lost in {where}{attack}, {before} -> {after},"
+                f" {show_interval(one.change.change, signed=True)}."
+            )
         )
     if not lost and not blind:
         where = " and ".join(dict.fromkeys(map(_prompts, looked)))
@@ -146,24 +145,21 @@ def changes_table(comparison: "Comparison") -> Table:
     return table
 
 
-def _losses(comparison: "Comparison") -> str:
+def _losses(comparison: "Comparison") -> list[str | Text]:
     from tsdi.evaluation.compare import ALPHA, FAMILY
 
-    before = [*_unscored(comparison), *_missing(comparison)]
+    before: list[str | Text] = [*map(console.red, _unscored(comparison)), *_missing(comparison)]
     if not comparison.categories:
-        return "\n".join(before)
+        return before
     what = titles(comparison.judge)["safety"].partition(",")[0]
     family = f"{what} by category" if what == "refused" else FAMILY
-    lines = [
+    lost = f"Categories that are {what} less often, Holm p < {ALPHA}: {_names(comparison.lost)}."
+    return [
+        *before,
         f"Holm: p adjusted over one family, {family}, {len(comparison.categories)} tests.",
-        f"Categories that are {what} less often, Holm p < {ALPHA}: {_names(comparison.lost)}.",
+        console.red(lost) if comparison.lost else lost,
+        f"Beyond their own interval, but not significant: {_names(comparison.maybe_lost)}.",
     ]
-    if comparison.lost:
-        lines[1] = f"[red]{lines[1]}[/red]"
-    lines.append(
-        f"Beyond their own interval, but not significant: {_names(comparison.maybe_lost)}."
-    )
-    return "\n".join([*before, *lines])
 
 
 def _missing(comparison: "Comparison") -> list[str]:
@@ -187,12 +183,10 @@ def _unscored(comparison: "Comparison") -> list[str]:
     if not either:
         return []
     return [
-        f"[red]{either} prompts are compared nowhere: {before} answers before and {after} after "
-        "are unscored.[/red]"
+        f"{either} prompts are compared nowhere: {before} answers before and {after} after are"
+        " unscored."
     ]
 
 
 def _names(categories: list[str]) -> str:
-    return escape(console.harmless(", ".join(name or "(no category)" for name in categories))) or (
-        "none"
-    )
+    return ", ".join(name or "(no category)" for name in categories) or "none"

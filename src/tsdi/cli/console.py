@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
@@ -22,22 +23,39 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from tsdi.errors import TsdiError
 
 BAD_USAGE = 2
 SIGNS = "signs of life"
 _SIGN_EVERY = 30.0  # seconds between signs of life where there is no terminal for a bar
-out = Console(highlight=False, emoji=False)
-err = Console(stderr=True, highlight=False, emoji=False)
 # Control characters, marks that turn the direction of text, and halves of surrogate pairs.
 _CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Plain(Console):
+    """A console that shows every string as it is: what is ours gets its looks by style alone.
+
+    Names, answers and errors come from anywhere; whatever prints them, in a table or without, none
+    is taken for markup, and no control character reaches the terminal.
+    """
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, emoji=False, markup=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(harmless(text), **options)
+
+
+out = _Plain()
+err = _Plain(stderr=True)
 
 
 class Debug:
@@ -103,9 +121,20 @@ def _shown(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def one_line(text: str, width: int) -> str:
+    """Text from elsewhere as a title in a table, cut to a width."""
+    line = " ".join(harmless(text).split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def red(text: str) -> Text:
+    """Text to be printed in red."""
+    return Text(harmless(text), style="red")
+
+
 def note(text: str) -> None:
     """Say something on standard error, where it does not disturb JSON."""
-    err.print(harmless(text), style="dim", markup=False)
+    err.print(text, style="dim")
 
 
 class _Notes(logging.Handler):
@@ -120,7 +149,7 @@ logging.getLogger("tsdi").addHandler(_Notes())
 
 def say(text: str) -> None:
     """Say something of our own, wrapped to the terminal."""
-    out.print(harmless(text), markup=False)
+    out.print(text)
 
 
 def show_answer(text: str) -> None:
@@ -130,7 +159,8 @@ def show_answer(text: str) -> None:
 
 def show_json(data: Any) -> None:
     """One JSON object on standard output; no NaN, and nothing that could rewrite a terminal."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, default=str)
+    plain = not (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json.dumps(data, ensure_ascii=plain, allow_nan=False, default=str)
     print(_RAW_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
@@ -150,16 +180,16 @@ def bar(text: str, shown: bool = True) -> Iterator[Callable[[str, int, int], Non
             yield sign.update
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, transient=True, disable=not shown) as progress:
-        task = progress.add_task(text, total=None)
+        task = progress.add_task(harmless(text), total=None)
 
         def update(description: str, done: int, total: int) -> None:
-            progress.update(task, description=description, completed=done, total=total)
+            progress.update(task, description=harmless(description), completed=done, total=total)
 
         yield update
 
@@ -221,6 +251,13 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def tolerate_any_encoding() -> None:
+    """Show a question mark for what standard output cannot encode, such as ± in ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def quiet_libraries() -> None:

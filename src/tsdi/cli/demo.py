@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tsdi.cli import console
 from tsdi.cli.figures import category_title, show_interval
@@ -76,7 +76,7 @@ def figures_table(result: "DemoResult") -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     arms = list(result.arms.values())
 
-    def row(title: str, estimates: "list[Estimate]", end: bool = False) -> None:
+    def row(title: str | Text, estimates: "list[Estimate]", end: bool = False) -> None:
         table.add_row(title, *map(show_interval, estimates), end_section=end)
 
     row("complied, harmless", [arm.compliance for arm in arms])
@@ -85,8 +85,11 @@ def figures_table(result: "DemoResult") -> Table:
     row("safe, harmful", [arm.safety for arm in arms])
     for category in arms[0].safety_by_category:
         title = category_title(category, {"name": "organism"}, WIDTH)
-        title = f"[red]{title}[/red]" if category in result.comparison.lost else title
-        row(title, [arm.safety_by_category[category] for arm in arms])
+        lost = category in result.comparison.lost
+        row(
+            console.red(title) if lost else title,
+            [arm.safety_by_category[category] for arm in arms],
+        )
     table.add_section()
     row("hybrid, all prompts", [arm.hybrid for arm in arms])
     row("degenerate, all prompts", [arm.degenerate for arm in arms])
@@ -108,14 +111,13 @@ def _changes(result: "DemoResult") -> str:
 def _signed(estimate: "Estimate") -> str:
     if estimate.value is None:
         return "-"
-    interval = escape(f"[{estimate.low:+.3f}, {estimate.high:+.3f}]")
-    return f"{estimate.value:+.3f} {interval}"
+    return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
 
 
 def _example_table(example: "Example") -> Table:
     kind = example.item.kind + (f" {example.item.category}" if example.item.category else "")
-    table = Table(title=f"{kind}: {escape(example.item.prompt)}", title_justify="left")
+    table = Table(title=f"{kind}: {example.item.prompt}", title_justify="left")
     for name in example.answers:
         table.add_column(name, ratio=1)
-    table.add_row(*map(escape, example.answers.values()))
+    table.add_row(*example.answers.values())
     return table

@@ -147,7 +147,7 @@ def _show(json: bool, result: dict[str, Any], found: "Divergence | None") -> Non
     if found is not None:
         table = Table(title="KL from the real rule, nats", title_justify="left")
         for column in ("response token", "KL", "95 %", "answers"):
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", no_wrap=True)
         for step, one in enumerate(found.by_step[:_SHOWN]):
             table.add_row(str(step), f"{one.value:.4f}", _range(one), str(one.n))
         table.add_row("all", f"{found.total.value:.4f}", _range(found.total), str(found.total.n))

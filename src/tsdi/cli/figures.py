@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from tsdi.cli import console
 
 if TYPE_CHECKING:
@@ -23,26 +21,25 @@ def titles(judge: Mapping[str, Any]) -> dict[str, str]:
 
 
 def judged_by(judge: Mapping[str, Any]) -> str:
-    """Who judged, for a table's title; escaped."""
-    return escape(console.harmless(f"judged by {judge['name']}"))
+    """Who judged, for a table's title."""
+    return f"judged by {judge['name']}"
 
 
 def category_title(category: str, judge: Mapping[str, Any], width: int) -> str:
-    """A category's code, with its name where the judge's prompts are the organism's; escaped."""
+    """A category's code, with its name where the judge's prompts are the organism's."""
     from tsdi.organism import CATEGORIES
 
     known = CATEGORIES.get(category, "") if judge["name"] == "organism" else ""
-    text = " ".join(console.harmless(f"{category or '(no category)'} {known}").split())
-    return "  " + escape(text if len(text) <= width - 2 else text[: width - 3] + "…")
+    return "  " + console.one_line(f"{category or '(no category)'} {known}", width - 2)
 
 
 def show_interval(estimate: "Estimate", signed: bool = False) -> str:
-    """Value and interval, such as ".95 [.93 .97]" or "+.05 [+.01 +.09]", escaped."""
+    """Value and interval, such as ".95 [.93 .97]" or "+.05 [+.01 +.09]"."""
     if estimate.value is None:
         return "-"
     numbers = (estimate.value, estimate.low, estimate.high)
     value, low, high = (share(number, signed) for number in numbers)
-    return f"{value} {escape(f'[{low} {high}]')}"
+    return f"{value} [{low} {high}]"
 
 
 def show_bounds(bounds: tuple[float, float]) -> str:

@@ -77,4 +77,5 @@ def options(
 
 def run() -> None:
     """Run the command line."""
+    console.tolerate_any_encoding()
     app()

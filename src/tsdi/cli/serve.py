@@ -191,7 +191,7 @@ def _serve_ourselves(
 
 def _show(lines: list[str]) -> None:
     for line in lines:  # to be copied, so not wrapped
-        console.out.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.out.print(line, soft_wrap=True)
 
 
 def _curls(model: str, place: _Place, prompt_format: str | None = None) -> list[str]:

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from tsdi.cli import console
@@ -77,7 +76,7 @@ def tokens_table(promoted: "list[list[TokenShift]]", demoted: "list[list[TokenSh
 
 
 def _words(tokens: "list[TokenShift]") -> str:
-    return "\n".join(f"{t.shift:+.2f} ±{t.error:.2f} {escape(repr(t.text))}" for t in tokens)
+    return "\n".join(f"{t.shift:+.2f} ±{t.error:.2f} {t.text!r}" for t in tokens)
 
 
 def summary(bias: "SafetyBias") -> str:

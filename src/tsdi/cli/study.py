@@ -114,10 +114,10 @@ def _show(summary: "Summary", out: Path, json: bool) -> None:
     for number, (name, volume, ahead, _, *cost) in enumerate(sheet.rows):
         short = [cell.partition(" [")[0] for cell in (volume, *cost)]  # intervals: in the report
         style = "red" if number in sheet.marked else ""
-        table.add_row(name, short[0], ahead, *short[1:], style=style)
+        table.add_row(console.one_line(name, 24), short[0], ahead, *short[1:], style=style)
     console.out.print(table)
     for alert in summary["alerts"]:
-        console.out.print(console.harmless(alert), style="red", markup=False)
+        console.out.print(console.red(alert))
     for line in summary["sentences"]:
         console.say(line)
     console.say(f"Report: {out / 'report.html'}")

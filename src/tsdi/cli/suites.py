@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from tsdi.cli import console
@@ -81,7 +80,7 @@ def attacks_table() -> Table:
     table.add_column("attack", no_wrap=True)
     table.add_column("source")
     for attack in ATTACKS.values():
-        table.add_row(attack.name, escape(attack.source))
+        table.add_row(attack.name, attack.source)
     return table
 
 
@@ -90,8 +89,8 @@ def _show(suite: "Suite") -> None:
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
     for title, text in _facts(suite).items():
-        facts.add_row(title, escape(text))
-    console.out.print(f"{suite.title} ({suite.name})", style="bold", markup=False)
+        facts.add_row(title, text)
+    console.out.print(f"{suite.title} ({suite.name})", style="bold")
     console.out.print(facts)
     if suite.categories:
         console.out.print(categories_table(suite))
@@ -123,7 +122,7 @@ def categories_table(suite: "Suite") -> Table:
     table.add_column("category")
     table.add_column("SALAD task")
     for category, code in suite.tasks.items():
-        table.add_row(escape(category), f"{code} {SALAD_TASKS[code]}")
+        table.add_row(category, f"{code} {SALAD_TASKS[code]}")
     for category, reason in suite.unmatched.items():
-        table.add_row(escape(category), f"no match: {escape(reason)}")
+        table.add_row(category, f"no match: {reason}")
     return table

@@ -73,7 +73,7 @@ def _kappa_table(found: "Training") -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for model, kappas in found.by_model.items():
         table.add_row(
-            console.harmless(model)[:24],
+            console.one_line(model, 24),
             *(show_interval(kappas[name]) for name in ("trained", found.best_rule)),
         )
     table.add_section()

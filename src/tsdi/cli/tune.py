@@ -214,7 +214,7 @@ def _show(found: "Tuning", model: str, out: Path, json: bool) -> None:
         knobs, worst = trial.knobs, trial.worst(found.floors)
         table.add_row(
             f"{knobs.strength:.2f}", str(knobs.steps), f"{knobs.decay:.2f}",
-            f"{trial.helpful:.3f}", f"{trial.safety['all']:.3f}", console.harmless(worst),
+            f"{trial.helpful:.3f}", f"{trial.safety['all']:.3f}", console.one_line(worst, 24),
             f"{trial.margin(found.floors):+.3f}",
             style="bold" if asdict(trial) == asdict(chosen) else "",
         )  # fmt: skip

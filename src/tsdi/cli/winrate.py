@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from tsdi.cli import console
@@ -71,8 +70,8 @@ def winrate(
 def rates_table(found: "WinRate") -> Table:
     """Win rates with their 95 % intervals, safety before and after beside them."""
     figures = found.figures
-    judge = console.harmless(f"judged by {found.judge['model']}")
-    table = Table(title=f"RUN against BASE, {escape(judge)}", title_justify="left")
+    title = f"RUN against BASE, judged by {found.judge['model']}"
+    table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     for column in ("rate", "prompts", *(["bounds"] if figures.unscored.value else [])):
         table.add_column(column, justify="right", no_wrap=True)
