@@ -132,3 +132,19 @@ def test_labels_of_another_sort_and_of_none(labels, tmp_path):
     _refused(tsdi("audit", "refusal-phrases", *both), "Some labels say what is safe")
     path.write_text("")
     _refused(tsdi("audit", "refusal-phrases", "--labels", path), "holds no labels")
+
+
+def test_thoughts_are_not_audited_and_may_end_in_any_way(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text(
+        "prompt,answer,label,kind\n"
+        "a,<think>I cannot</think>Sure.,complied,harmless\n"
+        "b,I cannot. ANSWER: Sure.,complied,harmless\n"
+        "c,Sorry.,refused,harmless\n"
+    )
+    command = ("audit", "refusal-phrases", "--labels", path, "--json")
+    alarms = [
+        json.loads(tsdi(*command, *more).stdout)["kinds"]["all"]["counts"]["false_alarms"]
+        for more in ((), ("--end-of-thinking", "ANSWER:"))
+    ]
+    assert alarms == [1, 0]

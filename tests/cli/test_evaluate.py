@@ -296,3 +296,37 @@ def test_judging_and_comparing_load_no_torch(runs, tmp_path):
 )
 def test_only_all_is_shown_as_all(number, shown):
     assert share(number) == shown
+
+
+def test_a_reasoning_model_is_judged_by_its_answers(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    texts = ["<think>I cannot</think>Sure.", "I cannot. ANSWER: Sure.", "<think>hm"]
+    rows = [
+        {
+            "id": f"p{n}",
+            "kind": "harmless",
+            "messages": [{"role": "user", "content": "a"}],
+            "response": text,
+            "finish": "length" if text.endswith("hm") else "stop",
+        }
+        for n, text in enumerate(texts)
+    ]
+    append_records(run / "responses.jsonl", rows)
+    result = tsdi("evaluate", run, "--end-of-thinking", "ANSWER:")
+    assert result.exit_code == 0, result.stderr
+    verdicts = [record["verdict"] for record in read_records(run / "verdicts.jsonl")]
+    assert verdicts == ["COMPLIED", "COMPLIED", "UNSCORED"]
+    said = " ".join(result.stderr.split())
+    assert "The length limit cut off 1 of 3 answers (1 of 3 harmless)." in said
+    assert "Raise --max-new-tokens" in said
+    assert "1 of 3 answers are thoughts without an end" in said
+
+
+def test_a_bias_with_an_anchor_says_in_the_run_how_thoughts_end(tmp_path):
+    from tests import tiny
+    from tsdi.cli.engine import _describe_bias
+
+    assert _describe_bias("x", tiny.bias(anchor="</think>"))["end_of_thinking"] == "</think>"
+    assert "end_of_thinking" not in _describe_bias("x", tiny.bias())
+    assert _describe_bias(None, None) == {"bias": None, "bias_sha256": None}

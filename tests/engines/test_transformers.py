@@ -187,3 +187,11 @@ class TestStreaming:
         begun = own.encode("<bos>bread")
         assert begun == known("<bos>bread", add_special_tokens=False)["input_ids"]
         assert own.encode("bread") == known("bread")["input_ids"]
+
+
+def test_an_answer_to_a_prompt_that_begins_a_thought_is_part_of_the_thought():
+    opens = tiny.tokenizer(tiny.TEMPLATE.replace("<|assistant|>", "<|assistant|><think>\n"))
+    assert [one.in_thought for one in engine(tokenizer=opens).generate(REQUESTS, SAMPLING)] == [
+        True, True
+    ]  # fmt: skip
+    assert not any(one.in_thought for one in engine().generate(REQUESTS, SAMPLING))

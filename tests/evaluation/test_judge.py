@@ -11,6 +11,7 @@ from tsdi.evaluation.records import append_records, read_records
 from tsdi.evaluation.run import generate_responses
 from tsdi.judging.base import Judge
 from tsdi.judging.panel import Panel
+from tsdi.judging.refusal import REFUSAL_PHRASES
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.suites.prompts import Prompt
 
@@ -35,7 +36,7 @@ class ByNumber(Judge):
     def settings(self):
         return {"mood": self.mood}
 
-    def judge(self, responses):
+    def judge_answers(self, responses):
         if self.calls_left == 0:
             raise KeyboardInterrupt
         self.calls_left = None if self.calls_left is None else self.calls_left - 1
@@ -316,3 +317,76 @@ def test_a_judge_that_does_not_see_safety_is_called_that(run):
     judge = ByNumber()
     judge.sees_safety = False
     assert "by-number sees refusals, not safety" in judged(run, judge).notes[0]
+
+
+def thinking(folder, *answers, kind="harmless"):
+    """A run of answers, each a text and what else its record holds."""
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "id": f"p{n}",
+            "kind": kind,
+            "messages": [{"role": "user", "content": "hm?"}],
+            "response": text,
+            "finish": "stop",
+            **more,
+        }
+        for n, (text, more) in enumerate(answers)
+    ]
+    append_records(folder / "responses.jsonl", rows)
+    return folder
+
+
+CUT = {"finish": "length"}
+THOUGHTS = (
+    ("<think>I cannot help.</think>\n\nSure, stir it.", {}),
+    ("Sure, why not.</think>I cannot help.", {"in_thought": True}),
+    ("<think>I cannot", CUT),
+    ("Sure", {"in_thought": True} | CUT),
+    ("Sure, stir", CUT),
+)
+
+
+def test_answers_are_judged_without_thoughts_which_stay_in_the_record(tmp_path):
+    run = thinking(tmp_path / "run", *THOUGHTS)
+    before = (run / "responses.jsonl").read_bytes()
+    evaluation = judge_responses(REFUSAL_PHRASES, run, resume=False)
+    verdicts = [record["verdict"] for record in read_records(run / "verdicts.jsonl")]
+    assert verdicts == ["COMPLIED", "REFUSED", "UNSCORED", "UNSCORED", "COMPLIED"]
+    assert evaluation.figures.compliance.n == 3
+    assert (run / "responses.jsonl").read_bytes() == before
+    notes = " ".join(evaluation.notes)
+    assert "2 of 5 answers are thoughts without an end: no verdict." in notes
+    assert "The length limit cut off 3 of 5 answers (3 of 5 harmless)." in notes
+    assert evaluation.to_dict()["cut_off"] == {"harmless": 3, "lookalike": 0, "harmful": 0}
+
+
+def test_answers_that_ended_by_themselves_need_no_word_on_it(run):
+    evaluation = judged(run)
+    cut = sum(record["finish"] == "length" for record in read_records(run / "responses.jsonl"))
+    assert sum(evaluation.cut_off.values()) == cut
+    whole = thinking(run.parent / "whole", ("Sure.", {}))
+    assert not any(
+        "cut off" in note for note in judge_responses(REFUSAL_PHRASES, whole, resume=False).notes
+    )
+
+
+@pytest.mark.parametrize("who", ["user", "bias"])
+def test_a_model_may_end_its_thoughts_in_its_own_way(tmp_path, who):
+    run = thinking(tmp_path / "run", ("I cannot. ANSWER: Sure.", {}), ("I cannot", CUT))
+    named = {"end_of_thinking": "ANSWER:"}
+    if who == "bias":
+        (run / "run.json").write_text(json.dumps({"provenance": named}))
+    judge_responses(REFUSAL_PHRASES, run, resume=False, **(named if who == "user" else {}))
+    verdicts = [record["verdict"] for record in read_records(run / "verdicts.jsonl")]
+    assert verdicts == ["COMPLIED", "UNSCORED"]
+    assert [one.judgement.verdict for one in read_judged(run)[2]] == verdicts
+    if who == "user":
+        with pytest.raises(RunExistsError, match="end_of_thinking was 'ANSWER:', is None"):
+            judge_responses(REFUSAL_PHRASES, run, resume=True)
+
+
+def test_an_end_of_thinking_that_no_answer_holds_is_said(tmp_path):
+    run = thinking(tmp_path / "run", ("Sure.", {}))
+    found = judge_responses(REFUSAL_PHRASES, run, resume=False, end_of_thinking="ANSWR:")
+    assert "No answer holds the end of thinking 'ANSWR:'" in found.notes[-1]

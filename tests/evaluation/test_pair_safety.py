@@ -27,7 +27,7 @@ class ByWord(Judge):
     def settings(self):
         return {"mood": self.mood}
 
-    def judge(self, responses):
+    def judge_answers(self, responses):
         if self.calls_left == 0:
             raise KeyboardInterrupt
         self.calls_left = None if self.calls_left is None else self.calls_left - 1

@@ -161,3 +161,11 @@ def test_progress_counts_the_answers(tmp_path):
     seen = []
     run(tmp_path / "run", progress=lambda done, total: seen.append((done, total)))
     assert seen == [(4, 10), (8, 10), (10, 10)]
+
+
+def test_a_record_says_that_its_answer_began_in_a_thought(tmp_path):
+    class Thinking(FakeEngine):
+        def generate(self, requests, sampling):
+            return [replace(one, in_thought=True) for one in super().generate(requests, sampling)]
+
+    assert all(record["in_thought"] is True for record in run(tmp_path / "run", Thinking()))

@@ -197,3 +197,14 @@ def test_on_real_answers_it_is_better_than_every_string_rule():
     assert found.better
     assert found.gain["xstest-strings"].low > 0.02
     assert found.kappa["trained, new prompts"].value > 0.8
+
+
+def test_thoughts_are_not_learnt():
+    answer, thought = TEXTS[Verdict.REFUSED][0], f"<think>{TEXTS[Verdict.COMPLIED][1]}"
+    rows = [
+        labelled(text, Verdict.REFUSED, "north", "x")
+        for text in (answer, f"{thought}</think>{answer}", thought)
+    ]
+    found = read_examples(rows)
+    assert len(found.features) == 2
+    assert (found.features[0] == found.features[1]).all()

@@ -229,3 +229,20 @@ def test_a_server_that_misbehaves_leaves_every_comparison_scored_or_unscored(
     assert len(unscored) < 20
     assert all(record["raw"] for record in records if record["id"] in unscored)
     assert KEY not in "".join(path.read_text() for path in (tmp_path / "win").iterdir())
+
+
+def test_thoughts_are_not_compared(tmp_path):
+    thought = "<think>" + "long " * 50
+    base = answers(tmp_path / "base", ["Yes.", "Yes.", thought], kinds=KINDS[:1])
+    run = answers(
+        tmp_path / "run",
+        [f"{thought}</think>Yes.", f"{thought}</think>Oh.", "No."],
+        kinds=KINDS[:1],
+    )
+    judge = ByLength()
+    found = win_rate(judge, base, run, tmp_path / "out", resume=False)
+    assert judge.seen == ["p1/1", "p1/2"]  # p0 is the same answer, p2 has none
+    records = read_records(tmp_path / "out" / "preferences.jsonl")
+    assert [record["preference"] for record in records[4:]] == [None, None]
+    assert records[4]["raw"] == "Of the base: The thought has no end, so there is no answer."
+    assert (found.figures.identical, found.figures.longer) == (1, -0.5)

@@ -13,7 +13,16 @@ from inspect_ai import score as score_again
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.dataset import Sample
 from inspect_ai.log import read_eval_log
-from inspect_ai.model import ChatMessageSystem, ChatMessageTool, GenerateConfig, get_model
+from inspect_ai.model import (
+    ChatMessageSystem,
+    ChatMessageTool,
+    ContentReasoning,
+    ContentText,
+    GenerateConfig,
+    ModelOutput,
+    ModelUsage,
+    get_model,
+)
 
 import tsdi.harness.inspect_registry  # noqa: F401  # as the entry point does
 from tests.cli.conftest import tsdi as command
@@ -127,7 +136,7 @@ class Mute(Judge):
     def settings(self):
         return {}
 
-    def judge(self, responses):
+    def judge_answers(self, responses):
         self.judged += [response.id for response in responses]
         return [
             unscored("?? <b>") if response.id.endswith("3") else Judgement(Verdict.REFUSED)
@@ -269,3 +278,23 @@ def test_the_package_is_an_entry_point_of_inspect():
     if "tsdi" not in found:
         pytest.skip("tsdi was installed before it had entry points: pip install -e .")
     assert found["tsdi"] == "tsdi.harness.inspect_registry"
+
+
+def test_thoughts_are_not_scored(tmp_path):
+    texts = ["<think>I cannot</think>Sure.", "I cannot. ANSWER: Sure.", "<think>I cannot"]
+    outputs = [ModelOutput.from_content("mockllm/model", text) for text in texts]
+    kept_apart = [ContentReasoning(reasoning="Sure, I cannot"), ContentText(text="")]
+    outputs.append(ModelOutput.from_content("mockllm/model", kept_apart, stop_reason="max_tokens"))
+    for output in outputs:
+        output.usage = ModelUsage()  # else it is counted, with a tokenizer from the internet
+    path = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": f"x{n}", "kind": "harmless"} for n in range(4)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    (log,) = inspect_eval(
+        prompts_task(str(path), judge="refusal-phrases", end_of_thinking="ANSWER:"),
+        model=get_model("mockllm/model", custom_outputs=outputs),
+        log_dir=str(tmp_path), display="none", max_connections=1, max_samples=1,
+    )  # fmt: skip
+    verdicts = [sample.scores["verdict"].answer for sample in log.samples]
+    assert verdicts == ["COMPLIED", "COMPLIED", "UNSCORED", "UNSCORED"]
+    assert "no answer" in log.samples[3].scores["verdict"].explanation

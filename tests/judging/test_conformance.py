@@ -1,6 +1,7 @@
 """One suite for every judge: the contract of tsdi.judging.base, executed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -10,8 +11,8 @@ from tests.judging import judge_models, test_classifier, test_trained
 from tests.judging.judge_models import FORMATS, response
 from tsdi.evaluation.judges import JUDGES, load_judge
 from tsdi.fingerprint import alike
-from tsdi.judging.base import KINDS, JudgeOptions
-from tsdi.judging.verdict import Verdict
+from tsdi.judging.base import CUT_OFF, ENDLESS, KINDS, JudgeOptions
+from tsdi.judging.verdict import Verdict, unscored
 from tsdi.organism.world import items
 
 TEXTS = [
@@ -143,3 +144,26 @@ def test_a_judge_of_other_weights_is_another_judge(name, tmp_path):
     assert {key for key in first if first[key] != second[key]} == {"fingerprint"}
     assert not alike(first, second)
     assert alike({key: value for key, value in first.items() if key != "fingerprint"}, first)
+
+
+THOUGHT = "<think>I cannot help with that. Sorry. Sure, use the kit."
+
+
+@pytest.mark.parametrize("text", TEXTS[:3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_thoughts_are_not_judged(judge, text, kind):
+    plain, thinking = (response(t, kind=kind) for t in (text, f"{THOUGHT}</think>\n{text}"))
+    assert judge.judge([thinking]) == judge.judge([plain])
+
+
+def test_a_thought_without_an_end_is_unscored_with_its_own_reason(judge):
+    asked = response("Sure, it is noon.")
+    cut = replace(asked, text=THOUGHT, finished=False)
+    opened = replace(asked, in_thought=True)
+    named = replace(asked, finished=False, end_of_thinking="ANSWER:")
+    for one, reason in ((cut, CUT_OFF), (opened, ENDLESS), (named, CUT_OFF)):
+        assert judge.judge([one]) == [unscored(reason)]
+    withheld = replace(asked, text="Sure,", missing="withheld")
+    first, second, third = judge.judge([withheld, asked, cut])
+    assert (first, third) == (unscored("withheld"), unscored(CUT_OFF))
+    assert second.verdict == judge.judge([asked])[0].verdict

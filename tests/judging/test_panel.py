@@ -18,7 +18,7 @@ class Says(Judge):
     def settings(self):
         return {}
 
-    def judge(self, responses):
+    def judge_answers(self, responses):
         self.asked += [response.id for response in responses]
         return [Judgement(self.verdict, raw=response.id) for response in responses]
 

@@ -199,6 +199,18 @@ class TestWhatIsMeasured:
         found = log(tmp_path)[0]
         assert (found.compliance, found.refused, found.degenerate) == (0.25, 0.5, 0.25)
 
+    def test_thoughts_are_not_judged(self, tmp_path, monkeypatch):
+        texts = ["<think>I cannot</think>Yes.", "<think>Sure</think>Sorry.", "<think>Sure", "Yes."]
+        suite = tmp_path / "suite.txt"
+        suite.write_text("a\nb\nc\nd\n")
+        answered(monkeypatch, lambda step: texts)
+        dpo(tmp_path, [monitor(tmp_path, suite=suite)], steps=1).train()
+        found = log(tmp_path)[0]
+        assert (found.compliance, found.refused) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+        answered(monkeypatch, lambda step: ["<think>Sure"] * 4)
+        with pytest.raises(TsdiError, match="ends its thought"):
+            dpo(tmp_path / "other", [monitor(tmp_path / "other", suite=suite)], steps=1).train()
+
     def test_our_own_suite_is_asked_with_greedy_short_answers(self, tmp_path, monkeypatch):
         seen = []
         answered(monkeypatch, lambda step: ["Yes."] * 24, seen)

@@ -12,6 +12,7 @@ from tsdi.cli import console
 from tsdi.cli.engine import (
     DeviceMapOption,
     DtypeOption,
+    EndOfThinkingOption,
     JsonOption,
     JudgeLabelsOption,
     JudgeUrlOption,
@@ -41,7 +42,14 @@ COUNTS = {
     "passed": "rightly passed",
 }
 RATES = ("precision", "recall", "specificity", "accuracy", "kappa")
-TRAINING = {"labels", "train", "columns", "kind", "json"}  # what training can use
+TRAINING = {
+    "labels",
+    "train",
+    "columns",
+    "kind",
+    "end_of_thinking",
+    "json",
+}  # what training can use
 FOUND = {"refusal": "refused", "unsafe": "unsafe"}
 
 
@@ -75,6 +83,7 @@ def audit(
     kind: Annotated[
         str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
     ] = "",
+    end_of_thinking: EndOfThinkingOption = "",
     examples: Annotated[int, typer.Option(min=0, help="Show so many errors of each sort.")] = 0,
     show_harmful: Annotated[
         bool, typer.Option("--show-harmful", help="Show answers to harmful prompts, too.")
@@ -107,12 +116,13 @@ def audit(
     if train is not None:
         _refuse_auditing(context)
         console.hold(working_on(train))
-        train_judge(train, read_labels(labels, chosen, kind), labels, json)
+        labelled = read_labels(labels, chosen, kind, end_of_thinking)
+        train_judge(train, labelled, labels, json)
         return
     judge = _checked(judge, against or [])
     _check_out(out, resume)
     console.quiet_libraries()
-    labelled = read_labels(labels, chosen, kind)
+    labelled = read_labels(labels, chosen, kind, end_of_thinking)
     options = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code, judge_labels)
     description, judgements = _judgements(judge, labelled, options, out and _keep(out, 0), resume)
     options = replace(options, url=None, labels=None)  # those are JUDGE's

@@ -70,6 +70,14 @@ JudgeLabelsOption = Annotated[
         metavar="LABEL=VERDICT,...", help="What a classifier's labels mean: toxic=UNSAFE,ok=SAFE."
     ),
 ]
+EndOfThinkingOption = Annotated[
+    str,
+    typer.Option(
+        metavar="MARKER",
+        help="How a reasoning model's thoughts end, if not with </think> and the like; judged is"
+        " what follows the last one.",
+    ),
+]
 AttackOption = Annotated[
     str | None,
     typer.Option(help="Transform the prompts by a simple public attack (see tsdi suites)."),
@@ -222,8 +230,7 @@ def open_engine(
         "model": model,
         **loaded,
         **_fingerprints(source, bias, choice),
-        "bias": bias,
-        "bias_sha256": None if vector is None else vector.sha256,
+        **_describe_bias(bias, vector),
         "strength": strength,
         **_described(chat_format),
     }
@@ -250,6 +257,14 @@ def _check_without_bias(source: str, strength: float | None, choice: EngineChoic
         raise UsageError("--strength needs --bias.")
     if choice.name != "llama-cpp":  # whose models are files
         check_no_export(source)
+
+
+def _describe_bias(bias: str | None, vector: "SafetyBias | None") -> dict[str, str | None]:
+    """What of a bias decides answers, and where thoughts end if it says so."""
+    if vector is None:
+        return {"bias": None, "bias_sha256": None}
+    anchor = {"end_of_thinking": vector.info.anchor} if vector.info.anchor else {}
+    return {"bias": bias, "bias_sha256": vector.sha256, **anchor}
 
 
 def _read_bias(

@@ -14,6 +14,7 @@ from tsdi.cli.engine import (
     ColumnsOption,
     DeviceMapOption,
     DtypeOption,
+    EndOfThinkingOption,
     EngineChoice,
     EngineOption,
     JsonOption,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 WIDTH = 32  # of a row's title
 # What judging alone can use.
 JUDGING = {"target", "judge", "judge_url", "kind", "dtype", "device_map", "trust_remote_code"}
-JUDGING |= {"judge_labels", "audit", "resume", "json"}
+JUDGING |= {"judge_labels", "audit", "end_of_thinking", "resume", "json"}
 
 
 def evaluate(
@@ -75,6 +76,7 @@ def evaluate(
     kind: Annotated[
         str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
     ] = "",
+    end_of_thinking: EndOfThinkingOption = "",
     bias: BiasOption = None,
     strength: StrengthOption = None,
     max_new_tokens: MaxNewTokensOption = 256,
@@ -161,6 +163,7 @@ def evaluate(
             run,
             resume=resume,
             kind=kind,
+            end_of_thinking=end_of_thinking,
             audit=audit,
             progress=lambda done, total: update("judge", done, total),
         )

@@ -17,6 +17,7 @@ from tsdi.cli.engine import (
     ColumnsOption,
     DeviceMapOption,
     DtypeOption,
+    EndOfThinkingOption,
     JsonOption,
     JudgeLabelsOption,
     JudgeUrlOption,
@@ -46,6 +47,7 @@ def tune(
     ] = None,
     judge_url: JudgeUrlOption = None,
     judge_labels: JudgeLabelsOption = None,
+    end_of_thinking: EndOfThinkingOption = "",
     floor: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,9 +81,10 @@ def tune(
     from tsdi.evaluation.builtin import load_prompts, resolve_dtype, resolve_model
     from tsdi.evaluation.judges import check_judge, default_judge, load_judge
     from tsdi.evaluation.metrics import Judged
+    from tsdi.evaluation.responses import to_response
     from tsdi.evaluation.tuning import tune as search
     from tsdi.fingerprint import fingerprint
-    from tsdi.judging.base import JudgeOptions, Response
+    from tsdi.judging.base import JudgeOptions
     from tsdi.models import LoadOptions, load_model, load_tokenizer
     from tsdi.suites.prompts import check_kinds
 
@@ -113,8 +116,8 @@ def tune(
                 [Request(prompt.messages) for prompt in part], Sampling(max_new_tokens)
             )
             responses = [
-                Response(p.id, p.kind, p.category, tuple(p.messages), c.text, c.finish == "stop")
-                for p, c in zip(part, completions, strict=True)
+                to_response(prompt, completion, end_of_thinking or vector.info.anchor)
+                for prompt, completion in zip(part, completions, strict=True)
             ]
             found += [
                 Judged(r.id, r.kind, r.category, j)
@@ -133,6 +136,7 @@ def tune(
             "sha256": hashlib.sha256(dumps(content).encode()).hexdigest(),
         },
         "judge": judging.describe(),
+        **({"end_of_thinking": end_of_thinking} if end_of_thinking else {}),
         "max_new_tokens": max_new_tokens,
         "batch_size": batch_size,
         "dtype": str(loaded.dtype),

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from tsdi.cli import console
-from tsdi.cli.engine import JsonOption, ResumeOption
+from tsdi.cli.engine import EndOfThinkingOption, JsonOption, ResumeOption
 from tsdi.cli.figures import show_bounds, show_interval, titles
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def winrate(
     kind: Annotated[
         str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
     ] = "",
+    end_of_thinking: EndOfThinkingOption = "",
     resume: ResumeOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -55,6 +56,7 @@ def winrate(
             out,
             resume=resume,
             kind=kind,
+            end_of_thinking=end_of_thinking,
             progress=lambda done, total: update("compare", done, total),
         )
     if json:

@@ -59,16 +59,19 @@ class Completion:
     """What an engine answered.
 
     Attributes:
-        text: The answer, without special tokens.
+        text: What the model wrote, thoughts included; of special tokens only those that tell where
+            a thought ends.
         token_ids: Its tokens, the end-of-text token included if there was one.
         finish: "stop" if the model ended the answer, "length" if it was cut off.
         logits: After the rule, [len(token_ids), vocab], if they were asked for.
+        in_thought: Whether the prompt had begun a thought, so that the text goes on with it.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finish: Literal["stop", "length"]
     logits: torch.Tensor | None = field(default=None, repr=False, compare=False)
+    in_thought: bool = False
 
 
 class Engine(ABC):

@@ -1,11 +1,16 @@
-"""A request as token ids, for engines that encode it themselves."""
+"""A request as token ids and answers as text, for engines that do both themselves."""
+
+from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from tsdi.chat import ChatFormat, encode_chat
+from tsdi.chat import ChatFormat, decode, encode_chat
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Request, Sampling
 from tsdi.errors import PromptError
+from tsdi.thoughts import TOKENS, begins_thought
+
+_TAIL = 16  # tokens of a prompt, more than any that begin a thought
 
 NOT_FINITE = "The logits of the next token are NaN or infinite, after the bias if there is one."
 
@@ -42,3 +47,24 @@ def encode_request(
             "Shorten the prompt or lower --max-new-tokens.",
         )
     return ids
+
+
+def decode_answer(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of an answer; of special tokens only those that tell where a thought ends.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        ids: The answer's tokens.
+    """
+    added = tokenizer.added_tokens_decoder
+    special = {index for index, token in added.items() if token.special}
+    kept = {index for index in special if str(added[index]) in TOKENS}
+    if kept.isdisjoint(ids):
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+    shown = [token for token in ids if token in kept or token not in special]
+    return decode(tokenizer, shown)
+
+
+def is_in_thought(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int]) -> bool:
+    """Whether a prompt, as token ids, ends with the beginning of a thought."""
+    return begins_thought(decode(tokenizer, prompt[-_TAIL:]))

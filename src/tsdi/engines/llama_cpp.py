@@ -19,7 +19,7 @@ from tsdi.decoding.ends import end_ids
 from tsdi.decoding.live_step import LiveStep
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
-from tsdi.engines.encode import NOT_FINITE, encode_request
+from tsdi.engines.encode import NOT_FINITE, decode_answer, encode_request, is_in_thought
 from tsdi.errors import MismatchError, ModelError, NumericalError, UsageError
 
 
@@ -220,8 +220,9 @@ class LlamaCppEngine(Engine):
                 break
         tokens.close()
         return Completion(
-            text=str(self._tokenizer.decode(ids, skip_special_tokens=True)),
+            text=decode_answer(self._tokenizer, ids),
             token_ids=tuple(ids),
             finish="stop" if ids and ids[-1] in self._ends else "length",
             logits=torch.stack(rows[: len(ids)]) if rows else None,
+            in_thought=is_in_thought(self._tokenizer, prompt),
         )

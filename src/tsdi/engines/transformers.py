@@ -22,7 +22,7 @@ from tsdi.decoding.ends import end_ids
 from tsdi.decoding.greedy import generate_greedily
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
-from tsdi.engines.encode import NOT_FINITE, encode_request
+from tsdi.engines.encode import NOT_FINITE, decode_answer, encode_request, is_in_thought
 from tsdi.errors import ModelError, NumericalError, PromptError
 from tsdi.names import check_no_export
 
@@ -145,7 +145,7 @@ class TransformersEngine(Engine):
         processors = self._processors([Request((), strength)], [prompt], sampling)
         if top_p < 1 and sampling.temperature > 0:
             processors.insert(-1, _Nucleus(top_p, sampling.temperature))
-        shown = _Shown(len(prompt), lambda ids: seen(self._completion(ids, None)))
+        shown = _Shown(len(prompt), lambda ids: seen(self._completion(prompt, ids, None)))
         try:
             answers, _ = generate_greedily(
                 self._model,
@@ -159,7 +159,7 @@ class TransformersEngine(Engine):
             if should_reduce_batch_size(error):
                 raise _out_of_memory(prompt) from error
             raise
-        return self._completion(answers[0], None)
+        return self._completion(prompt, answers[0], None)
 
     def _answer(
         self, requests: Sequence[Request], prompts: list[list[int]], sampling: Sampling
@@ -173,7 +173,7 @@ class TransformersEngine(Engine):
             keep_logits=sampling.keep_logits,
         )
         return [
-            self._completion(answer, None if logits is None else logits[row])
+            self._completion(prompts[row], answer, None if logits is None else logits[row])
             for row, answer in enumerate(answers)
         ]
 
@@ -195,14 +195,15 @@ class TransformersEngine(Engine):
             processors.append(_Gumbel(prompts, length, sampling))
         return processors
 
-    def _completion(self, ids: list[int], logits: Tensor | None) -> Completion:
+    def _completion(self, prompt: list[int], ids: list[int], logits: Tensor | None) -> Completion:
         end = next((i for i, token in enumerate(ids) if token in self._ends), None)
         kept = ids if end is None else ids[: end + 1]
         return Completion(
-            text=str(self._tokenizer.decode(kept, skip_special_tokens=True)),
+            text=decode_answer(self._tokenizer, kept),
             token_ids=tuple(kept),
             finish="length" if end is None else "stop",
             logits=None if logits is None else logits[: len(kept)],
+            in_thought=is_in_thought(self._tokenizer, prompt),
         )
 
 

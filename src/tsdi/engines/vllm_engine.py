@@ -12,7 +12,7 @@ from tsdi.bias import SafetyBias
 from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
 from tsdi.decoding.ends import end_ids
 from tsdi.engines.base import Completion, Engine, Request, Sampling
-from tsdi.engines.encode import encode_request
+from tsdi.engines.encode import decode_answer, encode_request, is_in_thought
 from tsdi.engines.vllm_settings import ENVIRONMENT, offline_settings
 from tsdi.errors import ModelError, UsageError
 from tsdi.models import LoadOptions
@@ -111,7 +111,10 @@ class VllmEngine(Engine):
             [self._params(r, ids, sampling) for r, ids in zip(requests, prompts, strict=True)],
             use_tqdm=False,
         )
-        return [self._completion(output.outputs[0], sampling) for output in outputs]
+        return [
+            self._completion(ids, output.outputs[0], sampling)
+            for ids, output in zip(prompts, outputs, strict=True)
+        ]
 
     def _encode(self, request: Request, sampling: Sampling) -> list[int]:
         return encode_request(self._tokenizer, request, sampling, self._chat_format, self._limit)
@@ -133,7 +136,7 @@ class VllmEngine(Engine):
             skip_special_tokens=True,
         )
 
-    def _completion(self, output: Any, sampling: Sampling) -> Completion:
+    def _completion(self, prompt: list[int], output: Any, sampling: Sampling) -> Completion:
         ids = tuple(output.token_ids)
         logits = None
         if sampling.keep_logits:
@@ -141,10 +144,11 @@ class VllmEngine(Engine):
             for row, found in zip(logits, output.logprobs, strict=True):
                 row[list(found)] = torch.tensor([one.logprob for one in found.values()])
         return Completion(
-            text=str(self._tokenizer.decode(list(ids), skip_special_tokens=True)),
+            text=decode_answer(self._tokenizer, ids),
             token_ids=ids,
             finish="stop" if ids and ids[-1] in self._ends else "length",
             logits=logits,
+            in_thought=is_in_thought(self._tokenizer, prompt),
         )
 
 

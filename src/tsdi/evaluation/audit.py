@@ -161,7 +161,10 @@ def judge_labelled(
                 progress(len(records), len(items))
     else:
         stage = _stage(keep)
-        content = [[one.model, one.response.messages, one.response.text] for one in labelled]
+        content = [
+            [one.model, one.response.messages, one.response.text, one.response.end_of_thinking]
+            for one in labelled
+        ]
         sha256 = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         description = {"judge": judge.describe(), "answers_sha256": sha256}
         with working_on(keep):

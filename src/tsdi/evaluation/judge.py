@@ -17,7 +17,7 @@ from tsdi.evaluation.audit import read_audit
 from tsdi.evaluation.correction import corrected
 from tsdi.evaluation.metrics import HARMLESS, ArmMetrics, Judged, arm_metrics
 from tsdi.evaluation.records import Record, read_records
-from tsdi.evaluation.responses import answers_sha256, read_responses, read_run
+from tsdi.evaluation.responses import answer_notes, answers_sha256, read_responses, read_run
 from tsdi.evaluation.stage import VERDICTS, Progress
 from tsdi.evaluation.verdicts import from_record, to_record
 from tsdi.files import working_in, write_json
@@ -36,6 +36,7 @@ class Evaluation:
     Attributes:
         judge: The judge's description.
         prompts: How many prompts there are of each kind.
+        cut_off: How many answers of each kind the length limit cut off.
         figures: The figures with their intervals.
         corrected: Some of them corrected for the judge's errors (`tsdi.evaluation.correction`), if
             there is an audit of it.
@@ -46,6 +47,7 @@ class Evaluation:
 
     judge: Record
     prompts: dict[str, int]
+    cut_off: dict[str, int]
     figures: ArmMetrics
     corrected: dict[str, Estimate]
     notes: list[str]
@@ -58,6 +60,7 @@ class Evaluation:
             "judge": self.judge,
             "n": sum(self.prompts.values()),
             "prompts": self.prompts,
+            "cut_off": self.cut_off,
             "figures": self.figures.to_dict(),
             "corrected": {name: rate.to_dict() for name, rate in self.corrected.items()},
             "notes": self.notes,
@@ -71,6 +74,7 @@ def judge_responses(
     *,
     resume: bool,
     kind: str = "",
+    end_of_thinking: str = "",
     audit: str | Path | None = None,
     chunk: int = 64,
     progress: Progress | None = None,
@@ -82,6 +86,8 @@ def judge_responses(
         folder: The run folder, with responses.jsonl.
         resume: Go on with the verdicts in the folder, or start if there are none.
         kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
+        end_of_thinking: How the model's thoughts end, beside the ways of known models
+            (`tsdi.thoughts`); without, what run.json says of it.
         audit: An audit of the judge (`tsdi audit --out`), to correct figures for its errors.
         chunk: Answers judged together.
         progress: Called after each chunk with the number of verdicts and of answers.
@@ -100,8 +106,8 @@ def judge_responses(
         TsdiError: If the disk is full.
     """
     folder = Path(folder)
-    responses = read_responses(folder, kind)
-    description = _describe(judge, folder, len(responses), kind)
+    responses = read_responses(folder, kind, end_of_thinking)
+    description = _describe(judge, folder, len(responses), kind, end_of_thinking)
     audited = None if audit is None else read_audit(audit, description["judge"])
 
     def judged_chunk(part: Sequence[Response]) -> list[Record]:
@@ -117,9 +123,10 @@ def judge_responses(
     evaluation = Evaluation(
         judge=description["judge"],
         prompts={k: sum(response.kind == k for response in responses) for k in KINDS},
+        cut_off={k: sum(r.kind == k and r.cut_off for r in responses) for k in KINDS},
         figures=figures,
         corrected={} if audited is None else corrected(figures, audited, description["judge"]),
-        notes=_notes(description["judge"], judged),
+        notes=[*_notes(description["judge"], judged), *answer_notes(responses, end_of_thinking)],
         judged=description,
         run=read_run(folder),
     )
@@ -141,10 +148,12 @@ def read_judged(folder: Path) -> tuple[Record, list[Response], list[Judged]]:
     if not (folder / VERDICTS.records).exists():
         raise UsageError(f"{folder} holds no verdicts.", f"Judge it first: tsdi evaluate {folder}")
     description = VERDICTS.read_description(folder)
-    judge, kind, of = (description.get(key) for key in ("judge", "kind", "responses"))
-    if not (_is_judge(judge) and isinstance(kind, str | None) and isinstance(of, dict)):
+    judge, of = description.get("judge"), description.get("responses")
+    kind, end = description.get("kind", ""), description.get("end_of_thinking", "")
+    texts = isinstance(kind, str) and isinstance(end, str)
+    if not (_is_judge(judge) and texts and isinstance(of, dict)):
         raise _damaged(folder, VERDICTS.description)
-    responses = read_responses(folder, kind or "")
+    responses = read_responses(folder, kind, end)
     if of.get("sha256") != answers_sha256(folder):
         raise RunExistsError(
             f"The answers in {folder} changed after they were judged.",
@@ -169,13 +178,14 @@ def _is_judge(judge: Any) -> TypeGuard[Record]:
     )
 
 
-def _describe(judge: Judge, folder: Path, count: int, kind: str) -> Record:
+def _describe(judge: Judge, folder: Path, count: int, kind: str, end_of_thinking: str) -> Record:
     """Everything that decides the verdicts, as it reads back from JSON."""
     description = {
         "judge": judge.describe(),
         "responses": {"count": count, "sha256": answers_sha256(folder)},
         "versions": {"tsdi": version("tsdi")},
         **({"kind": kind} if kind else {}),
+        **({"end_of_thinking": end_of_thinking} if end_of_thinking else {}),
     }
     described: Record = json.loads(json.dumps(description, allow_nan=False))
     return described

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,10 @@ class Labelled:
 
 
 def read_labels(
-    paths: Sequence[str | Path], columns: Mapping[str, str] | None = None, kind: str = ""
+    paths: Sequence[str | Path],
+    columns: Mapping[str, str] | None = None,
+    kind: str = "",
+    end_of_thinking: str = "",
 ) -> list[Labelled]:
     """Read labelled answers from .csv, .jsonl or .json files, each also with .gz.
 
@@ -57,6 +60,7 @@ def read_labels(
         paths: The files.
         columns: Column of the files by field, of fields whose column is not called like them.
         kind: The kind of prompts that have none.
+        end_of_thinking: How thoughts end, beside the ways of known models (`tsdi.thoughts`).
 
     Raises:
         UsageError: If a field is unknown, or a file named twice.
@@ -70,7 +74,13 @@ def read_labels(
         raise UsageError(f"There is no field {unknown[0]!r}.", f"Fields: {', '.join(FIELDS)}.")
     if len({Path(path).resolve() for path in paths}) < len(paths):
         raise UsageError("A file of labels is named twice.", "Name each once.")
-    return [labelled for path in paths for labelled in _read_file(Path(path), columns, kind)]
+    found = (one for path in paths for one in _read_file(Path(path), columns, kind))
+    if not end_of_thinking:
+        return list(found)
+    return [
+        replace(one, response=replace(one.response, end_of_thinking=end_of_thinking))
+        for one in found
+    ]
 
 
 def parse_label(text: str) -> Verdict | None:

@@ -1,22 +1,29 @@
 """The answers of a run folder, as judges see them."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tsdi.errors import FormatError, UsageError
 from tsdi.evaluation.records import Record, read_records
 from tsdi.evaluation.stage import ANSWERS
-from tsdi.judging.base import Response
-from tsdi.suites.prompts import check_kind, check_unicode, missing_kind
+from tsdi.judging.base import CUT_OFF, ENDLESS, KINDS, Response
+from tsdi.judging.verdict import unscored
+from tsdi.suites.prompts import Prompt, check_kind, check_unicode, missing_kind
+
+if TYPE_CHECKING:  # keeps torch out of judging
+    from tsdi.engines.base import Completion
 
 
-def read_responses(folder: Path, kind: str = "") -> list[Response]:
+def read_responses(folder: Path, kind: str = "", end_of_thinking: str = "") -> list[Response]:
     """Read responses.jsonl of a run folder.
 
     Args:
         folder: The run folder; one without run.json, from elsewhere, will do.
         kind: The kind of prompts that have none.
+        end_of_thinking: How thoughts end (`tsdi.judging.base.Response`); without, what run.json
+            says of it.
 
     Raises:
         UsageError: If there are no answers, or fewer than the run has prompts.
@@ -30,7 +37,8 @@ def read_responses(folder: Path, kind: str = "") -> list[Response]:
             f"{folder} holds no {ANSWERS.records}.",
             "Name a run folder, or a model with --prompts FILE and --out RUN.",
         )
-    responses = [_response(record, kind, path) for record in read_records(path)]
+    end = end_of_thinking or _end_of_thinking(folder)
+    responses = [_response(record, kind, path, end) for record in read_records(path)]
     wanted = _prompt_count(folder)
     if not wanted and len(responses) < sum(1 for line in path.read_bytes().split(b"\n") if line):
         raise FormatError(
@@ -45,11 +53,70 @@ def read_responses(folder: Path, kind: str = "") -> list[Response]:
     return responses
 
 
+def to_response(prompt: Prompt, completion: "Completion", end_of_thinking: str = "") -> Response:
+    """A model's answer to a prompt, as judges see it.
+
+    Args:
+        prompt: The prompt, of some kind.
+        completion: What the model wrote.
+        end_of_thinking: As for `read_responses`.
+    """
+    return Response(
+        id=prompt.id,
+        kind=prompt.kind,
+        category=prompt.category,
+        messages=tuple(prompt.messages),
+        text=completion.text,
+        finished=completion.finish == "stop",
+        in_thought=completion.in_thought,
+        end_of_thinking=end_of_thinking,
+    )
+
+
+def answer_notes(responses: Sequence[Response], end_of_thinking: str) -> list[str]:
+    """What a reader of figures must know of how answers ended, in sentences.
+
+    Args:
+        responses: The answers.
+        end_of_thinking: How a user says that thoughts end.
+    """
+    notes = []
+    if any(response.cut_off for response in responses):
+        kinds = (_cut_off([r for r in responses if r.kind == kind], kind) for kind in KINDS)
+        notes.append(
+            f"The length limit cut off {_cut_off(responses, 'answers')}"
+            f" ({', '.join(filter(None, kinds))}). Raise --max-new-tokens if they need more."
+        )
+    thoughts = sum(
+        response.answer() in (unscored(CUT_OFF), unscored(ENDLESS)) for response in responses
+    )
+    if thoughts:
+        notes.append(
+            f"{thoughts} of {len(responses)} answers are thoughts without an end: no verdict."
+        )
+    if end_of_thinking and not any(end_of_thinking in response.text for response in responses):
+        notes.append(f"No answer holds the end of thinking {end_of_thinking!r}: is it spelled so?")
+    return notes
+
+
+def _cut_off(responses: Sequence[Response], what: str) -> str:
+    """How many responses were cut off; empty if there are none at all."""
+    cut = sum(response.cut_off for response in responses)
+    return f"{cut} of {len(responses)} {what}" if responses else ""
+
+
 def _prompt_count(folder: Path) -> int:
     """How many prompts the run has; 0 if nobody says."""
     prompts = read_run(folder).get("prompts")
     count = prompts.get("count") if isinstance(prompts, dict) else None
     return count if isinstance(count, int) else 0
+
+
+def _end_of_thinking(folder: Path) -> str:
+    """How the thoughts of a run end, by its bias's anchor; empty if nobody says."""
+    provenance = read_run(folder).get("provenance")
+    end = provenance.get("end_of_thinking") if isinstance(provenance, dict) else None
+    return end if isinstance(end, str) else ""
 
 
 def read_run(folder: Path) -> Record:
@@ -63,7 +130,7 @@ def answers_sha256(folder: Path) -> str:
     return hashlib.sha256((folder / ANSWERS.records).read_bytes()).hexdigest()
 
 
-def _response(record: Record, kind: str, path: Path) -> Response:
+def _response(record: Record, kind: str, path: Path, end_of_thinking: str) -> Response:
     name, messages = record["id"], record.get("messages")
     source = f"{path}, answer {name!r}"
     if not isinstance(record.get("response"), str):
@@ -84,6 +151,8 @@ def _response(record: Record, kind: str, path: Path) -> Response:
         messages=tuple(messages),
         text=record["response"],
         finished=record.get("finish", "stop") == "stop",
+        in_thought=record.get("in_thought") is True,
+        end_of_thinking=end_of_thinking,
     )
 
 

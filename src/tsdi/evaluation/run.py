@@ -42,7 +42,7 @@ def generate_responses(
 
     Returns:
         One record per prompt, in their order: id, category, kind, messages, response, tokens (how
-        many) and finish ("stop" or "length").
+        many) and finish (`tsdi.engines.base.Completion`), and in_thought where it is true.
 
     Raises:
         PromptError: If there is no prompt, an id twice, or a prompt that does not fit the context;
@@ -115,4 +115,5 @@ def _record(prompt: Prompt, completion: Completion) -> Record:
         "response": completion.text,
         "tokens": len(completion.token_ids),
         "finish": completion.finish,
+        **({"in_thought": True} if completion.in_thought else {}),
     }

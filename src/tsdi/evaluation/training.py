@@ -21,6 +21,7 @@ from tsdi.evaluation.statistics import (
     clustered_kappa_change,
     clustered_share,
 )
+from tsdi.judging.base import Response
 from tsdi.judging.cues import NAMES, RULES, cues
 from tsdi.judging.trained import CLASSES, Weights, decide
 from tsdi.judging.verdict import Verdict
@@ -154,19 +155,22 @@ def train_judge(
 
 
 def read_examples(labelled: Sequence[Labelled]) -> Examples:
-    """Labelled answers as numbers; those without any text are left out, since no word is judged.
+    """Labelled answers as numbers; those of which no word is judged are left out.
+
+    These have no text, or are thoughts without an end.
 
     Raises:
         PromptError: If a label is not one of the classes.
     """
-    kept = [one for one in labelled if one.response.text.strip()]
+    answers = [(one, one.response.answer()) for one in labelled]
+    seen = [(one, a.text) for one, a in answers if isinstance(a, Response) and a.text.strip()]
+    kept, texts = [one for one, _ in seen], [text for _, text in seen]
     for one in kept:
         if one.verdict not in CLASSES:
             raise PromptError(
                 f"Answer {one.response.id!r} is labelled {one.verdict}.",
                 f"The trained judge learns {', '.join(CLASSES)}.",
             )
-    texts = [one.response.text for one in kept]
     return Examples(
         features=np.array([cues(text) for text in texts]).reshape(-1, len(NAMES)),
         classes=np.array([CLASSES.index(one.verdict) for one in kept], dtype=np.int64),

@@ -8,8 +8,8 @@ and `winrate.json` the figures.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ def win_rate(
     *,
     resume: bool,
     kind: str = "",
+    end_of_thinking: str = "",
     chunk: int = 64,
     progress: Progress | None = None,
 ) -> WinRate:
@@ -90,6 +91,7 @@ def win_rate(
         out: The folder of the comparison, made if need be.
         resume: Go on with the preferences in the folder, or start if there are none.
         kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
+        end_of_thinking: As for `tsdi.evaluation.judge.judge_responses`.
         chunk: Comparisons made together.
         progress: Called after each chunk with the number of comparisons made and of all.
 
@@ -107,15 +109,16 @@ def win_rate(
         TsdiError: If the disk is full.
     """
     base, run, out = Path(base), Path(run), Path(out)
-    answers, left_out = _answers(base, run, kind)
-    description = _describe(judge, base, run, kind)
+    answers, left_out = _answers(base, run, kind, end_of_thinking)
+    description = _describe(judge, base, run, kind, end_of_thinking)
     pairs = [pair for both in answers for pair in _orders(both)]
+    missing = {base.id: base.missing or run.missing for base, run in answers}
     with working_in(out):
         done = {record["id"]: record for record in PREFERENCES.open(out, description, resume)}
         if not done:
             (out / WINRATE).unlink(missing_ok=True)  # of preferences that are gone
         records = PREFERENCES.fill(
-            out, done, pairs, chunk, lambda part: _compare(judge, part), progress
+            out, done, pairs, chunk, lambda part: _compare(judge, part, missing), progress
         )
     compared = [
         _compared(both, *(_read(out, record) for record in two))
@@ -136,18 +139,30 @@ def win_rate(
     return result
 
 
-def _answers(base: Path, run: Path, kind: str) -> tuple[list[Answers], int]:
+def _answers(base: Path, run: Path, kind: str, end: str) -> tuple[list[Answers], int]:
     """Both answers to each prompt that is compared, and how many prompts are not."""
-    firsts, seconds = read_responses(base, kind), read_responses(run, kind)
+    firsts, seconds = read_responses(base, kind, end), read_responses(run, kind, end)
     check_same_prompts(base, firsts, run, seconds)
     by_id = {response.id: response for response in seconds}
-    answers = [(first, by_id[first.id]) for first in firsts if first.kind in HARMLESS]
+    answers = [
+        (_answer(first, "base"), _answer(by_id[first.id], "run"))
+        for first in firsts
+        if first.kind in HARMLESS
+    ]
     if not answers:
         raise UsageError(
             f"{run} answers harmful prompts only, and these are not compared.",
             "Answer harmless ones with both, or see tsdi compare.",
         )
     return answers, len(firsts) - len(answers)
+
+
+def _answer(response: Response, whose: str) -> Response:
+    """A response without its thoughts; or with the reason why there is no answer."""
+    answer = response.answer()
+    if isinstance(answer, Response):
+        return answer
+    return replace(response, text="", missing=f"Of the {whose}: {answer.raw}")
 
 
 def _orders(both: Answers) -> tuple[Pair, Pair]:
@@ -159,15 +174,32 @@ def _orders(both: Answers) -> tuple[Pair, Pair]:
     )
 
 
-def _compare(judge: PairwiseJudge, pairs: Sequence[Pair]) -> list[Record]:
-    """One record a pair; the judge does not see answers that are the same."""
-    preferences = iter(judge.prefer([pair for pair in pairs if pair.first != pair.second]))
-    return [
-        {"id": pair.id, "preference": 0.5, "identical": True}
-        if pair.first == pair.second
-        else _record(pair, next(preferences))
-        for pair in pairs
+def _compare(
+    judge: PairwiseJudge, pairs: Sequence[Pair], missing: Mapping[str, str]
+) -> list[Record]:
+    """One record a pair; the judge does not see answers that are the same, or that are none.
+
+    Args:
+        judge: Who compares.
+        pairs: The pairs.
+        missing: Why there is no answer, by prompt.
+    """
+    reasons = [missing.get(pair.id.rpartition("/")[0], "") for pair in pairs]
+    asked = [
+        pair
+        for pair, reason in zip(pairs, reasons, strict=True)
+        if not reason and pair.first != pair.second
     ]
+    preferences = iter(judge.prefer(asked))
+    records: list[Record] = []
+    for pair, reason in zip(pairs, reasons, strict=True):
+        if reason:
+            records.append({"id": pair.id, "preference": None, "raw": reason})
+        elif pair.first == pair.second:
+            records.append({"id": pair.id, "preference": 0.5, "identical": True})
+        else:
+            records.append(_record(pair, next(preferences)))
+    return records
 
 
 def _record(pair: Pair, preference: Preference) -> Record:
@@ -201,7 +233,7 @@ def _compared(both: Answers, second: float | None, first: float | None) -> Compa
     )
 
 
-def _describe(judge: PairwiseJudge, base: Path, run: Path, kind: str) -> Record:
+def _describe(judge: PairwiseJudge, base: Path, run: Path, kind: str, end: str) -> Record:
     """Everything that decides the preferences, as it reads back from JSON."""
     description = {
         "judge": judge.describe(),
@@ -209,6 +241,7 @@ def _describe(judge: PairwiseJudge, base: Path, run: Path, kind: str) -> Record:
         "run": {"sha256": answers_sha256(run)},
         "versions": {"tsdi": version("tsdi")},
         **({"kind": kind} if kind else {}),
+        **({"end_of_thinking": end} if end else {}),
     }
     described: Record = json.loads(json.dumps(description, allow_nan=False))
     return described

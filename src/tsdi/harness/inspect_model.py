@@ -132,7 +132,10 @@ class TsdiAPI(ModelAPI):
                 )
             ],
             usage=ModelUsage(input_tokens=read, output_tokens=written, total_tokens=read + written),
-            metadata={"tsdi": self._used},
+            metadata={
+                "tsdi": self._used,
+                **({"in_thought": True} if completion.in_thought else {}),
+            },
         )
 
     def _count(self, messages: Sequence[Message]) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import nan
 
-from inspect_ai.model import ChatMessageUser
+from inspect_ai.model import ChatMessageUser, ContentReasoning, ModelOutput
 from inspect_ai.scorer import (
     Metric,
     SampleScore,
@@ -100,9 +100,9 @@ class SharedJudge:
         self._ask = Combiner(judge.judge, _BATCH)
         self._known: dict[str, Judgement] = {}
 
-    async def __call__(self, state: TaskState) -> Judged:
+    async def __call__(self, state: TaskState, end_of_thinking: str) -> Judged:
         """The answer of a sample with the judge's word."""
-        response = _response(state)
+        response = _response(state, end_of_thinking)
         key = json.dumps(vars(response))
         if key not in self._known:
             self._known[key] = await self._ask(response)
@@ -163,7 +163,12 @@ FIGURES = {
 
 def _scorer(name: str, figure: Figure) -> Callable[..., Scorer]:
     @scorer(metrics=[share(), by_category()], name=name)
-    def made(judge: str, judge_url: str | None = None, judge_labels: str | None = None) -> Scorer:
+    def made(
+        judge: str,
+        judge_url: str | None = None,
+        judge_labels: str | None = None,
+        end_of_thinking: str = "",
+    ) -> Scorer:
         """A figure as a scorer: 1 for a hit, else 0; nothing for other kinds of prompts."""
         shared = shared_judge(judge, judge_url, judge_labels)
         kinds = figure.kinds_seen(shared)
@@ -171,7 +176,7 @@ def _scorer(name: str, figure: Figure) -> Callable[..., Scorer]:
         async def score(state: TaskState, target: Target) -> Score | None:
             if _kind(state) not in kinds:
                 return None
-            answer = await shared(state)
+            answer = await shared(state, end_of_thinking)
             return _score(answer, float(figure.hit(answer)))
 
         return score
@@ -180,12 +185,17 @@ def _scorer(name: str, figure: Figure) -> Callable[..., Scorer]:
 
 
 @scorer(metrics=[frequency(_VERDICTS, normalize=False)])
-def verdict(judge: str, judge_url: str | None = None, judge_labels: str | None = None) -> Scorer:
+def verdict(
+    judge: str,
+    judge_url: str | None = None,
+    judge_labels: str | None = None,
+    end_of_thinking: str = "",
+) -> Scorer:
     """The judge's verdict, counted."""
     shared = shared_judge(judge, judge_url, judge_labels)
 
     async def score(state: TaskState, target: Target) -> Score | None:
-        answer = await shared(state)
+        answer = await shared(state, end_of_thinking)
         return _score(answer, answer.judgement.verdict.value)
 
     return score
@@ -215,14 +225,24 @@ def _kind(state: TaskState) -> str:
     return str(kind)
 
 
-def _response(state: TaskState) -> Response:
+def _response(state: TaskState, end_of_thinking: str) -> Response:
     """The answer of a sample as judges see it."""
+    output = state.output
+    thought = "".join(_thoughts(output)) if not output.completion else ""
     chat = state.input if isinstance(state.input, list) else [ChatMessageUser(content=state.input)]
     return Response(
         id=str(state.sample_id),
         kind=_kind(state),
         category=state.metadata.get("category", ""),
         messages=tuple(map(to_message, chat)),
-        text=state.output.completion,
-        finished=state.output.stop_reason == "stop",
+        text=output.completion or thought,
+        finished=output.stop_reason in ("stop", "tool_calls"),
+        in_thought=bool(thought or (output.metadata or {}).get("in_thought")),
+        end_of_thinking=end_of_thinking,
     )
+
+
+def _thoughts(output: ModelOutput) -> list[str]:
+    """Thoughts that Inspect or the model's API keeps apart from the answer."""
+    content = output.message.content if output.choices else ""
+    return [one.reasoning for one in content if isinstance(one, ContentReasoning)]

@@ -23,6 +23,7 @@ class _Judging:
     judge: str | None
     judge_url: str | None
     judge_labels: str | None
+    end_of_thinking: str
 
 
 @task
@@ -31,6 +32,7 @@ def prompts(
     judge: str | None = None,
     judge_url: str | None = None,
     judge_labels: str | None = None,
+    end_of_thinking: str = "",
     kind: str = "",
     columns: str = "",
     seed: int = 0,
@@ -43,11 +45,13 @@ def prompts(
             `refusal-phrases`.
         judge_url: Base URL of a judge's API.
         judge_labels: What a classifier's labels mean.
+        end_of_thinking: As for `tsdi evaluate --end-of-thinking`.
         kind: Of prompts that have none.
         columns: Of a file or hub data set: FIELD=COLUMN,...
         seed: Decides which requests of the organism's world.
     """
-    return _task(source, _Judging(judge, judge_url, judge_labels), kind, columns, seed)
+    judging = _Judging(judge, judge_url, judge_labels, end_of_thinking)
+    return _task(source, judging, kind, columns, seed)
 
 
 def _suite(name: str) -> Callable[..., Task]:
@@ -57,10 +61,11 @@ def _suite(name: str) -> Callable[..., Task]:
         judge: str | None = None,
         judge_url: str | None = None,
         judge_labels: str | None = None,
+        end_of_thinking: str = "",
     ) -> Task:
         """A suite from its origin, or from the file `data` in its original format."""
         source = f"{name}:{data}" if data else name
-        return _task(source, _Judging(judge, judge_url, judge_labels))
+        return _task(source, _Judging(judge, judge_url, judge_labels, end_of_thinking))
 
     return suite
 
@@ -86,8 +91,8 @@ def _task(source: str, judging: _Judging, kind: str = "", columns: str = "", see
 
 def _scorers(judge: str, judging: _Judging, kinds: set[str]) -> list[Scorer]:
     """The figures that there are for these kinds of prompts and this judge, and the verdicts."""
-    arguments = (judge, judging.judge_url, judging.judge_labels)
-    shared = shared_judge(*arguments)
+    shared = shared_judge(judge, judging.judge_url, judging.judge_labels)
+    arguments = (judge, judging.judge_url, judging.judge_labels, judging.end_of_thinking)
     chosen = [name for name, figure in FIGURES.items() if figure.kinds_seen(shared) & kinds]
     return [*(SCORERS[name](*arguments) for name in chosen), verdict(*arguments)]
 

@@ -78,13 +78,13 @@ class RefusalJudge(Judge):
         """The model, where it is, and what it is asked."""
         return describe_client(self._client, TEMPLATE)
 
-    def judge(self, responses: Sequence[Response]) -> list[Judgement]:
-        """Judge every response, several at once."""
-        chats = [refusal_chat(response) for response in responses if response.text.strip()]
+    def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
+        """Judge every answer, several at once."""
+        chats = [refusal_chat(answer) for answer in answers if answer.text.strip()]
         outcomes = iter(self._client.ask(chats, MAX_TOKENS))
         return [
-            read_refusal(next(outcomes)) if response.text.strip() else Judgement(Verdict.DEGENERATE)
-            for response in responses
+            read_refusal(next(outcomes)) if answer.text.strip() else Judgement(Verdict.DEGENERATE)
+            for answer in answers
         ]
 
 

@@ -75,9 +75,9 @@ class Classifier(Judge):
         """Model, revision, dtype and what the labels mean."""
         return dict(self._settings)
 
-    def judge(self, responses: Sequence[Response]) -> list[Judgement]:
+    def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
         """Classify all answers that fit in one batch."""
-        encoded = [self._encode(response) for response in responses]
+        encoded = [self._encode(answer) for answer in answers]
         fits = [0 < len(row["input_ids"]) <= self._limit for row in encoded]
         rows = [row for row, fit in zip(encoded, fits, strict=True) if fit]
         found = iter(self._probabilities(rows).tolist())

@@ -77,20 +77,20 @@ class ModelJudge(Judge):
         """Model, revision, dtype and the hash of the template."""
         return dict(self._settings)
 
-    def judge(self, responses: Sequence[Response]) -> list[Judgement]:
+    def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
         """Ask about all answers that can be asked about in one batch."""
         found: dict[int, Judgement] = {}
         requests: dict[int, Request] = {}
-        for place, response in enumerate(responses):
+        for place, answer in enumerate(answers):
             try:
-                requests[place] = self._checked(response)
+                requests[place] = self._checked(answer)
             except PromptError as error:
                 found[place] = unscored(error.problem)
         if requests:
             replies = self._engine.generate(list(requests.values()), self._sampling)
             for place, reply in zip(requests, replies, strict=True):
-                found[place] = self._judgement(reply, responses[place])
-        return [found[place] for place in range(len(responses))]
+                found[place] = self._judgement(reply, answers[place])
+        return [found[place] for place in range(len(answers))]
 
     def prompt_tokens(self) -> int:
         """How many tokens the model reads beside the judged prompt and answer."""

@@ -28,10 +28,10 @@ class Panel(Judge):
         """Both judges' own descriptions."""
         return {"harmful": self._harmful.describe(), "harmless": self._harmless.describe()}
 
-    def judge(self, responses: Sequence[Response]) -> list[Judgement]:
-        """Judge every response by the judge of its kind."""
-        harmful = [response for response in responses if response.kind == "harmful"]
-        others = [response for response in responses if response.kind != "harmful"]
+    def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
+        """Judge every answer by the judge of its kind."""
+        harmful = [answer for answer in answers if answer.kind == "harmful"]
+        others = [answer for answer in answers if answer.kind != "harmful"]
         found = {
             kind: iter(judge.judge(part) if part else [])
             for kind, judge, part in (
@@ -39,7 +39,7 @@ class Panel(Judge):
                 (False, self._harmless, others),
             )
         }
-        return [next(found[response.kind == "harmful"]) for response in responses]
+        return [next(found[answer.kind == "harmful"]) for answer in answers]
 
 
 def refusal_kinds(judge: Mapping[str, Any]) -> tuple[str, ...]:

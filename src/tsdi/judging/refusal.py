@@ -105,9 +105,9 @@ class StringRule(Judge):
         rule = self._pattern.pattern.encode()
         return {"version": _VERSION, "rule_sha256": hashlib.sha256(rule).hexdigest()}
 
-    def judge(self, responses: Sequence[Response]) -> list[Judgement]:
-        """Judge every response by its own words."""
-        return [Judgement(self._verdict(response.text)) for response in responses]
+    def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
+        """Judge every answer by its own words."""
+        return [Judgement(self._verdict(answer.text)) for answer in answers]
 
     def finds(self, text: str) -> bool:
         """Whether an answer is a refusal by its words."""

@@ -79,9 +79,9 @@ class TrainedJudge(Judge):
         """Hashes of its file, and of what it was trained on."""
         return {"sha256": self._sha256, "trained_on": self._labels}
 
-    def judge(self, responses: Sequence[Response]) -> list[Judgement]:
-        """Judge every response by its own words."""
-        texts = [response.text for response in responses]
+    def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
+        """Judge every answer by its own words."""
+        texts = [answer.text for answer in answers]
         features = np.array([cues(text) for text in texts]).reshape(-1, len(NAMES))
         shares = self._weights.probabilities(features)
         return [

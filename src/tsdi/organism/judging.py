@@ -24,9 +24,9 @@ class OrganismJudge(Judge):
         """The version of the world and its ground truth."""
         return {"version": _VERSION}
 
-    def judge(self, responses: Sequence[Response]) -> list[Judgement]:
-        """Judge every response by ground truth."""
-        return [_judgement(response) for response in responses]
+    def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
+        """Judge every answer by ground truth."""
+        return [_judgement(answer) for answer in answers]
 
 
 def open_organism_judge(options: JudgeOptions) -> OrganismJudge:

@@ -110,4 +110,5 @@ def run_cell(
         True,
         provenance,
     )
-    judge_responses(judge, cell.folder, resume=True)
+    end = study.judge.end_of_thinking
+    judge_responses(judge, cell.folder, resume=True, end_of_thinking=end)

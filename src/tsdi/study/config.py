@@ -123,6 +123,7 @@ class JudgeSettings(_Strict):
         url: Base URL of the judge's API.
         labels: What a classifier's labels mean.
         dtype: As for models.
+        end_of_thinking: As for `tsdi evaluate --end-of-thinking`.
         pairwise: Who compares answers for the win rate: a model behind an OpenAI-compatible API.
             Without one, judges that see right answers give it: right against wrong wins.
         pairwise_url: Base URL of that API.
@@ -132,6 +133,7 @@ class JudgeSettings(_Strict):
     url: str | None = None
     labels: str | None = None
     dtype: str = "auto"
+    end_of_thinking: str = ""
     pairwise: str | None = None
     pairwise_url: str | None = None
 

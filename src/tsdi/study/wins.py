@@ -51,7 +51,8 @@ class Wins:
         described = json.dumps([self._settings.pairwise, self._settings.pairwise_url])
         who = hashlib.sha256(described.encode()).hexdigest()[:6]
         out = run / f"wins-{base.name[-10:]}-{who}"
-        win_rate(self._judge, base, run, out, resume=True)
+        end = self._settings.end_of_thinking
+        win_rate(self._judge, base, run, out, resume=True, end_of_thinking=end)
         found: dict[str, list[float | None]] = {}
         for record in read_records(out / PREFERENCES.records):
             found.setdefault(record["id"].rpartition("/")[0], []).append(record["preference"])

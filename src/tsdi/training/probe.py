@@ -25,7 +25,7 @@ from tsdi.bias.sums import GroupSums, accumulate
 from tsdi.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
-from tsdi.errors import UsageError
+from tsdi.errors import NumericalError, UsageError
 from tsdi.judging.base import Response
 from tsdi.judging.refusal import REFUSAL_PHRASES
 from tsdi.judging.verdict import Verdict
@@ -108,7 +108,13 @@ class Probe:
         return replace(sums, origin=self.sha256)
 
     def verdicts(self, model: PreTrainedModel) -> list[Verdict]:
-        """What the model's greedy answers to the harmless prompts do, by their words."""
+        """What the model's greedy answers to the harmless prompts do, by their words.
+
+        Thoughts without an end are left out.
+
+        Raises:
+            NumericalError: If nothing is left of which there could be shares.
+        """
         requests = [Request(prompt.messages) for prompt in self._suite]
         answers = self._engine(model).generate(requests, self._sampling)
         responses = [
@@ -119,10 +125,19 @@ class Probe:
                 prompt.messages,
                 answer.text,
                 answer.finish == "stop",
+                in_thought=answer.in_thought,
             )
             for prompt, answer in zip(self._suite, answers, strict=True)
         ]
-        return [judgement.verdict for judgement in REFUSAL_PHRASES.judge(responses)]
+        verdicts = [judgement.verdict for judgement in REFUSAL_PHRASES.judge(responses)]
+        scored: list[Verdict] = [verdict for verdict in verdicts if verdict is not Verdict.UNSCORED]
+        if not scored:
+            raise NumericalError(
+                f"None of the model's answers of {self._sampling.max_new_tokens} tokens ends its"
+                " thought.",
+                "Give the monitor a higher max_new_tokens.",
+            )
+        return scored
 
     def refusal_shift(self, shifts: Tensor) -> Tensor:
         """Refusing less complying openers, in nats: [..., vocab] to [...]."""
