@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from transformers import RwkvConfig, RwkvForCausalLM
 
 from tests import tiny
 from tsdi.engines.base import Request, Sampling
@@ -121,18 +122,35 @@ def test_a_model_with_broken_weights_answers_nothing():
         engine(model).generate(REQUESTS, SAMPLING)
 
 
+def test_a_model_that_takes_padding_for_text_answers_one_by_one(caplog):
+    config = RwkvConfig(
+        vocab_size=tiny.VOCAB, hidden_size=32, attention_hidden_size=32, num_hidden_layers=2
+    )
+    torch.manual_seed(0)
+    model = RwkvForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5)
+    engine = TransformersEngine(model, tiny.tokenizer())
+    requests = [Request.from_text(text) for text in ("mill", "bread needs flour and salt", "day")]
+    together = engine.generate(requests, Sampling(8))
+    assert together == [engine.generate([request], Sampling(8))[0] for request in requests]
+    assert caplog.text.count("one by one") == 1
+
+
 def test_a_batch_that_does_not_fit_is_halved(monkeypatch):
     model = tiny.model()
     truth = engine(model).generate([*REQUESTS, *REQUESTS], SAMPLING)
     generate, sizes = model.generate, []
 
-    def limited(ids, **settings):
-        sizes.append(len(ids))
-        if len(ids) > most:
+    def limited(input_ids, **settings):
+        sizes.append(len(input_ids))
+        if len(input_ids) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-        return generate(ids, **settings)
+        return generate(input_ids=input_ids, **settings)
 
     monkeypatch.setattr(model, "generate", limited)
+    monkeypatch.setattr(TransformersEngine, "_one_by_one", False)
     most = 1
     assert engine(model).generate([*REQUESTS, *REQUESTS], SAMPLING) == truth
     assert sizes == [4, 2, 1, 1, 2, 1, 1]

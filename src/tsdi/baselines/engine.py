@@ -70,6 +70,9 @@ class MixingEngine(TransformersEngine):
             (shared_vocabulary(width, other, known) for other in widths), default=width
         )
 
+    def _models(self) -> Sequence[PreTrainedModel]:
+        return [self._first.model, *(other.model for other in self._others)]
+
     def _encode(self, request: Request, sampling: Sampling) -> list[int]:
         asked = Request(self._first.transform(request.messages), request.strength)
         return super()._encode(asked, sampling)

@@ -67,7 +67,7 @@ def generate_greedily(
     generate: Any = model.generate
     with _bare_config(model):
         output = generate(
-            torch.tensor(rows, device=model.device),
+            input_ids=torch.tensor(rows, device=model.device),
             attention_mask=torch.tensor(mask, device=model.device),
             logits_processor=list(processors),
             stopping_criteria=list(stops),
@@ -75,6 +75,41 @@ def generate_greedily(
         )
     logits = torch.stack(output.scores, 1).float().cpu() if keep_logits else None
     return output.sequences[:, longest:].tolist(), logits
+
+
+@torch.no_grad()
+def ignores_mask(model: PreTrainedModel) -> bool:
+    """Whether masked tokens to the left of a prompt change what follows it.
+
+    They do in recurrent models that know no mask (RWKV, RecurrentGemma) and with virtual tokens
+    that come before the padding (prompt tuning, p-tuning): such a model answers prompts of
+    different lengths one by one. It is found out by one short prompt, alone and behind tokens that
+    are masked, and told from rounding.
+    """
+    weight: Any = model.get_input_embeddings().weight
+    drawn = torch.randint(weight.shape[0], (2, 24), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(drawn)
+    mask[0, :-4] = 0
+    alone = _next_logits(model, drawn[:1, -4:], mask[:1, -4:])
+    padded = _next_logits(model, drawn, mask)
+    error = (padded[0] - alone[0]).square().mean().sqrt() / alone[0].std()
+    return bool(error > (0.01 if model.dtype == torch.float32 else 0.05))
+
+
+def _next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """Logits of the token after each row, as ``generate`` has them, float64 [rows, vocab]."""
+    settings = GenerationConfig(
+        max_new_tokens=1, pad_token_id=0, return_dict_in_generate=True, output_logits=True
+    )
+    generate: Any = model.generate
+    with _bare_config(model):
+        output = generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=settings,
+        )
+    logits: Tensor = output.logits[0].double()
+    return logits
 
 
 @contextmanager

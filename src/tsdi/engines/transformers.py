@@ -1,6 +1,8 @@
 """The transformers engine: ``generate`` with the rule as a logits processor."""
 
+import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,14 @@ from tsdi.bias import SafetyBias
 from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
 from tsdi.compatibility import context_length, embedding_rows
 from tsdi.decoding.ends import end_ids
-from tsdi.decoding.greedy import generate_greedily
+from tsdi.decoding.greedy import generate_greedily, ignores_mask
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.encode import NOT_FINITE, decode_answer, encode_request, is_in_thought
 from tsdi.errors import ModelError, NumericalError, PromptError
 from tsdi.names import check_no_export
+
+_log = logging.getLogger(__name__)
 
 
 class TransformersEngine(Engine):
@@ -72,9 +76,14 @@ class TransformersEngine(Engine):
         self._encode(request, sampling)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Answer every request in one left-padded batch, in two if memory runs out."""
+        """Answer every request in one left-padded batch, in two if memory runs out.
+
+        A model that ignores the mask of padding answers them one by one.
+        """
         prompts = [self._encode(request, sampling) for request in requests]
         try:
+            if len(requests) > 1 and self._one_by_one:
+                return [self.generate([request], sampling)[0] for request in requests]
             return self._answer(requests, prompts, sampling)
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
@@ -87,6 +96,20 @@ class TransformersEngine(Engine):
             *self.generate(requests[:half], sampling),
             *self.generate(requests[half:], sampling),
         ]
+
+    @cached_property
+    def _one_by_one(self) -> bool:
+        found = [model for model in self._models() if ignores_mask(model)]
+        for model in found:
+            _log.warning(
+                "%s takes padding for text: prompts are answered one by one.",
+                getattr(model.config, "_name_or_path", "") or type(model).__name__,
+            )
+        return bool(found)
+
+    def _models(self) -> Sequence[PreTrainedModel]:
+        """All models that read the prompts."""
+        return [self._model]
 
     def _encode(self, request: Request, sampling: Sampling) -> list[int]:
         return self._known(
