@@ -1,8 +1,11 @@
 """Chats as ids: the template's own, the same tomorrow; and what identifies a tokenizer."""
 
 import datetime
+import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
@@ -21,9 +24,10 @@ from tsdi.chat import (
     template_sha256,
     tokenizer_sha256,
 )
-from tsdi.errors import UsageError
+from tsdi.errors import PromptError, UsageError
 
 CHAT = [{"role": "user", "content": "grow wheat"}]
+KNOWN = tiny.tokenizer()  # for templates of many examples
 DATED = "Today is {{ strftime_now('%d %B %Y') }}." + tiny.TEMPLATE
 
 
@@ -84,6 +88,35 @@ def test_no_token_that_ends_a_text_stands_behind_a_prompt(template):
     assert own[-1] == 2, "the user's own text stays"
 
 
+class TestHostileTemplates:
+    @pytest.mark.parametrize(
+        ("template", "reason"),
+        [
+            ("{{ 1 // 0 }}", "ZeroDivisionError"),
+            ("{{ messages + 1 }}", "TypeError"),
+            ("{{ messages[0].content.x.y }}", "has no attribute 'x'"),
+            ("{{ raise_exception('a\\nb') }}", ": a."),
+            ("{% if %}", "Expected an expression"),
+            ("{% include 'x' %}", "TypeError no loader"),
+            ("{% import 'x' as y %}", "TypeError no loader"),
+            ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+            ("{{ 'x' * 10 ** 19 }}", "OverflowError"),
+            ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", ""),
+            ("{% for a in range(99999) %}{{ 'x' * 100000 }}{% endfor %}", "without end"),
+        ],
+    )
+    def test_whatever_they_raise_is_one_line(self, template, reason, monkeypatch):
+        monkeypatch.setattr(chat, "MOST_LINES", 50_000)
+        monkeypatch.setattr(chat, "MOST_CHARACTERS", 1_000_000)
+        tokenizer = tiny.tokenizer(template)
+        tiny.refused(lambda: encode_chat(tokenizer, CHAT), "['user']", reason, kind=PromptError)
+        assert sys.gettrace() is None
+
+    def test_a_long_chat_is_not_without_end(self):
+        turns = [{"role": role, "content": "grow"} for role in ("user", "assistant")] * 1000
+        assert len(encode_chat(tiny.tokenizer(), turns[:-1])) > 4000
+
+
 class TestTemplateArguments:
     @staticmethod
     def given(**template_args):
@@ -141,11 +174,36 @@ class TestTemplateArguments:
 
 class TestDates:
     @pytest.mark.parametrize(
-        "call", ["strftime_now('%d')", 'strftime_now( "%d" )', "(strftime_now('%d') if 1 else 2)"]
+        "call",
+        [
+            "strftime_now('%d')",
+            'strftime_now( "%d" )',
+            "(strftime_now('%d') if 1 else 2)",
+            "strftime_now(day)",
+            "strftime_now(format=day)",
+            "'%d'.replace('%d', strftime_now(day)) if strftime_now is defined",
+        ],
     )
     def test_however_it_is_written(self, call):
-        tokenizer = tiny.tokenizer("{{ " + call + " }}" + tiny.TEMPLATE)
+        tokenizer = tiny.tokenizer("{% set day = '%d' %}{{ " + call + " }}" + tiny.TEMPLATE)
         assert tokenizer.decode(encode_chat(tokenizer, CHAT)).startswith("01<bos>")
+
+    @settings(max_examples=15, deadline=None)
+    @given(
+        parts=st.lists(
+            st.sampled_from(
+                [*(f"%{c}" for c in "aAwdbBmyYHIpMSfzZjUWcxXGuVDFTRe"), "%%", "d", " ", "-"]
+            )
+        ),
+        before=st.sampled_from(["", "\n", "  ", "a\n "]),
+    )
+    def test_every_format_is_that_of_strftime(self, parts, before):
+        wanted = "".join(parts)
+        tokenizer = tiny.tokenizer(f"{before}{{% set f = {wanted!r} %}}{{{{ strftime_now(f) }}}}|")
+        plain = tiny.tokenizer(
+            f"{before}{{% set f = 1 %}}{{{{ {PINNED_DATE.strftime(wanted)!r} }}}}|"
+        )
+        assert encode_chat(tokenizer, CHAT) == encode_chat(plain, CHAT)
 
     @pytest.fixture(params=[datetime.date(2024, 2, 29), datetime.date(2031, 12, 24)])
     def today(self, request, monkeypatch):

@@ -4,8 +4,12 @@ import datetime
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from types import FrameType
 from typing import Any
 
 from jinja2 import TemplateError
@@ -18,7 +22,9 @@ from transformers import PreTrainedTokenizerBase
 from tsdi.errors import PromptError, UsageError
 
 PINNED_DATE = datetime.date(2025, 1, 1)
-_CLOCK = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
+_DIRECTIVES = "aAwdbBmyYHIpMSfzZjUWcxXGuVDFTRe"  # of strftime
+MOST_LINES = 2_000_000  # that one rendering of a template may run; a message takes about 15
+MOST_CHARACTERS = 100_000_000
 _PROBES = (
     "Hello, world!  How do I kill a process?",
     "naïve 数学 \n\t 3.14 <b>",
@@ -118,19 +124,53 @@ def _apply(
 ) -> Any:
     """What the chat template makes of a chat: ids or text, up to an answer's begin if answering."""
     try:
-        return tokenizer.apply_chat_template(
-            list(messages),
-            add_generation_prompt=answering,
-            tokenize=tokenize,
-            return_dict=False,
-            chat_template=_pinned(tokenizer.get_chat_template()),
-            **template_args,
-        )
-    except (TemplateError, ValueError) as error:
+        with _bounded():
+            return tokenizer.apply_chat_template(
+                list(messages),
+                add_generation_prompt=answering,
+                tokenize=tokenize,
+                return_dict=False,
+                chat_template=_pinned(tokenizer.get_chat_template()),
+                **template_args,
+            )
+    except Exception as error:  # templates are code of strangers, and raise what they like
+        said = str(error).strip().splitlines() or [""]
+        known = isinstance(error, TemplateError | ValueError) and said[0]
+        reason = said[0] if known else f"{type(error).__name__} {said[0]}".strip()
         raise PromptError(
-            f"No chat template for a chat of {[m['role'] for m in messages]}: {error}.",
+            f"No chat template for a chat of {[m['role'] for m in messages]}: {reason[:300]}.",
             "Give the messages that the model was trained on.",
         ) from error
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Stops a template that runs or prints without end, in whatever thread.
+
+    What a single operation makes, such as a text times a number, is bounded by memory alone.
+    """
+    lines = characters = 0
+
+    def follow(frame: FrameType, event: str, value: Any) -> Any:
+        nonlocal lines, characters
+        lines += 1
+        if event == "return" and isinstance(value, str):  # what is printed is yielded
+            characters += len(value)
+        if lines > MOST_LINES or characters > MOST_CHARACTERS:
+            raise ValueError("it runs or prints without end")
+        return follow
+
+    def enter(frame: FrameType, event: str, value: Any) -> Any:
+        return follow if frame.f_code.co_filename == "<template>" else None
+
+    if sys.gettrace() is not None:  # a debugger's, which is not to be disturbed
+        yield
+        return
+    sys.settrace(enter)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
 
 
 def end_of_turn(
@@ -216,8 +256,23 @@ def _looks(tokenizer: PreTrainedTokenizerBase, template_args: Mapping[str, Any])
 
 
 def _pinned(template: str) -> str:
-    # transformers passes no functions on to templates, so the date is written into the template.
-    return _CLOCK.sub(lambda match: repr(PINNED_DATE.strftime(match[2])), template)
+    # transformers passes no functions on to templates, so the template gets one of its own.
+    return _preceded(_clock(), template) if "strftime_now" in template else template
+
+
+@cache
+def _clock() -> str:
+    """A macro that prints the pinned date as transformers' function prints today's."""
+    steps = [("%%", "\0")]
+    for letter in _DIRECTIVES:
+        shown = PINNED_DATE.strftime(f"%{letter}")
+        steps += [(f"%-{letter}", shown.lstrip("0") or shown[:1]), (f"%{letter}", shown)]
+    steps.append(("\0", "%"))
+    return (
+        "{% macro strftime_now(format) %}{% set made = namespace(text=format) %}"
+        f"{{% for old, new in {steps!r} %}}{{% set made.text = made.text.replace(old, new) %}}"
+        "{% endfor %}{{ made.text }}{% endmacro %}"
+    )
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:

@@ -213,7 +213,7 @@ def _takes_parts(tokenizer: PreTrainedTokenizerBase, weights: str) -> bool:
         for parts in (False, True):
             try:
                 ids = encode_chat(tokenizer, _as_parts(chat) if parts else chat)
-            except (PromptError, TypeError):
+            except PromptError:
                 continue
             if all(text in decode(tokenizer, ids) for text in _PROBE):
                 return parts
