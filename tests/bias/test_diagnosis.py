@@ -139,6 +139,13 @@ def test_the_same_shift_everywhere_is_explained_wholly():
     assert share.n == 3
 
 
+def test_one_prompt_alone_has_no_interval():
+    prompts = {"harmless": [encode_chat(TOKENIZER, [{"role": "user", "content": "water"}])]}
+    share = _diagnose(1.0, prompts).explained["harmless"]
+    assert (share.low, share.high, share.n) == (-math.inf, math.inf, 1)
+    assert "[" not in str(share)
+
+
 def test_models_one_after_the_other_are_diagnosed_alike():
     aligned, reference = _pair(1.0)
     bias = _bias(aligned, reference)

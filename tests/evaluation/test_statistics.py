@@ -1,7 +1,7 @@
 import itertools
 import json
 import random
-from math import comb
+from math import comb, inf
 from statistics import fmean, median
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.stats import binomtest, bootstrap
 from tsdi.evaluation.statistics import (
     Estimate,
     clustered_kappa,
+    clustered_kappa_change,
     clustered_share,
     holm,
     mcnemar,
@@ -163,6 +164,14 @@ def test_paired_bootstrap_is_every_possible_draw_of_few_items():
     assert found.value == pytest.approx(fmean(after) - fmean(before))
     assert (found.low, found.high) == pytest.approx(tuple(quantile(every, [0.1, 0.9])), abs=0.03)
     assert found.n == 4
+
+
+def test_one_item_alone_says_nothing_of_others():
+    found = paired_bootstrap(fmean, [0.08], [1.0])
+    assert (found.value, found.n) == (pytest.approx(0.92), 1)
+    assert (found.low, found.high) == (-inf, inf)
+    one = clustered_kappa_change([True, False], [False, True], [True, False], ["p", "p"])
+    assert (one.value, one.low, one.high) == (2.0, -inf, inf)
 
 
 def test_paired_bootstrap_is_scipys():

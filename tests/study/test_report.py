@@ -76,6 +76,14 @@ def test_everything_that_is_given_is_on_the_page(tmp_path):
     assert '"text":"b"' in page.scripts[1]
 
 
+def test_no_line_ends_within_an_interval(tmp_path):
+    row = ["a name", "0.930 [0.910, 0.950]", "-0.03 [-0.05, +0.01]", "one [two, three]"]
+    page = written(tmp_path, Section("First", "lead", Table(["a", "b", "c", "d"], [row])))
+    assert "0.930\u00a0[0.910,\u00a00.950]" in page.text
+    assert "-0.03\u00a0[-0.05,\u00a0+0.01]" in page.text
+    assert "one [two, three]" in page.text
+
+
 def test_the_page_loads_nothing(tmp_path):
     page = written(tmp_path, Section("First", "lead", figure()))
     assert not {"link", "iframe", "img", "object", "base"} & {tag for tag, _ in page.tags}

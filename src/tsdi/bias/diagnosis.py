@@ -303,6 +303,8 @@ class _KindShift:
         rest, total = np.array(self._rest), np.array(self._total)
         if not total.all():  # a resample without any shift would explain 0 of 0
             return Estimate(None, -inf, inf, len(rest))
+        if len(rest) == 1:  # says nothing of other prompts
+            return Estimate(float(1 - rest[0] / total[0]), -inf, inf, 1)
         drawn = np.random.default_rng(0).integers(0, len(rest), (RESAMPLES, len(rest)))
         shares = 1 - rest[drawn].sum(1) / total[drawn].sum(1)
         low, high = np.quantile(shares, [0.025, 0.975])

@@ -1,6 +1,7 @@
 """How figures of judged answers are called and shown, in 80 columns."""
 
 from collections.abc import Mapping
+from math import isinf
 from typing import TYPE_CHECKING, Any
 
 from tsdi.cli import console
@@ -37,6 +38,8 @@ def show_interval(estimate: "Estimate", signed: bool = False) -> str:
     """Value and interval, such as ".95 [.93 .97]" or "+.05 [+.01 +.09]"."""
     if estimate.value is None:
         return "-"
+    if isinf(estimate.low) or isinf(estimate.high):  # one alone says nothing of others
+        return share(estimate.value, signed)
     numbers = (estimate.value, estimate.low, estimate.high)
     value, low, high = (share(number, signed) for number in numbers)
     return f"{value} [{low} {high}]"

@@ -1,7 +1,7 @@
 """Shares, changes of paired figures with intervals, and tests of such changes."""
 
 from collections.abc import Callable, Hashable, Sequence
-from math import isfinite, sqrt
+from math import inf, isfinite, sqrt
 from typing import TypeVar
 
 import numpy as np
@@ -194,6 +194,7 @@ def paired_bootstrap(
 
     Returns:
         statistic(after) - statistic(before), in the statistic's unit; n is the number of clusters.
+        A single cluster does not say how far others would be: its interval has no ends.
 
     Raises:
         ValueError: If the lengths differ, there is no item, or the statistic is not finite.
@@ -216,6 +217,8 @@ def paired_bootstrap(
             raise ValueError("the statistic of a resample is not finite")
         return found
 
+    if len(groups) == 1:  # every draw is the same, which says nothing of others
+        return Estimate(change(groups), -inf, inf, 1)
     draws = np.random.default_rng(seed).integers(0, len(groups), (resamples, len(groups)))
     changes = [change([groups[number] for number in draw]) for draw in draws]
     tail = (1 - confidence) / 2
@@ -344,7 +347,8 @@ def clustered_kappa_change(
 ) -> Estimate:
     """How much better one rater agrees with the truth than another: the change of Cohen's kappa.
 
-    The 95 % interval is the percentile bootstrap's, by whole clusters, which both raters share.
+    The 95 % interval is the percentile bootstrap's, by whole clusters, which both raters share; a
+    single cluster gives none.
 
     Args:
         truth: What is so, per item.
@@ -373,6 +377,8 @@ def clustered_kappa_change(
     (value,) = change(np.ones((1, len(rows))))
     if not isfinite(value):
         raise ValueError("a kappa without a value")
+    if len(rows) == 1:
+        return Estimate(float(value), -inf, inf, len(truth))
     changes = change(draws.astype(np.float64))
     low, high = (float(end) for end in np.nanquantile(changes, [0.025, 0.975]))
     return Estimate(float(value), low, high, len(truth))

@@ -182,8 +182,8 @@ def _gain(summary: Figures, found: Mapping[str, Table]) -> Section:
             [
                 Point(
                     f"seed {p['seed']}, beta {p['beta']:g}, {p['iterations']} iterations",
-                    Estimate(p["explained"], p["explained"], p["explained"], 1),
-                    Estimate(p["gain"], p["gain"], p["gain"], 1),
+                    mean_interval([p["explained"]]),
+                    mean_interval([p["gain"]]),
                 )
                 for p in points
                 if p["annotators"] == dose and p["explained"] is not None

@@ -119,7 +119,7 @@ def scatter(
     """Any two figures against each other, such as gain against share of the shift explained.
 
     Args:
-        groups: Series of points; an interval of no length is not drawn.
+        groups: Series of points; an interval without ends is not drawn.
         x_title: What the horizontal figure is.
         y_title: What the vertical figure is.
         x_percent: Whether x is a share.

@@ -2,8 +2,9 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ from tsdi.files import write_bytes
 from tsdi.study.look import colours
 
 _TEMPLATE = Path(__file__).with_name("report.html")
+_INTERVAL = re.compile(r"\S+ \[[-+.\d%]+,? [-+.\d%]+\]")
 _DRAW = """
 const mouse = matchMedia("(hover: hover)").matches;
 const config = {responsive: true, displaylogo: false, displayModeBar: mouse && "hover",
@@ -137,7 +139,8 @@ def _part(part: Part, figures: list[go.Figure]) -> dict[str, Any]:
             raise UsageError(
                 f"A table has {len(part.header)} columns and a row of {uneven[0]} cells."
             )
-        return {"kind": "table", "table": part}
+        rows = [[_INTERVAL.sub(_unbroken, cell) for cell in row] for row in part.rows]
+        return {"kind": "table", "table": replace(part, rows=rows)}
     if isinstance(part, Examples):
         arms = [arm for _, answers in part.items for arm in answers]
         return {"kind": "examples", "examples": part, "colours": colours(arms)}
@@ -145,6 +148,11 @@ def _part(part: Part, figures: list[go.Figure]) -> dict[str, Any]:
         return {"kind": "alert", "alert": part}
     figures.append(part)
     return {"kind": "figure", "number": len(figures) - 1, "height": part.layout.height or 450}
+
+
+def _unbroken(interval: re.Match[str]) -> str:
+    """A figure with its interval that no line ends within."""
+    return interval[0].replace(" ", "\u00a0")
 
 
 def _scripts(figures: Sequence[go.Figure]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from math import isinf
 from typing import Any
@@ -15,6 +16,8 @@ FRONT_K = "3"
 SHOWN_POINTS = 8
 UNNAMED = "no category"
 _GRID = ("safety", "helpful", "complied, lookalike", "corrupted")
+_FORMULA = ("=", "+", "-", "@")
+_NUMBERS = re.compile(r"[-+\d.,\[\] ]+")
 _INTERVALS = "In brackets 95 % intervals, bootstrapped over prompts and all training seeds."
 
 
@@ -248,10 +251,18 @@ def _later(values: Sequence[float]) -> float:
 
 
 def to_csv(table: Table) -> bytes:
-    """A table as CSV."""
+    """A table as CSV, in which no spreadsheet finds a formula."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
-    return text.getvalue().encode()
+    rows = ([_cell(cell) for cell in row] for row in (table.header, *table.rows))
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "backslashreplace")  # half of a surrogate pair is text
+
+
+def _cell(text: str) -> str:
+    """A cell, quoted for spreadsheets where a name would be run as a formula; numbers stay so."""
+    line = " ".join(re.split(r"[\t\r\n]", text))
+    is_formula = line.lstrip().startswith(_FORMULA) and not _NUMBERS.fullmatch(line)
+    return f"'{line}" if is_formula else line
 
 
 def _points(k: str) -> str:

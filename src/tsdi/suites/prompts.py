@@ -19,7 +19,10 @@ if TYPE_CHECKING:  # keeps torch out of the readers
 Row = tuple[int, str, Any]
 """Number of a row, such as its line; its place, for error messages; its content."""
 
+_MOST_PACKED = 100  # times; text packs three to thirty times
+_SMALL = 2**24  # bytes that a packed file may have, however small it is
 _ROLES = ("user", "assistant", "system")
+csv.field_size_limit(2**31 - 1)  # a cell may be longer than the 128 KiB that Python expects
 
 
 @dataclass(frozen=True)
@@ -102,18 +105,36 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def _read_text(path: Path, packed: bool) -> str:
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if packed else data).decode("utf-8-sig")
+        data = _unpacked(path) if packed else path.read_bytes()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise PromptError(f"{path}, line {line}: not UTF-8.", "Save the file as UTF-8.") from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "damaged gzip file"
         raise PromptError(f"Cannot read {path}: {reason}.") from None
+    if "\x00" in text:  # UTF-16 without its mark, or no text at all
+        line = text.count("\n", 0, text.index("\x00")) + 1
+        raise PromptError(f"{path}, line {line}: a NUL character.", "Save the file as UTF-8.")
+    return text
+
+
+def _unpacked(path: Path) -> bytes:
+    """The content of a gzip file, unless it unpacks to more than any text does."""
+    limit = max(_SMALL, _MOST_PACKED * path.stat().st_size)
+    with gzip.open(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise PromptError(
+            f"{path} unpacks to more than {_MOST_PACKED} times its size, as no text does.",
+            "Unpack it, and look at it.",
+        )
+    return data
 
 
 def _txt_rows(text: str, path: Path) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    lines = text.split("\n") if "\n" in text else text.split("\r")  # of an old Mac's file
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             yield number, f"{path}, line {number}", line.removesuffix("\r")
 

@@ -1,0 +1,11 @@
+"""Figures in 80 columns."""
+
+import math
+
+from tsdi.cli.figures import show_interval
+from tsdi.interval import Estimate
+
+
+def test_a_figure_without_a_known_interval_stands_alone():
+    assert show_interval(Estimate(0.92, -math.inf, math.inf, 1), signed=True) == "+.92"
+    assert show_interval(Estimate(0.92, 0.9, 0.94, 500)) == ".92 [.90 .94]"
