@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests import tiny
+from tsdi.bias import SafetyBias
+from tsdi.chat import ChatFormat, encode_chat
 from tsdi.errors import UsageError
 from tsdi.export.checkpoint import write_checkpoint
 
@@ -29,6 +31,19 @@ def exported(source, tmp_path_factory):
     out = tmp_path_factory.mktemp("exported") / "model"
     write_checkpoint(tiny.bias(), 1.5, str(source), out, "org/model")
     return out
+
+
+def test_arguments_of_the_template_are_in_the_exported_one(tmp_path):
+    known, given = tiny.tokenizer(tiny.THINKING), {"enable_thinking": False}
+    for part in (tiny.model("llama"), known):
+        part.save_pretrained(tmp_path / "model")
+    bias = tiny.bias(known=known, template_args=given)
+    write_checkpoint(bias, 1.0, str(tmp_path / "model"), tmp_path / "out", "org/model")
+    made, chat = AutoTokenizer.from_pretrained(tmp_path / "out"), [{"role": "user", "content": "a"}]
+    assert encode_chat(made, chat) == encode_chat(known, chat, ChatFormat(template_args=given))
+    assert (
+        SafetyBias.from_pretrained(tmp_path / "out/tsdi", tokenizer=made).info.template_args == {}
+    )
 
 
 def batch():

@@ -1,5 +1,6 @@
 """Static forms of a bias, and how far they say that they are from the rule."""
 
+import json
 import math
 
 import pytest
@@ -44,6 +45,12 @@ class TestLogitBias:
     def test_the_file_is_what_a_request_takes(self, tmp_path):
         write_logit_bias(tmp_path / "x.json", {7: 1.5})
         assert (tmp_path / "x.json").read_text() == '{"logit_bias": {"7": 1.5}}\n'
+        write_logit_bias(tmp_path / "y.json", {7: 1.5}, {"enable_thinking": False})
+        found = json.loads((tmp_path / "y.json").read_text())
+        assert found == {
+            "logit_bias": {"7": 1.5},
+            "chat_template_kwargs": {"enable_thinking": False},
+        }
 
     def test_the_vector_of_a_file_is_what_it_adds(self):
         vector = as_vector({1: -2.0}, 3)

@@ -113,6 +113,7 @@ def _static(
     answers: tuple[int, int],
 ) -> "tuple[dict[str, Any], Divergence]":
     """Write a static form; what was written, and how far it is from the rule."""
+    from tsdi.chat import fix_arguments
     from tsdi.engines.base import Request
     from tsdi.evaluation.builtin import load_prompts
     from tsdi.export import static
@@ -132,10 +133,11 @@ def _static(
         changed = static.shifted_head(model, added)
     found = static.divergence(model, tokenizer, vector, strength, added, requests, *answers)
     if to == "logit-bias":
-        static.write_logit_bias(out, shifts)
+        static.write_logit_bias(out, shifts, vector.info.template_args)
         return written, found
     with write_folder(out) as made:
         changed.save_pretrained(made)
+        fix_arguments(tokenizer, vector.info.template_args)
         tokenizer.save_pretrained(made)
     return written, found
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from tsdi.bias import SafetyBias
 from tsdi.bias.value import TENSORS_FILE
+from tsdi.chat import fix_arguments, template_sha256
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json, write_bytes, write_folder
+from tsdi.models import load_tokenizer
 from tsdi.names import locate
 
 _LEFT_OUT = (".git", ".cache")
@@ -72,10 +74,10 @@ def write_checkpoint(bias: SafetyBias, strength: float, source: str, out: Path, 
         aligned=bias.info.aligned,
         reference=bias.info.reference,
     )
-    info = bias.info.model_copy(update={"strength": strength})
     with write_folder(out) as made:
         ignored = shutil.ignore_patterns(*_LEFT_OUT)
         shutil.copytree(files, made, ignore=ignored, dirs_exist_ok=True)
+        info = bias.info.model_copy(update={"strength": strength, **_fix_template(made, bias)})
         (made / "custom_generate").mkdir()
         SafetyBias(bias.values, bias.standard_error, info).save_pretrained(made / "tsdi")
         digest = hashlib.sha256((made / "tsdi" / TENSORS_FILE).read_bytes()).hexdigest()
@@ -84,6 +86,16 @@ def write_checkpoint(bias: SafetyBias, strength: float, source: str, out: Path, 
         code = code.replace("STRENGTH = 1.0", f"STRENGTH = {strength!r}")
         write_bytes(made / "custom_generate" / "generate.py", code.encode())
         write_bytes(made / "README.md", card.encode())
+
+
+def _fix_template(made: Path, bias: SafetyBias) -> dict[str, Any]:
+    """Make a bias's arguments of the chat template part of a checkpoint's; what they then are."""
+    if not bias.info.template_args:
+        return {}
+    tokenizer = load_tokenizer(str(made))
+    fix_arguments(tokenizer, bias.info.template_args)
+    write_bytes(made / "chat_template.jinja", str(tokenizer.chat_template).encode())
+    return {"template_args": {}, "template_sha256": template_sha256(tokenizer)}
 
 
 def check_files(folder: Path) -> None:

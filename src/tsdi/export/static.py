@@ -6,9 +6,10 @@ says what that costs before it is deployed.
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,12 +75,17 @@ def as_vector(shifts: dict[int, float], size: int) -> Tensor:
     return vector
 
 
-def write_logit_bias(path: Path, shifts: dict[int, float]) -> None:
-    """Write what goes into a request's ``logit_bias``: token id (a string, in JSON) to shift."""
-    text = json.dumps(
-        {"logit_bias": {str(token): shift for token, shift in shifts.items()}}, allow_nan=False
-    )
-    write_bytes(path, (text + "\n").encode())
+def write_logit_bias(
+    path: Path, shifts: dict[int, float], template_args: Mapping[str, Any] | None = None
+) -> None:
+    """Write what goes into a request's ``logit_bias``: token id (a string, in JSON) to shift.
+
+    Arguments of the chat template stand beside it, as vLLM and its like take them.
+    """
+    body: dict[str, Any] = {"logit_bias": {str(token): shift for token, shift in shifts.items()}}
+    if template_args:
+        body["chat_template_kwargs"] = dict(template_args)
+    write_bytes(path, (json.dumps(body, allow_nan=False) + "\n").encode())
 
 
 def shifted_head(model: PreTrainedModel, vector: Tensor) -> PreTrainedModel:
