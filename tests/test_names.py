@@ -102,6 +102,7 @@ class TestRevisions:
         (tmp_path / "run@3").mkdir()
         assert split_revision("run@3") == ("run@3", None)
         assert locate("run@3") == Place("run@3", None, frozenset())
+        assert locate("run@3").vllm_arguments == {}
 
     @pytest.mark.parametrize("name", ["org/model", "org/model@main", f"org/model@{COMMIT}"])
     def test_it_becomes_a_commit_by_one_request(self, hub, name):
@@ -109,6 +110,8 @@ class TestRevisions:
             assert locate(name) == Place("org/model", COMMIT, frozenset(FILES))
         assert len(hub.asked) == 1
         assert locate(name).arguments == {"revision": COMMIT}
+        both = {"revision": COMMIT, "tokenizer_revision": COMMIT}
+        assert locate(name).vllm_arguments == both
 
     def test_one_that_is_not_there(self):
         refused(lambda: locate("org/model@v9"), "org/model has no revision v9")

@@ -71,6 +71,15 @@ class Place:
         return {} if self.is_folder else {"revision": self.revision}
 
     @property
+    def vllm_arguments(self) -> dict[str, Any]:
+        """The same for vLLM's, which takes a revision of the tokenizer besides."""
+        return {
+            name: commit
+            for kind, commit in self.arguments.items()
+            for name in (kind, f"tokenizer_{kind}")
+        }
+
+    @property
     def is_export(self) -> bool:
         """Whether `tsdi export` made it: a model with a bias, which only its own code uses."""
         return _EXPORT in self.files

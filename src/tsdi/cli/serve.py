@@ -151,11 +151,15 @@ def _vllm_command(
     options: "LoadOptions",
 ) -> list[str]:
     from tsdi.engines.vllm_settings import server_flags
+    from tsdi.names import locate
 
-    place = str(Path(bias).resolve()) if Path(bias).is_dir() else bias
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", source]
+    named = str(Path(bias).resolve()) if Path(bias).is_dir() else bias
+    place = locate(source)
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", place.name]
+    for option, commit in place.vllm_arguments.items():
+        command += [f"--{option.replace('_', '-')}", commit]
     command += ["--served-model-name", model]
-    command += server_flags(place, strength, vector.info.template_args)
+    command += server_flags(named, strength, vector.info.template_args)
     return command if options.dtype == "auto" else [*command, "--dtype", options.dtype]
 
 

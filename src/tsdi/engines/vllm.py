@@ -214,4 +214,6 @@ def _check_belongs(vllm_config: Any, bias: SafetyBias) -> None:
     bias.check_width(model.get_vocab_size())
     if not model.skip_tokenizer_init:
         options = LoadOptions(trust_remote_code=model.trust_remote_code)
-        bias.check(load_tokenizer(model.tokenizer, options))
+        revision = getattr(model, "tokenizer_revision", None)
+        named = f"{model.tokenizer}@{revision}" if revision else model.tokenizer
+        bias.check(load_tokenizer(named, options))

@@ -16,6 +16,7 @@ from tsdi.engines.encode import decode_answer, encode_request, is_in_thought
 from tsdi.engines.vllm_settings import ENVIRONMENT, offline_settings
 from tsdi.errors import ModelError, UsageError
 from tsdi.models import LoadOptions
+from tsdi.names import check_is_model, locate
 
 
 def open_llm(
@@ -28,7 +29,7 @@ def open_llm(
     """Load a model into vLLM, with the debiasing processor if a bias is named.
 
     Args:
-        model: Folder or hub id.
+        model: Folder, or hub id with or without "@REVISION".
         options: How weights are loaded; vLLM places them itself.
         bias: Folder or hub id of a safety bias.
         strength: How much of it where a request names none; None takes what it recommends.
@@ -46,11 +47,14 @@ def open_llm(
         from vllm import LLM
     except ImportError:
         raise UsageError("vLLM is not installed.", "pip install vllm") from None
+    place = locate(model)
+    check_is_model(model, place)
     try:
         return LLM(
-            model,
+            place.name,
             dtype=options.dtype,
             trust_remote_code=options.trust_remote_code,
+            **place.vllm_arguments,
             **offline_settings(bias, strength),
             **settings,
         )
@@ -155,6 +159,7 @@ class VllmEngine(Engine):
 def _own_settings(config: Any) -> GenerationConfig:
     """The checkpoint's generation config, for the ends that it names."""
     try:
-        return GenerationConfig.from_pretrained(config.model)
+        revision = {"revision": config.revision} if config.revision else {}
+        return GenerationConfig.from_pretrained(config.model, **revision)
     except OSError:
         return GenerationConfig.from_model_config(config.hf_config)

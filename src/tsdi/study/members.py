@@ -166,13 +166,16 @@ def check_members(found: Sequence[Member], roles: Sequence[str], base: Path) -> 
 def _tokenizers(names: Sequence[str], base: Path) -> "dict[str, PreTrainedTokenizerBase]":
     """Every model's tokenizer, or an error that names all models that are missing."""
     from tsdi.models import load_tokenizer
+    from tsdi.names import is_local
 
     tokenizers: dict[str, PreTrainedTokenizerBase] = {}
-    missing = [name for name in names if _is_missing_folder(name)]
+    missing = [name for name in names if is_local(name) and not Path(name).is_dir()]
     for name in names if not missing else ():
         try:
             tokenizers[name] = load_tokenizer(name)
         except ModelError:
+            if Path(name).is_dir():
+                raise
             missing.append(name)
     if missing:
         raise ModelError(
@@ -181,9 +184,3 @@ def _tokenizers(names: Sequence[str], base: Path) -> "dict[str, PreTrainedTokeni
             "Train or copy them, mend `path` in the study, or name their folder with --models.",
         )
     return tokenizers
-
-
-def _is_missing_folder(name: str) -> bool:
-    """Whether a name looks like a folder and is none; hub ids are looked up on loading."""
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    return not Path(name).is_dir() and looks_local
