@@ -1,6 +1,7 @@
 """What decides a cell or a bias decides whether it is used again."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +96,32 @@ def test_what_was_measured_once_is_measured_again_for_another_key(tmp_path):
     assert _once(file, "a", lambda: [1]) == [1]
     assert _once(file, "a", lambda: [2]) == [1]
     assert _once(file, "b", lambda: [3]) == [3]
+
+
+class TestWhereNamesLead:
+    """The same whatever folder a study is started from."""
+
+    @pytest.fixture
+    def made(self, place):
+        shutil.copytree(organism.folder("aligned"), place / "judge")
+        text = (place / "study.yaml").read_text()
+        text = text.replace("judge: {name: organism}", "judge: {name: md-judge-v0.1=judge}")
+        (place / "study.yaml").write_text(text)
+        return place
+
+    def test_judges_are_seen_from_the_studys_folder(self, made, monkeypatch):
+        monkeypatch.chdir(made)
+        first = cell(Path(), POOL)
+        (made / "elsewhere/judge").mkdir(parents=True)
+        monkeypatch.chdir(made / "elsewhere")
+        assert cell(Path(".."), POOL).name == first.name
+        (made / "judge/config.json").write_text("{}")
+        assert cell(made, POOL).name != first.name
+
+    @pytest.mark.parametrize("name", ["aligned", "other", "judge", "test.jsonl"])
+    def test_what_is_in_the_current_folder_only_is_refused(self, made, monkeypatch, name):
+        (made / "elsewhere").mkdir()
+        (made / name).rename(made / "elsewhere" / name)
+        monkeypatch.chdir(made / "elsewhere")
+        with pytest.raises(UsageError, match=f"'{name}' is not in .* but in the current folder"):
+            cell(made, "plain")

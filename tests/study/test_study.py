@@ -92,9 +92,14 @@ class TestTheGrid:
         assert len(found["biases"]) == 4
         assert [("tokens" in one) for one in found["biases"]].count(True) == 2
 
-    def test_a_second_run_does_nothing_again(self, place, found):
+    def test_a_second_run_does_nothing_again_wherever_it_is_started(
+        self, place, found, tmp_path, monkeypatch
+    ):
         before = {path: path.stat().st_mtime_ns for path in (place / "out" / "cells").rglob("*")}
-        again = run(place, place / "out", "--resume")
+        for name in ("config.json", "tokenizer", "notes.txt"):  # as a model's, a pool's, nobody's
+            (tmp_path / name).write_text("{}")
+        monkeypatch.chdir(tmp_path)
+        again = run(Path(os.path.relpath(place)), place / "out", "--resume")
         after = {path: path.stat().st_mtime_ns for path in (place / "out" / "cells").rglob("*")}
         assert after == before
         assert answers_of(again) == answers_of(found)

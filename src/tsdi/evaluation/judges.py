@@ -77,8 +77,8 @@ def load_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
     """
     options = options or JudgeOptions()
     parts = check_judge(spec)
-    if options.url is not None and not any(_is_api(name) for name, _ in parts):
-        known = ", ".join(filter(_is_api, JUDGES))
+    if options.url is not None and not any(is_api(name) for name, _ in parts):
+        known = ", ".join(filter(is_api, JUDGES))
         raise UsageError(f"--judge-url needs a judge over an API: {known}.", "Leave it out.")
     if options.labels is not None and not any(_is_classifier(name) for name, _ in parts):
         known = ", ".join(filter(_is_classifier, JUDGES))
@@ -88,7 +88,7 @@ def load_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
             replace(
                 options,
                 model=model,
-                url=options.url if _is_api(name) else None,
+                url=options.url if is_api(name) else None,
                 labels=options.labels if _is_classifier(name) else None,
             )
         )
@@ -124,7 +124,8 @@ def _opener(name: str) -> Callable[[JudgeOptions], Judge]:
     return opener
 
 
-def _is_api(name: str) -> bool:
+def is_api(name: str) -> bool:
+    """Whether a judge asks a model behind an API."""
     return JUDGES[name].opener.startswith("tsdi.judging.api:")
 
 

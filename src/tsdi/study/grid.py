@@ -23,12 +23,13 @@ from tsdi.files import working_in, working_on
 from tsdi.fingerprint import fingerprint
 from tsdi.judging.base import JudgeOptions
 from tsdi.study.cells import Cell, cell_folder, prompts_sha256, run_cell
-from tsdi.study.config import RuleEntry, Study
+from tsdi.study.config import RuleEntry
 from tsdi.study.members import train_seed
+from tsdi.study.places import find_judge, judge_fingerprints, pool_fingerprint
 from tsdi.study.plan import Plan
 from tsdi.study.points import best_setting, outcomes, point, share_of_safe
 from tsdi.study.rules import RULES
-from tsdi.study.subject import Member, Setting, Subject, pool_name
+from tsdi.study.subject import Member, Setting, Subject
 from tsdi.suites.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class Job:
     def _run(self, cell: Cell) -> None:
         started = time.monotonic()
         if not cell.done:
-            self._judge = self._judge or open_judge(self._made.study)
+            self._judge = self._judge or open_judge(self._made)
             run_cell(
                 cell,
                 self._made.study,
@@ -207,11 +208,11 @@ def open_subject(made: Plan, member: Member) -> Subject:
     )
 
 
-def open_judge(study: Study) -> "Judge":
+def open_judge(made: Plan) -> "Judge":
     """The study's judge."""
-    settings = study.judge
+    settings = made.study.judge
     options = JudgeOptions(url=settings.url, labels=settings.labels, dtype=settings.dtype)
-    return load_judge(settings.name, options)
+    return load_judge(find_judge(settings.name, made.base), options)
 
 
 def asked(made: Plan, split: str, attack: str) -> list[Prompt]:
@@ -231,17 +232,13 @@ def locate(
         "models": {
             role: fingerprint(member.paths[role]) for role in _roles(member, entry, setting)
         },
-        "pool": fingerprint(
-            pool_name(str(setting.get("pool") or study.estimation.pool), made.home)
-        ),
+        "pool": pool_fingerprint(str(setting.get("pool") or study.estimation.pool), made.home),
         "prompts": prompts_sha256(asked(made, split, attack)),
         "learned": prompts_sha256(made.prompts["validation"]),
         "generation": study.generation.model_dump(exclude={"threads", "device_map"}),
         "estimation": study.estimation.model_dump(mode="json"),
         "judge": study.judge.model_dump(exclude={"pairwise", "pairwise_url"}),
-        "judge's files": [
-            fingerprint(part.partition("=")[2]) for part in study.judge.name.split("+")
-        ],
+        "judge's files": judge_fingerprints(study.judge.name, made.base),
         "attack": attack,
     }
     parts = (*shown.split("/"), f"{split}{'-' + attack if attack else ''}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tsdi.errors import ModelError, UsageError
 from tsdi.evaluation.builtin import resolve_model
 from tsdi.study.config import NAME, Model, Organism, Study
+from tsdi.study.places import find
 from tsdi.study.subject import Member
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def _member(model: Model, cell: dict[str, float | int | None], base: Path) -> Me
 
     def place(pattern: str) -> str:
         name = fill(pattern)
-        return str(base / name) if (base / name).exists() else resolve_model(name)
+        found = find(name, base)
+        return found if found != name else resolve_model(name)
 
     paths = {"aligned": place(model.path), "reference": place(model.reference)}
     if model.sft is not None:

@@ -8,9 +8,11 @@ from tsdi.errors import UsageError
 from tsdi.evaluation.builtin import load_prompts
 from tsdi.study.config import RuleEntry, Source, Study
 from tsdi.study.members import check_members, members
+from tsdi.study.places import find, find_judge
 from tsdi.study.rules import RULES
 from tsdi.study.subject import Member
 from tsdi.suites.prompts import Prompt
+from tsdi.suites.table import SUITES
 from tsdi.yaml_file import meant
 
 
@@ -76,10 +78,13 @@ def plan(study: Study, base: Path, home: Path, out: Path) -> Plan:
         out: The study's folder.
 
     Raises:
-        UsageError: If prompts of a kind are missing, or a rule lacks a model.
+        UsageError: If prompts of a kind are missing, a rule lacks a model, or a path leads nowhere
+            but from the current folder.
         PromptError: If prompts cannot be loaded.
         ModelError: If models are missing or tokenizers differ.
     """
+    base, home = base.resolve(), home.resolve()
+    find_judge(study.judge.name, base)
     prompts = _prompts(study, base)
     made = Plan(study, base, home, out, prompts, members(study, base, out))
     if made.main not in {member.name for member in made.members}:
@@ -160,7 +165,5 @@ def _prompts(study: Study, base: Path) -> dict[str, list[Prompt]]:
 
 
 def _place(name: str, base: Path) -> str:
-    head, _, file = name.partition(":")
-    if (base / name).is_file():
-        return str(base / name)
-    return f"{head}:{base / file}" if file and (base / file).is_file() else name
+    head, colon, file = name.partition(":")
+    return f"{head}:{find(file, base)}" if colon and head in SUITES else find(name, base)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tsdi.errors import FormatError, UsageError
 from tsdi.fingerprint import fingerprint
+from tsdi.study.places import find_pool, pool_fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,12 +49,6 @@ class Member:
         return f"seed{self.seed}/{self.name}"
 
 
-def pool_name(name: str, home: Path) -> str:
-    """A token pool's name as `TokenPool.from_name` takes it; text files are seen from home."""
-    file = home / name
-    return str(file) if file.is_file() else name
-
-
 class Subject:
     """A member with its models loaded, each when it is first asked for.
 
@@ -64,7 +59,7 @@ class Subject:
         chat_format: How chats become text.
         validation: Prompts that settings may be learned from.
         biases: Folder in which estimated biases are kept.
-        home: Where text files of token pools are, if not here.
+        home: Where text files of token pools are.
     """
 
     def __init__(
@@ -142,7 +137,7 @@ class Subject:
             "models": [
                 fingerprint(self.member.paths[r]) for r in ("aligned", str(how["reference"]))
             ],
-            "pool": fingerprint(self.pool(str(how["pool"]))),
+            "pool": pool_fingerprint(str(how["pool"]), self._home),
             "prompt_format": self.chat_format.prompt_format,
             "template_args": dict(self.chat_format.template_args),
             "dtype": self._options.dtype,
@@ -188,7 +183,7 @@ class Subject:
 
     def pool(self, name: str) -> str:
         """A token pool's name as `TokenPool.from_name` takes it."""
-        return pool_name(name, self._home)
+        return find_pool(name, self._home)
 
     def prompt_ids(self, kind: str) -> list[list[int]]:
         """Validation prompts of a kind as token ids.
