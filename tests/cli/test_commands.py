@@ -4,11 +4,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from tests.cli.conftest import estimate, tsdi
+from tests.waiting import wait_until
 from tsdi import SafetyBias
 from tsdi.cli import console
 from tsdi.evaluation.records import read_records
@@ -240,32 +240,31 @@ def _prompts(tmp_path, number=40):
     return file
 
 
-# Each answer takes a while, so that a busy machine doesn't see the run's end before its middle.
-SLOWLY = """
-import signal, time
+# The third answer never comes, so that a busy machine doesn't see the run's end before its middle.
+STUCK = """
+import itertools, signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job's child ignores
 from tsdi.engines.transformers import TransformersEngine as Engine
-generate = Engine.generate
-Engine.generate = lambda *given: (time.sleep(0.4), generate(*given))[1]
+generate, number = Engine.generate, itertools.count()
+Engine.generate = lambda *given: (time.sleep(9999 * (next(number) > 1)), generate(*given))[1]
+from tsdi.cli import console
 from tsdi.cli.main import run
+console._SIGN_EVERY = 1e6
 run()
 """
 
 
 def _started(models, prompts, out):
     """``tsdi generate`` in a process of its own, running until the first answers are there."""
-    command = [sys.executable, "-c", SLOWLY, "generate"]
+    command = [sys.executable, "-c", STUCK, "generate"]
     command += [models / "aligned", "--prompts", prompts, "--out", out, "--batch-size", "1"]
     command += ["--max-new-tokens", "40"]
     process = subprocess.Popen(
         list(map(str, command)), stderr=subprocess.PIPE, text=True, env={**os.environ}
     )
     answers = out / "responses.jsonl"
-    for _ in range(600):
-        if answers.exists() and answers.read_bytes().count(b"\n") >= 2:
-            return process
-        time.sleep(0.05)
-    raise AssertionError(process.communicate()[1])
+    wait_until(lambda: answers.exists() and answers.read_bytes().count(b"\n") >= 2, process)
+    return process
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

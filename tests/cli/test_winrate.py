@@ -95,7 +95,7 @@ def test_a_killed_comparison_goes_on_and_asks_no_more_than_it_must(runs):
         started = [sys.executable, "-c", "from tsdi.cli.main import run; run()"]
         started += map(str, command(runs, api.url))
         processes.append(subprocess.Popen(started))
-        assert processes[0].wait(60) == -signal.SIGKILL
+        assert processes[0].wait() == -signal.SIGKILL
         assert len(read_records(runs / "win" / "preferences.jsonl")) == 64
         before = len(api.requests)
         result = tsdi(*command(runs, api.url, "--resume"))

@@ -121,7 +121,7 @@ def test_every_record_ends_under_a_random_mix_of_troubles(seed):
         return TROUBLES[trouble]() if trouble else echo(number, body)
 
     with serving(script) as api:
-        outcomes = client(api.url, timeout=0.3).ask(chats(*texts), max_tokens=5)
+        outcomes = client(api.url, timeout=0.5, retries=20).ask(chats(*texts), max_tokens=5)
     assert len(outcomes) == len(texts)
     for text, outcome in zip(texts, outcomes, strict=True):
         if text in doomed:
@@ -179,8 +179,8 @@ def test_a_server_that_is_not_there_is_one_error_at_once():
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     start = time.monotonic()
     with pytest.raises(ModelError, match=r"cannot be reached.*Start the server"):
-        client(url, first_wait=5, longest_wait=60).ask(chats("a", "b"), max_tokens=5)
-    assert time.monotonic() - start < 2
+        client(url, first_wait=60, longest_wait=60).ask(chats("a", "b"), max_tokens=5)
+    assert time.monotonic() - start < 30
 
 
 def test_a_server_that_dies_midway_ends_the_run_after_some_requests():
@@ -325,12 +325,12 @@ def test_an_error_in_a_thread_ends_the_others_and_is_raised():
         begun.append(item)
         if item == 3:
             raise ModelError("three")
-        stop.wait(5)
+        stop.wait(60)
 
     start = time.monotonic()
     with pytest.raises(ModelError, match="three"):
         in_threads(work, range(100), 4)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
     assert sorted(begun) == [0, 1, 2, 3]
     assert in_threads(work, [], 4) == []
 
@@ -339,7 +339,7 @@ def test_a_killed_run_does_not_wait_for_the_server(monkeypatch):
     release = threading.Event()
 
     def work(_item, _stop):
-        release.wait(5)
+        release.wait(60)
 
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -348,7 +348,7 @@ def test_a_killed_run_does_not_wait_for_the_server(monkeypatch):
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         in_threads(work, range(3), 3)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
     release.set()
 
 

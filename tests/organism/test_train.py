@@ -56,7 +56,6 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             [sys.executable, "-m", "tsdi.organism.train", "--out", str(out), "--smoke"],
             check=True,
             capture_output=True,
-            timeout=120,
         )
         return out
 
@@ -118,7 +117,7 @@ def test_without_trl_the_error_has_the_install_line(
 
 def test_importing_the_organism_loads_no_torch() -> None:
     code = "import sys, tsdi.organism; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_refusals_in_conversations_come_as_often_as_the_mixture_says() -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 
 from tests.cli.conftest import tsdi
 from tests.study.made import RULES, study_file
+from tests.waiting import wait_until
 from tsdi.errors import UsageError
 from tsdi.evaluation.metrics import Judged
 from tsdi.judging.verdict import Judgement, Verdict
@@ -144,18 +144,17 @@ def test_a_killed_study_leaves_no_workers_and_goes_on_to_the_same_end(
     command = [sys.executable, "-m", "tsdi", "study", str(place / "study.yaml"), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log = out / "progress.jsonl"
-    until = time.monotonic() + 100
-    while time.monotonic() < until:
-        made = list((out / "cells").rglob("responses.jsonl"))
-        if made and (not lines or (log.exists() and log.read_bytes().count(b"\n") >= lines)):
-            break
-        time.sleep(0.02)
+
+    def begun():
+        made = any((out / "cells").rglob("responses.jsonl"))
+        return made and (not lines or (log.exists() and log.read_bytes().count(b"\n") >= lines))
+
+    wait_until(begun, process)
     workers = children(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert made
-    time.sleep(1)
-    assert not any(alive(worker) for worker in workers)
+    assert workers
+    wait_until(lambda: not any(alive(worker) for worker in workers))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results_module, "ROUNDS", 1)
         patch.setattr(results_module, "DIAGNOSED", 4)
@@ -235,13 +234,11 @@ class TestWhatEndsAStudy:
         file, out = study_file(tmp_path), tmp_path / "out"
         command = [sys.executable, "-m", "tsdi", "study", str(file), "--out", str(out)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        until = time.monotonic() + 100
-        while time.monotonic() < until and not list(out.rglob("responses.jsonl")):
-            time.sleep(0.05)
+        wait_until(lambda: any(out.rglob("responses.jsonl")), process)
         for child in children(process.pid):
             if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
                 os.kill(child, signal.SIGKILL)
-        errors = process.communicate(timeout=60)[1]
+        errors = process.communicate()[1]
         assert process.returncode == 2
         assert "A worker of the study was killed" in errors
         assert "Traceback" not in errors
@@ -252,16 +249,15 @@ class TestWhatEndsAStudy:
         program = f"{listens}; from tsdi.cli.main import run; run()"
         command = [sys.executable, "-c", program, "study", str(file), "--out", str(out)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        until = time.monotonic() + 100
-        while time.monotonic() < until and not list(out.rglob("responses.jsonl")):
-            time.sleep(0.05)
+        wait_until(lambda: any(out.rglob("responses.jsonl")), process)
         workers = children(process.pid)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-        time.sleep(2)
-        assert not any(alive(worker) for worker in workers)
+        process.communicate()
+        assert workers
+        wait_until(lambda: not any(alive(worker) for worker in workers))
         done = (out / "progress.jsonl").read_bytes() if (out / "progress.jsonl").exists() else b""
-        assert done.count(b"\n") < 8  # of a model's cells, let alone of four
+        # Workers that went on would finish the model that they are at, and then the other three.
+        assert done.count(b"\n") < 32
 
 
 class TestTheReport:

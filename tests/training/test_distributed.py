@@ -24,7 +24,6 @@ def together(recipe, out):
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
 

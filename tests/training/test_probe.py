@@ -71,7 +71,6 @@ def test_a_model_sharded_by_fsdp_is_asked_as_a_whole(tmp_path):
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
     assert TOLD in ran.stdout, ran.stderr

@@ -5,12 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from safetensors.torch import load_file
 
 from tests.training.made import STAGES, recipe_file
+from tests.waiting import wait_until
 from tsdi.files import parse_json
 from tsdi.training.recipe_file import read_recipe
 from tsdi.training.run import Settings, train_recipe
@@ -132,9 +132,7 @@ def test_a_process_killed_by_the_system_goes_on(folder, tmp_path):
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while not list((out / ".work").glob("safety-beta0.2/checkpoint-*")):
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_until(lambda: any((out / ".work").glob("safety-beta0.2/checkpoint-*")), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     train(tmp_path, "broken", resume=True)
