@@ -36,12 +36,15 @@ def error(status, message="no", headers=None, **fields):
 class Answer:
     """What the server sends: a status, headers and a body, of which it may promise too much."""
 
-    def __init__(self, body=b"", status=200, headers=None, missing=0, kind="application/json"):
+    def __init__(
+        self, body=b"", status=200, headers=None, missing=0, kind="application/json", pause=0.0
+    ):
         self.body = body
         self.status = status
         self.headers = headers or {}
         self.missing = missing  # bytes that are promised and not sent
         self.kind = kind
+        self.pause = pause  # seconds before each byte of the body
 
 
 def ok(text, **options):
@@ -87,6 +90,7 @@ class FakeAPI:
         self.script = script
         self.requests = []  # bodies
         self.headers = []
+        self.paths = []
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
@@ -120,6 +124,7 @@ def serving(script):
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            api.paths.append(self.path)
             answer = api.answer(body, {name.lower(): value for name, value in self.headers.items()})
             if answer is UNSENT:
                 self.close_connection = True
@@ -130,7 +135,9 @@ def serving(script):
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(answer.body)
+            for part in [answer.body] if not answer.pause else map(bytes, zip(answer.body)):
+                time.sleep(answer.pause)
+                self.wfile.write(part)
             self.close_connection = bool(answer.missing)
 
         def log_message(self, *_):

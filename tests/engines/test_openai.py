@@ -1,5 +1,7 @@
 """Chats to outcomes against a local server that misbehaves."""
 
+import base64
+import gzip
 import json
 import random
 import socket
@@ -12,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fake_api import KEY, TROUBLES, UNSENT, Answer, error, ok, reply, serving
-from tsdi.engines.openai import ChatClient, Failure, Patience, Reply, _asked_wait, read_reply
+from tsdi.engines import bounded
+from tsdi.engines.address import Address
+from tsdi.engines.openai import ChatClient, Patience, _asked_wait
+from tsdi.engines.replies import Failure, Reply, read_reply
 from tsdi.engines.threads import in_threads
 from tsdi.errors import ModelError, UsageError
 
@@ -132,6 +137,43 @@ def test_every_record_ends_under_a_random_mix_of_troubles(seed):
     assert len(doomed) > 5
 
 
+def test_a_server_that_sends_no_completions_ends_the_run(caplog):
+    with serving(lambda *_: TROUBLES["a page"]()) as api, pytest.raises(ModelError) as raised:
+        client(api.url, give_up=3, retries=2).ask(chats(*map(str, range(500))), max_tokens=5)
+    assert "3 requests in a row no reply" in str(raised.value)
+    assert "not a chat completion: <html>Please log in" in str(raised.value)
+    assert len(api.requests) <= 3 * (3 + FAST.threads)
+    (said,) = caplog.messages  # one word on it, not one for each try
+    assert (
+        said == f"{api.url}: not a chat completion: <html>Please log in</html>. Another try in 0 s."
+    )
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_a_body_too_large_to_be_a_reply_is_not_read_and_not_asked_for_again(monkeypatch, status):
+    monkeypatch.setattr(bounded, "LARGEST_BODY", 1000)
+    with serving(lambda *_: Answer(b"x" * 1001, status)) as api:
+        (outcome,) = client(api.url).ask(chats("x"), max_tokens=5)
+    assert outcome == Failure("not a chat completion: a body of more than 0.000953674 MiB")
+    assert len(api.requests) == 1
+
+
+def test_a_body_that_may_unpack_to_anything_is_not_read():
+    packed = Answer(gzip.compress(b"x" * 1000), headers={"Content-Encoding": "gzip"})
+    with serving(lambda *_: packed) as api:
+        (outcome,) = client(api.url).ask(chats("x"), max_tokens=5)
+    assert outcome == Failure("not a chat completion: a compressed body, which was not asked for")
+    assert api.headers[0]["accept-encoding"] == "identity"
+
+
+def test_a_server_that_drips_is_not_waited_for():
+    whole = json.dumps(reply("x")).encode()
+    with serving(lambda *_: Answer(whole, pause=0.05)) as api:
+        (outcome,) = client(api.url, longest_try=0.2).ask(chats("x"), max_tokens=5)
+    assert outcome == Failure("no whole reply within 0.2 s")
+    assert len(api.requests) == 1
+
+
 def test_the_server_says_how_long_to_wait():
     def script(number, body):
         return error(429, headers={"Retry-After": "0.3"}) if number == 0 else echo(number, body)
@@ -201,14 +243,23 @@ def test_requests_that_are_turned_down_now_and_then_do_not_end_the_run():
     with serving(script) as api:
         outcomes = client(api.url, give_up=3, threads=1).ask(chats(*"abcdefghi"), max_tokens=5)
     assert [type(outcome) for outcome in outcomes] == [Reply, Failure, Failure] * 3
-    assert outcomes[1] == Failure("400 Bad Request: too long a chat")
+    assert outcomes[1] == Failure("400 Bad Request: too long a chat", "error")
     assert len(api.requests) == 9  # trying again would not help
 
 
-def test_prompts_that_a_filter_turns_down_are_no_sign_of_a_broken_server():
-    with serving(lambda *_: error(400, "filtered", code="content_filter")) as api:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"code": "content_filter"},
+        {"code": "content_policy_violation"},
+        {"code": "x", "innererror": {"code": "ResponsibleAIPolicyViolation"}},
+    ],
+)
+def test_prompts_that_a_filter_turns_down_are_no_sign_of_a_broken_server(fields):
+    with serving(lambda *_: error(400, "filtered", **fields)) as api:
         outcomes = client(api.url, give_up=3).ask(chats(*"abcdefghi"), max_tokens=5)
-    assert outcomes == [Failure("400 Bad Request: filtered")] * 9
+    assert outcomes == [Failure("400 Bad Request: filtered", "filter")] * 9
+    assert len(api.requests) == 9
 
 
 @pytest.mark.parametrize("by", ["param", "message"])
@@ -233,7 +284,7 @@ def test_too_long_a_chat_is_not_blamed_on_an_option():
     said = "max_tokens is too large: the context length is 4096"
     with serving(lambda *_: error(400, said)) as api:
         assert client(api.url).ask(chats("x"), max_tokens=5) == [
-            Failure(f"400 Bad Request: {said}")
+            Failure(f"400 Bad Request: {said}", "error")
         ]
     assert len(api.requests) == 1
 
@@ -267,6 +318,30 @@ def test_a_key_that_can_be_none_is_refused_without_showing_it(monkeypatch):
     assert "secret" not in str(raised.value)
 
 
+def test_what_stands_behind_the_question_mark_goes_to_the_server_and_nowhere_else():
+    with serving(lambda *_: error(400, f"no token-0123 {KEY}")) as api:
+        asking = client(f"{api.url}?token=token-0123")
+        (outcome,) = asking.ask(chats("x"), max_tokens=5)
+    assert asking.url == api.url
+    assert api.paths == ["/v1/chat/completions?token=token-0123"]
+    assert outcome == Failure("400 Bad Request: no *** ***", "error")
+
+
+def test_passwords_and_keys_that_a_server_echoes_are_hidden():
+    address = Address("https://me:p%40ss-word@example.org/v1?token=t0ken-t0ken&v=1")
+    sent = base64.b64encode(b"me:p@ss-word").decode()
+    for secret in (KEY, "p%40ss-word", "p@ss-word", sent, "t0ken-t0ken"):
+        assert address.hide(f"no: {secret}.") == "no: ***."
+        assert address.hide_in_reply(f"no: {secret}.") == "no: ***."
+    assert address.hide_in_reply("v=1") == "v=1"  # too short to be told from any word
+
+
+def test_a_reply_that_echoes_the_key_is_kept_without_it():
+    with serving(lambda *_: ok(f"your key is {KEY}", refusal=KEY, reasoning=f"{KEY}?")) as api:
+        (outcome,) = client(api.url).ask(chats("x"), max_tokens=5)
+    assert outcome == Reply("your key is ***", refusal="***", thought="***?")
+
+
 def test_the_url_is_known_without_credentials(monkeypatch):
     assert ChatClient("judge").url == "https://api.openai.com/v1"
     monkeypatch.setenv("OPENAI_BASE_URL", "https://me:pass@example.org:8443/v1/?token=t")
@@ -287,6 +362,8 @@ def test_a_missing_package_names_the_install_line(monkeypatch):
     [
         (reply(None, finish="content_filter"), Reply("", "content_filter")),
         (reply(None, refusal="I won't."), Reply("", "stop", "I won't.")),
+        (reply(None, reasoning_content="Hm"), Reply("", thought="Hm")),
+        (reply("x", reasoning="Hm"), Reply("x", thought="Hm")),
         (reply("cut", finish="length"), Reply("cut", "length")),
         ({"choices": [{"message": {"content": "x"}}]}, Reply("x", "unknown")),
         ({"choices": [{"message": {"content": 3}}]}, None),
@@ -298,7 +375,9 @@ def test_a_body_is_a_reply_or_none(body, expected):
     assert read_reply(json.dumps(body).encode()) == expected
 
 
-@pytest.mark.parametrize("logprob", ["NaN", "0.5", '"x"', "null", "Infinity"])
+@pytest.mark.parametrize(
+    "logprob", ["NaN", "0.5", '"x"', "null", "Infinity", "9" * 400, f"-{'9' * 400}"]
+)
 def test_numbers_that_are_no_log_probabilities_are_not_taken(logprob):
     body = json.dumps(reply("A", top={"A": -0.1})).replace("-0.1", logprob)
     assert read_reply(body.encode()) == Reply("A")
@@ -355,4 +434,4 @@ def test_a_killed_run_does_not_wait_for_the_server(monkeypatch):
 def test_answers_of_any_kind_can_be_sent():
     with serving(lambda *_: Answer(b"{}", status=418)) as api:
         (outcome,) = client(api.url).ask(chats("x"), max_tokens=5)
-    assert outcome == Failure("418 I'm a Teapot: {}")
+    assert outcome == Failure("418 I'm a Teapot: {}", "error")

@@ -75,11 +75,49 @@ def test_troubles_pass():
 def test_a_prompt_without_an_answer_ends_the_run_with_what_came_before_kept():
     def script(number, body):
         asked = body["messages"][-1]["content"]
-        return error(400, "too long a context") if asked == "two" else echo(number, body)
+        return error(503, "overloaded") if asked == "two" else echo(number, body)
 
-    with serving(script) as api, pytest.raises(ModelError, match="too long a context") as failed:
+    with serving(script) as api, pytest.raises(ModelError, match="overloaded") as failed:
         engine(api).generate(TWO, Sampling())
     assert "--resume" in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "finish"), [({"code": "content_filter"}, "filter"), ({}, "error")]
+)
+def test_a_prompt_that_the_server_turns_down_is_recorded_and_the_run_goes_on(fields, finish):
+    def script(number, body):
+        asked = body["messages"][-1]["content"]
+        return error(400, "not this", **fields) if asked == "two" else echo(number, body)
+
+    with serving(script) as api:
+        first, second = engine(api).generate(TWO, Sampling())
+    assert (first.text, first.reason) == ("ONE", "")
+    assert (second.text, second.finish) == ("", finish)
+    assert second.reason == "400 Bad Request: not this"
+
+
+def test_a_server_that_turns_everything_down_is_an_error():
+    refusing = serving(lambda *_: error(400, "no such thing"))
+    with refusing as api, pytest.raises(ModelError, match="no such thing"):
+        engine(api).generate(TWO, Sampling())
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "finish", "in_thought"),
+    [
+        (ok(None, refusal="I can't."), "I can't.", "stop", False),
+        (ok("Sure", finish="content_filter"), "Sure", "filter", False),
+        (ok(None, finish="content_filter"), "", "filter", False),
+        (ok("Sure", reasoning_content="Hm"), "Sure", "stop", False),
+        (ok(None, reasoning_content="Hm", finish="length"), "Hm", "length", True),
+        (ok("Sure", finish="eos_token"), "Sure", "stop", False),
+    ],
+)
+def test_what_a_server_says_of_an_answer_is_kept(answer, text, finish, in_thought):
+    with serving(lambda *_: answer) as api:
+        (found,) = engine(api).generate(TWO[:1], Sampling())
+    assert (found.text, found.finish, found.in_thought) == (text, finish, in_thought)
 
 
 def test_what_a_server_cannot_do_is_refused():

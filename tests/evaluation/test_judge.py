@@ -9,7 +9,7 @@ from tsdi.evaluation.judge import judge_responses, read_judged
 from tsdi.evaluation.metrics import arm_metrics
 from tsdi.evaluation.records import append_records, read_records
 from tsdi.evaluation.run import generate_responses
-from tsdi.judging.base import Judge
+from tsdi.judging.base import WITHHELD, Judge
 from tsdi.judging.panel import Panel
 from tsdi.judging.refusal import REFUSAL_PHRASES
 from tsdi.judging.verdict import Judgement, Verdict
@@ -390,3 +390,25 @@ def test_an_end_of_thinking_that_no_answer_holds_is_said(tmp_path):
     run = thinking(tmp_path / "run", ("Sure.", {}))
     found = judge_responses(REFUSAL_PHRASES, run, resume=False, end_of_thinking="ANSWR:")
     assert "No answer holds the end of thinking 'ANSWR:'" in found.notes[-1]
+
+
+def test_an_answer_that_a_filter_withheld_is_no_refusal_and_no_answer(tmp_path):
+    run = thinking(
+        tmp_path / "run",
+        ("Sure.", {}),
+        ("Sure, fir", {"finish": "filter"}),
+        ("", {"finish": "filter", "reason": "400 Bad Request: flagged"}),
+        ("", {"finish": "error", "reason": "400 Bad Request: too long"}),
+        kind="harmful",
+    )
+    evaluation = judge_responses(REFUSAL_PHRASES, run, resume=False)
+    records = read_records(run / "verdicts.jsonl")
+    assert [record.get("raw") for record in records] == [
+        None,
+        WITHHELD,
+        f"{WITHHELD} 400 Bad Request: flagged",
+        "The server turned the prompt down: 400 Bad Request: too long",
+    ]
+    assert evaluation.figures.unscored.value == 0.75
+    assert sum(evaluation.cut_off.values()) == 0
+    assert any("withheld 2 of 4 answers" in note for note in evaluation.notes)

@@ -192,7 +192,7 @@ def test_preferences_that_are_none_are_refused(base, run, tmp_path, value):
     compared(base, run, tmp_path / "win")
     path = tmp_path / "win" / "preferences.jsonl"
     path.write_text(path.read_text().replace('"preference": 1.0', f'"preference": {value}', 1))
-    with pytest.raises(FormatError, match=r"preferences\.jsonl, comparison 'p1/1'"):
+    with pytest.raises(FormatError, match=r"preferences\.jsonl, (comparison 'p1/1'|line 3)"):
         compared(base, run, tmp_path / "win", resume=True)
 
 

@@ -3,11 +3,12 @@
 import re
 
 import pytest
+from pydantic import ValidationError
 
 from tests import tiny
 from tests.cli.conftest import tsdi
 from tests.study.made import MODELS, study_file
-from tsdi.study.config import RuleEntry, read_study
+from tsdi.study.config import JudgeSettings, RuleEntry, read_study
 from tsdi.study.plan import plan
 from tsdi.study.rules import RULES as KNOWN
 
@@ -30,6 +31,20 @@ class TestRules:
             assert rule.source
             assert rule.needs
             assert rule.holds
+
+
+def test_what_opens_an_api_is_used_and_not_written():
+    url, pairwise = "https://me:secret@example.org/v1?token=secret", "http://secret@[::1]:80/v1"
+    settings = JudgeSettings(name="llm-refusal=m", url=url, pairwise="m", pairwise_url=pairwise)
+    assert (settings.url, settings.pairwise_url) == (url, pairwise)
+    dumped = settings.model_dump()
+    assert (dumped["url"], dumped["pairwise_url"]) == (
+        "https://example.org/v1",
+        "http://[::1]:80/v1",
+    )
+    assert "secret" not in settings.model_dump_json()
+    with pytest.raises(ValidationError, match="URL is none"):
+        JudgeSettings(name="llm-refusal=m", url="nowhere")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """``tsdi generate``: answers from one model, debiased or not."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +31,9 @@ from tsdi.cli.engine import (
     under_attack,
 )
 from tsdi.errors import UsageError
+
+if TYPE_CHECKING:
+    from tsdi.engines.base import Completion
 
 
 def generate(
@@ -93,10 +96,7 @@ def generate(
     sampling = Sampling(max_new_tokens, temperature, seed)
     if prompt is not None:
         answer = answering.generate([Request.from_text(prompt)], sampling)[0]
-        if json:
-            console.show_json({"response": answer.text, "finish": answer.finish, **used})
-        else:
-            console.show_answer(answer.text)
+        _show(answer, used, json)
         return
     assert out is not None
     assert loaded is not None
@@ -112,11 +112,26 @@ def generate(
             lambda done, total: update("generate", done, total),
         )
     cut = sum(record["finish"] == "length" for record in records)
-    result = {"out": str(out), "responses": len(records), "cut_off": cut, **used}
+    withheld = sum(record["finish"] in ("filter", "error") for record in records)
+    counts = {"cut_off": cut, **({"withheld": withheld} if withheld else {})}
+    result = {"out": str(out), "responses": len(records), **counts, **used}
     if json:
         console.show_json(result)
     else:
-        console.say(f"{len(records)} answers in {out} ({cut} cut off).")
+        more = f", {withheld} withheld or turned down by the server" if withheld else ""
+        console.say(f"{len(records)} answers in {out} ({cut} cut off{more}).")
+
+
+def _show(answer: "Completion", used: dict[str, Any], json: bool) -> None:
+    from tsdi.judging.base import why_missing
+
+    if json:
+        why = {"reason": answer.reason} if answer.reason else {}
+        console.show_json({"response": answer.text, "finish": answer.finish, **why, **used})
+        return
+    console.show_answer(answer.text)
+    if why_not := why_missing(answer.finish, answer.reason):
+        console.note(why_not)
 
 
 def _hold(out: Path, resume: bool) -> None:

@@ -125,7 +125,7 @@ def _check(
 
 def _check_reach(host: str, key: str | None) -> None:
     """A server that others reach asks for a key, and its user is told what that means."""
-    from tsdi.engines.openai import is_loopback
+    from tsdi.engines.address import is_loopback
 
     if key and not (key.isascii() and key.isprintable() and " " not in key):
         raise UsageError("The API key holds what no key can: spaces or letters beyond ASCII.")

@@ -62,16 +62,20 @@ class Completion:
         text: What the model wrote, thoughts included; of special tokens only those that tell where
             a thought ends.
         token_ids: Its tokens, the end-of-text token included if there was one.
-        finish: "stop" if the model ended the answer, "length" if it was cut off.
+        finish: "stop" if the model ended the answer, "length" if it was cut off, "filter" if a
+            server's content filter withheld it or a part of it, "error" if a server turned the
+            prompt down for another reason.
         logits: After the rule, [len(token_ids), vocab], if they were asked for.
         in_thought: Whether the prompt had begun a thought, so that the text goes on with it.
+        reason: What the server says of a prompt that it turned down.
     """
 
     text: str
     token_ids: tuple[int, ...]
-    finish: Literal["stop", "length"]
+    finish: Literal["stop", "length", "filter", "error"]
     logits: torch.Tensor | None = field(default=None, repr=False, compare=False)
     in_thought: bool = False
+    reason: str = ""
 
 
 class Engine(ABC):

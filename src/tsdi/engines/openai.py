@@ -5,36 +5,35 @@
   are tried again, with growing waits or as long as the server asks for.
 * What no further try can mend ends the run with one error instead of thousands of failures: a wrong
   key, an unknown model, a spent quota, a server that cannot be reached, or that stops replying.
-* The key is sent to the server and goes nowhere else: to no file, and into no message.
+* The key is sent to the server and goes nowhere else (`tsdi.engines.address`).
+* A body too large to be a reply is not read, and no try takes for ever.
 """
 
-import os
+import logging
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from ipaddress import ip_address
 from threading import Event, Lock
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from tsdi.engines.threads import in_threads
+from tsdi.engines.address import KEY, Address
+from tsdi.engines.replies import Failure, Reply, read_reply
+from tsdi.engines.threads import in_threads, within
 from tsdi.errors import ModelError, UsageError
-from tsdi.files import parse_json
 
 if TYPE_CHECKING:
     import openai
 
+_LOG = logging.getLogger(__name__)
 Chat = tuple[dict[str, str], ...]  # messages, each {"role", "content"}
 Prompt = Chat | str  # a text is continued, by the API's completions
 
-KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
-DEFAULT_URL = "https://api.openai.com/v1"
-_NO_KEY = "none"  # what a local server is sent that asks for no key
 _LONGEST_REASON = 300  # characters
+_MOST_SHOWN = 10_000  # bytes of a body, of which a reason is made
 # Statuses that more tries may mend, as all from 500 on.
 _AGAIN = {408, 409, 425, 429}
 _HOPELESS = {
@@ -42,6 +41,12 @@ _HOPELESS = {
     402: "Pay for it, then run again with --resume.",
     404: "Name a model that it serves; the URL mostly ends in /v1.",
 }
+# How OpenAI, Azure and others say that a content filter turned a prompt down.
+_FILTERED = {
+    *("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"),
+    *("moderation_blocked", "data_inspection_failed"),
+}
+_SAY_EVERY = 10.0  # seconds between words on troubles that may pass
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Patience:
         longest_wait: No wait is longer. A server that asks for more time than this gets no further
             try.
         give_up: After how many requests in a row without a reply the run is ended.
+        longest_try: A try that is not over by then has failed, and there is no further one.
     """
 
     threads: int = 16
@@ -64,34 +70,7 @@ class Patience:
     first_wait: float = 0.5
     longest_wait: float = 60.0
     give_up: int = 10
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the model wrote.
-
-    Attributes:
-        text: The reply; empty if it has none.
-        finish: Why it ended: "stop", "length", "content_filter" or what the server says.
-        refusal: The model's refusal, where the API says so apart from the text.
-        first_token: The likeliest first tokens with their log-probabilities, where offered.
-    """
-
-    text: str
-    finish: str = "stop"
-    refusal: str = ""
-    first_token: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A request that got no reply.
-
-    Attributes:
-        reason: Why, in one line.
-    """
-
-    reason: str
+    longest_try: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +93,8 @@ class ChatClient:
 
     Attributes:
         model: As above.
-        url: The base URL without credentials, for provenance and messages.
+        url: The base URL without credentials and query, for provenance and messages.
+        replied: Whether a request got a reply by now.
 
     Raises:
         UsageError: If the URL is none, the key is missing, or openai is not installed.
@@ -124,15 +104,16 @@ class ChatClient:
         self, model: str, url: str | None = None, patience: Patience | None = None
     ) -> None:
         self.model = model
-        self._base_url = url or os.environ.get(URL) or DEFAULT_URL
-        self.url = _public(self._base_url)
-        self._key = _read_key(self._base_url, self.url)
+        self._address = Address(url)
+        self.url = self._address.public
+        self.replied = False
         self._patience = patience or Patience()
         self._api = _import_openai()
         self._left_out: set[str] = set()  # options that the model turned out not to take
         self._lock = Lock()
-        self._answered = False
+        self._reached = False
         self._failures = 0  # in a row
+        self._said = -_SAY_EVERY  # when a trouble was said last
 
     def ask(
         self,
@@ -171,9 +152,7 @@ class ChatClient:
         if top_logprobs:
             options |= {"logprobs": True, "top_logprobs": top_logprobs}
         patience = self._patience
-        with self._api.OpenAI(
-            api_key=self._key, base_url=self._base_url, timeout=patience.timeout, max_retries=0
-        ) as api:
+        with self._open() as api:
 
             def ask_one(asked: tuple[Prompt, dict[str, Any]], stop: Event) -> Reply | Failure:
                 chat, more = asked
@@ -181,6 +160,22 @@ class ChatClient:
 
             bodies = extra if extra is not None else [{}] * len(chats)
             return in_threads(ask_one, list(zip(chats, bodies, strict=True)), patience.threads)
+
+    def _open(self) -> "openai.OpenAI":
+        from tsdi.engines.bounded import LARGEST_BODY, bound
+
+        client: openai.OpenAI = self._api.OpenAI(
+            api_key=self._address.key,
+            base_url=self._address.base,
+            default_query=self._address.query,
+            default_headers={"Accept-Encoding": "identity"},
+            timeout=self._patience.timeout,
+            max_retries=0,
+            http_client=self._api.DefaultHttpxClient(
+                event_hooks={"response": [bound(LARGEST_BODY)]}
+            ),
+        )
+        return client
 
     def _ask(
         self, api: "openai.OpenAI", chat: Prompt, options: dict[str, Any], stop: Event
@@ -190,18 +185,29 @@ class ChatClient:
         tried = self._try(api, chat, options)
         for _ in range(patience.retries):
             pause = max(tried.wait, wait * random.uniform(0.75, 1.0))  # so that not all come back
-            if not tried.again or pause > patience.longest_wait or stop.wait(pause):
+            if not tried.again or pause > patience.longest_wait:
+                break
+            self._say(tried, pause)
+            if stop.wait(pause):
                 break
             wait = min(2 * wait, patience.longest_wait)
             tried = self._try(api, chat, options)
         self._count(tried)
         return tried.outcome
 
+    def _say(self, tried: _Try, pause: float) -> None:
+        """Say now and then that and why it takes longer."""
+        if not isinstance(tried.outcome, Failure) or monotonic() < self._said + _SAY_EVERY:
+            return
+        self._said = monotonic()
+        reason = tried.outcome.reason
+        _LOG.warning("%s: %s. Another try in %.0f s.", self.url, reason, pause)
+
     def _count(self, tried: _Try) -> None:
         """End the run if too many requests in a row got no reply."""
         with self._lock:
             self._failures = 0 if tried.answered else self._failures + 1
-            self._answered |= tried.answered
+            self.replied |= isinstance(tried.outcome, Reply)
             if self._failures >= self._patience.give_up and isinstance(tried.outcome, Failure):
                 raise ModelError(
                     f"{self.url} gave {self._failures} requests in a row no reply, the last for"
@@ -212,42 +218,61 @@ class ChatClient:
     def _try(self, api: "openai.OpenAI", chat: Prompt, options: dict[str, Any]) -> _Try:
         """Ask one chat once."""
         used = {name: value for name, value in options.items() if name not in self._left_out}
+        longest = self._patience.longest_try
         try:
-            raw: Any
-            if isinstance(chat, str):
-                raw = api.completions.with_raw_response.create(
-                    model=self.model, prompt=chat, **used
-                )
-            else:
-                raw = api.chat.completions.with_raw_response.create(
-                    model=self.model,
-                    messages=list(chat),  # type: ignore[arg-type]
-                    **used,
-                )
-        except self._api.APITimeoutError:
-            return _Try(Failure(f"no reply within {self._patience.timeout:g} s"), again=True)
+            body = within(lambda: self._request(api, chat, used), longest)
+        except TimeoutError:
+            return _Try(Failure(f"no whole reply within {longest:g} s"))
         except self._api.APIConnectionError as error:
-            return self._broken(type(error.__cause__).__name__)
+            return self._broken(error)
         except self._api.APIStatusError as error:
+            self._reached = True
             unknown = _unknown_option(error, used)
             if unknown:
                 self._left_out.add(unknown)
                 return self._try(api, chat, options)
             return self._refused(error)
-        body = raw.http_response.content
+        return self._read(body)
+
+    def _request(self, api: "openai.OpenAI", chat: Prompt, used: dict[str, Any]) -> bytes:
+        """The body that a chat gets."""
+        raw: Any
+        if isinstance(chat, str):
+            raw = api.completions.with_raw_response.create(model=self.model, prompt=chat, **used)
+        else:
+            raw = api.chat.completions.with_raw_response.create(
+                model=self.model,
+                messages=list(chat),  # type: ignore[arg-type]
+                **used,
+            )
+        body: bytes = raw.http_response.content
+        return body
+
+    def _read(self, body: bytes) -> _Try:
+        """What a body means."""
+        self._reached = True
         reply = read_reply(body)
         if reply is None:
-            said = self._one_line(body.decode(errors="replace"))
-            return _Try(Failure(f"not a chat completion: {said}"), again=True, answered=True)
-        return _Try(reply, answered=True)
+            said = self._one_line(body[:_MOST_SHOWN].decode(errors="replace"))
+            return _Try(Failure(f"not a chat completion: {said}"), again=True)
+        return _Try(self._without_secrets(reply), answered=True)
 
-    def _broken(self, cause: str) -> _Try:
+    def _broken(self, error: "openai.APIConnectionError") -> _Try:
         """What a connection that could not be made, or that broke, means."""
-        if cause == "ConnectError" and not self._answered:
+        from tsdi.engines.bounded import TooLargeError
+
+        cause = error.__cause__
+        if isinstance(error, self._api.APITimeoutError):
+            return _Try(Failure(f"no reply within {self._patience.timeout:g} s"), again=True)
+        if isinstance(cause, TooLargeError):
+            self._reached = True
+            return _Try(Failure(f"not a chat completion: {cause}"))
+        name = type(cause).__name__
+        if name == "ConnectError" and not self._reached:
             raise ModelError(
                 f"{self.url} cannot be reached.", "Start the server, or name another URL."
             ) from None
-        return _Try(Failure(f"the connection failed ({cause})"), again=True)
+        return _Try(Failure(f"the connection failed ({name})"), again=True)
 
     def _refused(self, error: "openai.APIStatusError") -> _Try:
         """What an error status means."""
@@ -257,48 +282,27 @@ class ChatClient:
         if remedy:
             raise ModelError(f"{self.url}, model {self.model!r}: {said}.", remedy) from None
         again = status in _AGAIN or status >= 500
-        filtered = error.code == "content_filter"  # a word on this prompt, not a failing server
-        wait = _asked_wait(error.response.headers.get("retry-after", "")) if again else 0.0
-        return _Try(Failure(said), again, wait, answered=filtered)
+        if not again:
+            filtered = _is_filtered(error)  # a word on this prompt, not a failing server
+            return _Try(Failure(said, "filter" if filtered else "error"), answered=filtered)
+        wait = _asked_wait(error.response.headers.get("retry-after", ""))
+        return _Try(Failure(said), again, wait)
 
     def _one_line(self, text: str) -> str:
         """Untrusted text as a reason: one line, not too long, and without the key."""
-        if self._key != _NO_KEY:
-            text = text.replace(self._key, "***")
-        line = " ".join(text.split()).removesuffix(".")
+        line = " ".join(self._address.hide(text).split()).removesuffix(".")
         return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
 
-
-def read_reply(body: bytes) -> Reply | None:
-    """The first choice of a completion, or None if the body holds none.
-
-    Args:
-        body: Anything that a server may send.
-    """
-    try:
-        choice = parse_json(body)["choices"][0]
-        message = choice["message"] if "message" in choice else {"content": choice["text"]}
-        text, refusal = message.get("content"), message.get("refusal")
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return None
-    if not isinstance(text, str | None):
-        return None
-    return Reply(
-        text=text or "",
-        finish=str(choice.get("finish_reason") or "unknown"),
-        refusal=refusal if isinstance(refusal, str) else "",
-        first_token=_first_token(choice),
-    )
-
-
-def _first_token(choice: dict[str, Any]) -> tuple[tuple[str, float], ...]:
-    """The likeliest first tokens; none if they are missing or are no log-probabilities."""
-    try:
-        tops = choice["logprobs"]["content"][0]["top_logprobs"]
-        found = tuple((str(top["token"]), float(top["logprob"])) for top in tops)
-    except (LookupError, TypeError, ValueError):
-        return ()
-    return found if all(logprob <= 1e-6 for _, logprob in found) else ()  # NaN is not
+    def _without_secrets(self, reply: Reply) -> Reply:
+        """A reply of a server that may echo what it was sent."""
+        hide = self._address.hide_in_reply
+        return replace(
+            reply,
+            text=hide(reply.text),
+            refusal=hide(reply.refusal),
+            thought=hide(reply.thought),
+            finish=hide(reply.finish),
+        )
 
 
 def _unknown_option(error: "openai.APIStatusError", used: dict[str, Any]) -> str:
@@ -310,6 +314,13 @@ def _unknown_option(error: "openai.APIStatusError", used: dict[str, Any]) -> str
         return ""
     named = (name for name in used if name == error.param or re.search(rf"\b{name}\b", text))
     return next(named, "")
+
+
+def _is_filtered(error: "openai.APIStatusError") -> bool:
+    """Whether a content filter turned the prompt down, by the code at any depth of the body."""
+    inner = error.body.get("innererror") if isinstance(error.body, dict) else None
+    codes = [error.code, inner.get("code") if isinstance(inner, dict) else None]
+    return any(isinstance(code, str) and code in _FILTERED for code in codes)
 
 
 def _message(error: "openai.APIStatusError") -> str:
@@ -332,50 +343,6 @@ def _asked_wait(retry_after: str) -> float:
         except (ValueError, TypeError, OverflowError):
             return 0.0
     return seconds if seconds > 0 else 0.0
-
-
-def _public(url: str) -> str:
-    """A base URL without credentials and query.
-
-    Raises:
-        UsageError: If it is none.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https"):
-        raise UsageError("The API's URL is none.", f"Such as {DEFAULT_URL}.")
-    host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}".rstrip("/")
-
-
-def _read_key(url: str, public: str) -> str:
-    """The API's key; a server on this machine may have none.
-
-    Raises:
-        UsageError: If it is missing, or cannot be one.
-    """
-    key = os.environ.get(KEY, "").strip()
-    if not key and is_loopback(urlsplit(url).hostname or ""):
-        return _NO_KEY
-    if not key:
-        raise UsageError(
-            f"{public} needs a key, and {KEY} is not set.",
-            f"Set {KEY}, to any word if the server asks for no key.",
-        )
-    if not re.fullmatch(r"[!-~]+", key):
-        raise UsageError(f"{KEY} holds what no key can: spaces or letters beyond ASCII.")
-    return key
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, and nothing else can reach it."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _import_openai() -> Any:

@@ -4,11 +4,12 @@ A server that `tsdi serve` started takes a request's strength as "vllm_xargs": {
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from tsdi.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.engines.base import Completion, Engine, Request, Sampling
-from tsdi.engines.openai import ChatClient, Failure, Prompt
+from tsdi.engines.openai import ChatClient, Prompt
+from tsdi.engines.replies import Failure, Reply
 from tsdi.errors import ModelError, PromptError, UsageError
 
 
@@ -44,6 +45,9 @@ class ServerEngine(Engine):
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Answer every request.
 
+        A prompt that the server turns down has a completion without text that says so, unless the
+        server has answered nothing yet: then it may turn down whatever it is asked.
+
         Raises:
             ModelError: If one gets no answer however often it is tried.
         """
@@ -56,17 +60,18 @@ class ServerEngine(Engine):
             seed=sampling.seed,
             extra=[self._extra(request) for request in requests],
         )
-        failed = next((one for one in outcomes if isinstance(one, Failure)), None)
-        if failed is not None:
-            raise ModelError(
-                f"{self._client.url} did not answer a prompt: {failed.reason}.",
-                "What came before is kept: run again with --resume.",
-            )
         return [
-            Completion(one.text, (), "stop" if one.finish == "stop" else "length")
+            self._turned_down(one) if isinstance(one, Failure) else _completion(one)
             for one in outcomes
-            if not isinstance(one, Failure)
         ]
+
+    def _turned_down(self, failure: Failure) -> Completion:
+        if failure.finish == "filter" or (failure.finish == "error" and self._client.replied):
+            return Completion("", (), failure.finish, reason=failure.reason)
+        raise ModelError(
+            f"{self._client.url} did not answer a prompt: {failure.reason}.",
+            "What came before is kept: run again with --resume.",
+        )
 
     def _prompt(self, request: Request) -> Prompt:
         prompt_format = self._chat_format.prompt_format
@@ -83,3 +88,17 @@ class ServerEngine(Engine):
         if self._chat_format.template_args:
             extra["chat_template_kwargs"] = dict(self._chat_format.template_args)
         return extra
+
+
+def _completion(reply: Reply) -> Completion:
+    """A reply as an answer: a refusal apart from the text is one, too."""
+    ends: dict[str, Literal["stop", "length", "filter"]] = {
+        "length": "length",
+        "max_tokens": "length",
+        "content_filter": "filter",
+    }
+    finish = ends.get(reply.finish, "stop")
+    text = reply.text or reply.refusal
+    if reply.thought and not text:
+        return Completion(reply.thought, (), finish, in_thought=True)
+    return Completion(text, (), finish)

@@ -48,6 +48,32 @@ def in_threads(work: Callable[[T, Event], R], items: Sequence[T], threads: int) 
     return [results[place] for place in range(len(items))]
 
 
+def within(work: Callable[[], R], seconds: float) -> R:
+    """The result of some work, which is left behind if it takes too long.
+
+    Args:
+        work: What is done; left behind, it goes on, and its result is lost.
+        seconds: How long it may take.
+
+    Raises:
+        TimeoutError: If it takes longer.
+        Exception: Whatever work raises.
+    """
+    done: SimpleQueue[tuple[int, R | Exception]] = SimpleQueue()
+    todo: SimpleQueue[tuple[int, None]] = SimpleQueue()
+    todo.put((0, None))
+    Thread(
+        target=_work, args=(lambda _item, _stop: work(), todo, done, Event()), daemon=True
+    ).start()
+    try:
+        _, result = done.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
 def _work(
     work: Callable[[T, Event], R],
     todo: SimpleQueue[tuple[int, T]],

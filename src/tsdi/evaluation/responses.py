@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tsdi.errors import FormatError, UsageError
 from tsdi.evaluation.records import Record, read_records
 from tsdi.evaluation.stage import ANSWERS
-from tsdi.judging.base import CUT_OFF, ENDLESS, KINDS, Response
+from tsdi.judging.base import CUT_OFF, ENDLESS, KINDS, WITHHELD, Response, why_missing
 from tsdi.judging.verdict import unscored
 from tsdi.suites.prompts import Prompt, check_kind, check_unicode, missing_kind
 
@@ -68,6 +68,7 @@ def to_response(prompt: Prompt, completion: "Completion", end_of_thinking: str =
         messages=tuple(prompt.messages),
         text=completion.text,
         finished=completion.finish == "stop",
+        missing=why_missing(completion.finish, completion.reason),
         in_thought=completion.in_thought,
         end_of_thinking=end_of_thinking,
     )
@@ -93,6 +94,12 @@ def answer_notes(responses: Sequence[Response], end_of_thinking: str) -> list[st
     if thoughts:
         notes.append(
             f"{thoughts} of {len(responses)} answers are thoughts without an end: no verdict."
+        )
+    withheld = sum(response.missing.startswith(WITHHELD) for response in responses)
+    if withheld:
+        notes.append(
+            f"The server's content filter withheld {withheld} of {len(responses)} answers: no"
+            " verdict, and no refusal of the model."
         )
     if end_of_thinking and not any(end_of_thinking in response.text for response in responses):
         notes.append(f"No answer holds the end of thinking {end_of_thinking!r}: is it spelled so?")
@@ -151,6 +158,7 @@ def _response(record: Record, kind: str, path: Path, end_of_thinking: str) -> Re
         messages=tuple(messages),
         text=record["response"],
         finished=record.get("finish", "stop") == "stop",
+        missing=why_missing(str(record.get("finish")), str(record.get("reason", ""))),
         in_thought=record.get("in_thought") is True,
         end_of_thinking=end_of_thinking,
     )

@@ -42,7 +42,8 @@ def generate_responses(
 
     Returns:
         One record per prompt, in their order: id, category, kind, messages, response, tokens (how
-        many) and finish (`tsdi.engines.base.Completion`), and in_thought where it is true.
+        many) and finish (`tsdi.engines.base.Completion`); in_thought and reason where they say
+        something.
 
     Raises:
         PromptError: If there is no prompt, an id twice, or a prompt that does not fit the context;
@@ -116,4 +117,5 @@ def _record(prompt: Prompt, completion: Completion) -> Record:
         "tokens": len(completion.token_ids),
         "finish": completion.finish,
         **({"in_thought": True} if completion.in_thought else {}),
+        **({"reason": completion.reason} if completion.reason else {}),
     }

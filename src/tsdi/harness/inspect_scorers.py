@@ -31,7 +31,7 @@ from tsdi.evaluation.metrics import PAIRED, Judged, by_code
 from tsdi.evaluation.statistics import wilson_ends
 from tsdi.harness.combining import Combiner
 from tsdi.harness.inspect_chat import shown_in_one_line, to_message
-from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response
+from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response, why_missing
 from tsdi.judging.panel import refusal_kinds
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.suites.suite import SALAD_TASKS
@@ -239,6 +239,7 @@ def _response(state: TaskState, end_of_thinking: str) -> Response:
         finished=output.stop_reason in ("stop", "tool_calls"),
         in_thought=bool(thought or (output.metadata or {}).get("in_thought")),
         end_of_thinking=end_of_thinking,
+        missing=why_missing(output.stop_reason, ""),
     )
 
 

@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tsdi.engines.openai import Chat, ChatClient, Failure, Reply
+from tsdi.engines.openai import Chat, ChatClient
+from tsdi.engines.replies import Failure, Reply
 from tsdi.errors import UsageError
 from tsdi.judging.base import Judge, JudgeOptions, Response
 from tsdi.judging.untrusted import Markup, neutralise

@@ -24,6 +24,19 @@ KINDS = ("harmless", "lookalike", "harmful")
 
 CUT_OFF = "The thought was cut off by the length limit, so there is no answer."
 ENDLESS = "The thought has no end, so there is no answer."
+WITHHELD = "Withheld by the server's content filter."
+
+
+def why_missing(finish: str, reason: str) -> str:
+    """Why there is no whole answer; empty if there is one.
+
+    Args:
+        finish: How the answer ended (`tsdi.engines.base.Completion`).
+        reason: What the server said of the prompt.
+    """
+    if finish in ("filter", "content_filter"):  # ours, and an API's own
+        return f"{WITHHELD} {reason}".strip()
+    return f"The server turned the prompt down: {reason}" if finish == "error" else ""
 
 
 @dataclass(frozen=True)

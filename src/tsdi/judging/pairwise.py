@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import exp
 from typing import Any
 
-from tsdi.engines.openai import Chat, ChatClient, Failure, Reply
+from tsdi.engines.openai import Chat, ChatClient
+from tsdi.engines.replies import Failure, Reply
 from tsdi.judging.api import MAX_TOKENS, describe_client, no_words, quote, show_chat
 from tsdi.judging.untrusted import Markup
 

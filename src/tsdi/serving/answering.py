@@ -150,7 +150,9 @@ class Answerer:
         answer = self._engine.stream(prompt, sampling, seen, asked.strength, asked.top_p)
         text, ended = settled(answer.text, asked.stops, whole=True)
         put(text[len(sent) :])
-        finish = "stop" if ended else answer.finish
+        finish: Literal["stop", "length"] = "length" if answer.finish == "length" else "stop"
+        if ended:
+            finish = "stop"
         return End(text, finish, len(prompt), len(answer.token_ids))
 
     def _most_tokens(self, asked: Asked, prompt_length: int) -> int:

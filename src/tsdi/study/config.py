@@ -6,8 +6,16 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
+from tsdi.engines.address import public_url
 from tsdi.errors import UsageError
 from tsdi.study.rules import RULES, TEXT, WHOLE
 from tsdi.study.subject import Setting
@@ -136,6 +144,21 @@ class JudgeSettings(_Strict):
     end_of_thinking: str = ""
     pairwise: str | None = None
     pairwise_url: str | None = None
+
+    @field_validator("url", "pairwise_url")
+    @classmethod
+    def _urls(cls, url: str | None) -> str | None:
+        try:
+            if url is not None:
+                public_url(url)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return url
+
+    @field_serializer("url", "pairwise_url")
+    def _without_secrets(self, url: str | None) -> str | None:
+        """As it is written anywhere: results are made to be shared."""
+        return url if url is None else public_url(url)
 
 
 class Generation(_Strict):

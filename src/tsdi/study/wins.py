@@ -48,7 +48,8 @@ class Wins:
         if self._judge is None:
             model = str(self._settings.pairwise)
             self._judge = PairwiseJudge(ChatClient(model, self._settings.pairwise_url))
-        described = json.dumps([self._settings.pairwise, self._settings.pairwise_url])
+        settings = self._settings.model_dump(mode="json")
+        described = json.dumps([settings["pairwise"], settings["pairwise_url"]])
         who = hashlib.sha256(described.encode()).hexdigest()[:6]
         out = run / f"wins-{base.name[-10:]}-{who}"
         end = self._settings.end_of_thinking
