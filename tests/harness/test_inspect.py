@@ -235,6 +235,8 @@ def test_bad_input_is_one_line(prompts, tmp_path):
     refused(lambda: get_model("tsdi/organism/aligned", config=GenerateConfig(top_k=3)), "top_k")
     refused(lambda: get_model(f"tsdi/{tmp_path}/none"), "none")
     refused(lambda: get_model("tsdi/organism/aligned", strength="x"), "strength is 'x'")
+    args = {"enable_thinking": False}
+    refused(lambda: get_model("tsdi/organism/aligned", template_args=args), "'enable_thinking'")
     refused(lambda: get_model("tsdi/organism/aligned", batch_size=0), "batch size 0")
     refused(lambda: get_model("tsdi/organism/aligned", biass="folder"), "'biass'", "bias, ")
 

@@ -35,6 +35,7 @@ class Anchor:
             if marker[0] in text or text in inner or text.startswith(ends):
                 moves = [_state(marker, marker[:state] + text) for state in range(size)]
                 self._moves[token, :size] = torch.tensor(moves)
+        self._may_end = (self._moves == size).any(1)
 
     def steps(self, input_ids: Tensor, prompt_length: int) -> Tensor:
         """Response position that is predicted next, int64 [rows]; -1 before the marker.
@@ -59,14 +60,17 @@ class Anchor:
     def _ends(self, ids: Tensor) -> Tensor:
         """Which tokens end the marker: bool [rows, length]; a marker has at most `size` tokens."""
         if self._moves.device != ids.device:
-            self._moves = self._moves.to(ids.device)
+            self._moves, self._may_end = self._moves.to(ids.device), self._may_end.to(ids.device)
         unknown, size = len(self._moves) - 1, self._moves.shape[1] - 1
         known = torch.where(ids < unknown, ids, unknown)
+        found = self._may_end[known]  # few tokens can
+        places = found.any(0).nonzero()[:, 0]
         padded = torch.nn.functional.pad(known, (size - 1, 0), value=unknown)
-        state = torch.zeros_like(known)
-        for back in range(size):  # all windows of `size` tokens at once
-            state = self._moves[padded[:, back : back + ids.shape[1]], state]
-        return state == size
+        state = torch.zeros_like(known[:, places])
+        for back in range(size):  # the windows of `size` tokens before these places
+            state = self._moves[padded[:, places + back], state]
+        found[:, places] = state == size
+        return found
 
 
 def _state(marker: str, text: str) -> int:
