@@ -76,6 +76,7 @@ def llm():
         str(folder()),
         LoadOptions(dtype="float32"),
         str(folder() / "bias"),
+        strength=1.0,
         enforce_eager=True,
         max_num_seqs=64,
         distributed_executor_backend="uni",
