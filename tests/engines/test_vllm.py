@@ -304,7 +304,7 @@ class TestStartUp:
     @pytest.mark.parametrize("strength", ["much", -1, "nan"])
     def test_a_wrong_strength_is_told(self, module, bias, strength):
         _, folder = bias
-        with pytest.raises(UsageError, match="from 0 to 100"):
+        with pytest.raises(UsageError, match=r"from 0 \(off\) to 100"):
             v1(module, folder, tsdi={"bias": str(folder / "bias"), "strength": strength})
 
     def test_speculative_decoding_is_refused_where_it_would_drop_the_bias(self, module, bias):

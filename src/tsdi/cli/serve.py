@@ -67,7 +67,8 @@ def serve(
     check_strength(strength)
     console.quiet_libraries()
     source = resolve_model(model)
-    trusted = engine == "vllm" and "--trust-remote-code" in context.args
+    flags = [word.partition("=")[0].replace("_", "-") for word in context.args]
+    trusted = "--trust-remote-code" in flags  # for the tokenizer that vLLM is going to have
     options = LoadOptions(resolve_dtype(model, dtype), device_map, trusted)
     tokenizer = load_tokenizer(source, options)
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)

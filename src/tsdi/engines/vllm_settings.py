@@ -18,6 +18,8 @@ _TEMPLATE = "chats are wrapped as they were when the bias was estimated"
 _OURS = {
     "--model": "tsdi serve names it",
     "--served-model-name": "tsdi serve names it",
+    "--revision": "name the model as ORG/NAME@REVISION",
+    "--tokenizer-revision": "name the model as ORG/NAME@REVISION",
     "--host": "name it before the --, where it is checked",
     "--port": "name it before the --",
     "--api-key": "set TSDI_API_KEY instead, which no list of processes shows",

@@ -1,0 +1,30 @@
+"""What goes to vLLM's server of a bias, and which flags of a user go with it."""
+
+import itertools
+
+import pytest
+
+from tsdi.engines import vllm_settings
+
+
+def test_template_arguments_of_the_bias_go_to_the_server():
+    flags = vllm_settings.server_flags("b", 1.0, {"enable_thinking": False})
+    given = dict(itertools.pairwise(flags))
+    assert given["--default-chat-template-kwargs"] == '{"enable_thinking": false}'
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--max-model-len", "64"],
+        ["--trust-remote-code"],
+        ["--chat-template-content-format", "string"],
+        ["--generation-config", "vllm"],
+        ["--logprobs_mode=processed_logprobs"],
+        ["--override-generation-config", '{"temperature": 0.7}'],
+        ["--model-impl", "auto"],
+        ["-tp", "2"],
+    ],
+)
+def test_flags_that_undo_nothing_are_let_through(flags):
+    vllm_settings.check_flags(flags)
