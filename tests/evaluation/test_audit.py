@@ -18,6 +18,7 @@ from tsdi.evaluation.audit import (
     target_of,
 )
 from tsdi.evaluation.confusion import RATES, Figures, Seen, measure
+from tsdi.evaluation.correction import correct_kind
 from tsdi.evaluation.labels import Labelled, read_labels
 from tsdi.evaluation.statistics import clustered_share, wilson
 from tsdi.files import write_json
@@ -184,6 +185,35 @@ def test_a_file_that_is_no_audit(tmp_path, text):
         read_audit(path, RULE)
     with pytest.raises(FormatError, match="Cannot read"):
         read_audit(tmp_path / "none.json", RULE)
+
+
+def _places(value, path=()):
+    """Every place in JSON."""
+    if path:
+        yield path
+    parts = value.items() if isinstance(value, dict) else ()
+    parts = enumerate(value) if isinstance(value, list) else parts
+    for key, part in parts:
+        yield from _places(part, (*path, key))
+
+
+@given(st.data())
+def test_a_damaged_audit_corrects_a_rate_or_is_refused(tmp_path_factory, data):
+    rows = [labelled("REFUSED"), labelled("COMPLIED", prompt="q"), labelled("COMPLIED", model="o")]
+    words = [Judgement(Verdict.REFUSED), unscored("odd"), Judgement(Verdict.COMPLIED)]
+    audit = audit_judge(RULE, words, rows, {"other": words}, []).to_dict()
+    *above, last = data.draw(st.sampled_from(list(_places(audit))))
+    part = audit
+    for key in above:
+        part = part[key]
+    part[last] = data.draw(st.sampled_from([None, "x", -1, 2, 1e300, 10**50, 0.5, [], {}, True]))
+    path = tmp_path_factory.getbasetemp() / "damaged.json"
+    write_json(path, audit)
+    try:
+        sound = correct_kind(wilson(3, 9), read_audit(path, RULE), "harmful") is not None
+    except (FormatError, MismatchError) as error:
+        sound = str(path) in str(error)
+    assert sound or last in ("harmful", "kinds")
 
 
 def test_answers_are_judged_in_chunks_and_told():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tsdi.errors import RunExistsError, UsageError
+from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.metrics import Judged
 from tsdi.evaluation.tuning import Knobs, Trial, floors_of, measure, tune
 from tsdi.judging.verdict import Judgement, Verdict
@@ -124,6 +124,28 @@ class TestResuming:
             tune(counted, 8, 1.0, trials=15, seed=3, log=part)
         assert tune(counted, 8, 1.0, trials=15, seed=3, log=part) == whole
         assert part.read_bytes() == log.read_bytes()
+
+    @pytest.mark.parametrize(
+        "trial",
+        [
+            '{"id": "0", "knobs": [1], "helpful": 0.5, "safety": {"all": 1}}',
+            '{"id": "0", "knobs": {"strength": 0, "steps": 8, "decay": 1}, "helpful": "much",'
+            ' "safety": {"all": 1}}',
+            '{"id": "0", "knobs": {"strength": 0, "steps": 8, "decay": 1}, "helpful": 1,'
+            ' "safety": [1]}',
+        ],
+    )
+    def test_damaged_trials_are_told(self, log, trial):
+        log.write_text(f"{trial}\n")
+        with pytest.raises(FormatError, match="Trial 0 of the search is damaged"):
+            tune(world, 8, 1.0, trials=4, seed=0, log=log)
+
+    def test_trials_of_other_categories_are_told(self, log):
+        tune(world, 8, 1.0, trials=2, seed=0, log=log)
+        lines = log.read_text().splitlines(keepends=True)
+        log.write_text(lines[0] + lines[1].replace('"O3"', '"O5"'))
+        with pytest.raises(RunExistsError, match="another search"):
+            tune(world, 8, 1.0, trials=4, seed=0, log=log)
 
     def test_another_search_is_refused(self, log):
         tune(world, 8, 1.0, trials=4, seed=0, log=log)

@@ -1,11 +1,13 @@
 """A whole study: run by several workers, killed, resumed, changed, summarised and reported."""
 
+import copy
 import csv
 import json
 import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from tsdi.errors import UsageError
 from tsdi.evaluation.metrics import Judged
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.study import results as results_module
+from tsdi.study import study_report
 from tsdi.study.config import read_study
 from tsdi.study.plan import plan
 from tsdi.study.points import best_setting, outcomes, point
@@ -286,6 +289,49 @@ class TestTheReport:
             result = tsdi("report", tmp_path / name, "--out", tmp_path / "o")
             assert result.exit_code == 2
             assert result.stderr.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        ("keys", "value"),
+        [
+            (["examples"], None),
+            (["examples", 0, "kind"], "odd"),
+            (["versions"], []),
+            (["machine"], 1),
+            (["rules", 0, "title"], None),
+            (["biases", 0, "model"], 3),
+            (["speed", "rules", "plain", "ratio"], "fast"),
+            (["study", "ks"], [10**50]),
+        ],
+    )
+    def test_damaged_results_are_one_line_and_nothing_is_written(
+        self, found, tmp_path, monkeypatch, keys, value
+    ):
+        monkeypatch.setattr(study_report, "summarise", partial(summarise, resamples=20))
+        changed = copy.deepcopy(found)
+        part = changed
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = value
+        (tmp_path / "results.json").write_text(json.dumps(changed))
+        result = tsdi("report", tmp_path / "results.json", "--out", tmp_path / "out")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+        assert "damaged" in result.stderr
+        assert not (tmp_path / "out" / "report.html").exists()
+
+    def test_names_of_foreign_results_are_shown_and_not_run(self, found, tmp_path, monkeypatch):
+        monkeypatch.setattr(study_report, "summarise", partial(summarise, resamples=20))
+        bad = "=\x1b[2J[/x]</script><img src=x>"
+        text = json.dumps(found).replace(json.dumps("reference-openers"), json.dumps(bad))
+        text = text.replace('"title": "A study of seconds"', f'"title": {json.dumps(bad)}')
+        (tmp_path / "results.json").write_text(text)
+        result = tsdi("report", tmp_path / "results.json", "--out", tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        assert "\x1b" not in result.output
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert "<img" not in page.split("<body>")[1].split("<script>")[0]
+        assert "</script><img" not in page
+        table = (tmp_path / "out" / "tables" / "speed-and-memory.csv").read_text()
+        assert "'=\x1b[2J[/x]" in table
 
     def test_unknown_pictures_are_refused(self, place, found, tmp_path):
         result = tsdi("report", place / "out", "--out", tmp_path, "--images", "gif")

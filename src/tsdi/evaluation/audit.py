@@ -3,10 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from tsdi.errors import FormatError, MismatchError, PromptError
 from tsdi.evaluation.confusion import Figures, Seen, measure
@@ -347,11 +349,13 @@ def read_audit(path: str | Path, judge: Record) -> Audit:
         MismatchError: If it is of another judge, or of the judge with other settings.
     """
     try:
-        audit = Audit.from_dict(parse_json(Path(path).read_bytes()))
+        found = Audit.from_dict(parse_json(Path(path).read_bytes()))
+        audit = TypeAdapter(Audit).validate_python(asdict(found))  # numbers are numbers
+        _check_shares(audit)
         audited = dict(audit.judge)
     except OSError as error:
         raise FormatError(f"Cannot read {path}: {error.strerror}.", _REMEDY) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise FormatError(f"{path} is no audit.", _REMEDY) from None
     parts = [judge, *(judge_of(judge, kind) for kind in KINDS)]
     if not any(alike(audited, part) for part in parts):
@@ -363,3 +367,14 @@ def read_audit(path: str | Path, judge: Record) -> Audit:
             f"Audit this one: tsdi audit {judge['name']} --labels FILE --out {path}",
         )
     return audit
+
+
+def _check_shares(audit: Audit) -> None:
+    """Raise ValueError unless every share lies in an interval of its own, as it must."""
+    if audit.target not in TARGETS:
+        raise ValueError("an unknown target")
+    every = (*audit.kinds.values(), *(f for kinds in audit.models.values() for f in kinds.values()))
+    for share in (share for figures in every for share in (figures.recall, figures.specificity)):
+        inside = share.value is None or share.low <= share.value <= share.high
+        if not inside or not 0 <= share.low < share.high <= 1:
+            raise ValueError("a share beyond its interval")

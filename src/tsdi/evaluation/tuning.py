@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.metrics import HARMLESS, Judged, by_code
 from tsdi.evaluation.records import append_records, read_records
@@ -227,7 +229,9 @@ def _search(
         asked = study.ask()
         knobs = _propose(asked, steps)
         if number < len(known):
-            if known[number].knobs != knobs:
+            if known[number].knobs != knobs or (
+                found and known[number].safety.keys() != found[0].safety.keys()
+            ):
                 raise RunExistsError(f"{log} is of another search.", "Give another --out.")
             trial = known[number]
         else:
@@ -282,8 +286,9 @@ def _alike(one: Knobs, other: Knobs) -> bool:
 
 def _trial(record: Mapping[str, Any]) -> Trial:
     try:
-        return Trial(Knobs(**record["knobs"]), record["helpful"], record["safety"])
-    except (KeyError, TypeError):
+        fields = {key: record[key] for key in ("knobs", "helpful", "safety")}
+        return TypeAdapter(Trial).validate_python(fields)
+    except (KeyError, ValueError):
         raise FormatError(
             f"Trial {record.get('id')} of the search is damaged.", "Give another --out."
         ) from None

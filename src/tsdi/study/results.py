@@ -220,7 +220,7 @@ def _once(path: Path, key: str, make: Callable[[], Any]) -> Any:
             kept = parse_json(path.read_bytes())
         except ValueError:
             kept = None  # damaged: measured again
-        if isinstance(kept, dict) and kept.get("key") == key:
+        if isinstance(kept, dict) and kept.get("key") == key and "found" in kept:
             return kept["found"]
     made = make()
     write_json(path, {"key": key, "found": made})

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.errors import FormatError, UsageError
-from tsdi.files import write_bytes, write_json
+from tsdi.files import to_json, write_bytes, write_json
 from tsdi.study.report import Alert, Examples, Part, Section, Table, write_report
 from tsdi.study.study_figures import figures, shown_categories
 from tsdi.study.study_tables import methods_table, tables, to_csv
@@ -33,18 +33,12 @@ def write_study(out: Path, results: Figures, images: Sequence[str] = ()) -> Summ
         TsdiError: If a file cannot be written.
     """
     _check_images(images)
-    try:
-        summary = summarise(dict(results))
-    except (KeyError, IndexError, TypeError, ValueError, StopIteration) as error:
-        raise FormatError(
-            f"The results are damaged ({type(error).__name__}: {error}).", "Run the study again."
-        ) from error
+    summary, sheets, drawn, sections, provenance = _made(results)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "summary.json", summary)
     (out / "tables").mkdir(exist_ok=True)
     for old in (out / "tables").glob("*.csv"):
         old.unlink()
-    sheets, drawn = tables(summary), figures(summary)
     for title, table in sheets.items():
         write_bytes(out / "tables" / f"{_file_name(title)}.csv", to_csv(table))
     for name, figure in drawn.items():
@@ -52,9 +46,35 @@ def write_study(out: Path, results: Figures, images: Sequence[str] = ()) -> Summ
             (out / "figures").mkdir(exist_ok=True)
             data = figure.to_image(kind, width=_WIDTH, scale=2 if kind == "png" else 1)
             write_bytes(out / "figures" / f"{_file_name(name)}.{kind}", data)
-    sections = _sections(summary, results, sheets, drawn)
-    write_report(out / "report.html", summary["title"], sections, _provenance(results))
+    write_report(out / "report.html", summary["title"], sections, provenance)
     return summary
+
+
+def _made(results: Figures) -> tuple[Summary, dict[str, Table], dict[str, Any], list[Section], Any]:
+    """All that is written: summary, tables, figures, sections, provenance.
+
+    Results come from anywhere, and are made into all of it before anything is written.
+
+    Raises:
+        FormatError: If they are damaged.
+    """
+    try:
+        summary = summarise(dict(results))
+        sheets, drawn = tables(summary), figures(summary)
+        sections = _sections(summary, results, sheets, drawn)
+        to_json(summary)  # raises what writing would
+        _check_cells([*sheets.values(), methods_table(summary)])
+        return summary, sheets, drawn, sections, _provenance(results)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError,
+            StopIteration, UsageError) as error:  # fmt: skip
+        raise FormatError(
+            f"The results are damaged ({type(error).__name__}: {error}).", "Run the study again."
+        ) from error
+
+
+def _check_cells(sheets: Sequence[Table]) -> None:
+    if not all(isinstance(cell, str) for sheet in sheets for row in sheet.rows for cell in row):
+        raise TypeError("a cell of a table is no text")
 
 
 def _check_images(images: Sequence[str]) -> None:
