@@ -283,3 +283,19 @@ def test_a_format_that_begins_with_the_first_token_gets_no_second_one():
     ids = encode_chat(known, [{"role": "user", "content": "<s>safe"}], ChatFormat("<s>{prompt}"))
     assert ids == known("<s><s>safe", add_special_tokens=False)["input_ids"]
     assert ids.count(1) == 2  # the format's, and the one that the text brings itself
+
+
+PARTS = (
+    "{% for m in messages %}<|user|>{% for part in m['content'] %}"
+    "{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}<|end|>{% endfor %}"
+)
+
+
+def test_a_template_of_a_model_that_sees_shows_the_text():
+    known, messages = tiny.tokenizer(PARTS), [{"role": "user", "content": "the old mill"}]
+    assert chat.decode(known, encode_chat(known, messages)) == "<|user|>the old mill<|end|>"
+    assert messages == [{"role": "user", "content": "the old mill"}]
+    parts = [{"role": "user", "content": [{"type": "text", "text": "the old mill"}]}]
+    assert encode_chat(known, parts) == encode_chat(known, messages)
+    own = tiny.tokenizer()
+    assert "the old mill" in chat.decode(own, encode_chat(own, messages))

@@ -4,14 +4,26 @@ import json
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForImageTextToText,
+    BertConfig,
+    BertModel,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from tests import tiny
 from tests.tiny import refused
 from tsdi import models
+from tsdi.bias import estimate_bias
 from tsdi.compatibility import (
     check_same_tokenizer,
 )
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
 from tsdi.models import (
     LoadOptions,
@@ -182,3 +194,78 @@ def test_the_remedy_fits_the_reason(folder, monkeypatch, reason, remedy):
 
     monkeypatch.setattr(models.AutoConfig, "from_pretrained", fail)
     refused(lambda: load_model(str(folder)), str(folder), reason.splitlines()[0], remedy)
+
+
+TEXT = {**tiny.SMALL, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
+SECTIONS = {**TEXT["rope_parameters"], "mrope_section": [2, 3, 3]}
+EYE = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+SEEING = {
+    "llava": {
+        "text_config": {"model_type": "llama", **TEXT},
+        "vision_config": {"model_type": "clip_vision_model", **EYE},
+        "image_token_index": 9,
+    },
+    "mistral3": {
+        "text_config": {"model_type": "mistral", "head_dim": 16, **TEXT},
+        "vision_config": {"model_type": "pixtral", "head_dim": 16, **EYE},
+        "image_token_index": 9,
+    },
+    "qwen2_vl": {
+        "text_config": {**TEXT, "rope_parameters": SECTIONS},
+        "vision_config": {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 2},
+        "image_token_id": 9,
+        "video_token_id": 10,
+        "vision_start_token_id": 11,
+        "vision_end_token_id": 12,
+    },
+    "llama4": {  # which transformers would load without its eyes, and warn of what is left over
+        "text_config": {
+            **TEXT,
+            "head_dim": 16,
+            "intermediate_size_mlp": 48,
+            "num_local_experts": 2,
+        },
+        "vision_config": {
+            **EYE,
+            "vision_output_dim": 32,
+            "projector_input_dim": 32,
+            "projector_output_dim": 32,
+        },
+        "image_token_index": 9,
+    },
+}
+
+
+class TestModelsThatSee:
+    @pytest.mark.parametrize("kind", SEEING)
+    def test_their_language_side_goes_the_whole_way(self, kind, tmp_path):
+        made = AutoModelForImageTextToText.from_config(CONFIG_MAPPING[kind](**SEEING[kind])).eval()
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.mul_(5 if parameter.dim() > 1 else 1)
+        made.save_pretrained(tmp_path)
+        tokenizer = tiny.tokenizer()
+        reference = load_model(str(tmp_path))
+        assert torch.equal(tiny.logits(reference, tiny.ids(), 3), tiny.logits(made, tiny.ids(), 3))
+        aligned = tiny.moved(reference)
+        bias = estimate_bias(
+            aligned, reference, tokenizer, prompts=16, steps=3, prompt_tokens=6, pool="tokenizer"
+        )
+        assert bias.values.abs().max() > 0
+        engine = TransformersEngine(aligned, tokenizer, bias, 1.0)
+        requests = [Request.from_text(text) for text in ("the river runs past", "bread")]
+        together = engine.generate(requests, Sampling(5))
+        assert together == [engine.generate([one], Sampling(5))[0] for one in requests]
+
+    def test_one_that_reads_no_text_alone(self, tmp_path):
+        text = {"vocab_size": 32, **EYE}
+        config = BlipConfig(text_config=text, vision_config=EYE, projection_dim=8)
+        BlipForConditionalGeneration(config).save_pretrained(tmp_path)
+        refused(lambda: load_model(str(tmp_path)), "is a blip model, which reads no text without")

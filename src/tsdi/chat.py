@@ -36,6 +36,9 @@ _FUNCTIONS = {"raise_exception", "strftime_now", *DEFAULT_NAMESPACE}
 _GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # transformers' own tag
 
 
+_IN_PARTS: dict[str, bool] = {}  # by template, whether it wants texts as lists of parts
+
+
 @dataclass(frozen=True)
 class ChatFormat:
     """How a chat becomes text: by the tokenizer's chat template, or by a format without roles.
@@ -124,9 +127,10 @@ def _apply(
 ) -> Any:
     """What the chat template makes of a chat: ids or text, up to an answer's begin if answering."""
     try:
+        chat = as_the_template_reads(tokenizer, messages)
         with _bounded():
             return tokenizer.apply_chat_template(
-                list(messages),
+                chat,
                 add_generation_prompt=answering,
                 tokenize=tokenize,
                 return_dict=False,
@@ -141,6 +145,39 @@ def _apply(
             f"No chat template for a chat of {[m['role'] for m in messages]}: {reason[:300]}.",
             "Give the messages that the model was trained on.",
         ) from error
+
+
+def as_the_template_reads(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """A chat with its texts as lists of parts, if the chat template shows them only so.
+
+    Templates of models that also see may pass over a text that is none of these, in silence.
+    """
+    template = tokenizer.get_chat_template()
+    if template not in _IN_PARTS:
+        plain, parts = (_shown(tokenizer, template, in_parts) for in_parts in (False, True))
+        _IN_PARTS[template] = parts and not plain
+    return [_in_parts(message) if _IN_PARTS[template] else dict(message) for message in messages]
+
+
+def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
+    content = message["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return {**message, "content": parts}
+
+
+def _shown(tokenizer: PreTrainedTokenizerBase, template: str, in_parts: bool) -> bool:
+    """Whether a template shows a user's text."""
+    said = {"role": "user", "content": "wheat and barley"}
+    chat = [_in_parts(said) if in_parts else said]
+    try:
+        with _bounded():
+            return "wheat and barley" in tokenizer.apply_chat_template(
+                chat, tokenize=False, chat_template=_pinned(template)
+            )
+    except Exception:  # as in `_apply`, where it is told
+        return False
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
@@ -148,8 +149,11 @@ def load_model(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedMod
     if adapter is not None:
         model = load_model(adapter, options)
         return attach_adapter(model, name, "default")
-    _check_causal(name, options)
-    return _load(AutoModelForCausalLM, name, options)
+    kind = generator_class(name, options)
+    model = _load(kind, name, options)
+    if kind is AutoModelForImageTextToText:
+        _check_text_alone(name, model)
+    return model
 
 
 def load_classifier(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedModel:
@@ -349,7 +353,14 @@ def _check_dtype(options: LoadOptions) -> None:
         raise UsageError(f"Unknown dtype {options.dtype!r}.", f"Choose from {', '.join(DTYPES)}.")
 
 
-def _check_causal(name: str, options: LoadOptions) -> None:
+def generator_class(name: str, options: LoadOptions = LoadOptions()) -> Any:
+    """The class of transformers that loads a model as what generates text from text.
+
+    Models that also see are among them: of these the language side is asked.
+
+    Raises:
+        ModelError: If there is no such model, or it does not generate text left to right.
+    """
     _check_dtype(options)
     place = locate(name)
     check_is_model(name, place)
@@ -359,21 +370,42 @@ def _check_causal(name: str, options: LoadOptions) -> None:
         config = AutoConfig.from_pretrained(
             place.name, trust_remote_code=options.trust_remote_code, **place.arguments
         )
-    if not options.trust_remote_code and not _is_causal(config):
+    kind = _kind(config)
+    if kind is None and not options.trust_remote_code:
         raise ModelError(
             f"{name} is a {config.model_type} model, not a causal language model.",
             "tsdi needs one that generates text left to right.",
         )
+    return kind or AutoModelForCausalLM
 
 
-def _is_causal(config: PretrainedConfig) -> bool:
-    # transformers would also turn an encoder such as BERT into something that looks causal.
+def _kind(config: PretrainedConfig) -> Any:
     saved_as = " ".join(config.architectures or ["CausalLM"])
-    return (
-        type(config) in AutoModelForCausalLM._model_mapping
-        and not config.is_encoder_decoder
-        and any(part in saved_as for part in ("CausalLM", "LMHead", "ConditionalGeneration"))
-    )
+    if config.is_encoder_decoder or config.get_text_config().is_encoder_decoder:
+        return None
+    seeing = AutoModelForImageTextToText._model_mapping.get(type(config), None)
+    if getattr(seeing, "__name__", None) in saved_as.split():
+        return AutoModelForImageTextToText
+    # transformers would also turn an encoder such as BERT into something that looks causal.
+    causal = any(part in saved_as for part in ("CausalLM", "LMHead", "ConditionalGeneration"))
+    known = type(config) in AutoModelForCausalLM._model_mapping
+    return AutoModelForCausalLM if causal and known else None
+
+
+@torch.no_grad()
+def _check_text_alone(name: str, model: PreTrainedModel) -> None:
+    """Raise ModelError unless a model that also sees answers to text without a picture."""
+    ids = torch.tensor([[0, 1, 2]], device=model.device)
+    try:
+        call: Any = model
+        fits = call(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.shape[:2] == (1, 3)
+    except Exception:  # whatever it asks of a picture that is none
+        fits = False
+    if not fits or model.get_output_embeddings() is None:
+        raise ModelError(
+            f"{name} is a {model.config.model_type} model, which reads no text without a picture.",
+            "tsdi needs one that generates text from text alone.",
+        )
 
 
 @contextmanager

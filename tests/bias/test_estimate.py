@@ -283,6 +283,12 @@ class TestBrokenWeights:
         ):
             estimate_bias(side, llamas[1], tokenizer, **OPTIONS)
 
+    def test_a_head_padded_with_minus_infinity_is_named(self, llamas, tokenizer):
+        padded = tiny.model("phi")  # which has a bias at its head
+        padded.lm_head.bias.data[-16:] = -torch.inf
+        with pytest.raises(NumericalError, match="rules out 16 tokens, such as 304, by"):
+            estimate_bias(padded, llamas[1], tokenizer, **OPTIONS)
+
     def test_a_broken_head_is_noticed_too(self, llamas, tokenizer):
         broken = copy.deepcopy(llamas[1])
         broken.lm_head.weight.data[5] = torch.nan

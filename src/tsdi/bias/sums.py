@@ -241,6 +241,13 @@ def origin(
 def _check_finite(rows: Tensor, name: str, start: int) -> None:
     finite = torch.isfinite(rows).flatten(1).all(1)
     if not finite.all():
+        ruled_out = rows.isneginf().flatten(0, 1).all(0).nonzero().flatten().tolist()
+        if ruled_out:  # as in a head that is padded so
+            raise NumericalError(
+                f"{name} rules out {len(ruled_out)} tokens, such as {ruled_out[0]}, by logits of"
+                " -inf: they have no shift.",
+                "If they are padding, cut it off: model.resize_token_embeddings(len(tokenizer)).",
+            )
         row = int((~finite).nonzero()[0])
         raise NumericalError(
             f"{name} gives NaN or infinite numbers on random prompt {start + row}.",

@@ -10,15 +10,22 @@ import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tsdi.bias import SafetyBias
-from tsdi.chat import special_ids
+from tsdi.chat import as_the_template_reads, special_ids
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import ModelError, UsageError
 from tsdi.evaluation.builtin import resolve_dtype, resolve_model
 from tsdi.fit import check_adapter_fit
-from tsdi.models import adapter_base, adapter_folder, attach_adapter, load_checked
+from tsdi.models import (
+    LoadOptions,
+    adapter_base,
+    adapter_folder,
+    attach_adapter,
+    generator_class,
+    load_checked,
+)
 from tsdi.names import check_is_model, locate
 
 NAME = "tsdi-hf"
@@ -110,7 +117,8 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         self._templated = True
         prompt_format = self._bias.info.prompt_format
         if prompt_format is None:
-            text: str = super().apply_chat_template(chat_history, add_generation_prompt)
+            chat = as_the_template_reads(self.tokenizer, chat_history)
+            text: str = super().apply_chat_template(chat, add_generation_prompt)
             return text
         texts = [message["content"] for message in chat_history]
         begun = "" if add_generation_prompt else texts.pop()  # of the answer, by the task
@@ -225,15 +233,17 @@ def _check_template_args(bias: SafetyBias, options: dict[str, Any]) -> None:
 
 
 class _CheckedModel:
-    """`AutoModelForCausalLM` that refuses a checkpoint or an adapter whose weights do not fit."""
+    """Stands for a class of transformers, and refuses weights that do not fit."""
 
     @staticmethod
     def from_pretrained(name: str, **arguments: Any) -> PreTrainedModel:
         name = _with_revision(name, arguments)
         base = adapter_base(name)
+        code = LoadOptions(trust_remote_code=bool(arguments.get("trust_remote_code")))
+        kind = generator_class(base or name, code)
+        model = load_checked(kind, base or name, **arguments)
         if base is None:
-            return load_checked(AutoModelForCausalLM, name, **arguments)
-        model = load_checked(AutoModelForCausalLM, base, **arguments)
+            return model
         return attach_adapter(model, name, "default")
 
 
