@@ -5,11 +5,13 @@ import shutil
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from tests import tiny
 from tests.cli.conftest import estimate, tsdi
 from tsdi import organism
+from tsdi.models import load_model
 
 
 def _refused(result, *words):
@@ -57,6 +59,24 @@ def test_truncated_weights(models, tmp_path):
     weights = pair / "aligned" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
     _refused(tsdi(*estimate(pair, tmp_path / "out")), "aligned", "damaged")
+
+
+def test_a_model_is_no_reference_of_its_own(models, tmp_path):
+    command = ["estimate", models / "aligned", f"{models}/../{models.name}/aligned", "--out"]
+    _refused(tsdi(*command, tmp_path / "out"), "Both are", "aligned")
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_models_that_seem_exchanged_are_noted(models, tmp_path):
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    adapter = get_peft_model(load_model(str(models / "aligned")), config)
+    adapter.save_pretrained(tmp_path / "adapter")
+    more = ["--prompts", 16, "--steps", 2, "--prompt-tokens", 4]
+    pair = [models / "aligned", tmp_path / "adapter"]
+    for order, noted in ((pair, True), (pair[::-1], False)):
+        result = tsdi("estimate", *order, "--out", tmp_path / f"out{noted}", *more)
+        assert result.exit_code == 0, result.output
+        assert ("the two are exchanged" in " ".join(result.stderr.split())) == noted
 
 
 def test_weights_with_other_names(models, tmp_path):

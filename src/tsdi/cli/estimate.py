@@ -88,6 +88,7 @@ def estimate(
     chat_format = read_chat_format(prompt_format, template_arg)
     options = LoadOptions(resolve_dtype(aligned, dtype), device_map, trust_remote_code)
     folders = resolve_model(aligned), resolve_model(reference)
+    _check_order(*folders)
     tokenizer = _tokenizer(*folders, options, chat_format)
     asked = {"harmless": _of_kind("harmless", harmless, columns, seed)}
     asked["harmful"] = _of_kind("harmful", harmful, columns, seed)
@@ -147,6 +148,23 @@ def _check_folder(out: Path, resume: bool) -> None:
         raise RunExistsError(f"{out} already holds a finished bias.", "Give another --out.")
     if not is_unused(out) and not resume:
         raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume a killed run.")
+
+
+def _check_order(aligned: str, reference: str) -> None:
+    """Refuse a model as its own reference; note where the two seem to be exchanged."""
+    from tsdi.models import adapter_base, same_model
+
+    if same_model(aligned, reference):
+        raise UsageError(
+            f"Both are {aligned}: no safety step lies between them.",
+            "Name the model after it, then the one before it.",
+        )
+    base = adapter_base(reference)
+    if base is not None and same_model(base, aligned):
+        console.note(
+            "The reference is an adapter on the aligned model. If the safety step made the adapter,"
+            " the two are exchanged: the aligned model comes first."
+        )
 
 
 def _tokenizer(
