@@ -82,6 +82,8 @@ class Response:
         text = after_thought(self.text, self.in_thought, self.finished, self.end_of_thinking)
         if text is None:
             return unscored(ENDLESS if self.finished else CUT_OFF)
+        if text is self.text and not (self.in_thought or self.end_of_thinking):
+            return self
         return replace(self, text=text, in_thought=False, end_of_thinking="")
 
 
