@@ -20,6 +20,7 @@ from transformers import (
 import tsdi
 from tests import tiny
 from tests.tiny import refused
+from tsdi.fit import check_fit
 from tsdi.models import LoadOptions, load_classifier, load_model, load_pair
 
 # PEFT reads a name that transformers has renamed.
@@ -178,12 +179,21 @@ class TestWeightsThatFit:
             ("plain", "model.layers.0.self_attn.rotary_emb.inv_freq"),
             ("gpt2", "transformer.h.0.attn.bias"),
             ("gpt2", "transformer.h.0.attn.masked_bias"),
+            ("gpt2", "h.1.attn.bias"),
             ("classifier", "bert.embeddings.position_ids"),
         ],
     )
     def test_buffers_of_old_checkpoints_are_passed_over(self, changed, source, name):
         folder = changed(source, lambda found: found | {name: torch.ones(1, 1, 4, 4)})
         (load_classifier if source == "classifier" else load_model)(folder)
+
+    def test_what_quantisers_add_is_passed_over_in_quantised_models_only(self):
+        added = ["model.layers.0.mlp.up_proj.bias", "model.layers.0.self_attn.k_scale"]
+        info = {"missing_keys": [], "mismatched_keys": [], "unexpected_keys": added}
+        model = tiny.model()
+        refused(lambda: check_fit("m", model, info), "2 tensors that the model does not have")
+        model.config.quantization_config = {"quant_method": "gptq"}
+        check_fit("m", model, info)
 
     def test_a_pooler_that_a_classifier_does_not_use(self, changed):
         pooler = {"roberta.pooler.dense.bias": torch.ones(8)}

@@ -16,9 +16,12 @@ from tsdi.errors import MismatchError
 _SHOWN = 3
 # Masks and positions that old checkpoints hold, and the pooler of an encoder: nothing reads them.
 _UNUSED = re.compile(
-    r"(^|\.)((attn|attention|self_attn)\.(bias|masked_bias)|rotary_emb\.inv_freq|position_ids"
+    r"(^|\.)((attn|attention|self_attn)\.(bias|masked_bias|causal_mask)|rotary_emb\.inv_freq"
+    r"|position_ids|embed_positions\.(weights|_float_tensor)|(encoder|decoder)\.version"
     r"|pooler\.dense\.(weight|bias))$"
 )
+# What quantisers add: zeros as biases of layers without one, and scales of caches.
+_QUANTISED = re.compile(r"(_proj\.bias|_proj\.g_idx|_scale)$")
 # Parts of an adapter that PEFT shares between layers and puts in place itself.
 _SHARED = ("vblora_vector_bank", "prompt_encoder", ".tinylora_v.", ".unilora_theta_d.")
 
@@ -34,6 +37,8 @@ def check_fit(name: str, model: PreTrainedModel, info: Mapping[str, Collection[A
     """
     missing = sorted(info["missing_keys"])
     unexpected = sorted(key for key in info["unexpected_keys"] if not _UNUSED.search(key))
+    if getattr(model.config, "quantization_config", None) is not None:
+        unexpected = [key for key in unexpected if not _QUANTISED.search(key)]
     shapes = sorted(info["mismatched_keys"])
     _check_classifier(name, model, missing, unexpected)
     parts = []
