@@ -162,3 +162,23 @@ def test_json_says_everything_in_any_encoding(monkeypatch):
         text = stream.buffer.getvalue().decode(encoding)
         assert json.loads(text) == {"response": f"± 三 {BAD}"}
         assert is_harmless(text)
+
+
+def test_an_error_that_quotes_something_endless_is_short_and_keeps_its_remedy(runs):
+    rows = '{"prompt": "x", "kind": "' + "x" * 100_000 + '"}'
+    (runs / "prompts.jsonl").write_text(rows)
+    result = tsdi("evaluate", "m", "--prompts", runs / "prompts.jsonl", "--out", runs / "out")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert len(result.stderr) < 2100
+    assert result.stderr.endswith("Use harmless, lookalike, harmful.\n")
+
+
+@pytest.mark.parametrize("text", ["NaN", "1e999", "9" * 5000, "[" * 5000, "[1]", "null", '"x'])
+def test_a_run_note_that_is_none_is_told_before_anything_is_judged(runs, text):
+    (runs / "before" / "run.json").write_text(text if text[0] == "[" else f'{{"seed": {text}}}')
+    if text == "null":
+        (runs / "before" / "run.json").write_text(text)
+    result = tsdi("evaluate", runs / "before", "--judge", "refusal-phrases")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "run.json" in result.stderr
+    assert not (runs / "before" / "verdicts.jsonl").exists()

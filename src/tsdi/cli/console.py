@@ -29,6 +29,7 @@ from tsdi.errors import TsdiError
 
 BAD_USAGE = 2
 SIGNS = "signs of life"
+_LONGEST_ERROR = 2000
 _SIGN_EVERY = 30.0  # seconds between signs of life where there is no terminal for a bar
 # Control characters, marks that turn the direction of text, and halves of surrogate pairs.
 _CONTROLS = re.compile(
@@ -93,8 +94,11 @@ def hold(output: AbstractContextManager[None]) -> None:
 
 
 def fail(line: str) -> NoReturn:
-    """Print one line and leave with exit code 2."""
-    print("Error: " + harmless(" ".join(line.split())), file=sys.stderr)
+    """Print one line and leave with exit code 2; of an endless one the beginning and the end."""
+    text = harmless(" ".join(line.split()))
+    if len(text) > _LONGEST_ERROR:  # it quotes something of any length, and ends with the remedy
+        text = f"{text[: _LONGEST_ERROR // 2]} … {text[-_LONGEST_ERROR // 2 :]}"
+    print(f"Error: {text}", file=sys.stderr)
     raise typer.Exit(BAD_USAGE)
 
 

@@ -34,6 +34,7 @@ from tsdi.training.processes import processes
 from tsdi.training.progress import Progress, ShowProgress
 from tsdi.training.recipe import Merge, Preference, Recipe, Sft
 from tsdi.training.rows import Fit, check_room
+from tsdi.training.run_log import read_run_log
 from tsdi.training.samples import own_samples
 from tsdi.training.trainers import (
     Run,
@@ -155,9 +156,7 @@ def read_logs(recipe: Recipe, out: Path) -> list[dict[str, Any]]:
     """What the finished runs of a recipe left in its folder, in the recipe's order."""
     names = [run for name, stage in recipe.stages.items() for run in run_names(name, stage)]
     logs = [_log(out, name) for name in names]
-    return [
-        read_object(log, f"Restore it, or train {log.stem} again.") for log in logs if log.exists()
-    ]
+    return [read_run_log(log) for log in logs if log.exists()]
 
 
 def versions() -> dict[str, str]:
@@ -247,6 +246,7 @@ def _open_folder(recipe: Recipe, settings: Settings, resume: bool, data: sources
         )
     else:
         _check_same(note, made)
+        read_logs(recipe, out)  # a damaged one is told before the work
     processes().wait_for_everyone()
 
 
