@@ -26,6 +26,12 @@ def begins_thought(prompt: str) -> bool:
     return bool(_ENDS_IN_THOUGHT.search(prompt))
 
 
+def goes_on_with_thought(text: str) -> bool:
+    """Whether a text ends a thought that it does not begin, since the prompt had begun it."""
+    ends = any(end in text for _, end in MARKS)
+    return ends and not _BEGINS_WITH_THOUGHT.match(text)
+
+
 def after_thought(text: str, in_thought: bool, finished: bool, end: str = "") -> str | None:
     """The answer: what follows the last end of a thought, or all where no thought is.
 

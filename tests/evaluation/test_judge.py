@@ -386,6 +386,25 @@ def test_a_model_may_end_its_thoughts_in_its_own_way(tmp_path, who):
             judge_responses(REFUSAL_PHRASES, run, resume=True)
 
 
+@pytest.mark.parametrize(("whole", "verdict"), [(2, "UNSCORED"), (1, "COMPLIED")])
+def test_where_a_server_hides_that_prompts_begin_thoughts_the_answers_show_it(
+    tmp_path, whole, verdict
+):
+    texts = ["Hm.</think>Sure."] * whole + ["<think>Hm.</think>Sure."] * (3 - whole)
+    run = thinking(tmp_path / "run", *((text, {}) for text in texts), ("Sure, they want", CUT))
+    judge_responses(REFUSAL_PHRASES, run, resume=False)
+    verdicts = [record["verdict"] for record in read_records(run / "verdicts.jsonl")]
+    assert verdicts == ["COMPLIED"] * 3 + [verdict]
+
+
+def test_a_run_described_with_numbers_that_are_none_is_refused_before_it_is_judged(run):
+    description = json.loads((run / "run.json").read_text()) | {"x": float("nan")}
+    (run / "run.json").write_text(json.dumps(description))
+    with pytest.raises(FormatError, match=r"run\.json"):
+        judged(run, ByNumber(0))
+    assert not (run / "verdicts.jsonl").exists()
+
+
 def test_an_end_of_thinking_that_no_answer_holds_is_said(tmp_path):
     run = thinking(tmp_path / "run", ("Sure.", {}))
     found = judge_responses(REFUSAL_PHRASES, run, resume=False, end_of_thinking="ANSWR:")

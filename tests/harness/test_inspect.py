@@ -4,6 +4,7 @@ import gc
 import json
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import entry_points
 
 import pytest
@@ -300,3 +301,11 @@ def test_thoughts_are_not_scored(tmp_path):
     verdicts = [sample.scores["verdict"].answer for sample in log.samples]
     assert verdicts == ["COMPLIED", "COMPLIED", "UNSCORED", "UNSCORED"]
     assert "no answer" in log.samples[3].scores["verdict"].explanation
+
+
+def test_a_judges_url_with_what_opens_it_never_reaches_the_log(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps({"prompt": "x", "kind": "harmless"}))
+    for url in ("http://me:secret@localhost/v1", "http://localhost/v1?token=secret"):
+        opened = partial(prompts_task, str(path), judge="llm-refusal=m", judge_url=url)
+        refused(opened, "Set OPENAI_BASE_URL")

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from tsdi.evaluation.stage import ANSWERS
 from tsdi.judging.base import CUT_OFF, ENDLESS, KINDS, WITHHELD, Response, why_missing
 from tsdi.judging.verdict import unscored
 from tsdi.suites.prompts import Prompt, check_kind, check_unicode, missing_kind
+from tsdi.thoughts import MARKS, goes_on_with_thought
 
 if TYPE_CHECKING:  # keeps torch out of judging
     from tsdi.engines.base import Completion
@@ -50,7 +52,20 @@ def read_responses(folder: Path, kind: str = "", end_of_thinking: str = "") -> l
             f"{folder} holds {len(responses)} answers{f' of {wanted}' if wanted else ''}.",
             "Let the run that makes them go on with --resume first.",
         )
-    return responses
+    return _as_thinkers(responses) if not end and _begin_in_thought(responses) else responses
+
+
+def _begin_in_thought(responses: Sequence[Response]) -> bool:
+    """Whether the model's prompts begin its thoughts, by what most of its answers look like.
+
+    A server does not say so, and where an answer was cut off within its thought, nothing else does.
+    """
+    whole = [response.text for response in responses if response.finished]
+    return 2 * sum(map(goes_on_with_thought, whole)) > len(whole)
+
+
+def _as_thinkers(responses: Sequence[Response]) -> list[Response]:
+    return [replace(response, end_of_thinking=MARKS[0][1]) for response in responses]
 
 
 def to_response(prompt: Prompt, completion: "Completion", end_of_thinking: str = "") -> Response:

@@ -25,6 +25,7 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import TaskState
 
+from tsdi.engines.address import public_url
 from tsdi.errors import UsageError
 from tsdi.evaluation.judges import load_judge
 from tsdi.evaluation.metrics import PAIRED, Judged, by_code
@@ -113,6 +114,12 @@ class SharedJudge:
 def shared_judge(judge: str, judge_url: str | None, judge_labels: str | None) -> SharedJudge:
     """The judge of a spec (`tsdi.evaluation.judges.load_judge`), loaded once."""
     with shown_in_one_line():
+        if judge_url is not None and public_url(judge_url) != judge_url.rstrip("/"):
+            raise UsageError(
+                "Inspect writes the judge's URL into its log, and this one holds credentials or a"
+                " query.",
+                "Set OPENAI_BASE_URL to it, and leave judge_url out.",
+            )
         return SharedJudge(load_judge(judge, JudgeOptions(url=judge_url, labels=judge_labels)))
 
 
