@@ -113,7 +113,7 @@ def _threads(workers: int) -> int:
 
 def _begin(parent: int, out: Path) -> None:
     """End this process when its parent is gone, and write what libraries say into a log."""
-    with (out / "workers.log").open("a") as log:
+    with (out / "workers.log").open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
 
@@ -185,7 +185,7 @@ class Job:
             )
         seconds = round(time.monotonic() - started, 3)
         line = json.dumps({"cell": str(cell.folder.relative_to(self._made.out)), "s": seconds})
-        with (self._made.out / PROGRESS).open("a") as log:
+        with (self._made.out / PROGRESS).open("a", encoding="utf-8") as log:
             log.write(line + "\n")
 
 
