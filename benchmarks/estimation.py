@@ -118,10 +118,10 @@ def measure_times(settings: dict[str, Any]) -> dict[str, Any]:
     bare((aligned, reference), batches[:1])  # warm up
     times: dict[str, Any] = {"bare": [], "estimate": [], "all_logits": []}
     for number in range(settings["rounds"]):
-        times["bare"].append(_timed(lambda: bare((aligned, reference), batches))[0])
-        seconds, bias = _timed(estimate)
+        times["bare"].append(timed(lambda: bare((aligned, reference), batches))[0])
+        seconds, bias = timed(estimate)
         times["estimate"].append(seconds)
-        seconds, shift = _timed(lambda: all_logits(aligned, reference, batches))
+        seconds, shift = timed(lambda: all_logits(aligned, reference, batches))
         times["all_logits"].append(seconds)
         shown = {name: round(found[-1], 1) for name, found in times.items()}
         progress(f"estimation: round {number + 1}, seconds {shown}")
@@ -129,7 +129,8 @@ def measure_times(settings: dict[str, Any]) -> dict[str, Any]:
     return times
 
 
-def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that a call takes, and what it gives."""
     begin = time.perf_counter()
     result = call()
     return time.perf_counter() - begin, result

@@ -9,12 +9,12 @@ from tsdi.bias import TokenPool, estimate_bias
 from tsdi.bias.diagnosis import (
     _verdict,
     diagnose,
-    explained_share,
     one_number_share,
     recommend,
     shifted_tokens,
 )
 from tsdi.bias.phrases import Phrases, phrase_ids, refusal_log_odds
+from tsdi.bias.shift import explained_share
 from tsdi.chat import encode_chat
 from tsdi.errors import MismatchError
 from tsdi.interval import Estimate
@@ -89,9 +89,26 @@ def test_recommend_keeps_the_diagnosis_in_the_bias(shift, strength):
     assert bias.info.strength is None
     found = recommend(bias, *pair, TOKENIZER, POOL, phrases=PHRASES)
     assert found.info.strength == strength
-    diagnosis = diagnose(bias, *pair, TOKENIZER, POOL, phrases=PHRASES)
+    diagnosis = diagnose(bias, *pair, TOKENIZER, POOL, answers=32, phrases=PHRASES)
     assert found.info.diagnosis == diagnosis.to_dict()
     assert torch.equal(found.values, bias.values)
+
+
+def test_answers_are_looked_at_category_by_category_and_the_figures_say_of_how_many():
+    pair = _pair(2.0)
+    bias = _bias(*pair)
+    rows = tiny.ids(9, 6).tolist()
+    prompts = {"harmful/O1": rows[:5], "harmful/O2": rows[5:6], "harmful/O3": rows[6:]}
+    every, some = (
+        diagnose(bias, *pair, TOKENIZER, POOL, prompts, random=12, answers=n, phrases=PHRASES)
+        for n in (None, 4)
+    )
+    answered = {"random": 4, "harmful/O1": 2, "harmful/O2": 1, "harmful/O3": 1}
+    assert {kind: found.n for kind, found in some.explained.items()} == answered
+    assert [found.n for found in every.explained.values()] == [12, 5, 1, 3]
+    for kind, found in every.refusal.items():
+        assert some.refusal[kind].debiased.value == pytest.approx(found.debiased.value, abs=1e-4)
+    assert (some.strength, some.one_number) == (every.strength, pytest.approx(every.one_number))
 
 
 def test_recommend_wants_the_pool_of_the_estimate():

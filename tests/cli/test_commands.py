@@ -38,6 +38,27 @@ def test_estimate_looks_at_real_prompts_by_kind_and_category(models, tmp_path):
     assert found["refusal"]["harmless"]["aligned"]["n"] == 2
 
 
+def test_without_a_diagnosis_nothing_is_recommended_and_that_is_said(models, tmp_path):
+    result = tsdi(*estimate(models, tmp_path / "bias", "--no-diagnosis"))
+    assert result.exit_code == 0, result.output
+    assert "no diagnosis, so no strength is recommended" in " ".join(result.stdout.split())
+    info = SafetyBias.from_pretrained(tmp_path / "bias").info
+    assert (info.strength, info.diagnosis) == (None, {})
+    refused = tsdi(*estimate(models, tmp_path / "x", "--no-diagnosis", "--harmful", "xstest"))
+    assert refused.exit_code == 2
+    assert "for the diagnosis" in refused.stderr
+
+
+def test_it_is_said_on_how_many_prompts_answers_were_looked_at(models, tmp_path):
+    (tmp_path / "many.txt").write_text("\n".join(f"mill {n}" for n in range(40)))
+    options = ["--harmless", tmp_path / "many.txt"]
+    result = tsdi(*estimate(models, tmp_path / "bias", *options))
+    assert result.exit_code == 0, result.output
+    shown = " ".join(result.stdout.split())
+    assert "n = 32 of 40 prompts" in shown
+    assert "n = 32 of 64 prompts" in shown
+
+
 class TestKindsOfPrompts:
     """--harmless and --harmful take the rows of their kind, and say so."""
 

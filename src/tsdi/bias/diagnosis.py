@@ -1,7 +1,7 @@
 """Is one vector right for this pair of models? Numbers, and a verdict."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Any
 
@@ -10,23 +10,25 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.bias import head
-from tsdi.bias.phrases import ENGLISH, Phrases, phrase_ids, refusal_log_odds
+from tsdi.bias.looks import Asked
+from tsdi.bias.phrases import ENGLISH, Phrases, phrase_ids
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.prompts import random_prompts
+from tsdi.bias.shift import Shift, mean_distribution
 from tsdi.bias.sums import Progress
 from tsdi.bias.value import SafetyBias
 from tsdi.chat import decode
 from tsdi.compatibility import context_length
-from tsdi.decoding.greedy import generate_greedily
-from tsdi.errors import MismatchError, NumericalError, PromptError
+from tsdi.errors import MismatchError, PromptError
 from tsdi.interval import Estimate, json_fields, mean_interval
 from tsdi.models import Side, as_side
 
 RANDOM = "random"
 TOKENS_SHOWN = 8
 RANDOM_PROMPTS = 64
+ANSWERS = 32
 RESAMPLES = 1000
+BATCH_SIZE = 32
 ONE_AT_A_TIME = 128  # prompts whose logits are kept while the other model is loaded
 
 
@@ -98,7 +100,9 @@ def diagnose(
     prompts: Mapping[str, Sequence[Sequence[int]]] | None = None,
     *,
     random: int = RANDOM_PROMPTS,
+    answers: int | None = None,
     phrases: Phrases = ENGLISH,
+    batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> Diagnosis:
     """Examine a bias on fresh random prompts, and on real ones if there are any.
@@ -111,7 +115,10 @@ def diagnose(
         pool: The pool that the bias was estimated with.
         prompts: Real prompts as token ids, template included, by kind ("harmless", "harmful/O3").
         random: Number of random prompts, others than those of the estimate.
+        answers: Most prompts of a sort (random, harmless, harmful) on whose answers the share that
+            is explained is found, spread over its categories; None takes all.
         phrases: Beginnings of refusing and complying answers.
+        batch_size: Prompts read together; halved where memory runs out.
         progress: Called with the number of prompts that both models have just done.
 
     Raises:
@@ -121,27 +128,10 @@ def diagnose(
     kinds = {RANDOM: _fresh_prompts(bias, tokenizer, pool, random), **(prompts or {})}
     refusing = phrase_ids(tokenizer, phrases.refusing)
     complying = phrase_ids(tokenizer, phrases.complying)
-    shifts = {kind: _KindShift() for kind in kinds}
-    sides = as_side(reference), as_side(aligned)
-    together = all(side.loaded for side in sides)
-    for part in _parts(kinds, 8 if together else ONE_AT_A_TIME):
-        answers: list[tuple[list[int], Tensor]] = []
-        with sides[0].open() as model:
-            check_lengths(model, part, max(bias.steps, *map(len, [*refusing, *complying])))
-            for kind, prompt in part:
-                odds = refusal_log_odds(model, prompt, refusing, complying, (None,))
-                shifts[kind].reference.append(odds[0])
-                answers.append(_greedy(model, tokenizer, prompt, bias.steps))
-        with sides[1].open() as model:
-            for (kind, prompt), (answer, before) in zip(part, answers, strict=True):
-                odds = refusal_log_odds(model, prompt, refusing, complying, (None, bias.values))
-                shifts[kind].aligned.append(odds[0])
-                shifts[kind].debiased.append(odds[1])
-                after = _teacher_forced(model, prompt, answer)
-                shifts[kind].add_shift(before, after, bias.values)
-        if progress is not None:
-            progress(len(part))
-    refusal = {kind: shift.refusal() for kind, shift in shifts.items()}
+    asked = Asked(tokenizer, refusing, complying, bias.steps, batch_size)
+    sides = as_side(aligned), as_side(reference)
+    shifts, next_token = _shifts(bias, kinds, *sides, asked, answers, progress)
+    refusal = {kind: _refusal(every) for kind, every in shifts.items()}
     harmful = [found for kind, found in refusal.items() if kind.partition("/")[0] == "harmful"]
     strength, verdict = _verdict(refusal[RANDOM].shift, [found.shift for found in harmful])
     return Diagnosis(
@@ -149,15 +139,80 @@ def diagnose(
         demoted=shifted_tokens(bias, tokenizer, largest=False),
         reliability=bias.info.reliability,
         refusal=refusal,
-        explained={kind: shift.explained() for kind, shift in shifts.items()},
-        one_number=one_number_share(
-            bias.values[0],
-            {ids[0] for ids in refusing},
-            torch.stack([shift.next_token for shift in shifts.values()]).sum(0),
-        ),
+        explained={kind: found for kind, every in shifts.items() if (found := _explained(every)).n},
+        one_number=one_number_share(bias.values[0], {ids[0] for ids in refusing}, next_token),
         strength=strength,
         verdict=verdict,
     )
+
+
+def _shifts(
+    bias: SafetyBias,
+    kinds: Mapping[str, Sequence[Sequence[int]]],
+    aligned: Side,
+    reference: Side,
+    asked: Asked,
+    answers: int | None,
+    progress: Progress | None,
+) -> tuple[dict[str, list[Shift]], Tensor]:
+    """The shift after every prompt, by kind, in order; and the sum of next-token distributions."""
+    rows = [(kind, list(prompt)) for kind, prompts in kinds.items() for prompt in prompts]
+    answered = _answered([kind for kind, _ in rows], answers)
+    found: dict[int, Shift] = {}
+    next_token = torch.zeros(bias.vocab, dtype=torch.float64)
+    shared: dict[str, bool] = {}
+    for numbers, what in _parts(rows, answered, asked, aligned.loaded and reference.loaded):
+        part = [rows[n][1] for n in numbers]
+        with reference.open() as model:
+            if not shared:
+                check_lengths(model, rows, asked.longest)
+                shared["reference"] = asked.shares(model, [prompt for _, prompt in rows])
+            before = list(what.looks(model, part, None, (None,), shared["reference"]))
+        with aligned.open() as model:
+            if "aligned" not in shared:
+                shared["aligned"] = asked.shares(model, [prompt for _, prompt in rows])
+            theirs, biases = [look.answer for look in before], (None, bias.values)
+            after = what.looks(model, part, theirs, biases, shared["aligned"])
+            for n, one, other in zip(numbers, before, after, strict=True):
+                found[n] = Shift.between(one, other, bias.values, answered=n in answered)
+                first = [look.logits[0, : bias.vocab].double() for look in (one, other)]
+                next_token += mean_distribution(*first)
+        if progress is not None:
+            progress(len(numbers))
+    shifts: dict[str, list[Shift]] = {kind: [] for kind in kinds}
+    for n, (kind, _) in enumerate(rows):
+        shifts[kind].append(found[n])
+    return shifts, next_token
+
+
+def _answered(kinds: Sequence[str], limit: int | None) -> set[int]:
+    """The prompts whose answers are looked at, by number.
+
+    Args:
+        kinds: Of every prompt.
+        limit: Most prompts of a sort: random, harmless, harmful. They are the first of each of its
+            categories in turn.
+    """
+    turns: dict[str, list[tuple[int, int]]] = {}
+    seen: dict[str, int] = {}
+    for n, kind in enumerate(kinds):
+        turns.setdefault(kind.partition("/")[0], []).append((seen.get(kind, 0), n))
+        seen[kind] = seen.get(kind, 0) + 1
+    return {n for sort in turns.values() for _, n in sorted(sort)[:limit]}
+
+
+def _parts(
+    rows: Sequence[tuple[str, list[int]]], answered: set[int], asked: Asked, together: bool
+) -> Iterator[tuple[list[int], Asked]]:
+    """Numbers of prompts that are looked at together, being as long, and what is asked of them."""
+    size = asked.batch_size if together else max(ONE_AT_A_TIME, asked.batch_size)
+    ascending = sorted(range(len(rows)), key=lambda n: len(rows[n][1]))
+    for what, numbers in (
+        (asked, [n for n in ascending if n in answered]),
+        (replace(asked, steps=1), [n for n in ascending if n not in answered]),
+    ):
+        for start in range(0, len(numbers), size):
+            yield numbers[start : start + size], what
 
 
 def recommend(
@@ -168,7 +223,9 @@ def recommend(
     pool: TokenPool | str = "neutral",
     prompts: Mapping[str, Sequence[Sequence[int]]] | None = None,
     *,
+    answers: int | None = ANSWERS,
     phrases: Phrases = ENGLISH,
+    batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> SafetyBias:
     """The same bias with its diagnosis and the strength that this recommends.
@@ -181,7 +238,9 @@ def recommend(
         pool: Token pool that the bias was estimated with, or its name as in
             ``TokenPool.from_name``.
         prompts: Real prompts as token ids by kind.
+        answers: As for `diagnose`; the recommendation does not depend on it.
         phrases: Beginnings of refusing and complying answers.
+        batch_size: Prompts read together; halved where memory runs out.
         progress: Called with the number of prompts that both models have just done.
 
     Raises:
@@ -196,7 +255,16 @@ def recommend(
             "Give the same pool.",
         )
     found = diagnose(
-        bias, aligned, reference, tokenizer, pool, prompts, phrases=phrases, progress=progress
+        bias,
+        aligned,
+        reference,
+        tokenizer,
+        pool,
+        prompts,
+        answers=answers,
+        phrases=phrases,
+        batch_size=batch_size,
+        progress=progress,
     )
     return bias.with_diagnosis(found.strength, found.to_dict())
 
@@ -235,80 +303,27 @@ def one_number_share(shift: Tensor, refusing: set[int], weights: Tensor) -> floa
     return float((weights @ (x * y)) ** 2 / total) if total > 0 else 0.0
 
 
-def explained_share(before: Tensor, after: Tensor, bias: Tensor) -> tuple[float, float]:
-    """Parts of 1 - sum |g - G|^2 / sum |g|^2 for one prompt (design: diagnosis).
-
-    |.|^2 is the variance under the mean of both models' next-token distributions.
-
-    Args:
-        before: The reference's logits, [answer, vocab].
-        after: The aligned model's logits on the same tokens, [answer, vocab].
-        bias: G, [steps >= answer, vocab].
-
-    Returns:
-        sum |g - G|^2 and sum |g|^2.
-    """
-    vocab = bias.shape[1]
-    before, after = before[:, :vocab].double(), after[:, :vocab].double()
-    weights = _mean_distribution(before, after)
-    shift = after - before
-    rest = shift - bias[: len(shift)].double()
-    return float(_variance(rest, weights)), float(_variance(shift, weights))
+def _refusal(shifts: Sequence[Shift]) -> Refusal:
+    return Refusal(
+        reference=mean_interval([one.reference for one in shifts]),
+        aligned=mean_interval([one.aligned for one in shifts]),
+        debiased=mean_interval([one.debiased for one in shifts]),
+        shift=mean_interval([one.aligned - one.reference for one in shifts]),
+    )
 
 
-def _mean_distribution(before: Tensor, after: Tensor) -> Tensor:
-    return (before.softmax(-1) + after.softmax(-1)) / 2
-
-
-def _variance(x: Tensor, weights: Tensor) -> Tensor:
-    mean = (weights * x).sum(-1, keepdim=True)
-    return (weights * (x - mean).square()).sum()
-
-
-class _KindShift:
-    """What is collected over the prompts of one kind."""
-
-    def __init__(self) -> None:
-        self.reference: list[float] = []
-        self.aligned: list[float] = []
-        self.debiased: list[float] = []
-        self.next_token = torch.zeros(())  # sum of the distributions at step 0, [vocab]
-        self._rest: list[float] = []
-        self._total: list[float] = []
-
-    def add_shift(self, before: Tensor, after: Tensor, bias: Tensor) -> None:
-        if not (bool(before.isfinite().all()) and bool(after.isfinite().all())):
-            raise NumericalError(
-                "A model gives NaN or infinite numbers on a prompt of the diagnosis.",
-                "Check its weights, or load it in float32 or bfloat16.",
-            )
-        rest, total = explained_share(before, after, bias)
-        self._rest.append(rest)
-        self._total.append(total)
-        vocab = bias.shape[1]
-        first = _mean_distribution(before[0, :vocab].double(), after[0, :vocab].double())
-        self.next_token = self.next_token + first
-
-    def refusal(self) -> Refusal:
-        change = np.subtract(self.aligned, self.reference)
-        return Refusal(
-            reference=mean_interval(self.reference),
-            aligned=mean_interval(self.aligned),
-            debiased=mean_interval(self.debiased),
-            shift=mean_interval(change.tolist()),
-        )
-
-    def explained(self) -> Estimate:
-        """1 - sum rest / sum total, bootstrapped over prompts."""
-        rest, total = np.array(self._rest), np.array(self._total)
-        if not total.all():  # a resample without any shift would explain 0 of 0
-            return Estimate(None, -inf, inf, len(rest))
-        if len(rest) == 1:  # says nothing of other prompts
-            return Estimate(float(1 - rest[0] / total[0]), -inf, inf, 1)
-        drawn = np.random.default_rng(0).integers(0, len(rest), (RESAMPLES, len(rest)))
-        shares = 1 - rest[drawn].sum(1) / total[drawn].sum(1)
-        low, high = np.quantile(shares, [0.025, 0.975])
-        return Estimate(float(1 - rest.sum() / total.sum()), float(low), float(high), len(rest))
+def _explained(shifts: Sequence[Shift]) -> Estimate:
+    """1 - sum |g - G|^2 / sum |g|^2, bootstrapped over prompts."""
+    parts = [one.explained for one in shifts if one.explained is not None]
+    rest, total = np.array(parts).reshape(-1, 2).T
+    if not len(total) or not total.all():  # a resample without any shift would explain 0 of 0
+        return Estimate(None, -inf, inf, len(rest))
+    if len(rest) == 1:  # says nothing of other prompts
+        return Estimate(float(1 - rest[0] / total[0]), -inf, inf, 1)
+    drawn = np.random.default_rng(0).integers(0, len(rest), (RESAMPLES, len(rest)))
+    shares = 1 - rest[drawn].sum(1) / total[drawn].sum(1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return Estimate(float(1 - rest.sum() / total.sum()), float(low), float(high), len(rest))
 
 
 def _verdict(shift: Estimate, harmful: Sequence[Estimate]) -> tuple[float, str]:
@@ -355,13 +370,6 @@ def check_lengths(
             )
 
 
-def _parts(
-    kinds: Mapping[str, Sequence[Sequence[int]]], size: int
-) -> list[list[tuple[str, list[int]]]]:
-    rows = [(kind, list(prompt)) for kind, prompts in kinds.items() for prompt in prompts]
-    return [rows[i : i + size] for i in range(0, len(rows), size)]
-
-
 def _fresh_prompts(
     bias: SafetyBias, tokenizer: PreTrainedTokenizerBase, pool: TokenPool, number: int
 ) -> list[list[int]]:
@@ -377,17 +385,3 @@ def _fresh_prompts(
     )
     rows: list[list[int]] = drawn.ids(info.prompts, info.prompts + number).tolist()
     return rows
-
-
-def _greedy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], steps: int
-) -> tuple[list[int], Tensor]:
-    """The model's greedy answer of at most ``steps`` tokens, and its logits there."""
-    answers, _ = generate_greedily(model, tokenizer, [prompt], steps)
-    return answers[0], _teacher_forced(model, prompt, answers[0])
-
-
-def _teacher_forced(model: PreTrainedModel, prompt: list[int], answer: list[int]) -> Tensor:
-    """Logits that predict each token of an answer, [answer, vocab]."""
-    ids = torch.tensor([[*prompt, *answer]])[:, :-1]
-    return head.logits(model, ids, len(answer))[0].cpu()

@@ -7,6 +7,7 @@ the model itself, so that head bias, adapters, constant scales and quantisation 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
@@ -102,6 +103,49 @@ def is_linear(model: PreTrainedModel, ids: Tensor, steps: int) -> bool:
     mean_input = torch.cat(inputs).double().mean(0, keepdim=True).float()
     error = (logits_from(model, mean_input)[0].double() - ordinary).abs().max()
     return bool(error <= LINEARITY_TOLERANCE * ordinary.abs().max())
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a model gives for tokens that it reads behind others.
+
+    Attributes:
+        inputs: The head's inputs at these tokens, [batch, tokens, hidden].
+        choice: The most likely token after the last one, [batch]; nothing if nobody asked.
+        cache: What it has read so far.
+    """
+
+    inputs: Tensor
+    choice: Tensor | None
+    cache: Any
+
+
+def read_on(model: PreTrainedModel, ids: Tensor, mask: Tensor, cache: Any, *, choose: bool) -> Step:
+    """Let a model read on, padded on the left.
+
+    Args:
+        model: A causal language model with an output layer of its own.
+        ids: int64 [batch, tokens].
+        mask: int64 [batch, tokens so far and these], 0 for padding.
+        cache: Of the step before, which this one may change; None at the beginning.
+        choose: Find the most likely next token, in the model's own precision.
+    """
+    kept: list[Tensor] = []
+    rows = None if choose else int(_native(model))  # as in `head_inputs`
+
+    def keep(hidden: Tensor) -> Tensor:
+        kept.append(hidden[:, -ids.shape[1] :])
+        return hidden[:rows, -1:]
+
+    arguments: dict[str, Any] = {"attention_mask": mask, "past_key_values": cache}
+    arguments["use_cache"] = True
+    if "position_ids" in signature(_unwrapped(model).forward).parameters:
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        arguments["position_ids"] = positions[:, -ids.shape[1] :]
+    with torch.no_grad(), evaluating(model), _at_head(model, keep):
+        output: Any = model(input_ids=ids.to(model.device), **arguments)
+    choice = output.logits[:, -1].argmax(-1) if choose else None
+    return Step(kept[0], choice, output.past_key_values)
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import PromptError, UsageError
 from tsdi.files import parse_json
 
+Branch = list[list[tuple[int, int]]]
+FIRST_TOKENS = 8  # of phrases, that are read together: as many copies of the prompts' cache
+
 
 @dataclass(frozen=True)
 class Phrases:
@@ -136,3 +139,79 @@ def _phrase_log_probs(
 def _debias(logits: Tensor, bias: Tensor) -> Tensor:
     steps = [subtract_bias(logits[:, i], i, bias) for i in range(logits.shape[1])]
     return torch.stack(steps, 1)
+
+
+class PhraseTree:
+    """Phrases with what they begin with in common, so that each beginning is read once.
+
+    Args:
+        refusing: Token ids of phrases.
+        complying: Likewise.
+
+    Attributes:
+        branches: What has to be read after a prompt. A branch is a list of levels: level i has the
+            tokens at place i of the phrases, each with the place in the level before of the token
+            that it follows; in level 0 all follow the prompt.
+    """
+
+    def __init__(
+        self, refusing: Sequence[Sequence[int]], complying: Sequence[Sequence[int]]
+    ) -> None:
+        phrases = [tuple(phrase) for phrase in (*refusing, *complying)]
+        beginnings = {phrase[:i] for phrase in phrases for i in range(1, len(phrase))}
+        firsts = sorted({beginning[0] for beginning in beginnings})
+        read: list[tuple[int, ...]] = [()]
+        self.branches: list[Branch] = []
+        for start in range(0, len(firsts), FIRST_TOKENS):
+            some = firsts[start : start + FIRST_TOKENS]
+            levels = _levels([one for one in beginnings if one[0] in some])
+            read += [one for level in levels for one in level]
+            above: list[list[tuple[int, ...]]] = [[()], *levels]
+            self.branches.append(
+                [
+                    [(above[i].index(one[:-1]), one[-1]) for one in level]
+                    for i, level in enumerate(levels)
+                ]
+            )
+        place = {beginning: n for n, beginning in enumerate(read)}
+        self._steps = [len(beginning) for beginning in read]
+        self._tokens = [
+            [(place[phrase[:i]], token) for i, token in enumerate(phrase)] for phrase in phrases
+        ]
+        self._refusing = len(refusing)
+
+    def log_odds(self, logits: Tensor, biases: Sequence[Tensor | None]) -> list[list[float]]:
+        """As `refusal_log_odds`, for a batch of prompts.
+
+        Args:
+            logits: At the end of the prompt, then at all tokens of all branches, float32
+                [batch, beginnings, vocab].
+            biases: Safety biases [steps, vocab] to subtract; None subtracts nothing.
+
+        Returns:
+            [batch][biases].
+        """
+        results = []
+        for bias in biases:
+            debiased = logits if bias is None else self._debias(logits, bias.to(logits.device))
+            total = debiased.logsumexp(-1).double()
+            found = [
+                torch.stack([debiased[:, n, token].double() - total[:, n] for n, token in phrase])
+                for phrase in self._tokens
+            ]
+            log_probs = torch.stack([tokens.sum(0) for tokens in found])  # [phrases, batch]
+            refusing, complying = log_probs[: self._refusing], log_probs[self._refusing :]
+            results.append(refusing.logsumexp(0) - complying.logsumexp(0))
+        rows: list[list[float]] = torch.stack(results, 1).tolist()
+        return rows
+
+    def _debias(self, logits: Tensor, bias: Tensor) -> Tensor:
+        debiased = logits.clone()
+        for n, step in enumerate(self._steps):
+            debiased[:, n] = subtract_bias(logits[:, n], step, bias)
+        return debiased
+
+
+def _levels(beginnings: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
+    longest = max(map(len, beginnings))
+    return [sorted(b for b in beginnings if len(b) == size) for size in range(1, longest + 1)]

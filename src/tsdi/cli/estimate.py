@@ -14,9 +14,10 @@ from tsdi.files import is_unused, working_in
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from tsdi.bias import SafetyBias
+    from tsdi.bias import SafetyBias, TokenPool
+    from tsdi.bias.phrases import Phrases
     from tsdi.chat import ChatFormat
-    from tsdi.models import LoadOptions
+    from tsdi.models import LoadOptions, Side
     from tsdi.suites.prompts import Prompt
 
 RESULT_FILE = "bias_config.json"
@@ -37,6 +38,13 @@ def estimate(
         float | None, typer.Option(help="Stop early at this standard error, in logits.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Halved if memory runs out.")] = 32,
+    diagnosis: Annotated[
+        bool,
+        typer.Option(
+            "--diagnosis/--no-diagnosis",
+            help="Examine the bias and recommend a strength; without, none is recommended.",
+        ),
+    ] = True,
     harmless: Annotated[
         str | None,
         typer.Option(
@@ -77,9 +85,14 @@ def estimate(
 
     Example: tsdi estimate org/aligned org/reference --out my-bias --pool mmlu
     """
+    if not diagnosis and any((harmless, harmful, phrases)):
+        raise UsageError(
+            "--harmless, --harmful and --phrases are for the diagnosis.",
+            "Leave out --no-diagnosis.",
+        )
     _check_folder(out, resume)
-    from tsdi.bias import TokenPool, estimate_bias, recommend
-    from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths
+    from tsdi.bias import TokenPool, estimate_bias
+    from tsdi.bias.diagnosis import check_lengths
     from tsdi.bias.phrases import ENGLISH, phrase_ids, read_phrases
     from tsdi.evaluation.builtin import resolve_dtype, resolve_model
     from tsdi.models import LoadOptions, load_pair
@@ -126,18 +139,39 @@ def estimate(
             checkpoints=out,
             progress=progress,
         )
-        diagnosed = 0
-
-        def examined(more: int) -> None:
-            nonlocal diagnosed
-            diagnosed += more
-            update("diagnose", diagnosed, sum(map(len, real.values())) + RANDOM_PROMPTS)
-
-        bias = recommend(bias, *sides, tokenizer, drawn, real, phrases=openers, progress=examined)
+    if diagnosis:
+        bias = _examined(bias, sides, tokenizer, drawn, real, openers, batch_size)
     bias.save_pretrained(out)
     for partial in out.glob("partial-*.safetensors"):
         partial.unlink()
     _show(bias, tokenizer, out, json)
+
+
+def _examined(
+    bias: "SafetyBias",
+    sides: "tuple[Side, Side]",
+    tokenizer: "PreTrainedTokenizerBase",
+    pool: "TokenPool",
+    real: dict[str, list[list[int]]],
+    openers: "Phrases",
+    batch_size: int,
+) -> "SafetyBias":
+    """The bias with its diagnosis, under a bar of its own, as its prompts take another time."""
+    from tsdi.bias import recommend
+    from tsdi.bias.diagnosis import RANDOM_PROMPTS
+
+    done, total = 0, sum(map(len, real.values())) + RANDOM_PROMPTS
+    with console.bar("diagnose") as update:
+
+        def progress(more: int) -> None:
+            nonlocal done
+            done += more
+            update("diagnose", done, total)
+
+        return recommend(
+            bias, *sides, tokenizer, pool, real,
+            phrases=openers, batch_size=batch_size, progress=progress,
+        )  # fmt: skip
 
 
 def _check_folder(out: Path, resume: bool) -> None:

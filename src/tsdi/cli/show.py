@@ -121,9 +121,9 @@ def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
         figures = (f"{arm} {arms[arm]['value']:+.2f}" for arm in ARMS)
         lines.append(f"Refusal log-odds on {kind} prompts: {', '.join(figures)}.")
     for kind, share in diagnosis["explained"].items():
-        lines.append(
-            f"Share of the shift on {kind} prompts explained: {Estimate.from_dict(share)}."
-        )
+        found, every = Estimate.from_dict(share), diagnosis["refusal"][kind]["shift"]["n"]
+        of = f" of {every} prompts" if found.n < every else ""
+        lines.append(f"Share of the shift on {kind} prompts explained: {found}{of}.")
     lines.append(
         "Share of step 0, weighted by the next-token distribution, that one number on the "
         f"refusing tokens makes up: {diagnosis['one_number']:.2f}."
