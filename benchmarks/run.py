@@ -17,6 +17,7 @@ NAMES = (
     "demo",
     "calibration",
     "estimation",
+    "diagnosis",
     "decoding",
     "artifact",
     "judging",
