@@ -192,7 +192,10 @@ def test_phrases_that_the_tokenizer_does_not_know(tmp_path):
 def test_a_real_prompt_beyond_the_context(models, tmp_path):
     (tmp_path / "harmless.txt").write_text("bread\n" + "mill " * 200)
     result = tsdi(*estimate(models, tmp_path / "out", "--harmless", tmp_path / "harmless.txt"))
-    _refused(result, "harmless prompt", "128")
+    assert result.exit_code == 2
+    error = result.stderr.strip().splitlines()[-1]  # behind the note that counts the prompts
+    assert error.startswith("Error: A harmless prompt")
+    assert "128" in error
     assert not (tmp_path / "out").exists()
 
 
