@@ -2,6 +2,7 @@ import errno
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,10 @@ from tsdi.files import (
     to_json,
     working_in,
     working_on,
+    write_bytes,
+    write_folder,
     write_json,
+    write_set,
 )
 
 
@@ -173,3 +177,82 @@ def test_a_file_that_cannot_be_written_is_named_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "unlink", read_only)
     with pytest.raises(TsdiError, match=r"Cannot write .*/metrics\.json: Read-only"):
         write_json(tmp_path / "metrics.json", {})
+
+
+class TestAFolderThatGetsItsNameWhenWhole:
+    def fill(self, path):
+        with write_folder(path) as folder:
+            (folder / "model").write_text("new")
+
+    def test_it_holds_what_was_put_there(self, tmp_path):
+        self.fill(tmp_path / "out")
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["model"]
+
+    def test_what_a_killed_process_left_is_removed(self, tmp_path):
+        def killed():
+            with write_folder(tmp_path / "out") as folder:
+                (folder / "half").touch()
+                shutil.copytree(folder, tmp_path / "left")
+
+        killed()
+        shutil.rmtree(tmp_path / "out")
+        (tmp_path / "left").rename(tmp_path / "out.unfinished")
+        self.fill(tmp_path / "out")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["model"]
+
+    def test_what_somebody_else_put_there_is_left_alone(self, tmp_path):
+        (tmp_path / "out.unfinished").mkdir()
+        (tmp_path / "out.unfinished/thesis").touch()
+        with pytest.raises(RunExistsError, match=r"out\.unfinished is in the way"):
+            self.fill(tmp_path / "out")
+        assert (tmp_path / "out.unfinished/thesis").exists()
+
+
+class TestASetOfFiles:
+    def test_earlier_ones_are_replaced_and_others_left_alone(self, tmp_path):
+        write_set(tmp_path, {"page": b"1", "tables/a": b"1", "tables/b": b"1"})
+        (tmp_path / "tables/mine").touch()
+        write_set(tmp_path, {"page": b"2", "tables/a": b"2"})
+        files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("[!.]*")}
+        assert files == {"page", "tables", "tables/a", "tables/mine"}
+        assert (tmp_path / "page").read_bytes() == b"2"
+
+    def test_nothing_is_written_where_something_else_is_in_the_way(self, tmp_path):
+        (tmp_path / "page").write_text("mine")
+        with pytest.raises(RunExistsError, match="page is in the way"):
+            write_set(tmp_path, {"tables/a": b"1", "page": b"1"})
+        assert [path.name for path in tmp_path.iterdir()] == ["page"]
+        write_set(tmp_path, {"page": b"1"}, own=True)
+        assert (tmp_path / "page").read_text() == "1"
+
+    @pytest.mark.parametrize(
+        "names", ['["../mine"]', '["/etc/passwd", 3]', "{", '{"mine": 1}', "[1"]
+    )
+    def test_a_list_of_names_that_somebody_else_wrote_deletes_nothing(self, tmp_path, names):
+        (tmp_path / "mine").touch()
+        write_set(tmp_path / "out", {"page": b"1"})
+        (tmp_path / "out/.tsdi-written.json").write_text(names)
+        write_set(tmp_path / "out", {"table": b"1"})
+        assert (tmp_path / "mine").exists()
+        assert (tmp_path / "out/page").exists()
+
+    def test_a_kill_between_two_files_is_gone_on_from(self, tmp_path, monkeypatch):
+        write_set(tmp_path, {"a": b"1", "old": b"1"})
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "write_bytes", killed_at("b"))
+            with pytest.raises(KeyboardInterrupt):
+                write_set(tmp_path, {"a": b"2", "b": b"2"})
+        write_set(tmp_path, {"a": b"2", "b": b"2"})
+        assert {path.name for path in tmp_path.glob("[!.]*")} == {"a", "b"}
+
+
+def killed_at(name, write=write_bytes):
+    """A function that writes files, in which a process is killed before one of that name."""
+
+    def killed(path, data):
+        if path.name == name:
+            raise KeyboardInterrupt
+        write(path, data)
+
+    return killed

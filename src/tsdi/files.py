@@ -4,7 +4,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 from tsdi.errors import FormatError, RunExistsError, TsdiError, UsageError
 
 LOCK = ".tsdi-lock"
+_UNFINISHED = ".tsdi-unfinished"
+_WRITTEN = ".tsdi-written.json"
 DYING = 2.0  # seconds that a killed process may take to let go
 
 _MOST_DIGITS = 100
@@ -114,20 +116,107 @@ def write_folder(path: Path) -> Iterator[Path]:
     """A folder to be filled, which gets its name when the block ends well.
 
     Raises:
-        RunExistsError: If another process is filling it.
+        RunExistsError: If another process is filling it, or something else is in the way.
         TsdiError: If the disk is full or the place cannot be written.
     """
     unfinished = path.with_name(f"{path.name}.unfinished")
     with working_on(path):
+        if unfinished.exists() and not _is_unfinished(unfinished):
+            raise _in_the_way(unfinished)
         try:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
+            (unfinished / _UNFINISHED).touch()
             yield unfinished
             unfinished.rename(path)
+            (path / _UNFINISHED).unlink()
         except OSError as error:
             raise unwritable(path, error) from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether a killed process of ours left a folder, which may be removed then."""
+    return folder.is_dir() and ((folder / _UNFINISHED).exists() or not any(folder.iterdir()))
+
+
+def _in_the_way(path: Path) -> RunExistsError:
+    return RunExistsError(
+        f"{path} is in the way, and tsdi did not write it.", "Move it away, or name another --out."
+    )
+
+
+def write_set(folder: Path, contents: Mapping[str, bytes], own: bool = False) -> None:
+    """Write files into a folder, in place of those written there before, and of no others.
+
+    Their names are kept beside them, in a hidden file.
+
+    Args:
+        folder: The folder, made if need be.
+        contents: Files by name; a name may begin with that of a subfolder.
+        own: Whether files of these names cannot be anyone else's.
+
+    Raises:
+        RunExistsError: If another file is in the way; nothing has been written then.
+        TsdiError: If a file cannot be written.
+    """
+    before = _written(folder)
+    for name in contents:
+        if (folder / name).exists() and name not in before and not own:
+            raise _in_the_way(folder / name)
+    for name in sorted({str(Path(name).parent) for name in contents}):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    write_json(folder / _WRITTEN, sorted({*before, *contents}))  # a kill may come
+    for name, data in contents.items():
+        write_bytes(folder / name, data)
+    for name in before - contents.keys():
+        (folder / name).unlink(missing_ok=True)
+    write_json(folder / _WRITTEN, sorted(contents))
+
+
+def _written(folder: Path) -> set[str]:
+    """Names of the files that `write_set` wrote; of what else stands there nothing is believed."""
+    try:
+        names = parse_json((folder / _WRITTEN).read_bytes())
+    except (OSError, ValueError):
+        return set()
+    inside = folder.resolve()
+    return {
+        name
+        for name in (names if isinstance(names, list) else [])
+        if isinstance(name, str)
+        and len(Path(name).parts) in (1, 2)
+        and (folder / name).resolve().is_relative_to(inside)
+    }
+
+
+def check_output(
+    path: Path, option: str, what: str, ours: Callable[[Path], bool], inputs: Iterable[Path] = ()
+) -> None:
+    """Refuse, before any work, to write over an input or anything but an earlier output.
+
+    Args:
+        path: The file to be written.
+        option: The option that named it.
+        what: What is written there: "an audit".
+        ours: Whether a file is such a thing.
+        inputs: Files that are read.
+
+    Raises:
+        UsageError: If the file cannot be there, or something else is.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"There can be no file {path}.", f"Name another {option}.")
+    if not path.exists():
+        return
+    if any(one.exists() and path.samefile(one) for one in inputs):
+        raise UsageError(f"{path} is read, and would be written over.", f"Name another {option}.")
+    if not (path.is_file() and ours(path)):
+        raise UsageError(
+            f"{path} is there already, and is not {what}.",
+            f"Name another {option}, or move it away.",
+        )
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -208,7 +208,7 @@ def test_scores_that_are_not_there_at_all_are_named(tmp_path):
 
 
 def test_places_that_cannot_be(pairs, tmp_path):
-    _refused(tsdi("cleanse", pairs, "--out", pairs), "would lose its dropped pairs")
+    _refused(tsdi("cleanse", pairs, "--out", pairs), "is read, and would be written over")
     _refused(tsdi("cleanse", pairs, "--out", tmp_path / "out.json"), ".jsonl")
     _refused(tsdi("cleanse", pairs, "--out", tmp_path / "no" / "out.jsonl"), "--out")
     _refused(tsdi("cleanse", tmp_path / "none.jsonl", "--out", tmp_path / "o.jsonl"), "none.jsonl")

@@ -282,10 +282,24 @@ class TestTheReport:
         assert shown["fronts"]
         assert (tmp_path / "again" / "report.html").exists()
 
+    def test_it_takes_the_place_of_its_own_files_only(self, place, found, tmp_path):
+        (tmp_path / "tables").mkdir()
+        (tmp_path / "tables/mine.csv").write_text("mine")
+        command = ["report", place / "out", "--out", tmp_path]
+        for _ in range(2):
+            assert tsdi(*command).exit_code == 0
+        assert (tmp_path / "tables/mine.csv").read_text() == "mine"
+        (tmp_path / ".tsdi-written.json").unlink()
+        result = tsdi(*command)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "is in the way, and tsdi did not write it" in result.stderr
+
     def test_what_is_no_result_is_refused(self, found, tmp_path):
         (tmp_path / "x.json").write_text("{}")
         (tmp_path / "y.json").write_text(json.dumps({**found, "cells": []}))
-        for name in ("x.json", "y.json", "none.json"):
+        for key in ("command", "versions", "machine", "examples", "prompts", "biases", "speed"):
+            (tmp_path / f"{key}.json").write_text(json.dumps({**found, key: 3}))
+        for name in [*(path.name for path in tmp_path.glob("*.json")), "none.json"]:
             result = tsdi("report", tmp_path / name, "--out", tmp_path / "o")
             assert result.exit_code == 2
             assert result.stderr.count("\n") == 1

@@ -22,7 +22,7 @@ from tsdi.cli.engine import (
 from tsdi.cli.figures import show_bounds, show_interval
 from tsdi.cli.train_judge import train as train_judge
 from tsdi.errors import UsageError
-from tsdi.files import working_on
+from tsdi.files import check_output, working_on
 
 if TYPE_CHECKING:
     from tsdi.evaluation.audit import Audit
@@ -110,17 +110,19 @@ def audit(
     from tsdi.evaluation.labels import FIELDS, read_labels
     from tsdi.files import write_json
     from tsdi.judging.base import JudgeOptions
+    from tsdi.judging.trained import is_judge_file
     from tsdi.suites.prompts import parse_columns
 
     labels, chosen = labels or [], parse_columns(columns, FIELDS)
     if train is not None:
         _refuse_auditing(context)
+        check_output(train, "--train", "a trained judge", is_judge_file, labels)
         console.hold(working_on(train))
         labelled = read_labels(labels, chosen, kind, end_of_thinking)
         train_judge(train, labelled, labels, json)
         return
     judge = _checked(judge, against or [])
-    _check_out(out, resume)
+    _check_out(out, resume, labels)
     console.quiet_libraries()
     labelled = read_labels(labels, chosen, kind, end_of_thinking)
     options = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code, judge_labels)
@@ -150,12 +152,13 @@ def audit(
         console.say(f"Saved in {out}{'' if judge.startswith(COLUMN) else use}")
 
 
-def _check_out(out: Path | None, resume: bool) -> None:
+def _check_out(out: Path | None, resume: bool, labels: Sequence[Path]) -> None:
+    from tsdi.evaluation.audit import is_audit
+
     if out is None and resume:
         raise UsageError("--resume needs --out.", "Without, no verdict is kept.")
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise UsageError(f"There can be no file {out}.", "Name another --out.")
     if out is not None:
+        check_output(out, "--out", "an audit", is_audit, labels)
         console.hold(working_on(out))
 
 

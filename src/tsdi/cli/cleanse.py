@@ -19,7 +19,7 @@ from tsdi.cli.engine import (
 )
 from tsdi.cli.figures import share
 from tsdi.errors import UsageError
-from tsdi.files import working_on
+from tsdi.files import check_output, working_on
 
 if TYPE_CHECKING:
     from tsdi.judging.base import JudgeOptions
@@ -125,15 +125,18 @@ def cleanse(
 
 def _check_places(pairs: Path, out: Path, plot: Path | None) -> None:
     """Refuse, before any work is done, places where the results could not be."""
-    for option, path, kind in (("--out", out, ".jsonl"), ("--plot", plot, ".html")):
+    from tsdi.study.report import is_report
+    from tsdi.training.cleansing import are_cleansed
+
+    for option, path, kind, what, ours in (
+        ("--out", out, ".jsonl", "a file of cleansed pairs", are_cleansed),
+        ("--plot", plot, ".html", "a report of tsdi's", is_report),
+    ):
         if path is None:
             continue
         if path.suffix != kind:
             raise UsageError(f"{option} is {path}.", f"Name a file that ends in {kind}.")
-        if path.is_dir() or not path.parent.is_dir():
-            raise UsageError(f"There can be no file {path}.", f"Name another {option}.")
-    if out.resolve() == pairs.resolve():
-        raise UsageError(f"{pairs} would lose its dropped pairs.", "Name another --out.")
+        check_output(path, option, what, ours, [pairs])
 
 
 def _read(path: Path, columns: str) -> "list[Row]":

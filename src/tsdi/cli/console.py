@@ -24,6 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+from typer.core import TyperCommand
 
 from tsdi.errors import TsdiError
 
@@ -86,6 +87,24 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             fail(line)
 
     return wrapped
+
+
+class Command(TyperCommand):
+    """Refuses an empty value that is given, unless it is what stands without one.
+
+    An empty path would be the current folder.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line as ever, once no value is empty."""
+        given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        for parameter in self.params:
+            value = given.get(parameter.name or "")
+            values = value if isinstance(value, list | tuple) else [value]
+            if "" in values and parameter.default != "":
+                name = max((*parameter.opts, parameter.name or ""), key=len)
+                fail(f"{name if name.startswith('-') else name.upper()} is empty. Give a value.")
+        return super().parse_args(ctx, args)
 
 
 def hold(output: AbstractContextManager[None]) -> None:

@@ -35,15 +35,16 @@ def demo(
 
     from tsdi.cli.show import summary
     from tsdi.evaluation.demo import run_demo
-    from tsdi.files import working_in
+    from tsdi.files import check_output, working_in
     from tsdi.study.demo_report import write_demo_report
+    from tsdi.study.report import is_report
 
     torch.set_num_threads(1)  # tiny models are several times slower on more
     console.quiet_libraries()
     console.hold(working_in(out))
+    check_output(report := out / "report.html", "--out", "a report of tsdi's", is_report)
     with console.bar("estimate") as update:
         result = run_demo(seed, update)
-    report = out / "report.html"
     write_demo_report(report, result)
     if json:
         console.show_json({**to_dict(result), "report": str(report)})

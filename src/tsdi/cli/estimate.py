@@ -142,8 +142,8 @@ def estimate(
     if diagnosis:
         bias = _examined(bias, sides, tokenizer, drawn, real, openers, batch_size)
     bias.save_pretrained(out)
-    for partial in out.glob("partial-*.safetensors"):
-        partial.unlink()
+    for partial in _partial(out):
+        partial.unlink(missing_ok=True)
     _show(bias, tokenizer, out, json)
 
 
@@ -174,14 +174,22 @@ def _examined(
         )  # fmt: skip
 
 
+def _partial(out: Path) -> list[Path]:
+    return [out / f"partial-{side}.safetensors" for side in ("aligned", "reference")]
+
+
 def _check_folder(out: Path, resume: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file.", "Give a folder as --out.")
     console.hold(working_in(out))
     if (out / RESULT_FILE).exists():
         raise RunExistsError(f"{out} already holds a finished bias.", "Give another --out.")
-    if not is_unused(out) and not resume:
-        raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume a killed run.")
+    if not is_unused(out):
+        if not resume:
+            remedy = "Give another --out, or --resume a killed run."
+            raise RunExistsError(f"{out} is in use.", remedy)
+        if not any(file.exists() for file in _partial(out)):
+            raise RunExistsError(f"{out} holds other files and no estimate.", "Give another --out.")
 
 
 def _check_order(aligned: str, reference: str) -> None:

@@ -53,9 +53,11 @@ for command in (
     suites,
     sample_size,
 ):
-    app.command()(console.reports_errors(command))
+    app.command(cls=console.Command)(console.reports_errors(command))
 # What follows -- is the server's.
-app.command(context_settings={"allow_extra_args": True})(console.reports_errors(serve))
+app.command(cls=console.Command, context_settings={"allow_extra_args": True})(
+    console.reports_errors(serve)
+)
 
 
 def _version(asked: bool) -> None:

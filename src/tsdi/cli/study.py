@@ -53,7 +53,7 @@ def study(
     from tsdi.study.config import read_study
     from tsdi.study.grid import run_grid
     from tsdi.study.plan import plan
-    from tsdi.study.results import collect
+    from tsdi.study.results import collect, is_study
     from tsdi.study.smoke import shrink
     from tsdi.study.study_report import write_study
 
@@ -62,8 +62,11 @@ def study(
         raise UsageError(f"There is no folder {models}.", "Mend --models.")
     read, base = read_study(file).only(only or []), models or file.parent
     console.hold(working_in(out))
-    if not is_unused(out) and not resume:
-        raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume.")
+    if not is_unused(out):
+        if not resume:
+            raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume.")
+        if not is_study(out):
+            raise RunExistsError(f"{out} holds other files and no study.", "Give another --out.")
     if smoke:
         read, base = shrink(read, base, out)
     made = plan(read, base, file.parent, out)
@@ -71,7 +74,7 @@ def study(
         run_grid(made, workers, progress)
         results = collect(made, shlex.join(["tsdi", *sys.argv[1:]]), progress)
         progress("report", 0, 1)
-        summary = write_study(out, results)
+        summary = write_study(out, results, own=True)
     _show(summary, out, json)
 
 
@@ -90,11 +93,12 @@ def report(
     Example: tsdi report organism-study --out paper --images png,svg
     """
     from tsdi.files import working_in
-    from tsdi.study.results import read_results
+    from tsdi.study.results import is_study, read_results
     from tsdi.study.study_report import write_study
 
     console.hold(working_in(out))
-    summary = write_study(out, read_results(results), [f for f in images.split(",") if f])
+    own = is_study(out)
+    summary = write_study(out, read_results(results), [f for f in images.split(",") if f], own)
     _show(summary, out, json)
 
 

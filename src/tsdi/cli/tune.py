@@ -185,8 +185,12 @@ def _check_folder(out: Path, resume: bool) -> None:
     console.hold(working_in(out))
     if (out / CONFIG_FILE).exists():
         raise RunExistsError(f"{out} already holds a bias.", "Give another --out.")
-    if not is_unused(out) and not resume:
-        raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume a killed run.")
+    if not is_unused(out):
+        if not resume:
+            remedy = "Give another --out, or --resume a killed run."
+            raise RunExistsError(f"{out} is in use.", remedy)
+        if not any((out / name).exists() for name in (TRIALS, SEARCH)):
+            raise RunExistsError(f"{out} holds other files and no search.", "Give another --out.")
 
 
 def _check_search(out: Path, search_of: dict[str, Any]) -> None:

@@ -337,6 +337,15 @@ def _provenance(path: Path) -> Record:
     return {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
+def is_audit(path: Path) -> bool:
+    """Whether a file is an audit of some judge."""
+    try:
+        Audit.from_dict(parse_json(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
 def read_audit(path: str | Path, judge: Record) -> Audit:
     """Read an audit of a judge.
 

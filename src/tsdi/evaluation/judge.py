@@ -18,7 +18,7 @@ from tsdi.evaluation.correction import corrected
 from tsdi.evaluation.metrics import HARMLESS, ArmMetrics, Judged, arm_metrics
 from tsdi.evaluation.records import Record, read_records
 from tsdi.evaluation.responses import answer_notes, answers_sha256, read_responses, read_run
-from tsdi.evaluation.stage import VERDICTS, Progress
+from tsdi.evaluation.stage import VERDICTS, Progress, check_free
 from tsdi.evaluation.verdicts import from_record, to_record
 from tsdi.files import working_in, write_json
 from tsdi.interval import Estimate
@@ -114,6 +114,7 @@ def judge_responses(
         return [to_record(r.id, j) for r, j in zip(part, judge.judge(part), strict=True)]
 
     with working_in(folder):
+        check_free(folder / METRICS, "figures")
         done = {record["id"]: record for record in VERDICTS.open(folder, description, resume)}
         if not done:
             (folder / METRICS).unlink(missing_ok=True)  # of verdicts that are gone

@@ -69,6 +69,7 @@ class Stage:
             TsdiError: If the folder cannot be written.
         """
         if not (folder / self.records).exists():
+            check_free(folder / self.description, *(description.keys() - {"versions"}))
             write_json(folder / self.description, description)
             return []
         if not resume:
@@ -145,6 +146,21 @@ class Stage:
             if progress:
                 progress(min(start + chunk, len(items)), len(items))
         return [done[item.id] for item in items]
+
+
+def check_free(path: Path, *keys: str) -> None:
+    """Raise RunExistsError if there is a file with none of the keys of what is to be written."""
+    if not path.exists():
+        return
+    try:
+        there = parse_json(path.read_bytes())
+    except (OSError, ValueError):
+        there = None
+    if not (isinstance(there, dict) and there.keys() & {*keys}):
+        raise RunExistsError(
+            f"{path} is there already, and tsdi wrote no such thing.",
+            "Use another folder, or move it away.",
+        )
 
 
 ANSWERS = Stage("responses.jsonl", "run.json", "answers", "use another --out")

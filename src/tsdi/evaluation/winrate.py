@@ -20,7 +20,7 @@ from tsdi.evaluation.metrics import HARMLESS
 from tsdi.evaluation.preferences import Compared, WinFigures, win_figures
 from tsdi.evaluation.records import Record
 from tsdi.evaluation.responses import answers_sha256, read_responses
-from tsdi.evaluation.stage import VERDICTS, Progress, Stage
+from tsdi.evaluation.stage import VERDICTS, Progress, Stage, check_free
 from tsdi.files import working_in, write_json
 from tsdi.judging.base import Response
 from tsdi.judging.pairwise import Pair, PairwiseJudge, Preference
@@ -114,6 +114,7 @@ def win_rate(
     pairs = [pair for both in answers for pair in _orders(both)]
     missing = {base.id: base.missing or run.missing for base, run in answers}
     with working_in(out):
+        check_free(out / WINRATE, "figures")
         done = {record["id"]: record for record in PREFERENCES.open(out, description, resume)}
         if not done:
             (out / WINRATE).unlink(missing_ok=True)  # of preferences that are gone

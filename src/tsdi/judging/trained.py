@@ -106,6 +106,15 @@ class JudgeFile(BaseModel, extra="forbid", allow_inf_nan=False):
     evidence: dict[str, Any]
 
 
+def is_judge_file(path: Path) -> bool:
+    """Whether a file is a trained judge's, of this version of tsdi or another."""
+    try:
+        JudgeFile.model_validate(parse_json(path.read_bytes()))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def read_judge(path: Path) -> TrainedJudge:
     """The judge in a file.
 

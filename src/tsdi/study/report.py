@@ -18,6 +18,8 @@ from tsdi.files import write_bytes
 from tsdi.study.look import colours
 
 _TEMPLATE = Path(__file__).with_name("report.html")
+_GENERATOR = b'<meta name="generator" content="tsdi">'
+_HEAD = 4096  # bytes in which it stands
 _INTERVAL = re.compile(r"\S+ \[[-+.\d%]+,? [-+.\d%]+\]")
 _DRAW = """
 const mouse = matchMedia("(hover: hover)").matches;
@@ -88,10 +90,7 @@ class Section:
 def write_report(
     path: Path, title: str, sections: Sequence[Section], provenance: Mapping[str, str]
 ) -> None:
-    """Write a report, whole or not at all.
-
-    All text is escaped, and the page's own policy lets no script run but the two that are written
-    here, and no request leave.
+    """Write a report, whole or not at all: see `report_page`.
 
     Args:
         path: The HTML file; replaced if it is there.
@@ -102,6 +101,29 @@ def write_report(
     Raises:
         UsageError: If there is no section, or a table's rows and header differ in length.
         TsdiError: If the file cannot be written.
+    """
+    write_bytes(path, report_page(title, sections, provenance))
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that was written here."""
+    with path.open("rb") as file:
+        return _GENERATOR in file.read(_HEAD)
+
+
+def report_page(title: str, sections: Sequence[Section], provenance: Mapping[str, str]) -> bytes:
+    """A report as one HTML page.
+
+    All text is escaped, and the page's own policy lets no script run but the two that are written
+    here, and no request leave.
+
+    Args:
+        title: Of the page.
+        sections: In their order.
+        provenance: Command, versions, seeds ... by name.
+
+    Raises:
+        UsageError: If there is no section, or a table's rows and header differ in length.
     """
     if not sections:
         raise UsageError("A report needs at least one section.")
@@ -124,7 +146,7 @@ def write_report(
         provenance=provenance,
         scripts=[Markup(script) for script in scripts],
     )
-    write_bytes(path, page.encode("utf-8", "xmlcharrefreplace"))  # half of a surrogate pair is text
+    return page.encode("utf-8", "xmlcharrefreplace")  # half of a surrogate pair is text
 
 
 def _parts(body: Part | Sequence[Part]) -> Sequence[Part]:

@@ -29,6 +29,7 @@ from tsdi.study.subject import Member, Setting, Subject
 from tsdi.study.wins import BASES, Wins
 
 RESULTS = "results.json"
+_BEGUN = ("cells", "workers.log", "smoke-models")  # what else a study's folder holds
 ROUNDS = 7  # of the speed measurement, each with every rule
 EXAMPLES = 4  # prompts of each kind whose answers are shown
 DIAGNOSED = 48  # validation prompts of each kind, and random prompts
@@ -70,6 +71,11 @@ def collect(made: Plan, command: str, progress: Progress) -> Figures:
     text = json.dumps(results, allow_nan=False, separators=(",", ":"))
     write_bytes(made.out / RESULTS, text.replace('{"model"', '\n{"model"').encode() + b"\n")
     return results
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a folder is a study's, finished or killed at any time."""
+    return any((folder / name).exists() for name in (RESULTS, *_BEGUN))
 
 
 def read_results(path: Path) -> Figures:

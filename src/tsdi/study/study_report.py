@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.errors import FormatError, UsageError
-from tsdi.files import to_json, write_bytes, write_json
-from tsdi.study.report import Alert, Examples, Part, Section, Table, write_report
+from tsdi.files import to_json, write_set
+from tsdi.study.report import Alert, Examples, Part, Section, Table, report_page
 from tsdi.study.study_figures import figures, shown_categories
 from tsdi.study.study_tables import methods_table, tables, to_csv
 from tsdi.study.summary import Summary, summarise
@@ -17,36 +17,39 @@ _WIDTH = 900  # pixels of a picture
 _SHOWN = ("reference", "plain", "tsdi", "openers", "dera", "merge")
 
 
-def write_study(out: Path, results: Figures, images: Sequence[str] = ()) -> Summary:
+def write_study(
+    out: Path, results: Figures, images: Sequence[str] = (), own: bool = False
+) -> Summary:
     """Write summary.json, tables/*.csv, report.html, and figures as pictures if asked for.
+
+    What an earlier call wrote there is replaced, and nothing else.
 
     Args:
         out: The folder, made if need be.
         results: The content of results.json.
         images: Formats of pictures, of `IMAGES`.
+        own: Whether the folder is a study's, so that nobody else writes such files there.
 
     Returns:
         The summary.
 
     Raises:
         UsageError: If a format is unknown, or pictures need kaleido, which is not installed.
+        FormatError: If the results are damaged.
+        RunExistsError: If another file of such a name is there; nothing has been written then.
         TsdiError: If a file cannot be written.
     """
     _check_images(images)
     summary, sheets, drawn, sections, provenance = _made(results)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "summary.json", summary)
-    (out / "tables").mkdir(exist_ok=True)
-    for old in (out / "tables").glob("*.csv"):
-        old.unlink()
+    page = report_page(summary["title"], sections, provenance)
+    contents = {"summary.json": to_json(summary), "report.html": page}
     for title, table in sheets.items():
-        write_bytes(out / "tables" / f"{_file_name(title)}.csv", to_csv(table))
+        contents[f"tables/{_file_name(title)}.csv"] = to_csv(table)
     for name, figure in drawn.items():
         for kind in images:
-            (out / "figures").mkdir(exist_ok=True)
             data = figure.to_image(kind, width=_WIDTH, scale=2 if kind == "png" else 1)
-            write_bytes(out / "figures" / f"{_file_name(name)}.{kind}", data)
-    write_report(out / "report.html", summary["title"], sections, provenance)
+            contents[f"figures/{_file_name(name)}.{kind}"] = data
+    write_set(out, contents, own)
     return summary
 
 

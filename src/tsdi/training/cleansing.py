@@ -15,17 +15,22 @@ known probability condemns, and of which one that counts is unknown, is neither 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
 import numpy as np
 
 from tsdi.errors import PromptError, UsageError
+from tsdi.files import parse_json
 from tsdi.suites.prompts import Row
 from tsdi.training.data import Pair
 
 THRESHOLD = 0.25
 """The paper's."""
+_SCORED = ("prompt", "chosen", "rejected", "chosen_safety")
+_OPTIONAL = ("category", "rejected_safety")
+_LONGEST = 1 << 24  # bytes of a row
 BINS = 20  # of a histogram of probabilities; the paper's threshold is an edge of one
 
 Fate = Literal["kept", "chosen unsafe", "rejected safe", "unscored"]
@@ -210,6 +215,16 @@ def check_scored(rows: Iterable[Row], rejected: bool) -> None:
                 f"Name the column, --columns {missing[0]}=NAME, or score the pairs with"
                 " tsdi cleanse --judge NAME.",
             )
+
+
+def are_cleansed(path: Path) -> bool:
+    """Whether a file begins with a pair as `to_row` writes it, with a score."""
+    try:
+        with path.open("rb") as file:
+            row = parse_json(file.readline(_LONGEST))
+    except (OSError, ValueError):
+        return False
+    return isinstance(row, dict) and {*_SCORED} <= row.keys() <= {*_SCORED, *_OPTIONAL}
 
 
 def to_row(pair: Pair) -> dict[str, str | float]:
