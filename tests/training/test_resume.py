@@ -9,9 +9,13 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
+from tests import tiny
+from tests.test_files import killed_at as dying_at
 from tests.training.made import STAGES, recipe_file
 from tests.waiting import wait_until
-from tsdi.files import parse_json
+from tsdi.errors import FormatError, RunExistsError
+from tsdi.files import parse_json, write_json
+from tsdi.training import run
 from tsdi.training.recipe_file import read_recipe
 from tsdi.training.run import Settings, train_recipe
 from tsdi.training.trainers import last_checkpoint
@@ -65,7 +69,8 @@ def assert_same(one, other):
 
 
 def history(log):
-    entries = parse_json(log.read_bytes())["history"]
+    found = parse_json(log.read_bytes())
+    entries = [*found["history"], {"train_loss": found["train_loss"], "models": found["models"]}]
     return [
         {k: v for k, v in entry.items() if k not in TIMES and "share_of_time" not in k}
         for entry in entries
@@ -137,3 +142,66 @@ def test_a_process_killed_by_the_system_goes_on(folder, tmp_path):
     process.wait()
     train(tmp_path, "broken", resume=True)
     assert_same(folder / "whole", out)
+
+
+SFT = STAGES[: STAGES.index("  helpful:")]
+
+
+@pytest.mark.parametrize("file", ["run.json", "pairs.test.jsonl"])
+def test_a_run_killed_before_its_first_step_goes_on(tmp_path, monkeypatch, file):
+    recipe_file(tmp_path, SFT)
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_bytes", dying_at(file))
+        patch.setattr(run, "write_json", dying_at(file, write_json))
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, "broken")
+    train(tmp_path, "broken", resume=True)
+    assert (tmp_path / "broken/data/pairs.test.jsonl").exists()
+    assert (tmp_path / "broken/sft/model.safetensors").exists()
+
+
+def test_losses_are_those_of_an_unbroken_run_between_two_logs_too(tmp_path):
+    stage = SFT.replace("steps: 3", "steps: 13").replace(
+        "max_length", "checkpoint_every: 4\n    max_length"
+    )
+    recipe_file(tmp_path, stage)
+    train(tmp_path, "whole")
+    with pytest.raises(KilledError):
+        train(tmp_path, "broken", ("sft", 7))
+    assert train(tmp_path, "broken", resume=True)[0] == ("sft", 5)
+    assert_same(tmp_path / "whole", tmp_path / "broken")
+    found = parse_json((tmp_path / "whole/logs/sft.json").read_bytes())
+    losses = {entry["step"]: entry["loss"] for entry in found["history"] if "loss" in entry}
+    assert list(losses) == [1, 4, 8, 10, 12, 13]
+    widths = (1, 3, 4, 2, 2, 1)
+    mean = sum(w * loss for w, loss in zip(widths, losses.values(), strict=True)) / 13
+    assert found["train_loss"] == pytest.approx(mean)
+
+
+def test_a_finished_model_is_looked_at_before_it_is_believed(tmp_path):
+    recipe_file(tmp_path, SFT)
+    train(tmp_path, "out")
+    assert train(tmp_path, "out", resume=True) == []
+    weights = tmp_path / "out/sft/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(FormatError, match=r"sft is not the model .* delete .*logs/sft\.json"):
+        train(tmp_path, "out", resume=True)
+    (tmp_path / "out/logs/sft.json").unlink()
+    assert len(train(tmp_path, "out", resume=True)) == 3
+
+
+def test_a_run_that_began_with_other_weights_is_not_gone_on_with(tmp_path, caplog):
+    tiny.model("llama").save_pretrained(tmp_path / "base")
+    tiny.tokenizer().save_pretrained(tmp_path / "base")
+    recipe_file(tmp_path, SFT, model=f"{{load: {tmp_path / 'base'}}}")
+    train(tmp_path, "out")
+    note = tmp_path / "out/run.json"
+    described = parse_json(note.read_bytes())
+    before = {key: value for key, value in described.items() if key != "fingerprint"}
+    write_json(note, before)
+    train(tmp_path, "out", resume=True)
+    assert "does not say which weights it began with" in caplog.text
+    write_json(note, described)
+    tiny.model("llama", 7).save_pretrained(tmp_path / "base")
+    with pytest.raises(RunExistsError, match="began with other weights"):
+        train(tmp_path, "out", resume=True)

@@ -33,7 +33,7 @@ from transformers import (
 )
 
 from tsdi.errors import RunExistsError, TsdiError, UsageError
-from tsdi.files import is_unused, read_object, working_in, write_json
+from tsdi.files import is_unused, read_object, working_in, write_folder, write_json
 from tsdi.models import LoadOptions, load_model
 from tsdi.organism.data import (
     Mixture,
@@ -410,12 +410,11 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     """Write a float16 copy of the model, whole or not at all, and its tokenizer."""
     small = copy.deepcopy(model).half().eval()
     small.config.use_cache = True
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    small.save_pretrained(unfinished)
-    build_tokenizer().save_pretrained(unfinished)  # a fresh one: without traces of its use
-    if folder.exists():  # left by a killed run that got no further
-        shutil.rmtree(folder)
-    unfinished.rename(folder)
+    with write_folder(folder) as unfinished:
+        small.save_pretrained(unfinished)
+        build_tokenizer().save_pretrained(unfinished)  # a fresh one: without traces of its use
+        if folder.exists():  # left by a killed run that got no further
+            shutil.rmtree(folder)
 
 
 def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

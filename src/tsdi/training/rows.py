@@ -4,7 +4,6 @@ TRL cuts what is longer than `max_length` at its end, and leaves rows out of who
 would be left. It says neither.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.errors import UsageError
+from tsdi.files import write_folder
 from tsdi.training.data import Example, Pair, Rating
 
 Items = Sequence[Example] | Sequence[Pair] | Sequence[Rating]
@@ -177,7 +177,5 @@ def _length(row: dict[str, Any], tokenizer: Any, max_length: int) -> int:
 def save_whole(dataset: Any, folder: Path) -> None:
     """Save a data set of the `datasets` library, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    dataset.save_to_disk(str(unfinished))
-    unfinished.rename(folder)
+    with write_folder(folder) as unfinished:
+        dataset.save_to_disk(str(unfinished))

@@ -22,8 +22,16 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from tsdi.chat import fix_arguments
-from tsdi.errors import MismatchError, ModelError, RunExistsError, UsageError
-from tsdi.files import is_unused, read_object, working_in, write_bytes, write_json
+from tsdi.errors import FormatError, MismatchError, ModelError, RunExistsError, UsageError
+from tsdi.files import (
+    is_unused,
+    read_object,
+    working_in,
+    write_bytes,
+    write_folder,
+    write_json,
+)
+from tsdi.fingerprint import fingerprint
 from tsdi.models import load_tokenizer
 from tsdi.training import sources
 from tsdi.training.data import Example, Pair, Rating
@@ -118,9 +126,22 @@ def _run_stages(
         for run in _runs(recipe, name, settings):
             if settings.only in ("", name, run.name):
                 made += list(run.keep.values())
-                if not _log(settings.out, run.name).exists():
+                if _log(settings.out, run.name).exists():
+                    _check_kept(run, _log(settings.out, run.name))
+                else:
                     _train(recipe, run, settings, data, progress)
     return made
+
+
+def _check_kept(run: Run, log: Path) -> None:
+    """Refuse models of a finished run that are not what it kept."""
+    kept = read_object(log, f"Delete it to train {run.name} again.").get("models", {})
+    for folder in run.keep.values():
+        if kept and fingerprint(str(folder)) != kept.get(folder.name):
+            raise FormatError(
+                f"{folder} is not the model that {run.name} kept: it is damaged, changed or gone.",
+                f"Restore it, or delete {log} to train it again.",
+            )
 
 
 def _check(recipe: Recipe, stages: Sequence[str], settings: Settings, data: sources.Data) -> None:
@@ -231,22 +252,24 @@ def _open_folder(recipe: Recipe, settings: Settings, resume: bool, data: sources
         "smoke": settings.smoke,
         "versions": versions(),
         "data": data.hashes(),
+        **({} if recipe.model.load is None else {"fingerprint": fingerprint(recipe.model.load)}),
     }
     new = is_unused(out)
     processes().wait_for_everyone()  # all have looked before one writes
-    if new:
-        if processes().is_main_process:
-            (out / "data").mkdir(parents=True, exist_ok=True)
-            for name, lines in data.held_out().items():
-                write_bytes(out / "data" / name, lines)
-            write_json(note, {"command": settings.command} | made)
-    elif not resume:
-        raise RunExistsError(
-            f"{out} already holds files.", "Choose a new folder, or go on in it with --resume."
-        )
-    else:
+    if not new:
+        if not resume:
+            raise RunExistsError(
+                f"{out} already holds files.", "Choose a new folder, or go on in it with --resume."
+            )
         _check_same(note, made)
         read_logs(recipe, out)  # a damaged one is told before the work
+    elif processes().is_main_process:
+        write_json(note, {"command": settings.command} | made)  # first: it says whose the folder is
+    if processes().is_main_process:
+        (out / "data").mkdir(exist_ok=True)
+        for name, lines in data.held_out().items():
+            if not (out / "data" / name).exists():
+                write_bytes(out / "data" / name, lines)
     processes().wait_for_everyone()
 
 
@@ -254,7 +277,16 @@ def _check_same(note: Path, made: dict[str, Any]) -> None:
     if not note.exists():
         raise RunExistsError(f"{note.parent} holds no training run.", "Choose a new folder.")
     before = read_object(note, "Restore it, or choose a new folder.")
+    if "fingerprint" in made and "fingerprint" not in before:
+        _say.warning("%s does not say which weights it began with.", note)
+        before["fingerprint"] = made["fingerprint"]
     different = [key for key, value in made.items() if before.get(key) != value]
+    if different == ["fingerprint"]:
+        raise RunExistsError(
+            f"{note.parent} holds a run that began with other weights: those of"
+            f" {made['recipe']['model']['load']} have changed since.",
+            "Choose a new folder.",
+        )
     if different:
         raise RunExistsError(
             f"{note.parent} holds a run with another {' and '.join(different)}.",
@@ -294,9 +326,10 @@ def _train(
             "parameters": model.num_parameters(),
             "steps": trainer.state.global_step,
             "seconds": round(time.monotonic() - started, 1),
-            "train_loss": result.training_loss,
+            "train_loss": _mean_loss(trainer.state.log_history),
             "train_steps_per_second": result.metrics["train_steps_per_second"],
-            "history": [entry for entry in trainer.state.log_history if "train_loss" not in entry],
+            "models": {folder.name: fingerprint(str(folder)) for folder in run.keep.values()},
+            "history": _history(trainer.state.log_history),
         }
         write_json(log, record)
         shutil.rmtree(run.work, ignore_errors=True)
@@ -304,6 +337,22 @@ def _train(
             if isinstance(callback, BiasMonitor):  # only a resumed run needs it
                 callback.reference_file.unlink(missing_ok=True)
     trainer.accelerator.wait_for_everyone()
+
+
+def _history(logged: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """What the trainer logged step by step, but for what counts from the start of a process."""
+    steps = [entry for entry in logged if "train_loss" not in entry]
+    return [{key: entry[key] for key in entry if key != "num_tokens"} for entry in steps]
+
+
+def _mean_loss(history: Sequence[dict[str, float]]) -> float:
+    """The mean over all steps; each entry has that of the steps since the one before."""
+    total, last = 0.0, 0.0
+    for entry in history:
+        if "loss" in entry:
+            total += entry["loss"] * (entry["step"] - last)
+            last = entry["step"]
+    return total / last
 
 
 def _note_rows(out: Path, run: Run, fit: Fit) -> None:
@@ -393,10 +442,9 @@ def _save_new(recipe: Recipe, settings: Settings, data: sources.Data, folder: Pa
     texts = (f"{example.prompt}\n{example.answer}" for example in examples)
     tokenizer = new_tokenizer(texts, recipe.model.new.vocabulary)
     model = new_model(recipe.model.new, tokenizer, settings.seed)
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    model.save_pretrained(unfinished)
-    tokenizer.save_pretrained(unfinished)
-    unfinished.rename(folder)
+    with write_folder(folder) as unfinished:
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
 
 
 def _items(

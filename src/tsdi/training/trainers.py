@@ -257,7 +257,11 @@ def _lora(stage: Trained) -> Any:
 
 
 class _Keep(TrainerCallback):
-    """Saves the model after some steps, or at the end, each whole or not at all."""
+    """Saves the model after some steps, or at the end, each whole or not at all.
+
+    Losses are logged with every checkpoint and at the end, so that a run which goes on from one
+    logs the same means as an unbroken one.
+    """
 
     def __init__(self, trainer: Any, run: Run) -> None:
         self._trainer = trainer
@@ -267,6 +271,8 @@ class _Keep(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if state.global_step == state.max_steps or state.global_step % int(args.save_steps) == 0:
+            control.should_log = True
         if state.global_step in self._folders:
             self._save(self._folders[state.global_step])
 
