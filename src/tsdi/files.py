@@ -86,7 +86,7 @@ def is_unused(folder: Path) -> bool:
     if not folder.is_dir():
         return not folder.exists()
     return all(
-        file.name == LOCK or (file.name.startswith(".") and file.suffix == ".part")
+        file.name.endswith(LOCK) or (file.name.startswith(".") and file.suffix == ".part")
         for file in folder.iterdir()
     )
 

@@ -54,6 +54,16 @@ def test_nor_do_two_train_or_estimate_or_study_in_one_folder(tmp_path, models):
         _refused(tsdi("study", study, "--out", "OUT", "--resume"), "Another process")
 
 
+def test_jobs_share_a_training_folder_but_no_run(tmp_path):
+    recipe = recipe_file(tmp_path, STAGES[: STAGES.index("  helpful:")])
+    assert tsdi("train", recipe, "--out", "OUT").exit_code == 0
+    (tmp_path / "OUT/logs/sft.json").unlink()
+    with at_work(tmp_path / "OUT/sft", "working_on"):
+        _refused(tsdi("train", recipe, "--out", "OUT", "--resume"), "Another process", "sft")
+    with at_work(tmp_path / "OUT/other", "working_on"):
+        assert tsdi("train", recipe, "--out", "OUT", "--resume").exit_code == 0
+
+
 def test_a_command_lets_go_at_its_end_and_leaves_no_lock(tmp_path, models):
     (tmp_path / "p.txt").write_text("mill")
     command = ["generate", models / "aligned", "--prompts", "p.txt", "--max-new-tokens", 1]

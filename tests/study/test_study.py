@@ -297,9 +297,7 @@ class TestTheReport:
     def test_what_is_no_result_is_refused(self, found, tmp_path):
         (tmp_path / "x.json").write_text("{}")
         (tmp_path / "y.json").write_text(json.dumps({**found, "cells": []}))
-        for key in ("command", "versions", "machine", "examples", "prompts", "biases", "speed"):
-            (tmp_path / f"{key}.json").write_text(json.dumps({**found, key: 3}))
-        for name in [*(path.name for path in tmp_path.glob("*.json")), "none.json"]:
+        for name in ("x.json", "y.json", "none.json"):
             result = tsdi("report", tmp_path / name, "--out", tmp_path / "o")
             assert result.exit_code == 2
             assert result.stderr.count("\n") == 1

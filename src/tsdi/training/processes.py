@@ -1,7 +1,13 @@
 """The processes of one training, of which the first one writes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
 import torch
 from accelerate import PartialState
+
+from tsdi.files import working_on
 
 
 def accelerated() -> bool:
@@ -12,3 +18,14 @@ def accelerated() -> bool:
 def processes() -> PartialState:
     """What this process knows of the others; alone it is the main process."""
     return PartialState(cpu=not accelerated())  # on CPUs only those who say so find each other
+
+
+@contextmanager
+def one_job_at_a_time(place: Path) -> Iterator[None]:
+    """While the block runs, other jobs that need the same file or folder wait for it to be made."""
+    main = processes().is_main_process
+    if main:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    with working_on(place, wait=True) if main else nullcontext():
+        processes().wait_for_everyone()  # the main process holds it now, for all of the job
+        yield

@@ -11,7 +11,7 @@ from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback
 
 from tsdi.errors import TsdiError
-from tsdi.training.processes import processes
+from tsdi.training.processes import one_job_at_a_time, processes
 from tsdi.training.progress import ShowProgress
 from tsdi.training.rows import save_whole
 
@@ -36,15 +36,19 @@ def sharing(base: type[Any], folder: Path) -> type[Any]:
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             from datasets import concatenate_datasets
 
-            if not folder.exists():
-                rows = visited_rows(self, dataset)
-                self._batches = -(-len(rows) // (batch_size * self.accelerator.num_processes))
-                part = dataset if len(rows) == len(dataset) else dataset.select(rows)
-                done = super()._precompute_ref_logps(part, name, batch_size)
-                if processes().is_main_process:
-                    save_whole(_spread(done, rows, len(dataset)), folder)
+            with one_job_at_a_time(folder):
+                if not folder.exists():
+                    self._compute(dataset, name, batch_size)
                 processes().wait_for_everyone()
             return concatenate_datasets([dataset, _load(folder, len(dataset))], axis=1)
+
+        def _compute(self, dataset: Any, name: str, batch_size: int) -> None:
+            rows = visited_rows(self, dataset)
+            self._batches = -(-len(rows) // (batch_size * self.accelerator.num_processes))
+            part = dataset if len(rows) == len(dataset) else dataset.select(rows)
+            done = super()._precompute_ref_logps(part, name, batch_size)
+            if processes().is_main_process:
+                save_whole(_spread(done, rows, len(dataset)), folder)
 
         def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
             found = super().compute_ref_log_probs(model, inputs)

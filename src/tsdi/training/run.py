@@ -27,6 +27,7 @@ from tsdi.files import (
     is_unused,
     read_object,
     working_in,
+    working_on,
     write_bytes,
     write_folder,
     write_json,
@@ -38,7 +39,7 @@ from tsdi.training.data import Example, Pair, Rating
 from tsdi.training.merge import merge_linear
 from tsdi.training.model import new_model, new_tokenizer
 from tsdi.training.monitor import BiasMonitor
-from tsdi.training.processes import processes
+from tsdi.training.processes import one_job_at_a_time, processes
 from tsdi.training.progress import Progress, ShowProgress
 from tsdi.training.recipe import Merge, Preference, Recipe, Sft
 from tsdi.training.rows import Fit, check_room
@@ -104,19 +105,9 @@ def train_recipe(
     stages = _asked(recipe, settings.only)
     data = sources.Data(recipe, settings.data, settings.smoke)
     _check(recipe, stages, settings, data)
-    # One process writes, so that one keeps others out.
+    # Jobs may share a folder, one stage or beta each. One process of a job writes, and holds locks.
     with working_in(settings.out) if processes().is_main_process else nullcontext():
         _open_folder(recipe, settings, resume, data)
-        return _run_stages(recipe, stages, settings, data, progress)
-
-
-def _run_stages(
-    recipe: Recipe,
-    stages: Sequence[str],
-    settings: Settings,
-    data: sources.Data,
-    progress: Progress | None,
-) -> list[Path]:
     made = []
     for name in stages:
         stage = recipe.stages[name]
@@ -126,10 +117,7 @@ def _run_stages(
         for run in _runs(recipe, name, settings):
             if settings.only in ("", name, run.name):
                 made += list(run.keep.values())
-                if _log(settings.out, run.name).exists():
-                    _check_kept(run, _log(settings.out, run.name))
-                else:
-                    _train(recipe, run, settings, data, progress)
+                _train_once(recipe, run, settings, data, progress)
     return made
 
 
@@ -298,6 +286,19 @@ def _log(out: Path, name: str) -> Path:
     return out / "logs" / f"{name.replace('/', '-')}.json"
 
 
+def _train_once(
+    recipe: Recipe, run: Run, settings: Settings, data: sources.Data, progress: Progress | None
+) -> None:
+    """A training run that no other job is at, unless it is finished."""
+    log = _log(settings.out, run.name)
+    with working_on(settings.out / log.stem) if processes().is_main_process else nullcontext():
+        processes().wait_for_everyone()
+        if log.exists():
+            _check_kept(run, log)
+        else:
+            _train(recipe, run, settings, data, progress)
+
+
 def _train(
     recipe: Recipe, run: Run, settings: Settings, data: sources.Data, progress: Progress | None
 ) -> None:
@@ -359,8 +360,9 @@ def _note_rows(out: Path, run: Run, fit: Fit) -> None:
     """Say which rows are too long now, and in the folder's record."""
     if processes().is_main_process:
         note = out / "run.json"
-        record = read_object(note, "Choose a new folder.")
-        write_json(note, record | {"rows": record.get("rows", {}) | {run.name: fit.record()}})
+        with working_in(out, wait=True):
+            record = read_object(note, "Choose a new folder.")
+            write_json(note, record | {"rows": record.get("rows", {}) | {run.name: fit.record()}})
         if words := fit.words(run.name, run.stage.max_length):
             _say.warning("%s", words)
 
@@ -388,8 +390,10 @@ def _start(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model that a run starts from, and the tokenizer with its chat template."""
     new = run.stage.start is None and recipe.model.new is not None
-    if new and not Path(run.start).exists() and processes().is_main_process:
-        _save_new(recipe, settings, data, Path(run.start))
+    if new:
+        with one_job_at_a_time(Path(run.start)):
+            if not Path(run.start).exists() and processes().is_main_process:
+                _save_new(recipe, settings, data, Path(run.start))
     processes().wait_for_everyone()
     if new:  # the others were checked before
         stages = _asked(recipe, settings.only)

@@ -15,7 +15,7 @@ from tsdi.errors import PromptError
 from tsdi.files import write_bytes
 from tsdi.suites.prompts import read_rows
 from tsdi.training.data import Example, Pair, to_pairs
-from tsdi.training.processes import processes
+from tsdi.training.processes import one_job_at_a_time, processes
 from tsdi.training.recipe import OwnSamples
 
 _BATCH = 64
@@ -46,13 +46,14 @@ def own_samples(
     Raises:
         PromptError: If every sample is empty or the data's own answer.
     """
-    if not file.exists() and processes().is_main_process:
-        fitting = _fitting(examples, settings, model, tokenizer)
-        drawn = random.Random(seed).sample(fitting, min(settings.prompts, len(fitting)))
-        rows = _sample(drawn, settings, seed, model, tokenizer)
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_bytes(file, lines.encode())
-    processes().wait_for_everyone()
+    with one_job_at_a_time(file):
+        if not file.exists() and processes().is_main_process:
+            fitting = _fitting(examples, settings, model, tokenizer)
+            drawn = random.Random(seed).sample(fitting, min(settings.prompts, len(fitting)))
+            rows = _sample(drawn, settings, seed, model, tokenizer)
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_bytes(file, lines.encode())
+        processes().wait_for_everyone()
     pairs = to_pairs(read_rows(file), "helpful", drop_unusable=True)
     if not pairs:
         raise PromptError(
