@@ -24,6 +24,7 @@ from tsdi.evaluation.builtin import load_prompts, resolve_model
 from tsdi.models import LoadOptions, load_model, load_tokenizer
 
 MODEL, TOKENS = "organism/aligned", 20
+STRENGTH = 1.0  # of requests that name none
 STRENGTHS = (None, 0.0, 0.5)  # None is the server's own
 PROMPTS, LEFT = 125, 60
 
@@ -83,7 +84,7 @@ def organism_bias(tokenizer: Any, folder: Path) -> SafetyBias:
 
 def _expected(tokenizer: Any, bias: SafetyBias, texts: list[str]) -> dict[Any, str]:
     model = load_model(resolve_model(MODEL), LoadOptions("float32"))
-    engine = TransformersEngine(model, tokenizer, bias, bias.info.strength)
+    engine = TransformersEngine(model, tokenizer, bias, STRENGTH)
     found = {}
     for strength in STRENGTHS:
         requests = [Request(Request.from_text(text).messages, strength) for text in texts]
@@ -94,7 +95,7 @@ def _expected(tokenizer: Any, bias: SafetyBias, texts: list[str]) -> dict[Any, s
 
 def _start(bias: Path, port: int) -> "subprocess.Popen[bytes]":
     command = [str(Path(sys.executable).with_name("tsdi")), "serve", MODEL, "--bias", str(bias)]
-    command += ["--engine", "vllm", "--port", str(port), "--"]
+    command += ["--strength", str(STRENGTH), "--engine", "vllm", "--port", str(port), "--"]
     command += ["--dtype", "float32", "--max-model-len", "64", "--enforce-eager"]
     command += ["--max-num-seqs", "64", "--generation-config", "vllm"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
