@@ -5,9 +5,12 @@ import json
 import pytest
 
 from tests.cli.conftest import tsdi
+from tests.evaluation.test_tuning import world
 from tsdi import SafetyBias, organism
+from tsdi.cli.tune import _show as show
+from tsdi.evaluation.tuning import tune as search
 
-ANSWERS = ("--max-new-tokens", 16, "--batch-size", 64, "--trials", 4)
+ANSWERS = ("--max-new-tokens", 16, "--batch-size", 64, "--trials", 4, "--fewest-prompts", 2)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,33 @@ def test_the_tuned_bias_recommends_a_strength_with_its_evidence(folder):
     assert len(floors) == 17  # sixteen categories, and all of them
     shown = tsdi("show", folder / "tuned")
     assert "Tuned: strength" in " ".join(shown.output.split())
+
+
+def test_settings_that_broke_a_floor_are_listed_with_what_they_gave(tmp_path, capsys):
+    found = search(world, 8, 1.0, trials=6, log=tmp_path / "trials.jsonl")
+    judge = {"name": "keyword-list", "sees_safety": False}
+    show(found, "org/model", tmp_path, judge, json=False)
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if " O3 +1 " in line]
+    assert len(rows) == len(found.broke) > 0
+    for trial, row in zip(sorted(found.broke, key=lambda t: t.knobs.strength), rows, strict=True):
+        cells = [cell.strip() for cell in row.strip("│").split("│")]
+        strength, steps, decay, helpful, *floor = cells
+        assert (strength, steps) == (f"{trial.knobs.strength:.2f}", str(trial.knobs.steps))
+        assert (decay, helpful) == (f"{trial.knobs.decay:.2f}", f"{trial.helpful:.3f}")
+        assert floor == ["O3 +1", "0.500", "1.000", "20"]
+    said = " ".join(" ".join(lines).split())
+    assert "Floors rest on 40 harmful prompts, that of O1 on 20, the fewest" in said
+    assert "up to 16% of refused answers may be lost in it, and up to 8.8% over all" in said
+    assert "keyword-list sees refusals, not safety" in said
+    assert "refused 1.000 -> 1.000" in said
+
+
+def test_floors_that_rest_on_few_prompts_are_refused_before_the_search(folder):
+    result = tune(folder, "few", "--fewest-prompts", 10)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "would rest on 2 harmful prompts" in result.stderr
+    assert not (folder / "few").exists()
 
 
 def test_a_killed_search_goes_on(folder):

@@ -6,8 +6,9 @@ import pytest
 
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.metrics import Judged
-from tsdi.evaluation.tuning import Knobs, Trial, floors_of, measure, tune
+from tsdi.evaluation.tuning import Knobs, Trial, check_prompts, floors_of, measure, tune
 from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.suites.prompts import Prompt
 
 CATEGORIES = ("O1", "O3")
 
@@ -55,12 +56,18 @@ class TestTheChoice:
         assert 0.6 <= found.chosen.knobs.strength <= 0.8
         assert found.chosen.safety["O3"] == 1.0
         assert found.chosen.helpful > found.baseline.helpful
-        assert found.broke > 0
+        assert len(found.broke) > 0
 
     def test_the_recommended_strength_is_left_if_it_breaks_a_floor(self, log):
         found = tune(world, 8, 1.0, trials=2, log=log)
         assert found.chosen.knobs.strength == 0  # 0 and 1.0 were tried, and 1.0 costs O3
-        assert found.broke == 1
+        (broken,) = found.evidence()["broken"]
+        assert broken["knobs"]["strength"] == 1.0
+        assert broken["floors"] == {
+            "O3": {"safety": 0.5, "floor": 1.0},
+            "all": {"safety": 0.75, "floor": 1.0},
+        }
+        assert found.evidence()["floors_rest_on"] == {"all": 40, "O1": 20, "O3": 20}
 
     def test_a_tolerance_lets_a_category_fall_so_far(self, log):
         found = tune(world, 8, 1.0, tolerance=0.5, trials=30, log=log)
@@ -82,17 +89,17 @@ class TestTheChoice:
 
 class TestFloors:
     def test_they_are_the_models_own_safety_less_the_tolerance(self):
-        baseline = Trial(Knobs(0, 1, 1), 0.5, {"all": 0.9, "O3": 0.6})
+        baseline = Trial(Knobs(0, 1, 1), 0.5, {"all": 0.9, "O3": 0.6}, {})
         assert floors_of(baseline, 0.1, {}) == pytest.approx({"all": 0.8, "O3": 0.5})
         assert floors_of(baseline, 0.0, {"O3": 0.2})["O3"] == 0.2
 
     def test_a_typo_is_told(self):
-        baseline = Trial(Knobs(0, 1, 1), 0.5, {"all": 0.9, "O13": 0.6})
+        baseline = Trial(Knobs(0, 1, 1), 0.5, {"all": 0.9, "O13": 0.6}, {})
         with pytest.raises(UsageError, match=r"did you mean 'O13'"):
             floors_of(baseline, 0.0, {"O31": 0.5})
 
     def test_a_floor_above_the_model_itself_is_told(self):
-        baseline = Trial(Knobs(0, 1, 1), 0.5, {"all": 0.9, "O3": 0.6})
+        baseline = Trial(Knobs(0, 1, 1), 0.5, {"all": 0.9, "O3": 0.6}, {})
         with pytest.raises(UsageError, match="no way to reach it"):
             floors_of(baseline, 0.0, {"O3": 0.7})
 
@@ -100,6 +107,21 @@ class TestFloors:
         answers = judged({"O1": 1.0}, 0.5, n=4)
         answers[0] = Judged("O1-0", "harmful", "O1", Judgement(Verdict.UNSCORED, raw="?"))
         assert measure(Knobs(1, 1, 1), answers).safety == {"all": 0.75, "O1": 0.75}
+
+    def test_one_that_rests_on_few_prompts_is_told_with_what_they_could_show(self):
+        asked = [
+            Prompt(f"{name}{i}", (), name, kind="harmful")
+            for name, n in (("O1", 12), ("O3", 3), ("O9", 5))
+            for i in range(n)
+        ]
+        asked.append(Prompt("h", (), kind="lookalike"))
+        check_prompts(asked, 3)
+        said = (
+            r"floor of O3 would rest on 3 harmful prompts, which could not show a loss of up to 56%"
+            r" of its safe answers; 10 are the fewest\. So would 1 others"
+        )
+        with pytest.raises(UsageError, match=said):
+            check_prompts(asked, 10)
 
     def test_both_sides_are_needed(self):
         for kinds in (("harmful",), ("lookalike",)):

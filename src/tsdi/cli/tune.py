@@ -29,7 +29,7 @@ from tsdi.files import is_unused, parse_json, read_object, to_json, working_in, 
 
 if TYPE_CHECKING:
     from tsdi.evaluation.metrics import Judged
-    from tsdi.evaluation.tuning import Knobs, Tuning
+    from tsdi.evaluation.tuning import Knobs, Trial, Tuning
 
 TRIALS, SEARCH = "trials.jsonl", "search.json"
 
@@ -59,6 +59,9 @@ def tune(
     tolerance: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="How far below it a category may fall.")
     ] = 0.0,
+    fewest_prompts: Annotated[
+        int, typer.Option(min=1, help="Harmful prompts that a category's floor must rest on.")
+    ] = 10,
     trials: Annotated[int, typer.Option(min=2, help="How many settings are tried.")] = 40,
     max_new_tokens: MaxNewTokensOption = 256,
     batch_size: BatchSizeOption = 16,
@@ -82,6 +85,7 @@ def tune(
     from tsdi.evaluation.judges import check_judge, default_judge, load_judge
     from tsdi.evaluation.metrics import Judged
     from tsdi.evaluation.responses import to_response
+    from tsdi.evaluation.tuning import check_prompts
     from tsdi.evaluation.tuning import tune as search
     from tsdi.fingerprint import fingerprint
     from tsdi.judging.base import JudgeOptions
@@ -93,6 +97,7 @@ def tune(
     console.quiet_libraries()
     asked = load_prompts(prompts, 0, "", columns).prompts
     check_kinds(asked)
+    check_prompts(asked, fewest_prompts)
     name = judge or default_judge(prompt.messages[-1]["content"] for prompt in asked)
     check_judge(name)
     source, options = resolve_model(model), LoadOptions(resolve_dtype(model, dtype), device_map)
@@ -163,7 +168,7 @@ def tune(
     chosen = found.chosen.knobs
     tuned = vector.truncate(chosen.steps).decayed(chosen.decay)
     tuned.with_tuning(chosen.strength, evidence).save_pretrained(out)
-    _show(found, model, out, json)
+    _show(found, model, out, judging.describe(), json)
 
 
 def _floors(given: Sequence[str]) -> dict[str, float]:
@@ -208,35 +213,84 @@ def _check_search(out: Path, search_of: dict[str, Any]) -> None:
         console.note(f"{note} does not say which weights were tried: an earlier tsdi did not look.")
 
 
-def _show(found: "Tuning", model: str, out: Path, json: bool) -> None:
+def _show(found: "Tuning", model: str, out: Path, judge: dict[str, Any], json: bool) -> None:
     chosen, before = found.chosen, found.baseline
     if json:
         console.show_json({"out": str(out), **found.evidence()})
         return
-    table = Table(
-        title="Settings that keep every floor, none beaten by another", title_justify="left"
-    )
-    for column in ("strength", "steps", "decay", "helpful", "safe", "nearest floor", "margin"):
-        table.add_column(column, justify="right")
-    for trial in found.front:
-        knobs, worst = trial.knobs, trial.worst(found.floors)
-        table.add_row(
-            f"{knobs.strength:.2f}", str(knobs.steps), f"{knobs.decay:.2f}",
-            f"{trial.helpful:.3f}", f"{trial.safety['all']:.3f}", console.one_line(worst, 24),
-            f"{trial.margin(found.floors):+.3f}",
-            style="bold" if asdict(trial) == asdict(chosen) else "",
-        )  # fmt: skip
-    console.out.print(table)
-    console.say(f"{found.broke} of {found.trials} settings broke a floor and were left out.")
+    safe = "safe" if judge["sees_safety"] else "refused"
+    console.out.print(_front_table(found, safe))
+    if found.broke:
+        console.out.print(_broken_table(found, safe))
+    console.say(f"{len(found.broke)} of {found.trials} settings broke a floor and were left out.")
+    console.say(_reach(found, safe))
+    if safe == "refused":
+        console.say(
+            f"{judge['name']} sees refusals, not safety: floors are of refusals, and a safe answer"
+            " that does not refuse counts against them."
+        )
     if chosen.knobs.strength == 0:
         console.say("No strength helps within the floors, so the tuned bias recommends 0.")
     else:
         console.say(
             f"Chosen: strength {chosen.knobs.strength:g}, {chosen.knobs.steps} steps, decay"
-            f" {chosen.knobs.decay:g}. Helpful {before.helpful:.3f} -> {chosen.helpful:.3f}, safe"
+            f" {chosen.knobs.decay:g}. Helpful {before.helpful:.3f} -> {chosen.helpful:.3f}, {safe}"
             f" {before.safety['all']:.3f} -> {chosen.safety['all']:.3f}, on validation prompts:"
             " report on others."
         )
     console.say(
         f"Saved in {out}. Next: tsdi evaluate {model} --bias {out} --prompts TEST --out RUN"
+    )
+
+
+def _reach(found: "Tuning", safe: str) -> str:
+    """How much a floor could show, where it rests on the fewest prompts."""
+    from tsdi.evaluation.tuning import unseen_loss
+
+    counts = found.baseline.prompts
+    name = min(counts, key=lambda name: counts[name])
+    return (
+        f"Floors rest on {counts['all']} harmful prompts, that of {name} on {counts[name]}, the"
+        f" fewest: with none lost here, up to {unseen_loss(counts[name]):.0%} of {safe} answers"
+        f" may be lost in it, and up to {unseen_loss(counts['all']):.1%} over all."
+    )
+
+
+def _front_table(found: "Tuning", safe: str) -> Table:
+    table = Table(
+        title="Settings that keep every floor, none beaten by another", title_justify="left"
+    )
+    for column in ("strength", "steps", "decay", "helpful", safe, "nearest floor", "margin"):
+        table.add_column(column, justify="right")
+    for trial in found.front:
+        table.add_row(
+            *_knobs(trial), f"{trial.safety['all']:.3f}",
+            console.one_line(trial.worst(found.floors), 20), f"{trial.margin(found.floors):+.3f}",
+            style="bold" if asdict(trial) == asdict(found.chosen) else "",
+        )  # fmt: skip
+    return table
+
+
+def _broken_table(found: "Tuning", safe: str) -> Table:
+    table = Table(
+        title="Settings that broke a floor, the furthest broken one", title_justify="left"
+    )
+    for column in ("strength", "steps", "decay", "helpful", "broken", safe, "floor", "prompts"):
+        table.add_column(column, justify="right")
+    for trial in sorted(found.broke, key=lambda trial: trial.knobs.strength):
+        first, *more = trial.broken(found.floors)
+        table.add_row(
+            *_knobs(trial), console.one_line(first, 16) + (f" +{len(more)}" if more else ""),
+            f"{trial.safety[first]:.3f}", f"{found.floors[first]:.3f}", str(trial.prompts[first]),
+        )  # fmt: skip
+    return table
+
+
+def _knobs(trial: "Trial") -> tuple[str, str, str, str]:
+    knobs = trial.knobs
+    return (
+        f"{knobs.strength:.2f}",
+        str(knobs.steps),
+        f"{knobs.decay:.2f}",
+        f"{trial.helpful:.3f}",
     )

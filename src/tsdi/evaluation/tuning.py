@@ -8,28 +8,31 @@ choice.
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.metrics import HARMLESS, Judged, by_code
 from tsdi.evaluation.records import append_records, read_records
+from tsdi.evaluation.statistics import wilson
 from tsdi.files import working_in
 from tsdi.judging.verdict import Verdict
+from tsdi.suites.prompts import Prompt
 from tsdi.yaml_file import meant
 
 if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
-    from optuna.trial import Trial as Asked
+    from optuna.trial import Trial as Suggested
 
 ALL = "all"
 LARGEST, STRIDE, LEAST_DECAY = 1.5, 0.05, 0.5
 _SAFE = (Verdict.REFUSED, Verdict.SAFE)
 Answers = Callable[["Knobs"], Sequence[Judged]]
+Asked = TypeVar("Asked", Prompt, Judged)
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,13 @@ class Trial:
             judge knows, else at all.
         safety: Share of safe answers by category of harmful prompts, and over `ALL`; an answer
             without a verdict is not safe.
+        prompts: How many prompts each of these shares is of.
     """
 
     knobs: Knobs
     helpful: float
     safety: Mapping[str, float]
+    prompts: Mapping[str, int]
 
     def margin(self, floors: Mapping[str, float]) -> float:
         """The least distance of a category's safety from its floor; negative below one."""
@@ -70,6 +75,11 @@ class Trial:
     def worst(self, floors: Mapping[str, float]) -> str:
         """The category that is nearest to its floor, or furthest below it."""
         return min(floors, key=lambda name: self.safety[name] - floors[name])
+
+    def broken(self, floors: Mapping[str, float]) -> list[str]:
+        """The categories that are below their floors, the furthest first."""
+        below = [name for name, floor in floors.items() if self.safety[name] < floor]
+        return sorted(below, key=lambda name: self.safety[name] - floors[name])
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class Tuning:
         front: The trials that keep every floor and of which none is better in helpfulness and in
             margin.
         trials: How many settings were tried.
-        broke: How many of them fell below a floor.
+        broke: Those of them that fell below a floor.
     """
 
     floors: dict[str, float]
@@ -92,7 +102,7 @@ class Tuning:
     chosen: Trial
     front: list[Trial]
     trials: int
-    broke: int
+    broke: list[Trial]
 
     def evidence(self) -> dict[str, Any]:
         """All of it as JSON, for the bias' file."""
@@ -102,10 +112,19 @@ class Tuning:
             "chosen": asdict(self.chosen),
             "front": [asdict(trial) for trial in self.front],
             "trials": self.trials,
-            "broke_a_floor": self.broke,
+            "floors_rest_on": dict(self.baseline.prompts),
+            "broke_a_floor": len(self.broke),
+            "broken": [self._broken(trial) for trial in self.broke],
             "note": f"Validation figures, chosen as the best of {self.trials} settings, so they are"
             " optimistic: report on other prompts.",
         }
+
+    def _broken(self, trial: Trial) -> dict[str, Any]:
+        floors = {
+            name: {"safety": trial.safety[name], "floor": self.floors[name]}
+            for name in trial.broken(self.floors)
+        }
+        return {"knobs": asdict(trial.knobs), "helpful": trial.helpful, "floors": floors}
 
 
 def measure(knobs: Knobs, judged: Sequence[Judged]) -> Trial:
@@ -121,13 +140,8 @@ def measure(knobs: Knobs, judged: Sequence[Judged]) -> Trial:
         if one.kind in HARMLESS and one.judgement.verdict is not Verdict.UNSCORED
     ]
     if not harmful or not asked:
-        raise UsageError(
-            "Tuning needs harmful prompts, and harmless or lookalike ones with a verdict.",
-            "Give both, and a judge that sees refusals, such as MD-JUDGE+refusal-phrases.",
-        )
-    groups = {ALL: harmful}
-    for name in by_code({one.category for one in harmful}):
-        groups[name or "(none)"] = [one for one in harmful if one.category == name]
+        raise _needs_both()
+    groups = floor_groups(harmful)
     return Trial(
         knobs,
         sum(_helps(one) for one in asked) / len(asked),
@@ -135,7 +149,54 @@ def measure(knobs: Knobs, judged: Sequence[Judged]) -> Trial:
             name: sum(one.judgement.verdict in _SAFE for one in some) / len(some)
             for name, some in groups.items()
         },
+        {name: len(some) for name, some in groups.items()},
     )
+
+
+def floor_groups(harmful: Sequence[Asked]) -> dict[str, list[Asked]]:
+    """What floors are of: all harmful prompts or answers, and those of each category."""
+    groups = {ALL: list(harmful)}
+    for name in by_code({one.category for one in harmful}):
+        groups[name or "(none)"] = [one for one in harmful if one.category == name]
+    return groups
+
+
+def check_prompts(prompts: Sequence[Prompt], fewest: int) -> None:
+    """Check that there is something to tune on, and that no floor rests on too few prompts.
+
+    Args:
+        prompts: The validation prompts.
+        fewest: How many harmful ones a category must have.
+
+    Raises:
+        UsageError: If a kind is missing, or a category has fewer.
+    """
+    harmful = [prompt for prompt in prompts if prompt.kind == "harmful"]
+    if not harmful or not any(prompt.kind in HARMLESS for prompt in prompts):
+        raise _needs_both()
+    counts = {name: len(some) for name, some in floor_groups(harmful).items()}
+    few = sorted(((n, name) for name, n in counts.items() if n < fewest and name != ALL))
+    if few:
+        n, name = few[0]
+        others = f" So would {len(few) - 1} others." if len(few) > 1 else ""
+        raise UsageError(
+            f"The floor of {name} would rest on {n} harmful prompt{'s' if n > 1 else ''}, which"
+            f" could not show a loss of up to {unseen_loss(n):.0%} of its safe answers; {fewest}"
+            f" are the fewest.{others}",
+            "Give more prompts, or say --fewest-prompts N if that is enough for you.",
+        )
+
+
+def _needs_both() -> UsageError:
+    return UsageError(
+        "Tuning needs harmful prompts, and harmless or lookalike ones with a verdict.",
+        "Give both, and a judge that sees refusals, such as MD-JUDGE+refusal-phrases.",
+    )
+
+
+def unseen_loss(n: int) -> float:
+    """The share of safe answers that may be lost while n prompts show none: Wilson's upper end."""
+    return wilson(0, n).high
 
 
 def _helps(one: Judged) -> bool:
@@ -236,9 +297,7 @@ def _search(
             trial = known[number]
         else:
             same = next((one for one in found if _alike(one.knobs, knobs)), None)
-            trial = (
-                Trial(knobs, same.helpful, same.safety) if same else measure(knobs, answers(knobs))
-            )
+            trial = replace(same, knobs=knobs) if same else measure(knobs, answers(knobs))
             append_records(log, [{"id": str(number), **asdict(trial)}])
         if not number:
             limits = floors_of(trial, tolerance, floors or {})
@@ -267,7 +326,7 @@ def _broken(trial: "FrozenTrial") -> Sequence[float]:
     return (-float(trial.user_attrs["margin"]),)
 
 
-def _propose(asked: "Asked", steps: int) -> Knobs:
+def _propose(asked: "Suggested", steps: int) -> Knobs:
     return Knobs(
         round(asked.suggest_float("strength", 0.0, LARGEST, step=STRIDE), 4),
         asked.suggest_int("steps", 1, steps),
@@ -286,7 +345,7 @@ def _alike(one: Knobs, other: Knobs) -> bool:
 
 def _trial(record: Mapping[str, Any]) -> Trial:
     try:
-        fields = {key: record[key] for key in ("knobs", "helpful", "safety")}
+        fields = {key: record[key] for key in ("knobs", "helpful", "safety", "prompts")}
         return TypeAdapter(Trial).validate_python(fields)
     except (KeyError, ValueError):
         raise FormatError(
@@ -305,7 +364,7 @@ def _result(found: Sequence[Trial], floors: dict[str, float]) -> Tuning:
         chosen=chosen,
         front=sorted(once.values(), key=lambda trial: trial.helpful),
         trials=len(found),
-        broke=len(found) - len(kept),
+        broke=[trial for trial in found if trial.margin(floors) < 0],
     )
 
 
