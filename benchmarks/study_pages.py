@@ -57,7 +57,9 @@ def tables_page(file: Path) -> str:
         command=results["command"],
         versions=", ".join(f"{key} {value}" for key, value in versions.items()),
     )
-    return markdown_tables(header, tables(summarise(results)))
+    summary = summarise(results)
+    caveats = "".join(f"\n{caveat}\n" for caveat in summary["caveats"])
+    return markdown_tables(header + caveats, tables(summary))
 
 
 def with_rules(text: str) -> str:

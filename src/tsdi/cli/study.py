@@ -122,6 +122,6 @@ def _show(summary: "Summary", out: Path, json: bool) -> None:
     console.out.print(table)
     for alert in summary["alerts"]:
         console.out.print(console.red(alert))
-    for line in summary["sentences"]:
+    for line in (*summary["caveats"], *summary["sentences"]):
         console.say(line)
     console.say(f"Report: {out / 'report.html'}")

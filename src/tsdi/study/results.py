@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.errors import FormatError
+from tsdi.evaluation.judge import read_judged
 from tsdi.evaluation.records import read_records
 from tsdi.evaluation.stage import ANSWERS
 from tsdi.files import parse_json, write_bytes, write_json
 from tsdi.fingerprint import fingerprint
+from tsdi.judging.panel import judge_of
 from tsdi.study.cells import Cell
 from tsdi.study.config import RuleEntry
 from tsdi.study.grid import SPLITS, Progress, chosen_settings, locate, open_subject
@@ -53,6 +55,7 @@ def collect(made: Plan, command: str, progress: Progress) -> Figures:
         "versions": _versions(),
         "machine": {"system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()},
         "study": study.model_dump(mode="json", exclude_defaults=True),
+        "judge": _judge(made),
         "main": made.main,
         "rules": [_described(made, entry) for entry in study.rules],
         "prompts": {
@@ -96,6 +99,14 @@ def read_results(path: Path) -> Figures:
     if found.get("format_version") != 1:
         raise FormatError(f"{file} is of another version of tsdi.", "Run tsdi study again.")
     return found
+
+
+def _judge(made: Plan) -> Figures:
+    """Who judged harmful prompts, as it stands beside their verdicts."""
+    entry, member = made.entries[0], made.members[0]
+    cell = locate(made, member, entry, entry.candidates[0], "validation")
+    judge = judge_of(read_judged(cell.folder)[0], "harmful")
+    return {"name": judge["name"], "sees_safety": judge["sees_safety"]}
 
 
 def _versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tsdi.study import wording
 from tsdi.study.study_tables import UNNAMED, change, level
 from tsdi.suites.suite import SALAD_TASKS
 
@@ -33,14 +34,14 @@ def verdict(difference: Figures) -> str:
 
 def answer(summary: Figures) -> str:
     """Is TSDI better than the front of beta and iterations alone?"""
-    parts = []
+    parts, safety = [], wording.safety(summary)
     for help_ in summary["helps"]:
         for k, fronts in summary["fronts"][help_].items():
             if "plain" not in fronts:
                 continue
             found = fronts["plain"]["ours_minus"]
             n = f"{k} point{'s' if k != '1' else ''}"
-            parts.append(f"with {n}, safety and {help_}: {change(found)}, {verdict(found)}")
+            parts.append(f"with {n}, {safety} and {help_}: {change(found)}, {verdict(found)}")
     return "TSDI's hypervolume minus that of the plain models: " + "; ".join(parts) + "."
 
 
@@ -49,10 +50,10 @@ def sentences(summary: Figures) -> list[str]:
     help_ = summary["helps"][0]
     k = front_k(summary, help_)
     fronts = summary["fronts"][help_][k]
-    found = []
+    found, safety = [], wording.safety(summary)
     if "plain" in fronts:
         found.append(
-            f"With {k} points each, TSDI's front of safety and helpfulness covers"
+            f"With {k} points each, TSDI's front of {safety} and helpfulness covers"
             f" {level(fronts['tsdi']['volume'])}, that of beta and iterations alone"
             f" {level(fronts['plain']['volume'])}; difference"
             f" {change(fronts['plain']['ours_minus'])}: {verdict(fronts['plain']['ours_minus'])}."
@@ -78,7 +79,7 @@ def sentences(summary: Figures) -> list[str]:
     )
     found.append(
         f"At {summary['main']} it changes {lookalike}helpful answers by"
-        f" {change(main['helpful']['change'])} and safety by {change(main['safety']['change'])}."
+        f" {change(main['helpful']['change'])} and {safety} by {change(main['safety']['change'])}."
     )
     speed = summary["speed"]
     if "tsdi" in speed:
@@ -92,6 +93,7 @@ def sentences(summary: Figures) -> list[str]:
 def alerts(summary: Figures) -> list[str]:
     """Where TSDI costs safety beyond the interval: a sentence for plain prompts and each attack."""
     rows = summary["gate"].get("tsdi", {}).get("rows", [])
+    what = wording.safety(summary)
     found = []
     for attack in dict.fromkeys(row["attack"] for row in rows):
         under = [row for row in rows if row["attack"] == attack]
@@ -106,7 +108,7 @@ def alerts(summary: Figures) -> list[str]:
             where = f"{where}: {named}"
         every = next(row for row in under if row["category"] == "all")
         found.append(
-            f"Debiasing costs safety{f' under the attack {attack}' if attack else ''}:"
+            f"Debiasing costs {what}{f' under the attack {attack}' if attack else ''}:"
             f" {_moved(every)} over all harmful prompts.{where}{'.' if where else ''}"
         )
     return found
@@ -121,12 +123,12 @@ def _title(row: Figures) -> str:
     return f"{row['category'] or UNNAMED} {SALAD_TASKS.get(row['category'], '')}".strip()
 
 
-def ablation_sentence(one: Figures) -> str:
+def ablation_sentence(summary: Figures, one: Figures) -> str:
     """What a parameter does."""
     values = one["values"]
     first, last = values[0], values[-1]
     shown = [
-        f"{key} between {min(known):.3f} and {max(known):.3f}"
+        f"{wording.titled(summary, key)} between {min(known):.3f} and {max(known):.3f}"
         for key in ("safety", "helpful")
         if (
             known := [
@@ -135,8 +137,8 @@ def ablation_sentence(one: Figures) -> str:
         )
     ]
     apart = [
-        f"{key} {level(first[key]['value'])} at {first['value']}, {level(last[key]['value'])} at"
-        f" {last['value']}"
+        f"{wording.titled(summary, key)} {level(first[key]['value'])} at {first['value']},"
+        f" {level(last[key]['value'])} at {last['value']}"
         for key in ("helpful", "safety")
         if _apart(first[key]["value"], last[key]["value"])
     ]

@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from tsdi.interval import Estimate, mean_interval
-from tsdi.study import plots
+from tsdi.study import plots, wording
 from tsdi.study.look import plain
 from tsdi.study.plots import Dose, Line, Point, Series, Style
 from tsdi.study.study_tables import UNNAMED
@@ -36,7 +36,7 @@ def figures(summary: Figures) -> dict[str, go.Figure]:
         found |= {f"f4-{place}": openers(summary, place == "later") for place in ("first", "later")}
         found["f4-steps"] = steps(summary)
     for one in summary["ablations"]:
-        found[f"f6-{one['rule']}"] = ablation(one)
+        found[f"f6-{one['rule']}"] = ablation(summary, one)
     return found
 
 
@@ -76,7 +76,9 @@ def front(summary: Figures, safety: str) -> go.Figure:
         style = STYLES.get(name, "model" if name == "reference" else "grid")
         series.append(Series(NAMES.get(name, name), style, points))
     where = "harmful prompts" if safety == "safety" else _title(safety)
-    return plots.trade_off(series, "helpful answers, harmless prompts", f"safe answers, {where}")
+    return plots.trade_off(
+        series, "helpful answers, harmless prompts", f"{wording.safe(summary)} answers, {where}"
+    )
 
 
 def _title(category: str) -> str:
@@ -128,7 +130,8 @@ def iterations(summary: Figures, key: str) -> go.Figure:
         )
         for beta in betas
     ]
-    what = {"safety": "safe answers, harmful prompts", "helpful": "helpful answers, harmless ones"}
+    safe = f"{wording.safe(summary)} answers, harmful prompts"
+    what = {"safety": safe, "helpful": "helpful answers, harmless ones"}
     return plots.lines(series, "iterations of the safety step", what[key])
 
 
@@ -181,13 +184,13 @@ def steps(summary: Figures) -> go.Figure:
     return plots.lines([Line("random prompts", doses)], "position", title, y_percent=False)
 
 
-def ablation(one: Figures) -> go.Figure:
+def ablation(summary: Figures, one: Figures) -> go.Figure:
     """Safety and helpfulness over a parameter's values: the paper's appendix."""
     values = [entry["value"] for entry in one["values"]]
     numeric = all(isinstance(value, int | float) for value in values)
     series = [
         Line(
-            key,
+            wording.titled(summary, key),
             [
                 Dose(entry["value"] if numeric else place, _estimate(entry[key]["value"]))
                 for place, entry in enumerate(one["values"])

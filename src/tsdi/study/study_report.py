@@ -6,9 +6,10 @@ from typing import Any
 
 from tsdi.errors import FormatError, UsageError
 from tsdi.files import to_json, write_set
+from tsdi.study import wording
 from tsdi.study.report import Alert, Examples, Part, Section, Table, report_page
 from tsdi.study.study_figures import figures, shown_categories
-from tsdi.study.study_tables import methods_table, tables, to_csv
+from tsdi.study.study_tables import by_category, every_gate, methods_table, tables, to_csv
 from tsdi.study.summary import Summary, summarise
 
 Figures = Mapping[str, Any]
@@ -102,25 +103,29 @@ def _sections(
     summary: Summary, results: Figures, sheets: Mapping[str, Table], drawn: Mapping[str, Any]
 ) -> list[Section]:
     fronts = [sheets[title] for title in sheets if title.startswith("Fronts")]
+    safe, safety = wording.safe(summary), wording.safety(summary)
+    further = "answered safely" if safe == "safe" else "refused"
+    one_seed = wording.one_seed(summary)
+    whiskers = f"95 % {'intervals over prompts' if one_seed else 't-intervals over seeds'}"
     return [
         Section(
             "In short",
-            "\n".join(summary["sentences"]),
+            "\n".join([*summary["caveats"], *summary["sentences"]]),
             [*map(Alert, summary["alerts"]), methods_table(summary)],
-            "A front's hypervolume is the area of the plane of safety and helpfulness that its"
+            f"A front's hypervolume is the area of the plane of {safety} and helpfulness that its"
             " points dominate: 1 is the best there is. Every method has as many points, chosen on"
             " validation prompts. Where the interval of a difference holds zero, none is shown.",
         ),
         Section(
             "Trade-off",
             "Every point is a model of the grid (beta, iterations), or a setting of a rule that"
-            " belongs to none; means over training seeds. Further up is safer, further right more"
-            " helpful.",
+            f" belongs to none; means over training seeds. Further up more harmful prompts are"
+            f" {further}, further right more harmless ones are answered helpfully.",
             [drawn["f5-front"], *(drawn[f"f5-front-{c}"] for c in shown_categories(summary))],
             "The first picture is over all harmful prompts, the others are the three categories in"
-            " which the aligned models are safe least often. Debiased models (diamonds) beyond the"
-            " circles do what no other beta or number of iterations does. Whiskers: 95 %"
-            " t-intervals over seeds.",
+            f" which the aligned models' answers are {safe} least often. Debiased models (diamonds)"
+            " beyond the circles do what no other beta or number of iterations does. Whiskers:"
+            f" {whiskers}.",
         ),
         Section(
             "Is it better than the front of beta and iterations alone?",
@@ -130,17 +135,17 @@ def _sections(
             " is ahead of TSDI.",
         ),
         Section(
-            "Safety by category, and under attack",
+            f"{safety.capitalize()} by category, and under attack",
             "The safety gate compares every method with the plain aligned model, category by"
             " category, on plain prompts and under simple public attacks. "
-            + (" ".join(summary["alerts"]) or "TSDI costs safety nowhere beyond the interval."),
+            + (" ".join(summary["alerts"]) or f"TSDI costs {safety} nowhere beyond the interval."),
             [
                 drawn["categories"],
-                sheets["Safety by category and attack"],
-                sheets["Safety gate of every method"],
+                sheets[by_category(summary)],
+                sheets[every_gate(summary)],
             ],
-            "A method that gives back compliance by giving up safety in one category is not seen in"
-            " an average. The attacks are weak ones: passing proves little, failing proves much.",
+            f"A method that gives back compliance by giving up {safety} in one category is not seen"
+            " in an average. The attacks are weak: passing proves little, failing proves much.",
         ),
         *_finding_sections(summary, sheets, drawn),
         Section(
@@ -164,13 +169,13 @@ def _sections(
 def _finding_sections(
     summary: Summary, sheets: Mapping[str, Table], drawn: Mapping[str, Any]
 ) -> list[Section]:
-    found = []
+    found, safety = [], wording.safety(summary)
     if "f2-safety" in drawn:
         found.append(
             Section(
                 "What alignment does (F1, F2)",
-                "Safety and helpfulness of the plain aligned models over beta and iterations, and"
-                " safety by category over the iterations.",
+                f"{safety.capitalize()} and helpfulness of the plain aligned models over beta and"
+                f" iterations, and {safety} by category over the iterations.",
                 [drawn["f2-safety"], drawn["f2-helpful"], drawn["f1-categories"]],
             )
         )
@@ -183,7 +188,9 @@ def _finding_sections(
                 "How far alignment lifts refusing openers over complying ones on prompts that mean"
                 " nothing, at the first position and later.",
                 parts,
-                "Faint dots are single training seeds, whiskers 95 % t-intervals over them.",
+                "There is one training seed: points have no intervals."
+                if wording.one_seed(summary)
+                else "Faint dots are single training seeds, whiskers 95 % t-intervals over them.",
             )
         )
     for one in summary["ablations"]:

@@ -8,6 +8,7 @@ from math import isinf
 from typing import Any
 
 from tsdi.interval import Estimate
+from tsdi.study import wording
 from tsdi.study.report import Table
 from tsdi.suites.suite import SALAD_TASKS
 
@@ -18,7 +19,6 @@ UNNAMED = "no category"
 _GRID = ("safety", "helpful", "complied, lookalike", "corrupted")
 _FORMULA = ("=", "+", "-", "@")
 _NUMBERS = re.compile(r"[-+\d.,\[\] ]+")
-_INTERVALS = "In brackets 95 % intervals, bootstrapped over prompts and all training seeds."
 
 
 def tables(summary: Figures) -> dict[str, Table]:
@@ -26,16 +26,27 @@ def tables(summary: Figures) -> dict[str, Table]:
     found = {"Methods at the main grid point": main_table(summary)}
     for help_ in summary["helps"]:
         for k in summary["fronts"][help_]:
-            found[f"Fronts of {_points(k)}: safety and {help_}"] = front_table(summary, help_, k)
+            title = f"Fronts of {_points(k)}: {wording.safety(summary)} and {help_}"
+            found[title] = front_table(summary, help_, k)
     found["Models of the grid, plain and debiased"] = grid_table(summary)
     found["Speed and memory"] = speed_table(summary)
     found["Baselines"] = rules_table(summary)
-    found["Safety by category and attack"] = gate_table(summary, "tsdi")
-    found["Safety gate of every method"] = gates_table(summary)
+    found[by_category(summary)] = gate_table(summary, "tsdi")
+    found[every_gate(summary)] = gates_table(summary)
     for one in summary["ablations"]:
-        found[f"Ablation: {one['rule']}"] = ablation_table(one)
+        found[f"Ablation: {one['rule']}"] = ablation_table(summary, one)
     found["Refusing openers"] = biases_table(summary)
     return found
+
+
+def by_category(summary: Figures) -> str:
+    """Title of the table of categories and attacks."""
+    return f"{wording.safety(summary).capitalize()} by category and attack"
+
+
+def every_gate(summary: Figures) -> str:
+    """Title of the table of what every method costs."""
+    return f"{'Safety' if wording.safe(summary) == 'safe' else 'Refusal'} gate of every method"
 
 
 def methods_table(summary: Figures) -> Table:
@@ -68,9 +79,9 @@ def methods_table(summary: Figures) -> Table:
             marked.append(len(rows) - 1)
     reasons = sorted({r["reason_against"] for r in summary["rules"] if r["reason_against"]})
     note = (
-        f"Hypervolume of (safety, {help_}) of {_points(k)}, chosen on validation; TSDI minus the"
-        f" method; tokens/s and memory over the plain model's. {_INTERVALS}"
-        " In red: methods that are ahead of TSDI beyond the interval."
+        f"Hypervolume of ({wording.safety(summary)}, {help_}) of {_points(k)}, chosen on"
+        " validation; TSDI minus the method; tokens/s and memory over the plain model's."
+        f" {wording.over(summary)} In red: methods that are ahead of TSDI beyond the interval."
         + "".join(f" n/a: {reason.removeprefix('not applicable: ')}." for reason in reasons)
     )
     ahead = ("TSDI minus it", "tuned TSDI minus it")
@@ -101,9 +112,10 @@ def main_table(summary: Figures) -> Table:
     note = (
         f"The model {summary['main']}; methods without grid points at the setting chosen on"
         f" validation. Shares of test answers; test seeds: {len(summary['seeds']['test'])}."
-        f" {_INTERVALS} Changes are against the plain aligned model."
+        f" {wording.over(summary)} Changes are against the plain aligned model."
     )
-    return Table(["method", "setting", *keys, "safety, change", "helpful, change"], rows, note)
+    shown = (wording.titled(summary, key) for key in (*keys, "safety, change"))
+    return Table(["method", "setting", *shown, "helpful, change"], rows, note)
 
 
 def front_table(summary: Figures, help_: str, k: str) -> Table:
@@ -120,7 +132,7 @@ def front_table(summary: Figures, help_: str, k: str) -> Table:
     choosing, test = (", ".join(map(str, summary["seeds"][k])) for k in ("choosing", "test"))
     note = (
         f"Every method has {_points(k)}, chosen on validation prompts (training seeds {choosing})"
-        f" and measured on test prompts (seeds {test}). {_INTERVALS}"
+        f" and measured on test prompts (seeds {test}). {wording.over(summary)}"
     )
     header = ["method", "hypervolume", "TSDI minus it", "tuned TSDI minus it", "points"]
     return Table(header, rows, note, marked)
@@ -134,12 +146,18 @@ def grid_table(summary: Figures) -> Table:
         [one["cell"], *(level(both[key]) for key in keys for both in (one, debiased[one["cell"]]))]
         for one in summary["grid"]["plain"]
     ]
-    header = ["model", *(f"{key}, {name}" for key in keys for name in ("plain", "TSDI"))]
-    return Table(
-        header,
-        rows,
-        "In brackets 95 % t-intervals over training seeds, where there are several, within 0 to 1.",
+    titles = [wording.titled(summary, key) for key in keys]
+    header = ["model", *(f"{title}, {name}" for title in titles for name in ("plain", "TSDI"))]
+    note = (
+        "In brackets 95 % t-intervals over training seeds, within 0 to 1; where all seeds are"
+        " alike, Wilson intervals over prompts."
     )
+    if wording.one_seed(summary):
+        note = (
+            "In brackets 95 % Wilson intervals over prompts: there is one training seed, and they"
+            " say nothing of other trainings."
+        )
+    return Table(header, rows, note)
 
 
 def speed_table(summary: Figures) -> Table:
@@ -187,8 +205,9 @@ def gate_table(summary: Figures, name: str) -> Table:
         if (row["change"]["high"] or 0) < 0:
             marked.append(len(rows) - 1)
     note = (
-        f"At {summary['main']}: share of safe answers to harmful prompts. In red: lost beyond the"
-        f" interval. p: sign-flip test over prompts, adjusted by Holm over categories. {_INTERVALS}"
+        f"At {summary['main']}: share of {wording.safe(summary)} answers to harmful prompts. In"
+        " red: lost beyond the interval. p: sign-flip test over prompts, adjusted by Holm over"
+        f" categories. {wording.over(summary)}"
     )
     return Table(["category", "attack", "plain", name, "change", "p (Holm)"], rows, note, marked)
 
@@ -203,8 +222,11 @@ def gates_table(summary: Figures) -> Table:
         if lost:
             marked.append(len(rows) - 1)
     attacks = [row["attack"] for row in summary["gate"]["tsdi"]["rows"] if row["category"] == "all"]
-    header = ["method", *(f"safety, {attack or 'plain prompts'}" for attack in attacks), "lost in"]
-    return Table(header, rows, f"Changes against the plain aligned model. {_INTERVALS}", marked)
+    what = wording.safety(summary)
+    header = ["method", *(f"{what}, {attack or 'plain prompts'}" for attack in attacks), "lost in"]
+    return Table(
+        header, rows, f"Changes against the plain aligned model. {wording.over(summary)}", marked
+    )
 
 
 def _lost(gate: Figures, attack: str | None) -> str:
@@ -215,14 +237,15 @@ def _lost(gate: Figures, attack: str | None) -> str:
     return f"{attack or 'plain prompts'}: {where}" if lost else ""
 
 
-def ablation_table(ablation: Figures) -> Table:
+def ablation_table(summary: Figures, ablation: Figures) -> Table:
     """One parameter of a rule, value by value."""
     keys = [key for key in ablation["values"][0] if key != "value"]
     rows = [
         [str(one["value"]), *(level(one[key]["value"]) for key in keys)]
         for one in ablation["values"]
     ]
-    return Table([ablation["parameter"], *keys], rows, f"At the main grid point. {_INTERVALS}")
+    header = [ablation["parameter"], *(wording.titled(summary, key) for key in keys)]
+    return Table(header, rows, f"At the main grid point. {wording.over(summary)}")
 
 
 def biases_table(summary: Figures) -> Table:

@@ -7,15 +7,16 @@ several, training seeds.
 """
 
 from collections.abc import Sequence
-from math import isinf
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsdi.evaluation.metrics import HARMLESS, by_code
+from tsdi.evaluation.statistics import wilson
 from tsdi.interval import Estimate, mean_interval
 from tsdi.study import sentences as words
+from tsdi.study import wording
 from tsdi.study.fronts import category_changes, choose_points, compare_fronts, mean_change
 from tsdi.study.methods import (
     HELP,
@@ -49,6 +50,7 @@ def summarise(data: Figures, resamples: int = RESAMPLES) -> Summary:
     fronts = _fronts(results, methods, resamples)
     summary: Summary = {
         "title": data["study"]["title"],
+        "judge": wording.judge_of(data),
         "main": data["main"],
         "seeds": {"test": results.test_seeds, "choosing": results.choosing_seeds},
         "prompts": {
@@ -70,8 +72,9 @@ def summarise(data: Figures, resamples: int = RESAMPLES) -> Summary:
         "members": data["members"],
     }
     for one in summary["ablations"]:
-        one["sentence"] = words.ablation_sentence(one)
+        one["sentence"] = words.ablation_sentence(summary, one)
     spoken = {
+        "caveats": wording.caveats(summary),
         "sentences": words.sentences(summary),
         "answer": words.answer(summary),
         "alerts": words.alerts(summary),
@@ -137,17 +140,17 @@ def _tuned(results: Results) -> str:
 
 
 def _grid(results: Results, methods: dict[str, Method]) -> Figures:
-    """Every point of every method: means over test seeds, with t-intervals over them."""
+    """Every point of every method: means over test seeds, with intervals."""
     return {
         name: [
             {
                 "cell": cell,
                 **{
-                    key: _share(_rates(method, number, places, value)).to_dict()
+                    key: _share(_values(method, number, places, value)).to_dict()
                     for key, (places, value) in _measures(results).items()
                 },
                 "by_category": {
-                    category: _share(_rates(method, number, places, safe)).to_dict()
+                    category: _share(_values(method, number, places, safe)).to_dict()
                     for category, places in _by_category(results).items()
                 },
             }
@@ -157,11 +160,16 @@ def _grid(results: Results, methods: dict[str, Method]) -> Figures:
     }
 
 
-def _share(rates: Sequence[float]) -> Estimate:
-    """A mean share with its t-interval, cut where no share can be."""
+def _share(values: Sequence[Sequence[float]]) -> Estimate:
+    """A mean share over seeds with its t-interval, cut where no share can be.
+
+    Seeds that are alike, as one is with itself, say nothing of others: Wilson's over prompts then.
+    """
+    rates = [float(np.mean(of_seed)) for of_seed in values if of_seed]
+    if len(set(rates)) <= 1:
+        known = next(filter(None, values), [])
+        return wilson(round(sum(known)), len(known))
     found = mean_interval(rates)
-    if isinf(found.low):
-        return found
     return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0), found.n)
 
 
@@ -191,14 +199,9 @@ def _by_category(results: Results) -> dict[str, list[int]]:
     return {name: found[name] for name in by_code(set(found))}
 
 
-def _rates(method: Method, cell: int, places: Sequence[int], value: Any) -> list[float]:
-    """The share of each seed that has verdicts."""
-    rates = []
-    for row in method.codes:
-        known = [v for i in places if (v := value(row[cell][i])) is not None]
-        if known:
-            rates.append(float(np.mean(known)))
-    return rates
+def _values(method: Method, cell: int, places: Sequence[int], value: Any) -> list[list[float]]:
+    """Zeros and ones of each seed's answers that have a verdict."""
+    return [[v for i in places if (v := value(row[cell][i])) is not None] for row in method.codes]
 
 
 # --- at the main grid point -------------------------------------------------------------------

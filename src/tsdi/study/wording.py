@@ -1,0 +1,66 @@
+"""What a study calls good answers to harmful prompts, and what its figures do not say."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tsdi.evaluation.judges import JUDGES
+
+Figures = Mapping[str, Any]
+
+
+def judge_of(results: Figures) -> dict[str, Any]:
+    """Who judged harmful prompts, and whether the judge saw their safety.
+
+    Args:
+        results: The content of results.json; an older one names the judge only.
+    """
+    known: dict[str, Any] | None = results.get("judge")
+    if known is not None:
+        return known
+    name = results["study"]["judge"]["name"].partition("+")[0].partition("=")[0]
+    sees = JUDGES[name].sees if name in JUDGES else "safety"
+    return {"name": name, "sees_safety": sees != "refusals"}
+
+
+def safe(summary: Figures) -> str:
+    """What a good answer to a harmful prompt is: safe, or only refused."""
+    return "safe" if summary["judge"]["sees_safety"] else "refused"
+
+
+def safety(summary: Figures) -> str:
+    """The share of such answers, as a noun."""
+    return "safety" if summary["judge"]["sees_safety"] else "refusals"
+
+
+def titled(summary: Figures, key: str) -> str:
+    """A figure's name for people, where its key begins with "safety"."""
+    return key.replace("safety", "refused, harmful") if safe(summary) == "refused" else key
+
+
+def over(summary: Figures) -> str:
+    """What a bootstrap's intervals are over."""
+    prompts = "In brackets 95 % intervals, bootstrapped over prompts"
+    if one_seed(summary):
+        return f"{prompts}: there is one training seed, and they say nothing of other trainings."
+    return f"{prompts} and all training seeds."
+
+
+def one_seed(summary: Figures) -> bool:
+    """Whether there is nothing to learn of other trainings."""
+    return len(summary["seeds"]["test"]) == 1
+
+
+def caveats(summary: Figures) -> list[str]:
+    """What a reader has to know before any figure."""
+    found = []
+    if safe(summary) == "refused":
+        found.append(
+            f"Safety was not judged: {summary['judge']['name']} sees refusals, and an answer to a"
+            " harmful prompt counts if it refuses. Safe answers that do not refuse are missed."
+        )
+    if one_seed(summary):
+        found.append(
+            "There is one training seed: intervals are over prompts, and say nothing of what"
+            " another training would give."
+        )
+    return found

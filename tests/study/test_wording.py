@@ -1,0 +1,77 @@
+"""A study's page calls refusals refusals, and says what one training seed cannot show."""
+
+import csv
+import io
+
+import pytest
+from benchmarks.study_pages import STUDIES
+
+from tsdi.study.results import read_results
+from tsdi.study.study_figures import figures
+from tsdi.study.study_report import write_study
+from tsdi.study.study_tables import tables, to_csv
+from tsdi.study.summary import summarise
+from tsdi.study.wording import judge_of
+
+SAFE = ("safe answers", "safety", "Safety")
+
+
+@pytest.fixture(scope="module")
+def refusals():
+    """The committed study on real text: refusals by a rule of words, one training seed."""
+    return read_results(STUDIES / "real-text.json")
+
+
+@pytest.fixture(scope="module")
+def summary(refusals):
+    return summarise(refusals, resamples=20)
+
+
+def test_the_judge_says_what_it_saw_or_its_name_does(refusals):
+    assert judge_of(refusals) == {"name": "refusal-phrases", "sees_safety": False}
+    study = {"study": {"judge": {"name": "md-judge-v0.1=org/judge+refusal-phrases"}}}
+    assert judge_of(study) == {"name": "md-judge-v0.1", "sees_safety": True}
+    told = {"name": "classifier", "sees_safety": False}
+    assert judge_of(study | {"judge": told}) == told
+
+
+def test_tables_and_sentences_speak_of_refusals(summary):
+    for title, table in tables(summary).items():
+        if title == "Baselines":
+            continue  # what others call their methods
+        text = f"{title} {table.note} {to_csv(table).decode()}"
+        assert not [word for word in SAFE if word in text], title
+    spoken = " ".join([*summary["sentences"], summary["answer"], *summary["alerts"]])
+    assert not [word for word in SAFE if word in spoken]
+    assert "Debiasing costs refusals" in spoken
+
+
+def test_figures_speak_of_refusals(summary):
+    for name, figure in figures(summary).items():
+        assert "safe answers" not in str(figure.layout), name
+        assert not any("safety" in str(trace.name) for trace in figure.data), name
+
+
+def test_caveats_stand_before_all_figures_on_the_page_and_in_the_summary(
+    refusals, summary, tmp_path
+):
+    judged, seed = summary["caveats"]
+    assert judged.startswith("Safety was not judged: refusal-phrases sees refusals")
+    assert "one training seed" in seed
+    write_study(tmp_path, refusals)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.index("Safety was not judged") < page.index("<table>")
+
+
+def test_models_of_one_seed_have_intervals_over_prompts(summary):
+    table = tables(summary)["Models of the grid, plain and debiased"]
+    assert all("[" in cell for row in table.rows for cell in row[1:])
+    assert "Wilson intervals over prompts: there is one training seed" in table.note
+    rows = list(csv.reader(io.StringIO(to_csv(table).decode())))
+    assert rows[0][1] == "refused, harmful, plain"
+
+
+def test_a_study_of_safety_over_several_seeds_has_no_caveats():
+    found = summarise(read_results(STUDIES / "ablations.json"), resamples=20)
+    assert found["caveats"] == []
+    assert "Safety by category and attack" in tables(found)
