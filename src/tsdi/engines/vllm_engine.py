@@ -18,6 +18,11 @@ from tsdi.errors import ModelError, UsageError
 from tsdi.models import LoadOptions
 from tsdi.names import check_is_model, locate
 
+_QUIET = {
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is for answers
+}
+
 
 def open_llm(
     model: str,
@@ -41,7 +46,7 @@ def open_llm(
     """
     if options.device_map is not None:
         raise UsageError("vLLM places models itself.", "Leave out --device-map.")
-    for name, value in {**ENVIRONMENT, "VLLM_LOGGING_LEVEL": "WARNING"}.items():
+    for name, value in {**ENVIRONMENT, **_QUIET}.items():
         os.environ.setdefault(name, value)
     try:
         from vllm import LLM
