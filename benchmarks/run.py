@@ -28,6 +28,7 @@ NAMES = (
     "monitor",
     "training",
     "positions",
+    "attacks",
 )
 NEED_DATA = ("real_text", "audit", "trained_judge", "cleansing")
 BY_HAND = ("engines", "serving", "merge")  # need another environment
