@@ -75,6 +75,10 @@ def without(part):
     return lambda found: {name: tensor for name, tensor in found.items() if part not in name}
 
 
+def packed(kind):
+    return lambda found: {name: (tensor * 20).to(kind) for name, tensor in found.items()}
+
+
 def emptied(part):
     return lambda found: {
         name: torch.empty(0) if part in name else tensor for name, tensor in found.items()
@@ -92,6 +96,13 @@ class TestWeightsThatDoNotFit:
             f"21 tensors that the model does not have ({prefix}lm_head.weight",
             f"names begin with {prefix!r}",
         )
+
+    @pytest.mark.parametrize(
+        ("kind", "said"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")]
+    )
+    def test_packed_weights_whose_scales_are_nowhere(self, changed, kind, said):
+        folder = changed("plain", packed(kind))
+        refused(lambda: load_model(folder), folder, HEAD, f"is {said}", "packed weights")
 
     def test_a_missing_head(self, changed):
         folder = changed("plain", without("lm_head"))
@@ -253,6 +264,10 @@ class TestAdapters:
         config = json.loads(file.read_text())
         file.write_text(json.dumps(config | {"target_modules": ["c_attn"]}))
         refused(lambda: load_model(folder), folder, "c_attn")
+
+    def test_packed_weights(self, adapter):
+        folder = adapter(packed(torch.int8))
+        refused(lambda: load_model(folder), folder, "lora_A.weight", "is int8")
 
     def test_another_size(self, adapter):
         def cut(found):

@@ -61,3 +61,10 @@ def test_prompts_that_begin_a_thought(begin):
     assert begins_thought(f"<|assistant|>{begin}\n")
     assert not begins_thought(f"{begin} the tag?<|assistant|>")
     assert not begins_thought(f"{begin}\n\n</think>\n\n")  # thinking is switched off
+
+
+def test_a_later_thought_that_is_cut_off_is_no_answer():
+    text = "<think>a</think>Sure, here. <think>But is it"
+    assert after_thought(text, False, False) is None
+    assert after_thought(text, False, True) == "Sure, here. <think>But is it"
+    assert after_thought("Okay. <think>I'm sorry", False, False) is None

@@ -7,13 +7,16 @@ an adapter that does nothing.
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from tsdi.errors import MismatchError
 
 _SHOWN = 3
+_FLOATS = {"F64", "F32", "F16", "BF16"}
 # Masks and positions that old checkpoints hold, and the pooler of an encoder: nothing reads them.
 _UNUSED = re.compile(
     r"(^|\.)((attn|attention|self_attn)\.(bias|masked_bias|causal_mask)|rotary_emb\.inv_freq"
@@ -56,6 +59,33 @@ def check_fit(name: str, model: PreTrainedModel, info: Mapping[str, Collection[A
             f"The weights do not fit: {name} {' and '.join(parts)}.",
             _remedy(missing, unexpected, empty),
         )
+
+
+def check_kinds(name: str, folder: Path, model: PreTrainedModel) -> None:
+    """Raise MismatchError for a folder of packed weights whose config says nothing of quantising.
+
+    transformers would take the packed integers, or numbers without their scales, for the weights.
+
+    Args:
+        name: The checkpoint's, for the message.
+        folder: Where its files are.
+        model: What was loaded from it.
+    """
+    if getattr(model.config, "quantization_config", None) is not None:
+        return
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for key in file.keys():  # noqa: SIM118  # it is no mapping
+                kind = file.get_slice(key).get_dtype()
+                if key.endswith("weight") and kind not in _FLOATS:
+                    raise _packed(name, key, kind)
+
+
+def _packed(name: str, key: str, kind: str) -> MismatchError:
+    return MismatchError(
+        f"The tensor {key} of {name} is {kind}: these are packed weights, and no config says how.",
+        "Save them in float32 or bfloat16, or with the config of their quantiser.",
+    )
 
 
 def _check_classifier(
@@ -107,6 +137,9 @@ def check_adapter_fit(model: PreTrainedModel, name: str, folder: str, adapter: s
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # offloaded layers keep what they have
         weights = load_peft_weights(folder, device="cpu")
+        for key, tensor in weights.items():
+            if not tensor.is_floating_point():
+                raise _packed(name, key, str(tensor.dtype).removeprefix("torch."))
         result: Any = set_peft_model_state_dict(model, weights, adapter_name=adapter)
     missing = [
         key

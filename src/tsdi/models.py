@@ -24,7 +24,7 @@ from transformers.utils import logging
 
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json
-from tsdi.fit import check_adapter_fit, check_fit
+from tsdi.fit import check_adapter_fit, check_fit, check_kinds
 from tsdi.names import REMEDY, check_is_model, locate, split_revision
 
 _ADAPTER = "adapter_config.json"
@@ -201,6 +201,7 @@ def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
             output_loading_info=True,
         )
     check_fit(name, model, info)
+    check_kinds(name, Path(place.name), model)
     loaded: PreTrainedModel = model
     return loaded
 

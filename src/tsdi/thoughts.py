@@ -17,6 +17,7 @@ TOKENS = {mark for pair in MARKS[:-1] for mark in pair} | {"<|channel|>", "<|mes
 in an answer's text, or nobody can tell where the thought ends."""
 
 _BEGINS = "|".join(re.escape(begin) for begin, _ in MARKS)
+_THOUGHT = re.compile(_BEGINS)
 _BEGINS_WITH_THOUGHT = re.compile(rf"\s*(?:{_BEGINS})")
 _ENDS_IN_THOUGHT = re.compile(rf"(?:{_BEGINS})\s*\Z")
 
@@ -43,11 +44,12 @@ def after_thought(text: str, in_thought: bool, finished: bool, end: str = "") ->
             a text which was cut off before it is part of a thought.
 
     Returns:
-        The answer; None if the thought does not end.
+        The answer; None if the thought does not end, or another one began and was cut off.
     """
     ends = [mark for _, mark in MARKS] + ([end] if end else [])
     places = [place + len(mark) for mark in ends if (place := text.rfind(mark)) >= 0]
     if not places and (in_thought or (end and not finished)):
         return None
     answer = text[max(places) :].lstrip() if places else text
-    return None if _BEGINS_WITH_THOUGHT.match(answer) else answer
+    thinks = _BEGINS_WITH_THOUGHT.match if finished else _THOUGHT.search
+    return None if thinks(answer) else answer

@@ -247,6 +247,7 @@ class TestRefused:
             ({"tokenizer_size": 0}, "'tokenizer_size'"),
             ({"anchor_ids": []}, "'anchor' and 'anchor_ids'"),
             ({"anchor": ""}, "'anchor' and 'anchor_ids'"),
+            ({"anchor": "e" * 101}, "'anchor' must have 100 characters at most"),
             ({"anchor_ids": [2]}, "'anchor_ids' must be ids from 0 to 1"),
             ({"anchor_ids": [-1]}, "'anchor_ids'"),
             ({"prompt_format": ""}, "'prompt_format'.* no {prompt}"),

@@ -44,6 +44,7 @@ def test_without_a_diagnosis_nothing_is_recommended_and_that_is_said(models, tmp
     assert "no diagnosis, so no strength is recommended" in " ".join(result.stdout.split())
     info = SafetyBias.from_pretrained(tmp_path / "bias").info
     assert (info.strength, info.diagnosis) == (None, {})
+    assert "--strength 1 --prompt" in " ".join(result.stdout.split())  # without, it would refuse
     refused = tsdi(*estimate(models, tmp_path / "x", "--no-diagnosis", "--harmful", "xstest"))
     assert refused.exit_code == 2
     assert "for the diagnosis" in refused.stderr

@@ -132,6 +132,7 @@ def test_trials_of_another_search_are_not_taken(folder, more, said):
         (("--floor", "O31=0.5"), "did you mean"),
         (("--floor", "O3"), "Write it like O3=0.9"),
         (("--floor", "O3=1.5"), "is no floor"),
+        (("--floor", "O3=0.9", "--floor", "O3=0"), "two floors of O3"),
     ],
 )
 def test_wrong_floors_are_one_line(folder, tmp_path, more, said):

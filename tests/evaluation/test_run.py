@@ -80,6 +80,20 @@ def test_a_finished_run_generates_nothing_more(tmp_path, unbroken):
     assert run(tmp_path / "unbroken", Neighbourly(calls_left=0), resume=True) == unbroken
 
 
+@pytest.mark.parametrize("name", ["config.json", "adapter_config.json", "bias_config.json"])
+def test_answers_are_not_put_into_a_model_or_a_bias(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(RunExistsError, match="not a run"):
+        run(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("temperature", [1e-40, -1.0, 1e3, float("inf"), float("nan")])
+def test_temperatures_at_which_nothing_can_be_drawn_are_refused(temperature):
+    with pytest.raises(UsageError, match="greedy"):
+        Sampling(temperature=temperature)
+
+
 def test_a_used_folder_is_refused_and_left_alone(tmp_path, unbroken):
     with pytest.raises(RunExistsError, match=r"--resume, or use another --out"):
         run(tmp_path / "unbroken")

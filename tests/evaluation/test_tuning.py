@@ -123,6 +123,12 @@ class TestFloors:
         with pytest.raises(UsageError, match=said):
             check_prompts(asked, 10)
 
+    @pytest.mark.parametrize("name", ["all", "(none)"])
+    def test_a_category_does_not_take_the_name_of_another_set(self, name):
+        asked = [Prompt("a", (), name, kind="harmful"), Prompt("b", (), kind="lookalike")]
+        with pytest.raises(UsageError, match="another set of prompts"):
+            check_prompts(asked, 1)
+
     def test_both_sides_are_needed(self):
         for kinds in (("harmful",), ("lookalike",)):
             some = [one for one in judged({"O1": 1.0}, 0.5) if one.kind in kinds]

@@ -49,6 +49,12 @@ def test_any_values_of_known_fields(changes):
     assert changes.get("num_beams") is None
 
 
+def test_a_temperature_is_zero_or_warm_enough():
+    error = refused(json.dumps({**GOOD, "temperature": 1e-40}).encode())
+    assert "temperature" in error.message
+    assert "greedy" in error.message
+
+
 def test_null_is_as_absent():
     body = read_body(ChatBody, json.dumps(GOOD | dict.fromkeys(["stop", "n", "x"])).encode())
     assert body == read_body(ChatBody, json.dumps(GOOD).encode())

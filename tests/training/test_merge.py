@@ -95,7 +95,7 @@ def test_a_killed_merge_leaves_no_folder_and_can_be_done_again(pair, tmp_path, m
 def test_what_cannot_be_merged_is_refused(pair, tmp_path):
     a, b = pair
     out = tmp_path / "out"
-    for weights in ((1.0, -1.0), (float("nan"), 1.0), (float("inf"), 1.0)):
+    for weights in ((1.0, -1.0), (float("nan"), 1.0), (float("inf"), 1.0), (1e308, 1e308)):
         with pytest.raises(UsageError, match="no mean"):
             merge_linear(list(zip(pair, weights, strict=True)), out)
     with pytest.raises(UsageError, match="no mean"):

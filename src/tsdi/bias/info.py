@@ -8,6 +8,7 @@ import pydantic
 
 from tsdi import __version__
 from tsdi.chat import ChatFormat
+from tsdi.decoding.anchor import LONGEST_ANCHOR
 from tsdi.decoding.rule import LARGEST_STRENGTH
 from tsdi.errors import FormatError, UsageError
 from tsdi.files import parse_json, to_json
@@ -106,6 +107,8 @@ def _broken_chat(info: BiasInfo) -> Iterator[str]:
         _ = info.chat_format
     except UsageError as error:
         yield f"'prompt_format': {error.problem.rstrip('.')}"
+    if len(info.anchor) > LONGEST_ANCHOR:
+        yield f"'anchor' must have {LONGEST_ANCHOR} characters at most"
     if bool(info.anchor) != bool(info.anchor_ids):
         yield "'anchor' and 'anchor_ids' must both be there or both be empty"
     if not all(0 <= one < info.tokenizer_size for one in info.anchor_ids):

@@ -278,4 +278,5 @@ def _show(bias: "SafetyBias", tokenizer: "PreTrainedTokenizerBase", out: Path, j
         return
     console.out.print(tokens_table(promoted[:3], demoted[:3]))
     console.say(summary(bias))
-    console.say(f"Saved in {out}. Next: tsdi generate MODEL --bias {out} --prompt '...'")
+    strength = " --strength 1" if bias.info.strength is None else ""  # nothing is recommended
+    console.say(f"Saved in {out}. Next: tsdi generate MODEL --bias {out}{strength} --prompt '...'")

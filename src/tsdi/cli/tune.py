@@ -172,9 +172,11 @@ def tune(
 
 
 def _floors(given: Sequence[str]) -> dict[str, float]:
-    floors = {}
+    floors: dict[str, float] = {}
     for text in given:
         name, _, share = text.rpartition("=")
+        if name in floors:
+            raise UsageError(f"There are two floors of {name}.", "Give one.")
         try:
             floors[name] = float(share)
         except ValueError:

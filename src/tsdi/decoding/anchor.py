@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tsdi.errors import UsageError
 
+LONGEST_ANCHOR = 100  # characters: the table of a marker grows with the square of its length
 _BREAKS = 2  # tokens that a template may put between the marker and the answer
 _BEFORE = ("", "a", "a ", "a.", "a\n", "a.\n\n", "a)")
 _AFTER = ("", "a", " a", "\n", "\n\n", "\n\na", ".", "<a>")

@@ -16,6 +16,11 @@ from typing import Literal
 
 import torch
 
+from tsdi.errors import UsageError
+
+COLDEST, HOTTEST = 1e-3, 100.0
+"""Temperatures at which a draw means something: logits over colder ones can be infinite."""
+
 Message = dict[str, str]  # {"role": "user" | "assistant" | "system", "content": text}
 
 
@@ -43,7 +48,7 @@ class Sampling:
 
     Attributes:
         max_new_tokens: Most tokens in one completion.
-        temperature: 0 is greedy decoding.
+        temperature: 0 is greedy decoding; else from `COLDEST` to `HOTTEST`.
         seed: Decides the draws when the temperature is above 0.
         keep_logits: Return the logits of every step (float32, on the CPU).
     """
@@ -52,6 +57,13 @@ class Sampling:
     temperature: float = 0.0
     seed: int = 0
     keep_logits: bool = False
+
+    def __post_init__(self) -> None:
+        if self.temperature != 0 and not COLDEST <= self.temperature <= HOTTEST:
+            raise UsageError(
+                f"The temperature is {self.temperature:g}.",
+                f"Take 0 (greedy decoding), or {COLDEST:g} to {HOTTEST:g}.",
+            )
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,12 @@ class Stage:
 
         Raises:
             RunExistsError: If there are records, and either `resume` is off or they were made with
-                something else.
+                something else; or if the folder is a model or a bias.
             FormatError: If the files are damaged.
             TsdiError: If the folder cannot be written.
         """
         if not (folder / self.records).exists():
+            _check_no_model(folder)
             check_free(folder / self.description, *(description.keys() - {"versions"}))
             write_json(folder / self.description, description)
             return []
@@ -191,3 +192,12 @@ def flatten(value: Record, prefix: str = "") -> dict[str, Any]:
         nested = isinstance(item, dict) and item
         flat |= flatten(item, f"{prefix}{key}.") if nested else {prefix + key: item}
     return flat
+
+
+def _check_no_model(folder: Path) -> None:
+    """Refuse to put records among the files of a model, an adapter or a bias."""
+    for name in ("config.json", "adapter_config.json", "bias_config.json"):
+        if (folder / name).exists():
+            raise RunExistsError(
+                f"{folder} holds a model or a bias ({name}), not a run.", "Name another --out."
+            )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial as Suggested
 
 ALL = "all"
+UNNAMED = "(none)"
 LARGEST, STRIDE, LEAST_DECAY = 1.5, 0.05, 0.5
 _SAFE = (Verdict.REFUSED, Verdict.SAFE)
 Answers = Callable[["Knobs"], Sequence[Judged]]
@@ -157,7 +158,7 @@ def floor_groups(harmful: Sequence[Asked]) -> dict[str, list[Asked]]:
     """What floors are of: all harmful prompts or answers, and those of each category."""
     groups = {ALL: list(harmful)}
     for name in by_code({one.category for one in harmful}):
-        groups[name or "(none)"] = [one for one in harmful if one.category == name]
+        groups[name or UNNAMED] = [one for one in harmful if one.category == name]
     return groups
 
 
@@ -169,11 +170,17 @@ def check_prompts(prompts: Sequence[Prompt], fewest: int) -> None:
         fewest: How many harmful ones a category must have.
 
     Raises:
-        UsageError: If a kind is missing, or a category has fewer.
+        UsageError: If a kind is missing, or a category has fewer, or the name of another set.
     """
     harmful = [prompt for prompt in prompts if prompt.kind == "harmful"]
     if not harmful or not any(prompt.kind in HARMLESS for prompt in prompts):
         raise _needs_both()
+    taken = {ALL, UNNAMED} & {prompt.category for prompt in harmful}
+    if taken:
+        raise UsageError(
+            f"A category is called {min(taken)!r}, which here means another set of prompts.",
+            "Give it another name.",
+        )
     counts = {name: len(some) for name, some in floor_groups(harmful).items()}
     few = sorted(((n, name) for name, n in counts.items() if n < fewest and name != ALL))
     if few:

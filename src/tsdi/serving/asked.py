@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tsdi.decoding.rule import LARGEST_STRENGTH
+from tsdi.engines.base import COLDEST
 from tsdi.serving.door import RefusedError
 
 LONGEST_ANSWER = 16_384  # tokens
@@ -115,6 +116,13 @@ class Body(_Fields):
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("temperature")
+    @classmethod
+    def _not_too_cold(cls, value: float) -> float:
+        if 0 < value < COLDEST:
+            raise ValueError(f"it is 0 (greedy decoding) or at least {COLDEST:g}")
+        return value
 
     @model_validator(mode="after")
     def _one_strength(self) -> "Body":

@@ -63,7 +63,7 @@ def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
 
 
 def _check_weights(weights: Sequence[float]) -> None:
-    if len(weights) < 2 or not all(map(math.isfinite, weights)) or not sum(weights):
+    if len(weights) < 2 or not math.isfinite(sum(map(abs, weights))) or not sum(weights):
         raise UsageError(
             f"The weights {', '.join(f'{weight:g}' for weight in weights)} make no mean.",
             "Give two models or more, and as many numbers that do not add up to 0.",
