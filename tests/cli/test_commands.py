@@ -92,8 +92,8 @@ class TestKindsOfPrompts:
             "harmful/O1": 1,
             "harmful/O2": 1,
         }
-        said = " ".join(said.split())
-        assert f"--harmful {file}: 2 prompts; 2 of another kind are left out." in said
+        wanted = f"--harmful {file}: 2 prompts; 2 of another kind are left out."
+        assert "".join(wanted.split()) in "".join(said.split())  # a path may be wrapped anywhere
 
     def test_rows_without_a_kind_are_taken_for_it(self, models, tmp_path):
         file = self.file(tmp_path, [("bread",), ("river",), ("mill", "harmful")])

@@ -121,10 +121,11 @@ def test_categories_of_judged_runs(runs):
 
 
 def test_floors_of_a_search(tmp_path):
-    trial = Trial(Knobs(1.0, 4, 1.0), 0.9, {"all": 0.8, BAD: 0.7})
-    found = Tuning({"all": 0.7, BAD: 0.7}, trial, trial, [trial], 4, 3)
+    trial = Trial(Knobs(1.0, 4, 1.0), 0.9, {"all": 0.8, BAD: 0.7}, {"all": 9, BAD: 9})
+    found = Tuning({"all": 0.7, BAD: 0.75}, trial, trial, [trial], 4, [trial])
     with screen() as shown:
-        show_tuning(found, f"model{BAD}", tmp_path / "out[/x]", json=False)
+        judge = {"name": f"judge{BAD}", "sees_safety": False, "sees_refusal": True}
+        show_tuning(found, f"model{BAD}", tmp_path / "out[/x]", judge, json=False)
     assert is_harmless(shown.getvalue())
     assert "\\x1b[2J[/x]" in shown.getvalue()
 

@@ -32,7 +32,7 @@ def real(model, tokenizer, requests, refusing, constant, sampling=SAMPLING):
         prompt_format=None,
     )
     bias = SafetyBias(values, torch.zeros_like(values), info)
-    return TransformersEngine(model, tokenizer, bias).generate(requests, sampling)
+    return TransformersEngine(model, tokenizer, bias, strength=1.0).generate(requests, sampling)
 
 
 def some_refusing(model, tokenizer):

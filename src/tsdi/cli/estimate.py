@@ -188,7 +188,8 @@ def _check_folder(out: Path, resume: bool) -> None:
         if not resume:
             remedy = "Give another --out, or --resume a killed run."
             raise RunExistsError(f"{out} is in use.", remedy)
-        if not any(file.exists() for file in _partial(out)):
+        # Killed at its very end, a run leaves tensors without their config.
+        if not any(file.exists() for file in [*_partial(out), out / "bias.safetensors"]):
             raise RunExistsError(f"{out} holds other files and no estimate.", "Give another --out.")
 
 
