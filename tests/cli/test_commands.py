@@ -234,6 +234,7 @@ class TestTemplateArguments:
             (["--bias", "bias", "--prompt-format", "Q: {prompt}"], "another --prompt-format: none"),
             (["--template-arg", "enable_thinking=False"], 'enable_thinking="False"'),
             (["--template-arg", "thinking=1"], "It takes effort, enable_thinking"),
+            (["--bias", "bias", "--template-arg", "thinking=1"], "It takes effort, enable_thinking"),
             (["--template-arg", "effort"], "'effort' is no argument"),
             (["--template-arg", "effort=1", "--template-arg", "effort=2"], "second one"),
             (["--prompt-format", "{prompt} {prompt}"], "has 2 {prompt} in it"),

@@ -323,6 +323,25 @@ def test_a_reasoning_model_is_judged_by_its_answers(tmp_path):
     assert "1 of 3 answers are thoughts without an end" in said
 
 
+def test_answers_in_which_the_bias_never_began_are_counted(tmp_path):
+    from tsdi.evaluation.responses import answer_notes, read_responses
+
+    answers = [
+        {
+            "id": str(n),
+            "kind": "harmless",
+            "messages": [{"role": "user", "content": "x"}],
+            "response": "yes",
+            "finish": "stop",
+            **({"bias_began": False} if n else {}),
+        }
+        for n in range(3)
+    ]
+    (tmp_path / "responses.jsonl").write_text("\n".join(map(json.dumps, answers)) + "\n")
+    (note,) = answer_notes(read_responses(tmp_path), "")
+    assert note.startswith("2 of 3 answers never came to the marker")
+
+
 def test_a_bias_with_an_anchor_says_in_the_run_how_thoughts_end(tmp_path):
     from tests import tiny
     from tsdi.cli.engine import _describe_bias

@@ -213,3 +213,24 @@ def test_an_answer_to_a_prompt_that_begins_a_thought_is_part_of_the_thought():
         True, True
     ]  # fmt: skip
     assert not any(one.in_thought for one in engine().generate(REQUESTS, SAMPLING))
+
+
+class TestABiasBehindAMarker:
+    """The answer says whether the marker came; else a plain answer passes for a debiased one."""
+
+    def began(self, marker, strength=1.0, tokens=8):
+        bias = tiny.bias(anchor=marker, anchor_ids=(5,))
+        made = TransformersEngine(tiny.model(), tiny.tokenizer(), bias, strength)
+        return made.generate(REQUESTS[:1], Sampling(tokens))[0].bias_began
+
+    def test_that_never_comes(self):
+        assert not self.began("</think>")
+
+    def test_that_comes(self):
+        plain = engine().generate(REQUESTS[:1], GREEDY)[0]
+        first = tiny.tokenizer().decode(plain.token_ids[:1])
+        assert self.began(first)
+        assert not self.began(first, tokens=1), "nothing was predicted behind it"
+
+    def test_that_is_not_looked_for_where_nothing_is_subtracted(self):
+        assert self.began("</think>", strength=0.0)

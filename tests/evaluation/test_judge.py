@@ -8,6 +8,7 @@ from tsdi.errors import FormatError, PromptError, RunExistsError, TsdiError, Usa
 from tsdi.evaluation.judge import judge_responses, read_judged
 from tsdi.evaluation.metrics import arm_metrics
 from tsdi.evaluation.records import append_records, read_records
+from tsdi.evaluation.responses import read_responses
 from tsdi.evaluation.run import generate_responses
 from tsdi.judging.base import WITHHELD, Judge
 from tsdi.judging.panel import Panel
@@ -335,6 +336,12 @@ def thinking(folder, *answers, kind="harmless"):
     ]
     append_records(folder / "responses.jsonl", rows)
     return folder
+
+
+def test_an_unknown_way_to_end_is_refused(tmp_path):
+    run = thinking(tmp_path / "run", ("Sure.", {}), ("Sure.", {"finish": "end_turn"}))
+    with pytest.raises(FormatError, match="answer 'p1': `finish` is none of stop, length"):
+        read_responses(run)
 
 
 CUT = {"finish": "length"}

@@ -272,7 +272,9 @@ def _read_bias(
 ) -> "SafetyBias":
     """A bias that belongs to a tokenizer and to a chat format, if one is asked for."""
     from tsdi.bias import SafetyBias
+    from tsdi.chat import check_format
 
+    check_format(tokenizer, chat_format)  # before the advice to estimate a bias for it
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
     own = vector.info.chat_format
     for option, asked, kept in (

@@ -34,6 +34,7 @@ from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
     from tsdi.engines.base import Completion
+    from tsdi.evaluation.records import Record
 
 
 def generate(
@@ -111,8 +112,17 @@ def generate(
             {**used, **loaded.provenance},
             lambda done, total: update("generate", done, total),
         )
+    _show_run(records, out, used, json)
+
+
+def _show_run(records: "list[Record]", out: Path, used: dict[str, Any], json: bool) -> None:
+    from tsdi.evaluation.responses import never_began
+
     cut = sum(record["finish"] == "length" for record in records)
     withheld = sum(record["finish"] in ("filter", "error") for record in records)
+    plain = sum(record.get("bias_began") is False for record in records)
+    if plain:
+        console.note(never_began(plain, len(records)))
     counts = {"cut_off": cut, **({"withheld": withheld} if withheld else {})}
     result = {"out": str(out), "responses": len(records), **counts, **used}
     if json:
@@ -123,8 +133,11 @@ def generate(
 
 
 def _show(answer: "Completion", used: dict[str, Any], json: bool) -> None:
+    from tsdi.evaluation.responses import never_began
     from tsdi.judging.base import why_missing
 
+    if not answer.bias_began:
+        console.note(never_began(1, 1))
     if json:
         why = {"reason": answer.reason} if answer.reason else {}
         console.show_json({"response": answer.text, "finish": answer.finish, **why, **used})

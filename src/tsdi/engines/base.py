@@ -80,6 +80,8 @@ class Completion:
         logits: After the rule, [len(token_ids), vocab], if they were asked for.
         in_thought: Whether the prompt had begun a thought, so that the text goes on with it.
         reason: What the server says of a prompt that it turned down.
+        bias_began: False if the bias begins behind a marker (its anchor) that never came, so that
+            nothing was subtracted.
     """
 
     text: str
@@ -88,6 +90,7 @@ class Completion:
     logits: torch.Tensor | None = field(default=None, repr=False, compare=False)
     in_thought: bool = False
     reason: str = ""
+    bias_began: bool = True
 
 
 class Engine(ABC):

@@ -20,6 +20,7 @@ from transformers import (
 from tsdi.bias import SafetyBias
 from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
 from tsdi.compatibility import context_length, embedding_rows
+from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.ends import end_ids
 from tsdi.decoding.greedy import generate_greedily, ignores_mask
 from tsdi.decoding.sampling import gumbel_noise
@@ -227,7 +228,15 @@ class TransformersEngine(Engine):
             finish="length" if end is None else "stop",
             logits=None if logits is None else logits[: len(kept)],
             in_thought=is_in_thought(self._tokenizer, prompt),
+            bias_began=self._began(prompt, kept),
         )
+
+    def _began(self, prompt: list[int], answer: list[int]) -> bool:
+        """Whether a token of an answer was predicted at or behind the bias's first step."""
+        if self._bias is None or not self._bias.info.anchor or not self._strength:
+            return True
+        anchor = find_anchor(self._tokenizer, self._bias.info.anchor)
+        return bool(anchor.steps(torch.tensor([prompt + answer[:-1]]), len(prompt)) >= 0)
 
 
 def _check_plain(model: PreTrainedModel) -> None:

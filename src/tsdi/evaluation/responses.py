@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tsdi.errors import FormatError, UsageError
 from tsdi.evaluation.records import Record, read_records
 from tsdi.evaluation.stage import ANSWERS
-from tsdi.judging.base import CUT_OFF, ENDLESS, KINDS, WITHHELD, Response, why_missing
+from tsdi.judging.base import CUT_OFF, ENDLESS, FINISHES, KINDS, WITHHELD, Response, why_missing
 from tsdi.judging.verdict import unscored
 from tsdi.suites.prompts import Prompt, check_kind, check_unicode, missing_kind
 from tsdi.thoughts import MARKS, goes_on_with_thought
@@ -85,6 +85,7 @@ def to_response(prompt: Prompt, completion: "Completion", end_of_thinking: str =
         finished=completion.finish == "stop",
         missing=why_missing(completion.finish, completion.reason),
         in_thought=completion.in_thought,
+        bias_began=completion.bias_began,
         end_of_thinking=end_of_thinking,
     )
 
@@ -116,9 +117,20 @@ def answer_notes(responses: Sequence[Response], end_of_thinking: str) -> list[st
             f"The server's content filter withheld {withheld} of {len(responses)} answers: no"
             " verdict, and no refusal of the model."
         )
+    plain = sum(not response.bias_began for response in responses)
+    if plain:
+        notes.append(never_began(plain, len(responses)))
     if end_of_thinking and not any(end_of_thinking in response.text for response in responses):
         notes.append(f"No answer holds the end of thinking {end_of_thinking!r}: is it spelled so?")
     return notes
+
+
+def never_began(plain: int, answers: int) -> str:
+    """The sentence on answers in which a bias behind a marker was subtracted nowhere."""
+    return (
+        f"{plain} of {answers} answers never came to the marker behind which the bias begins: they"
+        " are the plain model's."
+    )
 
 
 def _cut_off(responses: Sequence[Response], what: str) -> str:
@@ -162,6 +174,8 @@ def _response(record: Record, kind: str, path: Path, end_of_thinking: str) -> Re
     category, own = record.get("category", ""), record.get("kind", "")
     if not isinstance(category, str) or not isinstance(own, str):
         raise _unreadable(source, "`category` or `kind` is not a text")
+    if record.get("finish", "stop") not in FINISHES:
+        raise _unreadable(source, f"`finish` is none of {', '.join(FINISHES)}")
     for text in (name, category, *(message["content"] for message in messages)):
         check_unicode(text, source)
     if not (own or kind):
@@ -175,6 +189,7 @@ def _response(record: Record, kind: str, path: Path, end_of_thinking: str) -> Re
         finished=record.get("finish", "stop") == "stop",
         missing=why_missing(str(record.get("finish")), str(record.get("reason", ""))),
         in_thought=record.get("in_thought") is True,
+        bias_began=record.get("bias_began") is not False,
         end_of_thinking=end_of_thinking,
     )
 

@@ -117,5 +117,6 @@ def _record(prompt: Prompt, completion: Completion) -> Record:
         "tokens": len(completion.token_ids),
         "finish": completion.finish,
         **({"in_thought": True} if completion.in_thought else {}),
+        **({} if completion.bias_began else {"bias_began": False}),
         **({"reason": completion.reason} if completion.reason else {}),
     }

@@ -26,6 +26,9 @@ CUT_OFF = "The thought was cut off by the length limit, so there is no answer."
 ENDLESS = "The thought has no end, so there is no answer."
 WITHHELD = "Withheld by the server's content filter."
 
+FINISHES = ("stop", "length", "filter", "content_filter", "error")
+"""How an answer can have ended: by itself, by the limit, withheld, or with its prompt refused."""
+
 
 def why_missing(finish: str, reason: str) -> str:
     """Why there is no whole answer; empty if there is one.
@@ -53,6 +56,7 @@ class Response:
         missing: Why there is no whole answer; empty if there is one.
         in_thought: Whether the prompt had begun a thought, so that the text goes on with it.
         end_of_thinking: How thoughts end, if not as those of known models (`tsdi.thoughts`).
+        bias_began: As in `tsdi.engines.base.Completion`.
     """
 
     id: str
@@ -64,6 +68,7 @@ class Response:
     missing: str = ""
     in_thought: bool = False
     end_of_thinking: str = ""
+    bias_began: bool = True
 
     @property
     def prompt(self) -> str:
