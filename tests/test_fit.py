@@ -269,6 +269,20 @@ class TestAdapters:
         folder = adapter(packed(torch.int8))
         refused(lambda: load_model(folder), folder, "lora_A.weight", "is int8")
 
+    def test_one_that_names_itself_as_its_base(self, adapter):
+        folder = adapter()
+        file = Path(folder) / "adapter_config.json"
+        config = json.loads(file.read_text())
+        file.write_text(json.dumps(config | {"base_model_name_or_path": folder}))
+        refused(lambda: load_model(folder), folder, "which is an adapter itself")
+
+    def test_layers_that_there_are_not(self, adapter):
+        folder = adapter()
+        file = Path(folder) / "adapter_config.json"
+        config = json.loads(file.read_text())
+        file.write_text(json.dumps(config | {"layer_replication": [[0, 1000]]}))
+        refused(lambda: load_model(folder), folder)
+
     def test_another_size(self, adapter):
         def cut(found):
             return {name: tensor[..., :3].contiguous() for name, tensor in found.items()}

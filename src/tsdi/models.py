@@ -25,7 +25,7 @@ from transformers.utils import logging
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json
 from tsdi.fit import check_adapter_fit, check_fit, check_kinds
-from tsdi.names import REMEDY, check_is_model, locate, split_revision
+from tsdi.names import REMEDY, check_is_model, check_no_export, locate, split_revision
 
 _ADAPTER = "adapter_config.json"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -232,6 +232,8 @@ def load_pair(
     Raises:
         ModelError: If one cannot be loaded.
     """
+    for name in (aligned, reference):
+        check_no_export(name)
     sides = _pair(aligned, reference, options, one_at_a_time)
     return _named(sides[0], aligned), _named(sides[1], reference)
 
@@ -298,9 +300,14 @@ def adapter_base(name: str) -> str | None:
             f"{name}/{_ADAPTER} names no base model.", "Save the adapter again with PEFT."
         )
     try:
-        locate(base)
+        on_adapter = _ADAPTER in locate(base).files
     except ModelError as error:
         raise ModelError(f"{name} is an adapter on {base}. {error.problem}", error.remedy) from None
+    if on_adapter:
+        raise ModelError(
+            f"{name} is an adapter on {base}, which is an adapter itself.",
+            "Merge that one into its base model first.",
+        )
     revision = config.get("revision")
     return f"{base}@{revision}" if revision and not Path(base).exists() else base
 
@@ -352,6 +359,8 @@ def _adapter_errors(name: str) -> Iterator[None]:
 def _check_dtype(options: LoadOptions) -> None:
     if options.dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {options.dtype!r}.", f"Choose from {', '.join(DTYPES)}.")
+    if options.device_map == "meta":
+        raise UsageError("The device map 'meta' loads no weights.", "Take auto, or a device.")
 
 
 def generator_class(name: str, options: LoadOptions = LoadOptions()) -> Any:
@@ -414,7 +423,7 @@ def _load_errors(name: str, what: str) -> Iterator[None]:
     remedy = REMEDY
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ImportError, RuntimeError) as error:
         reason = _reason(error)
         if should_reduce_batch_size(error):
             remedy = (

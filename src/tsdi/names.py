@@ -226,7 +226,7 @@ def check_no_export(name: str) -> None:
     if locate(name).is_export:
         remedy = f"Add --bias {name}/tsdi, or name" if Path(name).is_dir() else "Name"
         raise UsageError(
-            f"{name} is an export of tsdi: without a bias it would answer plainly.",
+            f"{name} is an export of tsdi: without its bias it would be taken for the plain model.",
             f"{remedy} the model that it was made from with its bias.",
         )
 

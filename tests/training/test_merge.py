@@ -108,6 +108,11 @@ def test_what_cannot_be_merged_is_refused(pair, tmp_path):
     (tmp_path / "adapter/adapter_config.json").write_text("{}")
     with pytest.raises(ModelError, match="is an adapter"):
         merge_linear([(a, 0.5), (tmp_path / "adapter", 0.5)], out)
+    shutil.copytree(a, tmp_path / "export")
+    (tmp_path / "export/tsdi").mkdir()
+    (tmp_path / "export/tsdi/bias_config.json").write_text("{}")
+    with pytest.raises(UsageError, match="is an export of tsdi"):
+        merge_linear([(a, 0.5), (tmp_path / "export", 0.5)], out)
     assert not out.exists()
 
 

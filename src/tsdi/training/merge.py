@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tsdi.errors import MismatchError, ModelError, NumericalError, RunExistsError, UsageError
 from tsdi.files import parse_json, write_folder, write_json
+from tsdi.names import check_no_export
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _AVERAGED = ("F16", "BF16", "F32", "F64")
@@ -74,6 +75,7 @@ def _places(folder: Path) -> dict[str, Path]:
     """The file of every tensor of a model."""
     if (folder / "adapter_config.json").exists():
         raise ModelError(f"{folder} is an adapter.", "Merge it into its base model first.")
+    check_no_export(str(folder))
     try:
         if (folder / _INDEX).exists():
             shards = parse_json((folder / _INDEX).read_bytes())["weight_map"]
