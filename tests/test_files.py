@@ -71,6 +71,7 @@ def test_a_crash_while_writing_keeps_the_old_file(tmp_path, monkeypatch):
         ('{"seed": [1, 1e999]}', "`seed` is NaN"),
         ('{"seed": -Infinity}', "`seed` is NaN"),
         ("[NaN]", "a number is NaN"),
+        ('[{"strength": 0, "pool": 1, "strength": 1}]', "`strength` is there twice"),
     ],
 )
 def test_whatever_is_wrong_with_json_is_a_value_error_that_names_the_key(text, problem):

@@ -23,6 +23,11 @@ def test_a_thought_without_an_end_is_no_answer(begin, end, finished):
     assert after_thought("I cannot", True, finished) is None
 
 
+def test_a_blank_without_width_hides_no_thought():
+    assert after_thought("\u200b\ufeff<think>I cannot", False, True) is None
+    assert begins_thought("<think>\u200b\n")
+
+
 def test_gpt_oss_thinks_in_channels_of_which_one_is_the_answer():
     thought = "<|channel|>analysis<|message|>We must refuse."
     assert after_thought(f"{thought}assistant<|channel|>final<|message|>Sure.", False, True) == (

@@ -248,7 +248,7 @@ def parse_json(text: str | bytes, finite: bool = True) -> Any:
 
     Raises:
         ValueError: For everything that can be wrong with it: syntax, encoding, depth, numbers that
-            are none or of more than 100 digits; these are named by their key.
+            are none or of more than 100 digits, a key twice in an object; these are named by their key.
     """
     try:
         value = _DECODER.decode(text.decode() if isinstance(text, bytes) else text)
@@ -263,7 +263,17 @@ def _whole_number(digits: str) -> float:
     return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
-_DECODER = json.JSONDecoder(parse_int=_whole_number)
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are there once; of two, readers disagree which one counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"`{twice[:80]}` is there twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole_number, object_pairs_hook=_once)
 
 
 def _check_parts(value: Any, finite: bool) -> None:

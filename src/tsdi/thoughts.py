@@ -4,6 +4,9 @@ import re
 
 MARKS = (
     ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, GLM and most others
+    ("<thinking>", "</thinking>"),  # prompted, and older fine-tunes
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
     ("[THINK]", "[/THINK]"),  # Magistral
     ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A Reasoning
     ("<seed:think>", "</seed:think>"),  # Seed-OSS
@@ -18,8 +21,9 @@ in an answer's text, or nobody can tell where the thought ends."""
 
 _BEGINS = "|".join(re.escape(begin) for begin, _ in MARKS)
 _THOUGHT = re.compile(_BEGINS)
-_BEGINS_WITH_THOUGHT = re.compile(rf"\s*(?:{_BEGINS})")
-_ENDS_IN_THOUGHT = re.compile(rf"(?:{_BEGINS})\s*\Z")
+_BLANK = "[\\s\u200b\u2060\ufeff]*"  # the last three have no width
+_BEGINS_WITH_THOUGHT = re.compile(rf"{_BLANK}(?:{_BEGINS})")
+_ENDS_IN_THOUGHT = re.compile(rf"(?:{_BEGINS}){_BLANK}\Z")
 
 
 def begins_thought(prompt: str) -> bool:

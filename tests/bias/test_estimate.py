@@ -1,6 +1,7 @@
 """What the estimator returns: compared with a slow float64 reference and with planted truth."""
 
 import copy
+import math
 from contextlib import contextmanager
 
 import pytest
@@ -260,7 +261,9 @@ class TestVocabularies:
         ({"prompt_tokens": 0}, "prompt_tokens must be at least 1"),
         ({"seed": -1}, "seed must not be negative"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"target_error": 0.0}, "target_error must be above 0"),
+        ({"target_error": 0.0}, "target_error must be a number above 0"),
+        ({"target_error": math.nan}, "target_error must be a number above 0"),
+        ({"target_error": math.inf}, "target_error must be a number above 0"),
     ],
 )
 def test_numbers_that_make_no_sense(llamas, tokenizer, changes, message):

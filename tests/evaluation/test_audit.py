@@ -187,6 +187,16 @@ def test_a_file_that_is_no_audit(tmp_path, text):
         read_audit(tmp_path / "none.json", RULE)
 
 
+def test_an_audit_without_figures_over_all_or_with_negative_counts(tmp_path):
+    audit = audit_judge(RULE, [Judgement(Verdict.REFUSED)], [labelled("REFUSED")], {}, []).to_dict()
+    counts = audit["kinds"]["all"]["counts"]
+    hits = next(iter(counts))
+    for changed in ({"kinds": {}}, {"kinds": {"all": audit["kinds"]["all"] | {"counts": {hits: -1}}}}):
+        write_json(tmp_path / "audit.json", audit | changed)
+        with pytest.raises(FormatError, match="is no audit"):
+            read_audit(tmp_path / "audit.json", RULE)
+
+
 def _places(value, path=()):
     """Every place in JSON."""
     if path:

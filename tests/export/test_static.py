@@ -126,6 +126,11 @@ class TestDivergence:
         assert [one.value for one in found.by_step[:3]] == pytest.approx([0, 0, 0], abs=1e-6)
         assert found.by_step[3].value > 1e-3  # where the rule has ended, the static shift has not
 
+    def test_its_interval_does_not_reach_below_0(self):
+        vector = static_vector(tiny.bias(), 1.0)
+        found = divergence(tiny.model("llama"), TOKENIZER, tiny.bias(), 1.0, vector, REQUESTS[:2], 5)
+        assert min(one.low for one in (*found.by_step, found.total)) >= 0
+
     def test_no_prompts_are_refused(self):
         bias = tiny.bias()
         with pytest.raises(UsageError, match="no prompts"):

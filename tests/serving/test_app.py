@@ -151,6 +151,7 @@ class TestRefusals:
             ({"extra_body": {"tsdi_strength": 1, "vllm_xargs": {"tsdi_strength": 2}}}, "twice"),
             ({"extra_body": {"generation_config": {"num_beams": 10**8}}}, "generation_config: not"),
             ({"extra_body": {"num_beams": 10**8}}, "num_beams: not supported"),
+            ({"extra_body": {"x" * 10_000: 1}}, "x" * 200 + ": not supported"),
             ({"extra_body": {"chat_template": "{{ 1 }}"}}, "chat_template: not supported"),
             ({"max_tokens": 10**9}, "less than or equal to 16384"),
             ({"max_tokens": 0}, "greater than or equal to 1"),

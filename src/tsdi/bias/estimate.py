@@ -1,6 +1,7 @@
 """The estimator: the mean logit shift over random prompts and responses, G_i in the paper."""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -232,8 +233,8 @@ def _check_numbers(prompts: int, groups: int, batch_size: int, target_error: flo
         )
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, not {batch_size}.")
-    if target_error is not None and target_error <= 0:
-        raise UsageError(f"target_error must be above 0, not {target_error}.")
+    if target_error is not None and not 0 < target_error < math.inf:
+        raise UsageError(f"target_error must be a number above 0, not {target_error}.")
 
 
 def _check_apart(aligned: PreTrainedModel | Side, reference: PreTrainedModel | Side) -> None:

@@ -277,7 +277,7 @@ def _show(bias: "SafetyBias", tokenizer: "PreTrainedTokenizerBase", out: Path, j
     if json:
         console.show_json({"out": str(out), **to_dict(bias, promoted, demoted)})
         return
-    console.out.print(tokens_table(promoted[:3], demoted[:3]))
+    console.out.print(tokens_table(promoted[:3], demoted[:3], bias.steps))
     console.say(summary(bias))
     strength = " --strength 1" if bias.info.strength is None else ""  # nothing is recommended
     console.say(f"Saved in {out}. Next: tsdi generate MODEL --bias {out}{strength} --prompt '...'")

@@ -81,8 +81,9 @@ def serve(
         if not dry_run:
             _become(command, place)
         return
-    _show(_curls(model, place))
-    if not dry_run:
+    if dry_run:
+        _show(_curls(model, place))
+    else:
         _serve_ourselves(model, source, options, (tokenizer, vector, used), place)
 
 
@@ -189,6 +190,7 @@ def _serve_ourselves(
     from tsdi.serving import app
 
     with app.bind(place.host, place.port) as listening:  # before a model is loaded for nothing
+        _show(_curls(model, place))
         engine = TransformersEngine(load_model(source, options), *rule)
         console.note(f"Serving at {place.url}/v1, strength {rule[2]:g}. Ctrl-C ends it.")
         app.run(app.make_app(engine, model, place.key), listening)

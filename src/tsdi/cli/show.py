@@ -43,7 +43,7 @@ def show(
     if json:
         console.show_json(to_dict(loaded, promoted, demoted))
         return
-    console.out.print(tokens_table(promoted, demoted))
+    console.out.print(tokens_table(promoted, demoted, loaded.steps))
     console.say(summary(loaded))
 
 
@@ -64,9 +64,14 @@ def to_dict(
     }
 
 
-def tokens_table(promoted: "list[list[TokenShift]]", demoted: "list[list[TokenShift]]") -> Table:
-    """Promoted and demoted tokens by step, in logits +- standard error."""
-    table = Table(title="Shift on random prompts, logits ± standard error", title_justify="left")
+def tokens_table(
+    promoted: "list[list[TokenShift]]", demoted: "list[list[TokenShift]]", steps: int
+) -> Table:
+    """Promoted and demoted tokens of the first of a bias's steps, in logits +- standard error."""
+    title = "Shift on random prompts, logits ± standard error"
+    if len(promoted) < steps:
+        title += f" (the first {len(promoted)} of {steps} steps)"
+    table = Table(title=title, title_justify="left")
     table.add_column("step", justify="right")
     table.add_column("promoted")
     table.add_column("demoted")
@@ -86,6 +91,8 @@ def summary(bias: "SafetyBias") -> str:
         f"{info.aligned} minus {info.reference}: {bias.steps} steps x {bias.vocab} tokens, "
         f"{info.prompts} random prompts from {info.pool!r}.",
     ]
+    if not bias.values.any():
+        lines.append("The two models give the same logits on all of these: there is no shift.")
     if info.reliability:
         lines.append(f"Split-half reliability, worst step: {min(info.reliability):.3f}.")
     try:

@@ -382,7 +382,11 @@ def _check_shares(audit: Audit) -> None:
     """Raise ValueError unless every share lies in an interval of its own, as it must."""
     if audit.target not in TARGETS:
         raise ValueError("an unknown target")
+    if "all" not in audit.kinds:
+        raise ValueError("no figures over all answers")
     every = (*audit.kinds.values(), *(f for kinds in audit.models.values() for f in kinds.values()))
+    if any(count < 0 for figures in every for count in figures.counts.values()):
+        raise ValueError("a negative count")
     for share in (share for figures in every for share in (figures.recall, figures.specificity)):
         inside = share.value is None or share.low <= share.value <= share.high
         if not inside or not 0 <= share.low < share.high <= 1:

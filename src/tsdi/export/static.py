@@ -7,7 +7,7 @@ says what that costs before it is deployed.
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,14 @@ def divergence(
             rows.append(_kl(completion.logits, bias, strength, vector))
     longest = max(map(len, rows))
     by_step = [[row[step] for row in rows if step < len(row)] for step in range(longest)]
-    return Divergence(tuple(map(mean_interval, by_step)), mean_interval([sum(row) for row in rows]))
+    totals = [sum(row) for row in rows]
+    return Divergence(tuple(map(_divergence_interval, by_step)), _divergence_interval(totals))
+
+
+def _divergence_interval(values: list[float]) -> Estimate:
+    """A mean divergence with its t-interval, cut at 0, below which no divergence lies."""
+    found = mean_interval(values)
+    return replace(found, low=max(found.low, 0.0))
 
 
 def _kl(debiased: Tensor, bias: SafetyBias, strength: float, vector: Tensor) -> list[float]:

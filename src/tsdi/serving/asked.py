@@ -180,7 +180,7 @@ def read_body(kind: type[B], data: bytes) -> B:
         return kind.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        name = ".".join(map(str, first["loc"]))
+        name = ".".join(map(str, first["loc"]))[:200]  # a field's name may be as long as a body
         said = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             said = "not supported here; it could change the answer, so it is not ignored"
