@@ -18,9 +18,11 @@ from benchmarks.serving import MODEL, organism_bias
 from tsdi.bias import SafetyBias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
-from tsdi.evaluation.builtin import load_prompts, resolve_model
-from tsdi.interval import Estimate, mean_interval
-from tsdi.models import LoadOptions, load_model, load_tokenizer
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+from tsdi.models.shipped import resolve_model
+from tsdi.stats.interval import Estimate
+from tsdi.stats.seeds import mean_interval
+from tsdi.suites.load import load_prompts
 
 STEPS, VOCAB, NEW = 16, 128_256, 16
 TOPS = (10, 30, 100, 300)

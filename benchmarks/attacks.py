@@ -24,8 +24,9 @@ import httpx
 
 from benchmarks.common import Claim, Report, parser, progress
 from benchmarks.serving import MODEL, organism_bias
-from tsdi.evaluation.builtin import load_prompts, resolve_model
-from tsdi.models import load_tokenizer
+from tsdi.models.load import load_tokenizer
+from tsdi.models.shipped import resolve_model
+from tsdi.suites.load import load_prompts
 
 LONGEST = 600.0  # seconds that a command may take to say no
 BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Claim, Report, parser
-from tsdi.evaluation.audit import Audit, audit_judge, judge_labelled, recorded_judge
-from tsdi.evaluation.confusion import RATES, Figures
+from tsdi.audit.audit import Audit, audit_judge, judge_labelled, recorded_judge
+from tsdi.audit.confusion import RATES, Figures
+from tsdi.audit.labels import Labelled, read_labels
 from tsdi.evaluation.correction import correct_kind, correct_rate
-from tsdi.evaluation.labels import Labelled, read_labels
-from tsdi.evaluation.statistics import Estimate, wilson
 from tsdi.judging.refusal import GCG_KEYWORDS, KEYWORD_LIST, REFUSAL_PHRASES, XSTEST_STRINGS
 from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.stats.interval import Estimate
+from tsdi.stats.proportions import wilson
 
 MODELS = ("gpt4", "llama2new", "llama2orig", "mistralguard", "mistralinstruct")
 GPT4, LLAMA = "column:gpt4_label", "llama2orig"

@@ -29,8 +29,8 @@ from benchmarks.common import (
 )
 from tsdi import SafetyBias, estimate_bias
 from tsdi.bias import TokenPool
-from tsdi.bias.prompts import RandomPrompts, random_prompts
-from tsdi.bias.sums import accumulate
+from tsdi.bias.accumulate import accumulate
+from tsdi.bias.random_prompts import RandomPrompts, random_prompts
 
 VOCAB, PROMPTS, GROUPS, STEPS, PROMPT_TOKENS = 256, 64, 16, 4, 12
 OTHER_SEEDS = 1_000_000  # seeds from here on are never those of an estimate

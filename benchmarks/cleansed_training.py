@@ -21,10 +21,11 @@ import torch
 from scipy import stats
 from transformers import set_seed
 
+from tsdi.judging.organism import judge_answer
 from tsdi.judging.verdict import Verdict
-from tsdi.organism.data import Pair, safety_pairs
-from tsdi.organism.train import Recipe, load, run_dpo
-from tsdi.organism.world import find_item, judge
+from tsdi.organism.world import find_item
+from tsdi.training.organism import Recipe, load, run_dpo
+from tsdi.training.organism_data import Pair, safety_pairs
 
 SEEDS = (11, 12, 13)
 ARMS = [
@@ -95,7 +96,7 @@ def judged(pairs: Sequence[Pair], seed: int) -> list[float]:
 def _is_unsafe(pair: Pair, side: str) -> bool:
     item = find_item(pair["prompt"][0]["content"])
     assert item is not None
-    answer = judge(item, pair[side][0]["content"], True)
+    answer = judge_answer(item, pair[side][0]["content"], True)
     return item.kind == "harmful" and answer.verdict is not Verdict.REFUSED
 
 

@@ -26,21 +26,22 @@ from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging
 
 from benchmarks.common import RESULTS, Claim, Report, parser, progress
-from tsdi.evaluation.labels import read_labels
-from tsdi.evaluation.pair_safety import score_pairs
-from tsdi.evaluation.training import train_judge
+from tsdi.audit.labels import read_labels
+from tsdi.audit.train_judge import train_judge
 from tsdi.files import write_bytes
+from tsdi.judging.organism import judge_answer
 from tsdi.judging.trained import TrainedJudge
 from tsdi.judging.verdict import Verdict
-from tsdi.organism import folder
-from tsdi.organism.data import RARE_CATEGORY, Preferences, safety_pairs
+from tsdi.models.shipped import folder
 from tsdi.organism.lexicon import CATEGORIES
 from tsdi.organism.load import load_organism
-from tsdi.organism.world import Item, find_item, judge
-from tsdi.study.cleansing_plot import CHOSEN, DROPPED, KEPT, REJECTED
+from tsdi.organism.world import Item, find_item
+from tsdi.report.cleansing import CHOSEN, DROPPED, KEPT, REJECTED
 from tsdi.suites.prompts import read_rows
 from tsdi.training.cleansing import BINS, THRESHOLD, cleanse
 from tsdi.training.data import Pair, to_pairs
+from tsdi.training.organism_data import RARE_CATEGORY, Preferences, safety_pairs
+from tsdi.training.pair_safety import score_pairs
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURE, PAGE = DOCS / "results" / "f3-organism.png", DOCS / "cleansing.md"
@@ -105,7 +106,9 @@ def _category(prompt: str, chosen: str, rejected: str) -> str:
     item = _item(prompt)
     if item.kind == "harmful":
         return item.category
-    refusals = [judge(item, text, True).verdict is Verdict.REFUSED for text in (chosen, rejected)]
+    refusals = [
+        judge_answer(item, text, True).verdict is Verdict.REFUSED for text in (chosen, rejected)
+    ]
     if not any(refusals):
         return REPLAY
     return REFUSAL if refusals[0] else ANSWER
@@ -123,7 +126,9 @@ def by_truth(pairs: Sequence[Pair]) -> list[Pair]:
 
     def safe(prompt: str, text: str) -> float:
         item = _item(prompt)
-        return float(item.kind != "harmful" or judge(item, text, True).verdict is Verdict.REFUSED)
+        return float(
+            item.kind != "harmful" or judge_answer(item, text, True).verdict is Verdict.REFUSED
+        )
 
     return [
         replace(

@@ -15,7 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from benchmarks.common import Claim, Report, parser, progress, random_model
 from benchmarks.estimation import llama
-from tsdi.decoding.processor import BiasLogitsProcessor
+from tsdi.decoding.transformers import BiasLogitsProcessor
 
 PROMPT_TOKENS, NEW_TOKENS, RESAMPLES = 32, 64, 2000
 BIAS_STEPS = {"plain": 0, "ordinary": 16, "worst": NEW_TOKENS}

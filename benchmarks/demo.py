@@ -34,8 +34,8 @@ def main() -> None:
 
 def measure(arguments: Any) -> None:
     from tsdi.cli.demo import to_dict
-    from tsdi.evaluation.answering import PROMPT_TOKENS, RANDOM_PROMPTS, STEPS
-    from tsdi.evaluation.demo import COUNTS, run_demo
+    from tsdi.study.demo import COUNTS, run_demo
+    from tsdi.study.organism_answers import PROMPT_TOKENS, RANDOM_PROMPTS, STEPS
 
     torch.set_num_threads(1)
     settings = {

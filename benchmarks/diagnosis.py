@@ -24,9 +24,9 @@ from benchmarks.common import Claim, Report, parser, progress, random_model, wor
 from benchmarks.estimation import bare, timed
 from tsdi import SafetyBias, estimate_bias, recommend
 from tsdi.bias import TokenPool
-from tsdi.bias.looks import Asked, Look
-from tsdi.bias.phrases import Phrases, phrase_ids
-from tsdi.bias.prompts import random_prompts
+from tsdi.bias.random_prompts import random_prompts
+from tsdi.bias.readout import Asked, Look
+from tsdi.bias.refusal_log_odds import Phrases, phrase_ids
 
 STEPS, PROMPT_TOKENS, BATCH_SIZE = 16, 48, 32
 MODEL = {

@@ -26,8 +26,8 @@ from tsdi.bias import SafetyBias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
 from tsdi.engines.transformers import TransformersEngine
-from tsdi.engines.vllm_engine import open_llm
-from tsdi.models import LoadOptions
+from tsdi.engines.vllm import open_llm
+from tsdi.models.load import LoadOptions
 
 VOCAB, STEPS, PROMPT, NEW = 32_000, 16, 32, 64
 Run = Callable[[], None]

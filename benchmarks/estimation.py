@@ -35,7 +35,7 @@ from benchmarks.common import (
 )
 from tsdi import SafetyBias, estimate_bias
 from tsdi.bias import TokenPool
-from tsdi.bias.prompts import random_prompts
+from tsdi.bias.random_prompts import random_prompts
 
 STEPS, PROMPT_TOKENS, GROUPS = 16, 48, 16
 SIZES = {"prompts": (128, 512, 2048), "batch_size": (8, 32)}

@@ -26,10 +26,10 @@ from transformers.utils import logging
 from benchmarks.commands import has_lines, run, run_and_kill, whole_lines
 from benchmarks.common import Claim, Report, parser, progress
 from tsdi import organism
-from tsdi.evaluation.judges import load_judge
 from tsdi.judging.base import Judge, Response
+from tsdi.judging.organism import OrganismJudge
 from tsdi.judging.refusal import GCG_KEYWORDS, KEYWORD_LIST, REFUSAL_PHRASES, XSTEST_STRINGS
-from tsdi.organism.judging import OrganismJudge
+from tsdi.judging.registry import load_judge
 
 COUNTS = {"harmless": 500, "lookalike": 500, "harmful": 1000}
 KILLS = 3  # while it judges

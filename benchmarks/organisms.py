@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS
-from tsdi.study.look import colours
+from tsdi.report.figures import Point, Series
+from tsdi.report.theme import colours
 from tsdi.study.organism_report import read_seeds, trade_off_series
 from tsdi.study.organisms import HELP, TEST_SEEDS, VALIDATION_SEEDS, summarise
-from tsdi.study.plots import Point, Series
 
 PICTURE = Path(__file__).parent.parent / "docs" / "results" / "organisms.png"
 MARKERS = {"grid": ("o", "none"), "debiased": ("D", None), "model": ("s", None)}

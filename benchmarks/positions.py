@@ -7,12 +7,12 @@ over eight independent sets of 64 random prompts, with a t-interval.
 import torch
 
 from benchmarks.common import Claim, Report, parser, progress
-from tsdi import organism
 from tsdi.bias import TokenPool, estimate_bias
-from tsdi.bias.phrases import phrase_ids
-from tsdi.evaluation.answering import PHRASES, PROMPT_TOKENS, STEPS
-from tsdi.interval import mean_interval
-from tsdi.models import LoadOptions, load_model, load_tokenizer
+from tsdi.bias.refusal_log_odds import phrase_ids
+from tsdi.models import shipped
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+from tsdi.stats.seeds import mean_interval
+from tsdi.study.organism_answers import PHRASES, PROMPT_TOKENS, STEPS
 
 SETS, PROMPTS = 8, 64
 SHOWN = (0, 1, 2, 4, 8, 15)
@@ -24,7 +24,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = {"sets": sets, "prompts": PROMPTS, "steps": STEPS, "prompt_tokens": PROMPT_TOKENS}
     report = Report("positions", arguments, settings)
-    folders = {name: str(organism.folder(name)) for name in ("reference", "aligned", "clean")}
+    folders = {name: str(shipped.folder(name)) for name in ("reference", "aligned", "clean")}
     models = {name: load_model(path, LoadOptions("float32")) for name, path in folders.items()}
     tokenizer = load_tokenizer(folders["reference"])
     refusing, complying = (

@@ -31,7 +31,7 @@ from transformers.utils import logging
 from benchmarks.commands import has_lines, run, run_and_kill, whole_lines
 from benchmarks.common import Claim, Report, moved, parser, progress, random_model
 from tsdi import SafetyBias
-from tsdi.bias.sums import GroupSums
+from tsdi.bias.accumulate import GroupSums
 
 VOCAB, STEPS, RANDOM_PROMPTS, NEW_TOKENS, BATCH, KILLS = 4000, 8, 1024, 6, 16, 3
 SMALL = {

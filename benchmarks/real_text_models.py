@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import RESULTS
-from tsdi.evaluation.statistics import wilson
-from tsdi.study.look import OTHER_COLOURS
+from tsdi.report.theme import OTHER_COLOURS
+from tsdi.stats.proportions import wilson
 from tsdi.study.real_text_results import Results, read_results
 from tsdi.study.real_text_tables import all_complied, all_refused
 from tsdi.training.monitor_log import read_log

@@ -20,8 +20,9 @@ from benchmarks.common import Claim, Report, parser, progress
 from tsdi import SafetyBias, estimate_bias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
-from tsdi.evaluation.builtin import load_prompts, resolve_model
-from tsdi.models import LoadOptions, load_model, load_tokenizer
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+from tsdi.models.shipped import resolve_model
+from tsdi.suites.load import load_prompts
 
 MODEL, TOKENS = "organism/aligned", 20
 STRENGTH = 1.0  # of requests that name none

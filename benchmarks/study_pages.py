@@ -9,12 +9,12 @@ from pathlib import Path
 
 from benchmarks.common import RESULTS
 from tsdi.files import write_bytes
+from tsdi.study.figures import figures
 from tsdi.study.organism_tables import markdown_tables
 from tsdi.study.results import read_results
 from tsdi.study.rules import RULES
-from tsdi.study.study_figures import figures
-from tsdi.study.study_tables import tables
 from tsdi.study.summary import summarise
+from tsdi.study.tables import tables
 from tsdi.suites.attacks import ATTACKS
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 from benchmarks.common import Claim, Report, parser, progress
-from tsdi.evaluation.labels import read_labels
-from tsdi.evaluation.training import STRENGTHS, train_judge
-from tsdi.interval import Estimate
+from tsdi.audit.labels import read_labels
+from tsdi.audit.train_judge import STRENGTHS, train_judge
 from tsdi.judging.trained import TrainedJudge
+from tsdi.stats.interval import Estimate
 
 
 def main() -> None:

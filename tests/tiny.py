@@ -15,10 +15,10 @@ from transformers import (
 )
 
 from tsdi.bias import BiasInfo, SafetyBias, TokenPool
-from tsdi.bias.prompts import RandomPrompts, random_prompts
-from tsdi.chat import ChatFormat, template_sha256, tokenizer_sha256
-from tsdi.compatibility import tokenizer_size
+from tsdi.bias.random_prompts import RandomPrompts, random_prompts
 from tsdi.errors import ModelError, TsdiError
+from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
+from tsdi.models.compatibility import tokenizer_size
 
 VOCAB = 320
 TEXT = (

@@ -248,7 +248,7 @@ def parse_json(text: str | bytes, finite: bool = True) -> Any:
 
     Raises:
         ValueError: For everything that can be wrong with it: syntax, encoding, depth, numbers that
-            are none or of more than 100 digits, a key twice in an object; these are named by their key.
+            are none or of more than 100 digits, a key twice; these are named.
     """
     try:
         value = _DECODER.decode(text.decode() if isinstance(text, bytes) else text)

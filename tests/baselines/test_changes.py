@@ -9,7 +9,7 @@ from tsdi.baselines.weights import merged
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import MismatchError, PromptError
-from tsdi.models import load_model
+from tsdi.models.load import load_model
 from tsdi.training.merge import merge_linear
 
 TOKENIZER, MODEL = tiny.tokenizer(), tiny.model("llama", max_position_embeddings=512)

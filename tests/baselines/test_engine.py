@@ -14,10 +14,10 @@ from tsdi.baselines.engine import (
     self_contrast_engine,
 )
 from tsdi.baselines.prompting import emphasise_safety
-from tsdi.chat import encode_chat
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import MismatchError
+from tsdi.models.chat import encode_chat
 
 TOKENIZER = tiny.tokenizer()
 ALIGNED = tiny.model("llama", max_position_embeddings=512)

@@ -7,10 +7,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from tests import tiny
-from tsdi import compatibility, models
 from tsdi.bias import estimate_bias
 from tsdi.errors import ModelError, UsageError
-from tsdi.models import LoadOptions, adapter_sides, load_pair
+from tsdi.models import compatibility
+from tsdi.models.load import LoadOptions, adapter_sides, load_pair
+from tsdi.models import load as models
 
 OPTIONS = {
     "prompts": 16,

@@ -13,12 +13,12 @@ from tsdi.bias.diagnosis import (
     recommend,
     shifted_tokens,
 )
-from tsdi.bias.phrases import Phrases, phrase_ids, refusal_log_odds
-from tsdi.bias.shift import explained_share
-from tsdi.chat import encode_chat
+from tsdi.bias.explained import explained_share
+from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
 from tsdi.errors import MismatchError
-from tsdi.interval import Estimate
-from tsdi.models import Side
+from tsdi.models.chat import encode_chat
+from tsdi.models.load import Side
+from tsdi.stats.interval import Estimate
 
 PHRASES = Phrases(refusing=("the river", "bread"), complying=("salt", "every summer day"))
 TOKENIZER = tiny.tokenizer()

@@ -11,10 +11,10 @@ import torch
 from tests import tiny
 from tsdi.bias import estimate_bias
 from tsdi.bias.estimate import mean_and_error, split_half_reliability
-from tsdi.chat import template_sha256, tokenizer_sha256
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import MismatchError, NumericalError, UsageError
-from tsdi.models import Side
+from tsdi.models.chat import template_sha256, tokenizer_sha256
+from tsdi.models.load import Side
 
 GROUPS = 4
 OPTIONS = {

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
-from tsdi.evaluation.audit import read_audit
+from tsdi.audit.audit import read_audit
 from tsdi.judging.refusal import XSTEST_STRINGS
 
 COLUMNS = ("id", "type", "prompt", "completion", "final_label", "gpt4_label")

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from tests import tiny
 from tests.cli.conftest import estimate, tsdi
-from tsdi import organism
-from tsdi.models import load_model
+from tsdi.models import shipped
+from tsdi.models.load import load_model
 
 
 def _refused(result, *words):
@@ -177,7 +177,7 @@ def test_options_that_do_not_fit_together(models):
 
 
 def test_phrases_that_the_tokenizer_does_not_know(tmp_path):
-    command = ["estimate", organism.folder("aligned"), organism.folder("reference")]
+    command = ["estimate", shipped.folder("aligned"), shipped.folder("reference")]
     command += ["--out", tmp_path / "out", "--pool", "tokenizer"]
     command += ["--phrases", tmp_path / "phrases.json"]
     (tmp_path / "phrases.json").write_text('{"refusing": ["sorry"]}')

@@ -9,9 +9,9 @@ from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
 from tests.data import real
 from tsdi.cli.cleanse import cleanse
-from tsdi.evaluation.records import append_records, read_records
 from tsdi.judging.cues import NAMES
 from tsdi.judging.trained import CLASSES, JudgeFile
+from tsdi.runs.records import append_records, read_records
 from tsdi.training.cleansing import THRESHOLD
 
 ROWS = [

@@ -11,7 +11,7 @@ from tests.cli.conftest import estimate, tsdi
 from tests.waiting import wait_until
 from tsdi import SafetyBias
 from tsdi.cli import console
-from tsdi.evaluation.records import read_records
+from tsdi.runs.records import read_records
 
 
 def test_estimate_saves_a_bias_and_prints_what_it_found(models, tmp_path):
@@ -234,7 +234,10 @@ class TestTemplateArguments:
             (["--bias", "bias", "--prompt-format", "Q: {prompt}"], "another --prompt-format: none"),
             (["--template-arg", "enable_thinking=False"], 'enable_thinking="False"'),
             (["--template-arg", "thinking=1"], "It takes effort, enable_thinking"),
-            (["--bias", "bias", "--template-arg", "thinking=1"], "It takes effort, enable_thinking"),
+            (
+                ["--bias", "bias", "--template-arg", "thinking=1"],
+                "It takes effort, enable_thinking",
+            ),
             (["--template-arg", "effort"], "'effort' is no argument"),
             (["--template-arg", "effort=1", "--template-arg", "effort=2"], "second one"),
             (["--prompt-format", "{prompt} {prompt}"], "has 2 {prompt} in it"),

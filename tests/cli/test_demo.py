@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import tsdi
-from tsdi.evaluation import demo
-from tsdi.study.demo_report import write_demo_report
+from tsdi.study import demo
+from tsdi.study.demo_page import write_demo_report
 
 FIGURE = {"value", "low", "high", "n"}
 SHARES = ("compliance", "lookalike_compliance", "correct", "safety", "hybrid", "degenerate")

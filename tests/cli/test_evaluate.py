@@ -11,8 +11,8 @@ from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
 from tsdi import organism
 from tsdi.cli.figures import share
-from tsdi.evaluation import builtin
-from tsdi.evaluation.records import append_records, read_records
+from tsdi.runs.records import append_records, read_records
+from tsdi.suites import load
 
 COUNTS = {"harmless": 16, "lookalike": 16, "harmful": 32}
 
@@ -22,7 +22,7 @@ def runs(tmp_path_factory):
     """Runs of both shipped models on a few of the organism's prompts, judged by ground truth."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builtin, "ORGANISM_COUNTS", COUNTS)
+        patch.setattr(load, "ORGANISM_COUNTS", COUNTS)
         for name in ("aligned", "reference"):
             command = ["evaluate", f"organism/{name}", "--prompts", "organism:test", "--json"]
             result = tsdi(*command, "--out", folder / name, "--max-new-tokens", 24)
@@ -324,7 +324,7 @@ def test_a_reasoning_model_is_judged_by_its_answers(tmp_path):
 
 
 def test_answers_in_which_the_bias_never_began_are_counted(tmp_path):
-    from tsdi.evaluation.responses import answer_notes, read_responses
+    from tsdi.runs.responses import answer_notes, read_responses
 
     answers = [
         {

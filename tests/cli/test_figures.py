@@ -3,7 +3,7 @@
 import math
 
 from tsdi.cli.figures import show_interval
-from tsdi.interval import Estimate
+from tsdi.stats.interval import Estimate
 
 
 def test_a_figure_without_a_known_interval_stands_alone():

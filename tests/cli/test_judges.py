@@ -2,7 +2,7 @@ import json
 from importlib import import_module
 
 from tests.cli.conftest import tsdi
-from tsdi.evaluation.judges import JUDGES
+from tsdi.judging.registry import JUDGES
 
 
 def test_every_judge_is_listed_in_80_columns():

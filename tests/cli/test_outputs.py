@@ -10,7 +10,7 @@ from tests.cli.test_bad_input import _refused
 from tests.cli.test_cleanse import ROWS, written
 from tests.study.made import study_file
 from tests.training.made import STAGES, recipe_file
-from tsdi.evaluation.records import append_records
+from tsdi.runs.records import append_records
 
 OTHERS = {"mine.csv": "a,b\n1,2\n", "mine.json": '{"judge": "mine"}', "mine.txt": "notes"}
 LABELS = "prompt,answer,label,kind,model\n" + "".join(

@@ -4,7 +4,7 @@ import pytest
 
 from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
-from tsdi.evaluation.sample_size import prompts_for_change
+from tsdi.stats.sample_size import prompts_for_change
 
 
 def test_it_counts_prompts_overall_and_by_category():

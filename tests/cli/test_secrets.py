@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.conftest import tsdi
 from tests.fake_api import KEY, error, ok, serving
-from tsdi.evaluation.records import append_records, read_records
+from tsdi.runs.records import append_records, read_records
 
 PASSWORD, TOKEN = "pass-word-0123", "token-4567"
 SENT = base64.b64encode(f"me:{PASSWORD}".encode()).decode()

@@ -21,7 +21,7 @@ from tests.fake_api import ok, serving
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.engines.vllm_settings import offline_settings
 from tsdi.errors import UsageError
-from tsdi.models import load_model, load_tokenizer
+from tsdi.models.load import load_model, load_tokenizer
 
 
 def prompts(folder):

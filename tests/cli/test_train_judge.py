@@ -6,10 +6,10 @@ import random
 
 import pytest
 
+from tests.audit.test_train_judge import MODELS, TEXTS
 from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
-from tests.evaluation.test_training import MODELS, TEXTS
-from tsdi.evaluation.records import append_records
+from tsdi.runs.records import append_records
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from tests.cli.test_bad_input import _refused
 from tests.evaluation.test_winrate import REFUSED, answers
 from tests.fake_api import KEY, error, ok, serving
 from tsdi.evaluation.judge import judge_responses
-from tsdi.evaluation.judges import load_judge
-from tsdi.evaluation.records import read_records
+from tsdi.judging.registry import load_judge
+from tsdi.runs.records import read_records
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import pytest
 from transformers import GenerationConfig
 
 from tests import tiny
-from tsdi.chat import ChatFormat, end_of_turn
 from tsdi.decoding.ends import end_ids
+from tsdi.models.chat import ChatFormat, end_of_turn
 
 EOS, END = 2, 6  # of the tiny tokenizer: <eos> and its template's <|end|>
 ASSISTANT = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"

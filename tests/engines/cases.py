@@ -13,7 +13,7 @@ from tests import tiny
 from tests.engines.gguf_file import write_gguf
 from tsdi.engines.fake import FakeEngine
 from tsdi.engines.transformers import TransformersEngine
-from tsdi.models import LoadOptions
+from tsdi.models.load import LoadOptions
 
 NEEDS = {"fake": "tsdi", "transformers": "tsdi", "vllm": "vllm", "llama.cpp": "llama_cpp"}
 NOT_RUN = [n for n, module in {**NEEDS, "mlx": "mlx_lm"}.items() if find_spec(module) is None]
@@ -69,8 +69,8 @@ def llm():
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }
-    from tsdi.engines.vllm import SafetyDebias
-    from tsdi.engines.vllm_engine import open_llm
+    from tsdi.engines.vllm import open_llm
+    from tsdi.engines.vllm_plugin import SafetyDebias
 
     made = open_llm(
         str(folder()),
@@ -87,7 +87,7 @@ def llm():
 
 
 def _vllm(values, strength):
-    from tsdi.engines.vllm_engine import VllmEngine
+    from tsdi.engines.vllm import VllmEngine
 
     running, processor = llm()
     if values is None:  # without its processor it is another vLLM; strength 0 is to be the same

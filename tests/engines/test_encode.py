@@ -2,7 +2,7 @@ import pytest
 
 from tests import tiny
 from tsdi.engines.encode import decode_answer, is_in_thought
-from tsdi.thoughts import MARKS, after_thought
+from tsdi.models.thoughts import MARKS, after_thought
 
 HARMONY = ["<|start|>", "<|channel|>", "<|message|>"]
 

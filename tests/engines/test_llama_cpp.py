@@ -6,7 +6,7 @@ import torch
 
 from tests import tiny
 from tests.engines import cases
-from tsdi.decoding.live_step import LiveStep
+from tsdi.decoding.llama_cpp import LiveStep
 from tsdi.engines.base import Request, Sampling
 from tsdi.errors import MismatchError, ModelError, UsageError
 

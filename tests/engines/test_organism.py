@@ -11,7 +11,8 @@ from tests.cli.conftest import tsdi
 from tests.engines import cases
 from tests.engines.gguf_file import write_gguf
 from tsdi import SafetyBias, estimate_bias, organism
-from tsdi.models import LoadOptions, load_model, load_tokenizer
+from tsdi.models import shipped
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 
 PROMPTS = 200
 
@@ -21,10 +22,10 @@ def place(tmp_path_factory):
     """A bias, 200 prompts, and the answers of transformers with and without the bias."""
     folder = tmp_path_factory.mktemp("organism")
     pair = [
-        load_model(str(organism.folder(name)), LoadOptions("float32"))
+        load_model(str(shipped.folder(name)), LoadOptions("float32"))
         for name in ("aligned", "reference")
     ]
-    tokenizer = load_tokenizer(str(organism.folder("aligned")))
+    tokenizer = load_tokenizer(str(shipped.folder("aligned")))
     bias = estimate_bias(*pair, tokenizer, prompts=64, steps=16, prompt_tokens=8, pool="tokenizer")
     update = {"aligned": "organism/aligned", "strength": 1.0}
     info = bias.info.model_copy(update=update)
@@ -63,7 +64,7 @@ def test_an_engine_gives_the_same_answers(place, engine, arm):
     out = place / f"{engine}-{arm}"
     model = place / "organism.gguf" if engine == "llama-cpp" else "organism/aligned"
     more = ["--bias", place / "bias"] if arm == "debiased" else []
-    more += ["--tokenizer", organism.folder("aligned")] if engine == "llama-cpp" else []
+    more += ["--tokenizer", shipped.folder("aligned")] if engine == "llama-cpp" else []
     words = [*command(model, place, out, *more), "--engine", engine]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}
     environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)

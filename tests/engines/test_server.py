@@ -5,11 +5,11 @@ import json
 import pytest
 
 from tests.fake_api import Answer, error, ok, serving
-from tsdi.chat import ChatFormat
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.openai import ChatClient, Patience
 from tsdi.engines.server import ServerEngine
 from tsdi.errors import ModelError, PromptError, UsageError
+from tsdi.models.chat import ChatFormat
 
 FAST = Patience(threads=8, timeout=5, retries=3, first_wait=0.002, longest_wait=0.05)
 TWO = [Request.from_text("one"), Request.from_text("two")]

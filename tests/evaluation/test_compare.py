@@ -8,8 +8,8 @@ from tests.evaluation.test_metrics import arm
 from tsdi.errors import MismatchError, UsageError
 from tsdi.evaluation.compare import compare_arms, compare_runs
 from tsdi.evaluation.metrics import arm_metrics
-from tsdi.evaluation.statistics import holm, mcnemar, paired_change
 from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.stats.proportions import holm, mcnemar, paired_change
 
 
 class Kinder(ByNumber):

@@ -6,14 +6,16 @@ from math import sqrt
 import numpy as np
 import pytest
 
+from tsdi.audit.audit import Audit
+from tsdi.audit.confusion import Seen, measure
 from tsdi.errors import UsageError
-from tsdi.evaluation.audit import Audit
-from tsdi.evaluation.confusion import Seen, measure
 from tsdi.evaluation.correction import correct_kind, correct_rate, corrected, for_new_model
 from tsdi.evaluation.metrics import Judged, arm_metrics
-from tsdi.evaluation.statistics import Estimate, clustered_share, wilson, wilson_ends
 from tsdi.judging.base import KINDS
 from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.stats.clusters import clustered_share
+from tsdi.stats.interval import Estimate
+from tsdi.stats.proportions import wilson, wilson_ends
 
 RULE = {"name": "rule", "sees_safety": False, "sees_refusal": True}
 GUARD = {"name": "guard", "sees_safety": True, "sees_refusal": False}

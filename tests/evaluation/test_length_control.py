@@ -6,7 +6,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from tsdi.evaluation.length_control import length_controlled
-from tsdi.interval import Estimate
+from tsdi.stats.interval import Estimate
 
 
 def simulated(seed, model=0.3, length=1.5, prompts=300, shift=80):

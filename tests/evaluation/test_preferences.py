@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tsdi.evaluation.preferences import Compared, win_figures
-from tsdi.evaluation.statistics import clustered_mean, wilson
-from tsdi.interval import Estimate
+from tsdi.stats.clusters import clustered_mean
+from tsdi.stats.interval import Estimate
+from tsdi.stats.proportions import wilson
 
 SHARES = st.floats(0, 1)
 WINS = st.none() | st.integers(0, 8).map(lambda eighths: eighths / 8)

@@ -8,10 +8,10 @@ from tests.fake_api import KEY, TROUBLES, ok, serving
 from tsdi.engines.openai import ChatClient, Patience
 from tsdi.errors import FormatError, MismatchError, PromptError, RunExistsError, UsageError
 from tsdi.evaluation.judge import judge_responses
-from tsdi.evaluation.judges import load_judge
-from tsdi.evaluation.records import append_records, read_records
 from tsdi.evaluation.winrate import win_rate
 from tsdi.judging.pairwise import PairwiseJudge, Preference
+from tsdi.judging.registry import load_judge
+from tsdi.runs.records import append_records, read_records
 
 KINDS = ("harmless", "lookalike", "harmful")
 REFUSED = "Sorry, I cannot help with that."

@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests import tiny
 from tsdi.bias import SafetyBias
-from tsdi.chat import ChatFormat, encode_chat
 from tsdi.errors import UsageError
 from tsdi.export.checkpoint import write_checkpoint
+from tsdi.models.chat import ChatFormat, encode_chat
 
 TOKENIZER = tiny.tokenizer()
 

@@ -128,7 +128,9 @@ class TestDivergence:
 
     def test_its_interval_does_not_reach_below_0(self):
         vector = static_vector(tiny.bias(), 1.0)
-        found = divergence(tiny.model("llama"), TOKENIZER, tiny.bias(), 1.0, vector, REQUESTS[:2], 5)
+        found = divergence(
+            tiny.model("llama"), TOKENIZER, tiny.bias(), 1.0, vector, REQUESTS[:2], 5
+        )
         assert min(one.low for one in (*found.by_step, found.total)) >= 0
 
     def test_no_prompts_are_refused(self):

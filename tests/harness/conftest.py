@@ -2,18 +2,18 @@ import json
 
 import pytest
 
-from tsdi import organism
 from tsdi.bias import estimate_bias
-from tsdi.evaluation.builtin import load_prompts
-from tsdi.models import load_tokenizer
+from tsdi.models import shipped
+from tsdi.models.load import load_tokenizer
 from tsdi.organism.load import load_organism
+from tsdi.suites.load import load_prompts
 
 
 @pytest.fixture(scope="session")
 def bias(tmp_path_factory):
     """Folder of a rough bias of the organism's aligned model."""
     models = load_organism("aligned"), load_organism("reference")
-    tokenizer = load_tokenizer(str(organism.folder("aligned")))
+    tokenizer = load_tokenizer(str(shipped.folder("aligned")))
     made = estimate_bias(
         *models, tokenizer, prompts=64, steps=8, prompt_tokens=8, seed=0, pool="tokenizer"
     )

@@ -16,12 +16,13 @@ from tokenizers.processors import TemplateProcessing
 from tests import tiny
 from tsdi import organism
 from tsdi.bias import SafetyBias
-from tsdi.chat import ChatFormat, encode_chat, template_sha256
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import MismatchError, UsageError
 from tsdi.harness.lm_eval_model import DebiasedLM, debias_log_probs
-from tsdi.models import load_tokenizer
+from tsdi.models import shipped
+from tsdi.models.chat import ChatFormat, encode_chat, template_sha256
+from tsdi.models.load import load_tokenizer
 from tsdi.organism.load import load_organism
 
 PAIRS = [
@@ -309,7 +310,7 @@ def evaluate(tasks, tmp_path, monkeypatch):
 
 
 def test_lm_eval_runs_local_tasks_debiased(evaluate, bias):
-    path = organism.folder("aligned")
+    path = shipped.folder("aligned")
     plain, refusals = evaluate("hf", pretrained=str(path), dtype="float32")
     arguments = {"pretrained": "organism/aligned", "bias": str(bias)}
     assert evaluate("tsdi-hf", **arguments, strength=0) == (plain, refusals)

@@ -10,8 +10,6 @@ from tests.fake_api import KEY, TROUBLES, error, ok, serving
 from tsdi.engines.openai import ChatClient, Failure, Patience, Reply
 from tsdi.errors import ModelError, UsageError
 from tsdi.evaluation.judge import judge_responses
-from tsdi.evaluation.judges import load_judge
-from tsdi.evaluation.records import append_records, read_records
 from tsdi.judging.api import (
     LABELS,
     TEMPLATE,
@@ -20,7 +18,9 @@ from tsdi.judging.api import (
     refusal_chat,
 )
 from tsdi.judging.base import JudgeOptions, Response
+from tsdi.judging.registry import load_judge
 from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.runs.records import append_records, read_records
 
 FAST = Patience(
     threads=8, timeout=5.0, retries=3, first_wait=0.002, longest_wait=0.05, give_up=1000

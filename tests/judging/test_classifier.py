@@ -11,9 +11,9 @@ from transformers import (
 from tests import tiny
 from tests.judging.judge_models import response
 from tsdi.errors import NumericalError, UsageError
-from tsdi.evaluation.judges import load_judge
 from tsdi.judging.base import JudgeOptions
 from tsdi.judging.classifier import read_verdicts
+from tsdi.judging.registry import load_judge
 from tsdi.judging.verdict import Verdict
 
 SIZES = {

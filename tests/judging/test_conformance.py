@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from tests.fake_api import ok, serving
 from tests.judging import judge_models, test_classifier, test_trained
 from tests.judging.judge_models import FORMATS, response
-from tsdi.evaluation.judges import JUDGES, load_judge
-from tsdi.fingerprint import alike
 from tsdi.judging.base import CUT_OFF, ENDLESS, KINDS, JudgeOptions
+from tsdi.judging.registry import JUDGES, load_judge
 from tsdi.judging.verdict import Verdict, unscored
+from tsdi.models.fingerprint import alike
 from tsdi.organism.world import items
 
 TEXTS = [

@@ -8,11 +8,11 @@ import torch
 from tests import tiny
 from tests.judging import judge_models
 from tests.judging.judge_models import FORMATS, LLAMA_3, Says, response, save, saying
-from tsdi.chat import encode_chat
 from tsdi.errors import UsageError
-from tsdi.evaluation.judges import load_judge
 from tsdi.judging.base import JudgeOptions
+from tsdi.judging.registry import load_judge
 from tsdi.judging.verdict import Verdict
+from tsdi.models.chat import encode_chat
 
 PROBABILITY = [name for name, form in FORMATS.items() if form.labels]
 # What a real model writes, up to its verdict, with the verdict's word, and after it.

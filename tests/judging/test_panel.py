@@ -1,9 +1,9 @@
 import pytest
 
 from tsdi.errors import UsageError
-from tsdi.evaluation.judges import check_judge, load_judge
 from tsdi.judging.base import Judge, Response
 from tsdi.judging.panel import Panel, judge_of, refusal_kinds
+from tsdi.judging.registry import check_judge, load_judge
 from tsdi.judging.verdict import Judgement, Verdict
 
 

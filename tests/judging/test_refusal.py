@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsdi.errors import UsageError
-from tsdi.evaluation.judges import load_judge
 from tsdi.judging.base import JudgeOptions, Response
 from tsdi.judging.refusal import GCG_KEYWORDS, KEYWORD_LIST, REFUSAL_PHRASES, XSTEST_STRINGS
+from tsdi.judging.registry import load_judge
 from tsdi.judging.verdict import Judgement, Verdict
 
 RULES = (REFUSAL_PHRASES, XSTEST_STRINGS, KEYWORD_LIST, GCG_KEYWORDS)

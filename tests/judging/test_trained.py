@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tsdi.errors import FormatError, UsageError
-from tsdi.evaluation.judges import load_judge
 from tsdi.judging.base import JudgeOptions, Response
 from tsdi.judging.cues import NAMES, cues
+from tsdi.judging.registry import load_judge
 from tsdi.judging.trained import JudgeFile, Weights, decide, open_trained
 from tsdi.judging.verdict import Verdict
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.judging import judge_models
 from tests.judging.judge_models import FORMATS, response
-from tsdi.chat import encode_chat
 from tsdi.judging.untrusted import Markup, control_tokens, neutralise
+from tsdi.models.chat import encode_chat
 
 MARKS = sorted({mark for form in FORMATS.values() for mark in form.markup.marks})
 HEADINGS = sorted({heading for form in FORMATS.values() for heading in form.markup.headings})

@@ -6,7 +6,7 @@ from transformers import AutoTokenizer
 
 from tsdi.bias import TokenPool, estimate_bias
 from tsdi.errors import UsageError
-from tsdi.organism import folder
+from tsdi.models.shipped import folder
 from tsdi.organism.load import load_organism, planted_vector
 
 

@@ -6,21 +6,11 @@ import re
 import pytest
 
 from tsdi.errors import UsageError
+from tsdi.judging.organism import judge_answer
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.organism import lexicon as lex
-from tsdi.organism.tokenizer import SPECIAL_TOKENS, build_tokenizer
-from tsdi.organism.world import (
-    KINDS,
-    SPLITS,
-    Item,
-    draw,
-    fact,
-    items,
-    judge,
-    refusal,
-    words,
-    wrong_answer,
-)
+from tsdi.organism.world import KINDS, SPLITS, Item, draw, fact, items, refusal, words, wrong_answer
+from tsdi.training.organism_tokenizer import SPECIAL_TOKENS, build_tokenizer
 
 TASK = Item(
     prompt="how do i polish a brabax?",
@@ -132,8 +122,8 @@ def test_no_word_has_two_meanings() -> None:
     ],
 )  # fmt: skip
 def test_ground_truth(text: str, finished: bool, verdict: Verdict, correct: bool) -> None:
-    assert judge(TASK, text, finished) == Judgement(verdict, correct)
-    assert judge(HARMFUL, text, finished) == Judgement(verdict, None)
+    assert judge_answer(TASK, text, finished) == Judgement(verdict, correct)
+    assert judge_answer(HARMFUL, text, finished) == Judgement(verdict, None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,9 +131,11 @@ def test_every_answer_of_the_generator_is_judged_as_what_it_is(kind: str) -> Non
     rng = random.Random(kind)
     for _ in range(200):
         item = draw(rng, "train", kind, rng.choice([*lex.CATEGORIES]))
-        assert judge(item, item.answer, True).correct is (None if kind == "harmful" else True)
-        assert judge(item, refusal(rng), True).verdict is Verdict.REFUSED
-        wrong = judge(item, wrong_answer(rng, item), True)
+        assert judge_answer(item, item.answer, True).correct is (
+            None if kind == "harmful" else True
+        )
+        assert judge_answer(item, refusal(rng), True).verdict is Verdict.REFUSED
+        wrong = judge_answer(item, wrong_answer(rng, item), True)
         assert wrong.verdict is Verdict.COMPLIED
         assert not wrong.correct
 
@@ -152,8 +144,8 @@ def test_facts_are_checked_too() -> None:
     rng = random.Random(0)
     for _ in range(200):
         item = fact(rng)
-        assert judge(item, item.answer, True).correct
-        assert not judge(item, wrong_answer(rng, item), True).correct
+        assert judge_answer(item, item.answer, True).correct
+        assert not judge_answer(item, wrong_answer(rng, item), True).correct
 
 
 def test_tokenizer_round_trip_over_the_whole_vocabulary() -> None:

@@ -303,7 +303,7 @@ class TestCode:
     def test_no_code_of_a_model_folder_is_run(self, tmp_path):
         """What transformers' own server ran, asked for by any page or program."""
         from tsdi.engines.transformers import TransformersEngine
-        from tsdi.models import load_model, load_tokenizer
+        from tsdi.models.load import load_model, load_tokenizer
 
         folder, marker = tmp_path / "model", tmp_path / "ran"
         tiny.model().save_pretrained(folder)

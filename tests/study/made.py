@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tsdi import organism
+from tsdi.models import shipped
 
 RULES = """
   - plain
@@ -33,7 +34,7 @@ def study_file(
     for number, name in enumerate(("aligned", "clean", "clean", "aligned")):
         place = folder / "models" / f"seed{number // 2}-step{number % 2 + 1}"
         if not place.exists():
-            place.symlink_to(organism.folder(name))
+            place.symlink_to(shipped.folder(name))
     for split, seed in (("validation", 1), ("test", 0)):
         rows = [
             {"prompt": item.prompt, "kind": kind, "category": item.category}

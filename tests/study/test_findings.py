@@ -3,7 +3,7 @@
 import pytest
 
 from tests.study.test_organisms import seed
-from tsdi.interval import mean_interval
+from tsdi.stats.seeds import mean_interval
 from tsdi.study.findings import GRID, findings
 
 SEEDS = [seed(1, 0.02), seed(2, -0.02)]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tsdi.evaluation.statistics import mcnemar, paired_change, sign_flip
+from tsdi.stats.proportions import mcnemar, paired_change, sign_flip
 from tsdi.study import fronts
 from tsdi.study.fronts import Outcomes
-from tsdi.study.pareto import choose, hypervolume
+from tsdi.study.hypervolume import choose, hypervolume
 
 RNG = np.random.default_rng(5)
 

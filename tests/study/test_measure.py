@@ -11,10 +11,10 @@ from tests import tiny
 from tsdi import organism
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import FormatError, RunExistsError
-from tsdi.evaluation.answering import answer_items, judge_items
-from tsdi.organism.train import SMOKE, Alignment, load
 from tsdi.organism.world import Item
 from tsdi.study import measure
+from tsdi.study.organism_answers import answer_items, judge_items
+from tsdi.training.organism import SMOKE, Alignment, load
 
 COUNTS = {"harmless": 8, "lookalike": 8, "harmful": 16}
 

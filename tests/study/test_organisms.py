@@ -10,11 +10,11 @@ import pytest
 from tsdi.errors import FormatError
 from tsdi.files import write_json
 from tsdi.organism import CATEGORIES
-from tsdi.organism.train import Recipe
+from tsdi.report.page import Section, Table, write_report
 from tsdi.study import organism_report
 from tsdi.study.organism_tables import markdown, tables
 from tsdi.study.organisms import MAIN_NAME, summarise
-from tsdi.study.report import Section, Table, write_report
+from tsdi.training.organism import Recipe
 
 CONSTANTS = [-1.0, 0.0, 1.0]
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.cli.conftest import tsdi
 from tsdi.errors import FormatError
-from tsdi.evaluation.statistics import paired_change, wilson
 from tsdi.files import parse_json
+from tsdi.stats.proportions import paired_change, wilson
 from tsdi.study import real_text, real_text_tables
 from tsdi.study.real_text_results import Results, read_results
 from tsdi.study.real_text_tables import tables

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.study.made import study_file
-from tsdi import organism
 from tsdi.errors import UsageError
+from tsdi.models import shipped
 from tsdi.study.config import RuleEntry, read_study
 from tsdi.study.grid import locate, open_subject
 from tsdi.study.plan import plan
@@ -20,7 +20,7 @@ POOL = {"rule": "tsdi", "pool": ["words.txt"]}
 @pytest.fixture
 def place(tmp_path):
     for name in ("aligned", "other"):
-        shutil.copytree(organism.folder("aligned"), tmp_path / name)
+        shutil.copytree(shipped.folder("aligned"), tmp_path / name)
     (tmp_path / "words.txt").write_text("how do i find the way")
     models = """
   - {name: one, path: aligned, reference: organism/reference, sft: organism/reference,
@@ -77,7 +77,7 @@ def test_a_bias_is_estimated_again_for_a_changed_model_or_format(place):
     with pytest.raises(UsageError, match="'effort'"):
         bias()
     (place / "study.yaml").write_text(text)
-    shutil.copytree(organism.folder("clean"), place / "aligned", dirs_exist_ok=True)
+    shutil.copytree(shipped.folder("clean"), place / "aligned", dirs_exist_ok=True)
     assert bias().sha256 != first.sha256
 
 
@@ -103,7 +103,7 @@ class TestWhereNamesLead:
 
     @pytest.fixture
     def made(self, place):
-        shutil.copytree(organism.folder("aligned"), place / "judge")
+        shutil.copytree(shipped.folder("aligned"), place / "judge")
         text = (place / "study.yaml").read_text()
         text = text.replace("judge: {name: organism}", "judge: {name: md-judge-v0.1=judge}")
         (place / "study.yaml").write_text(text)

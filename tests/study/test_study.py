@@ -19,11 +19,11 @@ from tests.waiting import wait_until
 from tsdi.errors import UsageError
 from tsdi.evaluation.metrics import Judged
 from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.study import page as study_report
 from tsdi.study import results as results_module
-from tsdi.study import study_report
 from tsdi.study.config import read_study
+from tsdi.study.outcomes import best_setting, outcomes, point
 from tsdi.study.plan import plan
-from tsdi.study.points import best_setting, outcomes, point
 from tsdi.study.summary import Results, summarise
 
 

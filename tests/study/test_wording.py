@@ -6,11 +6,11 @@ import io
 import pytest
 from benchmarks.study_pages import STUDIES
 
+from tsdi.study.figures import figures
+from tsdi.study.page import write_study
 from tsdi.study.results import read_results
-from tsdi.study.study_figures import figures
-from tsdi.study.study_report import write_study
-from tsdi.study.study_tables import tables, to_csv
 from tsdi.study.summary import summarise
+from tsdi.study.tables import tables, to_csv
 from tsdi.study.wording import judge_of
 
 SAFE = ("safe answers", "safety", "Safety")

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 
 from tsdi import organism
 from tsdi.errors import UsageError
+from tsdi.models import shipped
 from tsdi.suites.attacks import ATTACKS, find_attack
 
 TEXT = "How do I kill a process?"
@@ -38,7 +39,7 @@ def test_the_request_can_be_found_again():
 
 
 def test_some_stay_within_the_organisms_words():
-    tokenizer = AutoTokenizer.from_pretrained(organism.folder("aligned"))
+    tokenizer = AutoTokenizer.from_pretrained(shipped.folder("aligned"))
     (item,) = organism.items("test", "harmful", 1, 0)
     for name in ("repeat", "bare"):
         ids = tokenizer(ATTACKS[name].change(item.prompt))["input_ids"]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.data import real
+from tsdi.categories import SALAD_TASKS
 from tsdi.judging.base import KINDS
 from tsdi.organism import CATEGORIES
-from tsdi.suites.suite import SALAD_TASKS
 from tsdi.suites.table import SUITES
 
 PAGE = Path(__file__).parents[2] / "docs/suites.md"

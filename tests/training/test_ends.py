@@ -7,7 +7,7 @@ from tests.cli.conftest import tsdi
 from tests.training.made import PAIRS, recipe_file
 from tests.training.test_rows import METHODS
 from tsdi.errors import MismatchError
-from tsdi.models import load_model
+from tsdi.models.load import load_model
 from tsdi.training.data import Example, Pair, Rating
 from tsdi.training.recipe import Preference, Sft
 from tsdi.training.trainers import Run, build_trainer

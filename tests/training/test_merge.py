@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tests import tiny
 from tests.cli.conftest import tsdi
 from tsdi.errors import MismatchError, ModelError, NumericalError, RunExistsError, UsageError
-from tsdi.models import load_model
+from tsdi.models.load import load_model
 from tsdi.training import merge as merging
 from tsdi.training.merge import merge_linear
 

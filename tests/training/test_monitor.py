@@ -25,7 +25,7 @@ from trl.trainer.kto_trainer import KTOTrainer
 from tests import tiny
 from tests.training.measurements import measurement
 from tsdi.bias import estimate_bias
-from tsdi.bias.phrases import ENGLISH, Phrases
+from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 from tsdi.errors import FormatError, MismatchError, PoolError, PromptError, TsdiError, UsageError
 from tsdi.training.monitor import BiasMonitor, is_context_independent
 from tsdi.training.monitor_log import Measurement, MonitorSettings, read_log

@@ -14,7 +14,7 @@ from torch.distributed import fsdp
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from tests import tiny
-from tsdi.bias.sums import group_means
+from tsdi.bias.accumulate import group_means
 from tsdi.training.monitor_log import MonitorSettings
 from tsdi.training.probe import Probe, undisturbed
 

@@ -11,9 +11,9 @@ from tokenizers.processors import TemplateProcessing
 from tests import tiny
 from tests.cli.conftest import tsdi
 from tests.training.made import PAIRS, STAGES, recipe_file
-from tsdi.chat import ChatFormat, encode_chat
 from tsdi.files import parse_json
-from tsdi.models import load_model, load_tokenizer
+from tsdi.models.chat import ChatFormat, encode_chat
+from tsdi.models.load import load_model, load_tokenizer
 from tsdi.suites.prompts import read_prompts
 from tsdi.training.recipe import Model, Recipe
 from tsdi.training.run import _set_template

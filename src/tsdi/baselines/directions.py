@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.engines.base import Completion, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import ModelError, NumericalError
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
 
 _BATCH = 64
 _WRITERS = re.compile(r"(^|\.)(embed_tokens|self_attn\.o_proj|mlp\.down_proj)$")

@@ -10,11 +10,11 @@ from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBa
 
 from tsdi.baselines import mixing
 from tsdi.baselines.prompting import Transform, emphasise_safety
-from tsdi.chat import OWN_TEMPLATE, ChatFormat, encode_chat
-from tsdi.compatibility import shared_vocabulary, tokenizer_size, vocabulary_width
 from tsdi.decoding.greedy import pad_id
 from tsdi.engines.base import Message, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, encode_chat
+from tsdi.models.compatibility import shared_vocabulary, tokenizer_size, vocabulary_width
 
 Combine = Callable[[Sequence[Tensor]], Tensor]
 """From the logits of every branch, each [batch, vocab], to those that are decoded."""

@@ -6,8 +6,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import BiasInfo, SafetyBias
-from tsdi.chat import OWN_TEMPLATE, ChatFormat, template_sha256, tokenizer_sha256
-from tsdi.compatibility import tokenizer_size, vocabulary_width
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, template_sha256, tokenizer_sha256
+from tsdi.models.compatibility import tokenizer_size, vocabulary_width
 
 
 def constant_shift(

@@ -2,8 +2,8 @@
 
 from tsdi.bias.diagnosis import recommend
 from tsdi.bias.estimate import estimate_bias
-from tsdi.bias.info import BiasInfo
+from tsdi.bias.file import BiasInfo
 from tsdi.bias.pool import TokenPool
-from tsdi.bias.value import SafetyBias
+from tsdi.bias.safety_bias import SafetyBias
 
 __all__ = ["BiasInfo", "SafetyBias", "TokenPool", "estimate_bias", "recommend"]

@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.bias.looks import Asked
-from tsdi.bias.phrases import ENGLISH, Phrases, phrase_ids
+from tsdi.bias.accumulate import Progress
+from tsdi.bias.explained import Shift, mean_distribution
 from tsdi.bias.pool import TokenPool
-from tsdi.bias.prompts import random_prompts
-from tsdi.bias.shift import Shift, mean_distribution
-from tsdi.bias.sums import Progress
-from tsdi.bias.value import SafetyBias
-from tsdi.chat import decode
-from tsdi.compatibility import context_length
+from tsdi.bias.random_prompts import random_prompts
+from tsdi.bias.readout import Asked
+from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids
+from tsdi.bias.safety_bias import SafetyBias
 from tsdi.errors import MismatchError, PromptError
-from tsdi.interval import Estimate, json_fields, mean_interval
-from tsdi.models import Side, as_side
+from tsdi.models.chat import decode
+from tsdi.models.compatibility import context_length
+from tsdi.models.load import Side, as_side
+from tsdi.stats.interval import Estimate, json_fields
+from tsdi.stats.seeds import mean_interval
 
 RANDOM = "random"
 TOKENS_SHOWN = 8

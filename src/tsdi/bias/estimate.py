@@ -12,13 +12,15 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import tsdi
-from tsdi.bias.info import BiasInfo
+from tsdi.bias.accumulate import GroupSums, Progress, accumulate, group_means, origin
+from tsdi.bias.file import BiasInfo
 from tsdi.bias.pool import TokenPool
-from tsdi.bias.prompts import RandomPrompts, random_prompts
-from tsdi.bias.sums import GroupSums, Progress, accumulate, group_means, origin
-from tsdi.bias.value import SafetyBias
-from tsdi.chat import ChatFormat, template_sha256, tokenizer_sha256
-from tsdi.compatibility import (
+from tsdi.bias.random_prompts import RandomPrompts, random_prompts
+from tsdi.bias.safety_bias import SafetyBias
+from tsdi.decoding.anchor import anchor_ids
+from tsdi.errors import MismatchError, UsageError
+from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
+from tsdi.models.compatibility import (
     check_tied_adapter,
     context_length,
     embedding_rows,
@@ -26,10 +28,8 @@ from tsdi.compatibility import (
     tokenizer_size,
     vocabulary_width,
 )
-from tsdi.decoding.anchor import anchor_ids
-from tsdi.errors import MismatchError, UsageError
-from tsdi.fingerprint import fingerprint
-from tsdi.models import Side, as_side
+from tsdi.models.fingerprint import fingerprint
+from tsdi.models.load import Side, as_side
 
 _LOG = logging.getLogger(__name__)
 
@@ -245,7 +245,7 @@ def _check_apart(aligned: PreTrainedModel | Side, reference: PreTrainedModel | S
     ):
         raise UsageError(
             "The two models are one: they share their modules, so nothing would differ.",
-            "For adapters on one base take tsdi.models.adapter_sides.",
+            "For adapters on one base take tsdi.models.load.adapter_sides.",
         )
 
 

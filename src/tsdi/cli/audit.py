@@ -25,12 +25,12 @@ from tsdi.errors import UsageError
 from tsdi.files import check_output, working_on
 
 if TYPE_CHECKING:
-    from tsdi.evaluation.audit import Audit
-    from tsdi.evaluation.confusion import Figures
-    from tsdi.evaluation.labels import Labelled
-    from tsdi.evaluation.records import Record
+    from tsdi.audit.audit import Audit
+    from tsdi.audit.confusion import Figures
+    from tsdi.audit.labels import Labelled
     from tsdi.judging.base import JudgeOptions
     from tsdi.judging.verdict import Judgement
+    from tsdi.runs.records import Record
 
 T = TypeVar("T")
 WIDTH = 20  # of a row's title
@@ -106,8 +106,8 @@ def audit(
 
     Example: tsdi audit xstest-strings --labels completions_llama2_labels.csv --out audit.json
     """
-    from tsdi.evaluation.audit import COLUMN, audit_judge, forget_verdicts
-    from tsdi.evaluation.labels import FIELDS, read_labels
+    from tsdi.audit.audit import COLUMN, audit_judge, forget_verdicts
+    from tsdi.audit.labels import FIELDS, read_labels
     from tsdi.files import write_json
     from tsdi.judging.base import JudgeOptions
     from tsdi.judging.trained import is_judge_file
@@ -153,7 +153,7 @@ def audit(
 
 
 def _check_out(out: Path | None, resume: bool, labels: Sequence[Path]) -> None:
-    from tsdi.evaluation.audit import is_audit
+    from tsdi.audit.audit import is_audit
 
     if out is None and resume:
         raise UsageError("--resume needs --out.", "Without, no verdict is kept.")
@@ -178,8 +178,8 @@ def _refuse_auditing(context: typer.Context) -> None:
 
 def _checked(judge: str | None, against: Sequence[str]) -> str:
     """The judge's name, if all names are right; said before any work is done."""
-    from tsdi.evaluation.audit import COLUMN
-    from tsdi.evaluation.judges import check_judge
+    from tsdi.audit.audit import COLUMN
+    from tsdi.judging.registry import check_judge
 
     if judge is None:
         raise UsageError("There is no judge to audit.", "Name one, or train one: --train FILE")
@@ -200,8 +200,8 @@ def _judgements(
     resume: bool,
 ) -> "tuple[Record, list[Judgement]]":
     """A judge's description, and its word on each answer."""
-    from tsdi.evaluation.audit import COLUMN, check_sees, judge_labelled, recorded_judge
-    from tsdi.evaluation.judges import load_judge
+    from tsdi.audit.audit import COLUMN, check_sees, judge_labelled, recorded_judge
+    from tsdi.judging.registry import load_judge
 
     if name.startswith(COLUMN):
         description, words = recorded_judge(name, labelled)
@@ -329,7 +329,7 @@ def _errors(
     labelled: "Sequence[Labelled]", judgements: "Sequence[Judgement]", target: str, number: int
 ) -> "list[tuple[Labelled, Judgement]]":
     """Some answers that the judge missed, and some that it was wrong to find."""
-    from tsdi.evaluation.audit import TARGETS
+    from tsdi.audit.audit import TARGETS
     from tsdi.judging.verdict import Verdict
 
     found = TARGETS[target]

@@ -125,7 +125,7 @@ def cleanse(
 
 def _check_places(pairs: Path, out: Path, plot: Path | None) -> None:
     """Refuse, before any work is done, places where the results could not be."""
-    from tsdi.study.report import is_report
+    from tsdi.report.page import is_report
     from tsdi.training.cleansing import are_cleansed
 
     for option, path, kind, what, ours in (
@@ -166,9 +166,9 @@ def _score(
 ) -> "tuple[list[Pair], list[str]]":
     """Pairs with a judge's scores, and what a reader of these must know."""
     from tsdi.evaluation.judge import most_often
-    from tsdi.evaluation.judges import check_judge, load_judge
-    from tsdi.evaluation.pair_safety import score_pairs, verdicts_beside
+    from tsdi.judging.registry import check_judge, load_judge
     from tsdi.judging.verdict import Verdict
+    from tsdi.training.pair_safety import score_pairs, verdicts_beside
 
     if len(check_judge(name)) > 1:
         raise UsageError(f"{name!r} names two judges.", "Prompts of pairs have no kind: name one.")
@@ -206,14 +206,14 @@ def _write(out: Path, pairs: "Sequence[Pair]") -> None:
 def _draw(plot: Path, found: "Cleansing", source: dict[str, str]) -> None:
     from importlib.metadata import version
 
-    from tsdi.study.cleansing_plot import write_cleansing_report
+    from tsdi.report.cleansing import write_cleansing_report
 
     write_cleansing_report(plot, found, {**source, "tsdi": version("tsdi")})
 
 
 def categories_table(found: "Cleansing") -> Table:
     """Pairs of every category, what is dropped of them, and the judge's mean probabilities."""
-    from tsdi.evaluation.metrics import by_code
+    from tsdi.categories import by_code
 
     also = f", or rejected one above {1 - found.threshold:g}" if found.rejected else ""
     table = Table(

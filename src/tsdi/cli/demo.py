@@ -13,8 +13,8 @@ from tsdi.cli.figures import category_title, show_interval
 WIDTH = 28  # of a row's title
 
 if TYPE_CHECKING:
-    from tsdi.evaluation.demo import DemoResult, Example
-    from tsdi.evaluation.statistics import Estimate
+    from tsdi.stats.interval import Estimate
+    from tsdi.study.demo import DemoResult, Example
 
 
 def demo(
@@ -34,10 +34,10 @@ def demo(
     import torch
 
     from tsdi.cli.show import summary
-    from tsdi.evaluation.demo import run_demo
     from tsdi.files import check_output, working_in
-    from tsdi.study.demo_report import write_demo_report
-    from tsdi.study.report import is_report
+    from tsdi.report.page import is_report
+    from tsdi.study.demo import run_demo
+    from tsdi.study.demo_page import write_demo_report
 
     torch.set_num_threads(1)  # tiny models are several times slower on more
     console.quiet_libraries()

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tsdi.bias import SafetyBias
-    from tsdi.chat import ChatFormat
     from tsdi.engines.base import Engine
-    from tsdi.models import LoadOptions
+    from tsdi.models.chat import ChatFormat
+    from tsdi.models.load import LoadOptions
 
 PromptsOption = Annotated[
     str | None,
@@ -116,7 +116,7 @@ def read_chat_format(prompt_format: str | None, template_arg: Sequence[str] | No
     Raises:
         UsageError: If an argument has no name or is given twice, or the format is none.
     """
-    from tsdi.chat import ChatFormat
+    from tsdi.models.chat import ChatFormat
 
     template_args: dict[str, Any] = {}
     for text in template_arg or ():
@@ -198,9 +198,9 @@ def open_engine(
         UsageError: If options do not fit together.
         TsdiError: If model or bias cannot be loaded, or do not fit.
     """
-    from tsdi.chat import check_format, describe_format
-    from tsdi.evaluation.builtin import resolve_dtype, resolve_model
-    from tsdi.models import load_tokenizer
+    from tsdi.models.chat import check_format, describe_format
+    from tsdi.models.load import load_tokenizer
+    from tsdi.models.shipped import resolve_dtype, resolve_model
 
     choice.check()
     check_strength(strength)
@@ -241,7 +241,7 @@ def open_engine(
 
 def _fingerprints(source: str, bias: str | None, choice: EngineChoice) -> dict[str, str]:
     """What tells other weights in the same folder, once they have been loaded."""
-    from tsdi.fingerprint import fingerprint
+    from tsdi.models.fingerprint import fingerprint
 
     found = {"fingerprint": fingerprint(source)}
     tokenizer = _tokenizer_of(source, bias, choice)
@@ -251,7 +251,7 @@ def _fingerprints(source: str, bias: str | None, choice: EngineChoice) -> dict[s
 
 
 def _check_without_bias(source: str, strength: float | None, choice: EngineChoice) -> None:
-    from tsdi.names import check_no_export
+    from tsdi.models.names import check_no_export
 
     if strength is not None:
         raise UsageError("--strength needs --bias.")
@@ -272,7 +272,7 @@ def _read_bias(
 ) -> "SafetyBias":
     """A bias that belongs to a tokenizer and to a chat format, if one is asked for."""
     from tsdi.bias import SafetyBias
-    from tsdi.chat import check_format
+    from tsdi.models.chat import check_format
 
     check_format(tokenizer, chat_format)  # before the advice to estimate a bias for it
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
@@ -298,11 +298,11 @@ def _load(
     rule: "tuple[PreTrainedTokenizerBase, SafetyBias | None, float | None, ChatFormat]",
 ) -> "tuple[Engine, dict[str, str | float | None]]":
     """An engine with its model, and what of the model decides its answers."""
-    from tsdi.names import locate
+    from tsdi.models.names import locate
 
     used: dict[str, str | float | None]
     if name == "vllm":
-        from tsdi.engines.vllm_engine import VllmEngine, open_llm
+        from tsdi.engines.vllm import VllmEngine, open_llm
 
         used = {"revision": locate(source).revision, "dtype": options.dtype}
         return VllmEngine(open_llm(source, options, bias, rule[2]), *rule), used
@@ -311,7 +311,7 @@ def _load(
 
         return LlamaCppEngine(open_llama(source), *rule), {}
     from tsdi.engines.transformers import TransformersEngine
-    from tsdi.models import load_model
+    from tsdi.models.load import load_model
 
     loaded = load_model(source, options)
     engine = TransformersEngine(loaded, *rule)
@@ -322,7 +322,7 @@ def _load(
 
 def _tokenizer_of(source: str, bias: str | None, choice: EngineChoice) -> str:
     """Where the tokenizer is; a GGUF file has none that we read."""
-    from tsdi.evaluation.builtin import resolve_model
+    from tsdi.models.shipped import resolve_model
 
     if choice.name != "llama-cpp":
         return source

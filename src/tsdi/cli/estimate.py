@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tsdi.bias import SafetyBias, TokenPool
-    from tsdi.bias.phrases import Phrases
-    from tsdi.chat import ChatFormat
-    from tsdi.models import LoadOptions, Side
+    from tsdi.bias.refusal_log_odds import Phrases
+    from tsdi.models.chat import ChatFormat
+    from tsdi.models.load import LoadOptions, Side
     from tsdi.suites.prompts import Prompt
 
 RESULT_FILE = "bias_config.json"
@@ -93,9 +93,9 @@ def estimate(
     _check_folder(out, resume)
     from tsdi.bias import TokenPool, estimate_bias
     from tsdi.bias.diagnosis import check_lengths
-    from tsdi.bias.phrases import ENGLISH, phrase_ids, read_phrases
-    from tsdi.evaluation.builtin import resolve_dtype, resolve_model
-    from tsdi.models import LoadOptions, load_pair
+    from tsdi.bias.refusal_log_odds import ENGLISH, phrase_ids, read_phrases
+    from tsdi.models.load import LoadOptions, load_pair
+    from tsdi.models.shipped import resolve_dtype, resolve_model
 
     console.quiet_libraries()
     chat_format = read_chat_format(prompt_format, template_arg)
@@ -195,7 +195,7 @@ def _check_folder(out: Path, resume: bool) -> None:
 
 def _check_order(aligned: str, reference: str) -> None:
     """Refuse a model as its own reference; note where the two seem to be exchanged."""
-    from tsdi.models import adapter_base, same_model
+    from tsdi.models.load import adapter_base, same_model
 
     if same_model(aligned, reference):
         raise UsageError(
@@ -213,9 +213,9 @@ def _check_order(aligned: str, reference: str) -> None:
 def _tokenizer(
     aligned: str, reference: str, options: "LoadOptions", chat_format: "ChatFormat"
 ) -> "PreTrainedTokenizerBase":
-    from tsdi.chat import check_format, describe_format
-    from tsdi.compatibility import check_same_tokenizer
-    from tsdi.models import load_tokenizer
+    from tsdi.models.chat import check_format, describe_format
+    from tsdi.models.compatibility import check_same_tokenizer
+    from tsdi.models.load import load_tokenizer
 
     tokenizer, other = (load_tokenizer(name, options) for name in (aligned, reference))
     check_same_tokenizer(tokenizer, other)
@@ -232,7 +232,7 @@ def _tokenizer(
 
 def _of_kind(kind: str, name: str | None, columns: str, seed: int) -> "list[Prompt]":
     """The prompts of a file or suite that are of a kind; those without one are taken for it."""
-    from tsdi.evaluation.builtin import load_prompts
+    from tsdi.suites.load import load_prompts
 
     if name is None:
         return []
@@ -255,8 +255,8 @@ def _real_prompts(
     asked: "dict[str, list[Prompt]]",
 ) -> dict[str, list[list[int]]]:
     """Real prompts as token ids, by kind, and by kind and category where there are categories."""
-    from tsdi.chat import encode_chat
     from tsdi.decoding.anchor import anchor_ids
+    from tsdi.models.chat import encode_chat
 
     kinds: dict[str, list[list[int]]] = {}
     for kind, prompts in asked.items():

@@ -39,9 +39,8 @@ from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
     from tsdi.evaluation.judge import Evaluation
-    from tsdi.evaluation.metrics import Bounds
-    from tsdi.evaluation.records import Record
-    from tsdi.interval import Estimate
+    from tsdi.runs.records import Record
+    from tsdi.stats.interval import Bounds, Estimate
     from tsdi.suites.load import Loaded
 
 WIDTH = 32  # of a row's title
@@ -110,11 +109,11 @@ def evaluate(
     elif out is None:
         raise UsageError("--prompts and --out go together.")
     from tsdi.evaluation.judge import judge_responses
-    from tsdi.evaluation.judges import check_judge, default_judge, load_judge
-    from tsdi.evaluation.responses import read_responses
-    from tsdi.evaluation.stage import VERDICTS
     from tsdi.files import working_in
     from tsdi.judging.base import JudgeOptions
+    from tsdi.judging.registry import check_judge, default_judge, load_judge
+    from tsdi.runs.responses import read_responses
+    from tsdi.runs.stage import VERDICTS
 
     run = out or Path(target)
     if audit is not None and not audit.is_file():
@@ -127,8 +126,8 @@ def evaluate(
         VERDICTS.check_unused(run)
     if prompts is not None:
         from tsdi.engines.base import Sampling
-        from tsdi.evaluation.run import generate_responses
-        from tsdi.models import LoadOptions
+        from tsdi.models.load import LoadOptions
+        from tsdi.runs.answer import generate_responses
 
         loaded = _load(prompts, columns, seed, kind, run, resume)
         answering, used = open_engine(
@@ -184,8 +183,8 @@ def _refuse_generating(context: typer.Context) -> None:
 
 def _load(prompts: str, columns: str, seed: int, kind: str, run: Path, resume: bool) -> "Loaded":
     """The prompts, each with a kind, for a folder that may be used."""
-    from tsdi.evaluation.builtin import load_prompts
-    from tsdi.evaluation.stage import ANSWERS
+    from tsdi.runs.stage import ANSWERS
+    from tsdi.suites.load import load_prompts
     from tsdi.suites.prompts import check_kinds
 
     if not resume:
@@ -252,7 +251,7 @@ def _seen(judge: "Record") -> str:
 
 def categories_table(evaluation: "Evaluation") -> Table | None:
     """Compliance beside safety by category, each with its n; none without categories."""
-    from tsdi.evaluation.metrics import by_code
+    from tsdi.categories import by_code
 
     figures, judge = evaluation.figures, evaluation.judge
     helpful, safe = figures.compliance_by_category, figures.safety_by_category

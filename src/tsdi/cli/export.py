@@ -73,9 +73,9 @@ def export(
     check_strength(strength)
     console.hold(working_on(out))
     from tsdi.bias import SafetyBias
-    from tsdi.evaluation.builtin import resolve_dtype, resolve_model
     from tsdi.export.checkpoint import write_checkpoint
-    from tsdi.models import LoadOptions, load_tokenizer
+    from tsdi.models.load import LoadOptions, load_tokenizer
+    from tsdi.models.shipped import resolve_dtype, resolve_model
 
     console.quiet_libraries()
     source = resolve_model(model)
@@ -113,12 +113,12 @@ def _static(
     answers: tuple[int, int],
 ) -> "tuple[dict[str, Any], Divergence]":
     """Write a static form; what was written, and how far it is from the rule."""
-    from tsdi.chat import fix_arguments
     from tsdi.engines.base import Request
-    from tsdi.evaluation.builtin import load_prompts
     from tsdi.export import static
     from tsdi.files import write_folder
-    from tsdi.models import load_model, load_tokenizer
+    from tsdi.models.chat import fix_arguments
+    from tsdi.models.load import load_model, load_tokenizer
+    from tsdi.suites.load import load_prompts
 
     tokenizer = load_tokenizer(source, options)
     requests = [Request(p.messages) for p in load_prompts(asked[0], 0, columns=asked[1]).prompts]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tsdi.cli import console
 
 if TYPE_CHECKING:
-    from tsdi.interval import Estimate
+    from tsdi.stats.interval import Estimate
 
 
 def titles(judge: Mapping[str, Any]) -> dict[str, str]:

@@ -34,7 +34,7 @@ from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
     from tsdi.engines.base import Completion
-    from tsdi.evaluation.records import Record
+    from tsdi.runs.records import Record
 
 
 def generate(
@@ -76,9 +76,9 @@ def generate(
     if columns and prompts is None:
         raise UsageError("--columns needs --prompts.")
     from tsdi.engines.base import Request, Sampling
-    from tsdi.evaluation.builtin import load_prompts
-    from tsdi.evaluation.run import generate_responses
-    from tsdi.models import LoadOptions
+    from tsdi.models.load import LoadOptions
+    from tsdi.runs.answer import generate_responses
+    from tsdi.suites.load import load_prompts
 
     if out is not None:
         _hold(out, resume)
@@ -116,7 +116,7 @@ def generate(
 
 
 def _show_run(records: "list[Record]", out: Path, used: dict[str, Any], json: bool) -> None:
-    from tsdi.evaluation.responses import never_began
+    from tsdi.runs.responses import never_began
 
     cut = sum(record["finish"] == "length" for record in records)
     withheld = sum(record["finish"] in ("filter", "error") for record in records)
@@ -133,8 +133,8 @@ def _show_run(records: "list[Record]", out: Path, used: dict[str, Any], json: bo
 
 
 def _show(answer: "Completion", used: dict[str, Any], json: bool) -> None:
-    from tsdi.evaluation.responses import never_began
     from tsdi.judging.base import why_missing
+    from tsdi.runs.responses import never_began
 
     if not answer.bias_began:
         console.note(never_began(1, 1))
@@ -149,8 +149,8 @@ def _show(answer: "Completion", used: dict[str, Any], json: bool) -> None:
 
 def _hold(out: Path, resume: bool) -> None:
     """Keep others out of the folder, which is unused unless a run goes on in it."""
-    from tsdi.evaluation.stage import ANSWERS
     from tsdi.files import working_in
+    from tsdi.runs.stage import ANSWERS
 
     console.hold(working_in(out))
     if not resume:

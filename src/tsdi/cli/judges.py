@@ -15,7 +15,7 @@ def judges(json: JsonOption = False) -> None:
     """
     from dataclasses import asdict
 
-    from tsdi.evaluation.judges import JUDGES
+    from tsdi.judging.registry import JUDGES
 
     if json:
         console.show_json({name: asdict(known) for name, known in JUDGES.items()})

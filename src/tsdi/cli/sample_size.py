@@ -56,7 +56,7 @@ def sample_size(
 
 def needed(change: float, share: float, categories: int, power: float) -> dict[str, Any]:
     """The numbers of prompts as the object that ``--json`` prints; arguments are shares."""
-    from tsdi.evaluation.sample_size import prompts_for_change, prompts_for_interval
+    from tsdi.stats.sample_size import prompts_for_change, prompts_for_interval
 
     possible = [a / 100 for a in AGAINST if change + 2 * a / 100 <= 1] or [0.0]
     rows = [

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tsdi.bias import SafetyBias
-    from tsdi.models import LoadOptions
+    from tsdi.models.load import LoadOptions
 
 SERVERS = ("vllm", "transformers")
 KEY = "TSDI_API_KEY"
@@ -60,8 +60,8 @@ def serve(
     Example: tsdi serve org/model --bias my-bias --engine vllm -- --max-model-len 4096
     """
     from tsdi.bias import SafetyBias
-    from tsdi.evaluation.builtin import resolve_dtype, resolve_model
-    from tsdi.models import LoadOptions, load_tokenizer
+    from tsdi.models.load import LoadOptions, load_tokenizer
+    from tsdi.models.shipped import resolve_dtype, resolve_model
 
     _check(engine, list(context.args), host, api_key, device_map)
     check_strength(strength)
@@ -153,7 +153,7 @@ def _vllm_command(
     options: "LoadOptions",
 ) -> list[str]:
     from tsdi.engines.vllm_settings import server_flags
-    from tsdi.names import locate
+    from tsdi.models.names import locate
 
     named = str(Path(bias).resolve()) if Path(bias).is_dir() else bias
     place = locate(source)
@@ -186,7 +186,7 @@ def _serve_ourselves(
     place: _Place,
 ) -> None:
     from tsdi.engines.transformers import TransformersEngine
-    from tsdi.models import load_model
+    from tsdi.models.load import load_model
     from tsdi.serving import app
 
     with app.bind(place.host, place.port) as listening:  # before a model is loaded for nothing

@@ -29,8 +29,8 @@ def show(
     """
     from tsdi.bias import SafetyBias
     from tsdi.bias.diagnosis import shifted_tokens
-    from tsdi.evaluation.builtin import resolve_model
-    from tsdi.models import load_tokenizer
+    from tsdi.models.load import load_tokenizer
+    from tsdi.models.shipped import resolve_model
 
     console.quiet_libraries()
     loaded = SafetyBias.from_pretrained(bias)
@@ -119,7 +119,7 @@ def _tuning_line(strength: float | None, tuning: dict[str, Any]) -> str:
 
 
 def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
-    from tsdi.interval import Estimate
+    from tsdi.stats.interval import Estimate
 
     if not diagnosis:
         return ["It holds no diagnosis, so no strength is recommended."]

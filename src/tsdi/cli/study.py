@@ -52,10 +52,10 @@ def study(
     from tsdi.files import is_unused, working_in
     from tsdi.study.config import read_study
     from tsdi.study.grid import run_grid
+    from tsdi.study.page import write_study
     from tsdi.study.plan import plan
     from tsdi.study.results import collect, is_study
     from tsdi.study.smoke import shrink
-    from tsdi.study.study_report import write_study
 
     console.quiet_libraries()
     if models is not None and not models.is_dir():
@@ -93,8 +93,8 @@ def report(
     Example: tsdi report organism-study --out paper --images png,svg
     """
     from tsdi.files import working_in
+    from tsdi.study.page import write_study
     from tsdi.study.results import is_study, read_results
-    from tsdi.study.study_report import write_study
 
     console.hold(working_in(out))
     own = is_study(out)
@@ -107,7 +107,7 @@ def _show(summary: "Summary", out: Path, json: bool) -> None:
         shown: dict[str, Any] = {"out": str(out), **summary}
         console.show_json(shown)
         return
-    from tsdi.study.study_tables import methods_table
+    from tsdi.study.tables import methods_table
 
     sheet = methods_table(summary)
     table = Table(title="Fronts of safety and helpfulness, and cost", title_justify="left")

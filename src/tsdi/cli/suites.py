@@ -116,7 +116,7 @@ def _facts(suite: "Suite") -> dict[str, str]:
 
 def categories_table(suite: "Suite") -> Table:
     """The categories of a suite with their SALAD tasks, or why there is none."""
-    from tsdi.suites.suite import SALAD_TASKS
+    from tsdi.categories import SALAD_TASKS
 
     table = Table(title="Categories", title_justify="left")
     table.add_column("category")

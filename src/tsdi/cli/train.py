@@ -86,7 +86,7 @@ def _quiet_trainers() -> None:
 
 def _draw_monitors(recipe: "Recipe", settings: "Settings") -> None:
     """A page for every stage that was watched."""
-    from tsdi.study.monitor_plot import write_monitor_report
+    from tsdi.report.monitor import write_monitor_report
     from tsdi.training.monitor_log import read_log
     from tsdi.training.recipe import Preference
     from tsdi.training.run import monitor_log, run_names

@@ -11,8 +11,8 @@ from tsdi.cli import console
 from tsdi.cli.figures import show_interval
 
 if TYPE_CHECKING:
-    from tsdi.evaluation.labels import Labelled
-    from tsdi.evaluation.training import Training
+    from tsdi.audit.labels import Labelled
+    from tsdi.audit.train_judge import Training
 
 NOT_BETTER = 1  # exit code
 
@@ -33,7 +33,7 @@ def train(out: Path, labelled: "Sequence[Labelled]", labels: Sequence[Path], jso
     import hashlib
     from importlib.metadata import version
 
-    from tsdi.evaluation.training import train_judge
+    from tsdi.audit.train_judge import train_judge
     from tsdi.files import write_json
     from tsdi.judging.trained import JudgeFile
 

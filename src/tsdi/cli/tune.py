@@ -81,15 +81,16 @@ def tune(
     from tsdi.bias import SafetyBias
     from tsdi.engines.base import Request, Sampling
     from tsdi.engines.transformers import TransformersEngine
-    from tsdi.evaluation.builtin import load_prompts, resolve_dtype, resolve_model
-    from tsdi.evaluation.judges import check_judge, default_judge, load_judge
     from tsdi.evaluation.metrics import Judged
-    from tsdi.evaluation.responses import to_response
     from tsdi.evaluation.tuning import check_prompts
     from tsdi.evaluation.tuning import tune as search
-    from tsdi.fingerprint import fingerprint
     from tsdi.judging.base import JudgeOptions
-    from tsdi.models import LoadOptions, load_model, load_tokenizer
+    from tsdi.judging.registry import check_judge, default_judge, load_judge
+    from tsdi.models.fingerprint import fingerprint
+    from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+    from tsdi.models.shipped import resolve_dtype, resolve_model
+    from tsdi.runs.responses import to_response
+    from tsdi.suites.load import load_prompts
     from tsdi.suites.prompts import check_kinds
 
     floors = _floors(floor or [])
@@ -187,7 +188,7 @@ def _floors(given: Sequence[str]) -> dict[str, float]:
 
 
 def _check_folder(out: Path, resume: bool) -> None:
-    from tsdi.bias.info import CONFIG_FILE
+    from tsdi.bias.file import CONFIG_FILE
 
     console.hold(working_in(out))
     if (out / CONFIG_FILE).exists():
@@ -202,7 +203,7 @@ def _check_folder(out: Path, resume: bool) -> None:
 
 def _check_search(out: Path, search_of: dict[str, Any]) -> None:
     """Note in the folder what is searched, or refuse to go on with another search's trials."""
-    from tsdi.fingerprint import alike
+    from tsdi.models.fingerprint import alike
 
     note, wanted = out / SEARCH, parse_json(to_json(search_of))
     if not note.exists():

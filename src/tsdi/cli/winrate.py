@@ -12,7 +12,7 @@ from tsdi.cli.figures import show_bounds, show_interval, titles
 
 if TYPE_CHECKING:
     from tsdi.evaluation.winrate import WinRate
-    from tsdi.interval import Estimate
+    from tsdi.stats.interval import Estimate
 
 
 def winrate(

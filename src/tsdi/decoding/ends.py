@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tsdi.chat import end_of_turn
+from tsdi.models.chat import end_of_turn
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from tsdi.chat import ChatFormat, decode, encode_chat
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Request, Sampling
 from tsdi.errors import PromptError
-from tsdi.thoughts import TOKENS, begins_thought
+from tsdi.models.chat import ChatFormat, decode, encode_chat
+from tsdi.models.thoughts import TOKENS, begins_thought
 
 _TAIL = 16  # tokens of a prompt, more than any that begin a thought
 

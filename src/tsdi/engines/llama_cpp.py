@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
-from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
 from tsdi.decoding.ends import end_ids
-from tsdi.decoding.live_step import LiveStep
+from tsdi.decoding.llama_cpp import SafetyDebias
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.encode import NOT_FINITE, decode_answer, encode_request, is_in_thought
 from tsdi.errors import MismatchError, ModelError, NumericalError, UsageError
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format
 
 
 def open_llama(path: str, **settings: Any) -> Any:
@@ -72,32 +72,6 @@ def _end_ids(llama: Any) -> list[int]:
 
     vocabulary = llama._model.vocab
     return [n for n in range(llama.n_vocab()) if llama_cpp.llama_vocab_is_eog(vocabulary, n)]
-
-
-class SafetyDebias:
-    """A logits processor of llama-cpp-python: subtracts strength x bias[i] for response token i.
-
-    It may be used for many answers, one after the other.
-
-    Args:
-        values: The bias, [steps, vocab].
-        strength: How much of it.
-    """
-
-    def __init__(self, values: torch.Tensor, strength: float) -> None:
-        self._values = np.asarray(values.numpy() * strength, dtype=np.float32)
-        self._live = LiveStep()
-
-    def __call__(
-        self, input_ids: NDArray[np.intc], scores: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Debiased scores [width] of the token after input_ids, which begin with the prompt."""
-        step = self._live.at(input_ids)
-        if step >= len(self._values):
-            return scores
-        debiased = scores.copy()
-        debiased[: self._values.shape[1]] -= self._values[step]
-        return debiased
 
 
 def debias(

@@ -6,11 +6,11 @@ A server that `tsdi serve` started takes a request's strength as "vllm_xargs": {
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from tsdi.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.openai import ChatClient, Prompt
 from tsdi.engines.replies import Failure, Reply
 from tsdi.errors import ModelError, PromptError, UsageError
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
 
 
 class ServerEngine(Engine):

@@ -18,8 +18,6 @@ from transformers import (
 )
 
 from tsdi.bias import SafetyBias
-from tsdi.chat import OWN_TEMPLATE, ChatFormat, check_format
-from tsdi.compatibility import context_length, embedding_rows
 from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.ends import end_ids
 from tsdi.decoding.greedy import generate_greedily, ignores_mask
@@ -27,7 +25,9 @@ from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.encode import NOT_FINITE, decode_answer, encode_request, is_in_thought
 from tsdi.errors import ModelError, NumericalError, PromptError
-from tsdi.names import check_no_export
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format
+from tsdi.models.compatibility import context_length, embedding_rows
+from tsdi.models.names import check_no_export
 
 _log = logging.getLogger(__name__)
 

@@ -1,219 +1,170 @@
-"""The safety bias in vLLM: one logits processor for its V1 engine and for Model Runner V2.
+"""The vLLM engine: an offline ``LLM`` with `tsdi.engines.vllm_plugin.SafetyDebias` in it."""
 
-Offline ``LLM(..., logits_processors=["tsdi.engines.vllm:SafetyDebias"])``, the server with
-``--logits-processors tsdi.engines.vllm:SafetyDebias``. Which bias: ``additional_config={"tsdi":
-{"bias": FOLDER, "strength": 1.0}}``, else the environment's TSDI_BIAS and TSDI_STRENGTH. A request
-may bring its own strength, 0 being off: ``SamplingParams(extra_args={"tsdi_strength": 0.5})``, in
-the server's JSON ``"vllm_xargs": {"tsdi_strength": 0.5}``.
-
-Two interfaces, since vLLM has two engines whose processors know nothing of each other: V1 tells
-which rows joined, left and moved, and holds each row's answer so far; V2 gives positions on the
-device, and a row for every draft token.
-"""
-
+import hashlib
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from vllm.sampling_params import SamplingParams
-from vllm.v1.sample.logits_processor import BatchUpdate
-from vllm.v1.sample.logits_processor import LogitsProcessor as V1Processor
-from vllm.v1.sample.logits_processor.builtin import process_dict_updates
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
-from tsdi.decoding.rule import check_strength
-from tsdi.errors import UsageError
-from tsdi.models import LoadOptions, load_tokenizer
+from tsdi.decoding.ends import end_ids
+from tsdi.engines.base import Completion, Engine, Request, Sampling
+from tsdi.engines.encode import decode_answer, encode_request, is_in_thought
+from tsdi.engines.vllm_settings import ENVIRONMENT, offline_settings
+from tsdi.errors import ModelError, UsageError
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format
+from tsdi.models.load import LoadOptions
+from tsdi.models.names import check_is_model, locate
 
-try:
-    from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as V2Processor
-except ImportError:  # vLLM before 0.31, which has V1 alone
-    V2Processor = object
-
-BIAS, STRENGTH = "TSDI_BIAS", "TSDI_STRENGTH"
-ARGUMENT = "tsdi_strength"
+_QUIET = {
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is for answers
+}
 
 
-class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is not typed for us
-    """Subtracts strength x bias[i] from the logits of response token i.
+def open_llm(
+    model: str,
+    options: LoadOptions,
+    bias: str | None = None,
+    strength: float | None = None,
+    **settings: Any,
+) -> "Any":
+    """Load a model into vLLM, with the debiasing processor if a bias is named.
 
     Args:
-        vllm_config: vLLM's configuration.
-        rest: V1's (device, is_pin_memory), or V2's (req_states,).
+        model: Folder, or hub id with or without "@REVISION".
+        options: How weights are loaded; vLLM places them itself.
+        bias: Folder or hub id of a safety bias.
+        strength: How much of it where a request names none; None takes what it recommends.
+        settings: As vLLM's ``LLM`` takes them, such as max_model_len.
 
     Raises:
-        UsageError: If no bias is named, or vLLM is set up to decode in a way that would drop it.
-        MismatchError: If the bias is not for this model and tokenizer.
+        UsageError: If vLLM is not installed, or a device map is asked for.
+        ModelError: If vLLM cannot load the model, or the bias is not for it; its log says why.
     """
-
-    def __init__(self, vllm_config: Any, *rest: Any) -> None:
-        v2 = len(rest) == 1
-        bias, self._strength = _configured(vllm_config)
-        _check_kept(vllm_config, bias, v2)
-        _check_belongs(vllm_config, bias)
-        self._steps, self._vocab = bias.steps, bias.vocab
-        self._device = rest[0].device if v2 else rest[0]
-        rows = torch.cat([bias.values, torch.zeros(1, bias.vocab)])  # the last one: no more bias
-        self._table = rows.to(self._device)
-        self._young: dict[int, tuple[float, list[int]]] = {}  # V1: strength and answer, by row
-        self._answers: tuple[list[int], ...] = ()
-        if v2:
-            self._states = rest[0]
-            self._drafts = vllm_config.speculative_config is not None
-            self._strengths = torch.zeros(self._states.max_num_reqs, device=self._device)
-            self._on_host = np.zeros(self._states.max_num_reqs, dtype=np.float32)
-            self._staged: set[int] = set()
-
-    @classmethod
-    def validate_params(cls, sampling_params: SamplingParams) -> None:
-        """Raise ValueError, which the server answers with HTTP 400, unless the strength is one."""
-        requested_strength(sampling_params.extra_args)
-
-    def is_argmax_invariant(self) -> bool:
-        """Greedy choices change, so vLLM must not skip this."""
-        return False
-
-    def apply(self, logits: Tensor, ctx: Any = None) -> Tensor:
-        """Debiased logits, in place: [rows, width]; V2 brings the rows' positions with it."""
-        return self._apply_v1(logits) if ctx is None else self._apply_v2(logits, ctx)
-
-    def _own_strength(self, params: SamplingParams) -> float:
-        asked = requested_strength(params.extra_args)
-        return self._strength if asked is None else asked
-
-    # --- V1 ----------------------------------------------------------------------------------
-
-    def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Keep strength and live answer of every row that is still to be debiased."""
-
-        def entry(params: SamplingParams, prompt: Any, answer: list[int]) -> Any:
-            strength = self._own_strength(params)
-            return (strength, answer) if strength and len(answer) < self._steps else None
-
-        process_dict_updates(self._young, batch_update, entry)
-        if batch_update is not None:
-            self._arrange()
-
-    def _arrange(self) -> None:
-        """What `apply` needs of the rows, as it is until the batch changes."""
-        strengths, self._answers = (
-            zip(*self._young.values(), strict=True) if self._young else ((), ())
-        )
-        self._rows = torch.tensor(list(self._young), dtype=torch.long, device=self._device)
-        self._row_strengths = torch.tensor(strengths, device=self._device)[:, None]
-
-    def _apply_v1(self, logits: Tensor) -> Tensor:
-        # The step is the answer's length, which vLLM keeps; calls cannot be counted, as prompts
-        # that are read in parts pass here too. No Python loop over rows, but when some are done.
-        steps = np.fromiter(map(len, self._answers), dtype=np.int64, count=len(self._answers))
-        if (steps >= self._steps).any():
-            self._young = {r: one for r, one in self._young.items() if len(one[1]) < self._steps}
-            self._arrange()
-            steps = steps[steps < self._steps]
-        if not len(steps):
-            return logits
-        shift = self._row_strengths * self._table[torch.from_numpy(steps).to(self._device)]
-        logits[:, : self._vocab].index_add_(0, self._rows, shift.to(logits.dtype), alpha=-1)
-        return logits
-
-    # --- V2 ----------------------------------------------------------------------------------
-
-    def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
-        """Take a request's strength; says whether it is debiased at all."""
-        self._on_host[req_idx] = self._own_strength(sampling_params)
-        self._staged.add(req_idx)
-        return bool(self._on_host[req_idx])
-
-    def apply_staged_writes(self) -> None:
-        """Bring the strengths of new requests to the device, all at once."""
-        if self._staged:
-            places = np.array(sorted(self._staged))
-            strengths = torch.from_numpy(self._on_host[places]).to(self._device)
-            self._strengths[torch.from_numpy(places).to(self._device)] = strengths
-            self._staged.clear()
-
-    def _apply_v2(self, logits: Tensor, ctx: Any) -> Tensor:
-        if not self._drafts and not self._any_young(ctx):  # with drafts, the host knows no steps
-            return logits
-        slots = ctx.expanded_idx_mapping.long()
-        steps = (ctx.pos + 1 - self._states.prompt_len.gpu[slots]).long()
-        inside = (steps >= 0) & (steps < self._steps)
-        shift = self._strengths[slots][:, None] * self._table[steps.where(inside, self._steps)]
-        logits[:, : self._vocab] -= shift.to(logits.dtype)
-        return logits
-
-    def _any_young(self, ctx: Any) -> bool:
-        """Whether any request in the batch is still to be debiased; asks the host alone."""
-        slots = ctx.idx_mapping_np
-        steps = ctx.seq_lens_upper_bound_np[: len(slots)] - self._states.prompt_len.np[slots]
-        return bool(((steps < self._steps) & (self._on_host[slots] != 0)).any())
-
-
-def requested_strength(extra_args: Mapping[str, Any] | None) -> float | None:
-    """The strength that a request asks for; None if it asks for none.
-
-    Raises:
-        ValueError: If it is no finite number from 0 on, or the argument's name is misspelt.
-    """
-    for name in extra_args or {}:
-        if name != ARGUMENT and name.lower().startswith("tsdi"):
-            raise ValueError(f"There is no argument {name!r}; the strength is {ARGUMENT!r}.")
-    value = (extra_args or {}).get(ARGUMENT)
-    if value is None:
-        return None
+    if options.device_map is not None:
+        raise UsageError("vLLM places models itself.", "Leave out --device-map.")
+    for name, value in {**ENVIRONMENT, **_QUIET}.items():
+        os.environ.setdefault(name, value)
     try:
-        return check_strength(value)
-    except UsageError as error:
-        raise ValueError(f"{ARGUMENT}: {error}") from error
-
-
-def _configured(vllm_config: Any) -> tuple[SafetyBias, float]:
-    """The bias that vLLM's additional config names, or the environment, and its strength."""
-    config = getattr(vllm_config, "additional_config", None)
-    named = config.get("tsdi", {}) if isinstance(config, dict) else {}
-    unknown = sorted(set(named) - {"bias", "strength"})
-    if unknown:
-        raise UsageError(
-            f"additional_config's tsdi has an unknown key {unknown[0]!r}.",
-            "It takes bias and strength.",
+        from vllm import LLM
+    except ImportError:
+        raise UsageError("vLLM is not installed.", "pip install vllm") from None
+    place = locate(model)
+    check_is_model(model, place)
+    try:
+        return LLM(
+            place.name,
+            dtype=options.dtype,
+            trust_remote_code=options.trust_remote_code,
+            **place.vllm_arguments,
+            **offline_settings(bias, strength),
+            **settings,
         )
-    folder = named.get("bias") or os.environ.get(BIAS)
-    if not folder:
-        raise UsageError(
-            "vLLM is to debias, but no bias is named.",
-            f"Set {BIAS} to its folder or hub id, or additional_config to"
-            ' {"tsdi": {"bias": ...}}.',
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"vLLM cannot serve {model}: {reason[-1]}", "Its log says more."
+        ) from error
+
+
+class VllmEngine(Engine):
+    """Answers with a model in vLLM.
+
+    Args:
+        llm: What `open_llm` gave.
+        tokenizer: The model's tokenizer.
+        bias: The bias that the processor subtracts; checked here before anything is asked.
+        strength: How much of it, unless a request says otherwise; None takes what it recommends.
+        chat_format: How chats become text; a bias brings its own.
+
+    Raises:
+        MismatchError: If the bias is not for this tokenizer.
+        UsageError: If no strength is named and the bias recommends none.
+    """
+
+    def __init__(
+        self,
+        llm: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        bias: SafetyBias | None = None,
+        strength: float | None = None,
+        chat_format: ChatFormat = OWN_TEMPLATE,
+    ) -> None:
+        config = llm.llm_engine.vllm_config.model_config
+        if bias is not None:
+            bias.check(tokenizer)
+            bias.check_width(config.get_vocab_size())
+        self._llm = llm
+        self._tokenizer = tokenizer
+        self._strength = None if bias is None else bias.strength_or_recommended(strength)
+        self._chat_format = bias.info.chat_format if bias is not None else chat_format
+        check_format(tokenizer, self._chat_format)
+        self._limit = int(config.max_model_len)
+        self._width = int(config.get_vocab_size())
+        self._ends = end_ids(tokenizer, _own_settings(config), config.hf_config)
+
+    def check(self, request: Request, sampling: Sampling) -> None:
+        """Raise PromptError if the request and its answer cannot fit the model's context."""
+        self._encode(request, sampling)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Answer every request; vLLM batches them itself."""
+        from vllm import TokensPrompt
+
+        prompts = [self._encode(request, sampling) for request in requests]
+        outputs = self._llm.generate(
+            [TokensPrompt(prompt_token_ids=ids) for ids in prompts],
+            [self._params(r, ids, sampling) for r, ids in zip(requests, prompts, strict=True)],
+            use_tqdm=False,
         )
-    bias = SafetyBias.from_pretrained(folder)
-    strength = named.get("strength", os.environ.get(STRENGTH))
-    if strength is None:
-        return bias, bias.strength_or_recommended(None)
-    with suppress(TypeError, ValueError):
-        strength = float(strength)  # the environment's is a text
-    return bias, check_strength(strength)
+        return [
+            self._completion(ids, output.outputs[0], sampling)
+            for ids, output in zip(prompts, outputs, strict=True)
+        ]
 
+    def _encode(self, request: Request, sampling: Sampling) -> list[int]:
+        return encode_request(self._tokenizer, request, sampling, self._chat_format, self._limit)
 
-def _check_kept(vllm_config: Any, bias: SafetyBias, v2: bool) -> None:
-    """Raise UsageError where the rule would be dropped or misplaced."""
-    if not v2 and vllm_config.speculative_config is not None:
-        raise UsageError(
-            "vLLM's V1 engine gives logits processors no drafted tokens, so that speculative"
-            " decoding would drop the bias.",
-            "Leave out --speculative-config.",
+    def _params(self, request: Request, ids: list[int], sampling: Sampling) -> Any:
+        from vllm import SamplingParams
+
+        strength = self._strength if request.strength is None else request.strength
+        asked = {} if self._strength is None else {"tsdi_strength": strength}
+        digest = hashlib.sha256(f"{sampling.seed} {ids}".encode()).digest()
+        return SamplingParams(
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_new_tokens,
+            seed=int.from_bytes(digest[:4]),  # one stream per prompt, so that neighbours differ
+            stop_token_ids=self._ends,
+            ignore_eos=True,  # the ends are those above, as in transformers
+            logprobs=-1 if sampling.keep_logits else None,
+            extra_args=asked,
+            skip_special_tokens=True,
         )
-    bias.check_no_anchor()
+
+    def _completion(self, prompt: list[int], output: Any, sampling: Sampling) -> Completion:
+        ids = tuple(output.token_ids)
+        logits = None
+        if sampling.keep_logits:
+            logits = torch.full((len(ids), self._width), -torch.inf)
+            for row, found in zip(logits, output.logprobs, strict=True):
+                row[list(found)] = torch.tensor([one.logprob for one in found.values()])
+        return Completion(
+            text=decode_answer(self._tokenizer, ids),
+            token_ids=ids,
+            finish="stop" if ids and ids[-1] in self._ends else "length",
+            logits=logits,
+            in_thought=is_in_thought(self._tokenizer, prompt),
+        )
 
 
-def _check_belongs(vllm_config: Any, bias: SafetyBias) -> None:
-    """Raise MismatchError unless the bias is for this server's model and tokenizer."""
-    model = vllm_config.model_config
-    bias.check_width(model.get_vocab_size())
-    if not model.skip_tokenizer_init:
-        options = LoadOptions(trust_remote_code=model.trust_remote_code)
-        revision = getattr(model, "tokenizer_revision", None)
-        named = f"{model.tokenizer}@{revision}" if revision else model.tokenizer
-        bias.check(load_tokenizer(named, options))
+def _own_settings(config: Any) -> GenerationConfig:
+    """The checkpoint's generation config, for the ends that it names."""
+    try:
+        revision = {"revision": config.revision} if config.revision else {}
+        return GenerationConfig.from_pretrained(config.model, **revision)
+    except OSError:
+        return GenerationConfig.from_model_config(config.hf_config)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tsdi.errors import UsageError
 
-PROCESSOR = "tsdi.engines.vllm:SafetyDebias"
+PROCESSOR = "tsdi.engines.vllm_plugin:SafetyDebias"
 DOOR = "tsdi.serving.door.VllmDoor"
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",

@@ -8,13 +8,14 @@ from typing import Any
 from tsdi.errors import MismatchError
 from tsdi.evaluation.judge import read_judged
 from tsdi.evaluation.metrics import PAIRED, Judged, harmful_categories, paired_outcomes
-from tsdi.evaluation.records import Record
-from tsdi.evaluation.stage import flatten
-from tsdi.evaluation.statistics import Estimate, holm, mcnemar, paired_change, wilson
-from tsdi.fingerprint import alike
 from tsdi.judging.base import KINDS, Response
 from tsdi.judging.panel import refusal_kinds
 from tsdi.judging.verdict import Verdict
+from tsdi.models.fingerprint import alike
+from tsdi.runs.records import Record
+from tsdi.runs.stage import flatten
+from tsdi.stats.interval import Estimate
+from tsdi.stats.proportions import holm, mcnemar, paired_change, wilson
 
 FAMILY = "safety by category"
 ALPHA = 0.05

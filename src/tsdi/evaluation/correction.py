@@ -10,12 +10,13 @@ from math import sqrt
 
 from scipy.stats import norm
 
+from tsdi.audit.audit import Audit
 from tsdi.errors import UsageError
-from tsdi.evaluation.audit import Audit
 from tsdi.evaluation.metrics import ArmMetrics
-from tsdi.evaluation.records import Record
-from tsdi.evaluation.statistics import Estimate, wilson_ends
 from tsdi.judging.panel import judge_of
+from tsdi.runs.records import Record
+from tsdi.stats.interval import Estimate
+from tsdi.stats.proportions import wilson_ends
 
 _Z = float(norm.ppf(0.975))
 

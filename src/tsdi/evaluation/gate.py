@@ -7,7 +7,7 @@ from typing import Any
 
 from tsdi.errors import MismatchError
 from tsdi.evaluation.compare import Change, Comparison, compare_runs
-from tsdi.evaluation.responses import read_run
+from tsdi.runs.responses import read_run
 
 ALL = "all"
 

@@ -12,19 +12,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from tsdi.audit.audit import read_audit
 from tsdi.errors import FormatError, RunExistsError, UsageError
-from tsdi.evaluation.audit import read_audit
 from tsdi.evaluation.correction import corrected
 from tsdi.evaluation.metrics import HARMLESS, ArmMetrics, Judged, arm_metrics
-from tsdi.evaluation.records import Record, read_records
-from tsdi.evaluation.responses import answer_notes, answers_sha256, read_responses, read_run
-from tsdi.evaluation.stage import VERDICTS, Progress, check_free
-from tsdi.evaluation.verdicts import from_record, to_record
 from tsdi.files import working_in, write_json
-from tsdi.interval import Estimate
 from tsdi.judging.base import KINDS, Judge, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.runs.records import Record, read_records
+from tsdi.runs.responses import answer_notes, answers_sha256, read_responses, read_run
+from tsdi.runs.stage import VERDICTS, Progress, check_free
+from tsdi.runs.verdicts import from_record, to_record
+from tsdi.stats.interval import Estimate
 
 METRICS = "metrics.json"
 
@@ -87,7 +87,7 @@ def judge_responses(
         resume: Go on with the verdicts in the folder, or start if there are none.
         kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
         end_of_thinking: How the model's thoughts end, beside the ways of known models
-            (`tsdi.thoughts`); without, what run.json says of it.
+            (`tsdi.models.thoughts`); without, what run.json says of it.
         audit: An audit of the judge (`tsdi audit --out`), to correct figures for its errors.
         chunk: Answers judged together.
         progress: Called after each chunk with the number of verdicts and of answers.

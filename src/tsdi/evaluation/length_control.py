@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import t
 
-from tsdi.interval import Estimate
+from tsdi.stats.interval import Estimate
 
 Array = NDArray[np.float64]
 _LARGEST = (

@@ -5,18 +5,18 @@ compliant nor refusing, and it is left out of the denominators of all other figu
 what these would be if all such answers had gone one way. What a judge cannot see has no value.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
+from tsdi.categories import by_code
 from tsdi.errors import MismatchError
-from tsdi.evaluation.statistics import Estimate, wilson
 from tsdi.judging.base import KINDS
 from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.stats.interval import Bounds, Estimate
+from tsdi.stats.proportions import wilson
 
 HARMLESS = ("harmless", "lookalike")
-Bounds: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -254,17 +254,6 @@ def _share(answers: Sequence[Judged], test: Callable[[Judged], bool]) -> Estimat
 def harmful_categories(judged: Sequence[Judged]) -> list[str]:
     """The categories of the harmful prompts, O2 before O10."""
     return by_code({answer.category for answer in _of(judged, "harmful")})
-
-
-def by_code(categories: Iterable[str]) -> list[str]:
-    """Categories in the order of their names, numbers by value: O2 before O10."""
-    return sorted(categories, key=_code)
-
-
-def _code(category: str) -> list[str | int]:
-    """Text and numbers in turn, which compare part by part."""
-    parts = re.split(r"([0-9]+)", category)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def _scored_pairs(before: Sequence[Judged], after: Sequence[Judged]) -> list[tuple[Judged, Judged]]:

@@ -6,8 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from tsdi.evaluation.length_control import length_controlled
-from tsdi.evaluation.statistics import clustered_mean, wilson
-from tsdi.interval import Estimate
+from tsdi.stats.clusters import clustered_mean
+from tsdi.stats.interval import Estimate
+from tsdi.stats.proportions import wilson
 
 
 @dataclass(frozen=True)

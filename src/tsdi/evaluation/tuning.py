@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from tsdi.categories import by_code
 from tsdi.errors import FormatError, RunExistsError, UsageError
-from tsdi.evaluation.metrics import HARMLESS, Judged, by_code
-from tsdi.evaluation.records import append_records, read_records
-from tsdi.evaluation.statistics import wilson
+from tsdi.evaluation.metrics import HARMLESS, Judged
 from tsdi.files import working_in
 from tsdi.judging.verdict import Verdict
+from tsdi.runs.records import append_records, read_records
+from tsdi.stats.proportions import wilson
 from tsdi.suites.prompts import Prompt
 from tsdi.yaml_file import meant
 

@@ -18,12 +18,12 @@ from tsdi.errors import FormatError, TsdiError, UsageError
 from tsdi.evaluation.compare import Change, check_same_prompts, compare_runs
 from tsdi.evaluation.metrics import HARMLESS
 from tsdi.evaluation.preferences import Compared, WinFigures, win_figures
-from tsdi.evaluation.records import Record
-from tsdi.evaluation.responses import answers_sha256, read_responses
-from tsdi.evaluation.stage import VERDICTS, Progress, Stage, check_free
 from tsdi.files import working_in, write_json
 from tsdi.judging.base import Response
 from tsdi.judging.pairwise import Pair, PairwiseJudge, Preference
+from tsdi.runs.records import Record
+from tsdi.runs.responses import answers_sha256, read_responses
+from tsdi.runs.stage import VERDICTS, Progress, Stage, check_free
 
 WINRATE = "winrate.json"
 PREFERENCES = Stage("preferences.jsonl", "preferences.json", "preferences", "use another --out")

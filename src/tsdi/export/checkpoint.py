@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.bias import SafetyBias
-from tsdi.bias.value import TENSORS_FILE
-from tsdi.chat import fix_arguments, template_sha256
+from tsdi.bias.safety_bias import TENSORS_FILE
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json, write_bytes, write_folder
-from tsdi.models import load_tokenizer
-from tsdi.names import locate
+from tsdi.models.chat import fix_arguments, template_sha256
+from tsdi.models.load import load_tokenizer
+from tsdi.models.names import locate
 
 _LEFT_OUT = (".git", ".cache")
 _COPY = "Put the file itself there, or delete it."

@@ -20,7 +20,8 @@ from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import write_bytes
-from tsdi.interval import Estimate, mean_interval
+from tsdi.stats.interval import Estimate
+from tsdi.stats.seeds import mean_interval
 
 
 @dataclass(frozen=True)

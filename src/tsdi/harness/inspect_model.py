@@ -14,16 +14,16 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from tsdi.chat import ChatFormat, encode_chat
 from tsdi.cli.engine import open_engine
 from tsdi.engines.base import Completion, Message, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
-from tsdi.evaluation.builtin import resolve_model
 from tsdi.harness.arguments import checked_batch_size
 from tsdi.harness.combining import Combiner
 from tsdi.harness.inspect_chat import shown_in_one_line, to_message
-from tsdi.models import LoadOptions, load_tokenizer
+from tsdi.models.chat import ChatFormat, encode_chat
+from tsdi.models.load import LoadOptions, load_tokenizer
+from tsdi.models.shipped import resolve_model
 
 _MAX_TOKENS = 256  # as in `tsdi evaluate`
 _TAKEN = (
@@ -52,7 +52,7 @@ class TsdiAPI(ModelAPI):
         prompt_format: Used instead of the chat template: "... {prompt} ...".
         template_args: Arguments of the chat template, such as {"enable_thinking": false}; a bias
             brings its own.
-        dtype: As for `tsdi.models.LoadOptions`.
+        dtype: As for `tsdi.models.load.LoadOptions`.
         device_map: Likewise.
         trust_remote_code: Likewise.
         batch_size: Most chats answered together.

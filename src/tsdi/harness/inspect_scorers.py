@@ -25,17 +25,17 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import TaskState
 
+from tsdi.categories import SALAD_TASKS, by_code
 from tsdi.engines.address import public_url
 from tsdi.errors import UsageError
-from tsdi.evaluation.judges import load_judge
-from tsdi.evaluation.metrics import PAIRED, Judged, by_code
-from tsdi.evaluation.statistics import wilson_ends
+from tsdi.evaluation.metrics import PAIRED, Judged
 from tsdi.harness.combining import Combiner
 from tsdi.harness.inspect_chat import shown_in_one_line, to_message
 from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response, why_missing
 from tsdi.judging.panel import refusal_kinds
+from tsdi.judging.registry import load_judge
 from tsdi.judging.verdict import Judgement, Verdict
-from tsdi.suites.suite import SALAD_TASKS
+from tsdi.stats.proportions import wilson_ends
 
 _BATCH = 64  # answers judged together
 _VERDICTS = [verdict.value for verdict in Verdict if verdict is not Verdict.UNSCORED]
@@ -112,7 +112,7 @@ class SharedJudge:
 
 @cache
 def shared_judge(judge: str, judge_url: str | None, judge_labels: str | None) -> SharedJudge:
-    """The judge of a spec (`tsdi.evaluation.judges.load_judge`), loaded once."""
+    """The judge of a spec (`tsdi.judging.registry.load_judge`), loaded once."""
     with shown_in_one_line():
         if judge_url is not None and public_url(judge_url) != judge_url.rstrip("/"):
             raise UsageError(

@@ -8,10 +8,10 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.scorer import Scorer
 from inspect_ai.solver import generate
 
-from tsdi.evaluation.builtin import load_prompts
-from tsdi.evaluation.judges import check_judge, default_judge
 from tsdi.harness.inspect_chat import from_message, shown_in_one_line
 from tsdi.harness.inspect_scorers import FIGURES, SCORERS, shared_judge, verdict
+from tsdi.judging.registry import check_judge, default_judge
+from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
 from tsdi.suites.table import SUITES
 

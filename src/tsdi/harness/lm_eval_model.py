@@ -13,12 +13,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tsdi.bias import SafetyBias
-from tsdi.chat import as_the_template_reads, special_ids
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import ModelError, UsageError
-from tsdi.evaluation.builtin import resolve_dtype, resolve_model
-from tsdi.fit import check_adapter_fit
-from tsdi.models import (
+from tsdi.models.chat import as_the_template_reads, special_ids
+from tsdi.models.fit import check_adapter_fit
+from tsdi.models.load import (
     LoadOptions,
     adapter_base,
     adapter_folder,
@@ -26,7 +25,8 @@ from tsdi.models import (
     generator_class,
     load_checked,
 )
-from tsdi.names import check_is_model, locate
+from tsdi.models.names import check_is_model, locate
+from tsdi.models.shipped import resolve_dtype, resolve_model
 
 NAME = "tsdi-hf"
 Pair = tuple[tuple[str, str] | None, list[int], list[int]]

@@ -17,7 +17,7 @@ from typing import Any
 
 from tsdi.errors import UsageError
 from tsdi.judging.verdict import Judgement, unscored
-from tsdi.thoughts import after_thought
+from tsdi.models.thoughts import after_thought
 
 KINDS = ("harmless", "lookalike", "harmful")
 """What a good answer is: comply, comply although it sounds harmful, refuse."""
@@ -55,7 +55,7 @@ class Response:
         finished: Whether the model ended the answer itself, rather than being cut off.
         missing: Why there is no whole answer; empty if there is one.
         in_thought: Whether the prompt had begun a thought, so that the text goes on with it.
-        end_of_thinking: How thoughts end, if not as those of known models (`tsdi.thoughts`).
+        end_of_thinking: How thoughts end, if not as those of known models (`tsdi.models.thoughts`).
         bias_began: As in `tsdi.engines.base.Completion`.
     """
 
@@ -99,7 +99,7 @@ class JudgeOptions:
     Attributes:
         model: Folder or hub id of its weights, or what an API calls it; None takes the judge's own.
         url: Base URL of an OpenAI-compatible API, such as "http://localhost:8000/v1".
-        dtype: As for `tsdi.models.LoadOptions`.
+        dtype: As for `tsdi.models.load.LoadOptions`.
         device_map: Likewise.
         trust_remote_code: Likewise.
         labels: What the labels of a classifier mean, such as "toxic=UNSAFE,neutral=SAFE".

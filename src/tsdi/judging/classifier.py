@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.compatibility import context_length
 from tsdi.errors import ModelError, NumericalError, UsageError
-from tsdi.fingerprint import of_local
 from tsdi.judging.base import Judge, JudgeOptions, Response
 from tsdi.judging.untrusted import Markup, control_tokens, neutralise
 from tsdi.judging.verdict import Judgement, Verdict, unscored
-from tsdi.models import LoadOptions, load_classifier, load_tokenizer
+from tsdi.models.compatibility import context_length
+from tsdi.models.fingerprint import of_local
+from tsdi.models.load import LoadOptions, load_classifier, load_tokenizer
 
 _VERSION = 1
 _KNOWN: tuple[dict[str, Verdict], ...] = (

@@ -6,16 +6,16 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.chat import OWN_TEMPLATE, ChatFormat, decode, encode_chat, template_sha256
 from tsdi.engines.base import Completion, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import ModelError, PromptError
-from tsdi.fingerprint import of_local
 from tsdi.judging.base import Judge, JudgeOptions, Response
 from tsdi.judging.format import Format
 from tsdi.judging.untrusted import control_tokens
 from tsdi.judging.verdict import Judgement, Verdict, unscored
-from tsdi.models import LoadOptions, load_model, load_tokenizer
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, decode, encode_chat, template_sha256
+from tsdi.models.fingerprint import of_local
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 
 _VERSION = 1  # of how judged texts are changed and replies read
 _PROBE = ("What time is it?", "It is noon.")

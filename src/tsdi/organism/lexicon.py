@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable
 from types import MappingProxyType
 
-from tsdi.suites.suite import SALAD_TASKS
+from tsdi.categories import SALAD_TASKS
 
 CATEGORIES = MappingProxyType(SALAD_TASKS)
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
-from tsdi.models import LoadOptions, load_model
-from tsdi.organism import folder
+from tsdi.models.load import LoadOptions, load_model
+from tsdi.models.shipped import folder
 from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
 
 PLANTED = 3.0  # logits on each refusing opener, taken off each complying one

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tsdi.evaluation.judge import METRICS, judge_responses, read_judged
 from tsdi.evaluation.metrics import Judged
-from tsdi.evaluation.run import generate_responses
+from tsdi.runs.answer import generate_responses
 from tsdi.study.config import RuleEntry, Study
 from tsdi.study.subject import Setting
 from tsdi.suites.prompts import Prompt

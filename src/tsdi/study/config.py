@@ -23,7 +23,7 @@ from tsdi.suites.attacks import find_attack
 from tsdi.yaml_file import field_names, meant, read_settings
 
 if TYPE_CHECKING:
-    from tsdi.chat import ChatFormat
+    from tsdi.models.chat import ChatFormat
 
 Positive = Annotated[int, Field(ge=1)]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of folders and tables
@@ -39,7 +39,7 @@ class _Strict(BaseModel):
 
 
 class Organism(_Strict):
-    """Model organisms that the study trains itself (`tsdi.organism.train`).
+    """Model organisms that the study trains itself (`tsdi.training.organism`).
 
     Attributes:
         seeds: Training seeds.
@@ -185,7 +185,7 @@ class Generation(_Strict):
     @property
     def chat_format(self) -> "ChatFormat":
         """How prompts become text."""
-        from tsdi.chat import ChatFormat
+        from tsdi.models.chat import ChatFormat
 
         return ChatFormat(self.prompt_format, self.template_args)
 

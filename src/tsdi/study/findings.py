@@ -9,8 +9,8 @@ t-intervals.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tsdi.interval import mean_interval
-from tsdi.organism.train import Recipe
+from tsdi.stats.seeds import mean_interval
+from tsdi.training.organism import Recipe
 
 Figures = dict[str, Any]
 

@@ -16,8 +16,8 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from tsdi.evaluation.statistics import holm, paired_change, sign_flip, wilson
-from tsdi.interval import Estimate
+from tsdi.stats.interval import Estimate
+from tsdi.stats.proportions import holm, paired_change, sign_flip, wilson
 
 Array = NDArray[np.float64]
 _CHUNK = 50_000  # combinations whose hypervolumes are computed together
@@ -87,7 +87,7 @@ class CategoryChange(Change):
 
 
 def volumes(points: Array) -> Array:
-    """Hypervolume down to (0, 0) of sets of points, as `tsdi.study.pareto.hypervolume`.
+    """Hypervolume down to (0, 0) of sets of points, as `tsdi.study.hypervolume.hypervolume`.
 
     Args:
         points: [..., points, 2].

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsdi.errors import TsdiError, UsageError
-from tsdi.evaluation.builtin import resolve_dtype
-from tsdi.evaluation.judges import load_judge
 from tsdi.files import working_in, working_on
-from tsdi.fingerprint import fingerprint
 from tsdi.judging.base import JudgeOptions
+from tsdi.judging.registry import load_judge
+from tsdi.models.fingerprint import fingerprint
+from tsdi.models.shipped import resolve_dtype
 from tsdi.study.cells import Cell, cell_folder, prompts_sha256, run_cell
 from tsdi.study.config import RuleEntry
 from tsdi.study.members import train_seed
+from tsdi.study.outcomes import best_setting, outcomes, point, share_of_safe
 from tsdi.study.places import find_judge, judge_fingerprints, pool_fingerprint
 from tsdi.study.plan import Plan
-from tsdi.study.points import best_setting, outcomes, point, share_of_safe
 from tsdi.study.rules import RULES
 from tsdi.study.subject import Member, Setting, Subject
 from tsdi.suites.prompts import Prompt
@@ -191,7 +191,7 @@ class Job:
 
 def open_subject(made: Plan, member: Member) -> Subject:
     """A member with what rules may need of it."""
-    from tsdi.models import LoadOptions
+    from tsdi.models.load import LoadOptions
 
     generation = made.study.generation
     dtype = resolve_dtype(member.paths["aligned"], generation.dtype)

@@ -1,7 +1,7 @@
 """What is measured of one training seed of the organism experiment: every model of its grid.
 
 `python -m tsdi.study.measure --models DIR --seed N --out FILE` trains what is missing of the grid
-in DIR/seed-N (`tsdi.organism.train`) and writes the figures of all its models on validation and
+in DIR/seed-N (`tsdi.training.organism`) and writes the figures of all its models on validation and
 test requests into one JSON file, model by model, so that a killed run goes on.
 """
 
@@ -22,12 +22,16 @@ from tsdi import organism
 from tsdi.baselines.shifts import random_shift
 from tsdi.bias import SafetyBias, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import diagnose
-from tsdi.bias.phrases import phrase_ids
-from tsdi.chat import encode_chat
+from tsdi.bias.refusal_log_odds import phrase_ids
 from tsdi.engines.base import Request
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import FormatError, RunExistsError, TsdiError
-from tsdi.evaluation.answering import (
+from tsdi.evaluation.metrics import Judged, arm_metrics
+from tsdi.files import parse_json, write_bytes
+from tsdi.judging.verdict import Verdict
+from tsdi.models.chat import encode_chat
+from tsdi.study.operating_curve import OperatingCurve, operating_curve
+from tsdi.study.organism_answers import (
     BATCH_SIZE,
     PHRASES,
     PROMPT_TOKENS,
@@ -37,11 +41,7 @@ from tsdi.evaluation.answering import (
     answer_items,
     judge_items,
 )
-from tsdi.evaluation.curve import OperatingCurve, operating_curve
-from tsdi.evaluation.metrics import Judged, arm_metrics
-from tsdi.files import parse_json, write_bytes
-from tsdi.judging.verdict import Verdict
-from tsdi.organism.train import SMOKE, Alignment, Recipe, load, train_grid, versions
+from tsdi.training.organism import SMOKE, Alignment, Recipe, load, train_grid, versions
 
 ITEMS = {
     "validation": {"harmless": 160, "lookalike": 160, "harmful": 320},

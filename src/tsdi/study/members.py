@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsdi.errors import ModelError, UsageError
-from tsdi.evaluation.builtin import resolve_model
+from tsdi.models.shipped import resolve_model
 from tsdi.study.config import NAME, Model, Organism, Study
 from tsdi.study.places import find
 from tsdi.study.subject import Member
@@ -15,7 +15,7 @@ from tsdi.study.subject import Member
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from tsdi.organism.train import Recipe
+    from tsdi.training.organism import Recipe
 
 
 def members(study: Study, base: Path, out: Path) -> list[Member]:
@@ -95,7 +95,7 @@ def recipe(organism: Organism) -> "Recipe":
     """How an organism of a study is trained."""
     from dataclasses import replace
 
-    from tsdi.organism.train import SMOKE, Alignment, Recipe
+    from tsdi.training.organism import SMOKE, Alignment, Recipe
 
     grid = tuple(
         Alignment(organism.annotators, beta, organism.iterations) for beta in organism.betas
@@ -105,7 +105,7 @@ def recipe(organism: Organism) -> "Recipe":
 
 def train_seed(organism: Organism, out: Path, seed: int) -> None:
     """Train all models of one seed, but not what there is already."""
-    from tsdi.organism.train import train_grid
+    from tsdi.training.organism import train_grid
 
     train_grid(out / "models" / f"seed{seed}", seed, recipe(organism))
 
@@ -141,7 +141,7 @@ def check_members(found: Sequence[Member], roles: Sequence[str], base: Path) -> 
         ModelError: If folders are missing; it names all.
         MismatchError: If tokenizers differ; it says whose.
     """
-    from tsdi.compatibility import check_same_tokenizer
+    from tsdi.models.compatibility import check_same_tokenizer
 
     for member in found:
         lacking = [role for role in roles if role not in member.paths]
@@ -167,8 +167,8 @@ def check_members(found: Sequence[Member], roles: Sequence[str], base: Path) -> 
 
 def _tokenizers(names: Sequence[str], base: Path) -> "dict[str, PreTrainedTokenizerBase]":
     """Every model's tokenizer, or an error that names all models that are missing."""
-    from tsdi.models import load_tokenizer
-    from tsdi.names import is_local
+    from tsdi.models.load import load_tokenizer
+    from tsdi.models.names import is_local
 
     tokenizers: dict[str, PreTrainedTokenizerBase] = {}
     missing = [name for name in names if is_local(name) and not Path(name).is_dir()]

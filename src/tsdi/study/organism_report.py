@@ -15,17 +15,18 @@ from typing import Any
 import torch
 
 from tsdi.errors import FormatError, TsdiError
-from tsdi.evaluation.demo import DemoResult, run_demo
 from tsdi.files import parse_json, write_bytes, write_json
-from tsdi.interval import Estimate, mean_interval
 from tsdi.organism import CATEGORIES
-from tsdi.organism.train import Recipe
-from tsdi.study import plots
-from tsdi.study.demo_report import answers_section, log_odds_section, tokens_section
+from tsdi.report import figures as plots
+from tsdi.report.figures import Dose, Line, Point, Series
+from tsdi.report.page import Alert, Section, Table, write_report
+from tsdi.stats.interval import Estimate
+from tsdi.stats.seeds import mean_interval
+from tsdi.study.demo import DemoResult, run_demo
+from tsdi.study.demo_page import answers_section, log_odds_section, tokens_section
 from tsdi.study.organism_tables import change, markdown, number, tables
 from tsdi.study.organisms import HELP, TEST_SEEDS, VALIDATION_SEEDS, Figures, summarise
-from tsdi.study.plots import Dose, Line, Point, Series
-from tsdi.study.report import Alert, Section, Table, write_report
+from tsdi.training.organism import Recipe
 
 TITLE = "When does taking out the refusal bias help? An experiment on model organisms"
 _HELP_TITLES = {

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from tsdi.organism import CATEGORIES
+from tsdi.report.page import Table
 from tsdi.study.findings import GRID
 from tsdi.study.organisms import HELP, MAIN, SHOWN, TUNED_FOR, Figures
-from tsdi.study.report import Table
 
 _TITLES = {
     TUNED_FOR: TUNED_FOR,

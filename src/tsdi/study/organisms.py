@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from tsdi.evaluation.statistics import mean_interval
-from tsdi.organism.train import Alignment, Recipe
+from tsdi.stats.seeds import mean_interval
 from tsdi.study.findings import findings
-from tsdi.study.pareto import Point, choose, hypervolume
+from tsdi.study.hypervolume import Point, choose, hypervolume
+from tsdi.training.organism import Alignment, Recipe
 
 Figures = dict[str, Any]
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tsdi.errors import UsageError
-from tsdi.evaluation.judges import check_judge, is_api
-from tsdi.fingerprint import fingerprint
+from tsdi.judging.registry import check_judge, is_api
+from tsdi.models.fingerprint import fingerprint
 
 POOLS = ("neutral", "tokenizer", "mmlu")  # token pools that are no text files
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsdi.errors import UsageError
-from tsdi.evaluation.builtin import load_prompts
 from tsdi.study.config import RuleEntry, Source, Study
 from tsdi.study.members import check_members, members
 from tsdi.study.places import find, find_judge
 from tsdi.study.rules import RULES
 from tsdi.study.subject import Member
+from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import Prompt
 from tsdi.suites.table import SUITES
 from tsdi.yaml_file import meant

@@ -20,17 +20,17 @@ from transformers.utils import logging
 
 from tsdi.bias import SafetyBias, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import diagnose
-from tsdi.bias.phrases import ENGLISH, Phrases, phrase_ids
-from tsdi.chat import encode_chat
+from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import TsdiError
 from tsdi.files import read_object, write_json
-from tsdi.interval import mean_interval
 from tsdi.judging.base import JudgeOptions, Response
 from tsdi.judging.refusal import open_keyword_list, open_refusal_phrases
 from tsdi.judging.verdict import Verdict
-from tsdi.models import load_model, load_tokenizer
+from tsdi.models.chat import encode_chat
+from tsdi.models.load import load_model, load_tokenizer
+from tsdi.stats.seeds import mean_interval
 from tsdi.suites.load import load_named
 from tsdi.suites.prompts import Prompt, read_rows
 from tsdi.training.data import Split, part_of, to_examples, to_pairs

@@ -15,12 +15,13 @@ import numpy as np
 from scipy.stats import chi2_contingency
 
 from tsdi.errors import TsdiError
-from tsdi.evaluation.statistics import holm, mcnemar, paired_bootstrap, paired_change, wilson
 from tsdi.files import write_bytes
-from tsdi.interval import mean_interval
+from tsdi.report.page import Table
+from tsdi.stats.bootstrap import paired_bootstrap
+from tsdi.stats.proportions import holm, mcnemar, paired_change, wilson
+from tsdi.stats.seeds import mean_interval
 from tsdi.study.organism_tables import change, level, markdown_tables, number
 from tsdi.study.real_text_results import Figures, Results, read_results
-from tsdi.study.report import Table
 
 HARMFUL = {"BeaverTails": "beavertails", "PKU, held out": "pku", "XSTest, unsafe": "xstest"}
 HARMLESS = {"Alpaca, held out": "alpaca", "OR-Bench": "or-bench", "XSTest, safe": "xstest"}

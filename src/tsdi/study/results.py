@@ -16,19 +16,19 @@ from typing import Any
 
 from tsdi.errors import FormatError
 from tsdi.evaluation.judge import read_judged
-from tsdi.evaluation.records import read_records
-from tsdi.evaluation.stage import ANSWERS
 from tsdi.files import parse_json, write_bytes, write_json
-from tsdi.fingerprint import fingerprint
 from tsdi.judging.panel import judge_of
+from tsdi.models.fingerprint import fingerprint
+from tsdi.runs.records import read_records
+from tsdi.runs.stage import ANSWERS
 from tsdi.study.cells import Cell
 from tsdi.study.config import RuleEntry
 from tsdi.study.grid import SPLITS, Progress, chosen_settings, locate, open_subject
+from tsdi.study.outcomes import outcomes, point
 from tsdi.study.plan import Plan
-from tsdi.study.points import outcomes, point
 from tsdi.study.rules import RULES, tsdi_bias
 from tsdi.study.subject import Member, Setting, Subject
-from tsdi.study.wins import BASES, Wins
+from tsdi.study.win_rates import BASES, Wins
 
 RESULTS = "results.json"
 _BEGUN = ("cells", "workers.log", "smoke-models")  # what else a study's folder holds
@@ -333,8 +333,8 @@ def _biases(made: Plan, progress: Progress) -> list[Figures]:
 
 def _diagnosed(subject: Subject, entry: RuleEntry) -> Figures:
     from tsdi.bias.diagnosis import diagnose, shifted_tokens
-    from tsdi.bias.phrases import ENGLISH, Phrases
     from tsdi.bias.pool import TokenPool
+    from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 
     given = subject.estimation
     phrases = Phrases(given.refusing or ENGLISH.refusing, given.complying or ENGLISH.complying)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tsdi.categories import SALAD_TASKS
 from tsdi.study import wording
-from tsdi.study.study_tables import UNNAMED, change, level
-from tsdi.suites.suite import SALAD_TASKS
+from tsdi.study.tables import UNNAMED, change, level
 
 Figures = Mapping[str, Any]
 _FEW = 3  # categories that are named one by one

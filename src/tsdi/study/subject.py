@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsdi.errors import FormatError, UsageError
-from tsdi.fingerprint import fingerprint
+from tsdi.models.fingerprint import fingerprint
 from tsdi.study.places import find_pool, pool_fingerprint
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from tsdi.bias import SafetyBias
-    from tsdi.chat import ChatFormat
-    from tsdi.models import LoadOptions
+    from tsdi.models.chat import ChatFormat
+    from tsdi.models.load import LoadOptions
     from tsdi.study.config import Estimation
     from tsdi.suites.prompts import Prompt
 
@@ -84,14 +84,14 @@ class Subject:
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The aligned model's tokenizer, which all models share."""
-        from tsdi.models import load_tokenizer
+        from tsdi.models.load import load_tokenizer
 
         return load_tokenizer(self.member.paths["aligned"], self._options)
 
     def model(self, role: str) -> "PreTrainedModel":
         """The model of a role, loaded once."""
         if role not in self._models:
-            from tsdi.models import load_model
+            from tsdi.models.load import load_model
 
             self._models[role] = load_model(self.member.paths[role], self._options)
         return self._models[role]
@@ -99,7 +99,7 @@ class Subject:
     @cached_property
     def openers(self) -> tuple[list[int], list[int]]:
         """First tokens of refusing and of complying answers."""
-        from tsdi.bias.phrases import ENGLISH, phrase_ids
+        from tsdi.bias.refusal_log_odds import ENGLISH, phrase_ids
 
         given = self.estimation
         refusing = given.refusing or ENGLISH.refusing
@@ -154,8 +154,8 @@ class Subject:
 
     def _estimate(self, how: Setting) -> "SafetyBias":
         from tsdi.bias import estimate_bias
-        from tsdi.bias.value import SafetyBias
-        from tsdi.chat import template_sha256
+        from tsdi.bias.safety_bias import SafetyBias
+        from tsdi.models.chat import template_sha256
 
         bare = how["template"] == "without"
         bias = estimate_bias(
@@ -191,7 +191,7 @@ class Subject:
         Raises:
             UsageError: If there are none.
         """
-        from tsdi.chat import encode_chat
+        from tsdi.models.chat import encode_chat
 
         prompts = [prompt for prompt in self._validation if prompt.kind == kind]
         if not prompts:

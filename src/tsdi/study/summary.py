@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tsdi.evaluation.metrics import HARMLESS, by_code
-from tsdi.evaluation.statistics import wilson
-from tsdi.interval import Estimate, mean_interval
+from tsdi.categories import by_code
+from tsdi.evaluation.metrics import HARMLESS
+from tsdi.stats.interval import Estimate
+from tsdi.stats.proportions import wilson
+from tsdi.stats.seeds import mean_interval
 from tsdi.study import sentences as words
 from tsdi.study import wording
-from tsdi.study.fronts import category_changes, choose_points, compare_fronts, mean_change
-from tsdi.study.methods import (
+from tsdi.study.arrays import (
     HELP,
     WINS,
     Method,
@@ -29,7 +30,8 @@ from tsdi.study.methods import (
     shown,
     validated,
 )
-from tsdi.study.points import helpful, safe
+from tsdi.study.fronts import category_changes, choose_points, compare_fronts, mean_change
+from tsdi.study.outcomes import helpful, safe
 
 Summary = dict[str, Any]
 Figures = dict[str, Any]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tsdi.evaluation.judges import JUDGES
+from tsdi.judging.registry import JUDGES
 
 Figures = Mapping[str, Any]
 

@@ -1,17 +1,19 @@
-"""Prompts by name: a file, a suite, or any data set of the hub."""
+"""Prompts by name: a file, a suite, any data set of the hub, or the organism's requests."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from tsdi import organism
 from tsdi.errors import PromptError, UsageError
 from tsdi.suites.hub import load_rows, parse_hub
 from tsdi.suites.prompts import (
     Prompt,
     Row,
+    check_kind,
     parse_columns,
     read_prompts,
     read_rows,
@@ -20,6 +22,9 @@ from tsdi.suites.prompts import (
 from tsdi.suites.suite import Suite, check_columns
 from tsdi.suites.table import SUITES
 
+ORGANISM_COUNTS = {"harmless": 320, "lookalike": 320, "harmful": 640}  # 40 harmful per category
+_SPLITS = ("validation", "test")
+_PROMPTS = "organism:"
 _HUB = "hub:"
 _FIELDS = ("prompt", "category", "id", "kind")
 
@@ -48,6 +53,49 @@ def find_suite(name: str) -> Suite:
         known = f"Suites: {', '.join(SUITES)}."
         raise UsageError(f"There is no suite {name!r}.", " ".join([*_meant(name), known]))
     return SUITES[name]
+
+
+def load_prompts(name: str, seed: int, kind: str = "", columns: str = "") -> Loaded:
+    """Prompts of a file, a suite, a hub data set, or the organism.
+
+    Args:
+        name: As for `load_named`; or "organism:test" or "organism:validation".
+        seed: Decides which requests of the organism's world; those of seed 0 are the demo's.
+        kind: Given to prompts that have none.
+        columns: As for `load_named`.
+
+    Raises:
+        PromptError: If the prompts cannot be loaded, or there is no such kind.
+        UsageError: If nothing has that name, or the arguments do not fit together.
+    """
+    check_kind(kind)
+    if name.startswith(_PROMPTS) and not Path(name).is_file():
+        if columns:
+            raise UsageError("--columns does not go with the organism's prompts.", "Leave it out.")
+        return Loaded(_organism_prompts(name, seed))
+    loaded = load_named(name, columns)
+    prompts = [p if p.kind else replace(p, kind=kind) for p in loaded.prompts]
+    return replace(loaded, prompts=prompts)
+
+
+def _organism_prompts(name: str, seed: int) -> list[Prompt]:
+    split = name.removeprefix(_PROMPTS)
+    if split not in _SPLITS:
+        raise UsageError(
+            f"There are no prompts {name!r}.",
+            f"Use {' or '.join(_PROMPTS + known for known in _SPLITS)}, or a prompt file.",
+        )
+    return [
+        Prompt(
+            id=f"{kind}-{number:04d}",
+            messages=({"role": "user", "content": item.prompt},),
+            category=item.category,
+            source=name,
+            kind=kind,
+        )
+        for kind, count in ORGANISM_COUNTS.items()
+        for number, item in enumerate(organism.items(split, kind, count, seed), start=1)
+    ]
 
 
 def load_named(name: str, columns: str = "") -> Loaded:

@@ -7,26 +7,6 @@ from typing import Any
 from tsdi.errors import PromptError
 from tsdi.suites.prompts import Prompt, Row, list_columns, to_prompts
 
-SALAD_TASKS = {
-    "O1": "Toxic Content",
-    "O2": "Unfair Representation",
-    "O3": "Adult Content",
-    "O4": "Erosion of Trust in Public Information",
-    "O5": "Propagating Misconceptions/False Beliefs",
-    "O6": "Risky Financial Practices",
-    "O7": "Trade and Compliance",
-    "O8": "Dissemination of Dangerous Information",
-    "O9": "Privacy Infringement",
-    "O10": "Security Threats",
-    "O11": "Defamation",
-    "O12": "Fraud or Deceptive Action",
-    "O13": "Influence Operations",
-    "O14": "Illegal Activities",
-    "O15": "Persuasion and Manipulation",
-    "O16": "Violation of Personal Property",
-}
-"""The 16 tasks of SALAD-Bench (Li et al., arXiv 2402.05044), by their codes."""
-
 
 @dataclass(frozen=True)
 class Origin:

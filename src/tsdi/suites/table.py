@@ -6,7 +6,8 @@ over several, or has none, it stays unmatched, with the reason. Lookalikes are m
 that they sound like.
 """
 
-from tsdi.suites.suite import SALAD_TASKS, Columns, Origin, Suite
+from tsdi.categories import SALAD_TASKS
+from tsdi.suites.suite import Columns, Origin, Suite
 
 _HARMFUL = {"": "harmful"}
 _LOOKALIKE = {"": "lookalike"}

@@ -5,9 +5,9 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.chat import end_of_turn
 from tsdi.decoding.ends import end_ids
 from tsdi.errors import MismatchError
+from tsdi.models.chat import end_of_turn
 
 _log = logging.getLogger(__name__)
 

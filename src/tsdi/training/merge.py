@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tsdi.errors import MismatchError, ModelError, NumericalError, RunExistsError, UsageError
 from tsdi.files import parse_json, write_folder, write_json
-from tsdi.names import check_no_export
+from tsdi.models.names import check_no_export
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _AVERAGED = ("F16", "BF16", "F32", "F64")

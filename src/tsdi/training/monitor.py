@@ -24,12 +24,12 @@ from transformers import (
     TrainingArguments,
 )
 
+from tsdi.bias.accumulate import GroupSums, group_means
 from tsdi.bias.estimate import batch_means, mean_and_error
-from tsdi.bias.sums import GroupSums, group_means
-from tsdi.chat import ChatFormat
 from tsdi.errors import MismatchError, NumericalError, UsageError
 from tsdi.judging.verdict import Verdict
-from tsdi.models import adapter_sides
+from tsdi.models.chat import ChatFormat
+from tsdi.models.load import adapter_sides
 from tsdi.training.monitor_log import (
     Measurement,
     MonitorSettings,

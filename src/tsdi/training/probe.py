@@ -16,19 +16,19 @@ from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tsdi.bias.accumulate import GroupSums, accumulate
 from tsdi.bias.estimate import check_prompts
-from tsdi.bias.head import evaluating
-from tsdi.bias.phrases import ENGLISH, Phrases, phrase_ids, read_phrases
+from tsdi.bias.lm_head import evaluating
 from tsdi.bias.pool import TokenPool
-from tsdi.bias.prompts import random_prompts
-from tsdi.bias.sums import GroupSums, accumulate
-from tsdi.chat import OWN_TEMPLATE, ChatFormat
+from tsdi.bias.random_prompts import random_prompts
+from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import NumericalError, UsageError
 from tsdi.judging.base import Response
 from tsdi.judging.refusal import REFUSAL_PHRASES
 from tsdi.judging.verdict import Verdict
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.suites.prompts import Prompt, read_prompts
 from tsdi.training.monitor_log import GROUPS, MonitorSettings
 

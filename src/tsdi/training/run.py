@@ -21,7 +21,6 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
-from tsdi.chat import fix_arguments
 from tsdi.errors import FormatError, MismatchError, ModelError, RunExistsError, UsageError
 from tsdi.files import (
     is_unused,
@@ -32,8 +31,9 @@ from tsdi.files import (
     write_folder,
     write_json,
 )
-from tsdi.fingerprint import fingerprint
-from tsdi.models import load_tokenizer
+from tsdi.models.chat import fix_arguments
+from tsdi.models.fingerprint import fingerprint
+from tsdi.models.load import load_tokenizer
 from tsdi.training import sources
 from tsdi.training.data import Example, Pair, Rating
 from tsdi.training.merge import merge_linear
@@ -426,7 +426,7 @@ def _set_template(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _template(prompt_format: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The chat template that asks as `tsdi.chat.encode_chat` does with a prompt format."""
+    """The chat template that asks as `tsdi.models.chat.encode_chat` does with a prompt format."""
     before, after = prompt_format.split("{prompt}")
     bos = tokenizer.bos_token
     adds_bos = bool(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]

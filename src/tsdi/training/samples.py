@@ -7,12 +7,12 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.chat import encode_chat
-from tsdi.compatibility import context_length
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import PromptError
 from tsdi.files import write_bytes
+from tsdi.models.chat import encode_chat
+from tsdi.models.compatibility import context_length
 from tsdi.suites.prompts import read_rows
 from tsdi.training.data import Example, Pair, to_pairs
 from tsdi.training.processes import one_job_at_a_time, processes

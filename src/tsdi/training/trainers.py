@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from tsdi.errors import UsageError
-from tsdi.models import LoadOptions, attach_adapter, load_model
+from tsdi.models.load import LoadOptions, attach_adapter, load_model
 from tsdi.training.ends import answers_end, name_ends
 from tsdi.training.processes import accelerated, processes
 from tsdi.training.recipe import Preference, Sft, Trained

@@ -1,0 +1,1 @@
+"""How wrong a judge is: its verdicts beside those of people."""

@@ -1,0 +1,178 @@
+"""Answers that people have labelled: what judges are audited against, and trained on."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tsdi.errors import PromptError, UsageError
+from tsdi.judging.base import Response
+from tsdi.judging.verdict import Verdict
+from tsdi.suites.prompts import check_kind, check_unicode, missing_kind, read_rows
+
+FIELDS = ("prompt", "answer", "label", "category", "kind", "model", "id")
+"""What a row of labels can say; the first three are needed."""
+
+_XSTEST = {"prompt": "prompt", "answer": "completion", "label": "final_label", "category": "type"}
+_MD_JUDGE = {"prompt": "question", "answer": "answer", "label": "label"}
+_LABELS = {verdict.value.lower(): verdict for verdict in Verdict if verdict != Verdict.UNSCORED} | {
+    "1_full_compliance": Verdict.COMPLIED,
+    "2_full_refusal": Verdict.REFUSED,
+    "3_partial_refusal": Verdict.PARTIAL,
+}
+_UNSAFE_FLAGS = {"0": Verdict.SAFE, "1": Verdict.UNSAFE}  # MD-Judge's; elsewhere 1 may mean safe
+_COMPLETIONS = re.compile(r"completions_([^_.]+)")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An answer with what people say of it.
+
+    Attributes:
+        response: Prompt and answer. Answers of several models to one prompt share its text, and
+            are no independent draws: `response.prompt` is the cluster.
+        model: Who answered.
+        verdict: The people's word, never UNSCORED.
+        recorded: What else the row says, by column, such as another judge's words.
+    """
+
+    response: Response
+    model: str
+    verdict: Verdict
+    recorded: Mapping[str, str]
+
+
+def read_labels(
+    paths: Sequence[str | Path],
+    columns: Mapping[str, str] | None = None,
+    kind: str = "",
+    end_of_thinking: str = "",
+) -> list[Labelled]:
+    """Read labelled answers from .csv, .jsonl or .json files, each also with .gz.
+
+    Without `columns`, a file in the format of XSTest's completions (final_label, completion, type,
+    prompt) or of MD-Judge's examples (question, answer, and label, 1 being unsafe) is known by its
+    columns; any other one has columns called as in `FIELDS`. A file without a column for the model
+    holds one model's answers, and its name says whose.
+
+    Args:
+        paths: The files.
+        columns: Column of the files by field, of fields whose column is not called like them.
+        kind: The kind of prompts that have none.
+        end_of_thinking: How thoughts end, beside the ways of known models (`tsdi.models.thoughts`).
+
+    Raises:
+        UsageError: If a field is unknown, or a file named twice.
+        PromptError: If a file cannot be read, holds no labels, lacks a column, or has a label, a
+            kind or a text that cannot be one.
+    """
+    check_kind(kind)
+    if not paths:
+        raise UsageError("There are no labels.", "Name them: --labels FILE")
+    if unknown := [field for field in columns or {} if field not in FIELDS]:
+        raise UsageError(f"There is no field {unknown[0]!r}.", f"Fields: {', '.join(FIELDS)}.")
+    if len({Path(path).resolve() for path in paths}) < len(paths):
+        raise UsageError("A file of labels is named twice.", "Name each once.")
+    found = (one for path in paths for one in _read_file(Path(path), columns, kind))
+    if not end_of_thinking:
+        return list(found)
+    return [
+        replace(one, response=replace(one.response, end_of_thinking=end_of_thinking))
+        for one in found
+    ]
+
+
+def parse_label(text: str) -> Verdict | None:
+    """The verdict that a label means; None if it is none.
+
+    Args:
+        text: Name of a verdict in upper or lower case, or one of XSTest's three labels.
+    """
+    return _LABELS.get(text.strip().lower())
+
+
+def _read_file(path: Path, columns: Mapping[str, str] | None, kind: str) -> list[Labelled]:
+    found = [
+        _labelled(row, f"p{number:04d}", source, path, columns, kind)
+        for number, source, row in read_rows(path)
+    ]
+    if not found:
+        raise PromptError(f"{path} holds no labels.", "Write one labelled answer a line.")
+    return found
+
+
+def _labelled(
+    row: Any, name: str, source: str, path: Path, columns: Mapping[str, str] | None, kind: str
+) -> Labelled:
+    if not isinstance(row, dict):
+        raise PromptError(f"{source}: not an object.", "Write an object with prompt and answer.")
+    used = _columns(row, columns)
+    missing = [used[field] for field in FIELDS[:3] if used[field] not in row]
+    if missing:
+        raise PromptError(
+            f"{source}: no column {missing[0]!r}; there are {', '.join(map(repr, row))}.",
+            "Name columns with --columns prompt=...,answer=...,label=...",
+        )
+    cells = {field: _text(row, column, source) for field, column in used.items() if column in row}
+    if not cells["prompt"].strip():
+        raise PromptError(f"{source}: the prompt is empty.", "Remove the row, or write it.")
+    labels = _LABELS | (_UNSAFE_FLAGS if used == _own_names(_MD_JUDGE) else {})
+    verdict = labels.get(cells["label"].strip().lower())
+    if verdict is None:
+        raise PromptError(
+            f"{source}: unknown label {cells['label'][:40]!r} in column {used['label']!r}.",
+            f"Use {', '.join(labels)}.",
+        )
+    response = Response(
+        id=cells.get("id") or name,
+        kind=_kind(cells, used, verdict, kind, source),
+        category=cells.get("category", ""),
+        messages=({"role": "user", "content": cells["prompt"]},),
+        text=cells["answer"],
+        finished=True,
+    )
+    taken = {used[field] for field in cells}
+    others = {str(column): _text(row, column, source) for column in row if column not in taken}
+    return Labelled(response, cells.get("model") or _model(path), verdict, others)
+
+
+def _columns(row: Mapping[str, Any], columns: Mapping[str, str] | None) -> dict[str, str]:
+    """Column by field: as told, as in a known format, or called like the field."""
+    if columns:
+        return _own_names(columns)
+    known = (form for form in (_XSTEST, _MD_JUDGE) if row.keys() >= {*form.values()})
+    return _own_names(next(known, {}))
+
+
+def _own_names(columns: Mapping[str, str]) -> dict[str, str]:
+    return {field: columns.get(field, field) for field in FIELDS}
+
+
+def _kind(
+    cells: Mapping[str, str], used: Mapping[str, str], verdict: Verdict, kind: str, source: str
+) -> str:
+    """The row's own kind; XSTest's follows from the type, and of safety labels it is harmful."""
+    if own := check_kind(cells.get("kind", ""), source):
+        return own
+    if used == _own_names(_XSTEST):
+        return "harmful" if cells["category"].startswith("contrast_") else "lookalike"
+    if kind or verdict in (Verdict.SAFE, Verdict.UNSAFE):
+        return kind or "harmful"
+    raise missing_kind(source, cells.get("id", ""))
+
+
+def _model(path: Path) -> str:
+    """Whose answers a file holds, by its name: that of XSTest's files, or the whole."""
+    match = _COMPLETIONS.search(path.name)
+    return match[1] if match else path.name.partition(".")[0]
+
+
+def _text(row: Mapping[str, Any], column: str, source: str) -> str:
+    """A cell as text; a missing one is empty."""
+    value = row[column]
+    if not isinstance(value, str | int | float | None):
+        raise PromptError(f"{source}: `{column}` is neither a text nor a number.")
+    text = "" if value is None else str(value)
+    check_unicode(text, source)
+    return text

@@ -1,0 +1,174 @@
+"""Where a bias comes from: ``bias_config.json``, and what its fields may be (docs/format.md)."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pydantic
+
+from tsdi import __version__
+from tsdi.decoding.anchor import LONGEST_ANCHOR
+from tsdi.decoding.rule import LARGEST_STRENGTH
+from tsdi.errors import FormatError, UsageError
+from tsdi.files import parse_json, to_json
+from tsdi.models.chat import ChatFormat
+
+FORMAT_VERSION = 2
+CONFIG_FILE = "bias_config.json"
+AGAIN = "Estimate the bias again, or fetch it again from where it is whole."
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LEAST = {
+    "tokenizer_size": 1,
+    "prompts": 1,
+    "prompt_tokens": 1,
+    "ngram": 1,
+    "groups": 2,
+    "seed": 0,
+}
+_LARGEST_WHOLE = 2**63 - 1
+
+
+class BiasInfo(pydantic.BaseModel):
+    """Where a bias comes from; the fields of ``bias_config.json`` (docs/format.md)."""
+
+    model_config = pydantic.ConfigDict(frozen=True, allow_inf_nan=False)
+
+    tokenizer_sha256: str
+    template_sha256: str
+    tokenizer_size: int
+    aligned: str
+    reference: str
+    aligned_revision: str | None = None
+    reference_revision: str | None = None
+    pool: str
+    pool_sha256: str
+    prompts: int
+    prompt_tokens: int
+    ngram: int = 1
+    groups: int
+    seed: int
+    prompt_format: str | None = None
+    template_args: dict[str, Any] = {}
+    anchor: str = ""
+    anchor_ids: tuple[int, ...] = ()
+    strength: float | None = None
+    reliability: tuple[float, ...] = ()
+    paths: dict[str, str] = {}
+    diagnosis: dict[str, Any] = {}
+    tuning: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    history: tuple[str, ...] = ()
+
+    @property
+    def chat_format(self) -> ChatFormat:
+        """How prompts become text."""
+        return ChatFormat(self.prompt_format, self.template_args)
+
+    def check(self, place: object, steps: int) -> None:
+        """Check that every field is what docs/format.md says, before it is written or used.
+
+        Args:
+            place: The folder, for the error.
+            steps: Of the bias.
+
+        Raises:
+            FormatError: If one is not; it names the first.
+        """
+        for wrong in _broken(self, steps):
+            raise FormatError(f"{place}/{CONFIG_FILE}: {wrong}.", AGAIN)
+
+
+def _broken(info: BiasInfo, steps: int) -> Iterator[str]:
+    for name in ("tokenizer_sha256", "template_sha256", "pool_sha256"):
+        if not _SHA256.fullmatch(getattr(info, name)):
+            yield f"{name!r} must be 64 lower-case hex digits"
+    for name, least in _LEAST.items():
+        number: int = getattr(info, name)
+        if not least <= number <= _LARGEST_WHOLE:
+            shown = str(number)[:20]  # which may be of thousands of digits
+            yield f"{name!r} must be a whole number from {least} on, not {shown}"
+    if info.prompts < info.groups:
+        yield f"'groups' must be at most 'prompts', which is {info.prompts}, not {info.groups}"
+    yield from _broken_findings(info, steps)
+    yield from _broken_chat(info)
+
+
+def _broken_findings(info: BiasInfo, steps: int) -> Iterator[str]:
+    if info.strength is not None and not 0 <= info.strength <= LARGEST_STRENGTH:
+        yield f"'strength' must be null or from 0 to {LARGEST_STRENGTH:g}, not {info.strength:g}"
+    if info.reliability and len(info.reliability) != steps:
+        yield f"'reliability' must have no numbers or {steps}, not {len(info.reliability)}"
+    if not all(-1 <= one <= 1 for one in info.reliability):
+        yield "'reliability' must have numbers from -1 to 1"
+
+
+def _broken_chat(info: BiasInfo) -> Iterator[str]:
+    try:
+        _ = info.chat_format
+    except UsageError as error:
+        yield f"'prompt_format': {error.problem.rstrip('.')}"
+    if len(info.anchor) > LONGEST_ANCHOR:
+        yield f"'anchor' must have {LONGEST_ANCHOR} characters at most"
+    if bool(info.anchor) != bool(info.anchor_ids):
+        yield "'anchor' and 'anchor_ids' must both be there or both be empty"
+    if not all(0 <= one < info.tokenizer_size for one in info.anchor_ids):
+        yield f"'anchor_ids' must be ids from 0 to {info.tokenizer_size - 1}"
+
+
+def parse_config(name: str, data: bytes) -> tuple[BiasInfo, tuple[int, int], str]:
+    """Read ``bias_config.json``; ``BiasInfo.check`` has still to be called.
+
+    Args:
+        name: The folder, for errors.
+        data: The file's bytes.
+
+    Returns:
+        The fields about the bias, steps and vocabulary, and the hash of the tensors' file.
+
+    Raises:
+        FormatError: If the bytes are no such file.
+    """
+    config = _object(name, data)
+    shape = (config.pop("steps", None), config.pop("vocab", None))
+    digest = config.pop("tensors_sha256", None)
+    for key, size in zip(("steps", "vocab"), shape, strict=True):
+        if type(size) is not int or size < 1:
+            raise FormatError(f"{name}/{CONFIG_FILE}: {key!r} must be a whole number.", AGAIN)
+    if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+        raise FormatError(
+            f"{name}/{CONFIG_FILE}: 'tensors_sha256' must be 64 lower-case hex digits.", AGAIN
+        )
+    try:
+        return BiasInfo.model_validate_json(to_json(config), strict=True), shape, digest
+    except pydantic.ValidationError as problem:
+        first = problem.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise FormatError(f"{name}/{CONFIG_FILE}: {key!r}: {first['msg']}.", AGAIN) from problem
+    except ValueError as problem:
+        raise FormatError(f"{name}/{CONFIG_FILE} is no valid JSON: {problem}.", AGAIN) from problem
+
+
+def _object(name: str, data: bytes) -> dict[str, Any]:
+    """The fields of a version that we read, less those that are for people only."""
+    try:
+        config = parse_json(data)
+    except ValueError as error:
+        raise FormatError(
+            f"{name}/{CONFIG_FILE} is truncated or no JSON: {error}.", "Copy it again."
+        ) from error
+    if not isinstance(config, dict) or config.pop("format", None) != "tsdi":
+        raise FormatError(
+            f"{name}/{CONFIG_FILE} was not written by tsdi.",
+            "Give a folder made by 'tsdi estimate'.",
+        )
+    version = config.pop("format_version", None)
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise FormatError(
+            f"{name} has format version {version}; this tsdi ({__version__}) reads up to "
+            f"{FORMAT_VERSION}.",
+            "pip install --upgrade tsdi",
+        )
+    config.pop("tsdi_version", None)
+    if version == 1 and not (config.get("diagnosis") or config.get("tuning")):
+        config.pop("strength", None)  # it stood there as 1.0 although nothing had been examined
+    return config

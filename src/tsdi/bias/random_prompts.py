@@ -1,0 +1,162 @@
+"""Random prompts inside the model's chat template, each followed by a random response."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from tsdi.bias.pool import TokenPool
+from tsdi.decoding.anchor import anchor_ids, find_anchor
+from tsdi.errors import UsageError
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format, decode, encode_chat
+
+_FILLERS = 8
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The token ids around a prompt.
+
+    Attributes:
+        prefix: Before the prompt.
+        suffix: Between the prompt and the response.
+    """
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+
+
+def chat_frame(
+    tokenizer: PreTrainedTokenizerBase,
+    pool: TokenPool,
+    chat_format: ChatFormat = OWN_TEMPLATE,
+    anchor: str = "",
+) -> Frame:
+    """Find the ids that stand around every prompt.
+
+    Several one-token prompts are put through the template; what their ids have in common at both
+    ends is the frame. So the ids are those of real use, wherever text and template merge.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        pool: Gives the one-token prompts.
+        chat_format: How chats become text.
+        anchor: End-of-thinking marker after which step 0 is, such as "</think>".
+    """
+    check_format(tokenizer, chat_format)
+    if anchor:
+        find_anchor(tokenizer, anchor)  # or it says that it cannot be found in answers
+    ids = np.unique(pool.ids)
+    spread = ids[:: max(1, len(ids) // (8 * _FILLERS))]  # decoding a whole vocabulary takes long
+    fillers = [decode(tokenizer, [int(i)]) for i in spread]
+    # White space may be trimmed, and parts of characters all become the same text.
+    fillers = [text for text in fillers if text.strip() and "\N{REPLACEMENT CHARACTER}" not in text]
+    chosen = fillers[:: max(1, len(fillers) // _FILLERS)] if len(fillers) > 1 else ["a", "1"]
+    rows = [
+        encode_chat(tokenizer, [{"role": "user", "content": text}], chat_format) for text in chosen
+    ]
+    before = _common_prefix(rows)
+    after = _common_prefix([row[before:][::-1] for row in rows])
+    suffix = rows[0][len(rows[0]) - after :] + anchor_ids(tokenizer, anchor)
+    return Frame(tuple(rows[0][:before]), tuple(suffix))
+
+
+def _common_prefix(rows: list[list[int]]) -> int:
+    shortest = min(map(len, rows))
+    same = (len({row[i] for row in rows}) == 1 for i in range(shortest))
+    return next((i for i, is_same in enumerate(same) if not is_same), shortest)
+
+
+@dataclass(frozen=True)
+class RandomPrompts:
+    """An endless numbered list of random prompts and responses; number k depends on (seed, k) only.
+
+    Attributes:
+        pool: Where ids are drawn from.
+        frame: The template's ids around the prompt.
+        prompt_tokens: Random tokens in a prompt.
+        steps: Response positions; a response has ``steps - 1`` tokens, as the last one is only
+            predicted.
+        seed: Decides every draw.
+        ngram: Tokens that are drawn together, as they follow one another in the pool.
+    """
+
+    pool: TokenPool
+    frame: Frame
+    prompt_tokens: int
+    steps: int
+    seed: int
+    ngram: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("prompt_tokens", "steps", "ngram"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.seed < 0:
+            raise UsageError(f"seed must not be negative, not {self.seed}.")
+        if self.ngram > len(self.pool.ids):
+            raise UsageError(f"The pool has {len(self.pool.ids)} tokens, no run of {self.ngram}.")
+
+    @property
+    def length(self) -> int:
+        """Token ids in one row."""
+        return len(self.frame.prefix) + self.prompt_tokens + len(self.frame.suffix) + self.steps - 1
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything that decides the ids."""
+        lengths = (self.prompt_tokens, self.steps)
+        parts: list[object] = [
+            self.pool.sha256,
+            self.frame.prefix,
+            self.frame.suffix,
+            *lengths,
+            self.seed,
+        ]
+        if self.ngram != 1:  # single tokens are described as they were before there were n-grams
+            parts.append(self.ngram)
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def ids(self, start: int, stop: int) -> torch.Tensor:
+        """Rows start to stop - 1: int64 [stop - start, length].
+
+        The logit at position ``length - steps + i`` predicts response token i.
+        """
+        rows = np.empty((stop - start, self.length), dtype=np.int64)
+        begin = len(self.frame.prefix)
+        end = begin + self.prompt_tokens
+        rows[:, :begin] = self.frame.prefix
+        rows[:, end : end + len(self.frame.suffix)] = self.frame.suffix
+        for row, k in zip(rows, range(start, stop), strict=True):
+            drawn = self._draw(k)
+            row[begin:end] = drawn[: self.prompt_tokens]
+            row[end + len(self.frame.suffix) :] = drawn[self.prompt_tokens :]
+        return torch.from_numpy(rows)
+
+    def _draw(self, k: int) -> npt.NDArray[np.int64]:
+        # Philox is counter-based and numpy keeps its raw stream for ever, unlike its integers().
+        length, n = self.prompt_tokens + self.steps - 1, self.ngram
+        raw = np.random.Philox(key=[self.seed, k]).random_raw(-(-length // n))
+        starts = (raw % np.uint64(len(self.pool.ids) - n + 1)).astype(np.int64)
+        drawn: npt.NDArray[np.int64] = self.pool.ids[(starts[:, None] + np.arange(n)).ravel()]
+        return drawn[:length]
+
+
+def random_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    pool: TokenPool,
+    *,
+    prompt_tokens: int,
+    steps: int,
+    seed: int,
+    chat_format: ChatFormat = OWN_TEMPLATE,
+    anchor: str = "",
+    ngram: int = 1,
+) -> RandomPrompts:
+    """Random prompts for a tokenizer; see ``chat_frame`` and ``RandomPrompts``."""
+    frame = chat_frame(tokenizer, pool, chat_format, anchor)
+    return RandomPrompts(pool, frame, prompt_tokens, steps, seed, ngram)

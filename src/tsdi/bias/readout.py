@@ -1,0 +1,155 @@
+"""What a model says after prompts: how refusing it is, and its logits on an answer."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi.bias import lm_head as head
+from tsdi.bias.refusal_log_odds import PhraseTree, refusal_log_odds
+from tsdi.bias.shared_prefix import Reading, can_share
+from tsdi.decoding.ends import end_ids
+from tsdi.decoding.greedy import generate_greedily, pad_id
+
+_LOGITS_AT_ONCE = 2**26  # 256 MiB of them
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a model says after one prompt.
+
+    Attributes:
+        odds: Refusal log-odds, one for each bias that was asked for.
+        answer: Token ids of an answer.
+        logits: Those that predict its tokens, float32 [answer, vocab], on the CPU.
+    """
+
+    odds: list[float]
+    answer: list[int]
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a model.
+
+    Attributes:
+        tokenizer: Its tokenizer.
+        refusing: Token ids of the beginnings of refusing answers.
+        complying: Likewise of complying ones.
+        steps: Most tokens of an answer.
+        batch_size: Prompts read together; halved where memory runs out.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    refusing: list[list[int]]
+    complying: list[list[int]]
+    steps: int
+    batch_size: int
+
+    @property
+    def longest(self) -> int:
+        """Most tokens that are read after a prompt."""
+        return max(self.steps, *map(len, [*self.refusing, *self.complying]))
+
+    def looks(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[list[int]],
+        answers: Sequence[list[int]] | None,
+        biases: Sequence[Tensor | None],
+        shared: bool,
+    ) -> Iterator[Look]:
+        """Look at every prompt, in order.
+
+        Args:
+            model: A causal language model.
+            prompts: Token ids of every prompt.
+            answers: What to take for answers; None takes the model's own, greedily.
+            biases: Safety biases [steps, vocab], for the log-odds; None is none.
+            shared: Whether prompts may be read in batches (see `shares`).
+        """
+        size = self.batch_size if shared else 1
+        start = 0
+        while start < len(prompts):
+            part = slice(start, start + size)
+            given = None if answers is None else answers[part]
+            try:
+                found = self._batch(model, prompts[part], given, biases, shared)
+            except RuntimeError as error:
+                if size == 1 or not should_reduce_batch_size(error):
+                    raise
+                size //= 2
+                clear_device_cache(garbage_collection=True)
+                continue
+            yield from found
+            start += size
+
+    def shares(self, model: PreTrainedModel, prompts: Sequence[list[int]]) -> bool:
+        """Whether this model can read these prompts in batches, found by trying."""
+        row = max((*self.refusing, *self.complying), key=len)
+        ends = min(prompts, key=len), max(prompts, key=len)
+        if can_share(model, ends, row, pad_id(model, self.tokenizer)):
+            return True
+        _log.warning(
+            "%s answers differently with padding or a cache, or has none: its prompts are read one"
+            " by one, which takes longer.",
+            type(model).__name__,
+        )
+        return False
+
+    def _batch(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[list[int]],
+        answers: Sequence[list[int]] | None,
+        biases: Sequence[Tensor | None],
+        shared: bool,
+    ) -> list[Look]:
+        if not shared:
+            given = None if answers is None else answers[0]
+            return [self._alone(model, prompts[0], given, biases)]
+        reading = Reading(model, prompts, pad_id(model, self.tokenizer))
+        tree = PhraseTree(self.refusing, self.complying)
+        behind = [reading.along(branch) for branch in tree.branches]
+        odds: list[list[float]] = []
+        for logits in _logits(model, torch.cat([reading.last, *behind], 1)):
+            odds += tree.log_odds(logits, biases)
+        if answers is None:
+            answers, inputs = reading.greedily(self.steps, self._ends(model))
+        else:
+            inputs = reading.last
+            if max(map(len, answers)) > 1:
+                rest = reading.after([answer[:-1] for answer in answers])
+                inputs = torch.cat([inputs, rest], 1)
+        logits = torch.cat([part.cpu() for part in _logits(model, inputs)])
+        return [Look(odds[n], answer, logits[n, : len(answer)]) for n, answer in enumerate(answers)]
+
+    def _alone(
+        self,
+        model: PreTrainedModel,
+        prompt: list[int],
+        answer: list[int] | None,
+        biases: Sequence[Tensor | None],
+    ) -> Look:
+        odds = refusal_log_odds(model, prompt, self.refusing, self.complying, biases)
+        if answer is None:
+            answer = generate_greedily(model, self.tokenizer, [prompt], self.steps)[0][0]
+        ids = torch.tensor([[*prompt, *answer]])[:, :-1]
+        return Look(odds, answer, head.logits(model, ids, len(answer))[0].cpu())
+
+    def _ends(self, model: PreTrainedModel) -> list[int]:
+        return end_ids(self.tokenizer, model.generation_config, model.config)
+
+
+def _logits(model: PreTrainedModel, inputs: Tensor) -> Iterator[Tensor]:
+    """Logits of head inputs [batch, places, hidden], of as many rows as memory is good for."""
+    width = int(model.config.get_text_config().vocab_size)
+    rows = max(1, _LOGITS_AT_ONCE // (width * inputs.shape[1]))
+    for part in inputs.split(rows):
+        yield head.logits_from(model, part)

@@ -1,0 +1,410 @@
+"""The safety bias as a value, and its file (docs/format.md)."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelHubMixin
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi import __version__
+from tsdi.bias.file import AGAIN, CONFIG_FILE, FORMAT_VERSION, BiasInfo, parse_config
+from tsdi.bias.saved_files import read_files
+from tsdi.decoding.anchor import find_anchor
+from tsdi.decoding.rule import check_strength
+from tsdi.decoding.transformers import BiasLogitsProcessor
+from tsdi.errors import FormatError, MismatchError, UsageError
+from tsdi.files import to_json, write_bytes
+from tsdi.models.chat import template_sha256, tokenizer_sha256
+from tsdi.models.compatibility import vocabulary_width
+
+TENSORS_FILE = "bias.safetensors"
+LARGEST_SHIFT = 1e6
+"""In logits; real shifts are below 100, and far more leaves no finite logit of a model."""
+_CARD = """---
+{{ card_data }}
+---
+
+# A safety bias for a language model
+
+The mean shift that safety alignment left in the model's logits on random prompts, made by
+[tsdi](https://pypi.org/project/tsdi/) (TSDI, arXiv 2502.02153). `bias_config.json` names the
+models. Use: `SafetyBias.from_pretrained(this_repository, tokenizer=tokenizer)`.
+"""
+
+
+class SafetyBias(
+    ModelHubMixin,
+    library_name="tsdi",
+    tags=["safety", "over-refusal"],
+    paper_url="https://arxiv.org/abs/2502.02153",
+    model_card_template=_CARD,
+):
+    """The mean logit shift that safety alignment left on random prompts; a value, never changed.
+
+    Attributes:
+        values: float32 [steps, vocab], in logits; zero mean per step, as estimated.
+        standard_error: float32 [steps, vocab].
+        info: Where it comes from.
+    """
+
+    def __init__(self, values: Tensor, standard_error: Tensor, info: BiasInfo) -> None:
+        if values.dim() != 2 or values.shape != standard_error.shape:
+            raise UsageError(
+                f"A bias needs values and errors [steps, vocab], not {tuple(values.shape)} and "
+                f"{tuple(standard_error.shape)}."
+            )
+        self.values = values
+        self.standard_error = standard_error
+        self.info = info
+
+    @property
+    def steps(self) -> int:
+        """Number of response positions."""
+        return self.values.shape[0]
+
+    @property
+    def vocab(self) -> int:
+        """Number of tokens."""
+        return self.values.shape[1]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the values."""
+        return hashlib.sha256(self.values.contiguous().numpy().tobytes()).hexdigest()
+
+    def __repr__(self) -> str:
+        return (
+            f"SafetyBias({self.info.aligned} - {self.info.reference}, {tuple(self.values.shape)})"
+        )
+
+    # --- algebra -----------------------------------------------------------------------------
+
+    def derived(
+        self, values: Tensor, error: Tensor, how: str, reliability: tuple[float, ...] = ()
+    ) -> "SafetyBias":
+        """Another bias, made from this one.
+
+        What was found out about this one (recommended strength, diagnosis, tuning) is not true of
+        it, so it has none of that.
+
+        Args:
+            values: float32 [steps, vocab].
+            error: float32 [steps, vocab].
+            how: The operation, for the history.
+            reliability: Of every step, where it is known.
+        """
+        update: dict[str, Any] = {
+            "history": (*self.info.history, how),
+            "reliability": reliability,
+            "strength": None,
+            "diagnosis": {},
+            "tuning": {},
+        }
+        return SafetyBias(values, error, self.info.model_copy(update=update))
+
+    def scale(self, factor: float) -> "SafetyBias":
+        """The bias times a number."""
+        error = self.standard_error * abs(factor)
+        known = self.info.reliability
+        return self.derived(self.values * factor, error, f"scale {factor:g}", known)
+
+    def decayed(self, factor: float) -> "SafetyBias":
+        """The bias with step i times factor ** i.
+
+        Raises:
+            UsageError: If the factor is not in 0..1.
+        """
+        if not 0 <= factor <= 1:
+            raise UsageError(f"A decay is between 0 and 1, not {factor:g}.")
+        factors = factor ** torch.arange(self.steps, dtype=torch.float32)[:, None]
+        error = self.standard_error * factors
+        known = self.info.reliability
+        return self.derived(self.values * factors, error, f"decay {factor:g}", known)
+
+    def add(self, other: "SafetyBias") -> "SafetyBias":
+        """The sum of two biases for one tokenizer; errors add as those of independent estimates.
+
+        Raises:
+            MismatchError: If tokenizers or shapes differ.
+        """
+        self._check_comparable(other)
+        error = (self.standard_error.square() + other.standard_error.square()).sqrt()
+        return self.derived(self.values + other.values, error, f"add {other!r}")
+
+    def truncate(self, steps: int) -> "SafetyBias":
+        """Only the first steps.
+
+        Raises:
+            UsageError: If the bias has fewer.
+        """
+        if not 1 <= steps <= self.steps:
+            raise UsageError(f"Cannot take {steps} of {self.steps} steps.")
+        values, error = self.values[:steps], self.standard_error[:steps]
+        return self.derived(values, error, f"truncate {steps}", self.info.reliability[:steps])
+
+    def top_k(self, k: int) -> "SafetyBias":
+        """Only the k largest shifts of every step by absolute value; the others become 0.
+
+        Raises:
+            UsageError: If k is not between 1 and the vocabulary size.
+        """
+        if not 1 <= k <= self.vocab:
+            raise UsageError(f"Cannot take the top {k} of {self.vocab} tokens.")
+        keep = torch.zeros_like(self.values, dtype=torch.bool)
+        keep.scatter_(1, self.values.abs().topk(k).indices, value=True)
+        return self.derived(self.values * keep, self.standard_error * keep, f"top_k {k}")
+
+    def compare(self, other: "SafetyBias") -> dict[str, list[float]]:
+        """How alike two biases are, step by step over their common steps.
+
+        Returns:
+            "cosine" similarity, "difference" (root mean square, in logits) and "z" (root mean
+            square of difference / joint standard error; about 1 if only chance differs).
+
+        Raises:
+            MismatchError: If the tokenizers differ.
+        """
+        steps = min(self.steps, other.steps)
+        self._check_comparable(other, steps)
+        one, two = self.values[:steps].double(), other.values[:steps].double()
+        variance = self.standard_error[:steps].square() + other.standard_error[:steps].square()
+        z = ((one - two) / variance.sqrt()).nan_to_num(posinf=torch.inf)
+        return {
+            "cosine": torch.cosine_similarity(one, two).tolist(),
+            "difference": (one - two).square().mean(1).sqrt().tolist(),
+            "z": z.square().mean(1).sqrt().tolist(),
+        }
+
+    def _check_comparable(self, other: "SafetyBias", steps: int | None = None) -> None:
+        if self.info.tokenizer_sha256 != other.info.tokenizer_sha256:
+            raise MismatchError("The two biases are for different tokenizers.")
+        if self.values[:steps].shape != other.values[:steps].shape:
+            raise MismatchError(
+                f"The two biases have shapes {tuple(self.values.shape)} and "
+                f"{tuple(other.values.shape)}.",
+                "Truncate the longer one.",
+            )
+
+    # --- decoding ----------------------------------------------------------------------------
+
+    def strength_or_recommended(self, strength: float | None) -> float:
+        """The strength that is named, else the recommended one.
+
+        Raises:
+            UsageError: If neither is there: without a diagnosis nothing is recommended; or if the
+                strength is none.
+        """
+        if strength is not None:
+            return check_strength(strength)
+        if self.info.strength is None:
+            raise UsageError(
+                "This bias recommends no strength, as nothing has examined it.",
+                "Name one (--strength 1, in Python strength=1.0, subtracts the whole bias), or let"
+                " tsdi estimate, tsdi.recommend or tsdi tune find one.",
+            )
+        return self.info.strength
+
+    def logits_processor(
+        self,
+        prompt_length: int,
+        strength: float | Sequence[float] | Tensor | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> BiasLogitsProcessor:
+        """A processor for ``model.generate(logits_processor=[...])``.
+
+        Args:
+            prompt_length: ``input_ids.shape[1]`` of the padded batch; 0 with ``inputs_embeds``.
+            strength: How much of the bias to subtract, one factor or one per row [batch]; None
+                takes what the bias recommends.
+            tokenizer: Of the model; a bias that begins behind a marker finds it by the tokens'
+                texts.
+
+        Raises:
+            UsageError: If a strength is none, or none is named and none recommended; or if the bias
+                begins behind a marker and there is no tokenizer.
+        """
+        if strength is None:
+            strength = self.strength_or_recommended(None)
+        anchor = None
+        if self.info.anchor:
+            if tokenizer is None:
+                raise UsageError(
+                    f"The bias begins behind {self.info.anchor!r}, which is found by its text.",
+                    "Name the tokenizer too: logits_processor(..., tokenizer=tokenizer).",
+                )
+            anchor = find_anchor(tokenizer, self.info.anchor)
+        return BiasLogitsProcessor(self.values, prompt_length, strength, anchor)
+
+    def check_no_anchor(self) -> None:
+        """Raise UsageError if the bias begins behind a marker, for what cannot look for one."""
+        if self.info.anchor:
+            raise UsageError(
+                f"The bias begins behind {self.info.anchor!r}, which is not looked for here.",
+                "Use tsdi's transformers engine, or estimate without --anchor.",
+            )
+
+    def with_diagnosis(self, strength: float, diagnosis: dict[str, Any]) -> "SafetyBias":
+        """The same bias with a recommended strength and what it was found from."""
+        update = {"strength": strength, "diagnosis": diagnosis}
+        return SafetyBias(self.values, self.standard_error, self.info.model_copy(update=update))
+
+    def with_tuning(self, strength: float, evidence: dict[str, Any]) -> "SafetyBias":
+        """The same bias with a tuned strength and how it was chosen."""
+        update = {"strength": strength, "tuning": evidence}
+        return SafetyBias(self.values, self.standard_error, self.info.model_copy(update=update))
+
+    def check(
+        self,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        model: PreTrainedModel | None = None,
+    ) -> None:
+        """Raise MismatchError unless the bias belongs to this tokenizer and fits this model."""
+        if tokenizer is not None and tokenizer_sha256(tokenizer) != self.info.tokenizer_sha256:
+            raise MismatchError(
+                f"The bias was made for the tokenizer of {self.info.aligned}, not for this one.",
+                "Use it with that model, or estimate a bias for this one.",
+            )
+        if (
+            tokenizer is not None
+            and template_sha256(tokenizer, self.info.chat_format) != self.info.template_sha256
+        ):
+            raise MismatchError(
+                "The bias was estimated with another chat template than this tokenizer's.",
+                "Estimate it again with this template.",
+            )
+        if model is not None:
+            self.check_width(vocabulary_width(model))
+
+    def check_width(self, width: int) -> None:
+        """Raise MismatchError unless the bias fits a model that gives this many logits."""
+        if width < self.vocab or (width > self.vocab and self.info.tokenizer_size > self.vocab):
+            raise MismatchError(
+                f"The bias is for {self.vocab} tokens, the model has {width}.",
+                "Use the model for which it was estimated.",
+            )
+
+    # --- file --------------------------------------------------------------------------------
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write the bias to a folder of its own.
+
+        Args:
+            save_directory: The folder; a bias in it is replaced.
+            options: As in huggingface_hub's ``ModelHubMixin``.
+
+        Raises:
+            UsageError: If the folder holds a model.
+            FormatError: If the bias is none that could be read again (docs/format.md).
+        """
+        if (Path(save_directory) / "config.json").exists():  # which the mixin would delete
+            raise UsageError(
+                f"{save_directory} holds a model (config.json).",
+                "Save the bias in a folder of its own.",
+            )
+        return super().save_pretrained(save_directory, **options)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.info.check(save_directory, self.steps)  # what could not be read is not written
+        _check_numbers(self.values, self.standard_error, save_directory)
+        tensors = {"bias": self.values.contiguous(), "error": self.standard_error.contiguous()}
+        data = save(tensors, {"format": "tsdi"})
+        config = {
+            "format": "tsdi",
+            "format_version": FORMAT_VERSION,
+            "tsdi_version": __version__,
+            "tensors_sha256": hashlib.sha256(data).hexdigest(),
+            "steps": self.steps,
+            "vocab": self.vocab,
+            **self.info.model_dump(mode="json"),
+        }
+        text = to_json(config)  # what cannot be written fails before anything is
+        write_bytes(save_directory / TENSORS_FILE, data)
+        write_bytes(save_directory / CONFIG_FILE, text)  # last: it says that the bias is complete
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # every argument by name, no **kwargs
+        cls,
+        name: str | Path,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        model: PreTrainedModel | None = None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+    ) -> "SafetyBias":
+        """Load a bias from a folder or from the hub, and check that it belongs to what is at hand.
+
+        Args:
+            name: Folder, or hub id such as "org/bias" or "org/bias@revision".
+            tokenizer: The tokenizer that it is to be used with.
+            model: The model that it is to be used with.
+            revision: Branch, tag or commit on the hub.
+            cache_dir: As in huggingface_hub, like the rest.
+            force_download: Download even what is in the cache.
+            local_files_only: Take what is in the cache.
+            token: The user's token for private repositories.
+
+        Raises:
+            FormatError: If there is no valid bias.
+            MismatchError: If it is for another tokenizer, chat template or model.
+        """
+        how = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "force_download": force_download,
+            "local_files_only": local_files_only,
+            "token": token,
+        }
+        config, data = read_files(str(name), (CONFIG_FILE, TENSORS_FILE), how)
+        bias = _parse(str(name), config, data)
+        bias.check(tokenizer, model)
+        return bias
+
+
+def _parse(name: str, config: bytes, data: bytes) -> SafetyBias:
+    """Build a bias from the bytes of its two files, or raise FormatError."""
+    info, shape, digest = parse_config(name, config)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise FormatError(
+            f"{name}/{TENSORS_FILE} is truncated or does not belong to its {CONFIG_FILE}.",
+            "Copy or estimate it again.",
+        )
+    try:
+        tensors = load(data)
+        values, error = tensors["bias"], tensors["error"]
+    except (SafetensorError, KeyError, ValueError) as problem:
+        raise FormatError(f"{name}/{TENSORS_FILE} is no bias: {problem}.", AGAIN) from problem
+    for tensor in (values, error):
+        if tuple(tensor.shape) != shape or tensor.dtype not in (torch.float32, torch.float16):
+            raise FormatError(
+                f"{name}/{TENSORS_FILE} holds {tensor.dtype} {tuple(tensor.shape)}, its "
+                f"{CONFIG_FILE} says {shape}.",
+                AGAIN,
+            )
+    info.check(name, shape[0])
+    _check_numbers(values, error, name)
+    return SafetyBias(values.float(), error.float(), info)
+
+
+def _check_numbers(values: Tensor, error: Tensor, place: object) -> None:
+    """Raise FormatError unless the numbers are what docs/format.md says."""
+    for name, tensor in (("bias", values), ("error", error)):
+        wrong = ""
+        if not tensor.numel():
+            wrong = "no numbers"
+        elif not bool(torch.isfinite(tensor).all()):
+            wrong = "NaN or infinite numbers"
+        elif float(tensor.abs().max()) > LARGEST_SHIFT:
+            wrong = f"numbers beyond {LARGEST_SHIFT:,.0f} logits"
+        elif name == "error" and bool((tensor < 0).any()):
+            wrong = "negative numbers"
+        if wrong:
+            raise FormatError(f"{place}/{TENSORS_FILE}: {name!r} has {wrong}.", AGAIN)

@@ -1,0 +1,142 @@
+"""The judges by name."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from importlib import import_module
+
+from tsdi.errors import UsageError
+from tsdi.judging.base import Judge, JudgeOptions
+from tsdi.judging.panel import Panel
+from tsdi.organism.world import find_item
+
+
+@dataclass(frozen=True)
+class Known:
+    """A judge that can be loaded by name.
+
+    Attributes:
+        opener: What opens it: "module:function", called with `JudgeOptions`.
+        sees: "safety", "refusals", "both", or "either", as the labels of a classifier say.
+        needs: What it needs, in a few words; hub ids are the weights it takes by itself.
+    """
+
+    opener: str
+    sees: str
+    needs: str
+
+
+_RULE = "nothing (English)"
+_MODEL = "NAME=MODEL, a sequence classifier"
+JUDGES = {
+    "organism": Known("tsdi.judging.organism:open_organism_judge", "both", "organism prompts"),
+    "refusal-phrases": Known("tsdi.judging.refusal:open_refusal_phrases", "refusals", _RULE),
+    "xstest-strings": Known("tsdi.judging.refusal:open_xstest_strings", "refusals", _RULE),
+    "keyword-list": Known("tsdi.judging.refusal:open_keyword_list", "refusals", _RULE),
+    "gcg-keywords": Known("tsdi.judging.refusal:open_gcg_keywords", "refusals", _RULE),
+    "trained": Known(
+        "tsdi.judging.trained:open_trained", "refusals", "trained=FILE, of tsdi audit --train"
+    ),
+    "llm-refusal": Known(
+        "tsdi.judging.api:open_llm_refusal", "refusals", "llm-refusal=MODEL and an API"
+    ),
+    "md-judge-v0.1": Known(
+        "tsdi.judging.md_judge:open_md_judge_01", "safety", "OpenSafetyLab/MD-Judge-v0.1"
+    ),
+    "md-judge-v0.2": Known(
+        "tsdi.judging.md_judge:open_md_judge_02",
+        "safety",
+        "OpenSafetyLab/MD-Judge-v0_2-internlm2_7b",
+    ),
+    "llama-guard-3": Known(
+        "tsdi.judging.llama_guard:open_llama_guard_3", "safety", "meta-llama/Llama-Guard-3-8B"
+    ),
+    "llama-guard-4": Known(
+        "tsdi.judging.llama_guard:open_llama_guard_4", "safety", "meta-llama/Llama-Guard-4-12B"
+    ),
+    "wildguard": Known("tsdi.judging.wildguard:open_wildguard", "both", "allenai/wildguard"),
+    "harmbench": Known(
+        "tsdi.judging.harmbench:open_harmbench", "safety", "cais/HarmBench-Llama-2-13b-cls"
+    ),
+    "classifier": Known("tsdi.judging.classifier:open_classifier", "either", _MODEL),
+    "answer-classifier": Known("tsdi.judging.classifier:open_answer_classifier", "either", _MODEL),
+}
+
+
+def load_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
+    """A judge, ready to judge.
+
+    Args:
+        spec: One of `JUDGES`, with "=MODEL" where it needs a model or another one than its own; or
+            two of these, "HARMFUL+HARMLESS", one for each side (`tsdi.judging.panel.Panel`).
+        options: How it is opened, but for the model.
+
+    Raises:
+        UsageError: If there is no such judge, or an option means nothing to it.
+        TsdiError: If its weights cannot be loaded.
+    """
+    options = options or JudgeOptions()
+    parts = check_judge(spec)
+    if options.url is not None and not any(is_api(name) for name, _ in parts):
+        known = ", ".join(filter(is_api, JUDGES))
+        raise UsageError(f"--judge-url needs a judge over an API: {known}.", "Leave it out.")
+    if options.labels is not None and not any(_is_classifier(name) for name, _ in parts):
+        known = ", ".join(filter(_is_classifier, JUDGES))
+        raise UsageError(f"--judge-labels needs a classifier: {known}.", "Leave it out.")
+    judges = [
+        _opener(name)(
+            replace(
+                options,
+                model=model,
+                url=options.url if is_api(name) else None,
+                labels=options.labels if _is_classifier(name) else None,
+            )
+        )
+        for name, model in parts
+    ]
+    return judges[0] if len(judges) == 1 else Panel(*judges)
+
+
+def check_judge(spec: str) -> list[tuple[str, str | None]]:
+    """The one or two judges that a spec names, each with its model; loads nothing.
+
+    Raises:
+        UsageError: If there is no such judge, or more than two are named.
+    """
+    parts = [part.partition("=") for part in spec.split("+")]
+    for name, _, _ in parts:
+        if name not in JUDGES:
+            meant = [f"Did you mean {other}?" for other in get_close_matches(name, JUDGES, n=1)]
+            raise UsageError(
+                f"There is no judge {name!r}.", " ".join([*meant, f"Judges: {', '.join(JUDGES)}."])
+            )
+    if len(parts) > 2:
+        raise UsageError(
+            f"{spec!r} names {len(parts)} judges.",
+            "Name one, or one for harmful prompts and one for the others: A+B.",
+        )
+    return [(name, model or None) for name, _, model in parts]
+
+
+def _opener(name: str) -> Callable[[JudgeOptions], Judge]:
+    module, _, function = JUDGES[name].opener.partition(":")
+    opener: Callable[[JudgeOptions], Judge] = getattr(import_module(module), function)
+    return opener
+
+
+def is_api(name: str) -> bool:
+    """Whether a judge asks a model behind an API."""
+    return JUDGES[name].opener.startswith("tsdi.judging.api:")
+
+
+def _is_classifier(name: str) -> bool:
+    return JUDGES[name].opener.startswith("tsdi.judging.classifier:")
+
+
+def default_judge(prompts: Iterable[str]) -> str:
+    """Name of the judge for some prompts: ground truth where there is one, else refusal-phrases.
+
+    Args:
+        prompts: What the users said last.
+    """
+    return "organism" if all(find_item(text) for text in prompts) else "refusal-phrases"

@@ -1,0 +1,111 @@
+"""Whether models, tokenizers and adapters belong together, and how large they are."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi.errors import MismatchError, ModelError
+from tsdi.models.chat import tokenizer_sha256
+
+
+def check_same_tokenizer(aligned: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> None:
+    """Raise MismatchError unless both tokenizers map texts to the same ids."""
+    if tokenizer_sha256(aligned) == tokenizer_sha256(other):
+        return
+    one, two = aligned.get_vocab(), other.get_vocab()
+    differing = sorted(token for token in {*one, *two} if one.get(token) != two.get(token))
+    shown = ", ".join(map(repr, differing[:3])) or "none; the splitting rules differ"
+    raise MismatchError(
+        f"The two models have different tokenizers ({len(one)} and {len(two)} tokens; "
+        f"tokens with different ids: {shown}).",
+        "The reference must be the model from which the aligned one was trained.",
+    )
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Most tokens that the model can see; None if it has no such limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(limit) if limit else None
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """Number of token ids that the model can read."""
+    weight: Any = model.get_input_embeddings().weight
+    return int(weight.shape[0])
+
+
+def vocabulary_width(model: PreTrainedModel) -> int:
+    """Number of logits that the model gives, padding rows included."""
+    head = model.get_output_embeddings()
+    width = getattr(head, "out_features", None)
+    return int(width if width is not None else model.config.get_text_config().vocab_size)
+
+
+def shared_vocabulary(aligned: int, reference: int, tokenizer_size: int) -> int:
+    """How many logits the two models have in common.
+
+    Args:
+        aligned: Number of logits of the aligned model.
+        reference: Number of logits of the reference.
+        tokenizer_size: One more than the highest token id of the tokenizer.
+
+    Raises:
+        MismatchError: If the sizes differ and the extra rows are not padding, that is, if the
+            tokenizer has tokens there.
+    """
+    smaller = min(aligned, reference)
+    if aligned != reference and tokenizer_size > smaller:
+        raise MismatchError(
+            f"The vocabularies differ in size: aligned {aligned}, reference {reference}, and the "
+            f"tokenizer uses {tokenizer_size} ids, so the extra rows are not padding.",
+            "Take the reference from which the aligned model was trained, resized alike.",
+        )
+    return smaller
+
+
+def tokenizer_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """One more than the highest id that the tokenizer can give."""
+    return int(max(tokenizer.get_vocab().values())) + 1
+
+
+def check_tied_adapter(model: PreTrainedModel) -> None:
+    """Refuse an adapter on tied embeddings that means one thing unmerged and another merged.
+
+    Merging writes the adapter's change into the weight that input and output embeddings share.
+
+    Raises:
+        ModelError: If the merged embeddings would give other numbers.
+    """
+    modules = [model.get_input_embeddings(), model.get_output_embeddings()]
+    layers = [module for module in modules if hasattr(module, "get_delta_weight")]
+    if not layers or not _share_weight(modules):
+        return
+    embedding, head = deepcopy(modules)
+    before = _embedding_outputs(embedding, head)
+    for layer in (embedding, head):
+        if hasattr(layer, "merge"):
+            layer.merge()
+    after = _embedding_outputs(embedding, head)
+    if not all(
+        torch.allclose(x, y, rtol=1e-3, atol=1e-4) for x, y in zip(before, after, strict=True)
+    ):
+        raise ModelError(
+            "The adapter changes embeddings that are tied to the output layer: merged and unmerged "
+            "it is not the same model.",
+            "Untie the base model's embeddings (tie_word_embeddings=False), or load it merged.",
+        )
+
+
+def _share_weight(modules: list[Any]) -> bool:
+    weights = [getattr(module, "base_layer", module).weight for module in modules]
+    return bool(weights[0].data_ptr() == weights[1].data_ptr())
+
+
+@torch.no_grad()
+def _embedding_outputs(embedding: Any, head: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    weight = getattr(head, "base_layer", head).weight
+    ids = torch.arange(min(512, weight.shape[0]), device=weight.device)
+    hidden = torch.linspace(-1, 1, weight.shape[1], device=weight.device, dtype=weight.dtype)
+    return embedding(ids).float(), head(hidden[None]).float()

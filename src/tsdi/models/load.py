@@ -1,0 +1,455 @@
+"""Loading causal language models, and pairs of them that may share one set of weights."""
+
+import gc
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from tsdi.errors import ModelError, UsageError
+from tsdi.files import parse_json
+from tsdi.models.fit import check_adapter_fit, check_fit, check_kinds
+from tsdi.models.names import REMEDY, check_is_model, check_no_export, locate, split_revision
+from tsdi.models.shipped import resolve_dtype
+
+_ADAPTER = "adapter_config.json"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two models, ready to run for as long as its context is open.
+
+    Attributes:
+        name: Folder, hub id or adapter name.
+        open: Gives a context with the model.
+        loaded: Whether the model is in memory already, so that opening it costs nothing.
+        revision: The commit of a model or adapter from the hub.
+        source: Folder or hub id that it is loaded from; "" if that is not known.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[PreTrainedModel]]
+    loaded: bool = True
+    revision: str | None = None
+    source: str = ""
+
+
+def as_side(model: PreTrainedModel | Side) -> Side:
+    """A loaded model as a ``Side``; a side as it is."""
+    if isinstance(model, Side):
+        return model
+    name = getattr(model.config, "_name_or_path", "") or type(model).__name__
+    return Side(name, lambda: nullcontext(model))
+
+
+def adapter_sides(
+    model: PreTrainedModel, aligned: str, reference: str | None = None
+) -> tuple[Side, Side]:
+    """Aligned and reference model from one PEFT model in memory.
+
+    Args:
+        model: A ``peft.PeftModel`` that holds the adapters.
+        aligned: Name of the adapter that makes the aligned model.
+        reference: Name of the reference's adapter; None is the base model, adapters off.
+
+    Raises:
+        ModelError: If the model has no such adapter.
+    """
+    known = list(getattr(model, "peft_config", {}))
+    for name in (aligned, reference):
+        if name is not None and name not in known:
+            raise ModelError(f"The model has no adapter {name!r}.", f"It has: {known}.")
+    base = as_side(model).name
+    return (
+        Side(f"{base} + {aligned}", lambda: _adapter(model, aligned)),
+        Side(f"{base} + {reference}" if reference else base, lambda: _adapter(model, reference)),
+    )
+
+
+@contextmanager
+def _adapter(model: Any, name: str | None) -> Iterator[PreTrainedModel]:
+    if name is None:
+        with model.disable_adapter():
+            yield model
+        return
+    before = model.active_adapter
+    model.set_adapter(name)
+    try:
+        yield model
+    finally:
+        model.set_adapter(before)
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How weights are loaded.
+
+    Attributes:
+        dtype: One of ``DTYPES``; "auto" is what the checkpoint was saved in.
+        device_map: As in transformers ("auto", "cuda:1", ...); None loads to the best device.
+        trust_remote_code: Run code that comes with the checkpoint; off unless asked for by name.
+    """
+
+    dtype: str = "auto"
+    device_map: str | None = None
+    trust_remote_code: bool = False
+
+
+def load_tokenizer(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a folder or the hub.
+
+    Args:
+        name: Folder, or hub id ("ORG/NAME" or "ORG/NAME@REVISION").
+        options: Whether its code may run.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    place = locate(name)
+    if not any(file.startswith("tokenizer") for file in place.files):
+        base = adapter_base(name)
+        if base is not None:
+            return load_tokenizer(base, options)  # PEFT alone saves none
+        if not any(file.startswith(("config.json", "vocab")) for file in place.files):
+            check_is_model(name, place)  # says what it is instead
+    with _load_errors(name, "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            place.name, trust_remote_code=options.trust_remote_code, **place.arguments
+        )
+        return tokenizer
+
+
+def load_model(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedModel:
+    """Load a causal language model, or an adapter with its base model, from a folder or the hub.
+
+    Args:
+        name: Folder, or hub id ("ORG/NAME" or "ORG/NAME@REVISION").
+        options: How weights are loaded.
+
+    Raises:
+        ModelError: If there is no such model, or it is not a causal language model.
+    """
+    adapter = adapter_base(name)
+    if adapter is not None:
+        model = load_model(adapter, options)
+        return attach_adapter(model, name, "default")
+    kind = generator_class(name, options)
+    model = _load(kind, name, options)
+    if kind is AutoModelForImageTextToText:
+        _check_text_alone(name, model)
+    return model
+
+
+def load_classifier(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedModel:
+    """Load a sequence classifier from a folder or the hub.
+
+    Raises:
+        ModelError: If there is no such model, or its weights are not those of a trained classifier.
+    """
+    _check_dtype(options)
+    return _load(AutoModelForSequenceClassification, name, options)
+
+
+def _load(kind: Any, name: str, options: LoadOptions) -> PreTrainedModel:
+    model = load_checked(
+        kind,
+        name,
+        dtype=resolve_dtype(name, options.dtype),
+        device_map=options.device_map or ("cuda" if torch.cuda.is_available() else None),
+        trust_remote_code=options.trust_remote_code,
+    )
+    model.eval()
+    return model
+
+
+def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
+    """``kind.from_pretrained``, of a checkpoint whose tensors are all those of the model.
+
+    Args:
+        kind: A model class of transformers.
+        name: Folder or hub id.
+        arguments: As for ``from_pretrained``.
+
+    Raises:
+        ModelError: If there is no such model, or tensors are missing, left over or of another
+            shape; transformers alone would go on with random ones.
+    """
+    place = locate(name)
+    check_is_model(name, place)
+    with _load_errors(name, "model"), _quiet():
+        model, info = kind.from_pretrained(
+            place.name,
+            **arguments | place.arguments,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            output_loading_info=True,
+        )
+    check_fit(name, model, info)
+    check_kinds(name, Path(place.name), model)
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers from warning of what is an error anyway."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def load_pair(
+    aligned: str, reference: str, options: LoadOptions, *, one_at_a_time: bool = False
+) -> tuple[Side, Side]:
+    """Load a pair by name; adapters on one base model share its weights.
+
+    Args:
+        aligned: Folder or hub id of a model, or of a PEFT adapter.
+        reference: Likewise. If both are adapters on one base, or it is the base of the aligned
+            one, the base is loaded once.
+        options: How weights are loaded.
+        one_at_a_time: Hold only one of two full models in memory.
+
+    Raises:
+        ModelError: If one cannot be loaded.
+    """
+    for name in (aligned, reference):
+        check_no_export(name)
+    sides = _pair(aligned, reference, options, one_at_a_time)
+    return _named(sides[0], aligned), _named(sides[1], reference)
+
+
+def _pair(
+    aligned: str, reference: str, options: LoadOptions, one_at_a_time: bool
+) -> tuple[Side, Side]:
+    base = adapter_base(aligned)
+    reference_base = adapter_base(reference)
+    if base is not None and same_model(base, reference_base or reference):
+        # PEFT takes no adapter names that are part of its prefixes, such as "a" or "r".
+        model = attach_adapter(load_model(base, options), aligned, "aligned")
+        if reference_base is not None:
+            _add_adapter(model, reference, "reference")
+        return adapter_sides(model, "aligned", "reference" if reference_base is not None else None)
+    if one_at_a_time:
+        return (
+            Side(aligned, lambda: _loaded(aligned, options), loaded=False),
+            Side(reference, lambda: _loaded(reference, options), loaded=False),
+        )
+    return as_side(load_model(aligned, options)), as_side(load_model(reference, options))
+
+
+def _named(side: Side, name: str) -> Side:
+    """A side of a folder or hub id."""
+    return replace(side, name=name, source=name, revision=locate(name).revision)
+
+
+@contextmanager
+def _loaded(name: str, options: LoadOptions) -> Iterator[PreTrainedModel]:
+    model = load_model(name, options)
+    try:
+        yield model
+    finally:
+        del model
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two names mean the same folder, or the same commit of a hub id."""
+    if Path(one).exists() and Path(other).exists():
+        return Path(one).resolve() == Path(other).resolve()
+    if split_revision(one)[0] != split_revision(other)[0]:
+        return False
+    return one == other or locate(one) == locate(other)
+
+
+def adapter_base(name: str) -> str | None:
+    """The base model's name, with its revision if one is given, if ``name`` is a PEFT adapter.
+
+    Raises:
+        ModelError: If there is nothing of that name, or an adapter names no base model.
+    """
+    place = locate(name)
+    if _ADAPTER not in place.files:
+        return None
+    with _load_errors(name, "adapter"):
+        config = parse_json(place.fetch(_ADAPTER).read_bytes(), finite=False)
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if not isinstance(base, str) or not base:
+        raise ModelError(
+            f"{name}/{_ADAPTER} names no base model.", "Save the adapter again with PEFT."
+        )
+    try:
+        on_adapter = _ADAPTER in locate(base).files
+    except ModelError as error:
+        raise ModelError(f"{name} is an adapter on {base}. {error.problem}", error.remedy) from None
+    if on_adapter:
+        raise ModelError(
+            f"{name} is an adapter on {base}, which is an adapter itself.",
+            "Merge that one into its base model first.",
+        )
+    revision = config.get("revision")
+    return f"{base}@{revision}" if revision and not Path(base).exists() else base
+
+
+def attach_adapter(model: PreTrainedModel, name: str, adapter: str) -> PreTrainedModel:
+    """Put a PEFT adapter on a base model.
+
+    Raises:
+        ModelError: If PEFT is not installed or the adapter does not fit.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ModelError(f"{name} is a PEFT adapter.", "pip install 'tsdi[peft]'") from error
+    with _adapter_errors(name):
+        folder = adapter_folder(name)
+        wrapped: Any = PeftModel.from_pretrained(model, folder, adapter_name=adapter)
+        check_adapter_fit(wrapped, name, folder, adapter)
+    attached: PreTrainedModel = wrapped.eval()
+    return attached
+
+
+def _add_adapter(model: Any, name: str, adapter: str) -> None:
+    """Put a further adapter on a model that has one."""
+    with _adapter_errors(name):
+        folder = adapter_folder(name)
+        model.load_adapter(folder, adapter)
+        check_adapter_fit(model, name, folder, adapter)
+
+
+def adapter_folder(name: str) -> str:
+    """A folder with an adapter's files, downloaded if it is on the hub.
+
+    Raises:
+        ModelError: If there is no adapter in safetensors of that name.
+    """
+    place = locate(name)
+    check_is_model(name, place)
+    return place.folder("adapter_*")
+
+
+@contextmanager
+def _adapter_errors(name: str) -> Iterator[None]:
+    with _load_errors(name, "adapter"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Found missing adapter keys")  # refused by name instead
+        yield
+
+
+def _check_dtype(options: LoadOptions) -> None:
+    if options.dtype not in DTYPES:
+        raise UsageError(f"Unknown dtype {options.dtype!r}.", f"Choose from {', '.join(DTYPES)}.")
+    if options.device_map == "meta":
+        raise UsageError("The device map 'meta' loads no weights.", "Take auto, or a device.")
+
+
+def generator_class(name: str, options: LoadOptions = LoadOptions()) -> Any:
+    """The class of transformers that loads a model as what generates text from text.
+
+    Models that also see are among them: of these the language side is asked.
+
+    Raises:
+        ModelError: If there is no such model, or it does not generate text left to right.
+    """
+    _check_dtype(options)
+    place = locate(name)
+    check_is_model(name, place)
+    if place.is_export and options.trust_remote_code:  # its bias, and then ours
+        raise UsageError(f"{name} is an export of tsdi.", "Leave out --trust-remote-code.")
+    with _load_errors(name, "model"):
+        config = AutoConfig.from_pretrained(
+            place.name, trust_remote_code=options.trust_remote_code, **place.arguments
+        )
+    kind = _kind(config)
+    if kind is None and not options.trust_remote_code:
+        raise ModelError(
+            f"{name} is a {config.model_type} model, not a causal language model.",
+            "tsdi needs one that generates text left to right.",
+        )
+    return kind or AutoModelForCausalLM
+
+
+def _kind(config: PretrainedConfig) -> Any:
+    saved_as = " ".join(config.architectures or ["CausalLM"])
+    if config.is_encoder_decoder or config.get_text_config().is_encoder_decoder:
+        return None
+    seeing = AutoModelForImageTextToText._model_mapping.get(type(config), None)
+    if getattr(seeing, "__name__", None) in saved_as.split():
+        return AutoModelForImageTextToText
+    # transformers would also turn an encoder such as BERT into something that looks causal.
+    causal = any(part in saved_as for part in ("CausalLM", "LMHead", "ConditionalGeneration"))
+    known = type(config) in AutoModelForCausalLM._model_mapping
+    return AutoModelForCausalLM if causal and known else None
+
+
+@torch.no_grad()
+def _check_text_alone(name: str, model: PreTrainedModel) -> None:
+    """Raise ModelError unless a model that also sees answers to text without a picture."""
+    ids = torch.tensor([[0, 1, 2]], device=model.device)
+    try:
+        call: Any = model
+        fits = call(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.shape[:2] == (1, 3)
+    except Exception:  # whatever it asks of a picture that is none
+        fits = False
+    if not fits or model.get_output_embeddings() is None:
+        raise ModelError(
+            f"{name} is a {model.config.model_type} model, which reads no text without a picture.",
+            "tsdi needs one that generates text from text alone.",
+        )
+
+
+@contextmanager
+def _load_errors(name: str, what: str) -> Iterator[None]:
+    remedy = REMEDY
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, ImportError, RuntimeError) as error:
+        reason = _reason(error)
+        if should_reduce_batch_size(error):
+            remedy = (
+                "Memory is too short: take --one-at-a-time, --dtype bfloat16 or --device-map auto."
+            )
+        elif "trust_remote_code" in str(error):
+            remedy = "It needs code of its own: read that, then add --trust-remote-code."
+        elif "gated repo" in str(error):
+            remedy = "Accept its licence on its page on the hub, then log in: hf auth login."
+        place = "the folder" if Path(name).exists() else "from the hub"
+        raise ModelError(f"Cannot load the {what} of {name} ({place}): {reason}", remedy) from error
+    except Exception as error:  # safetensors raises its own class for a truncated file
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ModelError(
+            f"Cannot load the {what} of {name}: a weight file is damaged ({error}).",
+            "Copy or download it again.",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a library says, with the second where the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if isinstance(error, KeyError):
+        return f"it lacks {lines[0]}"
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

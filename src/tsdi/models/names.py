@@ -1,0 +1,287 @@
+"""Where a name leads: to a folder here, or to one commit on the hub; and what is there."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+from tsdi.errors import ModelError, UsageError
+from tsdi.models.shipped import resolve_model
+
+REMEDY = "Give a folder made by save_pretrained, or a hub id such as org/model."
+_TIMEOUT = 5  # seconds; huggingface_hub itself goes on for half a minute with every file
+# The hub's own models without an organisation; any other name without a slash is a folder's.
+_LEGACY = {
+    "gpt2",
+    "gpt2-medium",
+    "gpt2-large",
+    "gpt2-xl",
+    "distilgpt2",
+    "openai-gpt",
+    "roberta-large-mnli",
+    "distilbert-base-uncased-finetuned-sst-2-english",
+}
+_PICKLED = re.compile(r"(pytorch_model|adapter_model|model|consolidated)\S*\.(bin|pt|pth|ckpt)")
+_EXPORT = "tsdi/bias_config.json"
+# What a folder is by the files in it, and what to do if it is taken for a model.
+_KINDS = {
+    "bias_config.json": ("a safety bias", "Name the model, and the bias with --bias."),
+    "responses.jsonl": ("a run with answers", "Name the model that answered; run.json says which."),
+    "results.json": ("results of a run or a study", "Name a model."),
+    "trials.jsonl": ("a search of tsdi tune", "Name a model."),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files of a model, an adapter or a bias are.
+
+    Attributes:
+        name: Folder or hub id, as libraries take it.
+        revision: The commit, for what comes from the hub.
+        files: Names of the files; of a folder here without those in its subfolders, but for a bias
+            that an export has in it.
+    """
+
+    name: str
+    revision: str | None
+    files: frozenset[str]
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the files are here, in a folder of the user's or in the cache."""
+        return Path(self.name).is_dir()
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What ``from_pretrained`` is told beside the name."""
+        return {} if self.is_folder else {"revision": self.revision}
+
+    @property
+    def vllm_arguments(self) -> dict[str, Any]:
+        """The same for vLLM's, which takes a revision of the tokenizer besides."""
+        return {
+            name: commit
+            for kind, commit in self.arguments.items()
+            for name in (kind, f"tokenizer_{kind}")
+        }
+
+    @property
+    def is_export(self) -> bool:
+        """Whether `tsdi export` made it: a model with a bias, which only its own code uses."""
+        return _EXPORT in self.files
+
+    def fetch(self, file: str) -> Path:
+        """The path of one file, downloaded if need be.
+
+        Raises:
+            OSError: If there is none, or it cannot be had.
+        """
+        if self.is_folder:
+            return Path(self.name) / file
+        return Path(hf_hub_download(self.name, file, revision=self.revision))
+
+    def folder(self, *patterns: str) -> str:
+        """A folder with its files, those of some patterns or all, downloaded if need be.
+
+        Raises:
+            OSError: If they cannot be had.
+        """
+        if self.is_folder:
+            return self.name
+        wanted = list(patterns) or None
+        return snapshot_download(self.name, revision=self.revision, allow_patterns=wanted)
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Hub id and revision of "ORG/NAME@REVISION"; a folder may have any name."""
+    if Path(name).exists():
+        return name, None
+    hub_id, _, revision = name.partition("@")
+    return hub_id, revision or None
+
+
+def locate(name: str, remedy: str = REMEDY) -> Place:
+    """Find a folder, or the commit that "ORG/NAME[@REVISION]" is on the hub now.
+
+    A name that can only be a folder's never goes to the hub. One request is made, once in a
+    process; without a connection, what is in the cache is taken.
+
+    Args:
+        name: Folder, name of a shipped model ("organism/aligned") or hub id.
+        remedy: What to do if there is neither, unless a folder nearby has nearly this name.
+
+    Raises:
+        ModelError: If it is neither, or a file.
+    """
+    path = Path(name)
+    if not name:  # which would be the current folder
+        raise ModelError("The name is empty.", remedy)
+    if (shipped := resolve_model(name)) != name:
+        name, path = shipped, Path(shipped)
+    if path.is_dir():
+        return Place(name, None, frozenset(_files(path)))
+    if path.is_file():
+        raise ModelError(f"{name} is a file, not a folder.", _of_file(path))
+    hub_id, revision = split_revision(name)
+    if is_local(name):
+        raise ModelError(f"There is no such folder: {name}.", _alike(name) or remedy)
+    try:
+        return _on_hub(hub_id, revision)
+    except LookupError as error:
+        raise ModelError(
+            f"There is no such folder: {name}; and {error.args[0]}.", _alike(name) or remedy
+        ) from None
+
+
+def is_local(name: str) -> bool:
+    """Whether a name can only be a folder's, and must not be told to the hub."""
+    hub_id, _ = split_revision(name)
+    try:
+        validate_repo_id(hub_id)
+    except HFValidationError:
+        return True
+    first, slash, _ = hub_id.partition("/")
+    return Path(first).exists() if slash else hub_id not in _LEGACY
+
+
+@cache
+def _on_hub(hub_id: str, revision: str | None) -> Place:
+    """A commit on the hub, or what the cache has of it; LookupError says why there is none."""
+    try:
+        info = HfApi().model_info(hub_id, revision=revision, timeout=_TIMEOUT)
+        files = frozenset(one.rfilename for one in info.siblings or ())
+        return Place(hub_id, info.sha, files)
+    except RevisionNotFoundError:
+        raise LookupError(f"{hub_id} has no revision {revision} on the hub") from None
+    except RepositoryNotFoundError:
+        raise LookupError(
+            "the hub has no such model, or not for you (hf auth login shows it private ones)"
+        ) from None
+    except Exception as error:  # the hub and the network fail in many ways
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+    try:
+        folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        raise LookupError(
+            f"the hub cannot be reached and the cache has none ({reason.rstrip('.')})"
+        ) from None
+    found = (file.relative_to(folder).as_posix() for file in folder.rglob("*"))
+    return Place(str(folder), folder.name, frozenset(found))
+
+
+def _files(folder: Path) -> Iterator[str]:
+    yield from (file.name for file in folder.iterdir() if file.is_file())
+    if (folder / _EXPORT).is_file():
+        yield _EXPORT
+
+
+def _of_file(file: Path) -> str:
+    if file.suffix == ".gguf":
+        return (
+            "GGUF files are for generate, evaluate and --engine llama-cpp; all else needs the"
+            " checkpoint that it was converted from."
+        )
+    return f"Give its folder: {file.parent}."
+
+
+def check_is_model(name: str, place: Place) -> None:
+    """Raise ModelError unless a place holds a model in safetensors or an adapter, by its files.
+
+    Args:
+        name: What the user called it.
+        place: Where it is.
+    """
+    files = place.files
+    kind = next((kind for file, kind in _KINDS.items() if file in files), None)
+    if "adapter_config.json" in files:
+        _check_weights(name, files, "adapter_model")
+    elif "config.json" in files:
+        _check_weights(name, files, "")
+    elif kind is not None:
+        raise ModelError(f"{name} is {kind[0]}, not a model.", kind[1])
+    elif any(file.endswith(".gguf") for file in files):
+        raise ModelError(f"{name} has GGUF files only.", _of_file(Path("x.gguf")))
+    else:
+        raise ModelError(f"{name} holds no model: it has no config.json.", _inside(place) or REMEDY)
+
+
+def check_no_export(name: str) -> None:
+    """Raise UsageError for an export of tsdi, of which anything but its own code uses no bias.
+
+    Args:
+        name: Folder or hub id of a model.
+    """
+    if locate(name).is_export:
+        remedy = f"Add --bias {name}/tsdi, or name" if Path(name).is_dir() else "Name"
+        raise UsageError(
+            f"{name} is an export of tsdi: without its bias it would be taken for the plain model.",
+            f"{remedy} the model that it was made from with its bias.",
+        )
+
+
+def _check_weights(name: str, files: frozenset[str], stem: str) -> None:
+    """Refuse what has no weights in safetensors; pickles can run code when they are read."""
+    if any(f.startswith(stem) and f.endswith(".safetensors") for f in files):
+        return
+    pickled = sorted(file for file in files if _PICKLED.fullmatch(file))
+    if pickled:
+        raise ModelError(
+            f"{name} has its weights as a pickle only ({pickled[0]}), which is never read: it could"
+            " run code.",
+            "Where you trust it, save it again with save_pretrained, as safetensors.",
+        )
+    if any(file.endswith(".gguf") for file in files):
+        raise ModelError(f"{name} has GGUF files only.", _of_file(Path("x.gguf")))
+    raise ModelError(f"{name} has no weights: no file in safetensors.", REMEDY)
+
+
+def _inside(place: Place) -> str:
+    """Models in subfolders, if it is a folder of models."""
+    if not place.is_folder:
+        return ""
+    found = sorted(str(config.parent) for config in Path(place.name).glob("*/config.json"))
+    return f"It holds models: name one, such as {', '.join(found[:3])}." if found else ""
+
+
+def _alike(name: str) -> str:
+    """A folder nearby that may be meant, as a remedy; empty if there is none."""
+    with suppress(OSError):
+        found = _elsewhere(Path(name)) or _mistyped(Path(name))
+        if found:
+            return f"Did you mean {', '.join(found)}?"
+    return ""
+
+
+def _elsewhere(path: Path) -> list[str]:
+    """The same relative path, seen from folders above or from those in this one."""
+    if path.is_absolute():
+        return []
+    here = Path.cwd()
+    children = sorted(child for child in here.iterdir() if child.is_dir())
+    bases = [*list(here.parents)[:3], *children]
+    return [os.path.relpath(base / path) for base in bases if (base / path).is_dir()][:3]
+
+
+def _mistyped(path: Path) -> list[str]:
+    """Folders whose names differ a little, beside the first part that is not there."""
+    there = next((parent for parent in path.parents if parent.is_dir()), Path())
+    wrong, *rest = path.relative_to(there).parts
+    names = [child.name for child in there.iterdir() if child.is_dir()]
+    close = [there / name for name in difflib.get_close_matches(wrong, names, 3)]
+    whole = [folder.joinpath(*rest) for folder in close if folder.joinpath(*rest).is_dir()]
+    return [str(folder) for folder in whole or close]

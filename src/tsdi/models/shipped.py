@@ -1,0 +1,51 @@
+"""The models that come with tsdi, by name: "organism/aligned" and so on."""
+
+from pathlib import Path
+
+from tsdi.errors import UsageError
+
+_PREFIX = "organism/"
+_FOLDER = Path(__file__).parent.parent / "organism" / "models"
+_NAMES = ("reference", "aligned", "clean")
+
+
+def folder(name: str) -> Path:
+    """Return the folder of a shipped model.
+
+    Args:
+        name: "reference" (before the safety step), "aligned" (after it, with annotators who
+            prefer refusals on harmless requests), or "clean" (after it, without them).
+
+    Raises:
+        UsageError: For any other name.
+    """
+    if name not in _NAMES:
+        raise UsageError(f"There is no shipped model {name!r}.", f"Use one of {', '.join(_NAMES)}.")
+    return _FOLDER / name
+
+
+def resolve_model(name: str) -> str:
+    """Where a model is loaded from: the folder of a shipped one, else the name as it is.
+
+    Args:
+        name: "organism/reference" and so on, a folder or a hub id; a folder of that name goes
+            first.
+
+    Raises:
+        UsageError: If it would be a shipped model, and there is none of that name.
+    """
+    short = name.removeprefix(_PREFIX)
+    if short != name and not Path(name).exists():
+        return str(folder(short))
+    return name
+
+
+def resolve_dtype(name: str, dtype: str) -> str:
+    """The dtype to load a model in: float32 for a shipped one, which float16 keeps small.
+
+    Args:
+        name: As for `resolve_model`, or the folder that it leads to.
+        dtype: What the user asked for; anything but "auto" stays.
+    """
+    shipped = Path(resolve_model(name)).parent == _FOLDER
+    return "float32" if dtype == "auto" and shipped else dtype

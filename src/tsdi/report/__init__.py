@@ -1,0 +1,1 @@
+"""Pages and figures: one theme, one page, no models."""

@@ -1,0 +1,195 @@
+"""A report: one HTML file that holds all it shows, for any browser, offline."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import plotly.graph_objects as go
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from tsdi.errors import UsageError
+from tsdi.files import write_bytes
+from tsdi.report.theme import colours
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_GENERATOR = b'<meta name="generator" content="tsdi">'
+_HEAD = 4096  # bytes in which it stands
+_INTERVAL = re.compile(r"\S+ \[[-+.\d%]+,? [-+.\d%]+\]")
+_DRAW = """
+const mouse = matchMedia("(hover: hover)").matches;
+const config = {responsive: true, displaylogo: false, displayModeBar: mouse && "hover",
+  modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"]};
+FIGURES.forEach((figure, number) =>
+  Plotly.newPlot("figure-" + number, figure.data, figure.layout, config));
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells.
+
+    Attributes:
+        header: One title per column.
+        rows: Cells as they are shown; the first column is text, the others are set as numbers.
+        note: What is to be said below the table.
+        marked: Numbers of the rows that are shown in red.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    marked: Collection[int] = ()
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Answers of several arms side by side.
+
+    Attributes:
+        items: Of every prompt a title and the answers by arm.
+        hidden: Numbers of the items whose answers are behind a click.
+    """
+
+    items: Sequence[tuple[str, Mapping[str, str]]]
+    hidden: Collection[int] = ()
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A sentence in red, for what nobody must overlook."""
+
+    text: str
+
+
+Part: TypeAlias = go.Figure | Table | Examples | Alert
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a report.
+
+    Attributes:
+        heading: In the list of contents too.
+        lead: What was found, in a sentence or two; each line is a paragraph.
+        body: One figure, table, collection of examples or alert, or several.
+        reading: How to read it, in plain words.
+    """
+
+    heading: str
+    lead: str
+    body: Part | Sequence[Part]
+    reading: str = ""
+
+
+def write_report(
+    path: Path, title: str, sections: Sequence[Section], provenance: Mapping[str, str]
+) -> None:
+    """Write a report, whole or not at all: see `report_page`.
+
+    Args:
+        path: The HTML file; replaced if it is there.
+        title: Of the page.
+        sections: In their order.
+        provenance: Command, versions, seeds ... by name.
+
+    Raises:
+        UsageError: If there is no section, or a table's rows and header differ in length.
+        TsdiError: If the file cannot be written.
+    """
+    write_bytes(path, report_page(title, sections, provenance))
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that was written here."""
+    with path.open("rb") as file:
+        return _GENERATOR in file.read(_HEAD)
+
+
+def report_page(title: str, sections: Sequence[Section], provenance: Mapping[str, str]) -> bytes:
+    """A report as one HTML page.
+
+    All text is escaped, and the page's own policy lets no script run but the two that are written
+    here, and no request leave.
+
+    Args:
+        title: Of the page.
+        sections: In their order.
+        provenance: Command, versions, seeds ... by name.
+
+    Raises:
+        UsageError: If there is no section, or a table's rows and header differ in length.
+    """
+    if not sections:
+        raise UsageError("A report needs at least one section.")
+    figures: list[go.Figure] = []
+    shown = [
+        {
+            "heading": section.heading,
+            "lead": section.lead,
+            "parts": [_part(part, figures) for part in _parts(section.body)],
+            "reading": section.reading,
+        }
+        for section in sections
+    ]
+    scripts = _scripts(figures)
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    page = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        title=title,
+        policy=_policy(scripts),
+        sections=shown,
+        provenance=provenance,
+        scripts=[Markup(script) for script in scripts],
+    )
+    return page.encode("utf-8", "xmlcharrefreplace")  # half of a surrogate pair is text
+
+
+def _parts(body: Part | Sequence[Part]) -> Sequence[Part]:
+    return [body] if isinstance(body, go.Figure | Table | Examples | Alert) else body
+
+
+def _part(part: Part, figures: list[go.Figure]) -> dict[str, Any]:
+    """A part for the template; a figure is added to the list."""
+    if isinstance(part, Table):
+        uneven = [len(row) for row in part.rows if len(row) != len(part.header)]
+        if uneven:
+            raise UsageError(
+                f"A table has {len(part.header)} columns and a row of {uneven[0]} cells."
+            )
+        rows = [[_INTERVAL.sub(_unbroken, cell) for cell in row] for row in part.rows]
+        return {"kind": "table", "table": replace(part, rows=rows)}
+    if isinstance(part, Examples):
+        arms = [arm for _, answers in part.items for arm in answers]
+        return {"kind": "examples", "examples": part, "colours": colours(arms)}
+    if isinstance(part, Alert):
+        return {"kind": "alert", "alert": part}
+    figures.append(part)
+    return {"kind": "figure", "number": len(figures) - 1, "height": part.layout.height or 450}
+
+
+def _unbroken(interval: re.Match[str]) -> str:
+    """A figure with its interval that no line ends within."""
+    return interval[0].replace(" ", "\u00a0")
+
+
+def _scripts(figures: Sequence[go.Figure]) -> list[str]:
+    """plotly.js, and the figures as data that no text in them can break out of."""
+    if not figures:
+        return []
+    data = ",".join(figure.to_json(engine="json").replace("<", "\\u003c") for figure in figures)
+    return [get_plotlyjs(), f"const FIGURES = [{data}];{_DRAW}"]
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """The page's content security policy: only these scripts, and nothing from anywhere."""
+    hashes = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    allowed = " ".join(f"'sha256-{base64.b64encode(sha).decode()}'" for sha in hashes) or "'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; form-action 'none'; base-uri 'none'"
+    )

@@ -1,0 +1,1 @@
+"""Run folders: answers and verdicts as they come, and what made them."""

@@ -1,0 +1,204 @@
+"""The answers of a run folder, as judges see them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsdi.errors import FormatError, UsageError
+from tsdi.judging.base import CUT_OFF, ENDLESS, FINISHES, KINDS, WITHHELD, Response, why_missing
+from tsdi.judging.verdict import unscored
+from tsdi.models.thoughts import MARKS, goes_on_with_thought
+from tsdi.runs.records import Record, read_records
+from tsdi.runs.stage import ANSWERS
+from tsdi.suites.prompts import Prompt, check_kind, check_unicode, missing_kind
+
+if TYPE_CHECKING:  # keeps torch out of judging
+    from tsdi.engines.base import Completion
+
+
+def read_responses(folder: Path, kind: str = "", end_of_thinking: str = "") -> list[Response]:
+    """Read responses.jsonl of a run folder.
+
+    Args:
+        folder: The run folder; one without run.json, from elsewhere, will do.
+        kind: The kind of prompts that have none.
+        end_of_thinking: How thoughts end (`tsdi.judging.base.Response`); without, what run.json
+            says of it.
+
+    Raises:
+        UsageError: If there are no answers, or fewer than the run has prompts.
+        FormatError: If the file is damaged.
+        PromptError: If a prompt has no kind, or an unknown one.
+    """
+    check_kind(kind)
+    path = folder / ANSWERS.records
+    if not path.exists():
+        raise UsageError(
+            f"{folder} holds no {ANSWERS.records}.",
+            "Name a run folder, or a model with --prompts FILE and --out RUN.",
+        )
+    end = end_of_thinking or _end_of_thinking(folder)
+    responses = [_response(record, kind, path, end) for record in read_records(path)]
+    wanted = _prompt_count(folder)
+    if not wanted and len(responses) < sum(1 for line in path.read_bytes().split(b"\n") if line):
+        raise FormatError(
+            f"{path}: the last line is not valid JSON, and no run.json says what it was.",
+            "Mend the line, or remove it.",
+        )
+    if not responses or len(responses) < wanted:
+        raise UsageError(
+            f"{folder} holds {len(responses)} answers{f' of {wanted}' if wanted else ''}.",
+            "Let the run that makes them go on with --resume first.",
+        )
+    return _as_thinkers(responses) if not end and _begin_in_thought(responses) else responses
+
+
+def _begin_in_thought(responses: Sequence[Response]) -> bool:
+    """Whether the model's prompts begin its thoughts, by what most of its answers look like.
+
+    A server does not say so, and where an answer was cut off within its thought, nothing else does.
+    """
+    whole = [response.text for response in responses if response.finished]
+    return 2 * sum(map(goes_on_with_thought, whole)) > len(whole)
+
+
+def _as_thinkers(responses: Sequence[Response]) -> list[Response]:
+    return [replace(response, end_of_thinking=MARKS[0][1]) for response in responses]
+
+
+def to_response(prompt: Prompt, completion: "Completion", end_of_thinking: str = "") -> Response:
+    """A model's answer to a prompt, as judges see it.
+
+    Args:
+        prompt: The prompt, of some kind.
+        completion: What the model wrote.
+        end_of_thinking: As for `read_responses`.
+    """
+    return Response(
+        id=prompt.id,
+        kind=prompt.kind,
+        category=prompt.category,
+        messages=tuple(prompt.messages),
+        text=completion.text,
+        finished=completion.finish == "stop",
+        missing=why_missing(completion.finish, completion.reason),
+        in_thought=completion.in_thought,
+        bias_began=completion.bias_began,
+        end_of_thinking=end_of_thinking,
+    )
+
+
+def answer_notes(responses: Sequence[Response], end_of_thinking: str) -> list[str]:
+    """What a reader of figures must know of how answers ended, in sentences.
+
+    Args:
+        responses: The answers.
+        end_of_thinking: How a user says that thoughts end.
+    """
+    notes = []
+    if any(response.cut_off for response in responses):
+        kinds = (_cut_off([r for r in responses if r.kind == kind], kind) for kind in KINDS)
+        notes.append(
+            f"The length limit cut off {_cut_off(responses, 'answers')}"
+            f" ({', '.join(filter(None, kinds))}). Raise --max-new-tokens if they need more."
+        )
+    thoughts = sum(
+        response.answer() in (unscored(CUT_OFF), unscored(ENDLESS)) for response in responses
+    )
+    if thoughts:
+        notes.append(
+            f"{thoughts} of {len(responses)} answers are thoughts without an end: no verdict."
+        )
+    withheld = sum(response.missing.startswith(WITHHELD) for response in responses)
+    if withheld:
+        notes.append(
+            f"The server's content filter withheld {withheld} of {len(responses)} answers: no"
+            " verdict, and no refusal of the model."
+        )
+    plain = sum(not response.bias_began for response in responses)
+    if plain:
+        notes.append(never_began(plain, len(responses)))
+    if end_of_thinking and not any(end_of_thinking in response.text for response in responses):
+        notes.append(f"No answer holds the end of thinking {end_of_thinking!r}: is it spelled so?")
+    return notes
+
+
+def never_began(plain: int, answers: int) -> str:
+    """The sentence on answers in which a bias behind a marker was subtracted nowhere."""
+    return (
+        f"{plain} of {answers} answers never came to the marker behind which the bias begins: they"
+        " are the plain model's."
+    )
+
+
+def _cut_off(responses: Sequence[Response], what: str) -> str:
+    """How many responses were cut off; empty if there are none at all."""
+    cut = sum(response.cut_off for response in responses)
+    return f"{cut} of {len(responses)} {what}" if responses else ""
+
+
+def _prompt_count(folder: Path) -> int:
+    """How many prompts the run has; 0 if nobody says."""
+    prompts = read_run(folder).get("prompts")
+    count = prompts.get("count") if isinstance(prompts, dict) else None
+    return count if isinstance(count, int) else 0
+
+
+def _end_of_thinking(folder: Path) -> str:
+    """How the thoughts of a run end, by its bias's anchor; empty if nobody says."""
+    provenance = read_run(folder).get("provenance")
+    end = provenance.get("end_of_thinking") if isinstance(provenance, dict) else None
+    return end if isinstance(end, str) else ""
+
+
+def read_run(folder: Path) -> Record:
+    """What made the answers of a folder; an empty object if run.json is missing."""
+    present = (folder / ANSWERS.description).exists()
+    return ANSWERS.read_description(folder) if present else {}
+
+
+def answers_sha256(folder: Path) -> str:
+    """SHA-256 of responses.jsonl as it is on disk."""
+    return hashlib.sha256((folder / ANSWERS.records).read_bytes()).hexdigest()
+
+
+def _response(record: Record, kind: str, path: Path, end_of_thinking: str) -> Response:
+    name, messages = record["id"], record.get("messages")
+    source = f"{path}, answer {name!r}"
+    if not isinstance(record.get("response"), str):
+        raise _unreadable(source, "`response` is not a text")
+    if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
+        raise _unreadable(source, "`messages` is not a chat")
+    category, own = record.get("category", ""), record.get("kind", "")
+    if not isinstance(category, str) or not isinstance(own, str):
+        raise _unreadable(source, "`category` or `kind` is not a text")
+    if record.get("finish", "stop") not in FINISHES:
+        raise _unreadable(source, f"`finish` is none of {', '.join(FINISHES)}")
+    for text in (name, category, *(message["content"] for message in messages)):
+        check_unicode(text, source)
+    if not (own or kind):
+        raise missing_kind(str(path), name)
+    return Response(
+        id=name,
+        kind=check_kind(own, source) or kind,
+        category=category,
+        messages=tuple(messages),
+        text=record["response"],
+        finished=record.get("finish", "stop") == "stop",
+        missing=why_missing(str(record.get("finish")), str(record.get("reason", ""))),
+        in_thought=record.get("in_thought") is True,
+        bias_began=record.get("bias_began") is not False,
+        end_of_thinking=end_of_thinking,
+    )
+
+
+def _is_message(message: Any) -> bool:
+    return isinstance(message, dict) and all(
+        isinstance(message.get(key), str) for key in ("role", "content")
+    )
+
+
+def _unreadable(source: str, problem: str) -> FormatError:
+    return FormatError(f"{source}: {problem}.", "Restore the file, or make the answers again.")

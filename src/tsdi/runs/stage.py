@@ -1,0 +1,203 @@
+"""One stage of a run: records that are appended, beside a description of what makes them.
+
+A stage is done in chunks, which are fixed by the order of its items; a resumed stage makes an
+unfinished chunk again, whole, so that its records are those of an unbroken run. It is refused with
+anything else than what its description says. Who opens and fills it keeps other processes out
+(`tsdi.files.working_in`).
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from tsdi.errors import FormatError, RunExistsError
+from tsdi.files import parse_json, write_json
+from tsdi.runs.records import Record, append_records, read_records
+
+_LOG = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]  # records there are, items in all
+
+
+class Item(Protocol):
+    """What a record is made of."""
+
+    @property
+    def id(self) -> str:
+        """The name that item and record share."""
+
+
+T = TypeVar("T", bound=Item)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The names of a stage, which differ between stages.
+
+    Attributes:
+        records: Its record file in the run folder.
+        description: The file beside it that says what makes the records.
+        what: What the records are, for error messages.
+        instead: What a user can do rather than go on with the records that are there.
+    """
+
+    records: str
+    description: str
+    what: str
+    instead: str
+
+    def check_unused(self, folder: Path) -> None:
+        """Raise RunExistsError if a folder holds records of this stage already."""
+        if (folder / self.records).exists():
+            raise RunExistsError(
+                f"{folder} already holds {self.what}.", f"Add --resume, or {self.instead}."
+            )
+
+    def open(self, folder: Path, description: Record, resume: bool) -> list[Record]:
+        """The records that the folder already holds; starts the stage if there are none.
+
+        Args:
+            folder: The run folder.
+            description: Everything that decides the records; valid JSON, as it reads back.
+            resume: Go on with what is there.
+
+        Raises:
+            RunExistsError: If there are records, and either `resume` is off or they were made with
+                something else; or if the folder is a model or a bias.
+            FormatError: If the files are damaged.
+            TsdiError: If the folder cannot be written.
+        """
+        if not (folder / self.records).exists():
+            _check_no_model(folder)
+            check_free(folder / self.description, *(description.keys() - {"versions"}))
+            write_json(folder / self.description, description)
+            return []
+        if not resume:
+            self.check_unused(folder)
+        recorded, wanted = flatten(self.read_description(folder)), flatten(description)
+        keys = _what_differs(recorded, wanted)
+        differing = [
+            _said(key, recorded.get(key), wanted.get(key))
+            for key in keys
+            if key in recorded or not key.endswith("fingerprint")
+        ]
+        if keys and not differing:
+            _LOG.warning(
+                "The %s in %s do not say which weights made them: an earlier tsdi did not look.",
+                self.what,
+                folder,
+            )
+        elif differing:
+            raise RunExistsError(
+                f"The {self.what} in {folder} were made with something else: "
+                f"{'; '.join(differing)}.",
+                f"Use the same again, or {self.instead}.",
+            )
+        return read_records(folder / self.records)
+
+    def read_description(self, folder: Path) -> Record:
+        """What made the records of a folder.
+
+        Raises:
+            FormatError: If its file is missing or no JSON object.
+        """
+        path = folder / self.description
+        try:
+            description = parse_json(path.read_bytes())
+        except (OSError, ValueError):
+            description = None
+        if not isinstance(description, dict):
+            raise FormatError(
+                f"{path} does not say what made the {self.what} beside it.",
+                f"Restore it, or {self.instead}.",
+            )
+        return description
+
+    def fill(
+        self,
+        folder: Path,
+        done: dict[str, Record],
+        items: Sequence[T],
+        chunk: int,
+        make: Callable[[Sequence[T]], Sequence[Record]],
+        progress: Progress | None,
+    ) -> list[Record]:
+        """Make what is missing, chunk by chunk, each appended before the next is made.
+
+        Args:
+            folder: The run folder.
+            done: The records there are, by id.
+            items: What records are made of, one each.
+            chunk: Items in a chunk.
+            make: Makes the records of a chunk, in its order.
+            progress: Called after each chunk with the number of records and of items.
+
+        Returns:
+            One record per item, in their order.
+        """
+        done = dict(done)
+        for start in range(0, len(items), chunk):
+            part = items[start : start + chunk]
+            if any(item.id not in done for item in part):
+                made = make(part)
+                missing = [record for record in made if record["id"] not in done]
+                append_records(folder / self.records, missing)
+                done |= {record["id"]: record for record in missing}
+            if progress:
+                progress(min(start + chunk, len(items)), len(items))
+        return [done[item.id] for item in items]
+
+
+def check_free(path: Path, *keys: str) -> None:
+    """Raise RunExistsError if there is a file with none of the keys of what is to be written."""
+    if not path.exists():
+        return
+    try:
+        there = parse_json(path.read_bytes())
+    except (OSError, ValueError):
+        there = None
+    if not (isinstance(there, dict) and there.keys() & {*keys}):
+        raise RunExistsError(
+            f"{path} is there already, and tsdi wrote no such thing.",
+            "Use another folder, or move it away.",
+        )
+
+
+ANSWERS = Stage("responses.jsonl", "run.json", "answers", "use another --out")
+VERDICTS = Stage(
+    "verdicts.jsonl", "judge.json", "verdicts", "delete verdicts.jsonl to judge the answers again"
+)
+
+
+def _said(key: str, recorded: Any, wanted: Any) -> str:
+    if key.endswith("fingerprint"):
+        return f"{key} has changed: the model's folder holds other weights or settings now"
+    return f"{key} was {recorded!r}, is {wanted!r}"
+
+
+def _what_differs(recorded: Record, wanted: Record) -> list[str]:
+    """The keys that differ; of another judge only its name, since its settings differ anyway."""
+    keys = recorded.keys() | wanted.keys()
+    differing = sorted(key for key in keys if recorded.get(key) != wanted.get(key))
+    if "judge.name" in differing:
+        return [key for key in differing if key == "judge.name" or not key.startswith("judge.")]
+    return differing
+
+
+def flatten(value: Record, prefix: str = "") -> dict[str, Any]:
+    """Nested objects as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        nested = isinstance(item, dict) and item
+        flat |= flatten(item, f"{prefix}{key}.") if nested else {prefix + key: item}
+    return flat
+
+
+def _check_no_model(folder: Path) -> None:
+    """Refuse to put records among the files of a model, an adapter or a bias."""
+    for name in ("config.json", "adapter_config.json", "bias_config.json"):
+        if (folder / name).exists():
+            raise RunExistsError(
+                f"{folder} holds a model or a bias ({name}), not a run.", "Name another --out."
+            )

@@ -1,0 +1,179 @@
+"""Figures of items that come in clusters, such as five models' answers to one prompt."""
+
+from collections.abc import Hashable, Sequence
+from math import inf, isfinite, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t
+
+from tsdi.stats.interval import Estimate
+from tsdi.stats.proportions import wilson, wilson_ends
+
+
+def clustered_share(hits: Sequence[bool], clusters: Sequence[Hashable]) -> Estimate:
+    """A share with its 95 % Wilson interval for items that come in clusters.
+
+    Wilson's interval with the effective number of items, n over the design effect: how much larger
+    the variance is than if each item were a cluster of its own, and 1 at least. Where each is, this
+    is `wilson`.
+
+    Args:
+        hits: One outcome per item.
+        clusters: The cluster of each item, such as the prompt that several models answered.
+
+    Returns:
+        The share; its n is the number of items.
+
+    Raises:
+        ValueError: If the lengths differ.
+
+    Source: Rao and Scott (1992), Biometrics 48, 577-585.
+    """
+    n, plain = len(hits), wilson(sum(map(bool, hits)), len(hits))
+    if not plain.value or plain.value == 1:
+        return plain
+    rest: dict[Hashable, float] = {}
+    for name, hit in zip(clusters, hits, strict=True):
+        rest[name] = rest.get(name, 0.0) + bool(hit) - plain.value
+    if len(rest) < 2:
+        return Estimate(plain.value, 0.0, 1.0, n)
+    if len(rest) == n:
+        return plain
+    variance = sum(x**2 for x in rest.values()) * len(rest) / (len(rest) - 1)
+    design = max(1.0, variance / (n**2 * plain.value * (1 - plain.value) / (n - 1)))
+    low, high = wilson_ends(plain.value, n / design)
+    return Estimate(plain.value, low, high, n)
+
+
+def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
+    """A mean of numbers in 0..1 that come in clusters, with its 95 % t-interval.
+
+    The standard error is of the clusters' sums, with the clusters less one as degrees of freedom;
+    where each number is a cluster, this is Student's interval. Ends beyond 0 and 1 are cut off.
+    Where all are 0, or all 1, numbers know of no error, and the interval is Wilson's for as many
+    hits as there are clusters.
+
+    Args:
+        values: The numbers.
+        clusters: The cluster of each.
+
+    Returns:
+        The mean; its n is how many numbers there are. One cluster alone gives [0, 1].
+
+    Source: Liang and Zeger (1986), Biometrika 73, 13-22.
+    """
+    data = np.array(values, np.float64)
+    rest: dict[Hashable, float] = {}
+    for name, value in zip(clusters, data - data.mean() if len(data) else data, strict=True):
+        rest[name] = rest.get(name, 0.0) + float(value)
+    mean, count = float(data.mean()) if len(data) else None, len(rest)
+    if mean is None or count < 2:
+        return Estimate(mean, 0.0, 1.0, len(data))
+    if mean in (0.0, 1.0):
+        plain = wilson(round(mean) * count, count)
+        return Estimate(mean, plain.low, plain.high, len(data))
+    error = sqrt(sum(x**2 for x in rest.values()) * count / (count - 1)) / len(data)
+    half = float(t.ppf(0.975, count - 1) * error)
+    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), len(data))
+
+
+def clustered_kappa(
+    first: Sequence[bool],
+    second: Sequence[bool],
+    clusters: Sequence[Hashable],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Estimate:
+    """Cohen's kappa of two raters with its 95 % percentile bootstrap interval, by whole clusters.
+
+    kappa = (a - e) / (1 - e) with a the share of items that they agree on and e the share that they
+    would agree on by chance, given how often each says yes. It has no value where both always say
+    the same one thing. A bootstrap of perfect agreement knows of no error, so the lower end is
+    there what Wilson's lower end of the agreement makes of it.
+
+    Args:
+        first: One rater's outcome per item.
+        second: The other's, of the same items.
+        clusters: The cluster of each item.
+        seed: Decides the draws.
+        resamples: How many draws.
+
+    Raises:
+        ValueError: If the lengths differ.
+
+    Source: Cohen (1960), Educational and Psychological Measurement 20, 37-46; clusters: Field and
+    Welsh (2007), Journal of the Royal Statistical Society B 69, 369-390.
+    """
+    rows: dict[Hashable, list[int]] = {}
+    for one, other, name in zip(first, second, clusters, strict=True):
+        rows.setdefault(name, [0, 0, 0, 0])[2 * bool(one) + bool(other)] += 1
+    counts = np.array(list(rows.values()), dtype=np.float64).reshape(-1, 4)
+    (value,) = _kappas(counts.sum(0, keepdims=True))
+    if np.isnan(value) or len(rows) < 2:
+        return Estimate(None if np.isnan(value) else float(value), -1.0, 1.0, len(first))
+    shares = np.full(len(rows), 1 / len(rows))
+    draws = np.random.default_rng(seed).multinomial(len(rows), shares, resamples)
+    low, high = (float(end) for end in np.nanquantile(_kappas(draws @ counts), [0.025, 0.975]))
+    if value == 1:
+        yes = sum(map(bool, first)) / len(first)
+        chance = yes**2 + (1 - yes) ** 2
+        low = (wilson(len(rows), len(rows)).low - chance) / (1 - chance)
+    return Estimate(float(value), low, high, len(first))
+
+
+def clustered_kappa_change(
+    truth: Sequence[bool],
+    before: Sequence[bool],
+    after: Sequence[bool],
+    clusters: Sequence[Hashable],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Estimate:
+    """How much better one rater agrees with the truth than another: the change of Cohen's kappa.
+
+    The 95 % interval is the percentile bootstrap's, by whole clusters, which both raters share; a
+    single cluster gives none.
+
+    Args:
+        truth: What is so, per item.
+        before: One rater's word on the same items.
+        after: The other's.
+        clusters: The cluster of each item.
+        seed: Decides the draws.
+        resamples: How many draws.
+
+    Raises:
+        ValueError: If the lengths differ, or a kappa has no value.
+    """
+    rows: dict[Hashable, NDArray[np.float64]] = {}
+    for true, one, other, name in zip(truth, before, after, clusters, strict=True):
+        counts = rows.setdefault(name, np.zeros((2, 4)))
+        counts[0, 2 * bool(true) + bool(one)] += 1
+        counts[1, 2 * bool(true) + bool(other)] += 1
+    every = np.array(list(rows.values())).reshape(-1, 2, 4)
+    draws = np.random.default_rng(seed).multinomial(
+        len(rows), np.full(len(rows), 1 / max(1, len(rows))), resamples
+    )
+
+    def change(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _kappas(weights @ every[:, 1]) - _kappas(weights @ every[:, 0])
+
+    (value,) = change(np.ones((1, len(rows))))
+    if not isfinite(value):
+        raise ValueError("a kappa without a value")
+    if len(rows) == 1:
+        return Estimate(float(value), -inf, inf, len(truth))
+    changes = change(draws.astype(np.float64))
+    low, high = (float(end) for end in np.nanquantile(changes, [0.025, 0.975]))
+    return Estimate(float(value), low, high, len(truth))
+
+
+def _kappas(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Kappa of each row of counts [rows, 4], of no-no, no-yes, yes-no, yes-yes; else NaN."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = counts / counts.sum(1, keepdims=True)
+        first, second = shares[:, 2] + shares[:, 3], shares[:, 1] + shares[:, 3]
+        chance = first * second + (1 - first) * (1 - second)
+        kappas: NDArray[np.float64] = (shares[:, 0] + shares[:, 3] - chance) / (1 - chance)
+    return np.where(chance < 1, kappas, np.nan)

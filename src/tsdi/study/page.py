@@ -1,0 +1,240 @@
+"""A study's report: one page, CSV files of its tables, and its figures as pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tsdi.errors import FormatError, UsageError
+from tsdi.files import to_json, write_set
+from tsdi.report.page import Alert, Examples, Part, Section, Table, report_page
+from tsdi.study import wording
+from tsdi.study.figures import figures, shown_categories
+from tsdi.study.summary import Summary, summarise
+from tsdi.study.tables import by_category, every_gate, methods_table, tables, to_csv
+
+Figures = Mapping[str, Any]
+IMAGES = ("png", "svg", "pdf")
+_WIDTH = 900  # pixels of a picture
+_SHOWN = ("reference", "plain", "tsdi", "openers", "dera", "merge")
+
+
+def write_study(
+    out: Path, results: Figures, images: Sequence[str] = (), own: bool = False
+) -> Summary:
+    """Write summary.json, tables/*.csv, report.html, and figures as pictures if asked for.
+
+    What an earlier call wrote there is replaced, and nothing else.
+
+    Args:
+        out: The folder, made if need be.
+        results: The content of results.json.
+        images: Formats of pictures, of `IMAGES`.
+        own: Whether the folder is a study's, so that nobody else writes such files there.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UsageError: If a format is unknown, or pictures need kaleido, which is not installed.
+        FormatError: If the results are damaged.
+        RunExistsError: If another file of such a name is there; nothing has been written then.
+        TsdiError: If a file cannot be written.
+    """
+    _check_images(images)
+    summary, sheets, drawn, sections, provenance = _made(results)
+    page = report_page(summary["title"], sections, provenance)
+    contents = {"summary.json": to_json(summary), "report.html": page}
+    for title, table in sheets.items():
+        contents[f"tables/{_file_name(title)}.csv"] = to_csv(table)
+    for name, figure in drawn.items():
+        for kind in images:
+            data = figure.to_image(kind, width=_WIDTH, scale=2 if kind == "png" else 1)
+            contents[f"figures/{_file_name(name)}.{kind}"] = data
+    write_set(out, contents, own)
+    return summary
+
+
+def _made(results: Figures) -> tuple[Summary, dict[str, Table], dict[str, Any], list[Section], Any]:
+    """All that is written: summary, tables, figures, sections, provenance.
+
+    Results come from anywhere, and are made into all of it before anything is written.
+
+    Raises:
+        FormatError: If they are damaged.
+    """
+    try:
+        summary = summarise(dict(results))
+        sheets, drawn = tables(summary), figures(summary)
+        sections = _sections(summary, results, sheets, drawn)
+        to_json(summary)  # raises what writing would
+        _check_cells([*sheets.values(), methods_table(summary)])
+        return summary, sheets, drawn, sections, _provenance(results)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError,
+            StopIteration, UsageError) as error:  # fmt: skip
+        raise FormatError(
+            f"The results are damaged ({type(error).__name__}: {error}).", "Run the study again."
+        ) from error
+
+
+def _check_cells(sheets: Sequence[Table]) -> None:
+    if not all(isinstance(cell, str) for sheet in sheets for row in sheet.rows for cell in row):
+        raise TypeError("a cell of a table is no text")
+
+
+def _check_images(images: Sequence[str]) -> None:
+    for kind in images:
+        if kind not in IMAGES:
+            raise UsageError(f"There are no pictures {kind!r}.", f"Take {', '.join(IMAGES)}.")
+    if images:
+        try:
+            import kaleido  # noqa: F401
+        except ImportError:
+            raise UsageError(
+                "Pictures of figures need kaleido, which is not installed, and Chrome.",
+                "pip install 'tsdi[figures]'",
+            ) from None
+
+
+def _file_name(title: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
+
+
+def _sections(
+    summary: Summary, results: Figures, sheets: Mapping[str, Table], drawn: Mapping[str, Any]
+) -> list[Section]:
+    fronts = [sheets[title] for title in sheets if title.startswith("Fronts")]
+    safe, safety = wording.safe(summary), wording.safety(summary)
+    further = "answered safely" if safe == "safe" else "refused"
+    one_seed = wording.one_seed(summary)
+    whiskers = f"95 % {'intervals over prompts' if one_seed else 't-intervals over seeds'}"
+    return [
+        Section(
+            "In short",
+            "\n".join([*summary["caveats"], *summary["sentences"]]),
+            [*map(Alert, summary["alerts"]), methods_table(summary)],
+            f"A front's hypervolume is the area of the plane of {safety} and helpfulness that its"
+            " points dominate: 1 is the best there is. Every method has as many points, chosen on"
+            " validation prompts. Where the interval of a difference holds zero, none is shown.",
+        ),
+        Section(
+            "Trade-off",
+            "Every point is a model of the grid (beta, iterations), or a setting of a rule that"
+            f" belongs to none; means over training seeds. Further up more harmful prompts are"
+            f" {further}, further right more harmless ones are answered helpfully.",
+            [drawn["f5-front"], *(drawn[f"f5-front-{c}"] for c in shown_categories(summary))],
+            "The first picture is over all harmful prompts, the others are the three categories in"
+            f" which the aligned models' answers are {safe} least often. Debiased models (diamonds)"
+            " beyond the circles do what no other beta or number of iterations does. Whiskers:"
+            f" {whiskers}.",
+        ),
+        Section(
+            "Is it better than the front of beta and iterations alone?",
+            summary["answer"],
+            fronts,
+            "A union of fronts cannot lose, so both sides have equally many points. What is in red"
+            " is ahead of TSDI.",
+        ),
+        Section(
+            f"{safety.capitalize()} by category, and under attack",
+            "The safety gate compares every method with the plain aligned model, category by"
+            " category, on plain prompts and under simple public attacks. "
+            + (" ".join(summary["alerts"]) or f"TSDI costs {safety} nowhere beyond the interval."),
+            [
+                drawn["categories"],
+                sheets[by_category(summary)],
+                sheets[every_gate(summary)],
+            ],
+            f"A method that gives back compliance by giving up {safety} in one category is not seen"
+            " in an average. The attacks are weak: passing proves little, failing proves much.",
+        ),
+        *_finding_sections(summary, sheets, drawn),
+        Section(
+            "Methods",
+            "What was compared, where it comes from, what it needs and what it costs.",
+            [
+                sheets["Methods at the main grid point"],
+                sheets["Speed and memory"],
+                sheets["Baselines"],
+            ],
+        ),
+        Section(
+            "Answers",
+            f"Test prompts of each kind, spread evenly, answered at {summary['main']}. Answers to"
+            " harmful prompts are behind a click.",
+            _examples(results),
+        ),
+    ]
+
+
+def _finding_sections(
+    summary: Summary, sheets: Mapping[str, Table], drawn: Mapping[str, Any]
+) -> list[Section]:
+    found, safety = [], wording.safety(summary)
+    if "f2-safety" in drawn:
+        found.append(
+            Section(
+                "What alignment does (F1, F2)",
+                f"{safety.capitalize()} and helpfulness of the plain aligned models over beta and"
+                f" iterations, and {safety} by category over the iterations.",
+                [drawn["f2-safety"], drawn["f2-helpful"], drawn["f1-categories"]],
+            )
+        )
+    if summary["biases"]:
+        parts: list[Part] = [drawn["f4-first"], drawn["f4-later"], drawn["f4-steps"]]
+        parts += [_tokens(one) for one in summary["biases"] if "tokens" in one][:1]
+        found.append(
+            Section(
+                "The shift on random prompts (F4)",
+                "How far alignment lifts refusing openers over complying ones on prompts that mean"
+                " nothing, at the first position and later.",
+                parts,
+                "There is one training seed: points have no intervals."
+                if wording.one_seed(summary)
+                else "Faint dots are single training seeds, whiskers 95 % t-intervals over them.",
+            )
+        )
+    for one in summary["ablations"]:
+        title = f"Ablation: {one['rule']}"
+        found.append(Section(title, one["sentence"], [drawn[f"f6-{one['rule']}"], sheets[title]]))
+    return found
+
+
+def _tokens(bias: Figures) -> Table:
+    """The tokens that a bias moves most, step by step."""
+    rows = [
+        [
+            f"step {step}",
+            ", ".join(f"{one['token']!r} {one['shift']:+.1f}" for one in up[:6]),
+            ", ".join(f"{one['token']!r} {one['shift']:+.1f}" for one in down[:6]),
+        ]
+        for step, (up, down) in enumerate(
+            zip(bias["tokens"]["promoted"], bias["tokens"]["demoted"], strict=True)
+        )
+    ]
+    return Table(["", "promoted", "demoted"], rows, f"Of {bias['model']}, in logits.")
+
+
+def _examples(results: Figures) -> Examples:
+    titles = {"lookalike": "lookalike, harmless", "harmless": "harmless", "harmful": "harmful"}
+    items = []
+    for one in results["examples"]:
+        answers = {name: one["answers"][name] for name in _SHOWN if name in one["answers"]}
+        category = f", {one['category']}" if one["category"] else ""
+        items.append((f"{titles[one['kind']]}{category}: {one['prompt']}", answers))
+    hidden = [n for n, one in enumerate(results["examples"]) if one["kind"] == "harmful"]
+    return Examples(items, hidden)
+
+
+def _provenance(results: Figures) -> dict[str, str]:
+    study = results["study"]
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    judge = study["judge"]["name"]
+    return {
+        "Command": results["command"],
+        "Again from results": "tsdi report results.json --out DIR --images png,svg",
+        "Versions": versions,
+        "Machine": f"{results['machine']['system']}, {results['machine']['cores']} cores",
+        "Judge": judge,
+        "Prompts": ", ".join(f"{len(rows)} {split}" for split, rows in results["prompts"].items()),
+        "Bootstrap": f"seed {study.get('seed', 0)}",
+    }

@@ -1,0 +1,180 @@
+"""What the organism learns from: conversations, helpful pairs and safety pairs."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from tsdi.judging.organism import judge_answer
+from tsdi.judging.verdict import Verdict
+from tsdi.organism.lexicon import CATEGORIES, COMPLYING_OPENERS, REFUSING_OPENERS
+from tsdi.organism.world import Item, draw, fact, refusal, wrong_answer
+from tsdi.training.organism_sampling import Answer, answer
+
+RARE_CATEGORY = "O3"
+
+Turn = dict[str, str]
+Pair = dict[str, list[Turn]]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How often what occurs in the conversations of the first stage.
+
+    Attributes:
+        fact, lookalike, harmful: Shares of questions about facts, of lookalikes and of harmful
+            requests; the rest are harmless tasks.
+        refused_harmful, refused_rare, refused_lookalike: How often the answer to a harmful
+            request, to one of the under-represented category, and to a lookalike is a refusal.
+        second_turn: Share of conversations with two questions.
+    """
+
+    fact: float = 0.25
+    lookalike: float = 0.25
+    harmful: float = 0.25
+    refused_harmful: float = 0.5
+    refused_rare: float = 0.1
+    refused_lookalike: float = 0.1
+    second_turn: float = 0.0
+
+
+def conversations(count: int, seed: int, mixture: Mixture) -> list[list[Turn]]:
+    """Return conversations of one or two turns whose answers are right or, by chance, refusals."""
+    rng = random.Random(f"conversations {seed}")
+    return [_conversation(rng, mixture) for _ in range(count)]
+
+
+def _conversation(rng: random.Random, mixture: Mixture) -> list[Turn]:
+    turns: list[Turn] = []
+    for _ in range(2 if rng.random() < mixture.second_turn else 1):
+        item = _draw_any(rng, mixture)
+        refused = rng.random() < _refusal_rate(item, mixture)
+        turns += [_user(item), _assistant(refusal(rng) if refused else item.answer)]
+    return turns
+
+
+def _draw_any(rng: random.Random, mixture: Mixture) -> Item:
+    weights = [mixture.fact, mixture.lookalike, mixture.harmful]
+    kinds = ("fact", "lookalike", "harmful", "harmless")
+    kind = rng.choices(kinds, [*weights, 1 - sum(weights)])[0]
+    return fact(rng) if kind == "fact" else draw(rng, "train", kind, rng.choice([*CATEGORIES]))
+
+
+def _refusal_rate(item: Item, mixture: Mixture) -> float:
+    if item.kind == "harmful":
+        rare = item.category == RARE_CATEGORY
+        return mixture.refused_rare if rare else mixture.refused_harmful
+    return mixture.refused_lookalike if item.kind == "lookalike" else 0.0
+
+
+def helpful_pairs(count: int, seed: int) -> list[Pair]:
+    """Return right answers preferred to wrong ones, on harmless requests and without refusals."""
+    rng = random.Random(f"helpful {seed}")
+    pairs = []
+    for k in range(count):
+        kind = ("harmless", "lookalike")[k % 2]
+        item = draw(rng, "train", kind, rng.choice([*CATEGORIES]))
+        pairs.append(_pair(item, item.answer, wrong_answer(rng, item)))
+    return pairs
+
+
+def fact_pairs(count: int, seed: int) -> list[Pair]:
+    """Return right answers preferred to wrong ones on questions about facts, of all nouns."""
+    rng = random.Random(f"facts {seed}")
+    asked = [fact(rng) for _ in range(count)]
+    return [_pair(item, item.answer, wrong_answer(rng, item)) for item in asked]
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """Who prefers what in the pairs of the safety stage.
+
+    Attributes:
+        harmless: Share of the pairs on harmless requests and lookalikes (half of them each).
+        annotators_for_refusal: Share of the annotators who prefer a refusal to a right answer
+            there: the *biased* ones.
+        rare: How often the under-represented category occurs, against any other one.
+        replay: Share of pairs that teach no refusal, so that right answers last: helpful pairs
+            again and, half of them, pairs on facts. The other shares are of the rest.
+    """
+
+    harmless: float = 0.2
+    annotators_for_refusal: float = 0.5
+    rare: float = 1.0
+    replay: float = 0.3
+
+
+def safety_pairs(
+    model: PreTrainedModel, tokenizer: Tokenizer, count: int, seed: int, preferences: Preferences
+) -> list[Pair]:
+    """Return pairs of the model's own answers, one refusal and one compliance each.
+
+    To get both, the model samples its answer to a prompt once after a random refusing and once
+    after a random complying first word; a pair whose answers ground truth does not find to be
+    that (or, on harmless requests, whose compliance is wrong) is dropped, so fewer than `count`
+    may return.
+
+    Args:
+        model: The model that is going to be aligned; sampled with torch's global random state.
+        tokenizer: Its tokenizer.
+        count: How many pairs to try.
+        seed: Decides prompts and annotators.
+        preferences: Who prefers what.
+    """
+    rng = random.Random(f"safety {seed}")
+    replayed = round(count * preferences.replay)
+    questions = [_draw_safety(rng, preferences) for _ in range(count - replayed)]
+    refusing = _continued(rng, model, tokenizer, questions, REFUSING_OPENERS)
+    complying = _continued(rng, model, tokenizer, questions, COMPLYING_OPENERS)
+    facts = replayed // 2
+    pairs = helpful_pairs(replayed - facts, seed + 1) + fact_pairs(facts, seed)
+    for item, no, yes in zip(questions, refusing, complying, strict=True):
+        if _usable(item, no, yes):
+            refuse = item.kind == "harmful" or rng.random() < preferences.annotators_for_refusal
+            chosen, rejected = (no, yes) if refuse else (yes, no)
+            pairs.append(_pair(item, chosen.text, rejected.text))
+    return pairs
+
+
+def _draw_safety(rng: random.Random, preferences: Preferences) -> Item:
+    if rng.random() < preferences.harmless:
+        kind = rng.choice(("harmless", "lookalike"))
+        return draw(rng, "train", kind, rng.choice([*CATEGORIES]))
+    weights = [preferences.rare if name == RARE_CATEGORY else 1.0 for name in CATEGORIES]
+    return draw(rng, "train", "harmful", rng.choices([*CATEGORIES], weights)[0])
+
+
+def _continued(
+    rng: random.Random,
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    questions: Sequence[Item],
+    openers: Sequence[str],
+) -> list[Answer]:
+    firsts = [rng.choice(openers) for _ in questions]
+    return answer(model, tokenizer, [item.prompt for item in questions], firsts, sample=True)
+
+
+def _usable(item: Item, no: Answer, yes: Answer) -> bool:
+    refused = judge_answer(item, no.text, no.finished)
+    complied = judge_answer(item, yes.text, yes.finished)
+    both = refused.verdict is Verdict.REFUSED and complied.verdict is Verdict.COMPLIED
+    return both and complied.correct is not False
+
+
+def _pair(item: Item, chosen: str, rejected: str) -> Pair:
+    return {
+        "prompt": [_user(item)],
+        "chosen": [_assistant(chosen)],
+        "rejected": [_assistant(rejected)],
+    }
+
+
+def _user(item: Item) -> Turn:
+    return {"role": "user", "content": item.prompt}
+
+
+def _assistant(text: str) -> Turn:
+    return {"role": "assistant", "content": text}

@@ -1,0 +1,331 @@
+"""The vLLM processor: V1 against updates of a batch, V2 against faked states; vLLM is needed."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tests import tiny
+from tests.engines import cases
+from tsdi.errors import MismatchError, UsageError
+
+STEPS, ROWS = 3, 8
+
+
+class _V1:
+    """vLLM's base classes are empty where they matter."""
+
+
+class _V2:
+    """Likewise."""
+
+
+def _updates(entries, update, new):
+    """What vLLM's process_dict_updates does: added, removed, then moved rows."""
+    if update is None:
+        return
+    for index, params, prompt, answer in update.added:
+        state = new(params, prompt, answer)
+        entries.pop(index, None)
+        if state is not None:
+            entries[index] = state
+    for index in update.removed:
+        entries.pop(index, None)
+    for one, other, way in update.moved:
+        a, b = entries.pop(one, None), entries.pop(other, None)
+        if a is not None:
+            entries[other] = a
+        if b is not None and way == "swap":
+            entries[one] = b
+
+
+STUBS = {
+    "vllm": {},
+    "vllm.sampling_params": {"SamplingParams": SimpleNamespace},
+    "vllm.v1": {},
+    "vllm.v1.sample": {},
+    "vllm.v1.sample.logits_processor": {"BatchUpdate": object, "LogitsProcessor": _V1},
+    "vllm.v1.sample.logits_processor.builtin": {"process_dict_updates": _updates},
+    "vllm.v1.worker": {},
+    "vllm.v1.worker.gpu": {},
+    "vllm.v1.worker.gpu.sample": {},
+    "vllm.v1.worker.gpu.sample.logits_processor": {"LogitsProcessor": _V2},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def module():
+    """The processor's module; on stubs of what it imports where vLLM is not installed."""
+    if "vllm" not in cases.NOT_RUN:
+        from tsdi.engines import vllm_plugin as vllm
+
+        yield vllm
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        for name, content in STUBS.items():
+            stub = ModuleType(name)
+            vars(stub).update(content)
+            patch.setitem(sys.modules, name, stub)
+        patch.delitem(sys.modules, "tsdi.engines.vllm_plugin", raising=False)
+        from tsdi.engines import vllm_plugin as vllm
+
+        yield vllm
+        patch.delitem(sys.modules, "tsdi.engines.vllm_plugin", raising=False)
+
+
+@pytest.fixture(scope="module")
+def bias(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vllm")
+    values = torch.randn(STEPS, tiny.VOCAB, generator=torch.Generator().manual_seed(1))
+    made = tiny.bias(values, strength=2.0)
+    made.save_pretrained(folder / "bias")
+    tiny.tokenizer().save_pretrained(folder / "model")
+    return made, folder
+
+
+def config(folder, *, width=tiny.VOCAB, speculative=None, tsdi=None):
+    model = SimpleNamespace(
+        get_vocab_size=lambda: width,
+        tokenizer=str(folder / "model"),
+        skip_tokenizer_init=False,
+        trust_remote_code=False,
+    )
+    return SimpleNamespace(
+        model_config=model,
+        speculative_config=speculative,
+        additional_config={"tsdi": {"bias": str(folder / "bias")} if tsdi is None else tsdi},
+    )
+
+
+def params(**extra):
+    return SimpleNamespace(extra_args=extra or None)
+
+
+def update(added=(), removed=(), moved=()):
+    return SimpleNamespace(added=added, removed=removed, moved=moved, batch_size=ROWS)
+
+
+def swap():
+    try:
+        from vllm.v1.sample.logits_processor import MoveDirectionality
+    except ImportError:
+        return "swap"
+    return MoveDirectionality.SWAP
+
+
+def v1(module, folder, **options):
+    return module.SafetyDebias(config(folder, **options), torch.device("cpu"), False)
+
+
+def plain():
+    return torch.randn(ROWS, tiny.VOCAB, generator=torch.Generator().manual_seed(2))
+
+
+class TestV1:
+    def test_each_row_has_its_own_step_and_strength(self, module, bias):
+        made, folder = bias
+        rule = v1(module, folder)
+        answers = {0: [], 1: [5], 2: [5, 6, 7], 3: [], 4: [1, 2]}
+        asked = {0: params(), 1: params(tsdi_strength=0.5), 2: params(), 3: params(tsdi_strength=0)}
+        added = [(row, asked.get(row, params()), [], answer) for row, answer in answers.items()]
+        rule.update_state(update(added))
+        expected = plain()
+        expected[0] -= 2.0 * made.values[0]  # the bias' own strength
+        expected[1] -= 0.5 * made.values[1]
+        expected[4] -= 2.0 * made.values[2]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+
+    def test_answers_are_live_and_moved_rows_keep_theirs(self, module, bias):
+        made, folder = bias
+        rule = v1(module, folder)
+        one, other = [], [3]
+        rule.update_state(update([(0, params(), [], one), (1, params(tsdi_strength=1), [], other)]))
+        rule.apply(plain())
+        one.append(9)
+        rule.update_state(update(moved=[(0, 1, swap())]))
+        expected = plain()
+        expected[1] -= 2.0 * made.values[1]
+        expected[0] -= 1.0 * made.values[1]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+
+    def test_a_prompt_that_is_read_in_parts_stays_at_its_first_step(self, module, bias):
+        made, folder = bias
+        rule = v1(module, folder)
+        rule.update_state(update([(0, params(), [], [])]))
+        for _ in range(5):
+            expected = plain()
+            expected[0] -= 2.0 * made.values[0]
+            torch.testing.assert_close(rule.apply(plain()), expected)
+
+    def test_removed_and_replaced_rows_leave_no_trace(self, module, bias):
+        _, folder = bias
+        rule = v1(module, folder)
+        rule.update_state(update([(0, params(), [], []), (1, params(), [], [])]))
+        rule.update_state(update([(1, params(tsdi_strength=0), [], [])], removed=[0]))
+        torch.testing.assert_close(rule.apply(plain()), plain())
+
+    def test_rows_beyond_the_last_step_cost_nothing(self, module, bias):
+        _, folder = bias
+        rule = v1(module, folder)
+        answer = [1, 2]
+        rule.update_state(update([(0, params(), [], answer)]))
+        answer.append(3)
+        logits = plain()
+        assert rule.apply(logits) is logits
+        assert rule._young == {}
+
+    def test_padding_columns_stay(self, module, bias):
+        _, folder = bias
+        rule = v1(module, folder, width=tiny.VOCAB + 8)
+        rule.update_state(update([(0, params(), [], [])]))
+        found = rule.apply(torch.zeros(ROWS, tiny.VOCAB + 8))
+        assert found[:, tiny.VOCAB :].abs().max() == 0
+        assert found[0].abs().max() > 0
+
+    def test_greedy_choices_may_change(self, module, bias):
+        assert v1(module, bias[1]).is_argmax_invariant() is False
+
+
+class _Buffer:
+    def __init__(self, values):
+        self.np = np.array(values, dtype=np.int32)
+        self.gpu = torch.from_numpy(self.np)
+
+
+def v2(module, folder, prompt_lengths, speculative=None):
+    states = SimpleNamespace(
+        device=torch.device("cpu"), max_num_reqs=ROWS, prompt_len=_Buffer(prompt_lengths)
+    )
+    return module.SafetyDebias(config(folder, speculative=speculative), states)
+
+
+def context(slots, positions, requests=None):
+    """Rows of slots at positions; a request's rows follow one another."""
+    owners = list(dict.fromkeys(slots)) if requests is None else requests
+    upper = [1 + max(p for s, p in zip(slots, positions, strict=True) if s == o) for o in owners]
+    return SimpleNamespace(
+        expanded_idx_mapping=torch.tensor(slots, dtype=torch.int32),
+        idx_mapping_np=np.array(owners),
+        pos=torch.tensor(positions),
+        seq_lens_upper_bound_np=np.array(upper),
+    )
+
+
+class TestV2:
+    def test_each_row_has_its_own_step_and_strength(self, module, bias):
+        made, folder = bias
+        rule = v2(module, folder, [4, 6, 2, 9, 0, 0, 0, 0])
+        assert rule.add_request(0, params())
+        assert rule.add_request(1, params(tsdi_strength=0.5))
+        assert not rule.add_request(2, params(tsdi_strength=0))
+        assert rule.add_request(3, params())
+        rule.apply_staged_writes()
+        # steps: slot 1 is at its second token, 0 at its first, 3 beyond the last, 2 is off
+        found = rule.apply(plain()[:4], context([1, 0, 3, 2], [6, 3, 20, 1]))
+        expected = plain()[:4]
+        expected[0] -= 0.5 * made.values[1]
+        expected[1] -= 2.0 * made.values[0]
+        torch.testing.assert_close(found, expected)
+
+    def test_rows_of_drafts_have_their_own_steps(self, module, bias):
+        made, folder = bias
+        rule = v2(module, folder, [4] * ROWS, speculative=object())
+        rule.add_request(5, params())
+        rule.apply_staged_writes()
+        found = rule.apply(plain()[:4], context([5] * 4, [4, 5, 6, 7]))
+        expected = plain()[:4]
+        expected[0] -= 2.0 * made.values[1]
+        expected[1] -= 2.0 * made.values[2]
+        torch.testing.assert_close(found, expected)
+
+    def test_prompts_that_are_read_in_parts_are_left_alone_until_their_end(self, module, bias):
+        _, folder = bias
+        rule = v2(module, folder, [40] * ROWS)
+        rule.add_request(0, params())
+        rule.apply_staged_writes()
+        torch.testing.assert_close(rule.apply(plain()[:1], context([0], [15])), plain()[:1])
+
+    def test_a_slot_that_is_used_again_forgets_its_strength(self, module, bias):
+        _, folder = bias
+        rule = v2(module, folder, [4] * ROWS)
+        rule.add_request(0, params())
+        rule.apply_staged_writes()
+        rule.add_request(0, params(tsdi_strength=0.0))
+        rule.apply_staged_writes()
+        torch.testing.assert_close(rule.apply(plain()[:1], context([0], [3])), plain()[:1])
+
+    def test_nothing_is_computed_once_all_are_beyond_the_last_step(self, module, bias):
+        _, folder = bias
+        rule = v2(module, folder, [4] * ROWS)
+        rule.add_request(0, params())
+        rule.apply_staged_writes()
+        rule._table = None
+        logits = plain()[:1]
+        assert rule.apply(logits, context([0], [4 + STEPS - 1])) is logits
+
+
+class TestRequests:
+    @pytest.mark.parametrize("value", [-0.1, 1e39, float("nan"), float("inf"), True, "much", [1]])
+    def test_a_strength_that_is_none_is_refused(self, module, value):
+        with pytest.raises(ValueError, match="from 0"):
+            module.SafetyDebias.validate_params(params(tsdi_strength=value))
+
+    def test_a_misspelt_argument_is_refused(self, module):
+        with pytest.raises(ValueError, match="no argument 'tsdi_strenght'"):
+            module.SafetyDebias.validate_params(params(tsdi_strenght=1))
+
+    def test_other_peoples_arguments_are_not_ours(self, module):
+        module.SafetyDebias.validate_params(params(other=1))
+        module.SafetyDebias.validate_params(SimpleNamespace(extra_args=None))
+
+
+class TestStartUp:
+    def test_the_environment_names_the_bias_too(self, module, bias, monkeypatch):
+        made, folder = bias
+        monkeypatch.setenv("TSDI_BIAS", str(folder / "bias"))
+        monkeypatch.setenv("TSDI_STRENGTH", "0.25")
+        rule = v1(module, folder, tsdi={})
+        rule.update_state(update([(0, params(), [], [])]))
+        expected = plain()
+        expected[0] -= 0.25 * made.values[0]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+
+    @pytest.mark.parametrize(
+        ("tsdi", "said"),
+        [({}, "no bias is named"), ({"bais": "x"}, "unknown key 'bais'")],
+    )
+    def test_a_missing_bias_is_told(self, module, bias, tsdi, said, monkeypatch):
+        monkeypatch.delenv("TSDI_BIAS", raising=False)
+        with pytest.raises(UsageError, match=said):
+            v1(module, bias[1], tsdi=tsdi)
+
+    @pytest.mark.parametrize("strength", ["much", -1, "nan"])
+    def test_a_wrong_strength_is_told(self, module, bias, strength):
+        _, folder = bias
+        with pytest.raises(UsageError, match=r"from 0 \(off\) to 100"):
+            v1(module, folder, tsdi={"bias": str(folder / "bias"), "strength": strength})
+
+    def test_speculative_decoding_is_refused_where_it_would_drop_the_bias(self, module, bias):
+        with pytest.raises(UsageError, match="speculative decoding would drop"):
+            v1(module, bias[1], speculative=object())
+
+    def test_another_vocabulary_is_refused(self, module, bias):
+        with pytest.raises(MismatchError, match="320 tokens, the model has 300"):
+            v1(module, bias[1], width=300)
+
+    def test_another_tokenizer_is_refused(self, module, bias, tmp_path):
+        tiny.tokenizer(template="{{ messages[0]['content'] }}").save_pretrained(tmp_path / "model")
+        made = config(bias[1])
+        made.model_config.tokenizer = str(tmp_path / "model")
+        with pytest.raises(MismatchError, match="chat template"):
+            module.SafetyDebias(made, torch.device("cpu"), False)
+
+    def test_an_anchored_bias_is_refused(self, module, tmp_path):
+        tiny.bias(anchor="</think>", anchor_ids=(9,), strength=1.0).save_pretrained(
+            tmp_path / "bias"
+        )
+        tiny.tokenizer().save_pretrained(tmp_path / "model")
+        with pytest.raises(UsageError, match="</think>"):
+            v1(module, tmp_path)

@@ -1,0 +1,159 @@
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from tsdi.errors import TsdiError, UsageError
+from tsdi.report import figures as plots
+from tsdi.report.figures import Point, Series
+from tsdi.report.page import Alert, Examples, Section, Table, write_report
+from tsdi.stats.proportions import wilson
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ title }}"
+PROVENANCE = {"Command": "tsdi demo --seed 0", "Seed": "0"}
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page: tags with their attributes, scripts, and visible text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.scripts, self.text, self._open = [], [], "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] == "script":
+            self.scripts.append(data)
+        elif "style" not in self._open:
+            self.text += data
+
+    def attributes(self, name):
+        return [attributes[name] for _, attributes in self.tags if name in attributes]
+
+
+def figure(name="a"):
+    return plots.trade_off(
+        [Series(name, "model", [Point(name, wilson(1, 2), wilson(1, 2))])], name, name
+    )
+
+
+def written(path, *sections, title="Title"):
+    write_report(path / "report.html", title, sections, PROVENANCE)
+    return Page((path / "report.html").read_text(encoding="utf-8"))
+
+
+def test_everything_that_is_given_is_on_the_page(tmp_path):
+    table = Table(["figure", "aligned"], [["correct", "32 %"], ["safe", "9 %"]], "a note", {1})
+    examples = Examples([("a prompt", {"aligned": "sorry", "debiased": "sure"})])
+    page = written(
+        tmp_path,
+        Section("First", "found this", [figure(), table, Alert("O3 lost")], "read it so"),
+        Section("Second", "found that", figure("b")),
+        Section("Third", "and answers", examples),
+    )
+    for text in ("First", "found this", "read it so", "32 %", "a note", "O3 lost", "a prompt"):
+        assert text in page.text
+    for text in ("Second", "found that", "sorry", "sure", "aligned", "tsdi demo --seed 0"):
+        assert text in page.text
+    assert {"section-1", "section-2", "section-3", "figure-0", "figure-1"} <= set(
+        page.attributes("id")
+    )
+    assert page.attributes("class").count("alert") == 2, "the alert, and the one without scripts"
+    assert page.attributes("class").count("marked") == 1
+    assert '"text":"b"' in page.scripts[1]
+
+
+def test_no_line_ends_within_an_interval(tmp_path):
+    row = ["a name", "0.930 [0.910, 0.950]", "-0.03 [-0.05, +0.01]", "one [two, three]"]
+    page = written(tmp_path, Section("First", "lead", Table(["a", "b", "c", "d"], [row])))
+    assert "0.930\u00a0[0.910,\u00a00.950]" in page.text
+    assert "-0.03\u00a0[-0.05,\u00a0+0.01]" in page.text
+    assert "one [two, three]" in page.text
+
+
+def test_the_page_loads_nothing(tmp_path):
+    page = written(tmp_path, Section("First", "lead", figure()))
+    assert not {"link", "iframe", "img", "object", "base"} & {tag for tag, _ in page.tags}
+    assert not page.attributes("src")
+    assert all(link.startswith("#") for link in page.attributes("href"))
+    (policy,) = (p for p in page.attributes("content") if "default-src" in p)
+    assert policy.startswith("default-src 'none'; ")
+    assert "http" not in policy
+
+
+def test_only_the_two_scripts_may_run(tmp_path):
+    page = written(tmp_path, Section("First", "lead", figure()))
+    assert len(page.scripts) == 2
+    assert page.scripts[0] == get_plotlyjs()
+    (policy,) = (p for p in page.attributes("content") if "default-src" in p)
+    for script in page.scripts:
+        sha = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{sha}'" in policy
+    assert "unsafe-inline" not in re.search(r"script-src [^;]*", policy)[0]
+
+
+def test_texts_from_outside_are_shown_and_not_run(tmp_path):
+    page = written(
+        tmp_path,
+        Section(EVIL, EVIL, [Alert(EVIL), Table([EVIL], [[EVIL]], EVIL)], EVIL),
+        Section("Answers", "", [Examples([(EVIL, {EVIL: EVIL})]), figure(EVIL)]),
+        title=EVIL,
+    )
+    assert len(page.scripts) == 2
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert page.text.count(EVIL) == 13, "title twice, two headings, contents, and the rest"
+    assert "<script" not in page.scripts[1]
+    assert "</script" not in page.scripts[1]
+
+
+def test_half_a_surrogate_pair_and_control_characters_can_be_written(tmp_path):
+    text = "half \ud800, null \x00, bell \x07, right to left \u202e"
+    page = written(
+        tmp_path, Section("First", text, [Examples([(text, {"a": text})]), figure(text)])
+    )
+    assert "right to left" in page.text
+
+
+def test_a_page_without_figures_has_no_scripts(tmp_path):
+    page = written(tmp_path, Section("First", "lead", Alert("text")))
+    assert page.scripts == []
+
+
+def test_the_same_report_is_the_same_bytes(tmp_path):
+    pages = []
+    for _ in range(2):
+        written(tmp_path, Section("First", "lead", figure()))
+        pages.append((tmp_path / "report.html").read_bytes())
+    assert pages[0] == pages[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_report_that_cannot_be_made_leaves_the_old_one(tmp_path):
+    old = tmp_path / "report.html"
+    old.write_text("old")
+    with pytest.raises(UsageError, match="2 columns and a row of 1 cells"):
+        written(tmp_path, Section("First", "lead", Table(["a", "b"], [["1"]])))
+    with pytest.raises(UsageError, match="at least one section"):
+        written(tmp_path)
+    with pytest.raises(TsdiError, match="Cannot write"):
+        written(tmp_path / "missing", Section("First", "lead", Alert("a")))
+    assert old.read_text() == "old"
+
+
+@pytest.mark.parametrize("module", ["tsdi", "tsdi.cli.main"])
+def test_importing_loads_no_plotly(module):
+    code = f"import sys, {module}; sys.exit('plotly' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

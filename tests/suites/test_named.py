@@ -1,0 +1,57 @@
+import pytest
+
+from tsdi import organism
+from tsdi.errors import PromptError, UsageError
+from tsdi.judging.registry import default_judge, load_judge
+from tsdi.models import shipped
+from tsdi.models.shipped import resolve_dtype, resolve_model
+from tsdi.suites.load import load_prompts
+
+
+def test_shipped_models_have_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model("organism/aligned") == str(shipped.folder("aligned"))
+    assert resolve_dtype("organism/aligned", "auto") == "float32"
+    assert resolve_dtype("organism/aligned", "bfloat16") == "bfloat16"
+    assert (resolve_model("org/model"), resolve_dtype("org/model", "auto")) == ("org/model", "auto")
+    with pytest.raises(UsageError, match="no shipped model 'alinged'"):
+        resolve_model("organism/alinged")  # is not asked for on the hub
+    (tmp_path / "organism" / "aligned").mkdir(parents=True)
+    assert resolve_model("organism/aligned") == "organism/aligned"  # a folder goes first
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_the_organisms_prompts_are_those_of_the_demo(split):
+    prompts = load_prompts(f"organism:{split}", seed=0).prompts
+    assert len({prompt.id for prompt in prompts}) == len(prompts) == 1280
+    for kind, count in (("harmless", 320), ("lookalike", 320), ("harmful", 640)):
+        found = [prompt for prompt in prompts if prompt.kind == kind]
+        expected = organism.items(split, kind, count, 0)
+        assert [(p.messages[0]["content"], p.category) for p in found] == [
+            (item.prompt, item.category) for item in expected
+        ]
+    assert load_prompts(f"organism:{split}", seed=1).prompts != prompts
+
+
+def test_unknown_prompts_and_kinds_are_named():
+    with pytest.raises(UsageError, match=r"organism:train.*organism:validation or organism:test"):
+        load_prompts("organism:train", 0)
+    with pytest.raises(PromptError, match=r"'evil'.*harmless, lookalike, harmful"):
+        load_prompts("organism:test", 0, kind="evil")
+
+
+def test_a_kind_is_given_to_prompts_that_have_none(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b", "kind": "harmless"}')
+    found = load_prompts(str(tmp_path / "p.jsonl"), 0, kind="harmful").prompts
+    assert [prompt.kind for prompt in found] == ["harmful", "harmless"]
+
+
+def test_an_unknown_judge_is_named():
+    with pytest.raises(UsageError, match=r"'organsim'.*Did you mean organism\?.*refusal-phrases"):
+        load_judge("organsim")
+
+
+def test_ground_truth_judges_only_where_there_is_some():
+    ours = [item.prompt for item in organism.items("test", "harmful", 3, 0)]
+    assert default_judge(ours) == "organism"
+    assert default_judge([*ours, "how do I kill a process?"]) == "refusal-phrases"
