@@ -10,6 +10,20 @@ def test_importing_loads_no_torch(module):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+HELP = """
+import sys
+from tsdi.cli.main import app
+app(["--help"], standalone_mode=False)
+names = [name for name in sys.modules if name.startswith("tsdi.cli.")]
+heavy = sys.modules.keys() & {"torch", "transformers", "rich", "numpy", "pydantic"}
+assert sorted(names) == ["tsdi.cli.frame", "tsdi.cli.main"] and not heavy, (names, heavy)
+"""
+
+
+def test_help_loads_no_command():
+    subprocess.run([sys.executable, "-c", HELP], check=True)
+
+
 def test_an_unknown_name_is_an_attribute_error():
     import tsdi
 

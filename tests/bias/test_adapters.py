@@ -10,8 +10,8 @@ from tests import tiny
 from tsdi.bias import estimate_bias
 from tsdi.errors import ModelError, UsageError
 from tsdi.models import compatibility
-from tsdi.models.load import LoadOptions, adapter_sides, load_pair
 from tsdi.models import load as models
+from tsdi.models.load import LoadOptions, adapter_sides, load_pair
 
 OPTIONS = {
     "prompts": 16,

@@ -344,7 +344,7 @@ def test_answers_in_which_the_bias_never_began_are_counted(tmp_path):
 
 def test_a_bias_with_an_anchor_says_in_the_run_how_thoughts_end(tmp_path):
     from tests import tiny
-    from tsdi.cli.engine import _describe_bias
+    from tsdi.cli.options import _describe_bias
 
     assert _describe_bias("x", tiny.bias(anchor="</think>"))["end_of_thinking"] == "</think>"
     assert "end_of_thinking" not in _describe_bias("x", tiny.bias())

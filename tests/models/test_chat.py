@@ -14,6 +14,7 @@ from tests.judging.judge_models import mistral_tokenizer
 from tsdi.bias import TokenPool
 from tsdi.bias.random_prompts import chat_frame
 from tsdi.errors import PromptError, UsageError
+from tsdi.models import chat
 from tsdi.models.chat import (
     PINNED_DATE,
     ChatFormat,
@@ -24,7 +25,6 @@ from tsdi.models.chat import (
     template_sha256,
     tokenizer_sha256,
 )
-from tsdi.models import chat
 
 CHAT = [{"role": "user", "content": "grow wheat"}]
 KNOWN = tiny.tokenizer()  # for templates of many examples

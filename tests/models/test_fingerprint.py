@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests import tiny
-from tsdi.models.fingerprint import fingerprint
 from tsdi.models import fingerprint as module
+from tsdi.models.fingerprint import fingerprint
 from tsdi.models.names import Place
 
 

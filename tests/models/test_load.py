@@ -21,6 +21,7 @@ from tsdi.bias import estimate_bias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
+from tsdi.models import load as models
 from tsdi.models.compatibility import (
     check_same_tokenizer,
 )
@@ -34,7 +35,6 @@ from tsdi.models.load import (
     load_tokenizer,
     same_model,
 )
-from tsdi.models import load as models
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.table import Table
 
-from tsdi.cli import console
-from tsdi.cli.engine import (
+from tsdi.cli import console, frame
+from tsdi.cli.figures import show_bounds, show_interval
+from tsdi.cli.options import (
     DeviceMapOption,
     DtypeOption,
     EndOfThinkingOption,
@@ -19,7 +20,6 @@ from tsdi.cli.engine import (
     ResumeOption,
     TrustRemoteCodeOption,
 )
-from tsdi.cli.figures import show_bounds, show_interval
 from tsdi.cli.train_judge import train as train_judge
 from tsdi.errors import UsageError
 from tsdi.files import check_output, working_on
@@ -117,7 +117,7 @@ def audit(
     if train is not None:
         _refuse_auditing(context)
         check_output(train, "--train", "a trained judge", is_judge_file, labels)
-        console.hold(working_on(train))
+        frame.hold(working_on(train))
         labelled = read_labels(labels, chosen, kind, end_of_thinking)
         train_judge(train, labelled, labels, json)
         return
@@ -159,7 +159,7 @@ def _check_out(out: Path | None, resume: bool, labels: Sequence[Path]) -> None:
         raise UsageError("--resume needs --out.", "Without, no verdict is kept.")
     if out is not None:
         check_output(out, "--out", "an audit", is_audit, labels)
-        console.hold(working_on(out))
+        frame.hold(working_on(out))
 
 
 def _keep(out: Path, place: int) -> Path:

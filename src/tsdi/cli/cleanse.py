@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from tsdi.cli import console
-from tsdi.cli.engine import (
+from tsdi.cli import console, frame
+from tsdi.cli.figures import share
+from tsdi.cli.options import (
     DeviceMapOption,
     DtypeOption,
     JsonOption,
@@ -17,7 +18,6 @@ from tsdi.cli.engine import (
     ResumeOption,
     TrustRemoteCodeOption,
 )
-from tsdi.cli.figures import share
 from tsdi.errors import UsageError
 from tsdi.files import check_output, working_on
 
@@ -94,7 +94,7 @@ def cleanse(
     from tsdi.training.data import to_pairs
 
     _check_places(pairs, out, plot)
-    console.hold(working_on(out))
+    frame.hold(working_on(out))
     rows = _read(pairs, columns)
     if judge is None:
         _refuse_judging(context)

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tsdi.cli import console
-from tsdi.cli.engine import JsonOption
 from tsdi.cli.figures import category_title, judged_by, p_value, share, show_interval, titles
+from tsdi.cli.options import JsonOption
 from tsdi.errors import UsageError
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
-"""What all commands share: two consoles, a progress bar, JSON, and errors in one line."""
+"""What commands show: two consoles, a progress bar, JSON."""
 
-import errno
-import functools
 import json
 import logging
 import re
@@ -9,12 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import TextIOWrapper
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,22 +20,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
-from typer.core import TyperCommand
 
-from tsdi.errors import TsdiError
+from tsdi.cli.frame import harmless
 
-BAD_USAGE = 2
 SIGNS = "signs of life"
-_LONGEST_ERROR = 2000
 _SIGN_EVERY = 30.0  # seconds between signs of life where there is no terminal for a bar
-# Control characters, marks that turn the direction of text, and halves of surrogate pairs.
-_CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 _RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class _Plain(Console):
@@ -58,90 +44,6 @@ class _Plain(Console):
 
 out = _Plain()
 err = _Plain(stderr=True)
-
-
-class Debug:
-    """Whether errors are shown with their traceback."""
-
-    on = False
-
-
-class Held:
-    """What a command holds until it ends."""
-
-    stack = ExitStack()
-
-
-def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what a user can mend into one line on standard error and exit code 2."""
-
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            with ExitStack() as Held.stack:
-                return command(*args, **kwargs)
-        except (TsdiError, OSError, KeyboardInterrupt) as error:
-            line = _line(error)
-            if Debug.on or line is None:
-                raise
-            fail(line)
-
-    return wrapped
-
-
-class Command(TyperCommand):
-    """Refuses an empty value that is given, unless it is what stands without one.
-
-    An empty path would be the current folder.
-    """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the command line as ever, once no value is empty."""
-        given, _, _ = self.make_parser(ctx).parse_args(list(args))
-        for parameter in self.params:
-            value = given.get(parameter.name or "")
-            values = value if isinstance(value, list | tuple) else [value]
-            if "" in values and parameter.default != "":
-                name = max((*parameter.opts, parameter.name or ""), key=len)
-                fail(f"{name if name.startswith('-') else name.upper()} is empty. Give a value.")
-        return super().parse_args(ctx, args)
-
-
-def hold(output: AbstractContextManager[None]) -> None:
-    """Keep other processes out of an output, as `tsdi.files` does, until the command ends."""
-    Held.stack.enter_context(output)
-
-
-def fail(line: str) -> NoReturn:
-    """Print one line and leave with exit code 2; of an endless one the beginning and the end."""
-    text = harmless(" ".join(line.split()))
-    if len(text) > _LONGEST_ERROR:  # it quotes something of any length, and ends with the remedy
-        text = f"{text[: _LONGEST_ERROR // 2]} … {text[-_LONGEST_ERROR // 2 :]}"
-    print(f"Error: {text}", file=sys.stderr)
-    raise typer.Exit(BAD_USAGE)
-
-
-def _line(error: BaseException) -> str | None:
-    if isinstance(error, TsdiError):
-        return str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return (
-            "Interrupted. What was finished is kept; estimate, generate, evaluate, winrate, cleanse"
-            " train, tune and study take --resume."
-        )
-    if isinstance(error, OSError) and error.errno != errno.EPIPE:
-        return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."
-    return None
-
-
-def harmless(text: str) -> str:
-    """Text without control characters, which could rewrite the terminal: they are shown instead."""
-    return _CONTROLS.sub(lambda match: _shown(match[0]), text)
-
-
-def _shown(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def one_line(text: str, width: int) -> str:
@@ -274,13 +176,6 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def tolerate_any_encoding() -> None:
-    """Show a question mark for what standard output cannot encode, such as ± in ASCII."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
 
 
 def quiet_libraries() -> None:

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from tsdi.cli import console
+from tsdi.cli import console, frame
 from tsdi.cli.figures import category_title, show_interval
 
 WIDTH = 28  # of a row's title
@@ -41,7 +41,7 @@ def demo(
 
     torch.set_num_threads(1)  # tiny models are several times slower on more
     console.quiet_libraries()
-    console.hold(working_in(out))
+    frame.hold(working_in(out))
     check_output(report := out / "report.html", "--out", "a report of tsdi's", is_report)
     with console.bar("estimate") as update:
         result = run_demo(seed, update)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsdi.cli import console
-from tsdi.cli.engine import ColumnsOption, PromptFormatOption, TemplateArgOption, read_chat_format
+from tsdi.cli import console, frame
+from tsdi.cli.options import ColumnsOption, PromptFormatOption, TemplateArgOption, read_chat_format
 from tsdi.errors import PromptError, RunExistsError, UsageError
 from tsdi.files import is_unused, working_in
 
@@ -181,7 +181,7 @@ def _partial(out: Path) -> list[Path]:
 def _check_folder(out: Path, resume: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file.", "Give a folder as --out.")
-    console.hold(working_in(out))
+    frame.hold(working_in(out))
     if (out / RESULT_FILE).exists():
         raise RunExistsError(f"{out} already holds a finished bias.", "Give another --out.")
     if not is_unused(out):

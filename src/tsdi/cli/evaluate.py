@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from tsdi.cli import console
-from tsdi.cli.engine import (
+from tsdi.cli import console, frame
+from tsdi.cli.figures import category_title, judged_by, show_bounds, show_interval, titles
+from tsdi.cli.options import (
     AttackOption,
     BatchSizeOption,
     BiasOption,
@@ -34,7 +35,6 @@ from tsdi.cli.engine import (
     read_chat_format,
     under_attack,
 )
-from tsdi.cli.figures import category_title, judged_by, show_bounds, show_interval, titles
 from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def evaluate(
     if judge is not None:
         check_judge(judge)  # what is wrong with names and folders is said before the long work
     if prompts is not None or run.is_dir():
-        console.hold(working_in(run))
+        frame.hold(working_in(run))
     if not resume:
         VERDICTS.check_unused(run)
     if prompts is not None:

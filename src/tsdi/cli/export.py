@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from tsdi.cli import console
-from tsdi.cli.engine import (
+from tsdi.cli import console, frame
+from tsdi.cli.options import (
     BatchSizeOption,
     ColumnsOption,
     DeviceMapOption,
@@ -71,7 +71,7 @@ def export(
         wrong = "exists" if out.exists() else "is in no folder that there is"
         raise UsageError(f"{out} {wrong}.", "Name a new one.")
     check_strength(strength)
-    console.hold(working_on(out))
+    frame.hold(working_on(out))
     from tsdi.bias import SafetyBias
     from tsdi.export.checkpoint import write_checkpoint
     from tsdi.models.load import LoadOptions, load_tokenizer

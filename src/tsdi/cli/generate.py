@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tsdi.cli import console
-from tsdi.cli.engine import (
+from tsdi.cli import console, frame
+from tsdi.cli.options import (
     AttackOption,
     BatchSizeOption,
     BiasOption,
@@ -152,6 +152,6 @@ def _hold(out: Path, resume: bool) -> None:
     from tsdi.files import working_in
     from tsdi.runs.stage import ANSWERS
 
-    console.hold(working_in(out))
+    frame.hold(working_in(out))
     if not resume:
         ANSWERS.check_unused(out)

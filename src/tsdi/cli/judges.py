@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from tsdi.cli import console
-from tsdi.cli.engine import JsonOption
+from tsdi.cli.options import JsonOption
 
 
 def judges(json: JsonOption = False) -> None:

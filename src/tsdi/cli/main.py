@@ -1,62 +1,95 @@
-"""Entry point of the command line."""
+"""Entry point of the command line: a table of commands; the one that is asked for is loaded."""
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 import tsdi
-from tsdi.cli import console
-from tsdi.cli.audit import audit
-from tsdi.cli.cleanse import cleanse
-from tsdi.cli.compare import compare
-from tsdi.cli.demo import demo
-from tsdi.cli.estimate import estimate
-from tsdi.cli.evaluate import evaluate
-from tsdi.cli.export import export
-from tsdi.cli.generate import generate
-from tsdi.cli.judges import judges
-from tsdi.cli.merge import merge
-from tsdi.cli.sample_size import sample_size
-from tsdi.cli.serve import serve
-from tsdi.cli.show import show
-from tsdi.cli.study import report, study
-from tsdi.cli.suites import suites
-from tsdi.cli.train import train
-from tsdi.cli.tune import tune
-from tsdi.cli.winrate import winrate
+from tsdi.cli import frame
+
+
+class Entry(NamedTuple):
+    """A command before its module is loaded.
+
+    Attributes:
+        panel: Under which heading the help lists it.
+        module: Where its function is, which is called like the command.
+        summary: What it does, in one line of the help.
+    """
+
+    panel: str
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Entry("Start", "demo", "The method on a small model that comes with tsdi, in seconds."),
+    "estimate": Entry("Start", "estimate", "Estimate the safety bias of a pair of models."),
+    "show": Entry("Start", "show", "Show the tokens of a bias, step by step, and its diagnosis."),
+    "generate": Entry("Start", "generate", "Answer prompts, with a bias subtracted or without."),
+    "evaluate": Entry("Measure", "evaluate", "Answer prompts, judge the answers, count verdicts."),
+    "compare": Entry("Measure", "compare", "Compare two judged runs, or gate a change by safety."),
+    "winrate": Entry("Measure", "winrate", "Let a model behind an API prefer one of two answers."),
+    "sample-size": Entry("Measure", "sample_size", "How many prompts a change takes to be seen."),
+    "tune": Entry("Measure", "tune", "Search strength, steps and decay under floors of safety."),
+    "audit": Entry("Measure", "audit", "Measure how wrong a judge is, on answers people labelled."),
+    "judges": Entry("Measure", "judges", "List the judges."),
+    "suites": Entry("Measure", "suites", "List the public prompt sets, or show one."),
+    "serve": Entry("Serve", "serve", "Serve a model debiased, OpenAI-compatible."),
+    "export": Entry("Serve", "export", "Write a bias in a form that runs without tsdi."),
+    "train": Entry("Train", "train", "Train the models of a recipe: SFT, DPO, KTO, merges."),
+    "merge": Entry("Train", "merge", "Merge models into their weighted mean."),
+    "cleanse": Entry("Train", "cleanse", "Drop preference pairs whose chosen answer is unsafe."),
+    "study": Entry("Study", "study", "Compare models, decoding rules and baselines."),
+    "report": Entry("Study", "study", "Make a study's tables and report again from its results."),
+}
+
+_WIDTH = max(map(len, COMMANDS))  # of the names' column, the same in every panel
+
+
+class Commands(TyperGroup):
+    """The commands of `COMMANDS`, each loaded when it is asked for."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name in COMMANDS:
+            self.add_command(TyperCommand(name))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command with its options, or None if there is none of the name."""
+        return load(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the table of commands, panel by panel."""
+        for panel in dict.fromkeys(entry.panel for entry in COMMANDS.values()):
+            rows = [(f"{n:{_WIDTH}}", e.summary) for n, e in COMMANDS.items() if e.panel == panel]
+            with formatter.section(panel):
+                formatter.write_dl(rows)
+
+
+def load(name: str) -> Any:
+    """A command of `COMMANDS` with its options, as click has it."""
+    module = import_module(f"tsdi.cli.{COMMANDS[name].module}")
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    # What follows -- is the server's.
+    settings = {"allow_extra_args": True} if name == "serve" else None
+    function = getattr(module, name.replace("-", "_"))
+    alone.command(name, cls=frame.Command, context_settings=settings)(
+        frame.reports_errors(function)
+    )
+    return typer.main.get_command(alone)
+
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Find the refusal bias that safety alignment leaves in a language model, and take it out "
     "while decoding.",
-)
-for command in (
-    demo,
-    estimate,
-    show,
-    generate,
-    evaluate,
-    compare,
-    winrate,
-    tune,
-    study,
-    report,
-    export,
-    train,
-    merge,
-    audit,
-    cleanse,
-    judges,
-    suites,
-    sample_size,
-):
-    app.command(cls=console.Command)(console.reports_errors(command))
-# What follows -- is the server's.
-app.command(cls=console.Command, context_settings={"allow_extra_args": True})(
-    console.reports_errors(serve)
 )
 
 
@@ -74,10 +107,10 @@ def options(
     ] = False,
 ) -> None:
     """Options of all commands."""
-    console.Debug.on = debug
+    frame.Debug.on = debug
 
 
 def run() -> None:
     """Run the command line."""
-    console.tolerate_any_encoding()
+    frame.tolerate_any_encoding()
     app()

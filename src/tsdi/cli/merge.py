@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from tsdi.cli import console
-from tsdi.cli.engine import JsonOption
+from tsdi.cli import console, frame
+from tsdi.cli.options import JsonOption
 from tsdi.errors import UsageError
 
 
@@ -31,7 +31,7 @@ def merge(
         ) from None
     if len(numbers) != len(models):
         raise UsageError(f"{len(models)} models and {len(numbers)} weights.", "Give one for each.")
-    console.hold(working_on(out))
+    frame.hold(working_on(out))
     merge_linear(list(zip(models, numbers, strict=True)), out)
     if json:
         parts = {str(model): weight for model, weight in zip(models, numbers, strict=True)}

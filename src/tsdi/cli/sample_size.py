@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from tsdi.cli import console
-from tsdi.cli.engine import JsonOption
+from tsdi.cli.options import JsonOption
 
 AGAINST = (0, 1, 2, 5)  # points
 ALPHA = 0.05

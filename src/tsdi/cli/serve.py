@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsdi.cli import console
-from tsdi.cli.engine import DeviceMapOption, DtypeOption, StrengthOption, check_strength
+from tsdi.cli.options import DeviceMapOption, DtypeOption, StrengthOption, check_strength
 from tsdi.errors import UsageError
 
 if TYPE_CHECKING:

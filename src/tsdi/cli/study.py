@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from tsdi.cli import console
-from tsdi.cli.engine import JsonOption
+from tsdi.cli import console, frame
+from tsdi.cli.options import JsonOption
 from tsdi.errors import RunExistsError, UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def study(
     if models is not None and not models.is_dir():
         raise UsageError(f"There is no folder {models}.", "Mend --models.")
     read, base = read_study(file).only(only or []), models or file.parent
-    console.hold(working_in(out))
+    frame.hold(working_in(out))
     if not is_unused(out):
         if not resume:
             raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume.")
@@ -96,7 +96,7 @@ def report(
     from tsdi.study.page import write_study
     from tsdi.study.results import is_study, read_results
 
-    console.hold(working_in(out))
+    frame.hold(working_in(out))
     own = is_study(out)
     summary = write_study(out, read_results(results), [f for f in images.split(",") if f], own)
     _show(summary, out, json)

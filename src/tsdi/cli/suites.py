@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from tsdi.cli import console
-from tsdi.cli.engine import JsonOption
+from tsdi.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from tsdi.suites.suite import Suite

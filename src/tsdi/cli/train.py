@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from tsdi.cli import console
-from tsdi.cli.engine import JsonOption, ResumeOption
+from tsdi.cli import console, frame
+from tsdi.cli.options import JsonOption, ResumeOption
 from tsdi.errors import TsdiError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def train(
     except TsdiError:
         if processes().is_main_process:
             raise
-        raise typer.Exit(console.BAD_USAGE) from None  # the main process says why
+        raise typer.Exit(frame.BAD_USAGE) from None  # the main process says why
     if processes().is_main_process:
         _draw_monitors(asked, settings)
         _show(asked, settings, made, json)

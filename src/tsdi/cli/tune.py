@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from tsdi.cli import console
-from tsdi.cli.engine import (
+from tsdi.cli import console, frame
+from tsdi.cli.options import (
     BatchSizeOption,
     ColumnsOption,
     DeviceMapOption,
@@ -190,7 +190,7 @@ def _floors(given: Sequence[str]) -> dict[str, float]:
 def _check_folder(out: Path, resume: bool) -> None:
     from tsdi.bias.file import CONFIG_FILE
 
-    console.hold(working_in(out))
+    frame.hold(working_in(out))
     if (out / CONFIG_FILE).exists():
         raise RunExistsError(f"{out} already holds a bias.", "Give another --out.")
     if not is_unused(out):

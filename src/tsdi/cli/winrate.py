@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from tsdi.cli import console
-from tsdi.cli.engine import EndOfThinkingOption, JsonOption, ResumeOption
+from tsdi.cli import console, frame
 from tsdi.cli.figures import show_bounds, show_interval, titles
+from tsdi.cli.options import EndOfThinkingOption, JsonOption, ResumeOption
 
 if TYPE_CHECKING:
     from tsdi.evaluation.winrate import WinRate
@@ -44,7 +44,7 @@ def winrate(
     from tsdi.files import working_in
     from tsdi.judging.pairwise import PairwiseJudge
 
-    console.hold(working_in(out))
+    frame.hold(working_in(out))
     if not resume:
         PREFERENCES.check_unused(out)
     judge = PairwiseJudge(ChatClient(model, url))

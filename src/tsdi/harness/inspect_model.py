@@ -14,7 +14,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from tsdi.cli.engine import open_engine
+from tsdi.cli.options import open_engine
 from tsdi.engines.base import Completion, Message, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError

@@ -1,0 +1,116 @@
+"""The frame of every command: errors in one line, no empty values, what it holds until it ends."""
+
+import errno
+import functools
+import re
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from io import TextIOWrapper
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+from typer.core import TyperCommand
+
+from tsdi.errors import TsdiError
+
+BAD_USAGE = 2
+_LONGEST_ERROR = 2000
+# Control characters, marks that turn the direction of text, and halves of surrogate pairs.
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Debug:
+    """Whether errors are shown with their traceback."""
+
+    on = False
+
+
+class Held:
+    """What a command holds until it ends."""
+
+    stack = ExitStack()
+
+
+def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a user can mend into one line on standard error and exit code 2."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            with ExitStack() as Held.stack:
+                return command(*args, **kwargs)
+        except (TsdiError, OSError, KeyboardInterrupt) as error:
+            line = _line(error)
+            if Debug.on or line is None:
+                raise
+            fail(line)
+
+    return wrapped
+
+
+class Command(TyperCommand):
+    """Refuses an empty value that is given, unless it is what stands without one.
+
+    An empty path would be the current folder.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line as ever, once no value is empty."""
+        given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        for parameter in self.params:
+            value = given.get(parameter.name or "")
+            values = value if isinstance(value, list | tuple) else [value]
+            if "" in values and parameter.default != "":
+                name = max((*parameter.opts, parameter.name or ""), key=len)
+                fail(f"{name if name.startswith('-') else name.upper()} is empty. Give a value.")
+        return super().parse_args(ctx, args)
+
+
+def hold(output: AbstractContextManager[None]) -> None:
+    """Keep other processes out of an output, as `tsdi.files` does, until the command ends."""
+    Held.stack.enter_context(output)
+
+
+def fail(line: str) -> NoReturn:
+    """Print one line and leave with exit code 2; of an endless one the beginning and the end."""
+    text = harmless(" ".join(line.split()))
+    if len(text) > _LONGEST_ERROR:  # it quotes something of any length, and ends with the remedy
+        text = f"{text[: _LONGEST_ERROR // 2]} … {text[-_LONGEST_ERROR // 2 :]}"
+    print(f"Error: {text}", file=sys.stderr)
+    raise typer.Exit(BAD_USAGE)
+
+
+def _line(error: BaseException) -> str | None:
+    if isinstance(error, TsdiError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return (
+            "Interrupted. What was finished is kept; estimate, generate, evaluate, winrate, cleanse"
+            " train, tune and study take --resume."
+        )
+    if isinstance(error, OSError) and error.errno != errno.EPIPE:
+        return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."
+    return None
+
+
+def harmless(text: str) -> str:
+    """Text without control characters, which could rewrite the terminal: they are shown instead."""
+    return _CONTROLS.sub(lambda match: _shown(match[0]), text)
+
+
+def _shown(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def tolerate_any_encoding() -> None:
+    """Show a question mark for what standard output cannot encode, such as ± in ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -1,0 +1,31 @@
+"""The table of commands."""
+
+import pytest
+
+from tests.cli.conftest import tsdi
+from tsdi.cli.main import COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_in_the_table_has_its_help(command):
+    result = tsdi(command, "--help")
+    assert result.exit_code == 0, result.output
+    assert f"Usage: root {command} " in result.stdout
+
+
+def test_every_command_stands_in_one_line_of_80_columns():
+    lines = tsdi("--help").stdout.splitlines()
+    for name, entry in COMMANDS.items():
+        (line,) = (line for line in lines if line.split()[:1] == [name])
+        assert line.endswith(entry.summary)
+        assert len(line) <= 80
+
+
+def test_a_mistyped_command_is_told_what_is_near():
+    result = tsdi("evaluat")
+    assert result.exit_code == 2
+    assert "Did you mean 'evaluate'?" in result.stderr
+
+
+def test_no_text_of_a_user_is_taken_for_markup():
+    assert "No such command '[red]x[/red]'." in tsdi("[red]x[/red]").stderr
