@@ -49,7 +49,7 @@ def sample_size(
         table.add_row(f"{100 * row['against']:g} points", *map(str, counts))
     console.out.print(table)
     console.say(
-        f"To know a share of {share:g} % within {points:g} points (95 % interval): "
+        f"For a 95 % interval {2 * points:g} points wide around a share of {share:g} %: "
         f"{found['interval']} prompts, {found['interval']} in each category."
     )
 
