@@ -27,7 +27,7 @@ from benchmarks.common import (
     random_model,
     word_tokenizer,
 )
-from tsdi import SafetyBias, estimate_bias
+from tsdi import Estimation, SafetyBias, estimate_bias
 from tsdi.bias import TokenPool
 from tsdi.bias.accumulate import accumulate
 from tsdi.bias.random_prompts import RandomPrompts, random_prompts
@@ -78,12 +78,14 @@ def estimated(aligned: PreTrainedModel, reference: PreTrainedModel, seed: int) -
         aligned,
         reference,
         TOKENIZER,
-        prompts=PROMPTS,
-        steps=STEPS,
-        seed=seed,
-        pool=POOL,
-        prompt_tokens=PROMPT_TOKENS,
-        groups=GROUPS,
+        Estimation(
+            prompts=PROMPTS,
+            steps=STEPS,
+            seed=seed,
+            pool=POOL,
+            prompt_tokens=PROMPT_TOKENS,
+            groups=GROUPS,
+        ),
         batch_size=PROMPTS,
     )
 

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.common import Claim, Report, parser, progress, random_model, word_tokenizer
 from benchmarks.estimation import bare, timed
-from tsdi import SafetyBias, estimate_bias, recommend
+from tsdi import Estimation, SafetyBias, estimate_bias, recommend
 from tsdi.bias import TokenPool
 from tsdi.bias.random_prompts import random_prompts
 from tsdi.bias.readout import Asked, Look
@@ -116,10 +116,12 @@ def measure(settings: dict[str, Any]) -> tuple[dict[str, list[float]], float]:
             aligned,
             reference,
             tokenizer,
-            prompts=settings["prompts"],
-            steps=STEPS,
-            pool=pool,
-            prompt_tokens=PROMPT_TOKENS,
+            Estimation(
+                prompts=settings["prompts"],
+                steps=STEPS,
+                pool=pool,
+                prompt_tokens=PROMPT_TOKENS,
+            ),
             batch_size=BATCH_SIZE,
         )
 

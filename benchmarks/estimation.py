@@ -33,7 +33,7 @@ from benchmarks.common import (
     random_model,
     word_tokenizer,
 )
-from tsdi import SafetyBias, estimate_bias
+from tsdi import Estimation, SafetyBias, estimate_bias
 from tsdi.bias import TokenPool
 from tsdi.bias.random_prompts import random_prompts
 
@@ -106,12 +106,14 @@ def measure_times(settings: dict[str, Any]) -> dict[str, Any]:
             aligned,
             reference,
             tokenizer,
-            prompts=settings["prompts"],
-            steps=STEPS,
-            seed=0,
-            pool=pool,
-            prompt_tokens=PROMPT_TOKENS,
-            groups=GROUPS,
+            Estimation(
+                prompts=settings["prompts"],
+                steps=STEPS,
+                seed=0,
+                pool=pool,
+                prompt_tokens=PROMPT_TOKENS,
+                groups=GROUPS,
+            ),
             batch_size=settings["batch_size"],
         )
 
@@ -188,11 +190,13 @@ def peak(prompts: int, batch_size: int, vocab: int) -> float:
         aligned,
         reference,
         tokenizer,
-        prompts=prompts,
-        steps=STEPS,
-        pool=TokenPool.from_tokenizer(tokenizer),
-        prompt_tokens=PROMPT_TOKENS,
-        groups=GROUPS,
+        Estimation(
+            prompts=prompts,
+            steps=STEPS,
+            pool=TokenPool.from_tokenizer(tokenizer),
+            prompt_tokens=PROMPT_TOKENS,
+            groups=GROUPS,
+        ),
         batch_size=batch_size,
     )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB

@@ -7,7 +7,7 @@ over eight independent sets of 64 random prompts, with a t-interval.
 import torch
 
 from benchmarks.common import Claim, Report, parser, progress
-from tsdi.bias import TokenPool, estimate_bias
+from tsdi.bias import Estimation, TokenPool, estimate_bias
 from tsdi.bias.refusal_log_odds import phrase_ids
 from tsdi.models import shipped
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
@@ -40,11 +40,13 @@ def main() -> None:
                 models[name],
                 models["reference"],
                 tokenizer,
-                prompts=PROMPTS,
-                steps=STEPS,
-                seed=seed,
-                pool=TokenPool.from_tokenizer(tokenizer),
-                prompt_tokens=PROMPT_TOKENS,
+                Estimation(
+                    prompts=PROMPTS,
+                    steps=STEPS,
+                    seed=seed,
+                    pool=TokenPool.from_tokenizer(tokenizer),
+                    prompt_tokens=PROMPT_TOKENS,
+                ),
             )
             values = bias.values
             parts.append(values[:, refusing].mean(-1) - values[:, complying].mean(-1))

@@ -17,7 +17,7 @@ from typing import Any
 import openai
 
 from benchmarks.common import Claim, Report, parser, progress
-from tsdi import SafetyBias, estimate_bias
+from tsdi import Estimation, SafetyBias, estimate_bias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
@@ -77,7 +77,7 @@ def organism_bias(tokenizer: Any, folder: Path) -> SafetyBias:
         load_model(resolve_model(f"organism/{name}"), options) for name in ("aligned", "reference")
     ]
     bias = estimate_bias(
-        *pair, tokenizer, prompts=256, steps=16, prompt_tokens=8, seed=0, pool="tokenizer"
+        *pair, tokenizer, Estimation(prompts=256, steps=16, prompt_tokens=8, pool="tokenizer")
     )
     bias.save_pretrained(folder)
     return bias

@@ -1,13 +1,14 @@
 """Partial results: they merge exactly, survive a kill, and shrink batches where memory is short."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
 import torch
 
 from tests import tiny
-from tsdi.bias import TokenPool, estimate_bias
+from tsdi.bias import Estimation, TokenPool, estimate_bias
 from tsdi.bias import accumulate as sums
 from tsdi.bias.accumulate import GroupSums, accumulate, group_means
 from tsdi.errors import FormatError, MismatchError, ModelError, UsageError
@@ -171,14 +172,7 @@ def pair():
     return tiny.moved(reference), reference
 
 
-OPTIONS = {
-    "prompts": 24,
-    "steps": 3,
-    "prompt_tokens": 6,
-    "groups": GROUPS,
-    "pool": "tokenizer",
-    "batch_size": 2,
-}
+OPTIONS = Estimation(prompts=24, steps=3, prompt_tokens=6, groups=GROUPS, pool="tokenizer")
 
 
 class TestKilledRun:
@@ -186,9 +180,16 @@ class TestKilledRun:
     def often(self, monkeypatch):
         monkeypatch.setattr(sums, "BATCHES_PER_CHECKPOINT", 2)
 
-    def run(self, pair, folder=None, **changes):
-        options = {**OPTIONS, **changes}
-        return estimate_bias(*pair, tiny.tokenizer(), checkpoints=folder, **options)
+    def run(self, pair, folder=None, progress=None, **changes):
+        settings = replace(OPTIONS, **changes)
+        return estimate_bias(
+            *pair,
+            tiny.tokenizer(),
+            settings,
+            batch_size=2,
+            checkpoints=folder,
+            progress=progress,
+        )
 
     def kill_after(self, pair, number, folder, **changes):
         done = []

@@ -7,20 +7,13 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from tests import tiny
-from tsdi.bias import estimate_bias
+from tsdi.bias import Estimation, estimate_bias
 from tsdi.errors import ModelError, UsageError
 from tsdi.models import compatibility
 from tsdi.models import load as models
 from tsdi.models.load import LoadOptions, adapter_sides, load_pair
 
-OPTIONS = {
-    "prompts": 16,
-    "steps": 3,
-    "prompt_tokens": 6,
-    "groups": 4,
-    "pool": "tokenizer",
-    "batch_size": 8,
-}
+OPTIONS = Estimation(prompts=16, steps=3, prompt_tokens=6, groups=4, pool="tokenizer")
 pytestmark = [
     # PEFT reads a name that transformers has renamed.
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
@@ -68,8 +61,8 @@ class TestOneLoad:
     def test_adapter_on_and_off_equals_two_models(self, tokenizer, changes):
         base = tiny.model()
         model = adapted(base, **changes)
-        found = estimate_bias(*adapter_sides(model, "default"), tokenizer, **OPTIONS)
-        truth = estimate_bias(merged(model), base, tokenizer, **OPTIONS)
+        found = estimate_bias(*adapter_sides(model, "default"), tokenizer, OPTIONS)
+        truth = estimate_bias(merged(model), base, tokenizer, OPTIONS)
         assert truth.values.abs().max() > 0.05, "the adapter must do something"
         assert equal(found, truth)
         assert found.info.paths == {"aligned": "head_inputs", "reference": "head_inputs"}
@@ -78,8 +71,8 @@ class TestOneLoad:
         model = adapted(tiny.model(), **changes)
         model.add_adapter("safe", config(1, **changes))
         sides = adapter_sides(model, "safe", "default")
-        truth = estimate_bias(merged(model, "safe"), merged(model), tokenizer, **OPTIONS)
-        assert equal(estimate_bias(*sides, tokenizer, **OPTIONS), truth)
+        truth = estimate_bias(merged(model, "safe"), merged(model), tokenizer, OPTIONS)
+        assert equal(estimate_bias(*sides, tokenizer, OPTIONS), truth)
 
 
 class TestSides:
@@ -87,7 +80,7 @@ class TestSides:
         model = adapted(tiny.model(), **ATTENTION)
         model.add_adapter("safe", config(1, **ATTENTION))
         before = tiny.logits(model, tiny.ids(), 3)
-        estimate_bias(*adapter_sides(model, "safe"), tokenizer, **OPTIONS)
+        estimate_bias(*adapter_sides(model, "safe"), tokenizer, OPTIONS)
         assert model.active_adapter == "default"
         assert torch.equal(tiny.logits(model, tiny.ids(), 3), before)
 
@@ -115,7 +108,7 @@ class TestTiedEmbeddings:
 
     def estimate(self, tokenizer, **changes):
         model = adapted(tiny.model(tie_word_embeddings=True), **changes)
-        return estimate_bias(*adapter_sides(model, "default"), tokenizer, **OPTIONS)
+        return estimate_bias(*adapter_sides(model, "default"), tokenizer, OPTIONS)
 
     @pytest.mark.parametrize("changes", [LM_HEAD, EMBEDDING])
     def test_an_adapter_that_means_two_things_is_refused(self, tokenizer, changes):
@@ -133,8 +126,8 @@ class TestTiedEmbeddings:
     def test_untied_embeddings_may_be_adapted(self, tokenizer):
         base = tiny.model()
         model = adapted(base, **EMBEDDING)
-        found = estimate_bias(*adapter_sides(model, "default"), tokenizer, **OPTIONS)
-        assert equal(found, estimate_bias(merged(model), base, tokenizer, **OPTIONS))
+        found = estimate_bias(*adapter_sides(model, "default"), tokenizer, OPTIONS)
+        assert equal(found, estimate_bias(merged(model), base, tokenizer, OPTIONS))
 
     def test_the_check_changes_no_weight(self):
         model = adapted(tiny.model(tie_word_embeddings=True), **LM_HEAD)
@@ -147,7 +140,7 @@ class TestTiedEmbeddings:
 def test_an_adapter_and_its_own_base_are_one_model(tokenizer):
     model = adapted(tiny.model(), **ATTENTION)
     with pytest.raises(UsageError, match="adapter_sides"):
-        estimate_bias(model, model.get_base_model(), tokenizer, **OPTIONS)
+        estimate_bias(model, model.get_base_model(), tokenizer, OPTIONS)
 
 
 class TestFolders:
@@ -186,8 +179,8 @@ class TestFolders:
         assert loads == [str(folders / "base")]
         assert [side.name for side in sides] == paths
         truth = [self.truth(folders, name) for name in names]
-        found = estimate_bias(*sides, tokenizer, **OPTIONS)
-        assert equal(found, estimate_bias(*truth, tokenizer, **OPTIONS))
+        found = estimate_bias(*sides, tokenizer, OPTIONS)
+        assert equal(found, estimate_bias(*truth, tokenizer, OPTIONS))
 
     def test_an_adapter_folder_without_a_tokenizer_has_its_bases(self, folders):
         tiny.tokenizer().save_pretrained(folders / "base")
@@ -200,8 +193,8 @@ class TestFolders:
         other.save_pretrained(folders / "other")
         paths = str(folders / "safe"), str(folders / "other")
         sides = load_pair(*paths, LoadOptions(), one_at_a_time=one_at_a_time)
-        found = estimate_bias(*sides, tokenizer, **OPTIONS)
-        assert equal(found, estimate_bias(self.truth(folders, "safe"), other, tokenizer, **OPTIONS))
+        found = estimate_bias(*sides, tokenizer, OPTIONS)
+        assert equal(found, estimate_bias(self.truth(folders, "safe"), other, tokenizer, OPTIONS))
 
     @pytest.mark.parametrize("place", ["aligned", "reference"])
     def test_a_damaged_adapter_is_named(self, folders, place):

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from tests import tiny
-from tsdi.bias import TokenPool, estimate_bias
+from tsdi.bias import Estimation, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import (
     _verdict,
     diagnose,
@@ -36,7 +36,7 @@ def _pair(shift):
 
 def _bias(aligned, reference):
     return estimate_bias(
-        aligned, reference, TOKENIZER, prompts=32, steps=3, pool=POOL, prompt_tokens=6
+        aligned, reference, TOKENIZER, Estimation(prompts=32, steps=3, pool=POOL, prompt_tokens=6)
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests import tiny
 from tests.cli.conftest import estimate, tsdi
 from tests.cli.test_bad_input import _refused
-from tsdi.bias import TokenPool, estimate_bias
+from tsdi.bias import Estimation, TokenPool, estimate_bias
 from tsdi.models.load import LoadOptions, load_pair, load_tokenizer
 
 CHANGED = "the model's folder holds other weights or settings now"
@@ -66,9 +66,9 @@ def test_an_estimate_is_not_of_two_references(pair, more):
     tokenizer = load_tokenizer(names[0])
     pool = TokenPool.from_name("neutral", tokenizer)
     (pair / "out").mkdir()
-    settings = {"prompts": 32, "steps": 3, "prompt_tokens": 8, "pool": pool}
+    settings = Estimation(prompts=32, steps=3, prompt_tokens=8, pool=pool)
     sides = load_pair(*names, LoadOptions())
-    estimate_bias(*sides, tokenizer, **settings, checkpoints=pair / "out")
+    estimate_bias(*sides, tokenizer, settings, checkpoints=pair / "out")
     kept = {file: file.read_bytes() for file in (pair / "out").iterdir()}
     assert len(kept) == 2
     tiny.model("llama", 7).save_pretrained(pair / "reference")

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import tsdi
 from tests.engines import cases
 from tests.engines.gguf_file import write_gguf
-from tsdi import SafetyBias, estimate_bias, organism
+from tsdi import Estimation, SafetyBias, estimate_bias, organism
 from tsdi.models import shipped
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 
@@ -26,7 +26,9 @@ def place(tmp_path_factory):
         for name in ("aligned", "reference")
     ]
     tokenizer = load_tokenizer(str(shipped.folder("aligned")))
-    bias = estimate_bias(*pair, tokenizer, prompts=64, steps=16, prompt_tokens=8, pool="tokenizer")
+    bias = estimate_bias(
+        *pair, tokenizer, Estimation(prompts=64, steps=16, prompt_tokens=8, pool="tokenizer")
+    )
     update = {"aligned": "organism/aligned", "strength": 1.0}
     info = bias.info.model_copy(update=update)
     SafetyBias(bias.values, bias.standard_error, info).save_pretrained(folder / "bias")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tsdi.bias import estimate_bias
+from tsdi.bias import Estimation, estimate_bias
 from tsdi.models import shipped
 from tsdi.models.load import load_tokenizer
 from tsdi.organism.load import load_organism
@@ -15,7 +15,7 @@ def bias(tmp_path_factory):
     models = load_organism("aligned"), load_organism("reference")
     tokenizer = load_tokenizer(str(shipped.folder("aligned")))
     made = estimate_bias(
-        *models, tokenizer, prompts=64, steps=8, prompt_tokens=8, seed=0, pool="tokenizer"
+        *models, tokenizer, Estimation(prompts=64, steps=8, prompt_tokens=8, pool="tokenizer")
     )
     folder = tmp_path_factory.mktemp("bias")
     made.with_diagnosis(1.0, {"verdict": "of a test"}).save_pretrained(folder)

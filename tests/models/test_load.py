@@ -17,7 +17,7 @@ from transformers import (
 
 from tests import tiny
 from tests.tiny import refused
-from tsdi.bias import estimate_bias
+from tsdi.bias import Estimation, estimate_bias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
@@ -256,7 +256,10 @@ class TestModelsThatSee:
         assert torch.equal(tiny.logits(reference, tiny.ids(), 3), tiny.logits(made, tiny.ids(), 3))
         aligned = tiny.moved(reference)
         bias = estimate_bias(
-            aligned, reference, tokenizer, prompts=16, steps=3, prompt_tokens=6, pool="tokenizer"
+            aligned,
+            reference,
+            tokenizer,
+            Estimation(prompts=16, steps=3, prompt_tokens=6, pool="tokenizer"),
         )
         assert bias.values.abs().max() > 0
         engine = TransformersEngine(aligned, tokenizer, bias, 1.0)

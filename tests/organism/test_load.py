@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from tsdi.bias import TokenPool, estimate_bias
+from tsdi.bias import Estimation, TokenPool, estimate_bias
 from tsdi.errors import UsageError
 from tsdi.models.shipped import folder
 from tsdi.organism.load import load_organism, planted_vector
@@ -16,9 +16,11 @@ def test_the_estimate_returns_the_planted_vector() -> None:
         load_organism("planted"),
         load_organism("reference"),
         tokenizer,
-        prompts=32,
-        steps=4,
-        pool=TokenPool.from_tokenizer(tokenizer),
+        Estimation(
+            prompts=32,
+            steps=4,
+            pool=TokenPool.from_tokenizer(tokenizer),
+        ),
     )
     planted = planted_vector()
     expected = (planted - planted.mean()).expand_as(bias.values)

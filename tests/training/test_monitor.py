@@ -24,7 +24,7 @@ from trl.trainer.kto_trainer import KTOTrainer
 
 from tests import tiny
 from tests.training.measurements import measurement
-from tsdi.bias import estimate_bias
+from tsdi.bias import Estimation, estimate_bias
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 from tsdi.errors import FormatError, MismatchError, PoolError, PromptError, TsdiError, UsageError
 from tsdi.training.monitor import BiasMonitor, is_context_independent
@@ -158,7 +158,10 @@ class TestWhatIsMeasured:
 
     def test_the_bias_is_that_of_estimate_bias_for_the_same_prompts(self, run):
         bias = estimate_bias(
-            run.trainer.model.eval(), run.before, TOKENIZER, prompts=16, steps=4, groups=8
+            run.trainer.model.eval(),
+            run.before,
+            TOKENIZER,
+            Estimation(prompts=16, steps=4, groups=8),
         )
         last = log(run.folder)[-1]
         refusing, complying = opener_ids(TOKENIZER, ENGLISH)

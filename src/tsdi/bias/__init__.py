@@ -1,9 +1,9 @@
 """What tsdi is about: the safety bias, its estimate, its file and its diagnosis."""
 
 from tsdi.bias.diagnosis import recommend
-from tsdi.bias.estimate import estimate_bias
+from tsdi.bias.estimate import Estimation, estimate_bias
 from tsdi.bias.file import BiasInfo
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.safety_bias import SafetyBias
 
-__all__ = ["BiasInfo", "SafetyBias", "TokenPool", "estimate_bias", "recommend"]
+__all__ = ["BiasInfo", "Estimation", "SafetyBias", "TokenPool", "estimate_bias", "recommend"]

@@ -2,10 +2,8 @@
 
 import logging
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +17,7 @@ from tsdi.bias.random_prompts import RandomPrompts, random_prompts
 from tsdi.bias.safety_bias import SafetyBias
 from tsdi.decoding.anchor import anchor_ids
 from tsdi.errors import MismatchError, UsageError
-from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import (
     check_tied_adapter,
     context_length,
@@ -34,23 +32,46 @@ from tsdi.models.load import Side, as_side
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Estimation:
+    """How a bias is estimated: everything that decides its numbers, but for the two models.
+
+    Attributes:
+        prompts: Number of random prompts, at most.
+        steps: Response positions to estimate.
+        prompt_tokens: Random tokens in a prompt, those of the template not counted.
+        pool: Token pool, or its name as in ``TokenPool.from_name``.
+        ngram: Pool tokens that are drawn together, as they follow one another.
+        seed: Decides the random prompts.
+        groups: Groups for the batch-means error.
+        target_error: Stop at the first of 2, 4, 8, ... prompts per group at which the root mean
+            square over tokens of the standard error is at most this at every step, in logits.
+        chat: How a prompt becomes text; default: the tokenizer's own chat template.
+        anchor: End-of-thinking marker after which step 0 is, such as "</think>".
+    """
+
+    prompts: int = 512
+    steps: int = 16
+    prompt_tokens: int = 48
+    pool: TokenPool | str = "neutral"
+    ngram: int = 1
+    seed: int = 0
+    groups: int = 16
+    target_error: float | None = None
+    chat: ChatFormat = OWN_TEMPLATE
+    anchor: str = ""
+
+
+DEFAULT = Estimation()
+
+
 def estimate_bias(
     aligned: PreTrainedModel | Side,
     reference: PreTrainedModel | Side,
     tokenizer: PreTrainedTokenizerBase,
+    settings: Estimation = DEFAULT,
     *,
-    prompts: int = 512,
-    steps: int = 16,
-    seed: int = 0,
-    pool: TokenPool | str = "neutral",
-    prompt_tokens: int = 48,
-    groups: int = 16,
-    target_error: float | None = None,
     batch_size: int = 32,
-    prompt_format: str | None = None,
-    template_args: Mapping[str, Any] | None = None,
-    anchor: str = "",
-    ngram: int = 1,
     checkpoints: Path | None = None,
     progress: Progress | None = None,
 ) -> SafetyBias:
@@ -60,19 +81,8 @@ def estimate_bias(
         aligned: The model after the safety step, or a ``Side`` that loads it.
         reference: The model before it; both see the same random prompts.
         tokenizer: The tokenizer of both.
-        prompts: Number of random prompts, at most.
-        steps: Response positions to estimate.
-        seed: Decides the random prompts.
-        pool: Token pool, or its name as in ``TokenPool.from_name``.
-        prompt_tokens: Random tokens in a prompt, those of the template not counted.
-        groups: Groups for the batch-means error.
-        target_error: Stop at the first of 2, 4, 8, ... prompts per group at which the root mean
-            square over tokens of the standard error is at most this at every step, in logits.
+        settings: Which random prompts, how many, and how they become text.
         batch_size: Rows in a forward pass; halved when memory runs out.
-        prompt_format: Used instead of the chat template, with ``{prompt}`` in it.
-        template_args: Arguments of the chat template, such as ``{"enable_thinking": False}``.
-        anchor: End-of-thinking marker after which step 0 is, such as "</think>".
-        ngram: Pool tokens that are drawn together, as they follow one another.
         checkpoints: Folder for partial results; those that are there already are gone on with.
         progress: Called with the number of prompts after every batch of either model.
 
@@ -86,18 +96,19 @@ def estimate_bias(
         UsageError: If steps go beyond the context, numbers make no sense, or the chat template has
             no use for an argument.
     """
-    chat_format = ChatFormat(prompt_format, template_args or {})
-    if isinstance(pool, str):
-        pool = TokenPool.from_name(pool, tokenizer)
+    if isinstance(settings.pool, str):
+        settings = replace(settings, pool=TokenPool.from_name(settings.pool, tokenizer))
+    assert isinstance(settings.pool, TokenPool)
+    prompts, groups, target_error = settings.prompts, settings.groups, settings.target_error
     drawn = random_prompts(
         tokenizer,
-        pool,
-        prompt_tokens=prompt_tokens,
-        steps=steps,
-        seed=seed,
-        chat_format=chat_format,
-        anchor=anchor,
-        ngram=ngram,
+        settings.pool,
+        prompt_tokens=settings.prompt_tokens,
+        steps=settings.steps,
+        seed=settings.seed,
+        chat_format=settings.chat,
+        anchor=settings.anchor,
+        ngram=settings.ngram,
     )
     _check_apart(aligned, reference)
     sides = {"aligned": as_side(aligned), "reference": as_side(reference)}
@@ -124,7 +135,7 @@ def estimate_bias(
         mean, error = mean_and_error(shifts, counts)
         if target_error is not None and float(error.square().mean(-1).sqrt().max()) <= target_error:
             break
-    info = _info(tokenizer, known, runs, stop, pool, drawn, chat_format, anchor)
+    info = _info(tokenizer, known, runs, stop, settings)
     reliability = split_half_reliability(shifts, counts)
     return SafetyBias(mean, error, info.model_copy(update={"reliability": reliability}))
 
@@ -134,14 +145,13 @@ def _info(
     known: int,
     runs: "dict[str, _Run]",
     prompts: int,
-    pool: TokenPool,
-    drawn: RandomPrompts,
-    chat_format: ChatFormat,
-    anchor: str,
+    settings: Estimation,
 ) -> BiasInfo:
+    pool, chat = settings.pool, settings.chat
+    assert isinstance(pool, TokenPool)
     return BiasInfo(
         tokenizer_sha256=tokenizer_sha256(tokenizer),
-        template_sha256=template_sha256(tokenizer, chat_format),
+        template_sha256=template_sha256(tokenizer, chat),
         tokenizer_size=known,
         aligned=runs["aligned"].side.name,
         reference=runs["reference"].side.name,
@@ -150,14 +160,14 @@ def _info(
         pool=pool.name,
         pool_sha256=pool.sha256,
         prompts=prompts,
-        prompt_tokens=drawn.prompt_tokens,
-        ngram=drawn.ngram,
-        groups=runs["aligned"].groups,
-        seed=drawn.seed,
-        prompt_format=chat_format.prompt_format,
-        template_args=dict(chat_format.template_args),
-        anchor=anchor,
-        anchor_ids=tuple(anchor_ids(tokenizer, anchor)),
+        prompt_tokens=settings.prompt_tokens,
+        ngram=settings.ngram,
+        groups=settings.groups,
+        seed=settings.seed,
+        prompt_format=chat.prompt_format,
+        template_args=dict(chat.template_args),
+        anchor=settings.anchor,
+        anchor_ids=tuple(anchor_ids(tokenizer, settings.anchor)),
         paths={name: run.sums.kind for name, run in runs.items() if run.sums is not None},
         versions=_versions(),
     )

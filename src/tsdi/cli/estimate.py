@@ -91,7 +91,7 @@ def estimate(
             "Leave out --no-diagnosis.",
         )
     _check_folder(out, resume)
-    from tsdi.bias import TokenPool, estimate_bias
+    from tsdi.bias import Estimation, TokenPool, estimate_bias
     from tsdi.bias.diagnosis import check_lengths
     from tsdi.bias.refusal_log_odds import ENGLISH, phrase_ids, read_phrases
     from tsdi.models.load import LoadOptions, load_pair
@@ -126,16 +126,17 @@ def estimate(
         bias = estimate_bias(
             *sides,
             tokenizer,
-            prompts=prompts,
-            steps=steps,
-            seed=seed,
-            pool=drawn,
-            prompt_tokens=prompt_tokens,
-            target_error=target_error,
+            Estimation(
+                prompts=prompts,
+                steps=steps,
+                seed=seed,
+                pool=drawn,
+                prompt_tokens=prompt_tokens,
+                target_error=target_error,
+                chat=chat_format,
+                anchor=anchor,
+            ),
             batch_size=batch_size,
-            prompt_format=prompt_format,
-            template_args=chat_format.template_args,
-            anchor=anchor,
             checkpoints=out,
             progress=progress,
         )

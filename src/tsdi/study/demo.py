@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from tsdi import organism
-from tsdi.bias import SafetyBias, TokenPool, estimate_bias
+from tsdi.bias import Estimation, SafetyBias, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import diagnose
 from tsdi.bias.random_prompts import random_prompts
 from tsdi.bias.refusal_log_odds import phrase_ids, refusal_log_odds
@@ -156,11 +156,13 @@ def _estimate(
         aligned,
         reference,
         tokenizer,
-        prompts=RANDOM_PROMPTS,
-        steps=STEPS,
-        seed=seed,
-        pool=pool,
-        prompt_tokens=PROMPT_TOKENS,
+        Estimation(
+            prompts=RANDOM_PROMPTS,
+            steps=STEPS,
+            seed=seed,
+            pool=pool,
+            prompt_tokens=PROMPT_TOKENS,
+        ),
         progress=estimated,
     )
 

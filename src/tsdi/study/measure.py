@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tsdi import organism
 from tsdi.baselines.shifts import random_shift
-from tsdi.bias import SafetyBias, TokenPool, estimate_bias
+from tsdi.bias import Estimation, SafetyBias, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import diagnose
 from tsdi.bias.refusal_log_odds import phrase_ids
 from tsdi.engines.base import Request
@@ -168,11 +168,13 @@ class _Bench:
             model,
             self._reference,
             self._tokenizer,
-            prompts=RANDOM_PROMPTS,
-            steps=STEPS,
-            seed=self._seed,
-            pool=pool,
-            prompt_tokens=PROMPT_TOKENS,
+            Estimation(
+                prompts=RANDOM_PROMPTS,
+                steps=STEPS,
+                seed=self._seed,
+                pool=pool,
+                prompt_tokens=PROMPT_TOKENS,
+            ),
         )
         arms = {"debiased": bias, "random": random_shift(bias, self._seed)}
         measured: Figures = {}

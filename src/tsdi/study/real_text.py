@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from tsdi.bias import SafetyBias, TokenPool, estimate_bias
+from tsdi.bias import Estimation, SafetyBias, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import diagnose
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids
 from tsdi.engines.base import Request, Sampling
@@ -177,10 +177,12 @@ class Bench:
                 model,
                 self._reference,
                 self._tokenizer,
-                prompts=PROMPTS_PER_GROUP,
-                steps=STEPS,
-                seed=seed,
-                pool=pool,
+                Estimation(
+                    prompts=PROMPTS_PER_GROUP,
+                    steps=STEPS,
+                    seed=seed,
+                    pool=pool,
+                ),
             )
             for seed in range(GROUPS)
         ]

@@ -153,23 +153,24 @@ class Subject:
             return bias
 
     def _estimate(self, how: Setting) -> "SafetyBias":
-        from tsdi.bias import estimate_bias
+        from tsdi.bias import Estimation, estimate_bias
         from tsdi.bias.safety_bias import SafetyBias
-        from tsdi.models.chat import template_sha256
+        from tsdi.models.chat import ChatFormat, template_sha256
 
         bare = how["template"] == "without"
         bias = estimate_bias(
             self.model("aligned"),
             self.model(str(how["reference"])),
             self.tokenizer,
-            prompts=int(how["prompts"] or 0),
-            steps=int(how["steps"] or 0),
-            prompt_tokens=int(how["prompt_tokens"] or 0),
-            pool=self.pool(str(how["pool"])),
-            seed=int(how["seed"] or 0),
-            ngram=int(how["ngram"] or 0),
-            prompt_format="{prompt}" if bare else self.chat_format.prompt_format,
-            template_args={} if bare else self.chat_format.template_args,
+            Estimation(
+                prompts=int(how["prompts"] or 0),
+                steps=int(how["steps"] or 0),
+                prompt_tokens=int(how["prompt_tokens"] or 0),
+                pool=self.pool(str(how["pool"])),
+                seed=int(how["seed"] or 0),
+                ngram=int(how["ngram"] or 0),
+                chat=ChatFormat("{prompt}") if bare else self.chat_format,
+            ),
         )
         if not bare:
             return bias
