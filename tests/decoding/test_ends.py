@@ -1,10 +1,13 @@
 """Where an answer ends: what model, tokenizer and chat template name, all of it."""
 
+from types import SimpleNamespace
+
 import pytest
 from transformers import GenerationConfig
 
 from tests import tiny
 from tsdi.decoding.ends import end_ids
+from tsdi.errors import ModelError
 from tsdi.models.chat import ChatFormat, end_of_turn
 
 EOS, END = 2, 6  # of the tiny tokenizer: <eos> and its template's <|end|>
@@ -45,3 +48,9 @@ def test_arguments_of_the_template_count_and_a_prompt_format_has_no_end():
     assert end_of_turn(known) is None
     assert end_of_turn(known, ChatFormat(template_args={"short": True})) == END
     assert end_of_turn(tiny.tokenizer(), ChatFormat("Q: {prompt}")) is None
+
+
+@pytest.mark.parametrize("end", ["3", 3.7, True])
+def test_an_end_that_is_no_token_id_is_refused(end):
+    with pytest.raises(ModelError, match="no token id"):
+        end_ids(tiny.tokenizer(), SimpleNamespace(eos_token_id=[2, end]))

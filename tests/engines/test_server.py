@@ -109,6 +109,7 @@ def test_a_server_that_turns_everything_down_is_an_error():
         (ok(None, refusal="I can't."), "I can't.", "stop", False),
         (ok("Sure", finish="content_filter"), "Sure", "filter", False),
         (ok(None, finish="content_filter"), "", "filter", False),
+        (ok(None), "", "error", False),
         (ok("Sure", reasoning_content="Hm"), "Sure", "stop", False),
         (ok(None, reasoning_content="Hm", finish="length"), "Hm", "length", True),
         (ok("Sure", finish="eos_token"), "Sure", "stop", False),

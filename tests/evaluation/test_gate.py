@@ -127,6 +127,12 @@ class TestTheCommand:
         assert result.exit_code == 1
         assert "say nothing of safety" in " ".join(result.output.split())
 
+    def test_a_missing_run_is_not_taken_for_one_that_was_not_attacked(self, runs, tmp_path):
+        pair = f"{runs / 'alignedrepeat'}={tmp_path / 'nosuch'}"
+        result = tsdi("compare", runs / "aligned", runs / "reference", "--attacked", pair)
+        assert result.exit_code == 2
+        assert "no run folder" in result.stderr
+
     def test_runs_of_different_attacks_do_not_go_together(self, runs):
         pair = f"{runs / 'aligned'}={runs / 'referencerepeat'}"
         result = tsdi("compare", runs / "aligned", runs / "reference", "--attacked", pair)

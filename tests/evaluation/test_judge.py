@@ -171,6 +171,12 @@ def test_judging_again_leaves_no_old_figures_behind(run):
     assert judged(run, ByNumber(mood="bad"), resume=True).judge["mood"] == "bad"
 
 
+def test_another_judge_is_named_before_resuming_is_advised(run):
+    judged(run)
+    with pytest.raises(RunExistsError, match=r"judge\.mood was 'good', is 'bad'"):
+        judged(run, ByNumber(mood="bad"))
+
+
 def test_an_unfinished_run_is_not_judged(run):
     answers = run / "responses.jsonl"
     answers.write_bytes(b"".join(answers.read_bytes().splitlines(keepends=True)[:7]))
@@ -336,6 +342,27 @@ def thinking(folder, *answers, kind="harmless"):
     ]
     append_records(folder / "responses.jsonl", rows)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"in_thought": "true"}, "`in_thought` is neither true nor false"),
+        ({"bias_began": 0}, "`bias_began` is neither true nor false"),
+        ({"messages": [{"role": "assistant", "content": "hm"}]}, "is not the user's"),
+    ],
+)
+def test_answers_whose_fields_are_none_are_refused(tmp_path, changed, problem):
+    with pytest.raises(FormatError, match=f"answer 'p0': .*{problem}"):
+        read_responses(thinking(tmp_path / "run", ("Sure.", changed)))
+
+
+@pytest.mark.parametrize(("count", "problem"), [(1, "2 answers to 1"), (-5, "count"), (0, "count")])
+def test_a_count_of_prompts_that_is_none_is_refused(tmp_path, count, problem):
+    run = thinking(tmp_path / "run", ("Sure.", {}), ("No.", {}))
+    (run / "run.json").write_text(json.dumps({"prompts": {"count": count}}))
+    with pytest.raises(FormatError, match=problem):
+        read_responses(run)
 
 
 def test_an_unknown_way_to_end_is_refused(tmp_path):

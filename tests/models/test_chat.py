@@ -198,10 +198,12 @@ class TestDates:
         before=st.sampled_from(["", "\n", "  ", "a\n "]),
     )
     def test_every_format_is_that_of_strftime(self, parts, before):
-        wanted = "".join(parts)
-        tokenizer = tiny.tokenizer(f"{before}{{% set f = {wanted!r} %}}{{{{ strftime_now(f) }}}}|")
+        wanted, said = "".join(parts), "{{ messages[0]['content'] }}"
+        tokenizer = tiny.tokenizer(
+            f"{before}{{% set f = {wanted!r} %}}{{{{ strftime_now(f) }}}}|{said}"
+        )
         plain = tiny.tokenizer(
-            f"{before}{{% set f = 1 %}}{{{{ {PINNED_DATE.strftime(wanted)!r} }}}}|"
+            f"{before}{{% set f = 1 %}}{{{{ {PINNED_DATE.strftime(wanted)!r} }}}}|{said}"
         )
         assert encode_chat(tokenizer, CHAT) == encode_chat(plain, CHAT)
 
@@ -299,3 +301,26 @@ def test_a_template_of_a_model_that_sees_shows_the_text():
     assert encode_chat(known, parts) == encode_chat(known, messages)
     own = tiny.tokenizer()
     assert "the old mill" in chat.decode(own, encode_chat(own, messages))
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("always the same", "shows nothing of what the user says"),
+        ("{% for m in messages %}{{ m.content[:5] }}{% endfor %}", "shows nothing"),
+        ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "shows nothing"),
+        (
+            "{{ range(99999) | random }}{% for m in messages %}{{ m.content }}{% endfor %}",
+            "another text of the same chat each time",
+        ),
+    ],
+)
+def test_a_template_that_does_not_show_the_chat_is_refused(template, problem):
+    with pytest.raises(PromptError, match=problem):
+        encode_chat(tiny.tokenizer(template), [{"role": "user", "content": "bread"}])
+
+
+def test_a_template_that_shows_the_text_twice_takes_no_random_ids():
+    twice = "{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}"
+    with pytest.raises(PromptError, match="shows a user's text 2 times"):
+        chat_frame(tiny.tokenizer(twice), TokenPool.from_tokenizer(tiny.tokenizer()))

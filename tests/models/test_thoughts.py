@@ -23,9 +23,16 @@ def test_a_thought_without_an_end_is_no_answer(begin, end, finished):
     assert after_thought("I cannot", True, finished) is None
 
 
-def test_a_blank_without_width_hides_no_thought():
-    assert after_thought("\u200b\ufeff<think>I cannot", False, True) is None
-    assert begins_thought("<think>\u200b\n")
+@pytest.mark.parametrize("blank", ["\u200b\ufeff", "\xad", "\u200d", "\u200e", "\0"])
+def test_what_cannot_be_seen_hides_no_thought(blank):
+    assert after_thought(f"{blank}<think>I cannot", False, True) is None
+    assert begins_thought(f"<think>{blank}\n")
+    assert after_thought(f"<think>hm</think>{blank}", False, True) == ""
+
+
+def test_marks_are_found_in_any_case_and_with_a_blank():
+    assert after_thought("<THINK>I cannot</Think >Sure.", False, True) == "Sure."
+    assert after_thought("assistant\n<think >I cannot", False, True) is None
 
 
 def test_gpt_oss_thinks_in_channels_of_which_one_is_the_answer():

@@ -12,7 +12,14 @@ from transformers import PreTrainedTokenizerBase
 from tsdi.bias.pool import TokenPool
 from tsdi.decoding.anchor import anchor_ids, find_anchor
 from tsdi.errors import UsageError
-from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format, decode, encode_chat
+from tsdi.models.chat import (
+    OWN_TEMPLATE,
+    ChatFormat,
+    check_format,
+    check_shows_once,
+    decode,
+    encode_chat,
+)
 
 _FILLERS = 8
 
@@ -48,6 +55,8 @@ def chat_frame(
         anchor: End-of-thinking marker after which step 0 is, such as "</think>".
     """
     check_format(tokenizer, chat_format)
+    if chat_format.prompt_format is None:
+        check_shows_once(tokenizer)
     if anchor:
         find_anchor(tokenizer, anchor)  # or it says that it cannot be found in answers
     ids = np.unique(pool.ids)

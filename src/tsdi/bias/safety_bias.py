@@ -21,7 +21,7 @@ from tsdi.decoding.transformers import BiasLogitsProcessor
 from tsdi.errors import FormatError, MismatchError, UsageError
 from tsdi.files import to_json, write_bytes
 from tsdi.models.chat import template_sha256, tokenizer_sha256
-from tsdi.models.compatibility import vocabulary_width
+from tsdi.models.compatibility import tokenizer_size, vocabulary_width
 
 TENSORS_FILE = "bias.safetensors"
 LARGEST_SHIFT = 1e6
@@ -269,6 +269,12 @@ class SafetyBias(
             raise MismatchError(
                 f"The bias was made for the tokenizer of {self.info.aligned}, not for this one.",
                 "Use it with that model, or estimate a bias for this one.",
+            )
+        if tokenizer is not None and tokenizer_size(tokenizer) != self.info.tokenizer_size:
+            raise MismatchError(
+                f"The bias says that its tokenizer has {self.info.tokenizer_size} ids, it has"
+                f" {tokenizer_size(tokenizer)}.",
+                "Restore bias_config.json, or estimate the bias again.",
             )
         if (
             tokenizer is not None

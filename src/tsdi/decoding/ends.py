@@ -4,6 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from tsdi.errors import ModelError
 from tsdi.models.chat import end_of_turn
 
 
@@ -16,9 +17,18 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:
     Args:
         tokenizer: The model's tokenizer, with its chat template.
         configs: The model's generation config and config, as far as there are any.
+
+    Raises:
+        ModelError: If one names what is no token id.
     """
     named = [tokenizer.eos_token_id, end_of_turn(tokenizer)]
     for config in configs:
         ends = getattr(config, "eos_token_id", None)
         named += ends if isinstance(ends, list | tuple) else [ends]
-    return sorted({int(end) for end in named if end is not None})
+    known = [end for end in named if end is not None]
+    if wrong := [end for end in known if type(end) is not int]:
+        raise ModelError(
+            f"The model's config names the end of an answer {wrong[0]!r}, which is no token id.",
+            "Mend eos_token_id in generation_config.json or config.json.",
+        )
+    return sorted(set(known))

@@ -5,6 +5,11 @@ from typing import Any, Literal
 
 from tsdi.files import parse_json
 
+NO_TEXT = "no text"
+"""How a reply without text, refusal or thought ends, such as one that calls a tool."""
+
+_ENDED_ITSELF = ("stop", "tool_calls", "function_call", "unknown")
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -54,9 +59,11 @@ def read_reply(body: bytes) -> Reply | None:
         return None
     if not isinstance(text, str | None):
         return None
+    ended = str(choice.get("finish_reason") or "unknown")
+    nothing = text is None and not refusal and not thought
     return Reply(
         text=text or "",
-        finish=str(choice.get("finish_reason") or "unknown"),
+        finish=NO_TEXT if nothing and ended in _ENDED_ITSELF else ended,
         refusal=refusal if isinstance(refusal, str) else "",
         first_token=_first_token(choice),
         thought=thought if isinstance(thought, str) else "",

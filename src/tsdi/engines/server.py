@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.openai import ChatClient, Prompt
-from tsdi.engines.replies import Failure, Reply
+from tsdi.engines.replies import NO_TEXT, Failure, Reply
 from tsdi.errors import ModelError, PromptError, UsageError
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
 
@@ -97,6 +97,8 @@ def _completion(reply: Reply) -> Completion:
         "max_tokens": "length",
         "content_filter": "filter",
     }
+    if reply.finish == NO_TEXT:
+        return Completion("", (), "error", reason="its reply holds no text")
     finish = ends.get(reply.finish, "stop")
     text = reply.text or reply.refusal
     if reply.thought and not text:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tsdi.errors import MismatchError
 from tsdi.evaluation.compare import Change, Comparison, compare_runs
-from tsdi.runs.responses import read_run
+from tsdi.runs.responses import check_is_there, read_run
 
 ALL = "all"
 
@@ -70,6 +70,8 @@ def compare_gated(pairs: Sequence[tuple[Path, Path]]) -> list[tuple[str, Compari
     """
     found = []
     for before, after in pairs:
+        for folder in (before, after):
+            check_is_there(folder)  # else it would pass for one that was not attacked
         attacks = [_attack(folder) for folder in (before, after)]
         if attacks[0] != attacks[1]:
             raise MismatchError(

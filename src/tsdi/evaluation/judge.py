@@ -21,7 +21,13 @@ from tsdi.judging.base import KINDS, Judge, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.runs.records import Record, read_records
-from tsdi.runs.responses import answer_notes, answers_sha256, read_responses, read_run
+from tsdi.runs.responses import (
+    answer_notes,
+    answers_sha256,
+    check_is_there,
+    read_responses,
+    read_run,
+)
 from tsdi.runs.stage import VERDICTS, Progress, check_free
 from tsdi.runs.verdicts import from_record, to_record
 from tsdi.stats.interval import Estimate
@@ -146,6 +152,7 @@ def read_judged(folder: Path) -> tuple[Record, list[Response], list[Judged]]:
         RunExistsError: If the answers changed after they were judged.
         FormatError: If the folder's files are damaged.
     """
+    check_is_there(folder)
     if not (folder / VERDICTS.records).exists():
         raise UsageError(f"{folder} holds no verdicts.", f"Judge it first: tsdi evaluate {folder}")
     description = VERDICTS.read_description(folder)

@@ -36,7 +36,9 @@ _FUNCTIONS = {"raise_exception", "strftime_now", *DEFAULT_NAMESPACE}
 _GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # transformers' own tag
 
 
-_IN_PARTS: dict[str, bool] = {}  # by template, whether it wants texts as lists of parts
+_LOOKS: dict[str, "_Looks"] = {}  # by template
+_SAID = "wheat and barley"
+_DRAWS = 6  # renderings, one of which shows what is drawn at random
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ def _apply(
     answering: bool = True,
 ) -> Any:
     """What the chat template makes of a chat: ids or text, up to an answer's begin if answering."""
+    chat = as_the_template_reads(tokenizer, messages)
     try:
-        chat = as_the_template_reads(tokenizer, messages)
         with _bounded():
             return tokenizer.apply_chat_template(
                 chat,
@@ -154,11 +156,66 @@ def as_the_template_reads(
 
     Templates of models that also see may pass over a text that is none of these, in silence.
     """
+    in_parts = _looks_of(tokenizer).in_parts
+    return [_in_parts(message) if in_parts else dict(message) for message in messages]
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """How a template shows what a user says.
+
+    Attributes:
+        in_parts: Whether it wants texts as lists of parts.
+        times: How often a text stands in what comes out; None if the template refuses a user's
+            message alone, of which it is told when it is asked for.
+    """
+
+    in_parts: bool = False
+    times: int | None = None
+
+
+def check_shows_once(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise PromptError if a chat template shows a user's text more than once.
+
+    Then random ids cannot stand in for it between what comes before and what comes after.
+    """
+    if tokenizer.chat_template is not None and (_looks_of(tokenizer).times or 1) > 1:
+        raise PromptError(
+            f"The chat template shows a user's text {_looks_of(tokenizer).times} times.",
+            "Take --prompt-format, or a template that shows it once.",
+        )
+
+
+def _looks_of(tokenizer: PreTrainedTokenizerBase) -> _Looks:
+    """How the tokenizer's template shows a user's text; found out once.
+
+    Raises:
+        PromptError: If it does not show it, or shows it differently each time.
+    """
     template = tokenizer.get_chat_template()
-    if template not in _IN_PARTS:
-        plain, parts = (_shown(tokenizer, template, in_parts) for in_parts in (False, True))
-        _IN_PARTS[template] = parts and not plain
-    return [_in_parts(message) if _IN_PARTS[template] else dict(message) for message in messages]
+    if template not in _LOOKS:
+        _LOOKS[template] = _look(tokenizer, template)
+    return _LOOKS[template]
+
+
+def _look(tokenizer: PreTrainedTokenizerBase, template: str) -> _Looks:
+    found: list[_Looks] = []
+    for in_parts in (False, True):
+        text = _shown(tokenizer, template, in_parts)
+        if text is not None and "'type': 'text'" not in text:  # Python's own look of a list
+            found.append(_Looks(in_parts, text.count(_SAID)))
+    shown = next((one for one in found if one.times), None)
+    if found and shown is None:
+        raise PromptError(
+            "The chat template shows nothing of what the user says.",
+            "Mend it, or take --prompt-format.",
+        )
+    if shown and len({_shown(tokenizer, template, shown.in_parts) for _ in range(_DRAWS)}) > 1:
+        raise PromptError(
+            "The chat template makes another text of the same chat each time.",
+            "Mend it, or take --prompt-format.",
+        )
+    return shown or _Looks()
 
 
 def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,17 +224,17 @@ def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**message, "content": parts}
 
 
-def _shown(tokenizer: PreTrainedTokenizerBase, template: str, in_parts: bool) -> bool:
-    """Whether a template shows a user's text."""
-    said = {"role": "user", "content": "wheat and barley"}
+def _shown(tokenizer: PreTrainedTokenizerBase, template: str, in_parts: bool) -> str | None:
+    """What a template makes of a user's text; None if it refuses it."""
+    said = {"role": "user", "content": _SAID}
     chat = [_in_parts(said) if in_parts else said]
     try:
         with _bounded():
-            return "wheat and barley" in tokenizer.apply_chat_template(
-                chat, tokenize=False, chat_template=_pinned(template)
+            return str(
+                tokenizer.apply_chat_template(chat, tokenize=False, chat_template=_pinned(template))
             )
     except Exception:  # as in `_apply`, where it is told
-        return False
+        return None
 
 
 @contextmanager

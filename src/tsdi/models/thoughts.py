@@ -1,12 +1,17 @@
 """Where a thinking model's thought ends and its answer begins, in what it wrote."""
 
 import re
+from collections.abc import Iterable
 
 MARKS = (
     ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, GLM and most others
     ("<thinking>", "</thinking>"),  # prompted, and older fine-tunes
     ("<thought>", "</thought>"),
     ("<reasoning>", "</reasoning>"),
+    ("<reflection>", "</reflection>"),
+    ("<analysis>", "</analysis>"),
+    ("<scratchpad>", "</scratchpad>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # Sky-T1, OpenThinker
     ("[THINK]", "[/THINK]"),  # Magistral
     ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A Reasoning
     ("<seed:think>", "</seed:think>"),  # Seed-OSS
@@ -19,11 +24,22 @@ TOKENS = {mark for pair in MARKS[:-1] for mark in pair} | {"<|channel|>", "<|mes
 """Tokens that these are written with. Where a tokenizer has them as special tokens, they must stay
 in an answer's text, or nobody can tell where the thought ends."""
 
-_BEGINS = "|".join(re.escape(begin) for begin, _ in MARKS)
-_THOUGHT = re.compile(_BEGINS)
-_BLANK = "[\\s\u200b\u2060\ufeff]*"  # the last three have no width
-_BEGINS_WITH_THOUGHT = re.compile(rf"{_BLANK}(?:{_BEGINS})")
-_ENDS_IN_THOUGHT = re.compile(rf"(?:{_BEGINS}){_BLANK}\Z")
+_INVISIBLE = "\x00-\x1f\xad\u200b-\u200f\u2060-\u2064\ufeff"
+_BLANK = rf"[\s{_INVISIBLE}]*"
+
+
+def _written(marks: Iterable[str]) -> str:
+    """A pattern for marks as models write them: in any case, with blanks before the last >."""
+    return "|".join(re.sub(r">$", r"\\s*>", re.escape(mark)) for mark in marks)
+
+
+_BEGINS = _written(begin for begin, _ in MARKS)
+_ENDS = re.compile(_written(end for _, end in MARKS), re.IGNORECASE)
+_THOUGHT = re.compile(_BEGINS, re.IGNORECASE)
+_LINE_BEGINS_THOUGHT = re.compile(rf"^{_BLANK}(?:{_BEGINS})", re.IGNORECASE | re.MULTILINE)
+_BEGINS_WITH_THOUGHT = re.compile(rf"{_BLANK}(?:{_BEGINS})", re.IGNORECASE)
+_ENDS_IN_THOUGHT = re.compile(rf"(?:{_BEGINS}){_BLANK}\Z", re.IGNORECASE)
+_LEADING_BLANK = re.compile(_BLANK)
 
 
 def begins_thought(prompt: str) -> bool:
@@ -33,8 +49,7 @@ def begins_thought(prompt: str) -> bool:
 
 def goes_on_with_thought(text: str) -> bool:
     """Whether a text ends a thought that it does not begin, since the prompt had begun it."""
-    ends = any(end in text for _, end in MARKS)
-    return ends and not _BEGINS_WITH_THOUGHT.match(text)
+    return bool(_ENDS.search(text)) and not _BEGINS_WITH_THOUGHT.match(text)
 
 
 def after_thought(text: str, in_thought: bool, finished: bool, end: str = "") -> str | None:
@@ -50,10 +65,12 @@ def after_thought(text: str, in_thought: bool, finished: bool, end: str = "") ->
     Returns:
         The answer; None if the thought does not end, or another one began and was cut off.
     """
-    ends = [mark for _, mark in MARKS] + ([end] if end else [])
-    places = [place + len(mark) for mark in ends if (place := text.rfind(mark)) >= 0]
+    places = [found.end() for found in _ENDS.finditer(text)]
+    if end and (place := text.rfind(end)) >= 0:
+        places.append(place + len(end))
     if not places and (in_thought or (end and not finished)):
         return None
-    answer = text[max(places) :].lstrip() if places else text
-    thinks = _BEGINS_WITH_THOUGHT.match if finished else _THOUGHT.search
-    return None if thinks(answer) else answer
+    answer = _LEADING_BLANK.sub("", text[max(places) :], count=1) if places else text
+    # A whole answer may speak of marks; a thought that was not ended begins a line.
+    thinks = _LINE_BEGINS_THOUGHT if finished else _THOUGHT
+    return None if thinks.search(answer) else answer

@@ -114,7 +114,7 @@ def _record(prompt: Prompt, completion: Completion) -> Record:
         "kind": prompt.kind,
         "messages": list(prompt.messages),
         "response": completion.text,
-        "tokens": len(completion.token_ids),
+        "tokens": len(completion.token_ids) or None,  # a server gives texts only
         "finish": completion.finish,
         **({"in_thought": True} if completion.in_thought else {}),
         **({} if completion.bias_began else {"bias_began": False}),

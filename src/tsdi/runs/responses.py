@@ -1,7 +1,7 @@
 """The answers of a run folder, as judges see them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,11 @@ def read_responses(folder: Path, kind: str = "", end_of_thinking: str = "") -> l
         raise FormatError(
             f"{path}: the last line is not valid JSON, and no run.json says what it was.",
             "Mend the line, or remove it.",
+        )
+    if len(responses) > wanted > 0:
+        raise FormatError(
+            f"{folder} holds {len(responses)} answers to {wanted} prompts.",
+            "Restore its files, or make the answers again.",
         )
     if not responses or len(responses) < wanted:
         raise UsageError(
@@ -142,8 +147,14 @@ def _cut_off(responses: Sequence[Response], what: str) -> str:
 def _prompt_count(folder: Path) -> int:
     """How many prompts the run has; 0 if nobody says."""
     prompts = read_run(folder).get("prompts")
-    count = prompts.get("count") if isinstance(prompts, dict) else None
-    return count if isinstance(count, int) else 0
+    if not isinstance(prompts, dict) or "count" not in prompts:
+        return 0
+    count = prompts["count"]
+    if type(count) is not int:  # another tool's run.json
+        return 0
+    if count < 1:
+        raise _unreadable(str(folder / ANSWERS.description), "`prompts.count` is no number of them")
+    return count
 
 
 def _end_of_thinking(folder: Path) -> str:
@@ -151,6 +162,12 @@ def _end_of_thinking(folder: Path) -> str:
     provenance = read_run(folder).get("provenance")
     end = provenance.get("end_of_thinking") if isinstance(provenance, dict) else None
     return end if isinstance(end, str) else ""
+
+
+def check_is_there(folder: Path) -> None:
+    """Raise UsageError unless there is such a folder."""
+    if not folder.is_dir():
+        raise UsageError(f"There is no run folder {folder}.", "Name one that tsdi evaluate made.")
 
 
 def read_run(folder: Path) -> Record:
@@ -165,33 +182,44 @@ def answers_sha256(folder: Path) -> str:
 
 
 def _response(record: Record, kind: str, path: Path, end_of_thinking: str) -> Response:
-    name, messages = record["id"], record.get("messages")
-    source = f"{path}, answer {name!r}"
-    if not isinstance(record.get("response"), str):
-        raise _unreadable(source, "`response` is not a text")
-    if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
-        raise _unreadable(source, "`messages` is not a chat")
-    category, own = record.get("category", ""), record.get("kind", "")
-    if not isinstance(category, str) or not isinstance(own, str):
-        raise _unreadable(source, "`category` or `kind` is not a text")
-    if record.get("finish", "stop") not in FINISHES:
-        raise _unreadable(source, f"`finish` is none of {', '.join(FINISHES)}")
-    for text in (name, category, *(message["content"] for message in messages)):
+    source = f"{path}, answer {record['id']!r}"
+    if wrong := next(_wrong(record), ""):
+        raise _unreadable(source, wrong)
+    messages, category, own = record["messages"], record.get("category", ""), record.get("kind", "")
+    for text in (record["id"], category, *(message["content"] for message in messages)):
         check_unicode(text, source)
     if not (own or kind):
-        raise missing_kind(str(path), name)
+        raise missing_kind(str(path), record["id"])
     return Response(
-        id=name,
+        id=record["id"],
         kind=check_kind(own, source) or kind,
         category=category,
         messages=tuple(messages),
         text=record["response"],
         finished=record.get("finish", "stop") == "stop",
         missing=why_missing(str(record.get("finish")), str(record.get("reason", ""))),
-        in_thought=record.get("in_thought") is True,
-        bias_began=record.get("bias_began") is not False,
+        in_thought=record.get("in_thought", False),
+        bias_began=record.get("bias_began", True),
         end_of_thinking=end_of_thinking,
     )
+
+
+def _wrong(record: Record) -> Iterator[str]:
+    """What is wrong with the fields of a record."""
+    messages = record.get("messages")
+    if not isinstance(record.get("response"), str):
+        yield "`response` is not a text"
+    if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
+        yield "`messages` is not a chat"
+    elif messages[-1]["role"] != "user":
+        yield "the last of its `messages` is not the user's"
+    if not all(isinstance(record.get(key, ""), str) for key in ("category", "kind")):
+        yield "`category` or `kind` is not a text"
+    if record.get("finish", "stop") not in FINISHES:
+        yield f"`finish` is none of {', '.join(FINISHES)}"
+    for key in ("in_thought", "bias_began"):
+        if not isinstance(record.get(key, True), bool):
+            yield f"`{key}` is neither true nor false"
 
 
 def _is_message(message: Any) -> bool:

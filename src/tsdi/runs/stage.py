@@ -73,8 +73,6 @@ class Stage:
             check_free(folder / self.description, *(description.keys() - {"versions"}))
             write_json(folder / self.description, description)
             return []
-        if not resume:
-            self.check_unused(folder)
         recorded, wanted = flatten(self.read_description(folder)), flatten(description)
         keys = _what_differs(recorded, wanted)
         differing = [
@@ -82,17 +80,19 @@ class Stage:
             for key in keys
             if key in recorded or not key.endswith("fingerprint")
         ]
-        if keys and not differing:
-            _LOG.warning(
-                "The %s in %s do not say which weights made them: an earlier tsdi did not look.",
-                self.what,
-                folder,
-            )
-        elif differing:
+        if differing:  # said even without --resume, which would end here too
             raise RunExistsError(
                 f"The {self.what} in {folder} were made with something else: "
                 f"{'; '.join(differing)}.",
                 f"Use the same again, or {self.instead}.",
+            )
+        if not resume:
+            self.check_unused(folder)
+        if keys:
+            _LOG.warning(
+                "The %s in %s do not say which weights made them: an earlier tsdi did not look.",
+                self.what,
+                folder,
             )
         return read_records(folder / self.records)
 
