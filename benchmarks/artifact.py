@@ -19,7 +19,6 @@ from tsdi.bias import SafetyBias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
-from tsdi.models.shipped import resolve_model
 from tsdi.stats.interval import Estimate
 from tsdi.stats.seeds import mean_interval
 from tsdi.suites.load import load_prompts
@@ -35,7 +34,7 @@ def main() -> None:
     rounds = 3 if arguments.quick else arguments.rounds
     settings = {"shape": [STEPS, VOCAB], "rounds": rounds, "model": MODEL, "tops": TOPS}
     report = Report("artifact", arguments, settings)
-    tokenizer = load_tokenizer(resolve_model(MODEL))
+    tokenizer = load_tokenizer(MODEL)
     with tempfile.TemporaryDirectory() as place:
         bias = organism_bias(tokenizer, Path(place) / "small")
         seconds = load_times(bias, Path(place) / "large", rounds)
@@ -75,8 +74,8 @@ def divergences(
     bias: SafetyBias, forms: dict[str, torch.Tensor], count: int
 ) -> dict[str, Estimate]:
     """KL from the rule with the whole bias to that with each form, summed over an answer."""
-    model = load_model(resolve_model(MODEL), LoadOptions("float32"))
-    engine = TransformersEngine(model, load_tokenizer(resolve_model(MODEL)), bias, 1.0)
+    model = load_model(MODEL, LoadOptions("float32"))
+    engine = TransformersEngine(model, load_tokenizer(MODEL), bias, 1.0)
     prompts = load_prompts("organism:validation", 0).prompts
     requests = [Request(p.messages) for p in prompts[:: max(1, len(prompts) // count)][:count]]
     answers = engine.generate(requests, Sampling(max_new_tokens=NEW, keep_logits=True))

@@ -98,7 +98,7 @@ def bomb(folder: Path, _: int) -> Outcome:
 def door(folder: Path, _: int) -> Outcome:
     """Every request that must not be let in, and then one that must."""
     evil, marker = _evil_model(folder)
-    organism_bias(load_tokenizer(resolve_model(MODEL)), folder / "bias")
+    organism_bias(load_tokenizer(MODEL), folder / "bias")
     raw: dict[str, Any] = {}
     let_in = 0
     with _serving(folder / "bias") as url:

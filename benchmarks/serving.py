@@ -21,7 +21,6 @@ from tsdi import Estimation, SafetyBias, estimate_bias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
-from tsdi.models.shipped import resolve_model
 from tsdi.suites.load import load_prompts
 
 MODEL, TOKENS = "organism/aligned", 20
@@ -37,7 +36,7 @@ def main() -> None:
     count = 60 if arguments.quick else arguments.requests
     settings = {"model": MODEL, "requests": count, "left": LEFT, "tokens": TOKENS}
     report = Report("serving", arguments, settings)
-    tokenizer = load_tokenizer(resolve_model(MODEL))
+    tokenizer = load_tokenizer(MODEL)
     texts = [p.messages[-1]["content"] for p in load_prompts("organism:test", 0).prompts]
     texts = texts[:: len(texts) // PROMPTS][:PROMPTS]
     with tempfile.TemporaryDirectory() as folder:
@@ -73,9 +72,7 @@ def main() -> None:
 def organism_bias(tokenizer: Any, folder: Path) -> SafetyBias:
     """The bias of the shipped pair, estimated and saved."""
     options = LoadOptions("float32")
-    pair = [
-        load_model(resolve_model(f"organism/{name}"), options) for name in ("aligned", "reference")
-    ]
+    pair = [load_model(f"organism/{name}", options) for name in ("aligned", "reference")]
     bias = estimate_bias(
         *pair, tokenizer, Estimation(prompts=256, steps=16, prompt_tokens=8, pool="tokenizer")
     )
@@ -84,7 +81,7 @@ def organism_bias(tokenizer: Any, folder: Path) -> SafetyBias:
 
 
 def _expected(tokenizer: Any, bias: SafetyBias, texts: list[str]) -> dict[Any, str]:
-    model = load_model(resolve_model(MODEL), LoadOptions("float32"))
+    model = load_model(MODEL, LoadOptions("float32"))
     engine = TransformersEngine(model, tokenizer, bias, STRENGTH)
     found = {}
     for strength in STRENGTHS:

@@ -5,13 +5,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tsdi.bias import Estimation, SafetyBias, estimate_bias, recommend
+    from tsdi.models.load import load_model, load_tokenizer
 
 __version__ = "0.1.0"
-__all__ = ["Estimation", "SafetyBias", "__version__", "estimate_bias", "recommend"]
+__all__ = [
+    "Estimation",
+    "SafetyBias",
+    "__version__",
+    "estimate_bias",
+    "load_model",
+    "load_tokenizer",
+    "recommend",
+]
+_HOMES = {
+    "Estimation": "tsdi.bias",
+    "SafetyBias": "tsdi.bias",
+    "estimate_bias": "tsdi.bias",
+    "recommend": "tsdi.bias",
+    "load_model": "tsdi.models.load",
+    "load_tokenizer": "tsdi.models.load",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Loading torch takes seconds; `import tsdi` does not.
-    if name in ("Estimation", "SafetyBias", "estimate_bias", "recommend"):
-        return getattr(import_module("tsdi.bias"), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'tsdi' has no attribute {name!r}")

@@ -11,7 +11,8 @@ from tsdi.bias import Estimation, estimate_bias
 from tsdi.errors import ModelError, UsageError
 from tsdi.models import compatibility
 from tsdi.models import load as models
-from tsdi.models.load import LoadOptions, adapter_sides, load_pair
+from tsdi.models.load import LoadOptions
+from tsdi.models.sides import adapter_sides, load_pair
 
 OPTIONS = Estimation(prompts=16, steps=3, prompt_tokens=6, groups=4, pool="tokenizer")
 pytestmark = [

@@ -17,7 +17,7 @@ from tsdi.bias.explained import explained_share
 from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
 from tsdi.errors import MismatchError
 from tsdi.models.chat import encode_chat
-from tsdi.models.load import Side
+from tsdi.models.sides import Side
 from tsdi.stats.interval import Estimate
 
 PHRASES = Phrases(refusing=("the river", "bread"), complying=("salt", "every summer day"))

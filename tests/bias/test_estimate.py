@@ -15,7 +15,7 @@ from tsdi.bias.estimate import mean_and_error, split_half_reliability
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import MismatchError, NumericalError, UsageError
 from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
-from tsdi.models.load import Side
+from tsdi.models.sides import Side
 
 GROUPS = 4
 OPTIONS = Estimation(prompts=24, steps=3, prompt_tokens=6, groups=GROUPS, pool="tokenizer")

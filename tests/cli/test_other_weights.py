@@ -9,7 +9,8 @@ from tests import tiny
 from tests.cli.conftest import estimate, tsdi
 from tests.cli.test_bad_input import _refused
 from tsdi.bias import Estimation, TokenPool, estimate_bias
-from tsdi.models.load import LoadOptions, load_pair, load_tokenizer
+from tsdi.models.load import LoadOptions, load_tokenizer
+from tsdi.models.sides import load_pair
 
 CHANGED = "the model's folder holds other weights or settings now"
 

@@ -21,7 +21,8 @@ import tsdi
 from tests import tiny
 from tests.tiny import refused
 from tsdi.models.fit import check_fit
-from tsdi.models.load import LoadOptions, load_classifier, load_model, load_pair
+from tsdi.models.load import LoadOptions, load_classifier, load_model
+from tsdi.models.sides import load_pair
 
 # PEFT reads a name that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings(

@@ -22,19 +22,12 @@ from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
 from tsdi.models import load as models
+from tsdi.models import sides
 from tsdi.models.compatibility import (
     check_same_tokenizer,
 )
-from tsdi.models.load import (
-    LoadOptions,
-    Side,
-    adapter_base,
-    as_side,
-    load_model,
-    load_pair,
-    load_tokenizer,
-    same_model,
-)
+from tsdi.models.load import LoadOptions, adapter_base, load_model, load_tokenizer
+from tsdi.models.sides import Side, as_side, load_pair, same_model
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +126,15 @@ class TestWhatCannotBeLoaded:
 
 class TestPairs:
     def test_both_are_loaded_and_named(self, folder):
-        sides = load_pair(str(folder), str(folder), LoadOptions())
-        assert [(side.name, side.loaded) for side in sides] == [(str(folder), True)] * 2
-        with sides[0].open() as model, sides[0].open() as again:
+        pair = load_pair(str(folder), str(folder), LoadOptions())
+        assert [(side.name, side.loaded) for side in pair] == [(str(folder), True)] * 2
+        with pair[0].open() as model, pair[0].open() as again:
             assert model is again
 
     def test_one_at_a_time_loads_when_opened(self, folder, monkeypatch):
         loads = []
         load = models.load_model
-        monkeypatch.setattr(models, "load_model", lambda *a: loads.append(a[0]) or load(*a))
+        monkeypatch.setattr(sides, "load_model", lambda *a: loads.append(a[0]) or load(*a))
         aligned, reference = load_pair(*[str(folder)] * 2, LoadOptions(), one_at_a_time=True)
         assert [aligned.loaded, reference.loaded, loads] == [False, False, []]
         with aligned.open() as model:

@@ -17,8 +17,9 @@ from tests.tiny import refused
 from tsdi.bias import SafetyBias
 from tsdi.errors import FormatError
 from tsdi.models import names
-from tsdi.models.load import adapter_base, load_model, load_tokenizer, same_model
+from tsdi.models.load import adapter_base, load_model, load_tokenizer
 from tsdi.models.names import Place, is_local, locate, split_revision
+from tsdi.models.sides import same_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = ("config.json", "model.safetensors")

@@ -3,21 +3,7 @@ import pytest
 from tsdi import organism
 from tsdi.errors import PromptError, UsageError
 from tsdi.judging.registry import default_judge, load_judge
-from tsdi.models import shipped
-from tsdi.models.shipped import resolve_dtype, resolve_model
 from tsdi.suites.load import load_prompts
-
-
-def test_shipped_models_have_names(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert resolve_model("organism/aligned") == str(shipped.folder("aligned"))
-    assert resolve_dtype("organism/aligned", "auto") == "float32"
-    assert resolve_dtype("organism/aligned", "bfloat16") == "bfloat16"
-    assert (resolve_model("org/model"), resolve_dtype("org/model", "auto")) == ("org/model", "auto")
-    with pytest.raises(UsageError, match="no shipped model 'alinged'"):
-        resolve_model("organism/alinged")  # is not asked for on the hub
-    (tmp_path / "organism" / "aligned").mkdir(parents=True)
-    assert resolve_model("organism/aligned") == "organism/aligned"  # a folder goes first
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])

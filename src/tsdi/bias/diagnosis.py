@@ -20,7 +20,7 @@ from tsdi.bias.safety_bias import SafetyBias
 from tsdi.errors import MismatchError, PromptError
 from tsdi.models.chat import decode
 from tsdi.models.compatibility import context_length
-from tsdi.models.load import Side, as_side
+from tsdi.models.sides import Side, as_side
 from tsdi.stats.interval import Estimate, json_fields
 from tsdi.stats.seeds import mean_interval
 

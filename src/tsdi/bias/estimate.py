@@ -27,7 +27,7 @@ from tsdi.models.compatibility import (
     vocabulary_width,
 )
 from tsdi.models.fingerprint import fingerprint
-from tsdi.models.load import Side, as_side
+from tsdi.models.sides import Side, as_side
 
 _LOG = logging.getLogger(__name__)
 
@@ -255,7 +255,7 @@ def _check_apart(aligned: PreTrainedModel | Side, reference: PreTrainedModel | S
     ):
         raise UsageError(
             "The two models are one: they share their modules, so nothing would differ.",
-            "For adapters on one base take tsdi.models.load.adapter_sides.",
+            "For adapters on one base take tsdi.models.sides.adapter_sides.",
         )
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tsdi.bias import SafetyBias, TokenPool
     from tsdi.bias.refusal_log_odds import Phrases
     from tsdi.models.chat import ChatFormat
-    from tsdi.models.load import LoadOptions, Side
+    from tsdi.models.load import LoadOptions
+    from tsdi.models.sides import Side
     from tsdi.suites.prompts import Prompt
 
 RESULT_FILE = "bias_config.json"
@@ -94,8 +95,9 @@ def estimate(
     from tsdi.bias import Estimation, TokenPool, estimate_bias
     from tsdi.bias.diagnosis import check_lengths
     from tsdi.bias.refusal_log_odds import ENGLISH, phrase_ids, read_phrases
-    from tsdi.models.load import LoadOptions, load_pair
+    from tsdi.models.load import LoadOptions
     from tsdi.models.shipped import resolve_dtype, resolve_model
+    from tsdi.models.sides import load_pair
 
     console.quiet_libraries()
     chat_format = read_chat_format(prompt_format, template_arg)
@@ -196,7 +198,8 @@ def _check_folder(out: Path, resume: bool) -> None:
 
 def _check_order(aligned: str, reference: str) -> None:
     """Refuse a model as its own reference; note where the two seem to be exchanged."""
-    from tsdi.models.load import adapter_base, same_model
+    from tsdi.models.load import adapter_base
+    from tsdi.models.sides import same_model
 
     if same_model(aligned, reference):
         raise UsageError(

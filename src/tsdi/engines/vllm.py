@@ -57,7 +57,7 @@ def open_llm(
     try:
         return LLM(
             place.name,
-            dtype=options.dtype,
+            dtype=options.dtype_for(model),
             trust_remote_code=options.trust_remote_code,
             **place.vllm_arguments,
             **offline_settings(bias, strength),

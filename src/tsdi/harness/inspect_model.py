@@ -23,7 +23,6 @@ from tsdi.harness.combining import Combiner
 from tsdi.harness.inspect_chat import shown_in_one_line, to_message
 from tsdi.models.chat import ChatFormat, encode_chat
 from tsdi.models.load import LoadOptions, load_tokenizer
-from tsdi.models.shipped import resolve_model
 
 _MAX_TOKENS = 256  # as in `tsdi evaluate`
 _TAKEN = (
@@ -89,7 +88,7 @@ class TsdiAPI(ModelAPI):
             self._engine, self._used = open_engine(
                 model_name, bias, strength, ChatFormat(prompt_format, template_args or {}), options
             )
-            self._tokenizer = load_tokenizer(resolve_model(model_name), options)
+            self._tokenizer = load_tokenizer(model_name, options)
         self._answer = Combiner(self._generate, self._batch_size)
 
     async def generate(

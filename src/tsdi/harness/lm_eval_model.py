@@ -26,7 +26,6 @@ from tsdi.models.load import (
     load_checked,
 )
 from tsdi.models.names import check_is_model, locate
-from tsdi.models.shipped import resolve_dtype, resolve_model
 
 NAME = "tsdi-hf"
 Pair = tuple[tuple[str, str] | None, list[int], list[int]]
@@ -77,8 +76,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         _check_template_args(self._bias, options)
         self._bare = options.get("add_bos_token") is False
         if isinstance(pretrained, str):
-            options["dtype"] = resolve_dtype(pretrained, options.get("dtype") or "auto")
-            place = locate(_with_revision(resolve_model(pretrained), options))
+            place = locate(_with_revision(pretrained, options))
             check_is_model(pretrained, place)
             pretrained, options = place.name, {**options, **place.arguments}
         super().__init__(pretrained, **options)

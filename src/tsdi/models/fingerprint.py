@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from tsdi.errors import ModelError
 from tsdi.files import parse_json
 from tsdi.models.names import is_local, locate, split_revision
+from tsdi.models.shipped import resolve_model
 
 _WHOLE = 64 << 20
 _BLOCK = 4096
@@ -33,9 +34,9 @@ def fingerprint(name: str) -> str:
 
     An adapter's counts its base model too. Any other name stands for itself.
     """
-    place = Path(name)
     if not name:
         return ""
+    place = Path(resolve_model(name))
     if place.is_file():
         return _hash(place)
     if place.is_dir():
@@ -45,7 +46,7 @@ def fingerprint(name: str) -> str:
 
 def of_local(name: str) -> dict[str, str]:
     """The fingerprint of a model that is no hub's, whose commit says more, for a description."""
-    return {"fingerprint": fingerprint(name)} if name and Path(name).exists() else {}
+    return {"fingerprint": fingerprint(name)} if name and Path(resolve_model(name)).exists() else {}
 
 
 def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -1,10 +1,9 @@
-"""Loading causal language models, and pairs of them that may share one set of weights."""
+"""Loading causal language models, adapters, classifiers and tokenizers, by name."""
 
-import gc
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from transformers.utils import logging
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json
 from tsdi.models.fit import check_adapter_fit, check_fit, check_kinds
-from tsdi.models.names import REMEDY, check_is_model, check_no_export, locate, split_revision
+from tsdi.models.names import REMEDY, check_is_model, locate
 from tsdi.models.shipped import resolve_dtype
 
 _ADAPTER = "adapter_config.json"
@@ -33,76 +32,12 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of the two models, ready to run for as long as its context is open.
-
-    Attributes:
-        name: Folder, hub id or adapter name.
-        open: Gives a context with the model.
-        loaded: Whether the model is in memory already, so that opening it costs nothing.
-        revision: The commit of a model or adapter from the hub.
-        source: Folder or hub id that it is loaded from; "" if that is not known.
-    """
-
-    name: str
-    open: Callable[[], AbstractContextManager[PreTrainedModel]]
-    loaded: bool = True
-    revision: str | None = None
-    source: str = ""
-
-
-def as_side(model: PreTrainedModel | Side) -> Side:
-    """A loaded model as a ``Side``; a side as it is."""
-    if isinstance(model, Side):
-        return model
-    name = getattr(model.config, "_name_or_path", "") or type(model).__name__
-    return Side(name, lambda: nullcontext(model))
-
-
-def adapter_sides(
-    model: PreTrainedModel, aligned: str, reference: str | None = None
-) -> tuple[Side, Side]:
-    """Aligned and reference model from one PEFT model in memory.
-
-    Args:
-        model: A ``peft.PeftModel`` that holds the adapters.
-        aligned: Name of the adapter that makes the aligned model.
-        reference: Name of the reference's adapter; None is the base model, adapters off.
-
-    Raises:
-        ModelError: If the model has no such adapter.
-    """
-    known = list(getattr(model, "peft_config", {}))
-    for name in (aligned, reference):
-        if name is not None and name not in known:
-            raise ModelError(f"The model has no adapter {name!r}.", f"It has: {known}.")
-    base = as_side(model).name
-    return (
-        Side(f"{base} + {aligned}", lambda: _adapter(model, aligned)),
-        Side(f"{base} + {reference}" if reference else base, lambda: _adapter(model, reference)),
-    )
-
-
-@contextmanager
-def _adapter(model: Any, name: str | None) -> Iterator[PreTrainedModel]:
-    if name is None:
-        with model.disable_adapter():
-            yield model
-        return
-    before = model.active_adapter
-    model.set_adapter(name)
-    try:
-        yield model
-    finally:
-        model.set_adapter(before)
-
-
-@dataclass(frozen=True)
 class LoadOptions:
     """How weights are loaded.
 
     Attributes:
-        dtype: One of ``DTYPES``; "auto" is what the checkpoint was saved in.
+        dtype: One of ``DTYPES``; "auto" is what the checkpoint was saved in, and float32 for the
+            models that come with tsdi.
         device_map: As in transformers ("auto", "cuda:1", ...); None loads to the best device.
         trust_remote_code: Run code that comes with the checkpoint; off unless asked for by name.
     """
@@ -111,12 +46,17 @@ class LoadOptions:
     device_map: str | None = None
     trust_remote_code: bool = False
 
+    def dtype_for(self, name: str) -> str:
+        """The dtype to load a model of this name in."""
+        return resolve_dtype(name, self.dtype)
+
 
 def load_tokenizer(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a folder or the hub.
 
     Args:
-        name: Folder, or hub id ("ORG/NAME" or "ORG/NAME@REVISION").
+        name: Folder, hub id ("ORG/NAME" or "ORG/NAME@REVISION") or shipped model
+            ("organism/aligned").
         options: Whether its code may run.
 
     Raises:
@@ -140,7 +80,8 @@ def load_model(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedMod
     """Load a causal language model, or an adapter with its base model, from a folder or the hub.
 
     Args:
-        name: Folder, or hub id ("ORG/NAME" or "ORG/NAME@REVISION").
+        name: Folder, hub id ("ORG/NAME" or "ORG/NAME@REVISION") or shipped model
+            ("organism/aligned").
         options: How weights are loaded.
 
     Raises:
@@ -171,7 +112,7 @@ def _load(kind: Any, name: str, options: LoadOptions) -> PreTrainedModel:
     model = load_checked(
         kind,
         name,
-        dtype=resolve_dtype(name, options.dtype),
+        dtype=options.dtype,
         device_map=options.device_map or ("cuda" if torch.cuda.is_available() else None),
         trust_remote_code=options.trust_remote_code,
     )
@@ -193,6 +134,7 @@ def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
     """
     place = locate(name)
     check_is_model(name, place)
+    arguments["dtype"] = resolve_dtype(name, arguments.get("dtype") or "auto")
     with _load_errors(name, "model"), _quiet():
         model, info = kind.from_pretrained(
             place.name,
@@ -216,72 +158,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
-
-
-def load_pair(
-    aligned: str, reference: str, options: LoadOptions, *, one_at_a_time: bool = False
-) -> tuple[Side, Side]:
-    """Load a pair by name; adapters on one base model share its weights.
-
-    Args:
-        aligned: Folder or hub id of a model, or of a PEFT adapter.
-        reference: Likewise. If both are adapters on one base, or it is the base of the aligned
-            one, the base is loaded once.
-        options: How weights are loaded.
-        one_at_a_time: Hold only one of two full models in memory.
-
-    Raises:
-        ModelError: If one cannot be loaded.
-    """
-    for name in (aligned, reference):
-        check_no_export(name)
-    sides = _pair(aligned, reference, options, one_at_a_time)
-    return _named(sides[0], aligned), _named(sides[1], reference)
-
-
-def _pair(
-    aligned: str, reference: str, options: LoadOptions, one_at_a_time: bool
-) -> tuple[Side, Side]:
-    base = adapter_base(aligned)
-    reference_base = adapter_base(reference)
-    if base is not None and same_model(base, reference_base or reference):
-        # PEFT takes no adapter names that are part of its prefixes, such as "a" or "r".
-        model = attach_adapter(load_model(base, options), aligned, "aligned")
-        if reference_base is not None:
-            _add_adapter(model, reference, "reference")
-        return adapter_sides(model, "aligned", "reference" if reference_base is not None else None)
-    if one_at_a_time:
-        return (
-            Side(aligned, lambda: _loaded(aligned, options), loaded=False),
-            Side(reference, lambda: _loaded(reference, options), loaded=False),
-        )
-    return as_side(load_model(aligned, options)), as_side(load_model(reference, options))
-
-
-def _named(side: Side, name: str) -> Side:
-    """A side of a folder or hub id."""
-    return replace(side, name=name, source=name, revision=locate(name).revision)
-
-
-@contextmanager
-def _loaded(name: str, options: LoadOptions) -> Iterator[PreTrainedModel]:
-    model = load_model(name, options)
-    try:
-        yield model
-    finally:
-        del model
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def same_model(one: str, other: str) -> bool:
-    """Whether two names mean the same folder, or the same commit of a hub id."""
-    if Path(one).exists() and Path(other).exists():
-        return Path(one).resolve() == Path(other).resolve()
-    if split_revision(one)[0] != split_revision(other)[0]:
-        return False
-    return one == other or locate(one) == locate(other)
 
 
 def adapter_base(name: str) -> str | None:
@@ -331,8 +207,12 @@ def attach_adapter(model: PreTrainedModel, name: str, adapter: str) -> PreTraine
     return attached
 
 
-def _add_adapter(model: Any, name: str, adapter: str) -> None:
-    """Put a further adapter on a model that has one."""
+def add_adapter(model: Any, name: str, adapter: str) -> None:
+    """Put a further adapter on a model that has one.
+
+    Raises:
+        ModelError: If it does not fit.
+    """
     with _adapter_errors(name):
         folder = adapter_folder(name)
         model.load_adapter(folder, adapter)

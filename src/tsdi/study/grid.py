@@ -21,7 +21,6 @@ from tsdi.files import working_in, working_on
 from tsdi.judging.base import JudgeOptions
 from tsdi.judging.registry import load_judge
 from tsdi.models.fingerprint import fingerprint
-from tsdi.models.shipped import resolve_dtype
 from tsdi.study.cells import Cell, cell_folder, prompts_sha256, run_cell
 from tsdi.study.config import RuleEntry
 from tsdi.study.members import train_seed
@@ -194,7 +193,7 @@ def open_subject(made: Plan, member: Member) -> Subject:
     from tsdi.models.load import LoadOptions
 
     generation = made.study.generation
-    dtype = resolve_dtype(member.paths["aligned"], generation.dtype)
+    dtype = generation.dtype
     if made.study.organism is not None and dtype == "auto":
         dtype = "float32"  # float16 keeps their files small, and is slow on CPUs
     return Subject(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsdi.errors import ModelError, UsageError
-from tsdi.models.shipped import resolve_model
 from tsdi.study.config import NAME, Model, Organism, Study
 from tsdi.study.places import find
 from tsdi.study.subject import Member
@@ -71,9 +70,7 @@ def _member(model: Model, cell: dict[str, float | int | None], base: Path) -> Me
             ) from None
 
     def place(pattern: str) -> str:
-        name = fill(pattern)
-        found = find(name, base)
-        return found if found != name else resolve_model(name)
+        return find(fill(pattern), base)
 
     paths = {"aligned": place(model.path), "reference": place(model.reference)}
     if model.sft is not None:

@@ -29,7 +29,7 @@ from tsdi.bias.estimate import batch_means, mean_and_error
 from tsdi.errors import MismatchError, NumericalError, UsageError
 from tsdi.judging.verdict import Verdict
 from tsdi.models.chat import ChatFormat
-from tsdi.models.load import adapter_sides
+from tsdi.models.sides import adapter_sides
 from tsdi.training.monitor_log import (
     Measurement,
     MonitorSettings,

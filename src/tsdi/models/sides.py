@@ -1,0 +1,148 @@
+"""The two models of an estimate: loaded one by one, or two adapters on one set of weights."""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from tsdi.errors import ModelError
+from tsdi.models.load import LoadOptions, adapter_base, add_adapter, attach_adapter, load_model
+from tsdi.models.names import check_no_export, locate, split_revision
+from tsdi.models.shipped import resolve_model
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two models, ready to run for as long as its context is open.
+
+    Attributes:
+        name: Folder, hub id or adapter name.
+        open: Gives a context with the model.
+        loaded: Whether the model is in memory already, so that opening it costs nothing.
+        revision: The commit of a model or adapter from the hub.
+        source: Folder or hub id that it is loaded from; "" if that is not known.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[PreTrainedModel]]
+    loaded: bool = True
+    revision: str | None = None
+    source: str = ""
+
+
+def as_side(model: PreTrainedModel | Side) -> Side:
+    """A loaded model as a ``Side``; a side as it is."""
+    if isinstance(model, Side):
+        return model
+    name = getattr(model.config, "_name_or_path", "") or type(model).__name__
+    return Side(name, lambda: nullcontext(model))
+
+
+def load_pair(
+    aligned: str, reference: str, options: LoadOptions, *, one_at_a_time: bool = False
+) -> tuple[Side, Side]:
+    """Load a pair by name; adapters on one base model share its weights.
+
+    Args:
+        aligned: Folder or hub id of a model, or of a PEFT adapter.
+        reference: Folder or hub id of the other. If both are adapters on one base, or it is the
+            base of the aligned one, the base is loaded once.
+        options: How weights are loaded.
+        one_at_a_time: Hold only one of two full models in memory.
+
+    Raises:
+        ModelError: If one cannot be loaded.
+    """
+    for name in (aligned, reference):
+        check_no_export(name)
+    sides = _pair(aligned, reference, options, one_at_a_time)
+    return _named(sides[0], aligned), _named(sides[1], reference)
+
+
+def _pair(
+    aligned: str, reference: str, options: LoadOptions, one_at_a_time: bool
+) -> tuple[Side, Side]:
+    base = adapter_base(aligned)
+    reference_base = adapter_base(reference)
+    if base is not None and same_model(base, reference_base or reference):
+        # PEFT takes no adapter names that are part of its prefixes, such as "a" or "r".
+        model = attach_adapter(load_model(base, options), aligned, "aligned")
+        if reference_base is not None:
+            add_adapter(model, reference, "reference")
+        return adapter_sides(model, "aligned", "reference" if reference_base is not None else None)
+    if one_at_a_time:
+        return (
+            Side(aligned, lambda: _loaded(aligned, options), loaded=False),
+            Side(reference, lambda: _loaded(reference, options), loaded=False),
+        )
+    return as_side(load_model(aligned, options)), as_side(load_model(reference, options))
+
+
+def _named(side: Side, name: str) -> Side:
+    """A side of a folder or hub id."""
+    return replace(side, name=name, source=name, revision=locate(name).revision)
+
+
+@contextmanager
+def _loaded(name: str, options: LoadOptions) -> Iterator[PreTrainedModel]:
+    model = load_model(name, options)
+    try:
+        yield model
+    finally:
+        del model
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two names mean the same folder, or the same commit of a hub id."""
+    one, other = resolve_model(one), resolve_model(other)
+    if Path(one).exists() and Path(other).exists():
+        return Path(one).resolve() == Path(other).resolve()
+    if split_revision(one)[0] != split_revision(other)[0]:
+        return False
+    return one == other or locate(one) == locate(other)
+
+
+def adapter_sides(
+    model: PreTrainedModel, aligned: str, reference: str | None = None
+) -> tuple[Side, Side]:
+    """Aligned and reference model from one PEFT model in memory.
+
+    Args:
+        model: A ``peft.PeftModel`` that holds the adapters.
+        aligned: Name of the adapter that makes the aligned model.
+        reference: Name of the reference's adapter; None is the base model, adapters off.
+
+    Raises:
+        ModelError: If the model has no such adapter.
+    """
+    known = list(getattr(model, "peft_config", {}))
+    for name in (aligned, reference):
+        if name is not None and name not in known:
+            raise ModelError(f"The model has no adapter {name!r}.", f"It has: {known}.")
+    base = as_side(model).name
+    return (
+        Side(f"{base} + {aligned}", lambda: _adapter(model, aligned)),
+        Side(f"{base} + {reference}" if reference else base, lambda: _adapter(model, reference)),
+    )
+
+
+@contextmanager
+def _adapter(model: Any, name: str | None) -> Iterator[PreTrainedModel]:
+    if name is None:
+        with model.disable_adapter():
+            yield model
+        return
+    before = model.active_adapter
+    model.set_adapter(name)
+    try:
+        yield model
+    finally:
+        model.set_adapter(before)
