@@ -10,7 +10,7 @@ import torch
 from tests import tiny
 from tsdi.bias import Estimation, TokenPool, estimate_bias
 from tsdi.bias import accumulate as sums
-from tsdi.bias.accumulate import GroupSums, accumulate, group_means
+from tsdi.bias.accumulate import GroupSums, Summing, accumulate, group_means
 from tsdi.errors import FormatError, MismatchError, ModelError, UsageError
 
 GROUPS = 4
@@ -22,8 +22,12 @@ def model(request):
 
 
 def part(model, start, stop, **changes):
-    options = {"groups": GROUPS, "batch_size": 8, "name": "tiny", **changes}
-    return accumulate(model, options.pop("prompts", tiny.prompts()), start, stop, **options)
+    kept = {key: changes.pop(key) for key in ("groups", "name", "files", "kind") if key in changes}
+    summing = Summing(**{"groups": GROUPS, "name": "tiny", **kept})
+    options = {"batch_size": 8, **changes}
+    return accumulate(
+        model, options.pop("prompts", tiny.prompts()), start, stop, summing, **options
+    )
 
 
 class TestMerging:
@@ -245,16 +249,16 @@ class TestKilledRun:
 
     def test_parts_of_several_workers_make_the_single_runs_bias(self, pair, tmp_path):
         drawn = tiny.prompts()
-        options = {"groups": GROUPS, "name": "LlamaForCausalLM"}
+        summing = Summing(GROUPS, "LlamaForCausalLM")
         for name, model in zip(("aligned", "reference"), pair, strict=True):
-            parts = [accumulate(model, drawn, *r, **options) for r in ((12, 24), (0, 12))]
+            parts = [accumulate(model, drawn, *r, summing) for r in ((12, 24), (0, 12))]
             parts[0].merge(parts[1]).save(tmp_path / f"partial-{name}.safetensors")
         counts, bias = self.rows_of(pair, tmp_path)
         assert counts == [0, 0]
         assert tiny.error(bias.values, self.run(pair).values) < 1e-6
 
     def test_a_checkpoint_with_a_gap_is_refused(self, pair, tmp_path):
-        sums = accumulate(pair[1], tiny.prompts(), 4, 8, groups=GROUPS, name="LlamaForCausalLM")
+        sums = accumulate(pair[1], tiny.prompts(), 4, 8, Summing(GROUPS, "LlamaForCausalLM"))
         sums.save(tmp_path / "partial-reference.safetensors")
         with pytest.raises(MismatchError, match="lacks prompts"):
             self.run(pair, tmp_path)

@@ -11,7 +11,7 @@ import torch
 
 from tests import tiny
 from tsdi.bias import Estimation, estimate_bias
-from tsdi.bias.estimate import mean_and_error, split_half_reliability
+from tsdi.bias.standard_error import mean_and_error, split_half_reliability
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import MismatchError, NumericalError, UsageError
 from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256

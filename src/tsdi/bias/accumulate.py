@@ -140,17 +140,38 @@ def _joined(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(joined)
 
 
+@dataclass(frozen=True)
+class Summing:
+    """What must be the same for all parts of one model's sums.
+
+    Attributes:
+        groups: Number of groups G.
+        name: The model's name, for the origin and for errors.
+        files: Fingerprint of the files that it was loaded from (`tsdi.models.fingerprint`).
+        kind: "head_inputs", "logits", "native_logits", or None to take the first if it is exact for
+            this model, else the second.
+    """
+
+    groups: int = 16
+    name: str = "model"
+    files: str = ""
+    kind: str | None = None
+
+    def origin(self, model: PreTrainedModel, prompts: RandomPrompts) -> str:
+        """What partial results must have in common to be merged."""
+        commit = getattr(model.config, "_commit_hash", None)
+        made = f"{prompts.sha256} groups={self.groups} model={self.name} {model.dtype} {commit}"
+        return f"{made} files={self.files}" if self.files else made
+
+
 def accumulate(
     model: PreTrainedModel,
     prompts: RandomPrompts,
     start: int,
     stop: int,
+    summing: Summing = Summing(),
     *,
-    groups: int = 16,
     batch_size: int = 32,
-    kind: str | None = None,
-    name: str = "model",
-    files: str = "",
     checkpoint: Callable[[GroupSums], None] | None = None,
     progress: Progress | None = None,
 ) -> GroupSums:
@@ -161,12 +182,8 @@ def accumulate(
         prompts: The random prompts.
         start: First prompt number.
         stop: One past the last prompt number.
-        groups: Number of groups G.
+        summing: How they are summed.
         batch_size: Rows in a forward pass; halved as long as memory runs out.
-        kind: "head_inputs", "logits", "native_logits", or None to take the first if it is exact for
-            this model, else the second.
-        name: The model's name, for the origin and for errors.
-        files: Fingerprint of the files that it was loaded from (`tsdi.models.fingerprint`).
         checkpoint: Called with the sums so far, after every ``BATCHES_PER_CHECKPOINT`` batches and
             at the end.
         progress: Called after every batch.
@@ -178,18 +195,19 @@ def accumulate(
     """
     if not 0 <= start < stop:
         raise UsageError(f"No prompts to run: range {start} to {stop}.")
+    kind = summing.kind
     if kind is None:
         few = prompts.ids(start, min(stop, start + CHECK_ROWS))
         kind = "head_inputs" if head.is_linear(model, few, prompts.steps) else "logits"
-    made_from = origin(model, prompts, groups, name, files)
+    made_from = summing.origin(model, prompts)
     begin, batches = start, 0
     sums: Tensor | None = None
     while start < stop:
         end = min(stop, start + batch_size)
         try:
             rows = _RUN[kind](model, prompts.ids(start, end), prompts.steps)
-            _check_finite(rows, name, start)
-            sums = _added(sums, rows, start, groups)
+            _check_finite(rows, summing.name, start)
+            sums = _added(sums, rows, start, summing.groups)
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
@@ -227,15 +245,6 @@ def _halved(batch_size: int, length: int) -> int:
             "Take --dtype bfloat16, --device-map auto or --one-at-a-time.",
         )
     return batch_size // 2
-
-
-def origin(
-    model: PreTrainedModel, prompts: RandomPrompts, groups: int, name: str, files: str = ""
-) -> str:
-    """What partial results must have in common to be merged."""
-    commit = getattr(model.config, "_commit_hash", None)
-    known = f" files={files}" if files else ""
-    return f"{prompts.sha256} groups={groups} model={name} {model.dtype} {commit}{known}"
 
 
 def _check_finite(rows: Tensor, name: str, start: int) -> None:

@@ -1,21 +1,34 @@
-"""Where a bias comes from: ``bias_config.json``, and what its fields may be (docs/format.md)."""
+"""A bias's two files, ``bias_config.json`` and ``bias.safetensors`` (docs/format.md)."""
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pydantic
+import torch
+import transformers
+from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
 
 from tsdi import __version__
 from tsdi.decoding.anchor import LONGEST_ANCHOR
 from tsdi.decoding.rule import LARGEST_STRENGTH
-from tsdi.errors import FormatError, UsageError
-from tsdi.files import parse_json, to_json
+from tsdi.errors import FormatError, ModelError, UsageError
+from tsdi.files import parse_json, to_json, write_bytes
 from tsdi.models.chat import ChatFormat
+from tsdi.models.names import Place, is_local, locate, split_revision
 
 FORMAT_VERSION = 2
 CONFIG_FILE = "bias_config.json"
-AGAIN = "Estimate the bias again, or fetch it again from where it is whole."
+TENSORS_FILE = "bias.safetensors"
+LARGEST_SHIFT = 1e6
+"""In logits; real shifts are below 100, and far more leaves no finite logit of a model."""
+_AGAIN = "Estimate the bias again, or fetch it again from where it is whole."
+_REMEDY = "Give a folder made by 'tsdi estimate', or a hub id."
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LEAST = {
     "tokenizer_size": 1,
@@ -75,7 +88,7 @@ class BiasInfo(pydantic.BaseModel):
             FormatError: If one is not; it names the first.
         """
         for wrong in _broken(self, steps):
-            raise FormatError(f"{place}/{CONFIG_FILE}: {wrong}.", AGAIN)
+            raise FormatError(f"{place}/{CONFIG_FILE}: {wrong}.", _AGAIN)
 
 
 def _broken(info: BiasInfo, steps: int) -> Iterator[str]:
@@ -115,7 +128,126 @@ def _broken_chat(info: BiasInfo) -> Iterator[str]:
         yield f"'anchor_ids' must be ids from 0 to {info.tokenizer_size - 1}"
 
 
-def parse_config(name: str, data: bytes) -> tuple[BiasInfo, tuple[int, int], str]:
+def versions() -> dict[str, str]:
+    """Versions of what an estimate's numbers come from, for its ``versions``."""
+    libraries = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {"tsdi": __version__, **libraries}
+
+
+def write(folder: Path, values: Tensor, error: Tensor, info: BiasInfo) -> None:
+    """Write a bias to a folder.
+
+    Args:
+        folder: Which one.
+        values: float32 [steps, vocab].
+        error: float32 [steps, vocab].
+        info: Where they come from.
+
+    Raises:
+        FormatError: If it is none that could be read again.
+    """
+    info.check(folder, len(values))  # what could not be read is not written
+    _check_numbers(values, error, folder)
+    tensors = {"bias": values.contiguous(), "error": error.contiguous()}
+    data = save(tensors, {"format": "tsdi"})
+    config = {
+        "format": "tsdi",
+        "format_version": FORMAT_VERSION,
+        "tsdi_version": __version__,
+        "tensors_sha256": hashlib.sha256(data).hexdigest(),
+        "steps": values.shape[0],
+        "vocab": values.shape[1],
+        **info.model_dump(mode="json"),
+    }
+    text = to_json(config)  # what cannot be written fails before anything is
+    write_bytes(folder / TENSORS_FILE, data)
+    write_bytes(folder / CONFIG_FILE, text)  # last: it says that the bias is complete
+
+
+def read(name: str, how: Mapping[str, Any]) -> tuple[Tensor, Tensor, BiasInfo]:
+    """Read a bias from a folder or the hub.
+
+    Args:
+        name: Folder, or hub id with or without "@REVISION".
+        how: Settings of ``hf_hub_download``, "revision" among them.
+
+    Returns:
+        Values and standard errors, float32 [steps, vocab], and where they come from.
+
+    Raises:
+        FormatError: If there is no valid bias.
+    """
+    config, data = _fetch(name, how)
+    info, shape, digest = _parse_config(name, config)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise FormatError(
+            f"{name}/{TENSORS_FILE} is truncated or does not belong to its {CONFIG_FILE}.",
+            "Copy or estimate it again.",
+        )
+    try:
+        tensors = load(data)
+        values, error = tensors["bias"], tensors["error"]
+    except (SafetensorError, KeyError, ValueError) as problem:
+        raise FormatError(f"{name}/{TENSORS_FILE} is no bias: {problem}.", _AGAIN) from problem
+    for tensor in (values, error):
+        if tuple(tensor.shape) != shape or tensor.dtype not in (torch.float32, torch.float16):
+            raise FormatError(
+                f"{name}/{TENSORS_FILE} holds {tensor.dtype} {tuple(tensor.shape)}, its "
+                f"{CONFIG_FILE} says {shape}.",
+                _AGAIN,
+            )
+    info.check(name, shape[0])
+    _check_numbers(values, error, name)
+    return values.float(), error.float(), info
+
+
+def _fetch(name: str, how: Mapping[str, Any]) -> list[bytes]:
+    """The bytes of both files."""
+    files = (CONFIG_FILE, TENSORS_FILE)
+    try:
+        place = _locate(name, how)
+        if place.is_folder:
+            return [(Path(place.name) / file).read_bytes() for file in files]
+        settings = {**how, "revision": place.revision}
+        return [Path(hf_hub_download(place.name, f, **settings)).read_bytes() for f in files]
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FormatError(f"{name} holds no bias ({reason}).", _REMEDY) from error
+
+
+def _locate(name: str, how: Mapping[str, Any]) -> Place:
+    hub_id, named = split_revision(name)
+    revision = how["revision"] or named
+    if not is_local(name) and any(how[key] for key in how if key != "revision"):
+        return Place(hub_id, revision, frozenset())  # huggingface_hub alone knows these settings
+    try:
+        place = locate(f"{hub_id}@{revision}" if revision else name, _REMEDY)
+    except ModelError as error:
+        raise FormatError(f"{name} holds no bias: {error.problem}", error.remedy) from None
+    if CONFIG_FILE not in place.files:
+        what = "it is a model" if "config.json" in place.files else f"it has no {CONFIG_FILE}"
+        remedy = f"Its own is {name}/tsdi." if place.is_export else _REMEDY
+        raise FormatError(f"{name} holds no bias: {what}.", remedy)
+    return place
+
+
+def _check_numbers(values: Tensor, error: Tensor, place: object) -> None:
+    """Raise FormatError unless the numbers are what docs/format.md says."""
+    for name, tensor in (("bias", values), ("error", error)):
+        wrong = ""
+        if not tensor.numel():
+            wrong = "no numbers"
+        elif not bool(torch.isfinite(tensor).all()):
+            wrong = "NaN or infinite numbers"
+        elif float(tensor.abs().max()) > LARGEST_SHIFT:
+            wrong = f"numbers beyond {LARGEST_SHIFT:,.0f} logits"
+        elif name == "error" and bool((tensor < 0).any()):
+            wrong = "negative numbers"
+        if wrong:
+            raise FormatError(f"{place}/{TENSORS_FILE}: {name!r} has {wrong}.", _AGAIN)
+
+
+def _parse_config(name: str, data: bytes) -> tuple[BiasInfo, tuple[int, int], str]:
     """Read ``bias_config.json``; ``BiasInfo.check`` has still to be called.
 
     Args:
@@ -133,19 +265,19 @@ def parse_config(name: str, data: bytes) -> tuple[BiasInfo, tuple[int, int], str
     digest = config.pop("tensors_sha256", None)
     for key, size in zip(("steps", "vocab"), shape, strict=True):
         if type(size) is not int or size < 1:
-            raise FormatError(f"{name}/{CONFIG_FILE}: {key!r} must be a whole number.", AGAIN)
+            raise FormatError(f"{name}/{CONFIG_FILE}: {key!r} must be a whole number.", _AGAIN)
     if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
         raise FormatError(
-            f"{name}/{CONFIG_FILE}: 'tensors_sha256' must be 64 lower-case hex digits.", AGAIN
+            f"{name}/{CONFIG_FILE}: 'tensors_sha256' must be 64 lower-case hex digits.", _AGAIN
         )
     try:
         return BiasInfo.model_validate_json(to_json(config), strict=True), shape, digest
     except pydantic.ValidationError as problem:
         first = problem.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"]))
-        raise FormatError(f"{name}/{CONFIG_FILE}: {key!r}: {first['msg']}.", AGAIN) from problem
+        raise FormatError(f"{name}/{CONFIG_FILE}: {key!r}: {first['msg']}.", _AGAIN) from problem
     except ValueError as problem:
-        raise FormatError(f"{name}/{CONFIG_FILE} is no valid JSON: {problem}.", AGAIN) from problem
+        raise FormatError(f"{name}/{CONFIG_FILE} is no valid JSON: {problem}.", _AGAIN) from problem
 
 
 def _object(name: str, data: bytes) -> dict[str, Any]:

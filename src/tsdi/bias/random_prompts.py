@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias.pool import TokenPool
 from tsdi.decoding.anchor import anchor_ids, find_anchor
-from tsdi.errors import UsageError
 from tsdi.models.chat import (
     OWN_TEMPLATE,
     ChatFormat,
@@ -20,6 +19,7 @@ from tsdi.models.chat import (
     decode,
     encode_chat,
 )
+from tsdi.models.compatibility import context_length, embedding_rows
 
 _FILLERS = 8
 
@@ -169,3 +169,25 @@ def random_prompts(
     """Random prompts for a tokenizer; see ``chat_frame`` and ``RandomPrompts``."""
     frame = chat_frame(tokenizer, pool, chat_format, anchor)
     return RandomPrompts(pool, frame, prompt_tokens, steps, seed, ngram)
+
+
+def check_prompts(model: PreTrainedModel, prompts: RandomPrompts) -> None:
+    """Check that a model can read random prompts.
+
+    Raises:
+        UsageError: If they are longer than its context.
+        MismatchError: If it does not know their tokens.
+    """
+    limit = context_length(model)
+    if limit is not None and prompts.length > limit:
+        raise UsageError(
+            f"Template, {prompts.prompt_tokens} prompt tokens and {prompts.steps} steps make "
+            f"{prompts.length} tokens; the model's context is {limit}.",
+            "Take fewer steps or prompt tokens.",
+        )
+    top = max(prompts.frame.prefix + prompts.frame.suffix + (int(prompts.pool.ids.max()),))
+    if top >= (size := embedding_rows(model)):
+        raise MismatchError(
+            f"The tokenizer gives token {top}, the model knows {size} tokens.",
+            "Give the model's own tokenizer.",
+        )

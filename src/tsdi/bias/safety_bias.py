@@ -1,4 +1,4 @@
-"""The safety bias as a value, and its file (docs/format.md)."""
+"""The safety bias as a value: its algebra, its use in decoding, and saving and loading it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,25 +7,17 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelHubMixin
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi import __version__
-from tsdi.bias.file import AGAIN, CONFIG_FILE, FORMAT_VERSION, BiasInfo, parse_config
-from tsdi.bias.saved_files import read_files
+from tsdi.bias.file import BiasInfo, read, write
 from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.rule import check_strength
 from tsdi.decoding.transformers import BiasLogitsProcessor
-from tsdi.errors import FormatError, MismatchError, UsageError
-from tsdi.files import to_json, write_bytes
+from tsdi.errors import MismatchError, UsageError
 from tsdi.models.chat import template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import tokenizer_size, vocabulary_width
 
-TENSORS_FILE = "bias.safetensors"
-LARGEST_SHIFT = 1e6
-"""In logits; real shifts are below 100, and far more leaves no finite logit of a model."""
 _CARD = """---
 {{ card_data }}
 ---
@@ -316,22 +308,7 @@ class SafetyBias(
         return super().save_pretrained(save_directory, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        self.info.check(save_directory, self.steps)  # what could not be read is not written
-        _check_numbers(self.values, self.standard_error, save_directory)
-        tensors = {"bias": self.values.contiguous(), "error": self.standard_error.contiguous()}
-        data = save(tensors, {"format": "tsdi"})
-        config = {
-            "format": "tsdi",
-            "format_version": FORMAT_VERSION,
-            "tsdi_version": __version__,
-            "tensors_sha256": hashlib.sha256(data).hexdigest(),
-            "steps": self.steps,
-            "vocab": self.vocab,
-            **self.info.model_dump(mode="json"),
-        }
-        text = to_json(config)  # what cannot be written fails before anything is
-        write_bytes(save_directory / TENSORS_FILE, data)
-        write_bytes(save_directory / CONFIG_FILE, text)  # last: it says that the bias is complete
+        write(save_directory, self.values, self.standard_error, self.info)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # every argument by name, no **kwargs
@@ -369,48 +346,6 @@ class SafetyBias(
             "local_files_only": local_files_only,
             "token": token,
         }
-        config, data = read_files(str(name), (CONFIG_FILE, TENSORS_FILE), how)
-        bias = _parse(str(name), config, data)
+        bias = SafetyBias(*read(str(name), how))
         bias.check(tokenizer, model)
         return bias
-
-
-def _parse(name: str, config: bytes, data: bytes) -> SafetyBias:
-    """Build a bias from the bytes of its two files, or raise FormatError."""
-    info, shape, digest = parse_config(name, config)
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise FormatError(
-            f"{name}/{TENSORS_FILE} is truncated or does not belong to its {CONFIG_FILE}.",
-            "Copy or estimate it again.",
-        )
-    try:
-        tensors = load(data)
-        values, error = tensors["bias"], tensors["error"]
-    except (SafetensorError, KeyError, ValueError) as problem:
-        raise FormatError(f"{name}/{TENSORS_FILE} is no bias: {problem}.", AGAIN) from problem
-    for tensor in (values, error):
-        if tuple(tensor.shape) != shape or tensor.dtype not in (torch.float32, torch.float16):
-            raise FormatError(
-                f"{name}/{TENSORS_FILE} holds {tensor.dtype} {tuple(tensor.shape)}, its "
-                f"{CONFIG_FILE} says {shape}.",
-                AGAIN,
-            )
-    info.check(name, shape[0])
-    _check_numbers(values, error, name)
-    return SafetyBias(values.float(), error.float(), info)
-
-
-def _check_numbers(values: Tensor, error: Tensor, place: object) -> None:
-    """Raise FormatError unless the numbers are what docs/format.md says."""
-    for name, tensor in (("bias", values), ("error", error)):
-        wrong = ""
-        if not tensor.numel():
-            wrong = "no numbers"
-        elif not bool(torch.isfinite(tensor).all()):
-            wrong = "NaN or infinite numbers"
-        elif float(tensor.abs().max()) > LARGEST_SHIFT:
-            wrong = f"numbers beyond {LARGEST_SHIFT:,.0f} logits"
-        elif name == "error" and bool((tensor < 0).any()):
-            wrong = "negative numbers"
-        if wrong:
-            raise FormatError(f"{place}/{TENSORS_FILE}: {name!r} has {wrong}.", AGAIN)

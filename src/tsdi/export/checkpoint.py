@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.bias import SafetyBias
-from tsdi.bias.safety_bias import TENSORS_FILE
+from tsdi.bias.file import TENSORS_FILE
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json, write_bytes, write_folder
 from tsdi.models.chat import fix_arguments, template_sha256

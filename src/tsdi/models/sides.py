@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from tsdi.errors import ModelError
+from tsdi.errors import ModelError, UsageError
 from tsdi.models.load import LoadOptions, adapter_base, add_adapter, attach_adapter, load_model
 from tsdi.models.names import check_no_export, locate, split_revision
 from tsdi.models.shipped import resolve_model
@@ -108,6 +108,19 @@ def same_model(one: str, other: str) -> bool:
     if split_revision(one)[0] != split_revision(other)[0]:
         return False
     return one == other or locate(one) == locate(other)
+
+
+def check_apart(aligned: PreTrainedModel | Side, reference: PreTrainedModel | Side) -> None:
+    """Raise UsageError for two models in memory of which one is part of the other."""
+    if isinstance(aligned, Side) or isinstance(reference, Side) or aligned is reference:
+        return
+    if any(module is reference for module in aligned.modules()) or any(
+        module is aligned for module in reference.modules()
+    ):
+        raise UsageError(
+            "The two models are one: they share their modules, so nothing would differ.",
+            "For adapters on one base take tsdi.models.sides.adapter_sides.",
+        )
 
 
 def adapter_sides(

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from tsdi.bias.accumulate import GroupSums, group_means
-from tsdi.bias.estimate import batch_means, mean_and_error
+from tsdi.bias.standard_error import batch_means, mean_and_error
 from tsdi.errors import MismatchError, NumericalError, UsageError
 from tsdi.judging.verdict import Verdict
 from tsdi.models.chat import ChatFormat

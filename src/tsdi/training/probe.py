@@ -16,11 +16,10 @@ from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.bias.accumulate import GroupSums, accumulate
-from tsdi.bias.estimate import check_prompts
+from tsdi.bias.accumulate import GroupSums, Summing, accumulate
 from tsdi.bias.lm_head import evaluating
 from tsdi.bias.pool import TokenPool
-from tsdi.bias.random_prompts import random_prompts
+from tsdi.bias.random_prompts import check_prompts, random_prompts
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
@@ -100,9 +99,7 @@ class Probe:
             self._prompts,
             0,
             self._number,
-            groups=GROUPS,
-            kind="native_logits",
-            name="The model in training",
+            Summing(GROUPS, "The model in training", kind="native_logits"),
         )
         # Not the model's name: it has another one when a checkpoint of it is loaded.
         return replace(sums, origin=self.sha256)
