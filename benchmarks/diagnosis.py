@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.common import Claim, Report, parser, progress, random_model, word_tokenizer
 from benchmarks.estimation import bare, timed
-from tsdi import Estimation, SafetyBias, estimate_bias, recommend
+from tsdi import Estimation, Examination, SafetyBias, estimate_bias, recommend
 from tsdi.bias import TokenPool
 from tsdi.bias.random_prompts import random_prompts
 from tsdi.bias.readout import Asked, Look
@@ -131,9 +131,7 @@ def measure(settings: dict[str, Any]) -> tuple[dict[str, list[float]], float]:
             aligned,
             reference,
             tokenizer,
-            pool,
-            real,
-            phrases=PHRASES,
+            Examination(pool, real, phrases=PHRASES),
             batch_size=BATCH_SIZE,
         )
 

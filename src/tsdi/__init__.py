@@ -4,14 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tsdi.bias import Estimation, SafetyBias, estimate_bias, recommend
+    from tsdi.bias import Estimation, Examination, SafetyBias, diagnose, estimate_bias, recommend
     from tsdi.models.load import load_model, load_tokenizer
 
 __version__ = "0.1.0"
 __all__ = [
     "Estimation",
+    "Examination",
     "SafetyBias",
     "__version__",
+    "diagnose",
     "estimate_bias",
     "load_model",
     "load_tokenizer",
@@ -19,7 +21,9 @@ __all__ = [
 ]
 _HOMES = {
     "Estimation": "tsdi.bias",
+    "Examination": "tsdi.bias",
     "SafetyBias": "tsdi.bias",
+    "diagnose": "tsdi.bias",
     "estimate_bias": "tsdi.bias",
     "recommend": "tsdi.bias",
     "load_model": "tsdi.models.load",

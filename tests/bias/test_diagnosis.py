@@ -7,6 +7,7 @@ from scipy import stats
 from tests import tiny
 from tsdi.bias import Estimation, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import (
+    Examination,
     _verdict,
     diagnose,
     one_number_share,
@@ -40,10 +41,14 @@ def _bias(aligned, reference):
     )
 
 
+def _examination(prompts=None, answers=None):
+    return Examination(POOL, prompts or {}, 12, answers, PHRASES)
+
+
 def _diagnose(shift, prompts=None):
     pair = _pair(shift)
     bias = _bias(*pair)
-    return diagnose(bias, *pair, TOKENIZER, POOL, prompts, random=12, phrases=PHRASES)
+    return diagnose(bias, *pair, TOKENIZER, _examination(prompts))
 
 
 def _log_prob(model, prompt, phrase, bias=None):
@@ -87,9 +92,9 @@ def test_recommend_keeps_the_diagnosis_in_the_bias(shift, strength):
     pair = _pair(shift)
     bias = _bias(*pair)
     assert bias.info.strength is None
-    found = recommend(bias, *pair, TOKENIZER, POOL, phrases=PHRASES)
+    found = recommend(bias, *pair, TOKENIZER, Examination(POOL, phrases=PHRASES))
     assert found.info.strength == strength
-    diagnosis = diagnose(bias, *pair, TOKENIZER, POOL, answers=32, phrases=PHRASES)
+    diagnosis = diagnose(bias, *pair, TOKENIZER, Examination(POOL, phrases=PHRASES))
     assert found.info.diagnosis == diagnosis.to_dict()
     assert torch.equal(found.values, bias.values)
 
@@ -99,10 +104,7 @@ def test_answers_are_looked_at_category_by_category_and_the_figures_say_of_how_m
     bias = _bias(*pair)
     rows = tiny.ids(9, 6).tolist()
     prompts = {"harmful/O1": rows[:5], "harmful/O2": rows[5:6], "harmful/O3": rows[6:]}
-    every, some = (
-        diagnose(bias, *pair, TOKENIZER, POOL, prompts, random=12, answers=n, phrases=PHRASES)
-        for n in (None, 4)
-    )
+    every, some = (diagnose(bias, *pair, TOKENIZER, _examination(prompts, n)) for n in (None, 4))
     answered = {"random": 4, "harmful/O1": 2, "harmful/O2": 1, "harmful/O3": 1}
     assert {kind: found.n for kind, found in some.explained.items()} == answered
     assert [found.n for found in every.explained.values()] == [12, 5, 1, 3]
@@ -114,7 +116,7 @@ def test_answers_are_looked_at_category_by_category_and_the_figures_say_of_how_m
 def test_recommend_wants_the_pool_of_the_estimate():
     pair = _pair(0.0)
     with pytest.raises(MismatchError, match=r"another token pool \('text'\)"):
-        recommend(_bias(*pair), *pair, TOKENIZER, "tokenizer", phrases=PHRASES)
+        recommend(_bias(*pair), *pair, TOKENIZER, Examination("tokenizer", phrases=PHRASES))
 
 
 def test_where_the_shift_lowers_refusal_there_is_nothing_to_remove():
@@ -171,10 +173,8 @@ def test_models_one_after_the_other_are_diagnosed_alike():
     def side(name, model):
         return Side(name, lambda: _Opened(opened, name, model), loaded=False)
 
-    apart = diagnose(
-        bias, side("a", aligned), side("r", reference), TOKENIZER, POOL, random=12, phrases=PHRASES
-    )
-    together = diagnose(bias, aligned, reference, TOKENIZER, POOL, random=12, phrases=PHRASES)
+    apart = diagnose(bias, side("a", aligned), side("r", reference), TOKENIZER, _examination())
+    together = diagnose(bias, aligned, reference, TOKENIZER, _examination())
     assert apart.to_dict() == together.to_dict()
     assert opened == ["r", "a"]  # each was loaded once
 

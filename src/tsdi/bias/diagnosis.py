@@ -1,7 +1,7 @@
 """Is one vector right for this pair of models? Numbers, and a verdict."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -92,17 +92,35 @@ class Diagnosis:
         return asdict(self, dict_factory=json_fields)
 
 
+@dataclass(frozen=True)
+class Examination:
+    """How a bias is examined.
+
+    Attributes:
+        pool: Token pool that the bias was estimated with, or its name as in
+            ``TokenPool.from_name``.
+        prompts: Real prompts as token ids, template included, by kind ("harmless", "harmful/O3").
+        random: Number of random prompts, others than those of the estimate.
+        answers: Most prompts of a sort (random, harmless, harmful) on whose answers the share that
+            is explained is found, spread over its categories; None takes all. The recommended
+            strength does not depend on it.
+        phrases: Beginnings of refusing and complying answers.
+    """
+
+    pool: TokenPool | str = "neutral"
+    prompts: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
+    random: int = RANDOM_PROMPTS
+    answers: int | None = ANSWERS
+    phrases: Phrases = ENGLISH
+
+
 def diagnose(
     bias: SafetyBias,
     aligned: PreTrainedModel | Side,
     reference: PreTrainedModel | Side,
     tokenizer: PreTrainedTokenizerBase,
-    pool: TokenPool,
-    prompts: Mapping[str, Sequence[Sequence[int]]] | None = None,
+    settings: Examination = Examination(),
     *,
-    random: int = RANDOM_PROMPTS,
-    answers: int | None = None,
-    phrases: Phrases = ENGLISH,
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> Diagnosis:
@@ -113,12 +131,7 @@ def diagnose(
         aligned: The model after the safety step.
         reference: The model before it.
         tokenizer: The tokenizer of both.
-        pool: The pool that the bias was estimated with.
-        prompts: Real prompts as token ids, template included, by kind ("harmless", "harmful/O3").
-        random: Number of random prompts, others than those of the estimate.
-        answers: Most prompts of a sort (random, harmless, harmful) on whose answers the share that
-            is explained is found, spread over its categories; None takes all.
-        phrases: Beginnings of refusing and complying answers.
+        settings: On which prompts, and for which phrases.
         batch_size: Prompts read together; halved where memory runs out.
         progress: Called with the number of prompts that both models have just done.
 
@@ -126,12 +139,13 @@ def diagnose(
         PromptError: If a prompt does not fit the model's context.
         NumericalError: If a model gives NaN or infinite numbers.
     """
-    kinds = {RANDOM: _fresh_prompts(bias, tokenizer, pool, random), **(prompts or {})}
-    refusing = phrase_ids(tokenizer, phrases.refusing)
-    complying = phrase_ids(tokenizer, phrases.complying)
+    fresh = _fresh_prompts(bias, tokenizer, _pool(settings, tokenizer), settings.random)
+    kinds = {RANDOM: fresh, **settings.prompts}
+    refusing = phrase_ids(tokenizer, settings.phrases.refusing)
+    complying = phrase_ids(tokenizer, settings.phrases.complying)
     asked = Asked(tokenizer, refusing, complying, bias.steps, batch_size)
     sides = as_side(aligned), as_side(reference)
-    shifts, next_token = _shifts(bias, kinds, *sides, asked, answers, progress)
+    shifts, next_token = _shifts(bias, kinds, *sides, asked, settings.answers, progress)
     refusal = {kind: _refusal(every) for kind, every in shifts.items()}
     harmful = [found for kind, found in refusal.items() if kind.partition("/")[0] == "harmful"]
     strength, verdict = _verdict(refusal[RANDOM].shift, [found.shift for found in harmful])
@@ -221,11 +235,8 @@ def recommend(
     aligned: PreTrainedModel | Side,
     reference: PreTrainedModel | Side,
     tokenizer: PreTrainedTokenizerBase,
-    pool: TokenPool | str = "neutral",
-    prompts: Mapping[str, Sequence[Sequence[int]]] | None = None,
+    settings: Examination = Examination(),
     *,
-    answers: int | None = ANSWERS,
-    phrases: Phrases = ENGLISH,
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> SafetyBias:
@@ -233,14 +244,10 @@ def recommend(
 
     Args:
         bias: The bias of this pair.
-        aligned: As for `diagnose`, like the rest.
-        reference: The model before the safety step.
+        aligned: The model after the safety step.
+        reference: The model before it.
         tokenizer: The tokenizer of both.
-        pool: Token pool that the bias was estimated with, or its name as in
-            ``TokenPool.from_name``.
-        prompts: Real prompts as token ids by kind.
-        answers: As for `diagnose`; the recommendation does not depend on it.
-        phrases: Beginnings of refusing and complying answers.
+        settings: On which prompts, and for which phrases.
         batch_size: Prompts read together; halved where memory runs out.
         progress: Called with the number of prompts that both models have just done.
 
@@ -248,8 +255,7 @@ def recommend(
         MismatchError: If the bias was estimated with another pool.
         TsdiError: As `diagnose`.
     """
-    if isinstance(pool, str):
-        pool = TokenPool.from_name(pool, tokenizer)
+    pool = _pool(settings, tokenizer)
     if pool.sha256 != bias.info.pool_sha256:
         raise MismatchError(
             f"The bias was estimated with another token pool ({bias.info.pool!r}) than this.",
@@ -260,14 +266,17 @@ def recommend(
         aligned,
         reference,
         tokenizer,
-        pool,
-        prompts,
-        answers=answers,
-        phrases=phrases,
+        replace(settings, pool=pool),
         batch_size=batch_size,
         progress=progress,
     )
     return bias.with_diagnosis(found.strength, found.to_dict())
+
+
+def _pool(settings: Examination, tokenizer: PreTrainedTokenizerBase) -> TokenPool:
+    if isinstance(settings.pool, TokenPool):
+        return settings.pool
+    return TokenPool.from_name(settings.pool, tokenizer)
 
 
 def shifted_tokens(

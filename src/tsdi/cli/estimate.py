@@ -160,7 +160,7 @@ def _examined(
     batch_size: int,
 ) -> "SafetyBias":
     """The bias with its diagnosis, under a bar of its own, as its prompts take another time."""
-    from tsdi.bias import recommend
+    from tsdi.bias import Examination, recommend
     from tsdi.bias.diagnosis import RANDOM_PROMPTS
 
     done, total = 0, sum(map(len, real.values())) + RANDOM_PROMPTS
@@ -172,9 +172,13 @@ def _examined(
             update("diagnose", done, total)
 
         return recommend(
-            bias, *sides, tokenizer, pool, real,
-            phrases=openers, batch_size=batch_size, progress=progress,
-        )  # fmt: skip
+            bias,
+            *sides,
+            tokenizer,
+            Examination(pool, real, phrases=openers),
+            batch_size=batch_size,
+            progress=progress,
+        )
 
 
 def _partial(out: Path) -> list[Path]:

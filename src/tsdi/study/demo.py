@@ -12,7 +12,7 @@ from transformers import (
 
 from tsdi import organism
 from tsdi.bias import Estimation, SafetyBias, TokenPool, estimate_bias
-from tsdi.bias.diagnosis import diagnose
+from tsdi.bias.diagnosis import Examination, diagnose
 from tsdi.bias.random_prompts import random_prompts
 from tsdi.bias.refusal_log_odds import phrase_ids, refusal_log_odds
 from tsdi.engines.base import Completion, Request
@@ -103,7 +103,8 @@ def run_demo(seed: int, progress: Progress) -> DemoResult:
     bias = _estimate(aligned, reference, tokenizer, pool, seed, progress)
     real = {kind: _chats(tokenizer, kind, seed) for kind in COUNTS}
     progress("diagnose", 0, 1)
-    diagnosis = diagnose(bias, aligned, reference, tokenizer, pool, real, phrases=PHRASES)
+    examination = Examination(pool, real, answers=None, phrases=PHRASES)
+    diagnosis = diagnose(bias, aligned, reference, tokenizer, examination)
     chats = {"random": _random_chats(tokenizer, pool, seed), **real}
     items = [
         item for kind, count in COUNTS.items() for item in organism.items("test", kind, count, seed)

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from tsdi import organism
 from tsdi.baselines.shifts import random_shift
 from tsdi.bias import Estimation, SafetyBias, TokenPool, estimate_bias
-from tsdi.bias.diagnosis import diagnose
+from tsdi.bias.diagnosis import Examination, diagnose
 from tsdi.bias.refusal_log_odds import phrase_ids
 from tsdi.engines.base import Request
 from tsdi.engines.transformers import TransformersEngine
@@ -205,10 +205,7 @@ class _Bench:
             model,
             self._reference,
             self._tokenizer,
-            pool,
-            real,
-            random=DIAGNOSED,
-            phrases=PHRASES,
+            Examination(pool, real, DIAGNOSED, None, PHRASES),
         )
         first = bias.values[0]
         return {

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from tsdi.bias import Estimation, SafetyBias, TokenPool, estimate_bias
-from tsdi.bias.diagnosis import diagnose
+from tsdi.bias.diagnosis import Examination, diagnose
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
@@ -230,10 +230,7 @@ class Bench:
             model,
             self._reference,
             self._tokenizer,
-            pool,
-            chats,
-            random=DIAGNOSED,
-            phrases=PHRASES,
+            Examination(pool, chats, DIAGNOSED, None, PHRASES),
         )
         return {
             "shift": {kind: shown.shift.to_dict() for kind, shown in found.refusal.items()},

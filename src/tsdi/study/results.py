@@ -332,8 +332,7 @@ def _biases(made: Plan, progress: Progress) -> list[Figures]:
 
 
 def _diagnosed(subject: Subject, entry: RuleEntry) -> Figures:
-    from tsdi.bias.diagnosis import diagnose, shifted_tokens
-    from tsdi.bias.pool import TokenPool
+    from tsdi.bias.diagnosis import Examination, diagnose, shifted_tokens
     from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 
     given = subject.estimation
@@ -345,10 +344,7 @@ def _diagnosed(subject: Subject, entry: RuleEntry) -> Figures:
         subject.model("aligned"),
         subject.model("reference"),
         subject.tokenizer,
-        TokenPool.from_name(subject.pool(given.pool), subject.tokenizer),
-        real,
-        random=DIAGNOSED,
-        phrases=phrases,
+        Examination(subject.pool(given.pool), real, DIAGNOSED, None, phrases),
     )
     tokens = {
         name: [
