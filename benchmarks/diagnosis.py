@@ -25,7 +25,7 @@ from benchmarks.estimation import bare, timed
 from tsdi import Estimation, Examination, SafetyBias, estimate_bias, recommend
 from tsdi.bias import TokenPool
 from tsdi.bias.random_prompts import random_prompts
-from tsdi.bias.readout import Asked, Look
+from tsdi.bias.read_prompts import PromptReader, Reading
 from tsdi.bias.refusal_log_odds import Phrases, phrase_ids
 
 STEPS, PROMPT_TOKENS, BATCH_SIZE = 16, 48, 32
@@ -106,7 +106,7 @@ def measure(settings: dict[str, Any]) -> tuple[dict[str, list[float]], float]:
     batches = drawn.ids(0, settings["prompts"]).split(BATCH_SIZE)
     real = real_prompts()
     few = [prompt for prompts in real.values() for prompt in prompts[: COMPARED // 2]]
-    asked = Asked(tokenizer, *_openers(tokenizer), STEPS, BATCH_SIZE)
+    asked = PromptReader(tokenizer, *_openers(tokenizer), STEPS, BATCH_SIZE)
     times: dict[str, list[float]] = {
         name: [] for name in ("bare", "estimate", "diagnosis", "batch", "alone")
     }
@@ -151,10 +151,10 @@ def measure(settings: dict[str, Any]) -> tuple[dict[str, list[float]], float]:
 
 
 def looks(
-    asked: Asked, model: PreTrainedModel, prompts: Sequence[list[int]], *, shared: bool
-) -> list[Look]:
+    asked: PromptReader, model: PreTrainedModel, prompts: Sequence[list[int]], *, shared: bool
+) -> list[Reading]:
     """What a model says after every prompt, in batches or prompt by prompt."""
-    return list(asked.looks(model, prompts, None, (None,), shared))
+    return list(asked.read(model, prompts, None, (None,), shared))
 
 
 def real_prompts() -> dict[str, list[list[int]]]:

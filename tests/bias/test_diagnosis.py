@@ -14,7 +14,7 @@ from tsdi.bias.diagnosis import (
     recommend,
     shifted_tokens,
 )
-from tsdi.bias.explained import explained_share
+from tsdi.bias.explained_variance import explained_share
 from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
 from tsdi.errors import MismatchError
 from tsdi.models.chat import encode_chat

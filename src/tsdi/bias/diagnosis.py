@@ -11,10 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias.accumulate import Progress
-from tsdi.bias.explained import Shift, mean_distribution
+from tsdi.bias.explained_variance import PromptShift, mean_distribution
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.random_prompts import random_prompts
-from tsdi.bias.readout import Asked
+from tsdi.bias.read_prompts import PromptReader
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids
 from tsdi.bias.safety_bias import SafetyBias
 from tsdi.errors import MismatchError, PromptError
@@ -143,9 +143,9 @@ def diagnose(
     kinds = {RANDOM: fresh, **settings.prompts}
     refusing = phrase_ids(tokenizer, settings.phrases.refusing)
     complying = phrase_ids(tokenizer, settings.phrases.complying)
-    asked = Asked(tokenizer, refusing, complying, bias.steps, batch_size)
+    reader = PromptReader(tokenizer, refusing, complying, bias.steps, batch_size)
     sides = as_side(aligned), as_side(reference)
-    shifts, next_token = _shifts(bias, kinds, *sides, asked, settings.answers, progress)
+    shifts, next_token = _shifts(bias, kinds, *sides, reader, settings.answers, progress)
     refusal = {kind: _refusal(every) for kind, every in shifts.items()}
     harmful = [found for kind, found in refusal.items() if kind.partition("/")[0] == "harmful"]
     strength, verdict = _verdict(refusal[RANDOM].shift, [found.shift for found in harmful])
@@ -166,42 +166,42 @@ def _shifts(
     kinds: Mapping[str, Sequence[Sequence[int]]],
     aligned: Side,
     reference: Side,
-    asked: Asked,
+    reader: PromptReader,
     answers: int | None,
     progress: Progress | None,
-) -> tuple[dict[str, list[Shift]], Tensor]:
+) -> tuple[dict[str, list[PromptShift]], Tensor]:
     """The shift after every prompt, by kind, in order; and the sum of next-token distributions."""
     rows = [(kind, list(prompt)) for kind, prompts in kinds.items() for prompt in prompts]
     answered = _answered([kind for kind, _ in rows], answers)
-    found: dict[int, Shift] = {}
+    found: dict[int, PromptShift] = {}
     next_token = torch.zeros(bias.vocab, dtype=torch.float64)
-    shared: dict[str, bool] = {}
-    for numbers, what in _parts(rows, answered, asked, aligned.loaded and reference.loaded):
+    batched: dict[str, bool] = {}
+    for numbers, reads in _parts(rows, answered, reader, aligned.loaded and reference.loaded):
         part = [rows[n][1] for n in numbers]
         with reference.open() as model:
-            if not shared:
-                check_lengths(model, rows, asked.longest)
-                shared["reference"] = asked.shares(model, [prompt for _, prompt in rows])
-            before = list(what.looks(model, part, None, (None,), shared["reference"]))
+            if not batched:
+                check_lengths(model, rows, reader.longest)
+                batched["reference"] = reader.can_batch(model, [prompt for _, prompt in rows])
+            before = list(reads.read(model, part, None, (None,), batched["reference"]))
         with aligned.open() as model:
-            if "aligned" not in shared:
-                shared["aligned"] = asked.shares(model, [prompt for _, prompt in rows])
-            theirs, biases = [look.answer for look in before], (None, bias.values)
-            after = what.looks(model, part, theirs, biases, shared["aligned"])
+            if "aligned" not in batched:
+                batched["aligned"] = reader.can_batch(model, [prompt for _, prompt in rows])
+            theirs, biases = [one.answer for one in before], (None, bias.values)
+            after = reads.read(model, part, theirs, biases, batched["aligned"])
             for n, one, other in zip(numbers, before, after, strict=True):
-                found[n] = Shift.between(one, other, bias.values, answered=n in answered)
-                first = [look.logits[0, : bias.vocab].double() for look in (one, other)]
+                found[n] = PromptShift.between(one, other, bias.values, answered=n in answered)
+                first = [said.logits[0, : bias.vocab].double() for said in (one, other)]
                 next_token += mean_distribution(*first)
         if progress is not None:
             progress(len(numbers))
-    shifts: dict[str, list[Shift]] = {kind: [] for kind in kinds}
+    shifts: dict[str, list[PromptShift]] = {kind: [] for kind in kinds}
     for n, (kind, _) in enumerate(rows):
         shifts[kind].append(found[n])
     return shifts, next_token
 
 
 def _answered(kinds: Sequence[str], limit: int | None) -> set[int]:
-    """The prompts whose answers are looked at, by number.
+    """The prompts whose answers are read, by number.
 
     Args:
         kinds: Of every prompt.
@@ -217,17 +217,17 @@ def _answered(kinds: Sequence[str], limit: int | None) -> set[int]:
 
 
 def _parts(
-    rows: Sequence[tuple[str, list[int]]], answered: set[int], asked: Asked, together: bool
-) -> Iterator[tuple[list[int], Asked]]:
-    """Numbers of prompts that are looked at together, being as long, and what is asked of them."""
-    size = asked.batch_size if together else max(ONE_AT_A_TIME, asked.batch_size)
+    rows: Sequence[tuple[str, list[int]]], answered: set[int], reader: PromptReader, together: bool
+) -> Iterator[tuple[list[int], PromptReader]]:
+    """Numbers of prompts that are read together, being as long, and who reads them."""
+    size = reader.batch_size if together else max(ONE_AT_A_TIME, reader.batch_size)
     ascending = sorted(range(len(rows)), key=lambda n: len(rows[n][1]))
-    for what, numbers in (
-        (asked, [n for n in ascending if n in answered]),
-        (replace(asked, steps=1), [n for n in ascending if n not in answered]),
+    for reads, numbers in (
+        (reader, [n for n in ascending if n in answered]),
+        (replace(reader, steps=1), [n for n in ascending if n not in answered]),
     ):
         for start in range(0, len(numbers), size):
-            yield numbers[start : start + size], what
+            yield numbers[start : start + size], reads
 
 
 def recommend(
@@ -313,7 +313,7 @@ def one_number_share(shift: Tensor, refusing: set[int], weights: Tensor) -> floa
     return float((weights @ (x * y)) ** 2 / total) if total > 0 else 0.0
 
 
-def _refusal(shifts: Sequence[Shift]) -> Refusal:
+def _refusal(shifts: Sequence[PromptShift]) -> Refusal:
     return Refusal(
         reference=mean_interval([one.reference for one in shifts]),
         aligned=mean_interval([one.aligned for one in shifts]),
@@ -322,7 +322,7 @@ def _refusal(shifts: Sequence[Shift]) -> Refusal:
     )
 
 
-def _explained(shifts: Sequence[Shift]) -> Estimate:
+def _explained(shifts: Sequence[PromptShift]) -> Estimate:
     """1 - sum |g - G|^2 / sum |g|^2, bootstrapped over prompts."""
     parts = [one.explained for one in shifts if one.explained is not None]
     rest, total = np.array(parts).reshape(-1, 2).T

@@ -101,7 +101,7 @@ def refusal_log_odds(
         model: A causal language model.
         prompt: Token ids, template included.
         refusing: Token ids of phrases.
-        complying: Likewise.
+        complying: Token ids of phrases that begin complying answers.
         biases: Safety biases [steps, vocab] to subtract, one result each; None subtracts nothing.
     """
     rows = _phrase_log_probs(model, prompt, [*refusing, *complying], biases)
@@ -146,7 +146,7 @@ class PhraseTree:
 
     Args:
         refusing: Token ids of phrases.
-        complying: Likewise.
+        complying: Token ids of phrases that begin complying answers.
 
     Attributes:
         branches: What has to be read after a prompt. A branch is a list of levels: level i has the

@@ -1,4 +1,4 @@
-"""What a model says after prompts: how refusing it is, and its logits on an answer."""
+"""Reading prompts with a model: how refusing it is after each, and its logits on an answer."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import lm_head as head
+from tsdi.bias.prompt_cache import PromptCache, cache_is_exact
 from tsdi.bias.refusal_log_odds import PhraseTree, refusal_log_odds
-from tsdi.bias.shared_prefix import Reading, can_share
 from tsdi.decoding.ends import end_ids
 from tsdi.decoding.greedy import generate_greedily, pad_id
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Look:
+class Reading:
     """What a model says after one prompt.
 
     Attributes:
@@ -35,13 +35,13 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked of a model.
+class PromptReader:
+    """Reads prompts with a model, for what would follow: a refusal, and an answer token by token.
 
     Attributes:
         tokenizer: Its tokenizer.
         refusing: Token ids of the beginnings of refusing answers.
-        complying: Likewise of complying ones.
+        complying: Token ids of the beginnings of complying answers.
         steps: Most tokens of an answer.
         batch_size: Prompts read together; halved where memory runs out.
     """
@@ -57,30 +57,30 @@ class Asked:
         """Most tokens that are read after a prompt."""
         return max(self.steps, *map(len, [*self.refusing, *self.complying]))
 
-    def looks(
+    def read(
         self,
         model: PreTrainedModel,
         prompts: Sequence[list[int]],
         answers: Sequence[list[int]] | None,
         biases: Sequence[Tensor | None],
-        shared: bool,
-    ) -> Iterator[Look]:
-        """Look at every prompt, in order.
+        batched: bool,
+    ) -> Iterator[Reading]:
+        """Read every prompt, in order.
 
         Args:
             model: A causal language model.
             prompts: Token ids of every prompt.
             answers: What to take for answers; None takes the model's own, greedily.
             biases: Safety biases [steps, vocab], for the log-odds; None is none.
-            shared: Whether prompts may be read in batches (see `shares`).
+            batched: Whether prompts may be read in batches (see `can_batch`).
         """
-        size = self.batch_size if shared else 1
+        size = self.batch_size if batched else 1
         start = 0
         while start < len(prompts):
             part = slice(start, start + size)
             given = None if answers is None else answers[part]
             try:
-                found = self._batch(model, prompts[part], given, biases, shared)
+                found = self._batch(model, prompts[part], given, biases, batched)
             except RuntimeError as error:
                 if size == 1 or not should_reduce_batch_size(error):
                     raise
@@ -90,11 +90,11 @@ class Asked:
             yield from found
             start += size
 
-    def shares(self, model: PreTrainedModel, prompts: Sequence[list[int]]) -> bool:
+    def can_batch(self, model: PreTrainedModel, prompts: Sequence[list[int]]) -> bool:
         """Whether this model can read these prompts in batches, found by trying."""
         row = max((*self.refusing, *self.complying), key=len)
         ends = min(prompts, key=len), max(prompts, key=len)
-        if can_share(model, ends, row, pad_id(model, self.tokenizer)):
+        if cache_is_exact(model, ends, row, pad_id(model, self.tokenizer)):
             return True
         _log.warning(
             "%s answers differently with padding or a cache, or has none: its prompts are read one"
@@ -109,26 +109,28 @@ class Asked:
         prompts: Sequence[list[int]],
         answers: Sequence[list[int]] | None,
         biases: Sequence[Tensor | None],
-        shared: bool,
-    ) -> list[Look]:
-        if not shared:
+        batched: bool,
+    ) -> list[Reading]:
+        if not batched:
             given = None if answers is None else answers[0]
             return [self._alone(model, prompts[0], given, biases)]
-        reading = Reading(model, prompts, pad_id(model, self.tokenizer))
+        cache = PromptCache(model, prompts, pad_id(model, self.tokenizer))
         tree = PhraseTree(self.refusing, self.complying)
-        behind = [reading.along(branch) for branch in tree.branches]
+        behind = [cache.along(branch) for branch in tree.branches]
         odds: list[list[float]] = []
-        for logits in _logits(model, torch.cat([reading.last, *behind], 1)):
+        for logits in _logits(model, torch.cat([cache.last, *behind], 1)):
             odds += tree.log_odds(logits, biases)
         if answers is None:
-            answers, inputs = reading.greedily(self.steps, self._ends(model))
+            answers, inputs = cache.greedily(self.steps, self._ends(model))
         else:
-            inputs = reading.last
+            inputs = cache.last
             if max(map(len, answers)) > 1:
-                rest = reading.after([answer[:-1] for answer in answers])
+                rest = cache.after([answer[:-1] for answer in answers])
                 inputs = torch.cat([inputs, rest], 1)
         logits = torch.cat([part.cpu() for part in _logits(model, inputs)])
-        return [Look(odds[n], answer, logits[n, : len(answer)]) for n, answer in enumerate(answers)]
+        return [
+            Reading(odds[n], answer, logits[n, : len(answer)]) for n, answer in enumerate(answers)
+        ]
 
     def _alone(
         self,
@@ -136,12 +138,12 @@ class Asked:
         prompt: list[int],
         answer: list[int] | None,
         biases: Sequence[Tensor | None],
-    ) -> Look:
+    ) -> Reading:
         odds = refusal_log_odds(model, prompt, self.refusing, self.complying, biases)
         if answer is None:
             answer = generate_greedily(model, self.tokenizer, [prompt], self.steps)[0][0]
         ids = torch.tensor([[*prompt, *answer]])[:, :-1]
-        return Look(odds, answer, head.logits(model, ids, len(answer))[0].cpu())
+        return Reading(odds, answer, head.logits(model, ids, len(answer))[0].cpu())
 
     def _ends(self, model: PreTrainedModel) -> list[int]:
         return end_ids(self.tokenizer, model.generation_config, model.config)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tsdi.bias.readout import Look
+from tsdi.bias.read_prompts import Reading
 from tsdi.errors import NumericalError
 
 
 @dataclass(frozen=True)
-class Shift:
+class PromptShift:
     """What both models say after one prompt.
 
     Attributes:
@@ -27,8 +27,10 @@ class Shift:
     explained: tuple[float, float] | None
 
     @classmethod
-    def between(cls, before: Look, after: Look, bias: Tensor, *, answered: bool) -> "Shift":
-        """The shift from the reference's look to the aligned model's, with and without the bias.
+    def between(
+        cls, before: Reading, after: Reading, bias: Tensor, *, answered: bool
+    ) -> "PromptShift":
+        """The shift from the reference to the aligned model, with and without the bias.
 
         Raises:
             NumericalError: If a model gives NaN or infinite numbers.

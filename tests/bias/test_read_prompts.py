@@ -8,10 +8,10 @@ import torch
 from accelerate.utils import memory
 
 from tests import tiny
-from tsdi.bias import readout as looks_module
-from tsdi.bias.readout import Asked
+from tsdi.bias import read_prompts as reading_module
+from tsdi.bias.prompt_cache import PromptCache
+from tsdi.bias.read_prompts import PromptReader
 from tsdi.bias.refusal_log_odds import FIRST_TOKENS, PhraseTree, refusal_log_odds
-from tsdi.bias.shared_prefix import Reading
 
 TOKENIZER = tiny.tokenizer()
 REFUSING = [[40, 41], [40, 42, 43], [40, 42, 44, 45], [50]]
@@ -36,7 +36,7 @@ def model(kind):
 
 def asked(**changes):
     settings = {"steps": STEPS, "batch_size": 3, **changes}
-    return Asked(TOKENIZER, REFUSING, COMPLYING, **settings)
+    return PromptReader(TOKENIZER, REFUSING, COMPLYING, **settings)
 
 
 def slow_logits(model, ids):
@@ -71,46 +71,46 @@ def slow_answer(model, prompt):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_look_is_that_of_the_slow_way(kind):
+def test_every_reading_is_that_of_the_slow_way(kind):
     made, question = model(kind), asked()
-    shared = question.shares(made, PROMPTS)
-    assert shared == (kind not in STATES)
-    found = list(question.looks(made, PROMPTS, None, (None, BIAS), shared))
+    batched = question.can_batch(made, PROMPTS)
+    assert batched == (kind not in STATES)
+    found = list(question.read(made, PROMPTS, None, (None, BIAS), batched))
     assert len(found) == len(PROMPTS)
-    for prompt, look in zip(PROMPTS, found, strict=True):
+    for prompt, one in zip(PROMPTS, found, strict=True):
         answer, logits = slow_answer(made, prompt)
         expected = [slow_odds(made, prompt), slow_odds(made, prompt, BIAS)]
-        assert look.odds == pytest.approx(expected, abs=2e-4)
-        assert look.answer == answer
-        assert tiny.error(look.logits, logits) < 1e-4
+        assert one.odds == pytest.approx(expected, abs=2e-4)
+        assert one.answer == answer
+        assert tiny.error(one.logits, logits) < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "mamba"])
 def test_answers_that_are_given_are_read_behind_the_prompt(kind):
     made, question = model(kind), asked()
     answers = [[7, 8, 9, 10], [11], [12, 13], [14, 15, 16], [17]]
-    shared = question.shares(made, PROMPTS)
-    found = list(question.looks(made, PROMPTS, answers, (None,), shared))
-    for prompt, answer, look in zip(PROMPTS, answers, found, strict=True):
+    batched = question.can_batch(made, PROMPTS)
+    found = list(question.read(made, PROMPTS, answers, (None,), batched))
+    for prompt, answer, one in zip(PROMPTS, answers, found, strict=True):
         truth = [slow_logits(made, [*prompt, *answer[:i]]) for i in range(len(answer))]
-        assert look.answer == answer
-        assert tiny.error(look.logits, torch.stack(truth)) < 1e-4
+        assert one.answer == answer
+        assert tiny.error(one.logits, torch.stack(truth)) < 1e-4
 
 
 def test_a_batch_is_read_in_few_passes():
     made, question = model("llama"), asked(batch_size=8)
     with tiny.rows_run(made) as seen:
-        list(question.looks(made, PROMPTS, None, (None,), True))
+        list(question.read(made, PROMPTS, None, (None,), True))
     read = [tuple(ids.shape) for ids in seen if ids.shape != (1, 1)]  # less the ways to the head
     beginnings = [(15, 1), (10, 1), (5, 1)]  # 3 first tokens of 5 prompts, 2 second ones, 1 third
     assert read == [(5, 17), *beginnings, *[(5, 1)] * (STEPS - 1)]
 
 
-@pytest.mark.parametrize(("kind", "shared"), [("llama", True), ("mamba", False)])
-def test_where_padding_or_a_cache_changes_answers_prompts_are_read_one_by_one(kind, shared, caplog):
+@pytest.mark.parametrize(("kind", "batched"), [("llama", True), ("mamba", False)])
+def test_where_padding_or_a_cache_changes_answers_prompts_are_read_singly(kind, batched, caplog):
     with caplog.at_level(logging.WARNING):
-        assert asked().shares(model(kind), PROMPTS) == shared
-    assert bool(caplog.text) != shared
+        assert asked().can_batch(model(kind), PROMPTS) == batched
+    assert bool(caplog.text) != batched
 
 
 def test_a_model_that_ignores_its_mask_is_noticed():
@@ -121,14 +121,14 @@ def test_a_model_that_ignores_its_mask_is_noticed():
         return forward(*args, **options)
 
     made.forward = unmasked
-    assert not asked().shares(made, PROMPTS)
-    assert asked().shares(made, [PROMPTS[0]] * 2)  # nothing is padding there
+    assert not asked().can_batch(made, PROMPTS)
+    assert asked().can_batch(made, [PROMPTS[0]] * 2)  # nothing is padding there
 
 
 def test_batches_shrink_where_memory_is_short(monkeypatch):
     made, question, sizes = model("llama"), asked(batch_size=8), []
 
-    class Short(Reading):
+    class Short(PromptCache):
         def __init__(self, model, prompts, pad):
             sizes.append(len(prompts))
             if len(prompts) > 2:
@@ -136,9 +136,9 @@ def test_batches_shrink_where_memory_is_short(monkeypatch):
             super().__init__(model, prompts, pad)
 
     assert memory.should_reduce_batch_size(RuntimeError("CUDA out of memory."))
-    whole = list(question.looks(made, PROMPTS, None, (None,), True))
-    monkeypatch.setattr(looks_module, "Reading", Short)
-    parts = list(question.looks(made, PROMPTS, None, (None,), True))
+    whole = list(question.read(made, PROMPTS, None, (None,), True))
+    monkeypatch.setattr(reading_module, "PromptCache", Short)
+    parts = list(question.read(made, PROMPTS, None, (None,), True))
     assert sizes == [5, 4, 2, 2, 1]
     for one, other in zip(whole, parts, strict=True):
         assert one.answer == other.answer
@@ -153,9 +153,9 @@ def test_every_beginning_is_read_once():
 
 def test_many_first_tokens_are_read_in_parts():
     many = [[token, 7] for token in range(10, 30)]
-    made, question = model("llama"), Asked(TOKENIZER, many, [[8, 9, 7]], STEPS, 8)
+    made, question = model("llama"), PromptReader(TOKENIZER, many, [[8, 9, 7]], STEPS, 8)
     with tiny.rows_run(made) as seen:
-        found = list(question.looks(made, PROMPTS, None, (None,), True))
+        found = list(question.read(made, PROMPTS, None, (None,), True))
     assert max(len(ids) for ids in seen) == len(PROMPTS) * FIRST_TOKENS
     slow = [refusal_log_odds(made, prompt, many, [[8, 9, 7]], (None,))[0] for prompt in PROMPTS]
-    assert [look.odds[0] for look in found] == pytest.approx(slow, abs=1e-4)
+    assert [one.odds[0] for one in found] == pytest.approx(slow, abs=1e-4)

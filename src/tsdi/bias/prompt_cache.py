@@ -17,7 +17,7 @@ _SAME = {torch.float32: 1e-3, torch.float64: 1e-3}  # else two bytes, which roun
 _SAME_OF_16_BITS = 0.05
 
 
-class Reading:
+class PromptCache:
     """Prompts in a model's cache, padded on the left.
 
     Args:
@@ -100,7 +100,7 @@ def _until(row: list[int], ends: set[int]) -> list[int]:
     return row[: stop + 1]
 
 
-def can_share(
+def cache_is_exact(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], row: Sequence[int], pad: int
 ) -> bool:
     """Whether a model gives after padded prompts in a cache what it gives after the prompt alone.
@@ -117,13 +117,13 @@ def can_share(
         return False
     shortest = min(prompts, key=len)
     try:
-        reading = Reading(model, [shortest, max(prompts, key=len)], pad)
+        kept = PromptCache(model, [shortest, max(prompts, key=len)], pad)
         branch: Branch = [[(0, token), (0, token)] for token in row]  # two rows for each prompt
-        behind = reading.along(branch)[0, ::2]
-        shared = torch.cat([reading.last[0], behind, reading.after([row, row])[0]]).double()
+        behind = kept.along(branch)[0, ::2]
+        cached = torch.cat([kept.last[0], behind, kept.after([row, row])[0]]).double()
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         return False  # whatever a model raises that has no such cache
     alone = head.head_inputs(model, torch.tensor([[*shortest, *row]]), len(row) + 1)[0].double()
     alone = torch.cat([alone, alone[1:]])
-    error = (shared - alone).norm() / alone.norm()
+    error = (cached - alone).norm() / alone.norm()
     return bool(error <= _SAME.get(model.dtype, _SAME_OF_16_BITS))
