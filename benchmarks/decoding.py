@@ -15,7 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from benchmarks.common import Claim, Report, parser, progress, random_model
 from benchmarks.estimation import llama
-from tsdi.decoding.transformers import BiasLogitsProcessor
+from tsdi.decoding.transformers import SafetyDebias
 
 PROMPT_TOKENS, NEW_TOKENS, RESAMPLES = 32, 64, 2000
 BIAS_STEPS = {"plain": 0, "ordinary": 16, "worst": NEW_TOKENS}
@@ -72,7 +72,7 @@ def measure(model: PreTrainedModel, batch: int, rounds: int) -> dict[str, list[f
 
 def generate(model: PreTrainedModel, ids: torch.Tensor, bias: torch.Tensor) -> float:
     """Seconds that greedy decoding of a fixed number of tokens takes; no bias if it has no step."""
-    processors = [BiasLogitsProcessor(bias, ids.shape[1])] if len(bias) else []
+    processors = [SafetyDebias(bias, ids.shape[1])] if len(bias) else []
     settings = GenerationConfig(
         max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None, pad_token_id=0
     )

@@ -6,7 +6,7 @@ import torch
 from tests import tiny
 from tsdi.baselines.shifts import random_shift, static_shift
 from tsdi.bias import SafetyBias
-from tsdi.decoding.transformers import BiasLogitsProcessor
+from tsdi.decoding.transformers import SafetyDebias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import MismatchError, UsageError
@@ -201,7 +201,7 @@ class TestStrength:
     def test_without_either_the_error_says_what_to_do(self):
         with pytest.raises(UsageError, match=r"recommends no strength.* Name one .*strength=1.0"):
             small().logits_processor(2)
-        assert isinstance(small().logits_processor(2, 1.0), BiasLogitsProcessor)
+        assert isinstance(small().logits_processor(2, 1.0), SafetyDebias)
 
     def test_engines_take_it_too(self):
         bias = tiny.bias()
@@ -236,7 +236,7 @@ class TestStrength:
 def test_the_processor_has_its_strength_and_anchor():
     bias, known = tiny.bias(anchor="x", anchor_ids=(9,)), tiny.tokenizer()
     processor = bias.logits_processor(2, 0.5, known)
-    assert isinstance(processor, BiasLogitsProcessor)
+    assert isinstance(processor, SafetyDebias)
     scores = torch.zeros(1, tiny.VOCAB)
     a, x = (known(letter)["input_ids"][0] for letter in "ax")
     for ids in ([a, a], [a, a, a]):

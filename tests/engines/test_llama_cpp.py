@@ -6,7 +6,7 @@ import torch
 
 from tests import tiny
 from tests.engines import cases
-from tsdi.decoding.llama_cpp import LiveStep
+from tsdi.decoding.llama_cpp import SafetyDebias
 from tsdi.engines.base import Request, Sampling
 from tsdi.errors import MismatchError, ModelError, UsageError
 
@@ -20,20 +20,25 @@ FORCED[torch.arange(3), torch.arange(200, 203)] = -1000
 class TestTheStep:
     TOKENS = np.arange(20, dtype=np.intc)
 
+    def live(self):
+        """Tells the step of each call: it is what is subtracted."""
+        rule = SafetyDebias(torch.arange(20.0)[:, None], 1.0)
+        return lambda tokens: -rule(tokens, np.zeros(1, dtype=np.float32))[0]
+
     def test_it_begins_where_a_prompt_ends(self):
-        live = LiveStep()
-        assert [live.at(self.TOKENS[:length]) for length in (7, 8, 9)] == [0, 1, 2]
+        step = self.live()
+        assert [step(self.TOKENS[:length]) for length in (7, 8, 9)] == [0, 1, 2]
 
     @pytest.mark.parametrize("length", [7, 3, 9, 12])
     def test_a_call_that_does_not_go_on_is_another_prompt(self, length):
-        live = LiveStep()
-        assert [live.at(self.TOKENS[:n]) for n in (7, 8, 9)] == [0, 1, 2]
-        assert [live.at(self.TOKENS[:n]) for n in (length, length + 1)] == [0, 1]
+        step = self.live()
+        assert [step(self.TOKENS[:n]) for n in (7, 8, 9)] == [0, 1, 2]
+        assert [step(self.TOKENS[:n]) for n in (length, length + 1)] == [0, 1]
 
     def test_a_prompt_that_is_as_long_as_the_next_step_would_be(self):
-        live = LiveStep()
-        assert [live.at(self.TOKENS[:n]) for n in (7, 8)] == [0, 1]
-        assert live.at(self.TOKENS[5:14]) == 0
+        step = self.live()
+        assert [step(self.TOKENS[:n]) for n in (7, 8)] == [0, 1]
+        assert step(self.TOKENS[5:14]) == 0
 
 
 @pytest.fixture(scope="module")

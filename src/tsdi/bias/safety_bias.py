@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tsdi.bias.file import BiasInfo, read, write
 from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.rule import check_strength
-from tsdi.decoding.transformers import BiasLogitsProcessor
+from tsdi.decoding.transformers import SafetyDebias
 from tsdi.errors import MismatchError, UsageError
 from tsdi.models.chat import template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import tokenizer_size, vocabulary_width
@@ -207,7 +207,7 @@ class SafetyBias(
         prompt_length: int,
         strength: float | Sequence[float] | Tensor | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
-    ) -> BiasLogitsProcessor:
+    ) -> SafetyDebias:
         """A processor for ``model.generate(logits_processor=[...])``.
 
         Args:
@@ -231,7 +231,7 @@ class SafetyBias(
                     "Name the tokenizer too: logits_processor(..., tokenizer=tokenizer).",
                 )
             anchor = find_anchor(tokenizer, self.info.anchor)
-        return BiasLogitsProcessor(self.values, prompt_length, strength, anchor)
+        return SafetyDebias(self.values, prompt_length, strength, anchor)
 
     def check_no_anchor(self) -> None:
         """Raise UsageError if the bias begins behind a marker, for what cannot look for one."""

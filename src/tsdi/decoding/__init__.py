@@ -1,1 +1,12 @@
-"""Decoding rules: pure functions on logits, and their transformers processor."""
+"""The decoding rule: subtract strength x bias[i] from the logits of response token i.
+
+rule          the rule, defined once, on plain tensors; what a strength may be
+transformers  the rule in transformers: a ``LogitsProcessor`` for ``generate``
+llama_cpp     the rule in llama.cpp: a processor for llama-cpp-python
+mlx           the rule in MLX: a processor for mlx-lm
+              (vLLM's is `tsdi.engines.vllm_plugin`, as it cannot be imported without vLLM)
+anchor        where an answer begins that follows thoughts
+ends          where an answer ends
+greedy        transformers' ``generate`` with nothing but what the caller asks for
+sampling      draws that are the same in every engine
+"""

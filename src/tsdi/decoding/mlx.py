@@ -1,4 +1,4 @@
-"""The safety bias in MLX: a logits processor for mlx-lm.
+"""The rule (`tsdi.decoding.rule`) in MLX: a logits processor of mlx-lm.
 
 ``mlx_lm.generate(model, tokenizer, prompt, logits_processors=[SafetyDebias(bias)])``
 """
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class SafetyDebias:
     """Subtracts strength x bias[i] from the logits of response token i.
 
-    One is for one answer. A second one is refused where it can be told: by its tokens at the steps
-    that are debiased, by its length after them, where looking would make MLX wait. Whether a bias
-    belongs to a tokenizer says `SafetyBias.check`.
+    One object is for one answer. A second one is refused where it can be told: by its tokens at the
+    steps that are debiased, by its length after them, where looking would make MLX wait. Whether a
+    bias belongs to a tokenizer says `SafetyBias.check`.
 
     Args:
         bias: The safety bias.
@@ -34,8 +34,8 @@ class SafetyDebias:
         bias.check_no_anchor()
         values = bias.values.numpy() * bias.strength_or_recommended(strength)
         self._values = mx.array(np.asarray(values, dtype=np.float32))
-        self._prompt = self._seen = 0
-        self._last: Any = None
+        self._seen: Any = None  # ids of the call before
+        self._prompt_length = 0
 
     def __call__(self, tokens: Any, logits: Any) -> Any:
         """Debiased logits [1, width] of the token after ``tokens``, which begin with the prompt.
@@ -45,17 +45,24 @@ class SafetyDebias:
         """
         import mlx.core as mx
 
-        self._prompt = self._prompt or len(tokens)
-        step = len(tokens) - self._prompt
-        goes_on = not self._seen or len(tokens) == self._seen + 1
-        if goes_on and self._seen and step <= self._values.shape[0]:
-            goes_on = bool(mx.array_equal(tokens[:-1], self._last))
-        if not goes_on:
-            raise UsageError(
-                "A SafetyDebias of MLX was used for a second answer.", "Make one for each answer."
-            )
-        self._seen, self._last = len(tokens), tokens
+        step = self._step(tokens)
         if step >= self._values.shape[0]:
             return logits
         padding = mx.zeros((logits.shape[-1] - self._values.shape[1],))
         return logits - mx.concatenate([self._values[step], padding]).astype(logits.dtype)
+
+    def _step(self, tokens: Any) -> int:
+        """The response position that is predicted next: MLX shows all tokens so far."""
+        import mlx.core as mx
+
+        self._prompt_length = self._prompt_length or len(tokens)
+        step = len(tokens) - self._prompt_length
+        goes_on = self._seen is None or len(tokens) == len(self._seen) + 1
+        if goes_on and self._seen is not None and step <= self._values.shape[0]:
+            goes_on = bool(mx.array_equal(tokens[:-1], self._seen))
+        if not goes_on:
+            raise UsageError(
+                "A SafetyDebias of MLX was used for a second answer.", "Make one for each answer."
+            )
+        self._seen = tokens
+        return step

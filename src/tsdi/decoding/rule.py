@@ -1,6 +1,10 @@
-"""Our decoding rule: subtract strength x bias from the logits of the first response steps.
+"""The decoding rule, defined here and nowhere else: subtract strength x bias from the first logits.
 
-Source: TSDI, arXiv 2502.02153, p_debiased(. | x, y_<i) = softmax(f(x, y_<i) - G_i) for i < steps.
+    p_debiased(. | x, y_<i) = softmax(f(x, y_<i) - strength x G_i) for i < steps
+
+Source: TSDI, arXiv 2502.02153, where the strength is 1. The processors of every runtime
+(`tsdi.decoding.transformers`, `.llama_cpp`, `.mlx`, `tsdi.engines.vllm_plugin`) do this; what they
+add is how they find the step i.
 """
 
 import math

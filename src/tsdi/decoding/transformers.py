@@ -1,4 +1,4 @@
-"""The rule as a transformers ``LogitsProcessor``."""
+"""The rule (`tsdi.decoding.rule`) in transformers: a ``LogitsProcessor`` for ``generate``."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from tsdi.decoding.rule import check_strengths, subtract_bias
 from tsdi.errors import UsageError
 
 
-class BiasLogitsProcessor(LogitsProcessor):
-    """Subtracts the safety bias while transformers generates.
+class SafetyDebias(LogitsProcessor):
+    """Subtracts strength x bias[i] from the logits of response token i.
 
-    It keeps no count of calls: the step follows from the length of ``input_ids``, so beams,
-    assisted and prompt-lookup decoding (which go back over steps) and caches of every kind are
-    right, and one object can be used again for other calls with the same prompt length; a longer
-    prompt is refused. An assistant model must share the tokenizer: generate hands it this processor
-    too.
+    One object is for one prompt length, and can be used again for other calls with the same; a
+    longer prompt is refused. It keeps no count of calls: the step follows from the length of
+    ``input_ids``, so beams, assisted and prompt-lookup decoding (which go back over steps) and
+    caches of every kind are right. An assistant model must share the tokenizer: generate hands it
+    this processor too.
     """
 
     supports_continuous_batching = False  # it shows a processor no step
@@ -107,6 +107,7 @@ class BiasLogitsProcessor(LogitsProcessor):
         return bool((before[:, None] == seen[None]).all(-1).any(1).all())
 
     def _step(self, input_ids: Tensor) -> Tensor | int:
+        """The response position that is predicted next, one for all rows or int64 [rows]."""
         if self._anchor is None:
             return input_ids.shape[1] - self._prompt_length
         return self._anchor.steps(input_ids, self._prompt_length)
