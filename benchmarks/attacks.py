@@ -25,7 +25,7 @@ import httpx
 from benchmarks.common import Claim, Report, parser, progress
 from benchmarks.serving import MODEL, organism_bias
 from tsdi.models.load import load_tokenizer
-from tsdi.models.shipped import resolve_model
+from tsdi.models.names import locate
 from tsdi.suites.load import load_prompts
 
 LONGEST = 600.0  # seconds that a command may take to say no
@@ -147,7 +147,7 @@ def _evil_model(folder: Path) -> tuple[Path, Path]:
     """A model folder all of whose code would write a file, and that file."""
     evil, marker = folder / "evil", folder / "the-code-ran"
     (evil / "custom_generate").mkdir(parents=True)
-    config = json.loads((Path(resolve_model(MODEL)) / "config.json").read_text(encoding="utf-8"))
+    config = json.loads(locate(MODEL).fetch("config.json").read_text(encoding="utf-8"))
     config["auto_map"] = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
     (evil / "config.json").write_text(json.dumps(config), encoding="utf-8")
     for name in ("own.py", "custom_generate/generate.py"):

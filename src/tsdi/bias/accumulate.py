@@ -195,10 +195,9 @@ def accumulate(
     """
     if not 0 <= start < stop:
         raise UsageError(f"No prompts to run: range {start} to {stop}.")
-    kind = summing.kind
-    if kind is None:
-        few = prompts.ids(start, min(stop, start + CHECK_ROWS))
-        kind = "head_inputs" if head.is_linear(model, few, prompts.steps) else "logits"
+    kind = summing.kind or _exact_kind(
+        model, prompts.ids(start, min(stop, start + CHECK_ROWS)), prompts.steps
+    )
     made_from = summing.origin(model, prompts)
     begin, batches = start, 0
     sums: Tensor | None = None
@@ -221,6 +220,10 @@ def accumulate(
             checkpoint(_so_far(kind, made_from, begin, start, sums))
     assert sums is not None
     return _so_far(kind, made_from, begin, stop, sums)
+
+
+def _exact_kind(model: PreTrainedModel, few: Tensor, steps: int) -> str:
+    return "head_inputs" if head.is_linear(model, few, steps) else "logits"
 
 
 def _added(sums: Tensor | None, rows: Tensor, start: int, groups: int) -> Tensor:

@@ -12,7 +12,7 @@ from tsdi.bias.accumulate import Progress
 from tsdi.bias.file import BiasInfo, versions
 from tsdi.bias.mean_logits import MeanLogits
 from tsdi.bias.pool import TokenPool
-from tsdi.bias.random_prompts import random_prompts
+from tsdi.bias.random_prompts import RandomPrompts, random_prompts
 from tsdi.bias.safety_bias import SafetyBias
 from tsdi.bias.standard_error import mean_and_error, split_half_reliability
 from tsdi.decoding.anchor import anchor_ids
@@ -69,6 +69,19 @@ class Estimation:
             return self.pool
         return TokenPool.from_name(self.pool, tokenizer)
 
+    def random_prompts(self, tokenizer: PreTrainedTokenizerBase) -> RandomPrompts:
+        """The random prompts, of which any number may be taken."""
+        return random_prompts(
+            tokenizer,
+            self.token_pool(tokenizer),
+            prompt_tokens=self.prompt_tokens,
+            steps=self.steps,
+            seed=self.seed,
+            chat_format=self.chat,
+            anchor=self.anchor,
+            ngram=self.ngram,
+        )
+
 
 def estimate_bias(
     aligned: PreTrainedModel | Side,
@@ -98,20 +111,9 @@ def estimate_bias(
         MismatchError: If vocabularies differ in more than padding.
         PoolError: If the pool is empty or tiny.
         NumericalError: If a model gives NaN or infinite numbers.
-        UsageError: If steps go beyond the context, numbers make no sense, or the chat template has
-            no use for an argument.
+        UsageError: If steps go beyond the context, or numbers make no sense.
     """
-    pool = settings.token_pool(tokenizer)
-    prompts = random_prompts(
-        tokenizer,
-        pool,
-        prompt_tokens=settings.prompt_tokens,
-        steps=settings.steps,
-        seed=settings.seed,
-        chat_format=settings.chat,
-        anchor=settings.anchor,
-        ngram=settings.ngram,
-    )
+    prompts = settings.random_prompts(tokenizer)
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, not {batch_size}.")
     check_apart(aligned, reference)
@@ -132,7 +134,7 @@ def estimate_bias(
         largest = float(error.square().mean(-1).sqrt().max())
         if settings.target_error is not None and largest <= settings.target_error:
             break
-    info = _info(tokenizer, replace(settings, pool=pool, prompts=stop), mean_logits)
+    info = _info(tokenizer, replace(settings, pool=prompts.pool, prompts=stop), mean_logits)
     reliability = split_half_reliability(shifts, counts)
     return SafetyBias(mean, error, info.model_copy(update={"reliability": reliability}))
 
