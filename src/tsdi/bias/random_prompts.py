@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias.pool import TokenPool
 from tsdi.decoding.anchor import anchor_ids, find_anchor
+from tsdi.errors import MismatchError, UsageError
 from tsdi.models.chat import (
     OWN_TEMPLATE,
     ChatFormat,
