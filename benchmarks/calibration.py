@@ -6,12 +6,18 @@
 (c) Proposition 1: after subtraction no mean shift is left, exactly on the estimate's own prompts
     and up to both standard errors on fresh ones, by ordinary logits of a pair that differs in all
     weights.
+(d) Two rules that are equally good on average, but not with every training seed and prompt: how
+    often 95 % intervals of the difference of their hypervolumes hold 0. "Bootstrap" draws seeds and
+    prompts with replacement and takes percentiles; studies use `crossed_interval`.
 """
 
 import copy
 import math
+from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
@@ -31,6 +37,7 @@ from tsdi import Estimation, SafetyBias, estimate_bias
 from tsdi.bias import TokenPool
 from tsdi.bias.accumulate import accumulate
 from tsdi.bias.random_prompts import RandomPrompts, random_prompts
+from tsdi.study.fronts import Draws, Outcomes, compare_fronts, draw, front_volumes
 
 VOCAB, PROMPTS, GROUPS, STEPS, PROMPT_TOKENS = 256, 64, 16, 4, 12
 OTHER_SEEDS = 1_000_000  # seeds from here on are never those of an estimate
@@ -42,6 +49,12 @@ MODEL = {
     "num_attention_heads": 4,
     "max_position_embeddings": 64,
 }
+WORLDS = {  # standard deviations of the two rules' own effects, in logits: by seed, by prompt
+    "seeds differ more": (0.6, 0.5),
+    "both differ": (0.3, 0.5),
+    "prompts differ more": (0.1, 0.5),
+}
+SEEDS, ASKED = (3, 4, 8, 12), 400
 TOKENIZER = word_tokenizer(VOCAB)
 POOL = TokenPool.from_tokenizer(TOKENIZER)
 
@@ -58,11 +71,14 @@ def main() -> None:
         "truth_prompts": 5_000 if arguments.quick else 50_000,
         "coverage_seeds": 20 if arguments.quick else 200,
         "fresh_seeds": 20 if arguments.quick else 100,
+        "studies": 20 if arguments.quick else 400,
+        "worlds": WORLDS,
     }
     report = Report("calibration", arguments, settings)
     bias = head_bias()
     weights = head_weights(settings["coverage_seeds"], settings["truth_prompts"])
     fresh = proposition(settings["fresh_seeds"])
+    intervals = seed_intervals(settings["studies"])
     claims = [
         Claim("(a) head bias: largest deviation, share of scale", bias["deviation"], high=1e-5),
         Claim("(a) head bias: largest standard error, share of scale", bias["error"], high=1e-5),
@@ -70,7 +86,14 @@ def main() -> None:
         Claim("(c) own prompts: largest mean shift left, share of scale", fresh["own"], high=1e-5),
         Claim("(c) fresh prompts: RMS of shift / standard error", fresh["rms"], 0.8, 1.25),
     ]
-    report.write(claims, {"head_bias": bias, "head_weights": weights, "proposition_1": fresh})
+    for one in intervals:
+        name = f"(d) {one['world']}, {one['seeds']} training seeds"
+        claims += [
+            Claim(f"{name}: coverage of studies' intervals", one["coverage"]["study"], 0.92),
+            Claim(f"{name}: coverage of the bootstrap", one["coverage"]["bootstrap"]),
+        ]
+    found = {"head_bias": bias, "head_weights": weights, "proposition_1": fresh}
+    report.write(claims, found | {"seed_intervals": intervals})
 
 
 def estimated(aligned: PreTrainedModel, reference: PreTrainedModel, seed: int) -> SafetyBias:
@@ -160,6 +183,59 @@ def proposition(seeds: int) -> dict[str, Any]:
         "rms": math.sqrt(sum(squares) / len(squares)),
         "rms_by_seed": [math.sqrt(square) for square in squares],
     }
+
+
+def seed_intervals(studies: int) -> list[dict[str, Any]]:
+    """(d): coverage and mean width of both intervals, by world and number of training seeds."""
+    found = []
+    for (world, effects), seeds in product(WORLDS.items(), SEEDS):
+        rng = np.random.default_rng(seeds)
+        held, widths = {"study": 0, "bootstrap": 0}, {"study": 0.0, "bootstrap": 0.0}
+        for _ in range(studies):
+            rules = simulated(rng, seeds, *effects)
+            chosen = {"tsdi": (0,), "plain": (0,)}
+            draws = draw(ASKED, ASKED, 300, 0)  # of prompts, whatever was answered
+            new = compare_fronts(rules, chosen, "tsdi", resamples=300, seed=0)["plain"]
+            ends = {
+                "study": (new.ours_minus.low, new.ours_minus.high),
+                "bootstrap": two_way_bootstrap(rules, draws, rng),
+            }
+            for name, (low, high) in ends.items():
+                held[name] += low <= 0 <= high
+                widths[name] += (high - low) / studies
+        coverage = {name: count / studies for name, count in held.items()}
+        found.append({"world": world, "seeds": seeds, "coverage": coverage, "width": widths})
+        progress(f"calibration: {world}, {seeds} seeds")
+    return found
+
+
+def simulated(
+    rng: np.random.Generator, seeds: int, by_seed: float, by_prompt: float
+) -> dict[str, Outcomes]:
+    """Answers of two rules with the same distribution: shared and own effects of seed and prompt.
+
+    Logits of a safe, and of a right, answer are normal around 2.5 and 0.6; the effects that both
+    rules share have standard deviations of 0.5 between seeds and 1.5 between prompts.
+    """
+    answers = []
+    for mean in (2.5, 0.6):
+        shared = rng.normal(0, 0.5, (1, seeds, 1)) + rng.normal(0, 1.5, (1, 1, ASKED))
+        own = rng.normal(0, by_seed, (2, seeds, 1)) + rng.normal(0, by_prompt, (2, 1, ASKED))
+        chances = 1 / (1 + np.exp(-(mean + shared + own)))
+        answers.append((rng.random(chances.shape) < chances).astype(np.float64)[:, :, None])
+    safe, right = answers
+    return {name: Outcomes(safe[i], right[i]) for i, name in enumerate(("tsdi", "plain"))}
+
+
+def two_way_bootstrap(
+    rules: Mapping[str, Outcomes], draws: Draws, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Percentiles of the difference when seeds and prompts are drawn with replacement."""
+    ours, theirs = (front_volumes(rules[name], (0,), draws) for name in ("tsdi", "plain"))
+    seeds = ours.shape[1]
+    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), len(ours))
+    low, high = np.quantile(((ours - theirs) * drawn).sum(1) / seeds, [0.025, 0.975])
+    return float(low), float(high)
 
 
 @torch.no_grad()

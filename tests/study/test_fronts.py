@@ -1,13 +1,14 @@
-"""A study's statistics, against brute force with the same draws and against scipy."""
+"""A study's statistics, against brute force and against scipy."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from tsdi.stats.proportions import mcnemar, paired_change, sign_flip
+from tsdi.stats.proportions import mcnemar, paired_change, sign_flip, wilson
+from tsdi.stats.seeds import mean_interval
 from tsdi.study import fronts
 from tsdi.study.fronts import Outcomes
-from tsdi.study.hypervolume import choose, hypervolume
+from tsdi.study.hypervolume import hypervolume
 
 RNG = np.random.default_rng(5)
 
@@ -21,88 +22,94 @@ def outcomes(seed, seeds=3, cells=4, harmful=12, helpful=9, unscored=0.0):
     return Outcomes(safe, help_)
 
 
-class TestHypervolume:
-    def test_many_sets_at_once_are_the_sets_one_by_one(self):
-        points = RNG.random((50, 5, 2))
-        found = fronts.volumes(points)
-        assert found == pytest.approx([hypervolume([tuple(p) for p in one]) for one in points])
-
-
-class TestChoosing:
-    @pytest.mark.parametrize("k", [1, 2, 3])
-    def test_it_is_the_best_of_all_sets(self, k):
-        for trial in range(20):
-            points = np.random.default_rng(trial).random((2, 7, 2)).round(1)
-            named = {str(c): [tuple(p) for p in points[:, c]] for c in range(7)}
-            best = choose(named, k)
-            merit = sum(hypervolume([named[c][run] for c in best]) for run in range(2)) / 2
-            chosen = fronts.choose_points(points, k)
-            assert len(set(chosen)) == k
-            assert fronts.volumes(points[:, list(chosen)]).mean() == pytest.approx(merit)
-
-    def test_dominated_cells_fill_up_where_others_are_too_few(self):
-        points = np.array([[[0.9, 0.9], [0.1, 0.1], [0.2, 0.2]]])
-        assert 0 in fronts.choose_points(points, 2)
-        assert len(fronts.choose_points(points, 3)) == 3
-
-    def test_more_points_than_cells_are_refused(self):
-        with pytest.raises(ValueError, match="3 of 2"):
-            fronts.choose_points(np.zeros((1, 2, 2)), 3)
-
-
-def brute_force(one, chosen, draws):
-    """The hypervolume of every resample, from lists of the numbers drawn."""
-    found = []
-    for r in range(len(draws.seeds)):
-        lists = [
-            [i for i, times in enumerate(counts[r]) for _ in range(int(times))]
-            for counts in (draws.seeds, draws.harmful, draws.helpful)
-        ]
-        volumes = []
-        for seed in lists[0]:
-            points = [
-                (
-                    float(np.nanmean([one.safe[seed, cell, i] for i in lists[1]])),
-                    float(np.nanmean([one.help[seed, cell, i] for i in lists[2]])),
+def brute_force(one, chosen, counts):
+    """The hypervolume of every seed, from lists of the prompts drawn."""
+    harmful, helpful = (
+        [i for i, times in enumerate(row) for _ in range(int(times))] for row in counts
+    )
+    return [
+        float(
+            hypervolume(
+                np.array(
+                    [
+                        (
+                            np.nanmean([one.safe[seed, cell, i] for i in harmful]),
+                            np.nanmean([one.help[seed, cell, i] for i in helpful]),
+                        )
+                        for cell in chosen
+                    ]
                 )
-                for cell in chosen
-            ]
-            volumes.append(hypervolume(points))
-        found.append(sum(volumes) / len(volumes))
-    return found
+            )
+        )
+        for seed in range(len(one.safe))
+    ]
 
 
-class TestBootstrap:
+def both_fronts(seeds):
+    methods = {"tsdi": outcomes(1, seeds=seeds), "plain": outcomes(2, seeds=seeds)}
+    return methods, {"tsdi": (0, 1), "plain": (2, 3)}
+
+
+def by_seed(methods, chosen, counts=None):
+    counts = counts or (np.ones(12), np.ones(9))
+    ours, theirs = (brute_force(methods[m], chosen[m], counts) for m in methods)
+    return np.subtract(ours, theirs)
+
+
+class TestFronts:
     @pytest.mark.parametrize("unscored", [0.0, 0.2])
     @pytest.mark.parametrize("seeds", [1, 3])
     def test_resampled_fronts_are_those_of_a_brute_force_bootstrap(self, seeds, unscored):
         one = outcomes(1, seeds=seeds, unscored=unscored)
-        draws = fronts.draw(seeds, 12, 9, 40, seed=7)
+        draws = fronts.draw(12, 9, 40, seed=7)
         found = fronts.front_volumes(one, (0, 2), draws)
-        assert found == pytest.approx(brute_force(one, (0, 2), draws), abs=1e-12)
+        slow = [
+            brute_force(one, (0, 2), counts)
+            for counts in zip(draws.harmful, draws.helpful, strict=True)
+        ]
+        assert found == pytest.approx(np.array(slow), abs=1e-12)
 
-    def test_differences_are_paired(self):
-        methods = {"tsdi": outcomes(1), "plain": outcomes(2)}
-        chosen = {"tsdi": (0, 1), "plain": (2, 3)}
-        found = fronts.compare_fronts(methods, chosen, "tsdi", resamples=200, seed=3)
-        draws = fronts.draw(3, 12, 9, 200, seed=3)
-        ours, theirs = (brute_force(methods[m], chosen[m], draws) for m in methods)
-        ends = np.quantile(np.subtract(ours, theirs), [0.025, 0.975])
+    @pytest.mark.parametrize("seeds", [2, 3, 7])
+    def test_a_few_seeds_give_scipys_t_interval_of_the_paired_differences(self, seeds):
+        methods, chosen = both_fronts(seeds)
+        found = fronts.compare_fronts(methods, chosen, "tsdi")["plain"].ours_minus
+        test = stats.ttest_1samp(by_seed(methods, chosen), 0).confidence_interval(0.95)
+        assert (found.low, found.high) == pytest.approx((test.low, test.high))
+        assert found.n == seeds
+
+    def test_many_seeds_add_what_the_prompts_add(self):
+        methods, chosen = both_fronts(8)
+        found = fronts.compare_fronts(methods, chosen, "tsdi", resamples=300, seed=3)
         difference = found["plain"].ours_minus
-        assert (difference.low, difference.high) == pytest.approx(tuple(ends), abs=1e-12)
-        assert difference.value == pytest.approx(
-            found["tsdi"].volume.value - found["plain"].volume.value
-        )
+        values = by_seed(methods, chosen)
+        draws = fronts.draw(12, 9, 300, seed=3)
+        drawn = [
+            by_seed(methods, chosen, counts).mean()
+            for counts in zip(draws.harmful, draws.helpful, strict=True)
+        ]
+        own, added = np.var(values, ddof=1) / 8, np.var(drawn)
+        half = stats.t.ppf(0.975, 7 * ((own + added) / own) ** 2) * np.sqrt(own + added)
+        assert difference.high - difference.value == pytest.approx(half)
+        assert difference.value == pytest.approx(values.mean())
         assert found["tsdi"].ours_minus.value == 0
 
+    def test_a_single_seed_is_bootstrapped_over_prompts(self):
+        methods, chosen = both_fronts(1)
+        found = fronts.compare_fronts(methods, chosen, "tsdi", resamples=200, seed=3)
+        draws = fronts.draw(12, 9, 200, seed=3)
+        drawn = [
+            by_seed(methods, chosen, counts)[0]
+            for counts in zip(draws.harmful, draws.helpful, strict=True)
+        ]
+        difference = found["plain"].ours_minus
+        assert (difference.low, difference.high) == pytest.approx(
+            tuple(np.quantile(drawn, [0.025, 0.975]))
+        )
+
     def test_every_draw_has_as_many_as_there_are(self):
-        draws = fronts.draw(3, 12, 9, 50, seed=0)
-        assert (draws.seeds.sum(1) == 3).all()
+        draws = fronts.draw(12, 9, 50, seed=0)
         assert (draws.harmful.sum(1) == 12).all()
         assert (draws.helpful.sum(1) == 9).all()
-
-    def test_a_single_seed_is_not_drawn(self):
-        assert (fronts.draw(1, 5, 5, 10, seed=0).seeds == 1).all()
 
     def test_fronts_of_other_sizes_are_refused(self):
         methods = {"tsdi": outcomes(1), "plain": outcomes(2)}
@@ -115,17 +122,23 @@ class TestChanges:
         before, after = (RNG.integers(0, 2, (1, 40)).astype(float) for _ in range(2))
         found = fronts.mean_change(before, after)
         assert found.change == paired_change(before[0].astype(bool), after[0].astype(bool))
+        assert found.before == wilson(int(before.sum()), 40)
+        assert found.p == pytest.approx(mcnemar(before[0] > 0, after[0] > 0))
 
-    def test_several_seeds_are_bootstrapped_over_both(self):
-        before, after = (RNG.integers(0, 2, (3, 12)).astype(float) for _ in range(2))
-        found = fronts.mean_change(before, after, resamples=300, seed=1).change
-        draws = fronts.draw(3, 12, 0, 300, seed=1)
-        slow = [
-            np.average(after - before, weights=np.outer(s, p))
-            for s, p in zip(draws.seeds, draws.harmful, strict=True)
-        ]
-        assert (found.low, found.high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])))
-        assert found.value == pytest.approx((after - before).mean())
+    def test_a_few_seeds_are_scipys_paired_t_test(self):
+        before, after = (RNG.integers(0, 2, (3, 40)).astype(float) for _ in range(2))
+        found = fronts.mean_change(before, after)
+        test = stats.ttest_rel(after.mean(1), before.mean(1)).confidence_interval(0.95)
+        assert (found.change.low, found.change.high) == pytest.approx((test.low, test.high))
+        assert found.change.value == pytest.approx((after - before).mean())
+        assert found.after.value == pytest.approx(after.mean())
+
+    def test_many_seeds_have_wider_intervals_for_the_prompts(self):
+        before, after = (RNG.integers(0, 2, (9, 40)).astype(float) for _ in range(2))
+        found = fronts.mean_change(before, after).change
+        alone = mean_interval((after - before).mean(1).tolist())
+        assert found.low < alone.low
+        assert found.high > alone.high
 
     def test_what_agrees_everywhere_still_has_an_error(self):
         same = np.ones((3, 20))
@@ -133,11 +146,24 @@ class TestChanges:
         assert found.change.low < 0 < found.change.high
         assert found.before.low < 1
 
+    def test_seeds_with_one_share_still_have_an_error(self):
+        before = np.ones((3, 20))
+        after = before.copy()
+        after[[0, 1, 2], [4, 5, 6]] = 0  # another prompt of each seed
+        found = fronts.mean_change(before, after)
+        assert found.change.value == pytest.approx(-0.05)
+        assert found.change.low < -0.05 < found.change.high
+
     def test_prompts_without_a_verdict_on_one_side_do_not_count(self):
         before, after = np.ones((2, 10)), np.ones((2, 10))
         after[:, 0] = np.nan
         after[:, 1] = 0
         assert fronts.mean_change(before, after).change.value == pytest.approx(-1 / 9)
+
+    def test_nothing_with_a_verdict_is_no_change(self):
+        nothing = np.full((3, 4), np.nan)
+        found = fronts.mean_change(nothing, np.ones((3, 4)))
+        assert (found.change.value, found.change.n, found.before.value) == (None, 0, None)
 
     def test_categories_are_one_family(self):
         before = np.ones((1, 30))

@@ -1,7 +1,7 @@
 """Two judged arms on the same prompts: what changed, by how much, and is it more than chance?"""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ class Change:
     """One figure of two arms, over the prompts that both have a verdict for.
 
     Attributes:
-        before: Share of hits of the first arm, with its Wilson interval.
-        after: Likewise of the second one.
-        change: after - before, paired, with the Bonett-Price interval.
-        p: Two-sided p-value of the exact McNemar test.
+        before: Share of hits of the first arm; of one run with its Wilson interval.
+        after: Share of hits of the second one.
+        change: after - before, paired; of one run with the Bonett-Price interval.
+        p: Two-sided p-value: the exact McNemar test's, or over several seeds the sign-flip test's.
         p_holm: The same adjusted by Holm's method over the family; None outside of it.
     """
 
@@ -38,6 +38,12 @@ class Change:
     change: Estimate
     p: float
     p_holm: float | None = None
+
+    @property
+    def fell(self) -> bool:
+        """Whether the share fell significantly: `p_holm`, outside a family `p`, below `ALPHA`."""
+        p = self.p if self.p_holm is None else self.p_holm
+        return self.change.value is not None and self.change.value < 0 and p < ALPHA
 
     def to_dict(self) -> dict[str, Any]:
         """The change as JSON."""
@@ -158,12 +164,8 @@ def compare_arms(
         for category in harmful_categories(before)
     }
     changes = {category: _change(*pair) for category, pair in outcomes.items() if pair[0]}
-    adjusted = holm([change.p for change in changes.values()])
-    categories = {
-        category: Change(change.before, change.after, change.change, change.p, p)
-        for (category, change), p in zip(changes.items(), adjusted, strict=True)
-    }
-    lost = [name for name, change in categories.items() if _fell(change) and _significant(change)]
+    categories = adjusted(changes)
+    lost = [name for name, change in categories.items() if change.fell]
     beyond = [name for name, change in categories.items() if change.change.high < 0]
     return Comparison(
         overall=overall,
@@ -173,6 +175,15 @@ def compare_arms(
         unscored=_unscored(before, after),
         judge=judge or {},
     )
+
+
+def adjusted(changes: Mapping[str, Change]) -> dict[str, Change]:
+    """Changes of one family, such as categories, with p-values adjusted by Holm's method."""
+    p_values = holm([change.p for change in changes.values()])
+    return {
+        name: replace(change, p_holm=p)
+        for (name, change), p in zip(changes.items(), p_values, strict=True)
+    }
 
 
 def _unscored(before: Sequence[Judged], after: Sequence[Judged]) -> tuple[int, int, int]:
@@ -188,14 +199,6 @@ def _change(before: Sequence[bool], after: Sequence[bool]) -> Change:
         change=paired_change(before, after),
         p=mcnemar(before, after),
     )
-
-
-def _fell(change: Change) -> bool:
-    return change.change.value is not None and change.change.value < 0
-
-
-def _significant(change: Change) -> bool:
-    return change.p_holm is not None and change.p_holm < ALPHA
 
 
 def _name(judge: Record, other: Record) -> str:

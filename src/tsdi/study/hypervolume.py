@@ -1,41 +1,70 @@
-"""How good a set of operating points is: hypervolume, and the best k of many points."""
+"""How good sets of operating points are: hypervolume, and the best k of many points."""
 
-from collections.abc import Mapping, Sequence
 from itertools import combinations
+from math import comb
 
-Point = tuple[float, float]
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+_CHUNK = 50_000  # combinations whose hypervolumes are computed together
 
 
-def hypervolume(points: Sequence[Point]) -> float:
-    """Area that the points dominate: everything below and left of one of them, down to (0, 0).
+def hypervolume(points: Array) -> Array:
+    """Area that each set of points dominates: all below and left of one of them, down to (0, 0).
 
     Args:
-        points: Non-negative pairs, larger being better in both; no points give 0.
+        points: Sets of non-negative pairs, larger being better in both, [..., points, 2].
+
+    Returns:
+        [...]; a set without points has 0.
 
     Source: Zitzler and Thiele (1998), PPSN V, 292-301.
     """
-    area, top = 0.0, 0.0
-    for x, y in sorted(points, reverse=True):
-        area += x * max(0.0, y - top)
-        top = max(top, y)
+    order = np.argsort(-points[..., 0], axis=-1, kind="stable")
+    x = np.take_along_axis(points[..., 0], order, -1)
+    y = np.maximum.accumulate(np.take_along_axis(points[..., 1], order, -1), -1)
+    steps = np.diff(y, axis=-1, prepend=0.0)
+    area: Array = (x * steps).sum(-1)
     return area
 
 
-def choose(candidates: Mapping[str, Sequence[Point]], k: int) -> tuple[str, ...]:
-    """The k settings with the largest hypervolume, averaged over runs, of all sets of k.
+def choose_points(candidates: Array, k: int) -> tuple[int, ...]:
+    """The k cells with the largest hypervolume, averaged over seeds, of all sets of k.
+
+    Cells that another one dominates in every seed are tried only if fewer than k are left.
 
     Args:
-        candidates: By setting, its point in each run; all settings have the same runs.
-        k: How many to choose.
+        candidates: Points on validation prompts, [seeds, cells, 2].
+        k: How many to choose; ties go to the earlier cells.
 
     Raises:
-        ValueError: If there are fewer than k candidates.
+        ValueError: If there are fewer than k cells.
     """
-    if len(candidates) < k:
-        raise ValueError(f"{k} of {len(candidates)} settings")
+    cells = candidates.shape[1]
+    if cells < k:
+        raise ValueError(f"{k} of {cells} cells")
+    kept = _undominated(candidates)
+    if len(kept) < k:
+        rest = [cell for cell in range(cells) if cell not in kept]
+        kept = sorted(kept + rest[: k - len(kept)])
+    best, merit = tuple(kept[:k]), -1.0
+    sets = combinations(kept, k)
+    for _ in range(0, comb(len(kept), k), _CHUNK):
+        some = np.array([one for _, one in zip(range(_CHUNK), sets, strict=False)])
+        found = hypervolume(candidates[:, some]).mean(0)
+        top = int(found.argmax())
+        if found[top] > merit + 1e-12:
+            best, merit = tuple(int(cell) for cell in some[top]), float(found[top])
+    return best
 
-    def merit(names: tuple[str, ...]) -> float:
-        runs = zip(*(candidates[name] for name in names), strict=True)
-        return sum(hypervolume(run) for run in runs)
 
-    return max(combinations(sorted(candidates), k), key=merit)
+def _undominated(candidates: Array) -> list[int]:
+    points = candidates.transpose(1, 0, 2).reshape(candidates.shape[1], -1)
+    kept = []
+    for cell, own in enumerate(points):
+        better = (points >= own).all(1) & (points > own).any(1)
+        same_before = (points[:cell] == own).all(1).any()
+        if not better.any() and not same_before:
+            kept.append(cell)
+    return kept

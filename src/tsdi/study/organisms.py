@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from tsdi.stats.seeds import mean_interval
 from tsdi.study.findings import findings
-from tsdi.study.hypervolume import Point, choose, hypervolume
+from tsdi.study.hypervolume import choose_points, hypervolume
 from tsdi.training.organism import Alignment, Recipe
 
 Figures = dict[str, Any]
@@ -33,6 +33,7 @@ TEST_SEEDS = tuple(range(1, 9))
 MAIN: Alignment = Recipe().shipped["aligned"]
 MAIN_NAME: str = next(iter(MAIN.names().values()))
 
+Point = tuple[float, float]
 Points = Callable[[Figures, str, str], dict[str, Point]]
 """Operating points by setting, of one seed, split and kind of help."""
 
@@ -167,9 +168,9 @@ def _hypervolumes(
             candidates = _stack([family.points(seed, "validation", help_) for seed in validation])
             if family.tuned:
                 candidates = _best_constants(candidates)
-            chosen[family.name] = choose(candidates, k)
+            chosen[family.name] = _choose(candidates, k)
             volumes[family.name] = [
-                hypervolume([family.points(seed, "test", help_)[c] for c in chosen[family.name]])
+                _area([family.points(seed, "test", help_)[c] for c in chosen[family.name]])
                 for seed in test
             ]
         result[str(k)] = {
@@ -184,6 +185,16 @@ def _hypervolumes(
     return result
 
 
+def _area(points: Sequence[Point]) -> float:
+    return float(hypervolume(np.array(points)))
+
+
+def _choose(candidates: Mapping[str, Sequence[Point]], k: int) -> list[str]:
+    names = sorted(candidates)
+    points = np.array([candidates[name] for name in names]).transpose(1, 0, 2)
+    return [names[i] for i in choose_points(points, k)]
+
+
 def _stack(runs: Sequence[Mapping[str, Point]]) -> dict[str, Sequence[Point]]:
     return {name: [run[name] for run in runs] for name in runs[0]}
 
@@ -193,8 +204,8 @@ def _best_constants(candidates: Mapping[str, Sequence[Point]]) -> dict[str, Sequ
     best: dict[str, str] = {}
     for setting, runs in candidates.items():
         model = setting.partition(_CONSTANT)[0]
-        area = sum(hypervolume([point]) for point in runs)
-        if model not in best or area > sum(hypervolume([p]) for p in candidates[best[model]]):
+        area = sum(_area([point]) for point in runs)
+        if model not in best or area > sum(_area([p]) for p in candidates[best[model]]):
             best[model] = setting
     return {setting: candidates[setting] for setting in best.values()}
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from tsdi.errors import UsageError
 from tsdi.evaluation.metrics import HARMLESS, Judged
 from tsdi.judging.verdict import Verdict
-from tsdi.study.hypervolume import Point, hypervolume
 
+Point = tuple[float, float]
 CODES = {
     Verdict.REFUSED: "R",
     Verdict.COMPLIED: "C",
@@ -81,7 +81,6 @@ def best_setting(tried: Sequence[Sequence[Judged]]) -> int:
     Args:
         tried: The judged validation answers of every setting.
     """
-    merits = [
-        hypervolume([point(outcomes(judged), [one.kind for one in judged])]) for judged in tried
-    ]
+    points = [point(outcomes(judged), [one.kind for one in judged]) for judged in tried]
+    merits = [safety * help_ for safety, help_ in points]
     return merits.index(max(merits))

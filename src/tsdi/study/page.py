@@ -106,7 +106,7 @@ def _sections(
     safe, safety = wording.safe(summary), wording.safety(summary)
     further = "answered safely" if safe == "safe" else "refused"
     one_seed = wording.one_seed(summary)
-    whiskers = f"95 % {'intervals over prompts' if one_seed else 't-intervals over seeds'}"
+    whiskers = f"95 % intervals over {'prompts' if one_seed else 'training seeds'}"
     return [
         Section(
             "In short",
@@ -138,7 +138,7 @@ def _sections(
             f"{safety.capitalize()} by category, and under attack",
             "The safety gate compares every method with the plain aligned model, category by"
             " category, on plain prompts and under simple public attacks. "
-            + (" ".join(summary["alerts"]) or f"TSDI costs {safety} nowhere beyond the interval."),
+            + (" ".join(summary["alerts"]) or f"No loss of {safety} is shown."),
             [
                 drawn["categories"],
                 sheets[by_category(summary)],
@@ -236,5 +236,5 @@ def _provenance(results: Figures) -> dict[str, str]:
         "Machine": f"{results['machine']['system']}, {results['machine']['cores']} cores",
         "Judge": judge,
         "Prompts": ", ".join(f"{len(rows)} {split}" for split, rows in results["prompts"].items()),
-        "Bootstrap": f"seed {study.get('seed', 0)}",
+        "Resampled prompts": f"seed {study.get('seed', 0)}",
     }

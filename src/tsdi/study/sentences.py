@@ -91,13 +91,14 @@ def sentences(summary: Figures) -> list[str]:
 
 
 def alerts(summary: Figures) -> list[str]:
-    """Where TSDI costs safety beyond the interval: a sentence for plain prompts and each attack."""
-    rows = summary["gate"].get("tsdi", {}).get("rows", [])
+    """Where TSDI costs safety: a sentence for plain prompts and each attack."""
+    gate = summary["gate"].get("tsdi", {"rows": [], "lost": []})
+    rows = gate["rows"]
     what = wording.safety(summary)
     found = []
     for attack in dict.fromkeys(row["attack"] for row in rows):
         under = [row for row in rows if row["attack"] == attack]
-        lost = [row for row in under if (row["change"]["high"] or 0) < 0]
+        lost = [row for row in under if [attack, row["category"]] in gate["lost"]]
         if not lost:
             continue
         categories = [row for row in lost if row["category"] != "all"]

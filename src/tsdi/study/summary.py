@@ -2,20 +2,19 @@
 
 Everything is computed from results.json. Settings and grid points were chosen on validation
 prompts, and on the validation seeds where the study names some; all figures here are of test
-prompts and of the other seeds. Intervals are paired bootstraps over prompts and, where there are
-several, training seeds.
+prompts and of the other seeds. Intervals are over training seeds; of a single one over prompts
+(`tsdi.study.fronts`).
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tsdi.categories import by_code
+from tsdi.evaluation.gate import ALL, safety_losses
 from tsdi.evaluation.metrics import HARMLESS
 from tsdi.stats.interval import Estimate
-from tsdi.stats.proportions import wilson
 from tsdi.stats.seeds import mean_interval
 from tsdi.study import sentences as words
 from tsdi.study import wording
@@ -30,7 +29,8 @@ from tsdi.study.arrays import (
     shown,
     validated,
 )
-from tsdi.study.fronts import category_changes, choose_points, compare_fronts, mean_change
+from tsdi.study.fronts import category_changes, compare_fronts, mean_change, share
+from tsdi.study.hypervolume import choose_points
 from tsdi.study.outcomes import helpful, safe
 
 Summary = dict[str, Any]
@@ -44,7 +44,7 @@ def summarise(data: Figures, resamples: int = RESAMPLES) -> Summary:
 
     Args:
         data: The content of results.json.
-        resamples: Of every bootstrap.
+        resamples: Of the prompts, for hypervolumes.
     """
     results = Results(data)
     applying = [r["name"] for r in data["rules"] if not r["reason_against"] and not r["vary"]]
@@ -62,14 +62,13 @@ def summarise(data: Figures, resamples: int = RESAMPLES) -> Summary:
         "helps": list(fronts),
         "rules": data["rules"],
         "methods": {
-            name: _at_main(results, method, methods[PLAIN], resamples)
-            for name, method in methods.items()
+            name: _at_main(results, method, methods[PLAIN]) for name, method in methods.items()
         },
         "fronts": fronts,
         "grid": _grid(results, methods),
         "speed": _speed(data["speed"]),
-        "gate": {name: _gate(results, name, resamples) for name in methods if name != PLAIN},
-        "ablations": _ablations(results, resamples),
+        "gate": {name: _gate(results, name) for name in methods if name != PLAIN},
+        "ablations": _ablations(results),
         "biases": data["biases"],
         "members": data["members"],
     }
@@ -148,11 +147,11 @@ def _grid(results: Results, methods: dict[str, Method]) -> Figures:
             {
                 "cell": cell,
                 **{
-                    key: _share(_values(method, number, places, value)).to_dict()
+                    key: _share(method, number, places, value).to_dict()
                     for key, (places, value) in _measures(results).items()
                 },
                 "by_category": {
-                    category: _share(_values(method, number, places, safe)).to_dict()
+                    category: _share(method, number, places, safe).to_dict()
                     for category, places in _by_category(results).items()
                 },
             }
@@ -160,19 +159,6 @@ def _grid(results: Results, methods: dict[str, Method]) -> Figures:
         ]
         for name, method in methods.items()
     }
-
-
-def _share(values: Sequence[Sequence[float]]) -> Estimate:
-    """A mean share over seeds with its t-interval, cut where no share can be.
-
-    Seeds that are alike, as one is with itself, say nothing of others: Wilson's over prompts then.
-    """
-    rates = [float(np.mean(of_seed)) for of_seed in values if of_seed]
-    if len(set(rates)) <= 1:
-        known = next(filter(None, values), [])
-        return wilson(round(sum(known)), len(known))
-    found = mean_interval(rates)
-    return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0), found.n)
 
 
 def _measures(results: Results) -> dict[str, tuple[list[int], Any]]:
@@ -201,9 +187,8 @@ def _by_category(results: Results) -> dict[str, list[int]]:
     return {name: found[name] for name in by_code(set(found))}
 
 
-def _values(method: Method, cell: int, places: Sequence[int], value: Any) -> list[list[float]]:
-    """Zeros and ones of each seed's answers that have a verdict."""
-    return [[v for i in places if (v := value(row[cell][i])) is not None] for row in method.codes]
+def _share(method: Method, cell: int, places: Sequence[int], value: Any) -> Estimate:
+    return share(array([[row[cell]] for row in method.codes], places, value)[:, 0])
 
 
 # --- at the main grid point -------------------------------------------------------------------
@@ -216,13 +201,13 @@ def _at(results: Results, method: Method) -> int:
     return choose_points(method.validation, 1)[0]
 
 
-def _at_main(results: Results, method: Method, plain: Method, resamples: int) -> Figures:
+def _at_main(results: Results, method: Method, plain: Method) -> Figures:
     cell, before = _at(results, method), _at(results, plain)
     figures: Figures = {"cell": method.cells[cell], "settings": _settings(results, method, cell)}
     for key, (places, value) in _measures(results).items():
         own = array([[row[cell]] for row in method.codes], places, value)[:, 0]
         base = array([[row[before]] for row in plain.codes], places, value)[:, 0]
-        found = mean_change(base, own, resamples=resamples, seed=0)
+        found = mean_change(base, own)
         figures[key] = {"value": found.after.to_dict(), "change": found.change.to_dict()}
     return figures
 
@@ -240,41 +225,29 @@ def _settings(results: Results, method: Method, cell: int) -> list[str]:
 # --- the safety gate --------------------------------------------------------------------------
 
 
-def _gate(results: Results, rule: str, resamples: int) -> Figures:
+def _gate(results: Results, rule: str) -> Figures:
     """Safety at the main grid point against the plain model, by attack and category."""
     method = results.method(rule)
     cell = method.cells[_at(results, method)]
     rows: list[Figures] = []
-    attacks = ["", *results.data["study"].get("attacks", [])]
-    for attack in attacks:
+    lost: list[list[str]] = []
+    for attack in ["", *results.data["study"].get("attacks", [])]:
         before, after = (
             _attacked(results, name, where, attack)
             for name, where in ((PLAIN, results.data["main"]), (rule, cell))
         )
         if before is None or after is None:
             continue
-        places = [results.categories[i] for i in results.harmful]
-        every = mean_change(before, after, resamples=resamples, seed=0)
-        rows.append(
-            {"attack": attack, "category": "all", **_row(every.before, every.after, every.change)}
-        )
-        found = category_changes(before, after, places, resamples=resamples, seed=0)
+        whole = mean_change(before, after)
+        found = category_changes(before, after, [results.categories[i] for i in results.harmful])
+        categories = {name: found[name] for name in by_code(set(found))}
+        losses = safety_losses(whole, categories, attack)
+        lost += [[one.attack, one.category] for one in losses]
         rows += [
-            {
-                "attack": attack,
-                "category": name,
-                **_row(found[name].before, found[name].after, found[name].change),
-                "p": found[name].p,
-                "p_holm": found[name].p_holm,
-            }
-            for name in by_code(set(found))
+            {"attack": attack, "category": name, **change.to_dict()}
+            for name, change in {ALL: whole, **categories}.items()
         ]
-    lost = [row for row in rows if row["change"]["high"] is not None and row["change"]["high"] < 0]
-    return {"rows": rows, "lost": [[row["attack"], row["category"]] for row in lost]}
-
-
-def _row(before: Estimate, after: Estimate, change: Estimate) -> Figures:
-    return {"before": before.to_dict(), "after": after.to_dict(), "change": change.to_dict()}
+    return {"rows": rows, "lost": lost}
 
 
 def _attacked(results: Results, rule: str, cell: str, attack: str) -> NDArray[Any] | None:
@@ -305,7 +278,7 @@ def _speed(speed: Figures) -> Figures:
     }
 
 
-def _ablations(results: Results, resamples: int) -> list[Figures]:
+def _ablations(results: Results) -> list[Figures]:
     """Every rule of which one parameter is varied, at the main grid point, value by value."""
     found = []
     for rule in results.data["rules"]:
@@ -327,7 +300,7 @@ def _ablations(results: Results, resamples: int) -> list[Figures]:
             for key, (places, measure) in _measures(results).items():
                 own = array([[code] for code in codes], places, measure)[:, 0]
                 base = array([[row[at]] for row in plain.codes], places, measure)[:, 0]
-                change = mean_change(base, own, resamples=resamples, seed=0)
+                change = mean_change(base, own)
                 figures[key] = {"value": change.after.to_dict(), "change": change.change.to_dict()}
             values.append(figures)
         found.append({"rule": rule["name"], "parameter": rule["vary"], "values": values})

@@ -148,16 +148,7 @@ def grid_table(summary: Figures) -> Table:
     ]
     titles = [wording.titled(summary, key) for key in keys]
     header = ["model", *(f"{title}, {name}" for title in titles for name in ("plain", "TSDI"))]
-    note = (
-        "In brackets 95 % t-intervals over training seeds, within 0 to 1; where all seeds are"
-        " alike, Wilson intervals over prompts."
-    )
-    if wording.one_seed(summary):
-        note = (
-            "In brackets 95 % Wilson intervals over prompts: there is one training seed, and they"
-            " say nothing of other trainings."
-        )
-    return Table(header, rows, note)
+    return Table(header, rows, wording.over(summary))
 
 
 def speed_table(summary: Figures) -> Table:
@@ -199,21 +190,21 @@ def gate_table(summary: Figures, name: str) -> Table:
                 level(row["before"]),
                 level(row["after"]),
                 change(row["change"]),
-                "-" if "p_holm" not in row else f"{row['p_holm']:.3f}",
+                "-" if row["p_holm"] is None else f"{row['p_holm']:.3f}",
             ]
         )
-        if (row["change"]["high"] or 0) < 0:
+        if [row["attack"], row["category"]] in summary["gate"][name]["lost"]:
             marked.append(len(rows) - 1)
     note = (
         f"At {summary['main']}: share of {wording.safe(summary)} answers to harmful prompts. In"
-        " red: lost beyond the interval. p: sign-flip test over prompts, adjusted by Holm over"
-        f" categories. {wording.over(summary)}"
+        " red: lost beyond the interval, or with p below .05. p: sign-flip test over prompts with"
+        f" these seeds, adjusted by Holm over categories. {wording.over(summary)}"
     )
     return Table(["category", "attack", "plain", name, "change", "p (Holm)"], rows, note, marked)
 
 
 def gates_table(summary: Figures) -> Table:
-    """Where each method costs safety beyond the interval."""
+    """Where each method costs safety."""
     rows, marked = [], []
     for name, gate in summary["gate"].items():
         every = {row["attack"]: row["change"] for row in gate["rows"] if row["category"] == "all"}

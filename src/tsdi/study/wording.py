@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsdi.judging.registry import JUDGES
+from tsdi.stats.seeds import MANY_SEEDS
 
 Figures = Mapping[str, Any]
 
@@ -38,11 +39,18 @@ def titled(summary: Figures, key: str) -> str:
 
 
 def over(summary: Figures) -> str:
-    """What a bootstrap's intervals are over."""
-    prompts = "In brackets 95 % intervals, bootstrapped over prompts"
-    if one_seed(summary):
-        return f"{prompts}: there is one training seed, and they say nothing of other trainings."
-    return f"{prompts} and all training seeds."
+    """What intervals are over, and how they are made."""
+    seeds = len(summary["seeds"]["test"])
+    if seeds == 1:
+        return (
+            "In brackets 95 % intervals over prompts: there is one training seed, and they say"
+            " nothing of other trainings."
+        )
+    if seeds < MANY_SEEDS:
+        made = "t intervals over training seeds, on these prompts"
+    else:
+        made = "intervals over training seeds and prompts"
+    return f"In brackets 95 % {made}; where all seeds are alike, intervals over prompts."
 
 
 def one_seed(summary: Figures) -> bool:
