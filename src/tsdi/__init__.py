@@ -4,35 +4,56 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tsdi.bias import Estimation, Examination, SafetyBias, diagnose, estimate_bias, recommend
-    from tsdi.models.load import load_model, load_tokenizer
+    from tsdi.bias import Estimation, SafetyBias, estimate_bias, recommend
+    from tsdi.engines.base import Sampling
+    from tsdi.engines.open import EngineChoice
+    from tsdi.evaluation.evaluate import Judging, evaluate
+    from tsdi.judging.base import JudgeOptions
+    from tsdi.models.chat import ChatFormat
+    from tsdi.models.load import LoadOptions
+    from tsdi.runs.generate import Answering, answer, generate
+    from tsdi.suites.load import PromptSource
 
 __version__ = "0.1.0"
-__all__ = [
-    "Estimation",
-    "Examination",
-    "SafetyBias",
-    "__version__",
-    "diagnose",
-    "estimate_bias",
-    "load_model",
-    "load_tokenizer",
-    "recommend",
-]
-_HOMES = {
+_PLACES = {
     "Estimation": "tsdi.bias",
-    "Examination": "tsdi.bias",
     "SafetyBias": "tsdi.bias",
-    "diagnose": "tsdi.bias",
     "estimate_bias": "tsdi.bias",
     "recommend": "tsdi.bias",
-    "load_model": "tsdi.models.load",
-    "load_tokenizer": "tsdi.models.load",
+    "evaluate": "tsdi.evaluation.evaluate",
+    "answer": "tsdi.runs.generate",
+    "generate": "tsdi.runs.generate",
+    "Answering": "tsdi.runs.generate",
+    "ChatFormat": "tsdi.models.chat",
+    "EngineChoice": "tsdi.engines.open",
+    "JudgeOptions": "tsdi.judging.base",
+    "Judging": "tsdi.evaluation.evaluate",
+    "LoadOptions": "tsdi.models.load",
+    "PromptSource": "tsdi.suites.load",
+    "Sampling": "tsdi.engines.base",
 }
+__all__ = [
+    "Answering",
+    "ChatFormat",
+    "EngineChoice",
+    "Estimation",
+    "JudgeOptions",
+    "Judging",
+    "LoadOptions",
+    "PromptSource",
+    "SafetyBias",
+    "Sampling",
+    "__version__",
+    "answer",
+    "estimate_bias",
+    "evaluate",
+    "generate",
+    "recommend",
+]
 
 
 def __getattr__(name: str) -> Any:
     # Loading torch takes seconds; `import tsdi` does not.
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'tsdi' has no attribute {name!r}")

@@ -344,8 +344,8 @@ def test_answers_in_which_the_bias_never_began_are_counted(tmp_path):
 
 def test_a_bias_with_an_anchor_says_in_the_run_how_thoughts_end(tmp_path):
     from tests import tiny
-    from tsdi.cli.options import _describe_bias
+    from tsdi.engines.open import describe_bias
 
-    assert _describe_bias("x", tiny.bias(anchor="</think>"))["end_of_thinking"] == "</think>"
-    assert "end_of_thinking" not in _describe_bias("x", tiny.bias())
-    assert _describe_bias(None, None) == {"bias": None, "bias_sha256": None}
+    assert describe_bias("x", tiny.bias(anchor="</think>"))["end_of_thinking"] == "</think>"
+    assert "end_of_thinking" not in describe_bias("x", tiny.bias())
+    assert describe_bias(None, None) == {"bias": None, "bias_sha256": None}

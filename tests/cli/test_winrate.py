@@ -13,7 +13,7 @@ from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
 from tests.evaluation.test_winrate import REFUSED, answers
 from tests.fake_api import KEY, error, ok, serving
-from tsdi.evaluation.judge import judge_responses
+from tsdi.evaluation.evaluate import judge_responses
 from tsdi.judging.registry import load_judge
 from tsdi.runs.records import read_records
 

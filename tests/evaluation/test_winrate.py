@@ -7,7 +7,7 @@ import pytest
 from tests.fake_api import KEY, TROUBLES, ok, serving
 from tsdi.engines.openai import ChatClient, Patience
 from tsdi.errors import FormatError, MismatchError, PromptError, RunExistsError, UsageError
-from tsdi.evaluation.judge import judge_responses
+from tsdi.evaluation.evaluate import judge_responses
 from tsdi.evaluation.winrate import win_rate
 from tsdi.judging.pairwise import PairwiseJudge, Preference
 from tsdi.judging.registry import load_judge

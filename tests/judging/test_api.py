@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fake_api import KEY, TROUBLES, error, ok, serving
 from tsdi.engines.openai import ChatClient, Failure, Patience, Reply
 from tsdi.errors import ModelError, UsageError
-from tsdi.evaluation.judge import judge_responses
+from tsdi.evaluation.evaluate import judge_responses
 from tsdi.judging.api import (
     LABELS,
     TEMPLATE,

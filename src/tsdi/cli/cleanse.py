@@ -165,7 +165,7 @@ def _score(
     name: str, options: "JudgeOptions", pairs: "Sequence[Pair]", out: Path, resume: bool
 ) -> "tuple[list[Pair], list[str]]":
     """Pairs with a judge's scores, and what a reader of these must know."""
-    from tsdi.evaluation.judge import most_often
+    from tsdi.evaluation.evaluate import most_often
     from tsdi.judging.registry import check_judge, load_judge
     from tsdi.judging.verdict import Verdict
     from tsdi.training.pair_safety import score_pairs, verdicts_beside

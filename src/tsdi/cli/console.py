@@ -70,6 +70,7 @@ class _Notes(logging.Handler):
 
 
 logging.getLogger("tsdi").addHandler(_Notes())
+logging.getLogger("tsdi").setLevel(logging.INFO)
 
 
 def say(text: str) -> None:
@@ -114,6 +115,8 @@ def bar(text: str, shown: bool = True) -> Iterator[Callable[[str, int, int], Non
         task = progress.add_task(harmless(text), total=None)
 
         def update(description: str, done: int, total: int) -> None:
+            if progress.tasks[task].description != harmless(description):
+                progress.reset(task)  # another part of the work takes another time
             progress.update(task, description=harmless(description), completed=done, total=total)
 
         yield update

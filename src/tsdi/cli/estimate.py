@@ -240,11 +240,11 @@ def _tokenizer(
 
 def _of_kind(kind: str, name: str | None, columns: str, seed: int) -> "list[Prompt]":
     """The prompts of a file or suite that are of a kind; those without one are taken for it."""
-    from tsdi.suites.load import load_prompts
+    from tsdi.suites.load import PromptSource, load_prompts
 
     if name is None:
         return []
-    every = load_prompts(name, seed, kind, columns).prompts
+    every = load_prompts(PromptSource(name, columns), seed, kind).prompts
     kept = [prompt for prompt in every if prompt.kind in _TAKEN[kind]]
     if not kept:
         raise PromptError(

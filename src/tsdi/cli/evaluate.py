@@ -1,13 +1,13 @@
 """``tsdi evaluate``: answers, verdicts and figures in one run folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from tsdi.cli import console, frame
-from tsdi.cli.figures import category_title, judged_by, show_bounds, show_interval, titles
+import tsdi
+from tsdi.cli import console
+from tsdi.cli.figures import categories_table, corrected_table, figures_table
 from tsdi.cli.options import (
     AttackOption,
     BatchSizeOption,
@@ -16,7 +16,6 @@ from tsdi.cli.options import (
     DeviceMapOption,
     DtypeOption,
     EndOfThinkingOption,
-    EngineChoice,
     EngineOption,
     JsonOption,
     JudgeLabelsOption,
@@ -31,19 +30,13 @@ from tsdi.cli.options import (
     TokenizerOption,
     TrustRemoteCodeOption,
     UrlOption,
-    open_engine,
     read_chat_format,
-    under_attack,
 )
 from tsdi.errors import UsageError
+from tsdi.evaluation.evaluate import Evaluation, Judging
+from tsdi.judging.base import JudgeOptions
+from tsdi.suites.load import PromptSource
 
-if TYPE_CHECKING:
-    from tsdi.evaluation.judge import Evaluation
-    from tsdi.runs.records import Record
-    from tsdi.stats.interval import Bounds, Estimate
-    from tsdi.suites.load import Loaded
-
-WIDTH = 32  # of a row's title
 # What judging alone can use.
 JUDGING = {"target", "judge", "judge_url", "kind", "dtype", "device_map", "trust_remote_code"}
 JUDGING |= {"judge_labels", "audit", "end_of_thinking", "resume", "json"}
@@ -108,65 +101,33 @@ def evaluate(
         _refuse_generating(context)
     elif out is None:
         raise UsageError("--prompts and --out go together.")
-    from tsdi.evaluation.judge import judge_responses
-    from tsdi.files import working_in
-    from tsdi.judging.base import JudgeOptions
-    from tsdi.judging.registry import check_judge, default_judge, load_judge
-    from tsdi.runs.responses import read_responses
-    from tsdi.runs.stage import VERDICTS
-
-    run = out or Path(target)
-    if audit is not None and not audit.is_file():
-        raise UsageError(f"There is no audit {audit}.", "Make it with tsdi audit JUDGE --out FILE.")
-    if judge is not None:
-        check_judge(judge)  # what is wrong with names and folders is said before the long work
-    if prompts is not None or run.is_dir():
-        frame.hold(working_in(run))
-    if not resume:
-        VERDICTS.check_unused(run)
-    if prompts is not None:
-        from tsdi.engines.base import Sampling
-        from tsdi.models.load import LoadOptions
-        from tsdi.runs.answer import generate_responses
-
-        loaded = _load(prompts, columns, seed, kind, run, resume)
-        answering, used = open_engine(
-            target,
-            bias,
-            strength,
-            read_chat_format(prompt_format, template_arg),
-            LoadOptions(dtype, device_map, trust_remote_code),
-            EngineChoice(engine, url, tokenizer),
-        )
-        answering, attacked = under_attack(answering, attack)
-        with console.bar("generate") as update:
-            generate_responses(
-                answering,
-                loaded.prompts,
-                run,
-                Sampling(max_new_tokens, temperature, seed),
-                batch_size,
-                resume,
-                {**used, **attacked, **loaded.provenance},
-                lambda done, total: update("generate", done, total),
-            )
-        kind = ""  # answers hold it now
-        del answering  # a judge may need the memory
-    responses = read_responses(run, kind)
     console.quiet_libraries()
-    name = judge or default_judge(response.prompt for response in responses)
-    judging = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code, judge_labels)
-    with console.bar("judge") as update:
-        evaluation = judge_responses(
-            load_judge(name, judging),
-            run,
-            resume=resume,
-            kind=kind,
-            end_of_thinking=end_of_thinking,
-            audit=audit,
-            progress=lambda done, total: update("judge", done, total),
+    options = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code, judge_labels)
+    judging = Judging(judge, options, kind, end_of_thinking, audit)
+    source = answering = None
+    if prompts is not None:  # what answers loads torch, judging alone does not
+        source = PromptSource(prompts, columns)
+        answering = tsdi.Answering(
+            strength,
+            tsdi.Sampling(max_new_tokens, temperature, seed),
+            batch_size,
+            attack,
+            read_chat_format(prompt_format, template_arg),
+            tsdi.LoadOptions(dtype, device_map, trust_remote_code),
+            tsdi.EngineChoice(engine, url, tokenizer),
         )
-    _show(evaluation, run, json)
+    with console.bar("generate" if prompts else "judge") as update:
+        evaluation = tsdi.evaluate(
+            target,
+            source,
+            out,
+            bias=bias,
+            answering=answering,
+            judging=judging,
+            resume=resume,
+            progress=update,
+        )
+    _show(evaluation, out or Path(target), json)
 
 
 def _refuse_generating(context: typer.Context) -> None:
@@ -181,20 +142,6 @@ def _refuse_generating(context: typer.Context) -> None:
             )
 
 
-def _load(prompts: str, columns: str, seed: int, kind: str, run: Path, resume: bool) -> "Loaded":
-    """The prompts, each with a kind, for a folder that may be used."""
-    from tsdi.runs.stage import ANSWERS
-    from tsdi.suites.load import load_prompts
-    from tsdi.suites.prompts import check_kinds
-
-    if not resume:
-        ANSWERS.check_unused(run)
-    console.quiet_libraries()
-    loaded = load_prompts(prompts, seed, kind, columns)
-    check_kinds(loaded.prompts)
-    return loaded
-
-
 def _show(evaluation: "Evaluation", run: Path, json: bool) -> None:
     if json:
         console.show_json({"run": str(run), **evaluation.to_dict()})
@@ -206,88 +153,3 @@ def _show(evaluation: "Evaluation", run: Path, json: bool) -> None:
     for text in evaluation.notes:
         console.note(text)
     console.say(f"Saved in {run}. Next: tsdi compare {run} OTHER_RUN")
-
-
-def figures_table(evaluation: "Evaluation") -> Table:
-    """All figures over all categories that stand on an answer, with their 95 % intervals and n.
-
-    Where answers are unscored, a column says what a figure would be had all of them gone one way.
-    """
-    figures, judge = evaluation.figures, evaluation.judge
-    table = Table(title=f"Shares with 95 % intervals, {judged_by(judge)}", title_justify="left")
-    table.add_column("", no_wrap=True)
-    for column in ("share", "answers", *(["bounds"] if figures.unscored.value else [])):
-        table.add_column(column, justify="right", no_wrap=True)
-
-    def row(title: str, estimate: "Estimate", bounds: "Bounds | None" = None) -> None:
-        if estimate.n or bounds:
-            ends = show_bounds(bounds) if bounds else ""
-            cells = [title, show_interval(estimate), str(estimate.n), ends]
-            table.add_row(*cells[: len(table.columns)])
-
-    names = titles(judge)
-    for name in ("compliance", "lookalike_compliance", "correct", "safety"):
-        row(names[name], getattr(figures, name), figures.bounds.get(name))
-    for kind, refusals in figures.refusals.items():
-        table.add_section()
-        row(f"refused in full, {kind}", refusals.full)
-        row(f"refused in part, {kind}", refusals.partial)
-    table.add_section()
-    row(f"degenerate, {_seen(judge)}", figures.degenerate)
-    row("unscored, all prompts", figures.unscored)
-    return table
-
-
-def _seen(judge: "Record") -> str:
-    """Prompts on whose answers the judge sees more than what is unsafe."""
-    from tsdi.judging.base import KINDS
-    from tsdi.judging.panel import refusal_kinds
-
-    kinds = refusal_kinds(judge)
-    if kinds == KINDS:
-        return "all prompts"
-    return "harmful prompts" if "harmful" in kinds else "harmless prompts"
-
-
-def categories_table(evaluation: "Evaluation") -> Table | None:
-    """Compliance beside safety by category, each with its n; none without categories."""
-    from tsdi.categories import by_code
-
-    figures, judge = evaluation.figures, evaluation.judge
-    helpful, safe = figures.compliance_by_category, figures.safety_by_category
-    if not {*helpful, *safe} - {""}:
-        return None
-    bounds = figures.safety_bounds if figures.unscored.value else {}
-    table = Table(title="By category, with the number of answers", title_justify="left")
-    table.add_column("", no_wrap=True)
-    what = titles(judge)["safety"].partition(",")[0]
-    shown = {"complied": helpful, what: safe}
-    columns = {name: shares for name, shares in shown.items() if shares}
-    for column in (*columns, *([f"{what},\nbounds"] if bounds else [])):
-        table.add_column(column, justify="right", no_wrap=True)
-    for category in by_code({*helpful, *safe}):
-        cells = [category_title(category, judge, WIDTH - 12 * bool(bounds))]
-        cells += [_with_n(shares.get(category)) for shares in columns.values()]
-        cells += [show_bounds(bounds[category]) if category in bounds else ""]
-        table.add_row(*cells[: len(table.columns)])
-    return table
-
-
-def corrected_table(evaluation: "Evaluation") -> Table | None:
-    """Rates corrected for the judge's errors; none without an audit."""
-    if not evaluation.corrected:
-        return None
-    table = Table(title="Corrected for the judge's errors", title_justify="left")
-    table.add_column("", no_wrap=True)
-    for column in ("share", "answers"):
-        table.add_column(column, justify="right", no_wrap=True)
-    names = {f"refused_{kind}": f"refused in full or part, {kind}" for kind in evaluation.prompts}
-    names["safety"] = titles(evaluation.judge)["safety"]
-    for name, rate in evaluation.corrected.items():
-        shown = show_interval(rate) if rate.value is not None else "not known from this audit"
-        table.add_row(names[name], shown, str(rate.n))
-    return table
-
-
-def _with_n(estimate: "Estimate | None") -> str:
-    return f"{show_interval(estimate)} {estimate.n:4}" if estimate and estimate.n else ""

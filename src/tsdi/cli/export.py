@@ -15,8 +15,8 @@ from tsdi.cli.options import (
     JsonOption,
     PromptsOption,
     StrengthOption,
-    check_strength,
 )
+from tsdi.decoding.rule import check_strength
 from tsdi.errors import UsageError
 from tsdi.files import working_on
 
@@ -70,7 +70,8 @@ def export(
     if out.exists() or not out.absolute().parent.is_dir():
         wrong = "exists" if out.exists() else "is in no folder that there is"
         raise UsageError(f"{out} {wrong}.", "Name a new one.")
-    check_strength(strength)
+    if strength is not None:
+        check_strength(strength)
     frame.hold(working_on(out))
     from tsdi.bias import SafetyBias
     from tsdi.export.checkpoint import write_checkpoint
@@ -118,10 +119,10 @@ def _static(
     from tsdi.files import write_folder
     from tsdi.models.chat import fix_arguments
     from tsdi.models.load import load_model, load_tokenizer
-    from tsdi.suites.load import load_prompts
+    from tsdi.suites.load import PromptSource, load_prompts
 
     tokenizer = load_tokenizer(source, options)
-    requests = [Request(p.messages) for p in load_prompts(asked[0], 0, columns=asked[1]).prompts]
+    requests = [Request(p.messages) for p in load_prompts(PromptSource(*asked), 0).prompts]
     model = load_model(source, options)
     vector.check(tokenizer, model)
     added = static.static_vector(vector, strength)

@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping
 from math import isinf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich.table import Table
+
+from tsdi.categories import by_code
 from tsdi.cli import console
+from tsdi.evaluation.evaluate import Evaluation
+from tsdi.judging.base import KINDS
+from tsdi.judging.panel import refusal_kinds
+from tsdi.organism import CATEGORIES
+from tsdi.runs.records import Record
+from tsdi.stats.interval import Bounds, Estimate
 
-if TYPE_CHECKING:
-    from tsdi.stats.interval import Estimate
+WIDTH = 32  # of a row's title
 
 
 def titles(judge: Mapping[str, Any]) -> dict[str, str]:
@@ -28,13 +36,11 @@ def judged_by(judge: Mapping[str, Any]) -> str:
 
 def category_title(category: str, judge: Mapping[str, Any], width: int) -> str:
     """A category's code, with its name where the judge's prompts are the organism's."""
-    from tsdi.organism import CATEGORIES
-
     known = CATEGORIES.get(category, "") if judge["name"] == "organism" else ""
     return "  " + console.one_line(f"{category or '(no category)'} {known}", width - 2)
 
 
-def show_interval(estimate: "Estimate", signed: bool = False) -> str:
+def show_interval(estimate: Estimate, signed: bool = False) -> str:
     """Value and interval, such as ".95 [.93 .97]" or "+.05 [+.01 +.09]"."""
     if estimate.value is None:
         return "-"
@@ -67,3 +73,83 @@ def p_value(p: float | None) -> str:
     if p is None:
         return ""
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+def figures_table(evaluation: Evaluation) -> Table:
+    """All figures over all categories that stand on an answer, with their 95 % intervals and n.
+
+    Where answers are unscored, a column says what a figure would be had all of them gone one way.
+    """
+    figures, judge = evaluation.figures, evaluation.judge
+    table = Table(title=f"Shares with 95 % intervals, {judged_by(judge)}", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for column in ("share", "answers", *(["bounds"] if figures.unscored.value else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+
+    def row(title: str, estimate: Estimate, bounds: Bounds | None = None) -> None:
+        if estimate.n or bounds:
+            ends = show_bounds(bounds) if bounds else ""
+            cells = [title, show_interval(estimate), str(estimate.n), ends]
+            table.add_row(*cells[: len(table.columns)])
+
+    names = titles(judge)
+    for name in ("compliance", "lookalike_compliance", "correct", "safety"):
+        row(names[name], getattr(figures, name), figures.bounds.get(name))
+    for kind, refusals in figures.refusals.items():
+        table.add_section()
+        row(f"refused in full, {kind}", refusals.full)
+        row(f"refused in part, {kind}", refusals.partial)
+    table.add_section()
+    row(f"degenerate, {_seen(judge)}", figures.degenerate)
+    row("unscored, all prompts", figures.unscored)
+    return table
+
+
+def _seen(judge: Record) -> str:
+    """Prompts on whose answers the judge sees more than what is unsafe."""
+    kinds = refusal_kinds(judge)
+    if kinds == KINDS:
+        return "all prompts"
+    return "harmful prompts" if "harmful" in kinds else "harmless prompts"
+
+
+def categories_table(evaluation: Evaluation) -> Table | None:
+    """Compliance beside safety by category, each with its n; none without categories."""
+    figures, judge = evaluation.figures, evaluation.judge
+    helpful, safe = figures.compliance_by_category, figures.safety_by_category
+    if not {*helpful, *safe} - {""}:
+        return None
+    bounds = figures.safety_bounds if figures.unscored.value else {}
+    table = Table(title="By category, with the number of answers", title_justify="left")
+    table.add_column("", no_wrap=True)
+    what = titles(judge)["safety"].partition(",")[0]
+    shown = {"complied": helpful, what: safe}
+    columns = {name: shares for name, shares in shown.items() if shares}
+    for column in (*columns, *([f"{what},\nbounds"] if bounds else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+    for category in by_code({*helpful, *safe}):
+        cells = [category_title(category, judge, WIDTH - 12 * bool(bounds))]
+        cells += [_with_n(shares.get(category)) for shares in columns.values()]
+        cells += [show_bounds(bounds[category]) if category in bounds else ""]
+        table.add_row(*cells[: len(table.columns)])
+    return table
+
+
+def corrected_table(evaluation: Evaluation) -> Table | None:
+    """Rates corrected for the judge's errors; none without an audit."""
+    if not evaluation.corrected:
+        return None
+    table = Table(title="Corrected for the judge's errors", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for column in ("share", "answers"):
+        table.add_column(column, justify="right", no_wrap=True)
+    names = {f"refused_{kind}": f"refused in full or part, {kind}" for kind in evaluation.prompts}
+    names["safety"] = titles(evaluation.judge)["safety"]
+    for name, rate in evaluation.corrected.items():
+        shown = show_interval(rate) if rate.value is not None else "not known from this audit"
+        table.add_row(names[name], shown, str(rate.n))
+    return table
+
+
+def _with_n(estimate: Estimate | None) -> str:
+    return f"{show_interval(estimate)} {estimate.n:4}" if estimate and estimate.n else ""

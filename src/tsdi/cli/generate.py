@@ -1,11 +1,12 @@
 """``tsdi generate``: answers from one model, debiased or not."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsdi.cli import console, frame
+import tsdi
+from tsdi.cli import console
 from tsdi.cli.options import (
     AttackOption,
     BatchSizeOption,
@@ -13,7 +14,6 @@ from tsdi.cli.options import (
     ColumnsOption,
     DeviceMapOption,
     DtypeOption,
-    EngineChoice,
     EngineOption,
     JsonOption,
     MaxNewTokensOption,
@@ -26,15 +26,14 @@ from tsdi.cli.options import (
     TokenizerOption,
     TrustRemoteCodeOption,
     UrlOption,
-    open_engine,
     read_chat_format,
-    under_attack,
 )
 from tsdi.errors import UsageError
+from tsdi.judging.base import why_missing
+from tsdi.runs.responses import never_began
 
-if TYPE_CHECKING:
-    from tsdi.engines.base import Completion
-    from tsdi.runs.records import Record
+if TYPE_CHECKING:  # keeps torch out of the help
+    from tsdi.runs.generate import Answering, Answers
 
 
 def generate(
@@ -75,83 +74,54 @@ def generate(
         raise UsageError("--prompts and --out go together.")
     if columns and prompts is None:
         raise UsageError("--columns needs --prompts.")
-    from tsdi.engines.base import Request, Sampling
-    from tsdi.models.load import LoadOptions
-    from tsdi.runs.answer import generate_responses
-    from tsdi.suites.load import load_prompts
-
-    if out is not None:
-        _hold(out, resume)
     console.quiet_libraries()
-    loaded = None if prompts is None else load_prompts(prompts, seed, columns=columns)
-    answering, used = open_engine(
-        model,
-        bias,
+    answering = tsdi.Answering(
         strength,
+        tsdi.Sampling(max_new_tokens, temperature, seed),
+        batch_size,
+        attack,
         read_chat_format(prompt_format, template_arg),
-        LoadOptions(dtype, device_map, trust_remote_code),
-        EngineChoice(engine, url, tokenizer),
+        tsdi.LoadOptions(dtype, device_map, trust_remote_code),
+        tsdi.EngineChoice(engine, url, tokenizer),
     )
-    answering, attacked = under_attack(answering, attack)
-    used |= attacked
-    sampling = Sampling(max_new_tokens, temperature, seed)
     if prompt is not None:
-        answer = answering.generate([Request.from_text(prompt)], sampling)[0]
-        _show(answer, used, json)
+        _answer(model, prompt, bias, answering, json)
         return
+    assert prompts is not None
     assert out is not None
-    assert loaded is not None
     with console.bar("generate") as update:
-        records = generate_responses(
-            answering,
-            loaded.prompts,
+        answers = tsdi.generate(
+            model,
+            tsdi.PromptSource(prompts, columns),
             out,
-            sampling,
-            batch_size,
-            resume,
-            {**used, **loaded.provenance},
-            lambda done, total: update("generate", done, total),
+            bias=bias,
+            answering=answering,
+            resume=resume,
+            progress=update,
         )
-    _show_run(records, out, used, json)
+    _show(answers, out, json)
 
 
-def _show_run(records: "list[Record]", out: Path, used: dict[str, Any], json: bool) -> None:
-    from tsdi.runs.responses import never_began
-
-    cut = sum(record["finish"] == "length" for record in records)
-    withheld = sum(record["finish"] in ("filter", "error") for record in records)
-    plain = sum(record.get("bias_began") is False for record in records)
-    if plain:
-        console.note(never_began(plain, len(records)))
-    counts = {"cut_off": cut, **({"withheld": withheld} if withheld else {})}
-    result = {"out": str(out), "responses": len(records), **counts, **used}
-    if json:
-        console.show_json(result)
-    else:
-        more = f", {withheld} withheld or turned down by the server" if withheld else ""
-        console.say(f"{len(records)} answers in {out} ({cut} cut off{more}).")
-
-
-def _show(answer: "Completion", used: dict[str, Any], json: bool) -> None:
-    from tsdi.judging.base import why_missing
-    from tsdi.runs.responses import never_began
-
-    if not answer.bias_began:
+def _answer(model: str, prompt: str, bias: str | None, answering: "Answering", json: bool) -> None:
+    found, used = tsdi.answer(model, prompt, bias=bias, answering=answering)
+    if not found.bias_began:
         console.note(never_began(1, 1))
     if json:
-        why = {"reason": answer.reason} if answer.reason else {}
-        console.show_json({"response": answer.text, "finish": answer.finish, **why, **used})
+        why = {"reason": found.reason} if found.reason else {}
+        console.show_json({"response": found.text, "finish": found.finish, **why, **used})
         return
-    console.show_answer(answer.text)
-    if why_not := why_missing(answer.finish, answer.reason):
+    console.show_answer(found.text)
+    if why_not := why_missing(found.finish, found.reason):
         console.note(why_not)
 
 
-def _hold(out: Path, resume: bool) -> None:
-    """Keep others out of the folder, which is unused unless a run goes on in it."""
-    from tsdi.files import working_in
-    from tsdi.runs.stage import ANSWERS
-
-    frame.hold(working_in(out))
-    if not resume:
-        ANSWERS.check_unused(out)
+def _show(answers: "Answers", out: Path, json: bool) -> None:
+    for line in answers.notes:
+        console.note(line)
+    number, cut, withheld = len(answers.records), answers.cut_off, answers.withheld
+    if json:
+        counts = {"cut_off": cut, **({"withheld": withheld} if withheld else {})}
+        console.show_json({"out": str(out), "responses": number, **counts, **answers.used})
+    else:
+        more = f", {withheld} withheld or turned down by the server" if withheld else ""
+        console.say(f"{number} answers in {out} ({cut} cut off{more}).")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsdi.cli import console
-from tsdi.cli.options import DeviceMapOption, DtypeOption, StrengthOption, check_strength
+from tsdi.cli.options import DeviceMapOption, DtypeOption, StrengthOption
+from tsdi.decoding.rule import check_strength
 from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def serve(
     from tsdi.models.shipped import resolve_dtype, resolve_model
 
     _check(engine, list(context.args), host, api_key, device_map)
-    check_strength(strength)
+    if strength is not None:
+        check_strength(strength)
     console.quiet_libraries()
     source = resolve_model(model)
     flags = [word.partition("=")[0].replace("_", "-") for word in context.args]

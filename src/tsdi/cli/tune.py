@@ -90,13 +90,13 @@ def tune(
     from tsdi.models.load import LoadOptions, load_model, load_tokenizer
     from tsdi.models.shipped import resolve_dtype, resolve_model
     from tsdi.runs.responses import to_response
-    from tsdi.suites.load import load_prompts
+    from tsdi.suites.load import PromptSource, load_prompts
     from tsdi.suites.prompts import check_kinds
 
     floors = _floors(floor or [])
     _check_folder(out, resume)
     console.quiet_libraries()
-    asked = load_prompts(prompts, 0, "", columns).prompts
+    asked = load_prompts(PromptSource(prompts, columns), 0).prompts
     check_kinds(asked)
     check_prompts(asked, fewest_prompts)
     name = judge or default_judge(prompt.messages[-1]["content"] for prompt in asked)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.errors import MismatchError
-from tsdi.evaluation.judge import read_judged
+from tsdi.evaluation.evaluate import read_judged
 from tsdi.evaluation.metrics import PAIRED, Judged, harmful_categories, paired_outcomes
 from tsdi.judging.base import KINDS, Response
 from tsdi.judging.panel import refusal_kinds

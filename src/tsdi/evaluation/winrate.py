@@ -91,7 +91,7 @@ def win_rate(
         out: The folder of the comparison, made if need be.
         resume: Go on with the preferences in the folder, or start if there are none.
         kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
-        end_of_thinking: As for `tsdi.evaluation.judge.judge_responses`.
+        end_of_thinking: As for `tsdi.evaluation.evaluate.judge_responses`.
         chunk: Comparisons made together.
         progress: Called after each chunk with the number of comparisons made and of all.
 

@@ -14,8 +14,8 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from tsdi.cli.options import open_engine
 from tsdi.engines.base import Completion, Message, Request, Sampling
+from tsdi.engines.open import open_engine
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
 from tsdi.harness.arguments import checked_batch_size

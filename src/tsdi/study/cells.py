@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsdi.evaluation.judge import METRICS, judge_responses, read_judged
+from tsdi.evaluation.evaluate import METRICS, judge_responses, read_judged
 from tsdi.evaluation.metrics import Judged
-from tsdi.runs.answer import generate_responses
+from tsdi.runs.generate import generate_responses
 from tsdi.study.config import RuleEntry, Study
 from tsdi.study.subject import Setting
 from tsdi.suites.prompts import Prompt

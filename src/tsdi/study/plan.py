@@ -10,7 +10,7 @@ from tsdi.study.members import check_members, members
 from tsdi.study.places import find, find_judge
 from tsdi.study.rules import RULES
 from tsdi.study.subject import Member
-from tsdi.suites.load import load_prompts
+from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt
 from tsdi.suites.table import SUITES
 from tsdi.yaml_file import meant
@@ -147,7 +147,7 @@ def _prompts(study: Study, base: Path) -> dict[str, list[Prompt]]:
 
     def load(sources: Sequence[Source]) -> list[tuple[Source, list[Prompt]]]:
         return [
-            (s, load_prompts(_place(s.load, base), s.seed, s.kind, s.columns).prompts)
+            (s, load_prompts(PromptSource(_place(s.load, base), s.columns), s.seed, s.kind).prompts)
             for s in sources
         ]
 

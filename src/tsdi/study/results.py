@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.errors import FormatError
-from tsdi.evaluation.judge import read_judged
+from tsdi.evaluation.evaluate import read_judged
 from tsdi.files import parse_json, write_bytes, write_json
 from tsdi.judging.panel import judge_of
 from tsdi.models.fingerprint import fingerprint

@@ -30,6 +30,19 @@ _FIELDS = ("prompt", "category", "id", "kind")
 
 
 @dataclass(frozen=True)
+class PromptSource:
+    """Which prompts are asked.
+
+    Attributes:
+        name: As for `load_prompts`.
+        columns: As for `load_named`.
+    """
+
+    name: str
+    columns: str = ""
+
+
+@dataclass(frozen=True)
 class Loaded:
     """Prompts, and where they come from.
 
@@ -55,20 +68,22 @@ def find_suite(name: str) -> Suite:
     return SUITES[name]
 
 
-def load_prompts(name: str, seed: int, kind: str = "", columns: str = "") -> Loaded:
+def load_prompts(source: str | PromptSource, seed: int, kind: str = "") -> Loaded:
     """Prompts of a file, a suite, a hub data set, or the organism.
 
     Args:
-        name: As for `load_named`; or "organism:test" or "organism:validation".
+        source: A name as for `load_named`, or "organism:test" or "organism:validation"; or one with
+            its columns.
         seed: Decides which requests of the organism's world; those of seed 0 are the demo's.
         kind: Given to prompts that have none.
-        columns: As for `load_named`.
 
     Raises:
         PromptError: If the prompts cannot be loaded, or there is no such kind.
         UsageError: If nothing has that name, or the arguments do not fit together.
     """
     check_kind(kind)
+    asked = PromptSource(source) if isinstance(source, str) else source
+    name, columns = asked.name, asked.columns
     if name.startswith(_PROMPTS) and not Path(name).is_file():
         if columns:
             raise UsageError("--columns does not go with the organism's prompts.", "Leave it out.")

@@ -7,7 +7,7 @@ import pytest
 from tsdi.engines.base import Sampling
 from tsdi.engines.fake import FakeEngine
 from tsdi.errors import FormatError, PromptError, RunExistsError, UsageError
-from tsdi.runs.answer import generate_responses
+from tsdi.runs.generate import generate_responses
 from tsdi.runs.records import append_records, read_records
 from tsdi.suites.prompts import Prompt
 

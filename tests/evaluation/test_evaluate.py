@@ -5,13 +5,13 @@ import pytest
 from tsdi.engines.base import Sampling
 from tsdi.engines.fake import FakeEngine
 from tsdi.errors import FormatError, PromptError, RunExistsError, TsdiError, UsageError
-from tsdi.evaluation.judge import judge_responses, read_judged
+from tsdi.evaluation.evaluate import judge_responses, read_judged
 from tsdi.evaluation.metrics import arm_metrics
 from tsdi.judging.base import WITHHELD, Judge
 from tsdi.judging.panel import Panel
 from tsdi.judging.refusal import REFUSAL_PHRASES
 from tsdi.judging.verdict import Judgement, Verdict
-from tsdi.runs.answer import generate_responses
+from tsdi.runs.generate import generate_responses
 from tsdi.runs.records import append_records, read_records
 from tsdi.runs.responses import read_responses
 from tsdi.suites.prompts import Prompt

@@ -1,4 +1,4 @@
-"""Answers to verdicts to figures, in one run folder, resumable after a kill.
+"""``evaluate``: prompts to answers to verdicts to figures, in one run folder, resumable.
 
 Beside the answers, `judge.json` says what makes the verdicts, `verdicts.jsonl` has one record an
 answer (`id`, `verdict`, `correct`, and `raw` where it is UNSCORED), and `metrics.json` the figures.
@@ -7,18 +7,20 @@ answer (`id`, `verdict`, `correct`, and `raw` where it is UNSCORED), and `metric
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from tsdi.audit.audit import read_audit
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.correction import corrected
 from tsdi.evaluation.metrics import HARMLESS, ArmMetrics, Judged, arm_metrics
 from tsdi.files import working_in, write_json
-from tsdi.judging.base import KINDS, Judge, Response
+from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
+from tsdi.judging.registry import check_judge, default_judge, load_judge
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.runs.records import Record, read_records
 from tsdi.runs.responses import (
@@ -28,9 +30,14 @@ from tsdi.runs.responses import (
     read_responses,
     read_run,
 )
-from tsdi.runs.stage import VERDICTS, Progress, check_free
+from tsdi.runs.stage import ANSWERS, VERDICTS, Progress, check_free
 from tsdi.runs.verdicts import from_record, to_record
 from tsdi.stats.interval import Estimate
+from tsdi.suites.load import Loaded, PromptSource, load_prompts
+from tsdi.suites.prompts import check_kinds
+
+if TYPE_CHECKING:  # keeps torch out of judging
+    from tsdi.runs.generate import Answering, StageProgress
 
 METRICS = "metrics.json"
 
@@ -72,6 +79,104 @@ class Evaluation:
             "notes": self.notes,
             "provenance": {"verdicts": self.judged, "answers": self.run},
         }
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How answers are judged.
+
+    Attributes:
+        judge: As for `tsdi.judging.registry.load_judge`; None takes the default of the prompts.
+        options: How it is opened, but for the model.
+        kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
+        end_of_thinking: How the model's thoughts end, beside the ways of known models
+            (`tsdi.models.thoughts`).
+        audit: An audit of the judge (`tsdi audit --out`), to correct figures for its errors.
+    """
+
+    judge: str | None = None
+    options: JudgeOptions = JudgeOptions()
+    kind: str = ""
+    end_of_thinking: str = ""
+    audit: str | Path | None = None
+
+    def check(self) -> None:
+        """Raise UsageError for what can be seen to be wrong before anything is loaded."""
+        if self.audit is not None and not Path(self.audit).is_file():
+            raise UsageError(
+                f"There is no audit {self.audit}.", "Make it with tsdi audit JUDGE --out FILE."
+            )
+        if self.judge is not None:
+            check_judge(self.judge)
+
+
+def evaluate(
+    target: str,
+    prompts: str | PromptSource | None = None,
+    out: str | Path | None = None,
+    *,
+    bias: str | None = None,
+    answering: "Answering | None" = None,
+    judging: Judging = Judging(),
+    resume: bool = False,
+    progress: "StageProgress | None" = None,
+) -> Evaluation:
+    """Measure helpfulness and safety: answer prompts, judge the answers, count the verdicts.
+
+    Args:
+        target: With prompts, the model that answers them, as for `tsdi.generate`; without, a run
+            folder whose answers are judged.
+        prompts: What is asked, as for `tsdi.generate`.
+        out: The run folder of a model; it gets verdicts.jsonl and metrics.json.
+        bias: Folder or hub id of a safety bias.
+        answering: How the model answers; None takes the defaults.
+        judging: How answers are judged.
+        resume: Go on with a killed run.
+        progress: Called after each chunk of answers, then of verdicts.
+
+    Raises:
+        UsageError: If arguments do not go together, or the folder holds no answers.
+        PromptError: If a prompt has no kind.
+        RunExistsError: If the folder is in use, by a process or by another run.
+        TsdiError: If anything cannot be loaded or does not fit, as for `judge_responses`.
+    """
+    if prompts is None and not (out is None and bias is None and answering is None):
+        raise UsageError("Without prompts nothing is generated.", "Leave out how, or name prompts.")
+    if prompts is not None and out is None:
+        raise UsageError("--prompts and --out go together.")
+    run = Path(target if out is None else out)
+    judging.check()
+    with working_in(run) if prompts is not None or run.is_dir() else nullcontext():
+        if not resume:
+            VERDICTS.check_unused(run)
+        kind = judging.kind
+        if prompts is not None:
+            from tsdi.runs.generate import Answering, answer_loaded  # judging needs no torch
+
+            how = answering or Answering()
+            loaded = _load(prompts, how.sampling.seed, kind, run, resume)
+            answer_loaded(target, loaded, run, bias, how, resume, progress)
+            kind = ""  # answers hold it now
+        responses = read_responses(run, kind)
+        name = judging.judge or default_judge(response.prompt for response in responses)
+        return judge_responses(
+            load_judge(name, judging.options),
+            run,
+            resume=resume,
+            kind=kind,
+            end_of_thinking=judging.end_of_thinking,
+            audit=judging.audit,
+            progress=progress and (lambda done, total: progress("judge", done, total)),
+        )
+
+
+def _load(prompts: str | PromptSource, seed: int, kind: str, run: Path, resume: bool) -> Loaded:
+    """The prompts, each with a kind, for a folder that may be used."""
+    if not resume:
+        ANSWERS.check_unused(run)
+    loaded = load_prompts(prompts, seed, kind)
+    check_kinds(loaded.prompts)
+    return loaded
 
 
 def judge_responses(

@@ -1,0 +1,199 @@
+"""A model by name in an engine, with a bias if one is named: what commands and harnesses open."""
+
+import json
+import logging
+from dataclasses import dataclass, replace
+
+from transformers import PreTrainedTokenizerBase
+
+from tsdi.bias import SafetyBias
+from tsdi.decoding.rule import check_strength
+from tsdi.engines.base import Engine
+from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
+from tsdi.engines.openai import ChatClient
+from tsdi.engines.server import ServerEngine
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.engines.vllm import VllmEngine, open_llm
+from tsdi.errors import UsageError
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format, describe_format
+from tsdi.models.fingerprint import fingerprint
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+from tsdi.models.names import check_no_export, locate
+from tsdi.models.shipped import resolve_dtype
+
+ENGINES = ("transformers", "vllm", "llama-cpp", "openai")
+Used = dict[str, str | float | None]
+"""What decides an engine's answers, for the provenance."""
+_Rule = tuple[PreTrainedTokenizerBase, SafetyBias | None, float | None, ChatFormat]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which engine answers.
+
+    Attributes:
+        name: One of `ENGINES`.
+        url: Base URL of a server, for "openai".
+        tokenizer: Folder or hub id of the tokenizer, for "llama-cpp".
+    """
+
+    name: str = "transformers"
+    url: str | None = None
+    tokenizer: str | None = None
+
+    def check(self) -> None:
+        """Raise UsageError for an unknown engine, or an option that belongs to another one."""
+        if self.name not in ENGINES:
+            raise UsageError(f"There is no engine {self.name!r}.", f"Take {', '.join(ENGINES)}.")
+        for option, owner in (("url", "openai"), ("tokenizer", "llama-cpp")):
+            if getattr(self, option) is not None and self.name != owner:
+                raise UsageError(f"--{option} is for --engine {owner}.", "Leave it out.")
+
+
+def open_engine(
+    model: str,
+    bias: str | None = None,
+    strength: float | None = None,
+    chat: ChatFormat = OWN_TEMPLATE,
+    options: LoadOptions = LoadOptions(),
+    choice: EngineChoice = EngineChoice(),
+) -> tuple[Engine, Used]:
+    """Load a model, and a bias if one is named, into an engine.
+
+    Args:
+        model: Folder or hub id of a model or adapter, or the name of a shipped model; a GGUF file
+            for llama.cpp; for a server, what it calls the model.
+        bias: Folder or hub id of a safety bias.
+        strength: How much of it to subtract; None takes what the bias recommends.
+        chat: How chats become text; a bias brings its own.
+        options: How weights are loaded.
+        choice: The engine.
+
+    Returns:
+        The engine, and what decides its answers, for the provenance.
+
+    Raises:
+        UsageError: If options do not fit together.
+        TsdiError: If model or bias cannot be loaded, or do not fit.
+    """
+    choice.check()
+    if strength is not None:
+        check_strength(strength)
+    if choice.name == "openai":
+        return _server(model, bias, strength, chat, choice)
+    tokenizer_name = _tokenizer_of(model, bias, choice)
+    tokenizer = load_tokenizer(tokenizer_name, options)
+    vector = None
+    if bias is None:
+        _check_without_bias(model, strength, choice)
+    else:
+        vector = _read_bias(bias, tokenizer, chat)
+        chat, strength = vector.info.chat_format, _strength(vector, strength)
+    check_format(tokenizer, chat)  # before weights are loaded
+    if tokenizer.chat_template is None:
+        _LOG.info("Prompts are wrapped in %s.", describe_format(tokenizer, chat))
+    engine, loaded = _load(choice.name, model, bias, options, (tokenizer, vector, strength, chat))
+    if vector is not None and model != vector.info.aligned:
+        _LOG.info("The bias was estimated for %s; this is %s.", vector.info.aligned, model)
+    used: Used = {"model": model, **loaded, "fingerprint": fingerprint(model)}
+    if tokenizer_name != model:
+        used["tokenizer_fingerprint"] = fingerprint(tokenizer_name)
+    used |= {**describe_bias(bias, vector), "strength": strength, **_describe_chat(chat)}
+    if choice.name != "transformers":
+        used["engine"] = choice.name
+    return engine, used
+
+
+def _check_without_bias(model: str, strength: float | None, choice: EngineChoice) -> None:
+    if strength is not None:
+        raise UsageError("--strength needs --bias.")
+    if choice.name != "llama-cpp":  # whose models are files
+        check_no_export(model)
+
+
+def describe_bias(bias: str | None, vector: SafetyBias | None) -> Used:
+    """What of a bias decides answers, and where thoughts end if it says so."""
+    if vector is None:
+        return {"bias": None, "bias_sha256": None}
+    anchor = {"end_of_thinking": vector.info.anchor} if vector.info.anchor else {}
+    return {"bias": bias, "bias_sha256": vector.sha256, **anchor}
+
+
+def _read_bias(bias: str, tokenizer: PreTrainedTokenizerBase, chat: ChatFormat) -> SafetyBias:
+    """A bias that belongs to a tokenizer and to a chat format, if one is asked for."""
+    check_format(tokenizer, chat)  # before the advice to estimate a bias for it
+    vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
+    own = vector.info.chat_format
+    for option, asked, kept in (
+        ("prompt-format", chat.prompt_format, own.prompt_format),
+        ("template-arg", chat.template_args, own.template_args),
+    ):
+        if asked and asked != kept:
+            shown = json.dumps(kept) if kept else "none"
+            raise UsageError(
+                f"The bias was estimated with another --{option}: {shown}.",
+                f"Leave out --{option}, or estimate a bias for it.",
+            )
+    return vector
+
+
+def _strength(bias: SafetyBias, asked: float | None) -> float:
+    strength = bias.strength_or_recommended(asked)
+    if asked is None:
+        _LOG.info("Strength %g, as the bias recommends.", strength)
+    return strength
+
+
+def _load(
+    name: str, model: str, bias: str | None, options: LoadOptions, rule: _Rule
+) -> tuple[Engine, Used]:
+    """An engine with its model, and what of the model decides its answers."""
+    if name == "llama-cpp":
+        return LlamaCppEngine(open_llama(model), *rule), {}
+    revision = locate(model).revision
+    if name == "vllm":
+        options = replace(options, dtype=resolve_dtype(model, options.dtype))
+        engine = VllmEngine(open_llm(model, options, bias, rule[2]), *rule)
+        return engine, {"revision": revision, "dtype": options.dtype}
+    loaded = load_model(model, options)
+    commit = getattr(loaded.config, "_commit_hash", None)
+    used: Used = {"revision": revision or commit, "dtype": str(loaded.dtype)}
+    if hasattr(loaded, "peft_config"):
+        used["base_revision"] = commit
+    return TransformersEngine(loaded, *rule), used
+
+
+def _tokenizer_of(model: str, bias: str | None, choice: EngineChoice) -> str:
+    """Where the tokenizer is; a GGUF file has none that we read."""
+    if choice.name != "llama-cpp":
+        return model
+    if choice.tokenizer is not None:
+        return choice.tokenizer
+    if bias is None:
+        raise UsageError(
+            "llama.cpp needs the tokenizer of the model that the GGUF file was converted from.",
+            "Name it: --tokenizer org/model.",
+        )
+    return SafetyBias.from_pretrained(bias).info.aligned
+
+
+def _server(
+    model: str, bias: str | None, strength: float | None, chat: ChatFormat, choice: EngineChoice
+) -> tuple[Engine, Used]:
+    if bias is not None:
+        raise UsageError(
+            "A server has its bias itself.",
+            "Start it with tsdi serve MODEL --bias BIAS; --strength asks for another strength.",
+        )
+    client = ChatClient(model, choice.url)
+    used: Used = {"model": model, "engine": choice.name, "url": client.url, "strength": strength}
+    return ServerEngine(client, strength, chat), used | _describe_chat(chat)
+
+
+def _describe_chat(chat: ChatFormat) -> Used:
+    described: Used = {"prompt_format": chat.prompt_format}
+    if chat.template_args:
+        described["template_args"] = json.dumps(dict(chat.template_args), sort_keys=True)
+    return described

@@ -1,0 +1,272 @@
+"""``generate``: prompts to answers on disk, chunk after chunk, resumable after a kill.
+
+A run folder holds `run.json`, which says what made the answers, and `responses.jsonl`, one record
+an answer.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from tsdi.baselines.prompting import PromptedEngine
+from tsdi.engines.base import Completion, Engine, Request, Sampling
+from tsdi.engines.open import EngineChoice, Used, open_engine
+from tsdi.errors import PromptError, UsageError
+from tsdi.files import working_in
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
+from tsdi.models.load import LoadOptions
+from tsdi.runs.records import Record
+from tsdi.runs.responses import never_began
+from tsdi.runs.stage import ANSWERS, Progress
+from tsdi.suites.attacks import find_attack
+from tsdi.suites.load import Loaded, PromptSource, load_prompts
+from tsdi.suites.prompts import Prompt
+
+StageProgress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How a model answers.
+
+    Attributes:
+        strength: How much of the bias to subtract; None takes what the bias recommends.
+        sampling: How tokens are chosen; its seed decides the organism's prompts too.
+        batch_size: Prompts answered together.
+        attack: A simple public attack that transforms the prompts (`tsdi.suites.attacks`).
+        chat: How chats become text; a bias brings its own.
+        options: How weights are loaded.
+        engine: What answers.
+    """
+
+    strength: float | None = None
+    sampling: Sampling = Sampling()
+    batch_size: int = 16
+    attack: str | None = None
+    chat: ChatFormat = OWN_TEMPLATE
+    options: LoadOptions = LoadOptions()
+    engine: EngineChoice = EngineChoice()
+
+    def open(self, model: str, bias: str | None) -> tuple[Engine, Used]:
+        """An engine that answers so, and what decides its answers.
+
+        Raises:
+            TsdiError: As for `tsdi.engines.open.open_engine`, or if there is no such attack.
+        """
+        attack = None if self.attack is None else find_attack(self.attack)
+        engine, used = open_engine(model, bias, self.strength, self.chat, self.options, self.engine)
+        if attack is None:
+            return engine, used
+        return PromptedEngine(engine, attack.transform), {**used, "attack": attack.name}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of a run.
+
+    Attributes:
+        records: One record per prompt, as in responses.jsonl.
+        used: What made them.
+    """
+
+    records: list[Record]
+    used: Used
+
+    @property
+    def cut_off(self) -> int:
+        """How many the length limit cut off."""
+        return sum(record["finish"] == "length" for record in self.records)
+
+    @property
+    def withheld(self) -> int:
+        """How many a server withheld, or turned down the prompt of."""
+        return sum(record["finish"] in ("filter", "error") for record in self.records)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know, in sentences."""
+        plain = sum(record.get("bias_began") is False for record in self.records)
+        return [never_began(plain, len(self.records))] if plain else []
+
+
+def generate(
+    model: str,
+    prompts: str | PromptSource,
+    out: str | Path,
+    *,
+    bias: str | None = None,
+    answering: Answering = Answering(),
+    resume: bool = False,
+    progress: StageProgress | None = None,
+) -> Answers:
+    """Answer prompts with a model, with its safety bias subtracted if one is given.
+
+    Args:
+        model: Folder, hub id ("ORG/NAME[@REVISION]") or shipped name of a model or adapter; a GGUF
+            file, or what a server calls it, for other engines.
+        prompts: What is asked: a file, a suite, "hub:ORG/NAME" or "organism:test".
+        out: The run folder, made if need be; answers are appended to its responses.jsonl.
+        bias: Folder or hub id of a safety bias.
+        answering: How the model answers.
+        resume: Go on with a killed run.
+        progress: Called after each chunk.
+
+    Raises:
+        RunExistsError: If the folder is in use, by a process or by another run.
+        TsdiError: If anything cannot be loaded or does not fit; nothing has been generated then.
+    """
+    out = Path(out)
+    with working_in(out):
+        if not resume:
+            ANSWERS.check_unused(out)
+        loaded = load_prompts(prompts, answering.sampling.seed)
+        return answer_loaded(model, loaded, out, bias, answering, resume, progress)
+
+
+def answer_loaded(
+    model: str,
+    loaded: Loaded,
+    out: Path,
+    bias: str | None,
+    answering: Answering,
+    resume: bool,
+    progress: StageProgress | None,
+) -> Answers:
+    """`generate` for prompts that are loaded."""
+    engine, used = answering.open(model, bias)
+
+    def report(done: int, total: int) -> None:
+        if progress:
+            progress("generate", done, total)
+
+    records = generate_responses(
+        engine,
+        loaded.prompts,
+        out,
+        answering.sampling,
+        answering.batch_size,
+        resume,
+        {**used, **loaded.provenance},
+        report,
+    )
+    return Answers(records, used)
+
+
+def answer(
+    model: str, text: str, *, bias: str | None = None, answering: Answering = Answering()
+) -> tuple[Completion, Used]:
+    """A model's answer to one prompt, and what made it.
+
+    Raises:
+        TsdiError: As for `generate`.
+    """
+    engine, used = answering.open(model, bias)
+    return engine.generate([Request.from_text(text)], answering.sampling)[0], used
+
+
+def generate_responses(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    out: str | Path,
+    sampling: Sampling,
+    batch_size: int,
+    resume: bool,
+    provenance: Record,
+    progress: Progress | None = None,
+) -> list[Record]:
+    """Answer every prompt and keep each answer on disk as it comes.
+
+    Args:
+        engine: What answers.
+        prompts: The prompts; ids must be unique.
+        out: The run folder, made if need be.
+        sampling: How tokens are chosen; its seed is the seed of the run.
+        batch_size: Prompts in a chunk, answered together.
+        resume: Go on with the run in the folder, or start one if there is none.
+        provenance: What else decides the answers, such as model, revision and bias; valid JSON.
+        progress: Called after each chunk with the number of answers and of prompts.
+
+    Returns:
+        One record per prompt, in their order: id, category, kind, messages, response, tokens (how
+        many) and finish (`tsdi.engines.base.Completion`); in_thought and reason where they say
+        something.
+
+    Raises:
+        PromptError: If there is no prompt, an id twice, or a prompt that does not fit the context;
+            nothing has been generated then.
+        RunExistsError: If the folder holds answers already, and either `resume` is off or they were
+            made with something else; or if another process works there.
+        FormatError: If the folder's files are damaged.
+        TsdiError: If the disk is full.
+    """
+    if batch_size < 1:
+        raise UsageError(f"The batch size is {batch_size}.", "Take 1 or more.")
+    out = Path(out)
+    _check_prompts(engine, prompts, sampling)
+    run = _describe(prompts, sampling, batch_size, provenance)
+
+    def answer(chunk: Sequence[Prompt]) -> list[Record]:
+        completions = engine.generate([Request(prompt.messages) for prompt in chunk], sampling)
+        return [_record(p, c) for p, c in zip(chunk, completions, strict=True)]
+
+    with working_in(out):
+        done = {record["id"]: record for record in ANSWERS.open(out, run, resume)}
+        return ANSWERS.fill(out, done, prompts, batch_size, answer, progress)
+
+
+def _check_prompts(engine: Engine, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+    if not prompts:
+        raise PromptError("There are no prompts.", "Give one at least.")
+    if len({prompt.id for prompt in prompts}) < len(prompts):
+        raise PromptError("Two prompts have the same id.", "Give each prompt its own id.")
+    for prompt in prompts:
+        try:
+            engine.check(Request(prompt.messages), sampling)
+        except PromptError as error:
+            place = f"{prompt.source}, " if prompt.source else ""
+            raise PromptError(
+                f"{place}prompt {prompt.id!r}: {error.problem}", error.remedy
+            ) from None
+
+
+def _describe(
+    prompts: Sequence[Prompt], sampling: Sampling, batch_size: int, provenance: Record
+) -> Record:
+    """Everything that decides the answers, as it reads back from JSON."""
+    # A kind counts only where there is one: runs of prompts without go on as they were described.
+    content = [[p.id, p.category, p.messages, *([p.kind] if p.kind else [])] for p in prompts]
+    run = {
+        "settings": {
+            "batch_size": batch_size,
+            "max_new_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "seed": sampling.seed,
+        },
+        "prompts": {
+            "count": len(prompts),
+            "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+        },
+        "versions": {name: version(name) for name in ("tsdi", "torch", "transformers")},
+        "provenance": provenance,
+    }
+    described: Record = json.loads(json.dumps(run, allow_nan=False))
+    return described
+
+
+def _record(prompt: Prompt, completion: Completion) -> Record:
+    return {
+        "id": prompt.id,
+        "category": prompt.category,
+        "kind": prompt.kind,
+        "messages": list(prompt.messages),
+        "response": completion.text,
+        "tokens": len(completion.token_ids) or None,  # a server gives texts only
+        "finish": completion.finish,
+        **({"in_thought": True} if completion.in_thought else {}),
+        **({} if completion.bias_began else {"bias_began": False}),
+        **({"reason": completion.reason} if completion.reason else {}),
+    }
