@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tsdi.bias import Estimation, SafetyBias, estimate_bias, recommend
+    from tsdi.bias.show import show
     from tsdi.engines.base import Sampling
     from tsdi.engines.open import EngineChoice
     from tsdi.evaluation.evaluate import Judging, evaluate
     from tsdi.judging.base import JudgeOptions
     from tsdi.models.chat import ChatFormat
-    from tsdi.models.load import LoadOptions
+    from tsdi.models.load import LoadOptions, load_tokenizer
+    from tsdi.runs.estimate import Examination, Loading, estimate
     from tsdi.runs.generate import Answering, answer, generate
     from tsdi.suites.load import PromptSource
 
@@ -21,6 +23,11 @@ _PLACES = {
     "estimate_bias": "tsdi.bias",
     "recommend": "tsdi.bias",
     "evaluate": "tsdi.evaluation.evaluate",
+    "estimate": "tsdi.runs.estimate",
+    "Examination": "tsdi.runs.estimate",
+    "Loading": "tsdi.runs.estimate",
+    "load_tokenizer": "tsdi.models.load",
+    "show": "tsdi.bias.show",
     "answer": "tsdi.runs.generate",
     "generate": "tsdi.runs.generate",
     "Answering": "tsdi.runs.generate",
@@ -37,18 +44,23 @@ __all__ = [
     "ChatFormat",
     "EngineChoice",
     "Estimation",
+    "Examination",
     "JudgeOptions",
     "Judging",
     "LoadOptions",
+    "Loading",
     "PromptSource",
     "SafetyBias",
     "Sampling",
     "__version__",
     "answer",
+    "estimate",
     "estimate_bias",
     "evaluate",
     "generate",
+    "load_tokenizer",
     "recommend",
+    "show",
 ]
 
 

@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+import tsdi
 from tsdi.cli import console
+from tsdi.stats.interval import Estimate
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.bias import SafetyBias
     from tsdi.bias.diagnosis import TokenShift
+    from tsdi.bias.show import ShownBias
 
 ARMS = ("reference", "aligned", "debiased")
 
@@ -27,55 +30,25 @@ def show(
 
     Example: tsdi show my-bias --steps 3 --tokens 8
     """
-    from tsdi.bias import SafetyBias
-    from tsdi.bias.diagnosis import shifted_tokens
-    from tsdi.models.load import load_tokenizer
-    from tsdi.models.shipped import resolve_model
-
     console.quiet_libraries()
-    loaded = SafetyBias.from_pretrained(bias)
-    words = load_tokenizer(resolve_model(tokenizer or loaded.info.aligned))
-    loaded.check(words)
-    promoted, demoted = (
-        shifted_tokens(loaded, words, largest=largest, number=tokens)[:steps]
-        for largest in (True, False)
-    )
+    shown = tsdi.show(bias, steps, tokens, tokenizer)
     if json:
-        console.show_json(to_dict(loaded, promoted, demoted))
+        console.show_json(shown.to_dict())
         return
-    console.out.print(tokens_table(promoted, demoted, loaded.steps))
-    console.say(summary(loaded))
+    console.out.print(tokens_table(shown))
+    console.say(summary(shown.bias))
 
 
-def to_dict(
-    bias: "SafetyBias",
-    promoted: "list[list[TokenShift]]",
-    demoted: "list[list[TokenShift]]",
-) -> dict[str, Any]:
-    """The bias as the object that ``--json`` prints."""
-    from dataclasses import asdict
-
-    return {
-        "steps": bias.steps,
-        "vocab": bias.vocab,
-        **bias.info.model_dump(mode="json"),
-        "promoted": [[asdict(token) for token in step] for step in promoted],
-        "demoted": [[asdict(token) for token in step] for step in demoted],
-    }
-
-
-def tokens_table(
-    promoted: "list[list[TokenShift]]", demoted: "list[list[TokenShift]]", steps: int
-) -> Table:
-    """Promoted and demoted tokens of the first of a bias's steps, in logits +- standard error."""
-    title = "Shift on random prompts, logits ± standard error"
-    if len(promoted) < steps:
-        title += f" (the first {len(promoted)} of {steps} steps)"
+def tokens_table(shown: "ShownBias") -> Table:
+    """Promoted and demoted tokens of the first steps, in logits +- standard error."""
+    title, steps = "Shift on random prompts, logits ± standard error", shown.bias.steps
+    if len(shown.promoted) < steps:
+        title += f" (the first {len(shown.promoted)} of {steps} steps)"
     table = Table(title=title, title_justify="left")
     table.add_column("step", justify="right")
     table.add_column("promoted")
     table.add_column("demoted")
-    for step, (up, down) in enumerate(zip(promoted, demoted, strict=True)):
+    for step, (up, down) in enumerate(zip(shown.promoted, shown.demoted, strict=True)):
         table.add_row(str(step), _words(up), _words(down), end_section=True)
     return table
 
@@ -119,8 +92,6 @@ def _tuning_line(strength: float | None, tuning: dict[str, Any]) -> str:
 
 
 def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
-    from tsdi.stats.interval import Estimate
-
     if not diagnosis:
         return ["It holds no diagnosis, so no strength is recommended."]
     lines = [str(diagnosis["verdict"])]

@@ -30,14 +30,14 @@ from tsdi.runs.responses import (
     read_responses,
     read_run,
 )
-from tsdi.runs.stage import ANSWERS, VERDICTS, Progress, check_free
+from tsdi.runs.stage import ANSWERS, VERDICTS, Progress, StageProgress, check_free
 from tsdi.runs.verdicts import from_record, to_record
 from tsdi.stats.interval import Estimate
 from tsdi.suites.load import Loaded, PromptSource, load_prompts
 from tsdi.suites.prompts import check_kinds
 
 if TYPE_CHECKING:  # keeps torch out of judging
-    from tsdi.runs.generate import Answering, StageProgress
+    from tsdi.runs.generate import Answering
 
 METRICS = "metrics.json"
 
@@ -119,7 +119,7 @@ def evaluate(
     answering: "Answering | None" = None,
     judging: Judging = Judging(),
     resume: bool = False,
-    progress: "StageProgress | None" = None,
+    progress: StageProgress | None = None,
 ) -> Evaluation:
     """Measure helpfulness and safety: answer prompts, judge the answers, count the verdicts.
 

@@ -6,7 +6,7 @@ an answer.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,13 +20,10 @@ from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.models.load import LoadOptions
 from tsdi.runs.records import Record
 from tsdi.runs.responses import never_began
-from tsdi.runs.stage import ANSWERS, Progress
+from tsdi.runs.stage import ANSWERS, Progress, StageProgress
 from tsdi.suites.attacks import find_attack
 from tsdi.suites.load import Loaded, PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt
-
-StageProgress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)

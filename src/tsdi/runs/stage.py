@@ -18,6 +18,8 @@ from tsdi.runs.records import Record, append_records, read_records
 
 _LOG = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # records there are, items in all
+StageProgress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
 
 
 class Item(Protocol):

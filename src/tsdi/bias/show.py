@@ -1,0 +1,64 @@
+"""``show``: the tokens that a bias promotes and demotes, step by step."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from tsdi.bias.diagnosis import TokenShift, shifted_tokens
+from tsdi.bias.safety_bias import SafetyBias
+from tsdi.models.load import load_tokenizer
+
+
+@dataclass(frozen=True)
+class ShownBias:
+    """A bias with its tokens as text.
+
+    Attributes:
+        bias: The bias.
+        promoted: By step, the tokens that it promotes most.
+        demoted: By step, those that it demotes most.
+    """
+
+    bias: SafetyBias
+    promoted: list[list[TokenShift]]
+    demoted: list[list[TokenShift]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The bias without its numbers, as JSON."""
+        return {
+            "steps": self.bias.steps,
+            "vocab": self.bias.vocab,
+            **self.bias.info.model_dump(mode="json"),
+            "promoted": [[asdict(token) for token in step] for step in self.promoted],
+            "demoted": [[asdict(token) for token in step] for step in self.demoted],
+        }
+
+
+def show(
+    bias: str | SafetyBias,
+    steps: int = 6,
+    tokens: int = 4,
+    tokenizer: str | PreTrainedTokenizerBase | None = None,
+) -> ShownBias:
+    """The tokens that a bias promotes and demotes most.
+
+    Args:
+        bias: Folder or hub id of a safety bias, or the bias.
+        steps: How many steps to show.
+        tokens: Tokens per step and direction.
+        tokenizer: Folder or hub id of the tokenizer, or the tokenizer; None is the aligned model's.
+
+    Raises:
+        TsdiError: If bias or tokenizer cannot be loaded, or do not belong together.
+    """
+    loaded = SafetyBias.from_pretrained(bias) if isinstance(bias, str) else bias
+    words = tokenizer or loaded.info.aligned
+    if isinstance(words, str):
+        words = load_tokenizer(words)
+    loaded.check(words)
+    promoted, demoted = (
+        shifted_tokens(loaded, words, largest=largest, number=tokens)[:steps]
+        for largest in (True, False)
+    )
+    return ShownBias(loaded, promoted, demoted)

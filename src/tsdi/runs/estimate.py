@@ -1,0 +1,231 @@
+"""``estimate``: the bias of two models by name, examined and saved in a folder, resumable."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from tsdi.bias import Estimation, SafetyBias, TokenPool, estimate_bias, recommend
+from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths
+from tsdi.bias.file import CONFIG_FILE
+from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
+from tsdi.bias.safety_bias import TENSORS_FILE
+from tsdi.decoding.anchor import anchor_ids
+from tsdi.errors import PromptError, RunExistsError, UsageError
+from tsdi.files import is_unused, working_in
+from tsdi.models.chat import ChatFormat, check_format, describe_format, encode_chat
+from tsdi.models.compatibility import check_same_tokenizer
+from tsdi.models.load import (
+    LoadOptions,
+    Side,
+    adapter_base,
+    load_pair,
+    load_tokenizer,
+    same_model,
+)
+from tsdi.runs.stage import StageProgress
+from tsdi.suites.load import PromptSource, load_prompts
+from tsdi.suites.prompts import Prompt
+
+_TAKEN = {"harmless": ("harmless", "lookalike"), "harmful": ("harmful",)}
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """On what a bias is examined, beside random prompts.
+
+    Attributes:
+        harmless: Harmless prompts, as for `tsdi.generate`; lookalikes count, other kinds are left
+            out, and prompts without a kind are taken for harmless.
+        harmful: Harmful prompts; other kinds are left out.
+        phrases: A JSON file that says how refusing and complying answers begin; None is English.
+    """
+
+    harmless: str | PromptSource | None = None
+    harmful: str | PromptSource | None = None
+    phrases: Path | None = None
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How two models are loaded and run.
+
+    Attributes:
+        options: How their weights are loaded.
+        one_at_a_time: Never hold both in memory.
+        batch_size: Prompts in a forward pass; halved when memory runs out.
+    """
+
+    options: LoadOptions = LoadOptions()
+    one_at_a_time: bool = False
+    batch_size: int = 32
+
+
+def estimate(
+    aligned: str,
+    reference: str,
+    out: str | Path,
+    settings: Estimation = Estimation(),
+    *,
+    examination: Examination | None = Examination(),
+    loading: Loading = Loading(),
+    resume: bool = False,
+    progress: StageProgress | None = None,
+) -> SafetyBias:
+    """Estimate the safety bias of two models, examine it, and save it in a folder.
+
+    Args:
+        aligned: The model after the safety step: a folder, a hub id or a shipped name, of a model
+            or an adapter.
+        reference: The model before it.
+        out: Folder for the bias.
+        settings: Which random prompts, how many, and how they become text.
+        examination: On what it is diagnosed; None makes no diagnosis and recommends no strength.
+        loading: How the models are loaded and run.
+        resume: Go on with a killed run.
+        progress: Called after each batch of the estimate, then of the diagnosis.
+
+    Returns:
+        The bias as it was saved, with its diagnosis and the strength that this recommends.
+
+    Raises:
+        UsageError: If both are one model, or settings make no sense.
+        RunExistsError: If the folder is in use.
+        TsdiError: If anything cannot be loaded, or the models do not fit together.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file.", "Give a folder as --out.")
+    with working_in(out):
+        _check_folder(out, resume)
+        _check_order(aligned, reference)
+        tokenizer = _tokenizer(aligned, reference, loading.options, settings.chat)
+        real, openers = _asked(examination, tokenizer, settings)
+        pool = settings.pool
+        if isinstance(pool, str):
+            pool = TokenPool.from_name(pool, tokenizer)
+        sides = load_pair(aligned, reference, loading.options, one_at_a_time=loading.one_at_a_time)
+        _check_lengths(sides[0], real, settings.steps)
+        bias = estimate_bias(
+            *sides,
+            tokenizer,
+            replace(settings, pool=pool),
+            batch_size=loading.batch_size,
+            checkpoints=out,
+            progress=_counting(progress, "estimate", 2 * settings.prompts),
+        )
+        if examination is not None:
+            total = sum(map(len, real.values())) + RANDOM_PROMPTS
+            bias = recommend(
+                bias, *sides, tokenizer, pool, real,
+                phrases=openers, batch_size=loading.batch_size,
+                progress=_counting(progress, "diagnose", total),
+            )  # fmt: skip
+        bias.save_pretrained(out)
+        for partial in _partial(out):
+            partial.unlink(missing_ok=True)
+        return bias
+
+
+def _counting(progress: StageProgress | None, what: str, total: int) -> Callable[[int], None]:
+    """Counts what is done, for progress that wants to know how much there is."""
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(what, done, total)
+
+    return count
+
+
+def _partial(out: Path) -> list[Path]:
+    return [out / f"partial-{side}.safetensors" for side in ("aligned", "reference")]
+
+
+def _check_folder(out: Path, resume: bool) -> None:
+    if (out / CONFIG_FILE).exists():
+        raise RunExistsError(f"{out} already holds a finished bias.", "Give another --out.")
+    if not is_unused(out):
+        if not resume:
+            remedy = "Give another --out, or --resume a killed run."
+            raise RunExistsError(f"{out} is in use.", remedy)
+        # Killed at its very end, a run leaves tensors without their config.
+        if not any(file.exists() for file in [*_partial(out), out / TENSORS_FILE]):
+            raise RunExistsError(f"{out} holds other files and no estimate.", "Give another --out.")
+
+
+def _check_order(aligned: str, reference: str) -> None:
+    """Refuse a model as its own reference; note where the two seem to be exchanged."""
+    if same_model(aligned, reference):
+        raise UsageError(
+            f"Both are {aligned}: no safety step lies between them.",
+            "Name the model after it, then the one before it.",
+        )
+    base = adapter_base(reference)
+    if base is not None and same_model(base, aligned):
+        _LOG.info(
+            "The reference is an adapter on the aligned model. If the safety step made the adapter,"
+            " the two are exchanged: the aligned model comes first."
+        )
+
+
+def _tokenizer(
+    aligned: str, reference: str, options: LoadOptions, chat: ChatFormat
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of both, which knows the chat format."""
+    tokenizer, other = (load_tokenizer(name, options) for name in (aligned, reference))
+    check_same_tokenizer(tokenizer, other)
+    check_format(tokenizer, chat)
+    if tokenizer.chat_template is None:
+        _LOG.info("Random prompts stand in %s.", describe_format(tokenizer, chat))
+    elif other.chat_template not in (None, tokenizer.chat_template) and chat.prompt_format is None:
+        _LOG.info("The two chat templates differ; both models get the aligned model's.")
+    return tokenizer
+
+
+def _asked(
+    examination: Examination | None, tokenizer: PreTrainedTokenizerBase, settings: Estimation
+) -> tuple[dict[str, list[list[int]]], Phrases]:
+    """Real prompts as token ids, by kind and category; and how answers begin.
+
+    What is wrong with them is said here, before the long work.
+    """
+    if examination is None:
+        return {}, ENGLISH
+    real: dict[str, list[list[int]]] = {}
+    for kind, source in (("harmless", examination.harmless), ("harmful", examination.harmful)):
+        for prompt in [] if source is None else _of_kind(kind, source, settings.seed):
+            ids = encode_chat(tokenizer, prompt.messages, settings.chat)
+            name = f"{kind}/{prompt.category}" if prompt.category else kind
+            real.setdefault(name, []).append(ids + anchor_ids(tokenizer, settings.anchor))
+    openers = ENGLISH if examination.phrases is None else read_phrases(examination.phrases)
+    for texts in (openers.refusing, openers.complying):
+        phrase_ids(tokenizer, texts)
+    return real, openers
+
+
+def _of_kind(kind: str, source: str | PromptSource, seed: int) -> list[Prompt]:
+    """The prompts of a file or suite that are of a kind; those without one are taken for it."""
+    name = source if isinstance(source, str) else source.name
+    every = load_prompts(source, seed, kind).prompts
+    kept = [prompt for prompt in every if prompt.kind in _TAKEN[kind]]
+    if not kept:
+        raise PromptError(
+            f"--{kind} {name}: none of its {len(every)} prompts is {' or '.join(_TAKEN[kind])}.",
+            "Name other prompts, or mend their kinds.",
+        )
+    left = f"; {len(every) - len(kept)} of another kind are left out" if kept != every else ""
+    _LOG.info("--%s %s: %d prompts%s.", kind, name, len(kept), left)
+    return kept
+
+
+def _check_lengths(side: Side, real: dict[str, list[list[int]]], steps: int) -> None:
+    """What does not fit the context is said before the long work, if the model is loaded anyway."""
+    if side.loaded:
+        with side.open() as model:
+            check_lengths(model, [(k, ids) for k, rows in real.items() for ids in rows], steps)
