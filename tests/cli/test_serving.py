@@ -129,7 +129,7 @@ class TestServe:
         assert f"{said} is set by tsdi serve: " in message
 
     def test_vllm_gets_what_the_offline_engine_gives_it(self, models, bias, monkeypatch):
-        monkeypatch.setattr("tsdi.cli.serve.find_spec", lambda _: True)
+        monkeypatch.setattr("tsdi.serving.server.find_spec", lambda _: True)
         flags = ["--max-model-len", "64", "--generation-config=vllm"]
         flags += ["--chat-template-content-format", "string"]
         result = tsdi(
@@ -180,7 +180,7 @@ class TestServe:
     def test_a_key_opens_it_with_a_warning_and_is_never_shown(
         self, models, bias, engine, monkeypatch
     ):
-        monkeypatch.setattr("tsdi.cli.serve.find_spec", lambda _: True)
+        monkeypatch.setattr("tsdi.serving.server.find_spec", lambda _: True)
         monkeypatch.setenv("TSDI_API_KEY", "s3cret")
         result = tsdi(
             "serve", models / "aligned", "--bias", bias, "--engine", engine, "--host", "0.0.0.0",
@@ -192,7 +192,7 @@ class TestServe:
         assert "Bearer $TSDI_API_KEY" in result.stdout
 
     def test_vllm_gets_its_key_where_no_list_of_processes_shows_it(self, models, bias, monkeypatch):
-        monkeypatch.setattr("tsdi.cli.serve.find_spec", lambda _: True)
+        monkeypatch.setattr("tsdi.serving.server.find_spec", lambda _: True)
         become = []
         monkeypatch.setattr("os.execvp", lambda _, words: become.append((words, dict(os.environ))))
         for name in ("VLLM_API_KEY", "VLLM_NO_USAGE_STATS", "VLLM_CPU_KVCACHE_SPACE"):

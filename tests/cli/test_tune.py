@@ -8,7 +8,7 @@ from tests.cli.conftest import tsdi
 from tests.evaluation.test_tuning import world
 from tsdi import SafetyBias, organism
 from tsdi.cli.tune import _show as show
-from tsdi.evaluation.tuning import tune as search
+from tsdi.evaluation.tuning import Search, search_knobs
 
 ANSWERS = ("--max-new-tokens", 16, "--batch-size", 64, "--trials", 4, "--fewest-prompts", 2)
 
@@ -54,7 +54,7 @@ def test_the_tuned_bias_recommends_a_strength_with_its_evidence(folder):
 
 
 def test_settings_that_broke_a_floor_are_listed_with_what_they_gave(tmp_path, capsys):
-    found = search(world, 8, 1.0, trials=6, log=tmp_path / "trials.jsonl")
+    found = search_knobs(world, 8, 1.0, Search(trials=6), tmp_path / "trials.jsonl")
     judge = {"name": "keyword-list", "sees_safety": False}
     show(found, "org/model", tmp_path, judge, json=False)
     lines = capsys.readouterr().out.splitlines()

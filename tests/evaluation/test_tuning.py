@@ -6,7 +6,15 @@ import pytest
 
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.metrics import Judged
-from tsdi.evaluation.tuning import Knobs, Trial, check_prompts, floors_of, measure, tune
+from tsdi.evaluation.tuning import (
+    Knobs,
+    Search,
+    Trial,
+    check_prompts,
+    floors_of,
+    measure,
+    search_knobs,
+)
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.suites.prompts import Prompt
 
@@ -52,14 +60,14 @@ def log(tmp_path):
 
 class TestTheChoice:
     def test_it_is_the_most_helpful_setting_that_keeps_every_floor(self, log):
-        found = tune(world, 8, 1.0, trials=40, log=log)
+        found = search_knobs(world, 8, 1.0, Search(trials=40), log)
         assert 0.6 <= found.chosen.knobs.strength <= 0.8
         assert found.chosen.safety["O3"] == 1.0
         assert found.chosen.helpful > found.baseline.helpful
         assert len(found.broke) > 0
 
     def test_the_recommended_strength_is_left_if_it_breaks_a_floor(self, log):
-        found = tune(world, 8, 1.0, trials=2, log=log)
+        found = search_knobs(world, 8, 1.0, Search(trials=2), log)
         assert found.chosen.knobs.strength == 0  # 0 and 1.0 were tried, and 1.0 costs O3
         (broken,) = found.evidence()["broken"]
         assert broken["knobs"]["strength"] == 1.0
@@ -70,7 +78,7 @@ class TestTheChoice:
         assert found.evidence()["floors_rest_on"] == {"all": 40, "O1": 20, "O3": 20}
 
     def test_a_tolerance_lets_a_category_fall_so_far(self, log):
-        found = tune(world, 8, 1.0, tolerance=0.5, trials=30, log=log)
+        found = search_knobs(world, 8, 1.0, Search(tolerance=0.5, trials=30), log)
         assert found.chosen.knobs.strength > 0.8
         assert found.floors["O3"] == 0.5
 
@@ -78,10 +86,12 @@ class TestTheChoice:
         def flat(knobs):
             return judged({"O1": 1.0}, 0.5)
 
-        assert tune(flat, 8, 1.0, trials=10, log=log).chosen.knobs == Knobs(0.0, 8, 1.0)
+        assert search_knobs(flat, 8, 1.0, Search(trials=10), log).chosen.knobs == Knobs(0.0, 8, 1.0)
 
     def test_evidence_is_json_and_says_that_it_is_optimistic(self, log):
-        evidence = json.loads(json.dumps(tune(world, 8, 1.0, trials=5, log=log).evidence()))
+        evidence = json.loads(
+            json.dumps(search_knobs(world, 8, 1.0, Search(trials=5), log).evidence())
+        )
         assert evidence["trials"] == 5
         assert "optimistic" in evidence["note"]
         assert evidence["chosen"]["safety"]["O3"] >= evidence["floors"]["O3"]
@@ -138,7 +148,7 @@ class TestFloors:
 
 class TestResuming:
     def test_a_killed_search_goes_on_to_the_same_end(self, log, tmp_path):
-        whole = tune(world, 8, 1.0, trials=15, seed=3, log=log)
+        whole = search_knobs(world, 8, 1.0, Search(trials=15, seed=3), log)
         asked = []
 
         def counted(knobs):
@@ -149,8 +159,8 @@ class TestResuming:
 
         part = tmp_path / "part.jsonl"
         with pytest.raises(KeyboardInterrupt):
-            tune(counted, 8, 1.0, trials=15, seed=3, log=part)
-        assert tune(counted, 8, 1.0, trials=15, seed=3, log=part) == whole
+            search_knobs(counted, 8, 1.0, Search(trials=15, seed=3), part)
+        assert search_knobs(counted, 8, 1.0, Search(trials=15, seed=3), part) == whole
         assert part.read_bytes() == log.read_bytes()
 
     @pytest.mark.parametrize(
@@ -166,16 +176,16 @@ class TestResuming:
     def test_damaged_trials_are_told(self, log, trial):
         log.write_text(f"{trial}\n")
         with pytest.raises(FormatError, match="Trial 0 of the search is damaged"):
-            tune(world, 8, 1.0, trials=4, seed=0, log=log)
+            search_knobs(world, 8, 1.0, Search(trials=4, seed=0), log)
 
     def test_trials_of_other_categories_are_told(self, log):
-        tune(world, 8, 1.0, trials=2, seed=0, log=log)
+        search_knobs(world, 8, 1.0, Search(trials=2, seed=0), log)
         lines = log.read_text().splitlines(keepends=True)
         log.write_text(lines[0] + lines[1].replace('"O3"', '"O5"'))
         with pytest.raises(RunExistsError, match="another search"):
-            tune(world, 8, 1.0, trials=4, seed=0, log=log)
+            search_knobs(world, 8, 1.0, Search(trials=4, seed=0), log)
 
     def test_another_search_is_refused(self, log):
-        tune(world, 8, 1.0, trials=4, seed=0, log=log)
+        search_knobs(world, 8, 1.0, Search(trials=4, seed=0), log)
         with pytest.raises(RunExistsError, match="another search"):
-            tune(world, 8, 1.0, trials=4, seed=1, log=log)
+            search_knobs(world, 8, 1.0, Search(trials=4, seed=1), log)

@@ -1,17 +1,15 @@
 """``tsdi tune``: a strength that no category pays for, written into the bias."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from tsdi.cli import console, frame
+import tsdi
+from tsdi.cli import console
 from tsdi.cli.options import (
     BatchSizeOption,
     ColumnsOption,
@@ -24,14 +22,14 @@ from tsdi.cli.options import (
     MaxNewTokensOption,
     ResumeOption,
 )
-from tsdi.errors import RunExistsError, UsageError
-from tsdi.files import is_unused, parse_json, read_object, to_json, working_in, write_json
+from tsdi.errors import UsageError
+from tsdi.evaluation.evaluate import Judging
+from tsdi.judging.base import JudgeOptions
+from tsdi.stats.proportions import unseen_loss
+from tsdi.suites.load import PromptSource
 
-if TYPE_CHECKING:
-    from tsdi.evaluation.metrics import Judged
-    from tsdi.evaluation.tuning import Knobs, Trial, Tuning
-
-TRIALS, SEARCH = "trials.jsonl", "search.json"
+if TYPE_CHECKING:  # keeps torch out of the help
+    from tsdi.evaluation.tuning import Trial, Tuning
 
 
 def tune(
@@ -78,98 +76,30 @@ def tune(
 
     Example: tsdi tune org/model --bias my-bias --prompts validation.jsonl --out tuned
     """
-    from tsdi.bias import SafetyBias
-    from tsdi.engines.base import Request, Sampling
-    from tsdi.engines.transformers import TransformersEngine
-    from tsdi.evaluation.metrics import Judged
-    from tsdi.evaluation.tuning import check_prompts
-    from tsdi.evaluation.tuning import tune as search
-    from tsdi.judging.base import JudgeOptions
-    from tsdi.judging.registry import check_judge, default_judge, load_judge
-    from tsdi.models.fingerprint import fingerprint
-    from tsdi.models.load import LoadOptions, load_model, load_tokenizer
-    from tsdi.models.shipped import resolve_dtype, resolve_model
-    from tsdi.runs.responses import to_response
-    from tsdi.suites.load import PromptSource, load_prompts
-    from tsdi.suites.prompts import check_kinds
-
     floors = _floors(floor or [])
-    _check_folder(out, resume)
     console.quiet_libraries()
-    asked = load_prompts(PromptSource(prompts, columns), 0).prompts
-    check_kinds(asked)
-    check_prompts(asked, fewest_prompts)
-    name = judge or default_judge(prompt.messages[-1]["content"] for prompt in asked)
-    check_judge(name)
-    source, options = resolve_model(model), LoadOptions(resolve_dtype(model, dtype), device_map)
-    tokenizer = load_tokenizer(source, options)
-    vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
-    loaded = load_model(source, options)
-    vector.check(tokenizer, loaded)
-    judging = load_judge(
-        name, JudgeOptions(None, judge_url, dtype, device_map, False, judge_labels)
-    )
-
-    def answers(knobs: "Knobs") -> "Sequence[Judged]":
-        table = vector.truncate(knobs.steps).decayed(knobs.decay)
-        engine = TransformersEngine(
-            loaded, tokenizer, table, knobs.strength, vector.info.chat_format
-        )
-        found: list[Judged] = []
-        for start in range(0, len(asked), batch_size):
-            part = asked[start : start + batch_size]
-            completions = engine.generate(
-                [Request(prompt.messages) for prompt in part], Sampling(max_new_tokens)
-            )
-            responses = [
-                to_response(prompt, completion, end_of_thinking or vector.info.anchor)
-                for prompt, completion in zip(part, completions, strict=True)
-            ]
-            found += [
-                Judged(r.id, r.kind, r.category, j)
-                for r, j in zip(responses, judging.judge(responses), strict=True)
-            ]
-        return found
-
-    content = [[p.id, p.category, p.kind, p.messages] for p in asked]
-    search_of: dict[str, Any] = {
-        "model": model,
-        "fingerprint": fingerprint(source),
-        "bias_sha256": vector.sha256,
-        "prompts": {
-            "name": prompts,
-            "count": len(asked),
-            "sha256": hashlib.sha256(dumps(content).encode()).hexdigest(),
-        },
-        "judge": judging.describe(),
-        **({"end_of_thinking": end_of_thinking} if end_of_thinking else {}),
-        "max_new_tokens": max_new_tokens,
-        "batch_size": batch_size,
-        "dtype": str(loaded.dtype),
-        "seed": seed,
-    }
-    _check_search(out, search_of)
+    options = JudgeOptions(None, judge_url, dtype, device_map, False, judge_labels)
     with console.bar("tune") as update:
-        found = search(
-            answers,
-            vector.steps,
-            vector.info.strength,
-            tolerance=tolerance,
-            floors=floors,
-            trials=trials,
-            seed=seed,
-            log=out / TRIALS,
-            progress=lambda done, total: update("tune", done, total),
+        tuned = tsdi.tune(
+            model,
+            bias,
+            PromptSource(prompts, columns),
+            out,
+            search=tsdi.Search(
+                tolerance=tolerance,
+                floors=floors,
+                fewest_prompts=fewest_prompts,
+                trials=trials,
+                seed=seed,
+                max_new_tokens=max_new_tokens,
+                batch_size=batch_size,
+                options=tsdi.LoadOptions(dtype, device_map),
+            ),
+            judging=Judging(judge, options, end_of_thinking=end_of_thinking),
+            resume=resume,
+            progress=update,
         )
-    evidence = {
-        **found.evidence(),
-        **search_of,
-        "versions": {name: version(name) for name in ("tsdi", "torch", "transformers", "optuna")},
-    }
-    chosen = found.chosen.knobs
-    tuned = vector.truncate(chosen.steps).decayed(chosen.decay)
-    tuned.with_tuning(chosen.strength, evidence).save_pretrained(out)
-    _show(found, model, out, judging.describe(), json)
+    _show(tuned.found, model, out, tuned.judge, json)
 
 
 def _floors(given: Sequence[str]) -> dict[str, float]:
@@ -185,35 +115,6 @@ def _floors(given: Sequence[str]) -> dict[str, float]:
         if not name or not 0 <= floors[name] <= 1:
             raise UsageError(f"--floor {text!r} is no floor.", "Write it like O3=0.9 or all=0.95.")
     return floors
-
-
-def _check_folder(out: Path, resume: bool) -> None:
-    from tsdi.bias.file import CONFIG_FILE
-
-    frame.hold(working_in(out))
-    if (out / CONFIG_FILE).exists():
-        raise RunExistsError(f"{out} already holds a bias.", "Give another --out.")
-    if not is_unused(out):
-        if not resume:
-            remedy = "Give another --out, or --resume a killed run."
-            raise RunExistsError(f"{out} is in use.", remedy)
-        if not any((out / name).exists() for name in (TRIALS, SEARCH)):
-            raise RunExistsError(f"{out} holds other files and no search.", "Give another --out.")
-
-
-def _check_search(out: Path, search_of: dict[str, Any]) -> None:
-    """Note in the folder what is searched, or refuse to go on with another search's trials."""
-    from tsdi.models.fingerprint import alike
-
-    note, wanted = out / SEARCH, parse_json(to_json(search_of))
-    if not note.exists():
-        write_json(note, search_of)
-    known = read_object(note, "Restore it, or give another --out.")
-    for key, value in wanted.items():
-        if not alike({key: known[key]} if key in known else {}, {key: value}):
-            raise RunExistsError(f"{out} is of a search with another {key}.", "Give another --out.")
-    if "fingerprint" not in known:
-        console.note(f"{note} does not say which weights were tried: an earlier tsdi did not look.")
 
 
 def _show(found: "Tuning", model: str, out: Path, judge: dict[str, Any], json: bool) -> None:
@@ -248,8 +149,6 @@ def _show(found: "Tuning", model: str, out: Path, judge: dict[str, Any], json: b
 
 def _reach(found: "Tuning", safe: str) -> str:
     """How much a floor could show, where it rests on the fewest prompts."""
-    from tsdi.evaluation.tuning import unseen_loss
-
     counts = found.baseline.prompts
     name = min(counts, key=lambda name: counts[name])
     return (

@@ -8,7 +8,7 @@ choice.
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,8 +19,9 @@ from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.metrics import HARMLESS, Judged
 from tsdi.files import working_in
 from tsdi.judging.verdict import Verdict
+from tsdi.models.load import LoadOptions
 from tsdi.runs.records import append_records, read_records
-from tsdi.stats.proportions import wilson
+from tsdi.stats.proportions import unseen_loss
 from tsdi.suites.prompts import Prompt
 from tsdi.yaml_file import meant
 
@@ -50,6 +51,31 @@ class Knobs:
     strength: float
     steps: int
     decay: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and on how much evidence.
+
+    Attributes:
+        tolerance: How far below the model's own safety a category may fall.
+        floors: Least shares of safe answers by category, instead of the model's own; "all" is all.
+        fewest_prompts: Harmful prompts that a category's floor must rest on.
+        trials: How many settings are tried, the model as it is and the recommended one among them.
+        seed: Decides the proposals.
+        max_new_tokens: Most tokens in an answer.
+        batch_size: Prompts answered together.
+        options: How the model's weights are loaded.
+    """
+
+    tolerance: float = 0.0
+    floors: Mapping[str, float] = field(default_factory=dict)
+    fewest_prompts: int = 10
+    trials: int = 40
+    seed: int = 0
+    max_new_tokens: int = 256
+    batch_size: int = 16
+    options: LoadOptions = LoadOptions()
 
 
 @dataclass(frozen=True)
@@ -202,11 +228,6 @@ def _needs_both() -> UsageError:
     )
 
 
-def unseen_loss(n: int) -> float:
-    """The share of safe answers that may be lost while n prompts show none: Wilson's upper end."""
-    return wilson(0, n).high
-
-
 def _helps(one: Judged) -> bool:
     return one.judgement.verdict is Verdict.COMPLIED and one.judgement.correct is not False
 
@@ -239,15 +260,11 @@ def floors_of(baseline: Trial, tolerance: float, given: Mapping[str, float]) -> 
     return floors
 
 
-def tune(
+def search_knobs(
     answers: Answers,
     steps: int,
     recommended: float | None,
-    *,
-    tolerance: float = 0.0,
-    floors: Mapping[str, float] | None = None,
-    trials: int = 40,
-    seed: int = 0,
+    search: Search,
     log: Path,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Tuning:
@@ -260,10 +277,7 @@ def tune(
         answers: The model's judged answers to the validation prompts with a setting.
         steps: Response positions of the bias.
         recommended: Its recommended strength, if there is one.
-        tolerance: As for `floors_of`.
-        floors: Likewise.
-        trials: How many settings to try, the model as it is and the recommended one among them.
-        seed: Decides the proposals.
+        search: Floors, and how many settings are tried.
         log: File to which finished trials are appended; those in it are not made again.
         progress: Called with the number of trials that are done, and of all.
 
@@ -272,21 +286,18 @@ def tune(
         RunExistsError: If the log is of another search, or another process works in its folder.
     """
     with working_in(log.parent):
-        return _search(answers, steps, recommended, tolerance, floors, trials, seed, log, progress)
+        return _search(answers, steps, recommended, search, log, progress)
 
 
 def _search(
     answers: Answers,
     steps: int,
     recommended: float | None,
-    tolerance: float,
-    floors: Mapping[str, float] | None,
-    trials: int,
-    seed: int,
+    search: Search,
     log: Path,
     progress: Callable[[int, int], None],
 ) -> Tuning:
-    study = _study(seed)
+    study = _study(search.seed)
     untouched = Knobs(0.0, steps, 1.0)
     study.enqueue_trial(asdict(untouched))
     if recommended is not None:
@@ -294,7 +305,7 @@ def _search(
     found: list[Trial] = []
     known = [_trial(record) for record in read_records(log)] if log.exists() else []
     limits: dict[str, float] = {}
-    for number in range(trials):
+    for number in range(search.trials):
         asked = study.ask()
         knobs = _propose(asked, steps)
         if number < len(known):
@@ -308,12 +319,12 @@ def _search(
             trial = replace(same, knobs=knobs) if same else measure(knobs, answers(knobs))
             append_records(log, [{"id": str(number), **asdict(trial)}])
         if not number:
-            limits = floors_of(trial, tolerance, floors or {})
+            limits = floors_of(trial, search.tolerance, search.floors)
         margin = trial.margin(limits)
         asked.set_user_attr("margin", margin)
         study.tell(asked, [trial.helpful, margin])
         found.append(trial)
-        progress(number + 1, trials)
+        progress(number + 1, search.trials)
     return _result(found, limits)
 
 

@@ -33,6 +33,11 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     return Estimate(successes / n, low, high, n)
 
 
+def unseen_loss(n: int) -> float:
+    """The share that n prompts without one may hide: the upper end of Wilson's interval."""
+    return wilson(0, n).high
+
+
 def wilson_ends(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's interval of a share for a number of items that need not be whole.
 

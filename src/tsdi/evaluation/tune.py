@@ -1,0 +1,202 @@
+"""``tune``: a strength that no category pays for, searched on a model and written into its bias."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi.bias import SafetyBias
+from tsdi.bias.file import CONFIG_FILE
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.errors import RunExistsError, UsageError
+from tsdi.evaluation.evaluate import Judging
+from tsdi.evaluation.metrics import Judged
+from tsdi.evaluation.tuning import Knobs, Search, Tuning, check_prompts, search_knobs
+from tsdi.files import is_unused, parse_json, read_object, to_json, working_in, write_json
+from tsdi.judging.base import Judge
+from tsdi.judging.registry import check_judge, default_judge, load_judge
+from tsdi.models.fingerprint import alike, fingerprint
+from tsdi.models.load import load_model, load_tokenizer
+from tsdi.runs.records import Record
+from tsdi.runs.responses import to_response
+from tsdi.runs.stage import StageProgress
+from tsdi.suites.load import PromptSource, load_prompts
+from tsdi.suites.prompts import Prompt, check_kinds
+
+TRIALS, SEARCH = "trials.jsonl", "search.json"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A tuned bias, and how it was found.
+
+    Attributes:
+        bias: The bias as it was saved, with the evidence.
+        found: The settings that were tried.
+        judge: The judge's description.
+    """
+
+    bias: SafetyBias
+    found: Tuning
+    judge: Record
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A model whose answers with a setting are judged."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    bias: SafetyBias
+    judge: Judge
+
+    def answers(
+        self, knobs: Knobs, prompts: Sequence[Prompt], search: Search, end_of_thinking: str
+    ) -> list[Judged]:
+        table, info = self.bias.truncate(knobs.steps).decayed(knobs.decay), self.bias.info
+        engine = TransformersEngine(
+            self.model, self.tokenizer, table, knobs.strength, info.chat_format
+        )
+        end, found = end_of_thinking or info.anchor, []
+        for start in range(0, len(prompts), search.batch_size):
+            part = prompts[start : start + search.batch_size]
+            completions = engine.generate(
+                [Request(prompt.messages) for prompt in part], Sampling(search.max_new_tokens)
+            )
+            responses = [to_response(p, c, end) for p, c in zip(part, completions, strict=True)]
+            found += [
+                Judged(r.id, r.kind, r.category, judgement)
+                for r, judgement in zip(responses, self.judge.judge(responses), strict=True)
+            ]
+        return found
+
+
+def tune(
+    model: str,
+    bias: str,
+    prompts: str | PromptSource,
+    out: str | Path,
+    *,
+    search: Search = Search(),
+    judging: Judging = Judging(),
+    resume: bool = False,
+    progress: StageProgress | None = None,
+) -> Tuned:
+    """Search strength, steps and per-step decay under a floor of safety in every category.
+
+    Args:
+        model: The aligned model: a folder, a hub id or a shipped name.
+        bias: Folder or hub id of its safety bias.
+        prompts: Validation prompts, as for `tsdi.generate`.
+        out: Folder for the tuned bias, which recommends the strength that was found.
+        search: What is searched, and on how much evidence.
+        judging: How answers are judged; without an audit.
+        resume: Go on with a killed search.
+        progress: Called after each trial.
+
+    Raises:
+        UsageError: If prompts, floors or judge cannot be right, or Optuna is not installed.
+        RunExistsError: If the folder is in use, by a process or by another search.
+        TsdiError: If anything cannot be loaded or does not fit.
+    """
+    if judging.audit is not None:
+        raise UsageError("Tuning corrects no rates by an audit.", "Leave it out.")
+    out = Path(out)
+    with working_in(out):
+        _check_folder(out, resume)
+        source = PromptSource(prompts) if isinstance(prompts, str) else prompts
+        asked = load_prompts(source, 0, judging.kind).prompts
+        check_kinds(asked)
+        check_prompts(asked, search.fewest_prompts)
+        subject = _open(model, bias, asked, search, judging)
+        decides: dict[str, Any] = {
+            "model": model,
+            "fingerprint": fingerprint(model),
+            "bias_sha256": subject.bias.sha256,
+            "prompts": {"name": source.name, "count": len(asked), "sha256": _sha256(asked)},
+            "judge": subject.judge.describe(),
+            **({"end_of_thinking": judging.end_of_thinking} if judging.end_of_thinking else {}),
+            "max_new_tokens": search.max_new_tokens,
+            "batch_size": search.batch_size,
+            "dtype": str(subject.model.dtype),
+            "seed": search.seed,
+        }
+        _check_search(out, decides)
+        found = search_knobs(
+            lambda knobs: subject.answers(knobs, asked, search, judging.end_of_thinking),
+            subject.bias.steps,
+            subject.bias.info.strength,
+            search,
+            out / TRIALS,
+            _named(progress),
+        )
+        tuned = _tuned(subject.bias, found, decides)
+        tuned.save_pretrained(out)
+        return Tuned(tuned, found, decides["judge"])
+
+
+def _named(progress: StageProgress | None) -> Callable[[int, int], None]:
+    def report(done: int, total: int) -> None:
+        if progress:
+            progress("tune", done, total)
+
+    return report
+
+
+def _open(
+    model: str, bias: str, asked: Sequence[Prompt], search: Search, judging: Judging
+) -> _Subject:
+    """Model, bias and judge; what costs nothing is checked first."""
+    name = judging.judge or default_judge(prompt.messages[-1]["content"] for prompt in asked)
+    check_judge(name)
+    tokenizer = load_tokenizer(model, search.options)
+    vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
+    loaded = load_model(model, search.options)
+    vector.check(tokenizer, loaded)
+    return _Subject(loaded, tokenizer, vector, load_judge(name, judging.options))
+
+
+def _sha256(prompts: Sequence[Prompt]) -> str:
+    content = [[p.id, p.category, p.kind, p.messages] for p in prompts]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _tuned(bias: SafetyBias, found: Tuning, decides: dict[str, Any]) -> SafetyBias:
+    """The bias with the chosen setting and the evidence for it."""
+    versions = {name: version(name) for name in ("tsdi", "torch", "transformers", "optuna")}
+    chosen = found.chosen.knobs
+    tuned = bias.truncate(chosen.steps).decayed(chosen.decay)
+    evidence = {**found.evidence(), **decides, "versions": versions}
+    return tuned.with_tuning(chosen.strength, evidence)
+
+
+def _check_folder(out: Path, resume: bool) -> None:
+    if (out / CONFIG_FILE).exists():
+        raise RunExistsError(f"{out} already holds a bias.", "Give another --out.")
+    if not is_unused(out):
+        if not resume:
+            remedy = "Give another --out, or --resume a killed run."
+            raise RunExistsError(f"{out} is in use.", remedy)
+        if not any((out / name).exists() for name in (TRIALS, SEARCH)):
+            raise RunExistsError(f"{out} holds other files and no search.", "Give another --out.")
+
+
+def _check_search(out: Path, decides: dict[str, Any]) -> None:
+    """Note in the folder what is searched, or refuse to go on with another search's trials."""
+    note, wanted = out / SEARCH, parse_json(to_json(decides))
+    if not note.exists():
+        write_json(note, decides)
+    known = read_object(note, "Restore it, or give another --out.")
+    for key, value in wanted.items():
+        if not alike({key: known[key]} if key in known else {}, {key: value}):
+            raise RunExistsError(f"{out} is of a search with another {key}.", "Give another --out.")
+    if "fingerprint" not in known:
+        _LOG.info("%s does not say which weights were tried: an earlier tsdi did not look.", note)

@@ -1,0 +1,163 @@
+"""``export``: a bias in a form that runs without tsdi."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsdi.bias import SafetyBias
+from tsdi.decoding.rule import check_strength
+from tsdi.engines.base import Request
+from tsdi.errors import UsageError
+from tsdi.export.checkpoint import write_checkpoint
+from tsdi.export.static import (
+    Divergence,
+    as_vector,
+    divergence,
+    logit_bias,
+    shifted_head,
+    static_vector,
+    write_logit_bias,
+)
+from tsdi.files import working_on, write_folder
+from tsdi.models.chat import fix_arguments
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+from tsdi.suites.load import PromptSource, load_prompts
+
+FORMS = ("transformers", "logit-bias", "checkpoint")
+
+
+@dataclass(frozen=True)
+class StaticForm:
+    """How large one shift for all steps may be, and on what it is compared with the real rule.
+
+    Attributes:
+        prompts: Prompts to compare on, as for `tsdi.generate`.
+        top: Most tokens in a logit_bias; OpenAI takes 300.
+        limit: Largest shift in a logit_bias, up or down.
+        max_new_tokens: Tokens of an answer that are compared.
+        batch_size: Prompts answered together.
+    """
+
+    prompts: str | PromptSource
+    top: int = 300
+    limit: float = 100.0
+    max_new_tokens: int = 32
+    batch_size: int = 16
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        out: The folder or file.
+        to: The form.
+        strength: How much of the bias is in it.
+        tokens: Tokens in a logit_bias.
+        divergence: How far a static form is from the real rule.
+    """
+
+    out: Path
+    to: str
+    strength: float
+    tokens: int | None = None
+    divergence: Divergence | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        written: dict[str, Any] = {"out": str(self.out), "to": self.to, "strength": self.strength}
+        if self.tokens is not None:
+            written["tokens"] = self.tokens
+        if self.divergence is not None:
+            written["kl_by_step"] = [one.to_dict() for one in self.divergence.by_step]
+            written["kl_total"] = self.divergence.total.to_dict()
+        return written
+
+
+def export(
+    bias: str,
+    model: str,
+    out: str | Path,
+    to: str,
+    *,
+    strength: float | None = None,
+    static: StaticForm | None = None,
+    options: LoadOptions = LoadOptions(),
+) -> Exported:
+    """Write a bias in a form that runs without tsdi.
+
+    Args:
+        bias: Folder or hub id of the bias.
+        model: Folder, hub id or shipped name of the model that it is for.
+        out: A new folder; for "logit-bias" a new JSON file.
+        to: "transformers": a copy of the model whose own code subtracts the bias; "logit-bias": one
+            shift for all steps, for a request; "checkpoint": the same in the bias of the head.
+        strength: How much of the bias; None takes what it recommends.
+        static: For the two static forms, which say how far they are from the real rule.
+        options: How weights are loaded.
+
+    Raises:
+        UsageError: If arguments do not go together, or something is there already.
+        TsdiError: If bias or model cannot be loaded, do not fit, or cannot take this form.
+    """
+    out = Path(out)
+    _check(out, to, static)
+    if strength is not None:
+        check_strength(strength)
+    with working_on(out):
+        tokenizer = load_tokenizer(model, options)
+        vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
+        vector.check_no_anchor()
+        used = vector.strength_or_recommended(strength)
+        if static is not None:
+            return _write_static(vector, used, model, options, (out, to), static)
+        write_checkpoint(vector, used, model, out, model)
+        return Exported(out, to, used)
+
+
+def _check(out: Path, to: str, static: StaticForm | None) -> None:
+    if to not in FORMS:
+        raise UsageError(f"There is no form {to!r}.", f"Take {', '.join(FORMS)}.")
+    if (static is None) != (to == "transformers"):
+        raise UsageError(
+            "--prompts goes with --to logit-bias and --to checkpoint, which are compared with the"
+            " real rule.",
+            "Leave it out, or name some.",
+        )
+    if out.exists() or not out.absolute().parent.is_dir():
+        wrong = "exists" if out.exists() else "is in no folder that there is"
+        raise UsageError(f"{out} {wrong}.", "Name a new one.")
+
+
+def _write_static(
+    vector: SafetyBias,
+    strength: float,
+    name: str,
+    options: LoadOptions,
+    place: tuple[Path, str],
+    static: StaticForm,
+) -> Exported:
+    """Write one shift for all steps, once it is known how far it is from the rule."""
+    out, to = place
+    tokenizer = load_tokenizer(name, options)
+    requests = [Request(prompt.messages) for prompt in load_prompts(static.prompts, 0).prompts]
+    model = load_model(name, options)
+    vector.check(tokenizer, model)
+    added, shifts = static_vector(vector, strength), None
+    if to == "logit-bias":
+        shifts = logit_bias(added, static.top, static.limit)
+        added = as_vector(shifts, len(added))
+    else:
+        changed = shifted_head(model, added)
+    found = divergence(
+        model, tokenizer, vector, strength, added, requests,
+        static.max_new_tokens, static.batch_size,
+    )  # fmt: skip
+    if shifts is not None:
+        write_logit_bias(out, shifts, vector.info.template_args)
+        return Exported(out, to, strength, len(shifts), found)
+    with write_folder(out) as made:
+        changed.save_pretrained(made)
+        fix_arguments(tokenizer, vector.info.template_args)
+        tokenizer.save_pretrained(made)
+    return Exported(out, to, strength, None, found)

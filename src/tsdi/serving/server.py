@@ -1,0 +1,257 @@
+"""``serve``: a server that debiases, vLLM's own or our small one, checked and ready to run."""
+
+import json
+import logging
+import os
+import shlex
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from tsdi.bias import SafetyBias
+from tsdi.decoding.rule import check_strength
+from tsdi.engines.address import is_loopback
+from tsdi.engines.transformers import TransformersEngine
+from tsdi.engines.vllm_settings import ENVIRONMENT, check_flags, server_flags
+from tsdi.errors import UsageError
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+from tsdi.models.names import locate
+from tsdi.models.shipped import resolve_dtype
+
+SERVERS = ("vllm", "transformers")
+KEY = "TSDI_API_KEY"
+_VLLM_KEY = "VLLM_API_KEY"
+_PROMPT = "How do I kill a process?"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server listens, and the key that it asks for.
+
+    Attributes:
+        host: This machine only, unless there is a key.
+        port: Its port.
+        key: What clients must know; None or "" asks for none.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    key: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address, as seen from this machine."""
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{here}]' if ':' in here else here}:{self.port}"
+
+    def check(self) -> None:
+        """Raise UsageError unless a server that others reach asks for a key; and warn of it."""
+        if self.key and not (self.key.isascii() and self.key.isprintable() and " " not in self.key):
+            raise UsageError("The API key holds what no key can: spaces or letters beyond ASCII.")
+        if is_loopback(self.host):
+            return
+        if not self.key:
+            raise UsageError(
+                f"--host {self.host} opens the server to other machines, and there is no key.",
+                f"Set {KEY} to a long random word, or leave out --host.",
+            )
+        _LOG.warning(
+            "Warning: %s opens the server to other machines, to whoever has the key. Neither key"
+            " nor texts are encrypted: put a proxy with TLS before it on any network that is not"
+            " yours.",
+            self.host,
+        )
+
+
+@dataclass(frozen=True)
+class Server(ABC):
+    """A server that is ready to run.
+
+    Attributes:
+        place: Where it is going to listen.
+        lines: To be copied: how it is started, and how it is asked, debiased and plainly.
+    """
+
+    place: Place
+    lines: list[str]
+
+    @abstractmethod
+    def run(self, ready: Callable[[], None]) -> None:
+        """Serve until interrupted.
+
+        Args:
+            ready: Called once the place is its own.
+
+        Raises:
+            TsdiError: If the place is taken, or the model cannot be loaded.
+        """
+
+
+@dataclass(frozen=True)
+class VllmServer(Server):
+    """vLLM's own server.
+
+    Attributes:
+        command: How it is started.
+    """
+
+    command: list[str]
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Become vLLM's server; the key is in its environment, which others cannot list."""
+        ready()
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        if self.place.key:
+            os.environ[_VLLM_KEY] = self.place.key
+        sys.stdout.flush()
+        os.execvp(self.command[0], self.command)
+
+
+@dataclass(frozen=True)
+class SmallServer(Server):
+    """Our server in this process: one answer at a time, for trying out.
+
+    Attributes:
+        model: What loads it, and what requests call it.
+        options: How its weights are loaded.
+        tokenizer: Its tokenizer.
+        bias: Its bias.
+        strength: How much of it is subtracted where a request names none.
+    """
+
+    model: str
+    options: LoadOptions
+    tokenizer: PreTrainedTokenizerBase
+    bias: SafetyBias
+    strength: float
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Serve in this process."""
+        from tsdi.serving import app  # needs what pip install 'tsdi[serving]' brings
+
+        with app.bind(self.place.host, self.place.port) as listening:  # before the model is loaded
+            ready()
+            model = load_model(self.model, self.options)
+            engine = TransformersEngine(model, self.tokenizer, self.bias, self.strength)
+            _LOG.info(
+                "Serving at %s/v1, strength %g. Ctrl-C ends it.", self.place.url, self.strength
+            )
+            app.run(app.make_app(engine, self.model, self.place.key or None), listening)
+
+
+def serve(
+    model: str,
+    bias: str,
+    *,
+    engine: str = "vllm",
+    strength: float | None = None,
+    place: Place = Place(),
+    options: LoadOptions = LoadOptions(),
+    vllm_flags: Sequence[str] = (),
+) -> Server:
+    """A server of a model with its bias subtracted, OpenAI-compatible; its `run` starts it.
+
+    Args:
+        model: Folder, hub id or shipped name of the model.
+        bias: Folder or hub id of its safety bias.
+        engine: "vllm", or "transformers" for our small server.
+        strength: How much of the bias where a request names none; None takes what it recommends.
+        place: Where it listens.
+        options: How weights are loaded.
+        vllm_flags: Further flags of vLLM's server.
+
+    Raises:
+        UsageError: If arguments do not go together, or others would reach it without a key.
+        TsdiError: If the bias cannot be loaded, or does not belong to the model.
+    """
+    _check(engine, vllm_flags, options)
+    place.check()
+    _check_installed(engine)
+    if strength is not None:
+        check_strength(strength)
+    names = [word.partition("=")[0].replace("_", "-") for word in vllm_flags]
+    if "--trust-remote-code" in names:  # for the tokenizer that vLLM is going to have
+        options = replace(options, trust_remote_code=True)
+    tokenizer = load_tokenizer(model, options)
+    vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
+    used = vector.strength_or_recommended(strength)
+    if engine == "transformers":
+        lines = _examples(model, place)
+        return SmallServer(place, lines, model, options, tokenizer, vector, used)
+    command = _vllm_command(model, bias, vector, used, options)
+    command += ["--host", place.host, "--port", str(place.port), *vllm_flags]
+    examples = _examples(model, place, vector.info.prompt_format)
+    return VllmServer(place, [shlex.join(command), "", *examples], command)
+
+
+def _check(engine: str, vllm_flags: Sequence[str], options: LoadOptions) -> None:
+    """Raise UsageError for what does not go together, before anything is loaded."""
+    if engine not in SERVERS:
+        raise UsageError(f"There is no server {engine!r}.", f"Take {' or '.join(SERVERS)}.")
+    if engine == "vllm":
+        check_flags(vllm_flags)
+        if options.device_map is not None:
+            raise UsageError("vLLM places models itself.", "Leave out --device-map.")
+    elif vllm_flags:
+        raise UsageError(
+            f"{vllm_flags[0]} would go to vLLM, but --engine is transformers.",
+            "Leave out what follows.",
+        )
+
+
+def _check_installed(engine: str) -> None:
+    package, install = ("vllm", "vllm") if engine == "vllm" else ("uvicorn", "'tsdi[serving]'")
+    if find_spec(package) is None:
+        raise UsageError(f"{package} is not installed.", f"pip install {install}")
+
+
+def _vllm_command(
+    model: str, bias: str, vector: SafetyBias, strength: float, options: LoadOptions
+) -> list[str]:
+    named = str(Path(bias).resolve()) if Path(bias).is_dir() else bias
+    place = locate(model)
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", place.name]
+    for option, commit in place.vllm_arguments.items():
+        command += [f"--{option.replace('_', '-')}", commit]
+    command += ["--served-model-name", model]
+    command += server_flags(named, strength, vector.info.template_args)
+    dtype = resolve_dtype(model, options.dtype)
+    return command if dtype == "auto" else [*command, "--dtype", dtype]
+
+
+def _examples(model: str, place: Place, prompt_format: str | None = None) -> list[str]:
+    """A line for the debiased answer, and one for the plain one.
+
+    Args:
+        model: What requests call the model.
+        place: Where the server is.
+        prompt_format: That of a bias for texts, of which vLLM's chats know nothing.
+    """
+    body: dict[str, object] = {"messages": [{"role": "user", "content": _PROMPT}]}
+    path = "chat/completions"
+    if prompt_format is not None:
+        body, path = {"prompt": prompt_format.replace("{prompt}", _PROMPT)}, "completions"
+        _LOG.info(
+            "The bias was estimated with prompt format %r: send texts in it to /v1/completions."
+            " vLLM's chats are wrapped otherwise.",
+            prompt_format,
+        )
+    body = {"model": model, **body, "temperature": 0}
+    plain = {**body, "vllm_xargs": {"tsdi_strength": 0}}
+    key = f' -H "Authorization: Bearer ${KEY}"' if place.key else ""
+    return [
+        "Once it is up, debiased and plain:",
+        "",
+        *(
+            f"curl -s {place.url}/v1/{path}{key} -H 'Content-Type: application/json'"
+            f" -d {shlex.quote(json.dumps(one))}"
+            for one in (body, plain)
+        ),
+    ]
