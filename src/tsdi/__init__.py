@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tsdi import export, serving
-    from tsdi.bias import Estimation, SafetyBias, estimate_bias, recommend
+    from tsdi.bias import Estimation, Examination, SafetyBias, diagnose, estimate_bias, recommend
     from tsdi.bias.show import show
     from tsdi.engines.base import Sampling
     from tsdi.engines.open import EngineChoice
@@ -14,40 +14,16 @@ if TYPE_CHECKING:
     from tsdi.evaluation.tuning import Search
     from tsdi.judging.base import JudgeOptions
     from tsdi.models.chat import ChatFormat
-    from tsdi.models.load import LoadOptions, load_tokenizer
-    from tsdi.runs.estimate import Examination, Loading, estimate
+    from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+    from tsdi.runs.estimate import DiagnosisPrompts, Loading, estimate
     from tsdi.runs.generate import Answering, answer, generate
     from tsdi.suites.load import PromptSource
 
 __version__ = "0.1.0"
-_ROOMS = ("export", "serving")
-_PLACES = {
-    "Estimation": "tsdi.bias",
-    "SafetyBias": "tsdi.bias",
-    "estimate_bias": "tsdi.bias",
-    "recommend": "tsdi.bias",
-    "evaluate": "tsdi.evaluation.evaluate",
-    "estimate": "tsdi.runs.estimate",
-    "Examination": "tsdi.runs.estimate",
-    "Loading": "tsdi.runs.estimate",
-    "load_tokenizer": "tsdi.models.load",
-    "show": "tsdi.bias.show",
-    "tune": "tsdi.evaluation.tune",
-    "Search": "tsdi.evaluation.tuning",
-    "answer": "tsdi.runs.generate",
-    "generate": "tsdi.runs.generate",
-    "Answering": "tsdi.runs.generate",
-    "ChatFormat": "tsdi.models.chat",
-    "EngineChoice": "tsdi.engines.open",
-    "JudgeOptions": "tsdi.judging.base",
-    "Judging": "tsdi.evaluation.evaluate",
-    "LoadOptions": "tsdi.models.load",
-    "PromptSource": "tsdi.suites.load",
-    "Sampling": "tsdi.engines.base",
-}
 __all__ = [
     "Answering",
     "ChatFormat",
+    "DiagnosisPrompts",
     "EngineChoice",
     "Estimation",
     "Examination",
@@ -61,23 +37,53 @@ __all__ = [
     "Search",
     "__version__",
     "answer",
+    "diagnose",
     "estimate",
     "estimate_bias",
     "evaluate",
     "export",
     "generate",
+    "load_model",
     "load_tokenizer",
     "recommend",
     "serving",
     "show",
     "tune",
 ]
+_HOMES = {
+    "Answering": "tsdi.runs.generate",
+    "ChatFormat": "tsdi.models.chat",
+    "DiagnosisPrompts": "tsdi.runs.estimate",
+    "EngineChoice": "tsdi.engines.open",
+    "Estimation": "tsdi.bias",
+    "Examination": "tsdi.bias",
+    "JudgeOptions": "tsdi.judging.base",
+    "Judging": "tsdi.evaluation.evaluate",
+    "LoadOptions": "tsdi.models.load",
+    "Loading": "tsdi.runs.estimate",
+    "PromptSource": "tsdi.suites.load",
+    "SafetyBias": "tsdi.bias",
+    "Sampling": "tsdi.engines.base",
+    "Search": "tsdi.evaluation.tuning",
+    "answer": "tsdi.runs.generate",
+    "diagnose": "tsdi.bias",
+    "estimate": "tsdi.runs.estimate",
+    "estimate_bias": "tsdi.bias",
+    "evaluate": "tsdi.evaluation.evaluate",
+    "generate": "tsdi.runs.generate",
+    "load_model": "tsdi.models.load",
+    "load_tokenizer": "tsdi.models.load",
+    "recommend": "tsdi.bias",
+    "show": "tsdi.bias.show",
+    "tune": "tsdi.evaluation.tune",
+}
+_ROOMS = ("export", "serving")
 
 
 def __getattr__(name: str) -> Any:
     # Loading torch takes seconds; `import tsdi` does not.
     if name in _ROOMS:
         return import_module(f"tsdi.{name}")
-    if name in _PLACES:
-        return getattr(import_module(_PLACES[name]), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'tsdi' has no attribute {name!r}")

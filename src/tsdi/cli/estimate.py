@@ -101,7 +101,7 @@ def estimate(
             reference,
             out,
             settings,
-            examination=tsdi.Examination(sources[0], sources[1], phrases) if diagnosis else None,
+            diagnosis=tsdi.DiagnosisPrompts(sources[0], sources[1], phrases) if diagnosis else None,
             loading=tsdi.Loading(options, one_at_a_time, batch_size),
             resume=resume,
             progress=update,

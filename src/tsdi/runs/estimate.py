@@ -7,24 +7,17 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from tsdi.bias import Estimation, SafetyBias, TokenPool, estimate_bias, recommend
+from tsdi.bias import Estimation, Examination, SafetyBias, TokenPool, estimate_bias, recommend
 from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths
-from tsdi.bias.file import CONFIG_FILE
+from tsdi.bias.file import CONFIG_FILE, TENSORS_FILE
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
-from tsdi.bias.safety_bias import TENSORS_FILE
 from tsdi.decoding.anchor import anchor_ids
 from tsdi.errors import PromptError, RunExistsError, UsageError
 from tsdi.files import is_unused, working_in
 from tsdi.models.chat import ChatFormat, check_format, describe_format, encode_chat
 from tsdi.models.compatibility import check_same_tokenizer
-from tsdi.models.load import (
-    LoadOptions,
-    Side,
-    adapter_base,
-    load_pair,
-    load_tokenizer,
-    same_model,
-)
+from tsdi.models.load import LoadOptions, adapter_base, load_tokenizer
+from tsdi.models.sides import Side, load_pair, same_model
 from tsdi.runs.stage import StageProgress
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt
@@ -34,8 +27,8 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Examination:
-    """On what a bias is examined, beside random prompts.
+class DiagnosisPrompts:
+    """On which real prompts a bias is diagnosed, beside random ones.
 
     Attributes:
         harmless: Harmless prompts, as for `tsdi.generate`; lookalikes count, other kinds are left
@@ -70,7 +63,7 @@ def estimate(
     out: str | Path,
     settings: Estimation = Estimation(),
     *,
-    examination: Examination | None = Examination(),
+    diagnosis: DiagnosisPrompts | None = DiagnosisPrompts(),
     loading: Loading = Loading(),
     resume: bool = False,
     progress: StageProgress | None = None,
@@ -83,7 +76,7 @@ def estimate(
         reference: The model before it.
         out: Folder for the bias.
         settings: Which random prompts, how many, and how they become text.
-        examination: On what it is diagnosed; None makes no diagnosis and recommends no strength.
+        diagnosis: On what it is diagnosed; None makes no diagnosis and recommends no strength.
         loading: How the models are loaded and run.
         resume: Go on with a killed run.
         progress: Called after each batch of the estimate, then of the diagnosis.
@@ -103,7 +96,7 @@ def estimate(
         _check_folder(out, resume)
         _check_order(aligned, reference)
         tokenizer = _tokenizer(aligned, reference, loading.options, settings.chat)
-        real, openers = _asked(examination, tokenizer, settings)
+        real, openers = _asked(diagnosis, tokenizer, settings)
         pool = settings.pool
         if isinstance(pool, str):
             pool = TokenPool.from_name(pool, tokenizer)
@@ -117,13 +110,16 @@ def estimate(
             checkpoints=out,
             progress=_counting(progress, "estimate", 2 * settings.prompts),
         )
-        if examination is not None:
+        if diagnosis is not None:
             total = sum(map(len, real.values())) + RANDOM_PROMPTS
             bias = recommend(
-                bias, *sides, tokenizer, pool, real,
-                phrases=openers, batch_size=loading.batch_size,
+                bias,
+                *sides,
+                tokenizer,
+                Examination(pool, real, phrases=openers),
+                batch_size=loading.batch_size,
                 progress=_counting(progress, "diagnose", total),
-            )  # fmt: skip
+            )
         bias.save_pretrained(out)
         for partial in _partial(out):
             partial.unlink(missing_ok=True)
@@ -189,21 +185,21 @@ def _tokenizer(
 
 
 def _asked(
-    examination: Examination | None, tokenizer: PreTrainedTokenizerBase, settings: Estimation
+    asked: DiagnosisPrompts | None, tokenizer: PreTrainedTokenizerBase, settings: Estimation
 ) -> tuple[dict[str, list[list[int]]], Phrases]:
     """Real prompts as token ids, by kind and category; and how answers begin.
 
     What is wrong with them is said here, before the long work.
     """
-    if examination is None:
+    if asked is None:
         return {}, ENGLISH
     real: dict[str, list[list[int]]] = {}
-    for kind, source in (("harmless", examination.harmless), ("harmful", examination.harmful)):
+    for kind, source in (("harmless", asked.harmless), ("harmful", asked.harmful)):
         for prompt in [] if source is None else _of_kind(kind, source, settings.seed):
             ids = encode_chat(tokenizer, prompt.messages, settings.chat)
             name = f"{kind}/{prompt.category}" if prompt.category else kind
             real.setdefault(name, []).append(ids + anchor_ids(tokenizer, settings.anchor))
-    openers = ENGLISH if examination.phrases is None else read_phrases(examination.phrases)
+    openers = ENGLISH if asked.phrases is None else read_phrases(asked.phrases)
     for texts in (openers.refusing, openers.complying):
         phrase_ids(tokenizer, texts)
     return real, openers
