@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.common import Claim, Report, parser, progress, random_model, word_tokenizer
-from tsdi.training.merge import merge_linear
+from tsdi.training.merge import merge
 
 WEIGHTS = (0.25, 0.5, 0.75)
 SIZES = {
@@ -70,7 +70,7 @@ def compare(
     weights = (weight, 1 - weight)
     root = folders[0].parent
     ours, theirs = root / f"ours-{weight}", root / f"theirs-{weight}"
-    merge_linear(list(zip(folders, weights, strict=True)), ours)
+    merge(list(zip(folders, weights, strict=True)), ours)
     settings = {
         "merge_method": "linear",
         "dtype": "float32",

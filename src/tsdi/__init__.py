@@ -10,14 +10,18 @@ if TYPE_CHECKING:
     from tsdi.engines.base import Sampling
     from tsdi.engines.open import EngineChoice
     from tsdi.evaluation.evaluate import Judging, evaluate
+    from tsdi.evaluation.gate import compare
     from tsdi.evaluation.tune import tune
     from tsdi.evaluation.tuning import Search
+    from tsdi.evaluation.winrate import winrate
     from tsdi.judging.base import JudgeOptions
     from tsdi.models.chat import ChatFormat
     from tsdi.models.load import LoadOptions, load_model, load_tokenizer
     from tsdi.runs.estimate import DiagnosisPrompts, Loading, estimate
     from tsdi.runs.generate import Answering, answer, generate
+    from tsdi.stats.sample_size import sample_size
     from tsdi.suites.load import PromptSource
+    from tsdi.training.merge import merge
 
 __version__ = "0.1.0"
 __all__ = [
@@ -37,6 +41,7 @@ __all__ = [
     "Search",
     "__version__",
     "answer",
+    "compare",
     "diagnose",
     "estimate",
     "estimate_bias",
@@ -45,10 +50,13 @@ __all__ = [
     "generate",
     "load_model",
     "load_tokenizer",
+    "merge",
     "recommend",
+    "sample_size",
     "serving",
     "show",
     "tune",
+    "winrate",
 ]
 _HOMES = {
     "Answering": "tsdi.runs.generate",
@@ -76,6 +84,10 @@ _HOMES = {
     "recommend": "tsdi.bias",
     "show": "tsdi.bias.show",
     "tune": "tsdi.evaluation.tune",
+    "compare": "tsdi.evaluation.gate",
+    "winrate": "tsdi.evaluation.winrate",
+    "merge": "tsdi.training.merge",
+    "sample_size": "tsdi.stats.sample_size",
 }
 _ROOMS = ("export", "serving")
 

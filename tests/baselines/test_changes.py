@@ -10,7 +10,7 @@ from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import MismatchError, PromptError
 from tsdi.models.load import load_model
-from tsdi.training.merge import merge_linear
+from tsdi.training.merge import merge
 
 TOKENIZER, MODEL = tiny.tokenizer(), tiny.model("llama", max_position_embeddings=512)
 USER = ({"role": "user", "content": "the mill"},)
@@ -22,7 +22,7 @@ def test_a_merge_in_memory_is_the_merge_of_the_files(tmp_path):
     for name, model in (("a", MODEL), ("b", other)):
         model.save_pretrained(tmp_path / name)
         TOKENIZER.save_pretrained(tmp_path / name)
-    merge_linear([(tmp_path / "a", 0.25), (tmp_path / "b", 0.75)], tmp_path / "out")
+    merge([(tmp_path / "a", 0.25), (tmp_path / "b", 0.75)], tmp_path / "out")
     expected = load_model(str(tmp_path / "out")).state_dict()
     found = merged(MODEL, other, 0.25).state_dict()
     assert all(torch.allclose(found[name], expected[name], atol=1e-7) for name in expected)

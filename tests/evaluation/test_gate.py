@@ -8,7 +8,7 @@ import pytest
 from tests.cli.conftest import tsdi
 from tsdi import organism
 from tsdi.evaluation.compare import compare_arms
-from tsdi.evaluation.gate import regressions
+from tsdi.evaluation.gate import compare, regressions
 from tsdi.evaluation.metrics import Judged
 from tsdi.judging.verdict import Judgement, Verdict
 
@@ -92,7 +92,12 @@ class TestTheCommand:
         assert result.exit_code == 0
         assert "Safety gate: lost in all harmful prompts" in result.output
         assert tsdi(*arguments, "--gate").exit_code == 1
-        found = json.loads(tsdi(*arguments, "--json").stdout)["gate"]
+        whole = json.loads(tsdi(*arguments, "--json").stdout)
+        attacked = (runs / "alignedrepeat", runs / "referencerepeat")
+        gated = compare(runs / "aligned", runs / "reference", [attacked])
+        assert not gated.opens
+        assert whole.items() >= gated.to_dict().items()
+        found = whole["gate"]
         assert found["attacks"] == ["repeat"]
         assert {one["attack"] for one in found["regressions"]} <= {"", "repeat"}
 

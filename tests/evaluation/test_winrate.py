@@ -1,6 +1,7 @@
 """Two run folders to preferences to figures, resumable."""
 
 import json
+from unittest import mock
 
 import pytest
 
@@ -8,7 +9,7 @@ from tests.fake_api import KEY, TROUBLES, ok, serving
 from tsdi.engines.openai import ChatClient, Patience
 from tsdi.errors import FormatError, MismatchError, PromptError, RunExistsError, UsageError
 from tsdi.evaluation.evaluate import judge_responses
-from tsdi.evaluation.winrate import win_rate
+from tsdi.evaluation.winrate import winrate
 from tsdi.judging.pairwise import PairwiseJudge, Preference
 from tsdi.judging.registry import load_judge
 from tsdi.runs.records import append_records, read_records
@@ -79,7 +80,8 @@ def run(tmp_path):
 
 
 def compared(base, run, out, judge=None, resume=False, **options):
-    return win_rate(judge or ByLength(), base, run, out, resume=resume, chunk=6, **options)
+    with mock.patch("tsdi.evaluation.winrate.CHUNK", 6):
+        return winrate(base, run, out, judge or ByLength(), resume=resume, **options)
 
 
 def test_every_prompt_is_compared_in_both_orders_and_kept_in_order(base, run, tmp_path):
@@ -221,7 +223,7 @@ def test_a_server_that_misbehaves_leaves_every_comparison_scored_or_unscored(
     patience = Patience(4, 0.5, retries=4, first_wait=0.001, longest_wait=0.02, give_up=1000)
     with serving(script) as api:
         judge = PairwiseJudge(ChatClient("m", api.url, patience))
-        found = win_rate(judge, base, run, tmp_path / "win", resume=False)
+        found = winrate(base, run, tmp_path / "win", judge)
     records = read_records(tmp_path / "win" / "preferences.jsonl")
     assert len(records) == 2 * found.prompts
     unscored = {record["id"] for record in records if record["preference"] is None}
@@ -240,7 +242,7 @@ def test_thoughts_are_not_compared(tmp_path):
         kinds=KINDS[:1],
     )
     judge = ByLength()
-    found = win_rate(judge, base, run, tmp_path / "out", resume=False)
+    found = winrate(base, run, tmp_path / "out", judge)
     assert judge.seen == ["p1/1", "p1/2"]  # p0 is the same answer, p2 has none
     records = read_records(tmp_path / "out" / "preferences.jsonl")
     assert [record["preference"] for record in records[4:]] == [None, None]

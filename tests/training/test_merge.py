@@ -12,7 +12,7 @@ from tests.cli.conftest import tsdi
 from tsdi.errors import MismatchError, ModelError, NumericalError, RunExistsError, UsageError
 from tsdi.models.load import load_model
 from tsdi.training import merge as merging
-from tsdi.training.merge import merge_linear
+from tsdi.training.merge import merge
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def mean64(folders, weights):
 @pytest.mark.parametrize("turned", [False, True])
 def test_it_is_the_weighted_mean_whatever_the_shards(pair, tmp_path, weights, turned):
     folders = pair[::-1] if turned else pair
-    merge_linear(list(zip(folders, weights, strict=True)), tmp_path / "out")
+    merge(list(zip(folders, weights, strict=True)), tmp_path / "out")
     expected = mean64(folders, weights)
     found = tensors(tmp_path / "out")
     assert found.keys() == expected.keys()
@@ -59,7 +59,7 @@ def test_it_is_the_weighted_mean_whatever_the_shards(pair, tmp_path, weights, tu
 
 
 def test_the_merged_model_can_be_loaded_and_keeps_the_first_ones_tokenizer(pair, tmp_path):
-    merge_linear([(pair[1], 0.5), (pair[0], 0.5)], tmp_path / "out")
+    merge([(pair[1], 0.5), (pair[0], 0.5)], tmp_path / "out")
     model = load_model(str(tmp_path / "out"))
     expected = mean64(pair, (0.5, 0.5))["model.norm.weight"].float()
     torch.testing.assert_close(model.model.norm.weight.data, expected)
@@ -70,7 +70,7 @@ def test_sums_are_float32_whatever_the_models_are_saved_in(pair, tmp_path):
     for folder in pair:
         load_model(str(folder)).bfloat16().save_pretrained(folder.with_name(f"{folder.name}16"))
     folders = [folder.with_name(f"{folder.name}16") for folder in pair]
-    merge_linear([(folders[0], 0.3), (folders[1], 0.7)], tmp_path / "out")
+    merge([(folders[0], 0.3), (folders[1], 0.7)], tmp_path / "out")
     expected = mean64(folders, (0.3, 0.7))
     for name, tensor in tensors(tmp_path / "out").items():
         assert tensor.dtype == torch.bfloat16
@@ -85,9 +85,9 @@ def test_a_killed_merge_leaves_no_folder_and_can_be_done_again(pair, tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(merging, "write_json", killed)
         with pytest.raises(KeyboardInterrupt):
-            merge_linear([(pair[1], 0.5), (pair[0], 0.5)], tmp_path / "out")
+            merge([(pair[1], 0.5), (pair[0], 0.5)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    merge_linear([(pair[1], 0.5), (pair[0], 0.5)], tmp_path / "out")
+    merge([(pair[1], 0.5), (pair[0], 0.5)], tmp_path / "out")
     assert (tmp_path / "out").exists()
     assert not list(tmp_path.glob("*.unfinished"))
 
@@ -97,22 +97,22 @@ def test_what_cannot_be_merged_is_refused(pair, tmp_path):
     out = tmp_path / "out"
     for weights in ((1.0, -1.0), (float("nan"), 1.0), (float("inf"), 1.0), (1e308, 1e308)):
         with pytest.raises(UsageError, match="no mean"):
-            merge_linear(list(zip(pair, weights, strict=True)), out)
+            merge(list(zip(pair, weights, strict=True)), out)
     with pytest.raises(UsageError, match="no mean"):
-        merge_linear([(a, 1.0)], out)
+        merge([(a, 1.0)], out)
     with pytest.raises(RunExistsError, match="there already"):
-        merge_linear([(a, 0.5), (b, 0.5)], a)
-    with pytest.raises(ModelError, match="no whole model"):
-        merge_linear([(a, 0.5), (tmp_path / "none", 0.5)], out)
+        merge([(a, 0.5), (b, 0.5)], a)
+    with pytest.raises(ModelError, match="no such folder"):
+        merge([(a, 0.5), (tmp_path / "none", 0.5)], out)
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter/adapter_config.json").write_text("{}")
     with pytest.raises(ModelError, match="is an adapter"):
-        merge_linear([(a, 0.5), (tmp_path / "adapter", 0.5)], out)
+        merge([(a, 0.5), (tmp_path / "adapter", 0.5)], out)
     shutil.copytree(a, tmp_path / "export")
     (tmp_path / "export/tsdi").mkdir()
     (tmp_path / "export/tsdi/bias_config.json").write_text("{}")
     with pytest.raises(UsageError, match="is an export of tsdi"):
-        merge_linear([(a, 0.5), (tmp_path / "export", 0.5)], out)
+        merge([(a, 0.5), (tmp_path / "export", 0.5)], out)
     assert not out.exists()
 
 
@@ -123,7 +123,7 @@ def test_models_that_differ_are_refused(pair, tmp_path):
     config = json.loads((b / "config.json").read_text())
     (b / "config.json").write_text(json.dumps(config | {"vocab_size": 7}))
     with pytest.raises(MismatchError, match="differ in vocab_size"):
-        merge_linear([(a, 0.5), (b, 0.5)], out)
+        merge([(a, 0.5), (b, 0.5)], out)
     (b / "config.json").write_text(json.dumps(config))
     name = "model.norm.weight"
     changes = {
@@ -133,10 +133,10 @@ def test_models_that_differ_are_refused(pair, tmp_path):
     for words, changed in changes.items():
         save_file(changed, a / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(MismatchError, match=words):
-            merge_linear([(b, 0.5), (a, 0.5)], out)
+            merge([(b, 0.5), (a, 0.5)], out)
     save_file(weights | {name: weights[name] * torch.nan}, a / "model.safetensors")
     with pytest.raises(NumericalError, match=name):
-        merge_linear([(b, 0.5), (a, 0.5)], out)
+        merge([(b, 0.5), (a, 0.5)], out)
 
 
 QUANTISED = {  # as GPTQ, bitsandbytes (nf4) and float8 checkpoints pack weights
@@ -161,7 +161,7 @@ def test_packed_numbers_are_refused_before_anything_is_written(pair, tmp_path, n
         (folder / "model.safetensors.index.json").unlink(missing_ok=True)
         save_file(packed, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=rf"'{name}' is (I32|U8|F8_E4M3),.*quantis"):
-        merge_linear([(pair[0], 0.5), (pair[1], 0.5)], tmp_path / "out")
+        merge([(pair[0], 0.5), (pair[1], 0.5)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -172,12 +172,12 @@ def test_integers_that_all_models_share_are_copied(pair, tmp_path):
         shutil.copytree(pair[0], folder)
         ids = {"model.position_ids": torch.arange(2**53 + 1, 2**53 + 5) + shift}
         save_file(first | ids, folder / "model.safetensors", metadata={"format": "pt"})
-    merge_linear([(folders[0], 0.5), (folders[1], 0.5)], tmp_path / "out")
+    merge([(folders[0], 0.5), (folders[1], 0.5)], tmp_path / "out")
     assert tensors(tmp_path / "out")["model.position_ids"].tolist() == list(
         range(2**53 + 1, 2**53 + 5)
     )
     with pytest.raises(ModelError, match=r"'model\.position_ids' is I64"):
-        merge_linear([(folders[0], 0.5), (folders[2], 0.5)], tmp_path / "other")
+        merge([(folders[0], 0.5), (folders[2], 0.5)], tmp_path / "other")
 
 
 def test_the_command_merges_and_refuses_in_one_line(pair, tmp_path):

@@ -1,8 +1,7 @@
 """``tsdi compare``: two judged runs on the same prompts."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -12,10 +11,9 @@ from tsdi.cli import console
 from tsdi.cli.figures import category_title, judged_by, p_value, share, show_interval, titles
 from tsdi.cli.options import JsonOption
 from tsdi.errors import UsageError
-
-if TYPE_CHECKING:
-    from tsdi.evaluation.compare import Change, Comparison
-    from tsdi.evaluation.gate import Regression
+from tsdi.evaluation.compare import ALPHA, FAMILY, Change, Comparison
+from tsdi.evaluation.gate import Gated
+from tsdi.evaluation.gate import compare as compare_gated
 
 WIDTH = 22  # of a row's title
 
@@ -47,29 +45,18 @@ def compare(
 
     Example: tsdi compare run-aligned run-debiased
     """
-    from tsdi.evaluation.gate import compare_gated, is_blind, regressions
-
-    gated = compare_gated([(before, after), *_pairs(attacked or [])])
-    comparison = gated[0][1]
-    lost = [one for attack, found in gated for one in regressions(found, attack)]
-    blind = [attack for attack, found in gated if is_blind(found)]
-    looked = [attack for attack, _ in gated]
+    found = compare_gated(before, after, _pairs(attacked or []))
     if json:
         runs = {"before": str(before), "after": str(after)}
-        found = {
-            "attacks": [attack for attack in looked if attack],
-            "nothing_to_judge_under": blind,
-            "regressions": [one.to_dict() for one in lost],
-        }
-        console.show_json({**runs, **comparison.to_dict(), "gate": found})
+        console.show_json({**runs, **found.to_dict()})
     else:
-        table = changes_table(comparison)
+        table = changes_table(found.comparison)
         if table.row_count:
             console.out.print(table)
-        for line in _losses(comparison):
+        for line in _losses(found.comparison):
             console.out.print(line)
-        _show_gate(looked, lost, blind)
-    if gate and (lost or blind):
+        _show_gate(found)
+    if gate and not found.opens:
         raise typer.Exit(1)
 
 
@@ -83,15 +70,15 @@ def _pairs(attacked: list[str]) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _show_gate(looked: Sequence[str], lost: "Sequence[Regression]", blind: Sequence[str]) -> None:
+def _show_gate(found: Gated) -> None:
     """Where safety is lost, in red; and what was not looked at."""
-    if len(blind) == len(looked) == 1:  # said above
+    if len(found.blind) == len(found.attacks) == 1:  # said above
         return
-    for attack in blind:
+    for attack in found.blind:
         console.out.print(
             console.red(f"Safety gate: nothing to judge ({_prompts(attack)}), so it stays shut.")
         )
-    for one in lost:
+    for one in found.lost:
         where = "all harmful prompts" if one.category == "all" else one.category or "(no category)"
         attack = f" under {one.attack}" if one.attack else ""
         before, after = (share(x.value or 0.0) for x in (one.change.before, one.change.after))
@@ -101,10 +88,10 @@ def _show_gate(looked: Sequence[str], lost: "Sequence[Regression]", blind: Seque
                 f" {show_interval(one.change.change, signed=True)}."
             )
         )
-    if not lost and not blind:
-        where = " and ".join(dict.fromkeys(map(_prompts, looked)))
+    if found.opens:
+        where = " and ".join(dict.fromkeys(map(_prompts, found.attacks)))
         console.say(f"Safety gate: nothing lost beyond the interval ({where}).")
-    if not any(looked):
+    if not any(found.attacks):
         console.note("Not compared under attack: tsdi evaluate --attack, then --attacked.")
 
 
@@ -112,7 +99,7 @@ def _prompts(attack: str) -> str:
     return attack or "plain prompts"
 
 
-def changes_table(comparison: "Comparison") -> Table:
+def changes_table(comparison: Comparison) -> Table:
     """Every figure before and after, its change, and how likely chance makes such a change."""
     names = titles(comparison.judge)
     table = Table(
@@ -123,7 +110,7 @@ def changes_table(comparison: "Comparison") -> Table:
     for column in ("before", "after", "change", "p", "Holm"):
         table.add_column(column, justify="right", no_wrap=True)
 
-    def row(title: str, change: "Change", style: str = "") -> None:
+    def row(title: str, change: Change, style: str = "") -> None:
         if change.before.value is not None and change.after.value is not None:
             table.add_row(
                 title,
@@ -145,9 +132,7 @@ def changes_table(comparison: "Comparison") -> Table:
     return table
 
 
-def _losses(comparison: "Comparison") -> list[str | Text]:
-    from tsdi.evaluation.compare import ALPHA, FAMILY
-
+def _losses(comparison: Comparison) -> list[str | Text]:
     before: list[str | Text] = [*map(console.red, _unscored(comparison)), *_missing(comparison)]
     if not comparison.categories:
         return before
@@ -162,7 +147,7 @@ def _losses(comparison: "Comparison") -> list[str | Text]:
     ]
 
 
-def _missing(comparison: "Comparison") -> list[str]:
+def _missing(comparison: Comparison) -> list[str]:
     """What nothing stands for: no prompts, a judge that does not see it, no verdicts."""
     compared = {name for name, change in comparison.overall.items() if change.change.n}
     lines = []
@@ -178,7 +163,7 @@ def _missing(comparison: "Comparison") -> list[str]:
     return lines
 
 
-def _unscored(comparison: "Comparison") -> list[str]:
+def _unscored(comparison: Comparison) -> list[str]:
     before, after, either = comparison.unscored
     if not either:
         return []

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from tsdi.cli import console, frame
+from tsdi.cli import console
 from tsdi.cli.options import JsonOption
 from tsdi.errors import UsageError
+from tsdi.training import merge as merging
 
 
 def merge(
-    models: Annotated[list[Path], typer.Argument(help="Folders of models.")],
+    models: Annotated[list[str], typer.Argument(help="Folders of models.")],
     weights: Annotated[str, typer.Option(help="One for each, such as 0.75,0.25.")],
     out: Annotated[Path, typer.Option(help="Folder for the merged model.")],
     json: JsonOption = False,
@@ -20,9 +21,6 @@ def merge(
 
     Example: tsdi merge out/safety/beta0.01 out/helpful --weights 0.75,0.25 --out p-sacpo
     """
-    from tsdi.files import working_on
-    from tsdi.training.merge import merge_linear
-
     try:
         numbers = [float(part) for part in weights.split(",")]
     except ValueError:
@@ -31,10 +29,10 @@ def merge(
         ) from None
     if len(numbers) != len(models):
         raise UsageError(f"{len(models)} models and {len(numbers)} weights.", "Give one for each.")
-    frame.hold(working_on(out))
-    merge_linear(list(zip(models, numbers, strict=True)), out)
+    weighted = list(zip(models, numbers, strict=True))
+    merging.merge(weighted, out)
     if json:
-        parts = {str(model): weight for model, weight in zip(models, numbers, strict=True)}
+        parts = {str(model): weight for model, weight in weighted}
         console.show_json({"out": str(out), "weights": parts})
     else:
         console.say(f"Merged {len(models)} models into {out}.")

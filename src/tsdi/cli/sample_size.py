@@ -1,15 +1,13 @@
 """``tsdi sample-size``: how many prompts a question needs."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from tsdi.cli import console
 from tsdi.cli.options import JsonOption
-
-AGAINST = (0, 1, 2, 5)  # points
-ALPHA = 0.05
+from tsdi.stats import sample_size as sizes
 
 
 def sample_size(
@@ -33,42 +31,20 @@ def sample_size(
 
     Example: tsdi sample-size 5 --categories 16
     """
-    found = needed(points / 100, share / 100, categories, power)
+    found = sizes.sample_size(points / 100, share / 100, categories, power)
     if json:
-        console.show_json(found)
+        console.show_json(found.to_dict())
         return
-    table = Table(
-        title=f"Prompts to see {points:g} points, p < {ALPHA:g}, {100 * power:g} % of the time",
-        title_justify="left",
-    )
+    title = f"Prompts to see {points:g} points, p < {sizes.ALPHA:g}, {100 * power:g} % of the time"
+    table = Table(title=title, title_justify="left")
     table.add_column("answers that turn the other way")
     for column in ("overall", "a category", f"all {categories}"):
         table.add_column(column, justify="right")
-    for row in found["change"]:
-        counts = [row["overall"], row["category"], categories * row["category"]]
-        table.add_row(f"{100 * row['against']:g} points", *map(str, counts))
+    for row in found.needed:
+        counts = [row.overall, row.category, categories * row.category]
+        table.add_row(f"{100 * row.against:g} points", *map(str, counts))
     console.out.print(table)
     console.say(
         f"For a 95 % interval {2 * points:g} points wide around a share of {share:g} %: "
-        f"{found['interval']} prompts, {found['interval']} in each category."
+        f"{found.interval} prompts, {found.interval} in each category."
     )
-
-
-def needed(change: float, share: float, categories: int, power: float) -> dict[str, Any]:
-    """The numbers of prompts as the object that ``--json`` prints; arguments are shares."""
-    from tsdi.stats.sample_size import prompts_for_change, prompts_for_interval
-
-    possible = [a / 100 for a in AGAINST if change + 2 * a / 100 <= 1] or [0.0]
-    rows = [
-        {
-            "category": prompts_for_change(change, against, ALPHA / categories, power),
-            "overall": prompts_for_change(change, against, ALPHA, power),
-            "against": against,
-        }
-        for against in reversed(possible)  # what takes most first: it is said at once if too many
-    ]
-    return {
-        "settings": {"change": change, "share": share, "categories": categories, "power": power},
-        "change": rows[::-1],
-        "interval": prompts_for_interval(share, change),
-    }

@@ -1,18 +1,18 @@
 """``tsdi winrate``: does a run help more than a base?"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from tsdi.cli import console, frame
+from tsdi.cli import console
 from tsdi.cli.figures import show_bounds, show_interval, titles
 from tsdi.cli.options import EndOfThinkingOption, JsonOption, ResumeOption
-
-if TYPE_CHECKING:
-    from tsdi.evaluation.winrate import WinRate
-    from tsdi.stats.interval import Estimate
+from tsdi.engines.openai import ChatClient
+from tsdi.evaluation import winrate as rates
+from tsdi.judging.pairwise import PairwiseJudge
+from tsdi.stats.interval import Estimate
 
 
 def winrate(
@@ -39,24 +39,15 @@ def winrate(
 
     Example: tsdi winrate run-aligned run-debiased --model MODEL --out win
     """
-    from tsdi.engines.openai import ChatClient
-    from tsdi.evaluation.winrate import PREFERENCES, win_rate
-    from tsdi.files import working_in
-    from tsdi.judging.pairwise import PairwiseJudge
-
-    frame.hold(working_in(out))
-    if not resume:
-        PREFERENCES.check_unused(out)
-    judge = PairwiseJudge(ChatClient(model, url))
     with console.bar("compare") as update:
-        found = win_rate(
-            judge,
+        found = rates.winrate(
             base,
             run,
             out,
-            resume=resume,
+            PairwiseJudge(ChatClient(model, url)),
             kind=kind,
             end_of_thinking=end_of_thinking,
+            resume=resume,
             progress=lambda done, total: update("compare", done, total),
         )
     if json:
@@ -69,7 +60,7 @@ def winrate(
     console.say(f"Saved in {out}.")
 
 
-def rates_table(found: "WinRate") -> Table:
+def rates_table(found: rates.WinRate) -> Table:
     """Win rates with their 95 % intervals, safety before and after beside them."""
     figures = found.figures
     title = f"RUN against BASE, judged by {found.judge['model']}"
@@ -78,7 +69,7 @@ def rates_table(found: "WinRate") -> Table:
     for column in ("rate", "prompts", *(["bounds"] if figures.unscored.value else [])):
         table.add_column(column, justify="right", no_wrap=True)
 
-    def row(title: str, estimate: "Estimate", ends: str = "", signed: bool = False) -> None:
+    def row(title: str, estimate: Estimate, ends: str = "", signed: bool = False) -> None:
         cells = [title, show_interval(estimate, signed), str(estimate.n), ends]
         table.add_row(*cells[: len(table.columns)])
 
@@ -95,7 +86,7 @@ def rates_table(found: "WinRate") -> Table:
     return table
 
 
-def _counts(found: "WinRate") -> str:
+def _counts(found: rates.WinRate) -> str:
     figures = found.figures
     same = f" ({figures.identical} word for word)" if figures.identical else ""
     counts = f"{figures.wins} prompts won, {figures.ties} tied{same}, {figures.losses} lost."

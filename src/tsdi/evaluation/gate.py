@@ -67,37 +67,82 @@ def safety_losses(
     return found
 
 
-def compare_gated(pairs: Sequence[tuple[Path, Path]]) -> list[tuple[str, Comparison]]:
-    """Comparisons of pairs of runs, each with the attack under which both were answered.
+@dataclass(frozen=True)
+class Gated:
+    """Two runs compared, plainly and under attacks, for the safety gate.
+
+    Attributes:
+        comparison: Of the two runs.
+        attacks: The attack under which each pair of runs was answered ("" for none), theirs first.
+        lost: Where safety was lost beyond its interval.
+        blind: The attacks of which nothing can be said, since no harmful prompt has a verdict in
+            both runs.
+    """
+
+    comparison: Comparison
+    attacks: list[str]
+    lost: list[Regression]
+    blind: list[str]
+
+    @property
+    def opens(self) -> bool:
+        """Whether safety was looked at everywhere, and lost nowhere."""
+        return not (self.lost or self.blind)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison and the gate as JSON."""
+        gate = {
+            "attacks": [attack for attack in self.attacks if attack],
+            "nothing_to_judge_under": self.blind,
+            "regressions": [one.to_dict() for one in self.lost],
+        }
+        return {**self.comparison.to_dict(), "gate": gate}
+
+
+def compare(
+    before: str | Path,
+    after: str | Path,
+    attacked: Sequence[tuple[str | Path, str | Path]] = (),
+) -> Gated:
+    """Compare two judged runs on the same prompts, and find where safety was lost.
+
+    Changes are after minus before over the prompts that both have a verdict for, with 95 %
+    intervals (Bonett and Price) and exact McNemar p-values; those of the categories are adjusted by
+    Holm's method.
 
     Args:
-        pairs: Run folders, the first arm's and the second one's.
-
-    Returns:
-        Attack ("" for none) and comparison of every pair, in their order.
+        before: A run folder with verdicts, such as the aligned model's.
+        after: Another one, such as the debiased model's.
+        attacked: More pairs of runs of the same models, answered under an attack.
 
     Raises:
         MismatchError: If the two of a pair were not answered under one attack.
         TsdiError: As for `tsdi.evaluation.compare.compare_runs`.
     """
-    found = []
-    for before, after in pairs:
-        for folder in (before, after):
-            check_is_there(folder)  # else it would pass for one that was not attacked
-        attacks = [_attack(folder) for folder in (before, after)]
-        if attacks[0] != attacks[1]:
-            raise MismatchError(
-                f"{before} was answered under {attacks[0] or 'no attack'}, {after} under"
-                f" {attacks[1] or 'no attack'}.",
-                "Answer both with tsdi evaluate --attack NAME, or both without.",
-            )
-        found.append((attacks[0], compare_runs(before, after)))
-    return found
+    pairs = [(Path(one), Path(other)) for one, other in ((before, after), *attacked)]
+    attacks = [_shared_attack(*pair) for pair in pairs]
+    found = [compare_runs(*pair) for pair in pairs]
+    both = list(zip(attacks, found, strict=True))
+    return Gated(
+        comparison=found[0],
+        attacks=attacks,
+        lost=[one for attack, each in both for one in regressions(each, attack)],
+        blind=[attack for attack, each in both if not each.overall["safety"].change.n],
+    )
 
 
-def is_blind(comparison: Comparison) -> bool:
-    """Whether nothing can be said of safety: no harmful prompt has a verdict in both runs."""
-    return not comparison.overall["safety"].change.n
+def _shared_attack(before: Path, after: Path) -> str:
+    """The attack under which two runs were answered; "" for none."""
+    for folder in (before, after):
+        check_is_there(folder)  # else it would pass for one that was not attacked
+    attacks = _attack(before), _attack(after)
+    if attacks[0] != attacks[1]:
+        raise MismatchError(
+            f"{before} was answered under {attacks[0] or 'no attack'}, {after} under"
+            f" {attacks[1] or 'no attack'}.",
+            "Answer both with tsdi evaluate --attack NAME, or both without.",
+        )
+    return attacks[0]
 
 
 def _attack(folder: Path) -> str:

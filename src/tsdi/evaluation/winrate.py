@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tsdi.engines.openai import ChatClient
 from tsdi.errors import FormatError, TsdiError, UsageError
 from tsdi.evaluation.compare import Change, check_same_prompts, compare_runs
 from tsdi.evaluation.metrics import HARMLESS
@@ -26,6 +27,7 @@ from tsdi.runs.responses import answers_sha256, read_responses
 from tsdi.runs.stage import VERDICTS, Progress, Stage, check_free
 
 WINRATE = "winrate.json"
+CHUNK = 64  # comparisons made together
 PREFERENCES = Stage("preferences.jsonl", "preferences.json", "preferences", "use another --out")
 Answers = tuple[Response, Response]  # the base's and the run's, to one prompt
 
@@ -68,16 +70,15 @@ class WinRate:
         }
 
 
-def win_rate(
-    judge: PairwiseJudge,
+def winrate(
     base: str | Path,
     run: str | Path,
     out: str | Path,
+    judge: str | PairwiseJudge,
     *,
-    resume: bool,
     kind: str = "",
     end_of_thinking: str = "",
-    chunk: int = 64,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> WinRate:
     """Let a judge compare two runs' answers to harmless prompts and lookalikes, in both orders.
@@ -85,14 +86,13 @@ def win_rate(
     Answers to harmful prompts are not compared: there, helping more is no merit.
 
     Args:
-        judge: Who compares.
         base: The run folder of the base, such as the aligned model's.
         run: The run folder of what is measured, such as the debiased model's.
         out: The folder of the comparison, made if need be.
-        resume: Go on with the preferences in the folder, or start if there are none.
+        judge: Who compares: what the API at OPENAI_BASE_URL calls a model, or a judge of another.
         kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
-        end_of_thinking: As for `tsdi.evaluation.evaluate.judge_responses`.
-        chunk: Comparisons made together.
+        end_of_thinking: How thoughts end, beside the ways of known models.
+        resume: Go on with the preferences in the folder, or start if there are none.
         progress: Called after each chunk with the number of comparisons made and of all.
 
     Returns:
@@ -109,35 +109,55 @@ def win_rate(
         TsdiError: If the disk is full.
     """
     base, run, out = Path(base), Path(run), Path(out)
-    answers, left_out = _answers(base, run, kind, end_of_thinking)
-    description = _describe(judge, base, run, kind, end_of_thinking)
+    with working_in(out):
+        if not resume:
+            PREFERENCES.check_unused(out)
+        if isinstance(judge, str):
+            judge = PairwiseJudge(ChatClient(judge))
+        answers, left_out = _answers(base, run, kind, end_of_thinking)
+        description = _describe(judge, base, run, kind, end_of_thinking)
+        records = _preferences(judge, answers, description, out, resume, progress)
+        compared = [
+            _compared(both, *(_read(out, record) for record in two))
+            for both, two in zip(
+                answers, zip(records[::2], records[1::2], strict=True), strict=True
+            )
+        ]
+        safety, safety_judge = _safety(base, run)
+        result = WinRate(
+            judge=description["judge"],
+            figures=win_figures(compared),
+            prompts=len(answers),
+            left_out=left_out,
+            safety=safety,
+            safety_judge=safety_judge,
+            notes=_notes(left_out, safety, records),
+            compared=description,
+        )
+        write_json(out / WINRATE, result.to_dict())
+    return result
+
+
+def _preferences(
+    judge: PairwiseJudge,
+    answers: Sequence[Answers],
+    description: Record,
+    out: Path,
+    resume: bool,
+    progress: Progress | None,
+) -> list[Record]:
+    """Two records a prompt, one for each order; those that the folder has are not made again."""
+    check_free(out / WINRATE, "figures")
+    done = {record["id"]: record for record in PREFERENCES.open(out, description, resume)}
+    if not done:
+        (out / WINRATE).unlink(missing_ok=True)  # of preferences that are gone
     pairs = [pair for both in answers for pair in _orders(both)]
     missing = {base.id: base.missing or run.missing for base, run in answers}
-    with working_in(out):
-        check_free(out / WINRATE, "figures")
-        done = {record["id"]: record for record in PREFERENCES.open(out, description, resume)}
-        if not done:
-            (out / WINRATE).unlink(missing_ok=True)  # of preferences that are gone
-        records = PREFERENCES.fill(
-            out, done, pairs, chunk, lambda part: _compare(judge, part, missing), progress
-        )
-    compared = [
-        _compared(both, *(_read(out, record) for record in two))
-        for both, two in zip(answers, zip(records[::2], records[1::2], strict=True), strict=True)
-    ]
-    safety, safety_judge = _safety(base, run)
-    result = WinRate(
-        judge=description["judge"],
-        figures=win_figures(compared),
-        prompts=len(answers),
-        left_out=left_out,
-        safety=safety,
-        safety_judge=safety_judge,
-        notes=_notes(left_out, safety, records),
-        compared=description,
-    )
-    write_json(out / WINRATE, result.to_dict())
-    return result
+
+    def compare(part: Sequence[Pair]) -> list[Record]:
+        return _compare(judge, part, missing)
+
+    return PREFERENCES.fill(out, done, pairs, CHUNK, compare, progress)
 
 
 def _answers(base: Path, run: Path, kind: str, end: str) -> tuple[list[Answers], int]:

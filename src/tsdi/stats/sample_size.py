@@ -1,6 +1,8 @@
 """How many prompts a question needs, before anything is generated."""
 
+from dataclasses import dataclass
 from math import ceil, sqrt
+from typing import Any
 
 import numpy as np
 from scipy.stats import binom, norm
@@ -9,6 +11,81 @@ from tsdi.errors import UsageError
 from tsdi.stats.proportions import wilson
 
 MOST = 100_000  # prompts, beyond which nobody looks
+ALPHA = 0.05
+AGAINST = (0.0, 0.01, 0.02, 0.05)  # shares of prompts that turn the other way
+
+
+@dataclass(frozen=True)
+class Needed:
+    """How many prompts show a change against which some answers turn the other way.
+
+    Attributes:
+        against: Share of prompts that turn the other way.
+        overall: Prompts for a test at level `ALPHA`.
+        category: Prompts in one of several categories, at Holm's worst level.
+    """
+
+    against: float
+    overall: int
+    category: int
+
+
+@dataclass(frozen=True)
+class SampleSize:
+    """How many prompts a question needs.
+
+    Attributes:
+        change: The change of a share that is to be seen.
+        share: The share before it.
+        categories: How many categories are tested together.
+        power: How often the change is to be found.
+        needed: Prompts by how many answers turn the other way, the fewest first.
+        interval: Prompts with which the 95 % interval of the share is `change` to each side.
+    """
+
+    change: float
+    share: float
+    categories: int
+    power: float
+    needed: list[Needed]
+    interval: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as JSON."""
+        settings = ("change", "share", "categories", "power")
+        return {
+            "settings": {name: getattr(self, name) for name in settings},
+            "change": [vars(one) for one in self.needed],
+            "interval": self.interval,
+        }
+
+
+def sample_size(
+    change: float = 0.05, share: float = 0.95, categories: int = 16, power: float = 0.8
+) -> SampleSize:
+    """Find how many prompts show a change, with the exact McNemar test of `tsdi.compare`.
+
+    Args:
+        change: The change of a share that is to be seen, such as 0.05 for five points.
+        share: The share before it.
+        categories: How many are tested together; the level in each is `ALPHA` / categories, that of
+            Holm's adjustment at its worst.
+        power: How often the change is to be found.
+
+    Raises:
+        UsageError: If there are no such shares, or a hundred thousand prompts are too few.
+    """
+    possible = [against for against in AGAINST if change + 2 * against <= 1] or [0.0]
+    needed = [
+        Needed(
+            against=against,
+            category=prompts_for_change(change, against, ALPHA / categories, power),
+            overall=prompts_for_change(change, against, ALPHA, power),
+        )
+        for against in reversed(possible)  # what takes most first: it is said at once if too many
+    ]
+    interval = prompts_for_interval(share, change)
+    return SampleSize(change, share, categories, power, needed[::-1], interval)
 
 
 def mcnemar_power(n: int, lost: float, gained: float, alpha: float = 0.05) -> float:

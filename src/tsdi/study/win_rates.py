@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsdi.evaluation.winrate import PREFERENCES, win_rate
+from tsdi.evaluation.winrate import PREFERENCES, winrate
 from tsdi.runs.records import read_records
 from tsdi.study.config import JudgeSettings
 from tsdi.suites.prompts import Prompt
@@ -53,7 +53,7 @@ class Wins:
         who = hashlib.sha256(described.encode()).hexdigest()[:6]
         out = run / f"wins-{base.name[-10:]}-{who}"
         end = self._settings.end_of_thinking
-        win_rate(self._judge, base, run, out, resume=True, end_of_thinking=end)
+        winrate(base, run, out, self._judge, end_of_thinking=end, resume=True)
         found: dict[str, list[float | None]] = {}
         for record in read_records(out / PREFERENCES.records):
             found.setdefault(record["id"].rpartition("/")[0], []).append(record["preference"])

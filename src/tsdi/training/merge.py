@@ -17,15 +17,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tsdi.errors import MismatchError, ModelError, NumericalError, RunExistsError, UsageError
-from tsdi.files import parse_json, write_folder, write_json
+from tsdi.files import parse_json, working_on, write_folder, write_json
 from tsdi.models.names import check_no_export
+from tsdi.models.shipped import resolve_model
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _AVERAGED = ("F16", "BF16", "F32", "F64")
 _SHAPES = ("architectures", "vocab_size", "hidden_size", "num_hidden_layers")
 
 
-def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
+def merge(models: Sequence[tuple[str | Path, float]], out: str | Path) -> Path:
     """Write the weighted mean of models, sum_k w_k theta_k / sum_k w_k.
 
     Sums are float32, and saved in the first model's precision, in its shards. At any time there is
@@ -34,8 +35,11 @@ def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
 
     Args:
         models: Folder and weight of each model, all of one architecture; configuration and
-            tokenizer are the first one's.
+            tokenizer are the first one's. Shipped models go by name, "organism/aligned".
         out: The folder; it is there when all of it is.
+
+    Returns:
+        The folder.
 
     Raises:
         UsageError: If there is nothing to merge, or the weights make no mean.
@@ -45,22 +49,29 @@ def merge_linear(models: Sequence[tuple[Path, float]], out: Path) -> None:
         NumericalError: If a model has NaN or infinite weights.
         TsdiError: If the folder cannot be written.
     """
-    weights = [weight for _, weight in models]
+    out, weights = Path(out), [weight for _, weight in models]
+    folders = [Path(resolve_model(str(model))) for model, _ in models]
     _check_weights(weights)
-    if out.exists():
-        raise RunExistsError(f"{out} is there already.", "Choose a new folder.")
-    places = [_places(folder) for folder, _ in models]
-    _check_alike([folder for folder, _ in models], places)
-    _check_averaged(places)
-    first = models[0][0]
-    with write_folder(out) as unfinished:
-        for shard in sorted(set(places[0].values())):
-            _merge_shard(shard, places, weights, unfinished)
-        for file in first.iterdir():
-            if file.suffix in (".json", ".jinja", ".model", ".txt") and file.name != _INDEX:
-                shutil.copy(file, unfinished)
-        if (first / _INDEX).exists():
-            write_json(unfinished / _INDEX, parse_json((first / _INDEX).read_bytes()))
+    with working_on(out):
+        if out.exists():
+            raise RunExistsError(f"{out} is there already.", "Choose a new folder.")
+        places = [_places(folder) for folder in folders]
+        _check_alike(folders, places)
+        _check_averaged(places)
+        with write_folder(out) as unfinished:
+            for shard in sorted(set(places[0].values())):
+                _merge_shard(shard, places, weights, unfinished)
+            _copy_settings(folders[0], unfinished)
+    return out
+
+
+def _copy_settings(model: Path, out: Path) -> None:
+    """Copy configuration and tokenizer."""
+    for file in model.iterdir():
+        if file.suffix in (".json", ".jinja", ".model", ".txt") and file.name != _INDEX:
+            shutil.copy(file, out)
+    if (model / _INDEX).exists():
+        write_json(out / _INDEX, parse_json((model / _INDEX).read_bytes()))
 
 
 def _check_weights(weights: Sequence[float]) -> None:

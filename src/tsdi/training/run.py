@@ -36,7 +36,7 @@ from tsdi.models.fingerprint import fingerprint
 from tsdi.models.load import load_tokenizer
 from tsdi.training import sources
 from tsdi.training.data import Example, Pair, Rating
-from tsdi.training.merge import merge_linear
+from tsdi.training.merge import merge
 from tsdi.training.model import new_model, new_tokenizer
 from tsdi.training.monitor import BiasMonitor
 from tsdi.training.processes import one_job_at_a_time, processes
@@ -485,6 +485,6 @@ def _merge(stage: Merge, name: str, out: Path) -> list[Path]:
     for weight, folder in zip(stage.weights, folders, strict=True):
         if not folder.exists() and processes().is_main_process:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            merge_linear([(out / stage.start, weight), (out / stage.other, 1 - weight)], folder)
+            merge([(out / stage.start, weight), (out / stage.other, 1 - weight)], folder)
     processes().wait_for_everyone()
     return folders
