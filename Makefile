@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup demo test test-engines check bench
+.PHONY: setup demo test test-engines wheel-demo check bench
 
 setup: .venv/ready
 
@@ -30,6 +30,10 @@ ENGINES = .venv-engines/bin
 test-engines: .venv-engines/ready
 	$(ENGINES)/python -c "import vllm, llama_cpp, mlx_lm"
 	OMP_NUM_THREADS=1 $(ENGINES)/pytest -n 0 -W default --show-capture no tests/engines
+
+# The demo as those have it who install the package: from a wheel, in a bare environment.
+wheel-demo:
+	PYTHON=$(PYTHON) .ci/wheel
 
 check: setup
 	$(BIN)/ruff format --check .
