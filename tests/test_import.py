@@ -3,10 +3,12 @@ import sys
 
 import pytest
 
+HEAVY = {"torch", "transformers"}
+
 
 @pytest.mark.parametrize("module", ["tsdi", "tsdi.organism", "tsdi.cli.main"])
-def test_importing_loads_no_torch(module):
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+def test_importing_loads_neither_torch_nor_transformers(module):
+    code = f"import sys, {module}; sys.exit(not {{*sys.modules}}.isdisjoint({HEAVY}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -22,6 +24,12 @@ assert sorted(names) == ["tsdi.cli.frame", "tsdi.cli.main"] and not heavy, (name
 
 def test_help_loads_no_command():
     subprocess.run([sys.executable, "-c", HELP], check=True)
+
+
+def test_every_name_leads_somewhere():
+    import tsdi
+
+    assert [name for name in tsdi.__all__ if getattr(tsdi, name, None) is None] == []
 
 
 def test_an_unknown_name_is_an_attribute_error():

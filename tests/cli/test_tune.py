@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import tsdi as library
 from tests.cli.conftest import tsdi
 from tests.evaluation.test_tuning import world
 from tsdi import SafetyBias, organism
@@ -51,6 +52,19 @@ def test_the_tuned_bias_recommends_a_strength_with_its_evidence(folder):
     assert len(floors) == 17  # sixteen categories, and all of them
     shown = tsdi("show", folder / "tuned")
     assert "Tuned: strength" in " ".join(shown.output.split())
+
+
+def test_the_library_tunes_as_the_command_does(folder):
+    search = library.Search(trials=4, fewest_prompts=2, max_new_tokens=16, batch_size=64)
+    asked = str(folder / "prompts.jsonl")
+    bias = str(folder / "bias")
+    made = library.tune("organism/aligned", bias, asked, folder / "library", search=search)
+    shown = json.loads(tune(folder, "command", "--json").stdout)
+    assert shown == {
+        "out": str(folder / "command"),
+        **json.loads(json.dumps(made.found.evidence())),
+    }
+    assert made.bias.sha256 == SafetyBias.from_pretrained(folder / "command").sha256
 
 
 def test_settings_that_broke_a_floor_are_listed_with_what_they_gave(tmp_path, capsys):

@@ -1,0 +1,136 @@
+"""What a command does is one call in Python, with the same defaults and the same result."""
+
+import json
+
+import pytest
+
+import tsdi as library
+from tests.cli.conftest import estimate, tsdi
+from tsdi.errors import RunExistsError, TsdiError, UsageError
+
+SHORT = library.Estimation(prompts=32, steps=3, prompt_tokens=8)
+GREEDY = library.Answering(sampling=library.Sampling(8))
+
+
+def pair(models):
+    return str(models / "aligned"), str(models / "reference")
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Prompts of all kinds."""
+    rows = [
+        {"id": str(n), "prompt": f"mill {n}", "kind": kind, "category": "O1"}
+        for n, kind in enumerate(["harmless", "lookalike", "harmful"] * 3)
+    ]
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return str(file)
+
+
+class TestEstimate:
+    def test_the_bias_is_the_commands(self, models, bias, tmp_path):
+        heard = []
+        made = library.estimate(
+            *pair(models), tmp_path / "bias", SHORT, progress=lambda *said: heard.append(said)
+        )
+        assert made.sha256 == library.SafetyBias.from_pretrained(bias).sha256
+        for name in ("bias.safetensors", "bias_config.json"):
+            assert (tmp_path / "bias" / name).read_bytes() == (bias / name).read_bytes()
+        assert [what for what in dict.fromkeys(one[0] for one in heard)] == ["estimate", "diagnose"]
+        assert {one[1:] for one in heard} >= {(64, 64)}  # both models' prompts; 64 are examined
+
+    def test_without_a_diagnosis_none_is_recommended(self, models, tmp_path):
+        made = library.estimate(*pair(models), tmp_path / "bias", SHORT, diagnosis=None)
+        assert made.info.strength is None
+
+    def test_a_folder_in_use_is_refused_as_on_the_command_line(self, models, bias):
+        with pytest.raises(RunExistsError) as refused:
+            library.estimate(*pair(models), bias, SHORT)
+        assert str(refused.value) in " ".join(tsdi(*estimate(models, bias)).stderr.split())
+
+    def test_tokens_are_those_of_show(self, bias):
+        shown = json.loads(tsdi("show", bias, "--steps", 2, "--tokens", 3, "--json").stdout)
+        assert json.loads(json.dumps(library.show(str(bias), 2, 3).to_dict())) == shown
+
+
+class TestGenerate:
+    def test_answers_are_the_commands(self, models, bias, asked, tmp_path):
+        made = library.generate(
+            pair(models)[0], asked, tmp_path / "library", bias=str(bias), answering=GREEDY
+        )
+        shown = tsdi(
+            "generate", models / "aligned", "--prompts", asked, "--out", tmp_path / "command",
+            "--bias", bias, "--max-new-tokens", 8, "--json",
+        )  # fmt: skip
+        assert shown.exit_code == 0, shown.output
+        assert json.loads(shown.stdout)["responses"] == len(made.records) == 9
+        for name in ("responses.jsonl", "run.json"):
+            both = [(tmp_path / run / name).read_bytes() for run in ("library", "command")]
+            assert both[0] == both[1]
+
+    def test_one_answer_is_the_commands(self, models):
+        found, used = library.answer(pair(models)[0], "mill", answering=GREEDY)
+        shown = tsdi(
+            "generate", models / "aligned", "--prompt", "mill", "--max-new-tokens", 8, "--json"
+        )
+        assert json.loads(shown.stdout) == {"response": found.text, "finish": found.finish, **used}
+
+    def test_an_attack_that_is_none_is_told_before_a_model_is_loaded(self, asked, tmp_path):
+        with pytest.raises(UsageError, match="no attack"):
+            library.generate(
+                "no/model", asked, tmp_path / "out", answering=library.Answering(attack="none")
+            )
+        assert not (tmp_path / "out").exists()
+
+
+class TestEvaluate:
+    def test_figures_are_the_commands(self, models, asked, tmp_path):
+        judging = library.Judging("refusal-phrases")
+        made = library.evaluate(
+            pair(models)[0], asked, tmp_path / "library", answering=GREEDY, judging=judging
+        )
+        shown = tsdi(
+            "evaluate", models / "aligned", "--prompts", asked, "--out", tmp_path / "command",
+            "--judge", "refusal-phrases", "--max-new-tokens", 8, "--json",
+        )  # fmt: skip
+        assert shown.exit_code == 0, shown.output
+        assert json.loads(shown.stdout) == {
+            "run": str(tmp_path / "command"), **json.loads(json.dumps(made.to_dict()))
+        }  # fmt: skip
+        again = library.evaluate(str(tmp_path / "library"), judging=judging, resume=True)
+        assert again.figures == made.figures
+
+    @pytest.mark.parametrize(
+        "given", [{"bias": "b"}, {"out": "x"}, {"answering": library.Answering()}]
+    )
+    def test_without_prompts_nothing_is_generated(self, tmp_path, given):
+        with pytest.raises(UsageError, match="Without prompts"):
+            library.evaluate(str(tmp_path), **given)
+
+
+def test_a_pair_by_shipped_names_is_exported_served_and_tuned(tmp_path):
+    settings = library.Estimation(prompts=32, steps=2, prompt_tokens=4, pool="tokenizer")
+    out = str(tmp_path / "bias")
+    bias = library.estimate("organism/aligned", "organism/reference", out, settings)
+    assert (bias.info.aligned, bias.info.reference) == ("organism/aligned", "organism/reference")
+    written = library.export.export(
+        out, "organism/aligned", tmp_path / "model", "transformers", strength=1.0
+    )
+    shown = json.loads(
+        tsdi(
+            "export", out, "organism/aligned", tmp_path / "other", "--to", "transformers",
+            "--strength", 1, "--json",
+        ).stdout
+    )  # fmt: skip
+    assert shown | {"out": ""} == written.to_dict() | {"out": ""}
+    server = library.serving.serve("organism/aligned", out, engine="transformers", strength=1.0)
+    dry = tsdi(
+        "serve", "organism/aligned", "--bias", out, "--engine", "transformers", "--strength", 1,
+        "--dry-run",
+    )  # fmt: skip
+    assert dry.stdout.splitlines() == server.lines
+    with pytest.raises(TsdiError, match="fewest"):
+        library.tune("organism/aligned", out, "organism:validation", tmp_path / "tuned",
+                     search=library.Search(fewest_prompts=999))  # fmt: skip
+    assert not (tmp_path / "tuned").exists()
