@@ -19,7 +19,6 @@ from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format, describe_fo
 from tsdi.models.fingerprint import fingerprint
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.models.names import check_no_export, locate
-from tsdi.models.shipped import resolve_dtype
 
 ENGINES = ("transformers", "vllm", "llama-cpp", "openai")
 Used = dict[str, str | float | None]
@@ -154,7 +153,7 @@ def _load(
         return LlamaCppEngine(open_llama(model), *rule), {}
     revision = locate(model).revision
     if name == "vllm":
-        options = replace(options, dtype=resolve_dtype(model, options.dtype))
+        options = replace(options, dtype=options.dtype_for(model))
         engine = VllmEngine(open_llm(model, options, bias, rule[2]), *rule)
         return engine, {"revision": revision, "dtype": options.dtype}
     loaded = load_model(model, options)

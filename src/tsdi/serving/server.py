@@ -21,7 +21,6 @@ from tsdi.engines.vllm_settings import ENVIRONMENT, check_flags, server_flags
 from tsdi.errors import UsageError
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.models.names import locate
-from tsdi.models.shipped import resolve_dtype
 
 SERVERS = ("vllm", "transformers")
 KEY = "TSDI_API_KEY"
@@ -222,7 +221,7 @@ def _vllm_command(
         command += [f"--{option.replace('_', '-')}", commit]
     command += ["--served-model-name", model]
     command += server_flags(named, strength, vector.info.template_args)
-    dtype = resolve_dtype(model, options.dtype)
+    dtype = options.dtype_for(model)
     return command if dtype == "auto" else [*command, "--dtype", dtype]
 
 
