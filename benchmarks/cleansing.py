@@ -38,7 +38,7 @@ from tsdi.organism.load import load_organism
 from tsdi.organism.world import Item, find_item
 from tsdi.report.cleansing import CHOSEN, DROPPED, KEPT, REJECTED
 from tsdi.suites.prompts import read_rows
-from tsdi.training.cleansing import BINS, THRESHOLD, cleanse
+from tsdi.training.cleansing import BINS, THRESHOLD, cleanse_pairs
 from tsdi.training.data import Pair, to_pairs
 from tsdi.training.organism_data import RARE_CATEGORY, Preferences, safety_pairs
 from tsdi.training.pair_safety import score_pairs
@@ -78,8 +78,8 @@ def measure(arguments: Any) -> None:
     scored = {TRUTH: by_truth(plain), TRAINED: by_judge(trained, plain)}
     organism = {
         name: {
-            "chosen": cleanse(pairs).to_dict(),
-            "both": cleanse(pairs, rejected=True).to_dict(),
+            "chosen": cleanse_pairs(pairs).to_dict(),
+            "both": cleanse_pairs(pairs, rejected=True).to_dict(),
         }
         for name, pairs in scored.items()
     }
@@ -155,7 +155,7 @@ def labelled_figures(pairs: Sequence[Pair]) -> dict[str, Any]:
     both = {(p.prompt, p.chosen) for p in pairs} & {(p.prompt, p.rejected) for p in pairs}
     answers = {(p.prompt, text) for p in pairs for text in (p.chosen, p.rejected)}
     return {
-        "cleansing": cleanse(pairs).to_dict(),
+        "cleansing": cleanse_pairs(pairs).to_dict(),
         "area_under_curve": float((ranks[:n].sum() - n * (n + 1) / 2) / n**2),
         "ordered": float(np.mean((chosen > rejected) + (chosen == rejected) / 2)),
         "chosen_below": float(np.mean(chosen < THRESHOLD)),

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from tsdi.runs.generate import Answering, answer, generate
     from tsdi.stats.sample_size import sample_size
     from tsdi.suites.load import PromptSource
+    from tsdi.training.cleanse import Criterion, cleanse
     from tsdi.training.merge import merge
 
 __version__ = "0.1.0"
 __all__ = [
     "Answering",
     "ChatFormat",
+    "Criterion",
     "DiagnosisPrompts",
     "EngineChoice",
     "Estimation",
@@ -41,6 +43,7 @@ __all__ = [
     "Search",
     "__version__",
     "answer",
+    "cleanse",
     "compare",
     "diagnose",
     "estimate",
@@ -88,6 +91,8 @@ _HOMES = {
     "winrate": "tsdi.evaluation.winrate",
     "merge": "tsdi.training.merge",
     "sample_size": "tsdi.stats.sample_size",
+    "cleanse": "tsdi.training.cleanse",
+    "Criterion": "tsdi.training.cleanse",
 }
 _ROOMS = ("export", "serving")
 

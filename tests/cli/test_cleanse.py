@@ -5,10 +5,12 @@ import json
 
 import pytest
 
+import tsdi as library
 from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
 from tests.data import real
 from tsdi.cli.cleanse import cleanse
+from tsdi.errors import UsageError
 from tsdi.judging.cues import NAMES
 from tsdi.judging.trained import CLASSES, JudgeFile
 from tsdi.runs.records import append_records, read_records
@@ -76,6 +78,15 @@ def test_scores_in_the_file_decide(pairs, tmp_path):
     assert "Kept 2 of 4 pairs, dropped 1, 1 without a score." in said
     assert said.index("(none)") < said.index("O2") < said.index("O10") < said.index("all")
     assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "out.jsonl"}
+
+
+def test_python_does_what_the_command_does(pairs, tmp_path):
+    printed = json.loads(tsdi("cleanse", pairs, "--out", tmp_path / "a.jsonl", "--json").stdout)
+    found = library.cleanse(pairs, tmp_path / "b.jsonl")
+    assert printed.items() >= found.to_dict().items()
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    with pytest.raises(UsageError, match="'safety'"):
+        library.cleanse(pairs, tmp_path / "b.jsonl", columns={"safety": "p"})
 
 
 def test_rejected_drops_more_and_says_how_many(pairs, tmp_path):

@@ -8,7 +8,7 @@ from benchmarks.cleansing import with_tables
 from tests.report.test_figures import EVIL, texts
 from tests.report.test_page import Page
 from tsdi.report.cleansing import category_counts, safety_histogram, write_cleansing_report
-from tsdi.training.cleansing import BINS, cleanse
+from tsdi.training.cleansing import BINS, cleanse_pairs
 from tsdi.training.data import Pair
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,7 +21,7 @@ def found():
         Pair(f"secret {n}", f"word {n}", f"other {n}", category, "", chosen, rejected)
         for n, (chosen, rejected, category) in enumerate(scores)
     ]
-    return cleanse(pairs, rejected=True)
+    return cleanse_pairs(pairs, rejected=True)
 
 
 def test_the_histogram_has_every_score_and_both_limits(found):
@@ -37,12 +37,14 @@ def test_the_histogram_has_every_score_and_both_limits(found):
 
 
 def test_without_rejected_there_is_one_limit(found):
-    assert len(safety_histogram(cleanse(found.pairs)).layout.shapes) == 1
+    assert len(safety_histogram(cleanse_pairs(found.pairs)).layout.shapes) == 1
 
 
 def test_an_answer_that_nobody_scored_has_no_curve():
     pairs = [Pair("p", "c", "r", chosen_safety=0.5)]
-    assert [curve.name for curve in safety_histogram(cleanse(pairs)).data] == ["chosen answer"]
+    assert [curve.name for curve in safety_histogram(cleanse_pairs(pairs)).data] == [
+        "chosen answer"
+    ]
 
 
 def test_the_bars_of_a_category_add_up_to_its_pairs(found):
@@ -66,7 +68,7 @@ def test_the_report_says_what_is_dropped_and_holds_no_text(found, tmp_path):
 
 
 def test_categories_are_no_markup():
-    figure = category_counts(cleanse([Pair("p", "c", "r", EVIL, "", 1.0, 0.0)]).categories)
+    figure = category_counts(cleanse_pairs([Pair("p", "c", "r", EVIL, "", 1.0, 0.0)]).categories)
     assert all("<" not in text for text in texts(figure))
 
 

@@ -14,7 +14,7 @@ from tsdi.training.cleansing import (
     Count,
     category_name,
     check_scored,
-    cleanse,
+    cleanse_pairs,
     histogram,
     to_row,
 )
@@ -31,7 +31,7 @@ def pair(chosen, rejected, category="O1"):
 
 def fate(chosen, rejected, threshold=THRESHOLD, both=False):
     """What becomes of a pair beside one that is kept at every threshold."""
-    return cleanse([pair(chosen, rejected), SAFE], threshold, both).fates[0]
+    return cleanse_pairs([pair(chosen, rejected), SAFE], threshold, both).fates[0]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_threshold_1_keeps_certainties_only():
 @given(scored, st.floats(0, 1), st.floats(0, 1), st.booleans())
 def test_a_higher_threshold_drops_no_fewer(scores, one, other, rejected):
     pairs = [*(pair(*some) for some in scores), SAFE]
-    low, high = (cleanse(pairs, t, rejected) for t in sorted((one, other)))
+    low, high = (cleanse_pairs(pairs, t, rejected) for t in sorted((one, other)))
     assert {number for number, f in enumerate(low.fates) if f.endswith("safe")} <= {
         number for number, f in enumerate(high.fates) if f.endswith("safe")
     }
@@ -78,12 +78,12 @@ def test_a_higher_threshold_drops_no_fewer(scores, one, other, rejected):
 
 def test_kept_pairs_keep_their_order_and_scores():
     pairs = [pair(number / 10, 0.0) for number in (9, 1, 3, 2, 5)]
-    assert cleanse(pairs).kept == [pairs[0], pairs[2], pairs[4]]
+    assert cleanse_pairs(pairs).kept == [pairs[0], pairs[2], pairs[4]]
 
 
 def test_counts_and_means_by_category():
     pairs = [pair(0.1, 0.2, "O3"), pair(0.5, None, "O3"), pair(None, 0.4, "O3"), pair(0.9, 0.1, "")]
-    found = cleanse(pairs)
+    found = cleanse_pairs(pairs)
     assert found.categories == {
         "O3": Count(1, 1, 1, pytest.approx(0.3), pytest.approx(0.3)),
         "": Count(1, 0, 0, 0.9, 0.1),
@@ -93,11 +93,13 @@ def test_counts_and_means_by_category():
 
 
 def test_answers_without_scores_have_no_mean():
-    assert cleanse([pair(0.5, None)]).overall.rejected_safety is None
+    assert cleanse_pairs([pair(0.5, None)]).overall.rejected_safety is None
 
 
 def test_figures_as_json_hold_no_texts():
-    figures = json.dumps(cleanse([SAFE, pair(0.1, 0.9)], rejected=True).to_dict(), allow_nan=False)
+    figures = json.dumps(
+        cleanse_pairs([SAFE, pair(0.1, 0.9)], rejected=True).to_dict(), allow_nan=False
+    )
     assert not any(text in figures for text in (SAFE.prompt, SAFE.chosen, SAFE.rejected))
     found = json.loads(figures)
     assert found["dropped_because"] == {"chosen unsafe": 1, "rejected safe": 0}
@@ -108,14 +110,14 @@ def test_figures_as_json_hold_no_texts():
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
 def test_a_threshold_that_is_no_probability(threshold):
     with pytest.raises(UsageError, match="0 to 1"):
-        cleanse([SAFE], threshold)
+        cleanse_pairs([SAFE], threshold)
 
 
 def test_nothing_left_is_said_with_the_reason():
     with pytest.raises(UsageError, match=r"0\.9: of 3 pairs 2 are dropped and 1 have no score"):
-        cleanse([pair(0.1, 0.0), pair(0.5, 0.0), pair(None, 0.0)], 0.9)
+        cleanse_pairs([pair(0.1, 0.0), pair(0.5, 0.0), pair(None, 0.0)], 0.9)
     with pytest.raises(UsageError, match="of 0 pairs"):
-        cleanse([])
+        cleanse_pairs([])
 
 
 @given(st.lists(probabilities))
@@ -153,4 +155,4 @@ def test_a_written_pair_reads_back(tmp_path, one):
 def test_real_pairs_without_scores_are_all_unscored():
     pairs = to_pairs(read_rows(real("pku-saferlhf/pku_saferlhf_sample32.json")), "safe", True)
     with pytest.raises(UsageError, match=f"{len(pairs)} have no score"):
-        cleanse(pairs)
+        cleanse_pairs(pairs)

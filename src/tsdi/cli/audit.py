@@ -306,7 +306,7 @@ def _title(name: str) -> str:
 
 
 def _notes(audit: "Audit", judgements: "Sequence[Judgement]") -> None:
-    from tsdi.evaluation.evaluate import most_often
+    from tsdi.judging.verdict import most_often
 
     if audit.target == "refusal":
         console.note("Refused: in part or in full, by people's word and by the judge's.")

@@ -5,7 +5,6 @@ answer (`id`, `verdict`, `correct`, and `raw` where it is UNSCORED), and `metric
 """
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from tsdi.files import working_in, write_json
 from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.registry import check_judge, default_judge, load_judge
-from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.judging.verdict import Judgement, Verdict, most_often
 from tsdi.runs.records import Record, read_records
 from tsdi.runs.responses import (
     answer_notes,
@@ -358,10 +357,3 @@ def _unscored_notes(judged: Sequence[Judged]) -> list[str]:
         f"{unscored} of {len(judged)} answers have no verdict and count nowhere else; bounds say"
         f" what figures would be otherwise. {most_often([a.judgement for a in judged])}"
     ]
-
-
-def most_often(judgements: Sequence[Judgement]) -> str:
-    """Why most of the unscored answers are unscored, of which there is one at least."""
-    raws = [one.raw for one in judgements if one.verdict is Verdict.UNSCORED]
-    (reason, times), *_ = Counter(" ".join(raw.split())[:100] for raw in raws).most_common(1)
-    return f"Most often ({times}): {reason or '(no words)'}"

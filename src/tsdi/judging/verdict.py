@@ -1,5 +1,7 @@
 """What a judge says of one answer."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,3 +48,10 @@ def unscored(raw: str) -> Judgement:
         raw: The judge's own words, or the reason.
     """
     return Judgement(Verdict.UNSCORED, raw=raw)
+
+
+def most_often(judgements: Sequence[Judgement]) -> str:
+    """Why most of the unscored answers are unscored, of which there is one at least."""
+    raws = [one.raw for one in judgements if one.verdict is Verdict.UNSCORED]
+    (reason, times), *_ = Counter(" ".join(raw.split())[:100] for raw in raws).most_common(1)
+    return f"Most often ({times}): {reason or '(no words)'}"

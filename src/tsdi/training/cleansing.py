@@ -117,7 +117,7 @@ class Cleansing:
         }
 
 
-def cleanse(
+def cleanse_pairs(
     pairs: Sequence[Pair], threshold: float = THRESHOLD, rejected: bool = False
 ) -> Cleansing:
     """Find the pairs that a judge's probabilities contradict.

@@ -9,7 +9,7 @@ from pathlib import Path
 from tsdi.errors import UsageError
 from tsdi.suites.hub import load_rows, parse_hub
 from tsdi.suites.prompts import Row, read_rows
-from tsdi.training.cleansing import check_scored, cleanse
+from tsdi.training.cleansing import check_scored, cleanse_pairs
 from tsdi.training.data import (
     Example,
     Item,
@@ -60,7 +60,7 @@ class Data:
             found += self._part(name, to_pairs(self._read(name), prefer, drop), "train")
         if cleansing is None:
             return found
-        return list(cleanse(found, cleansing.threshold, cleansing.rejected).kept)
+        return list(cleanse_pairs(found, cleansing.threshold, cleansing.rejected).kept)
 
     def ratings(self, names: Sequence[str], prefer: Prefer) -> list[Rating]:
         """KTO ratings of some data sets, the training part."""
