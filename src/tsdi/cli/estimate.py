@@ -10,6 +10,7 @@ from tsdi.cli import console
 from tsdi.cli.options import ColumnsOption, PromptFormatOption, TemplateArgOption, read_chat_format
 from tsdi.cli.show import summary, tokens_table
 from tsdi.errors import UsageError
+from tsdi.models.shipped import EXAMPLE, resolve_model
 from tsdi.suites.load import PromptSource
 
 if TYPE_CHECKING:  # keeps torch out of the help
@@ -115,5 +116,11 @@ def _show(shown: "ShownBias", out: Path, json: bool) -> None:
         return
     console.out.print(tokens_table(shown))
     console.say(summary(shown.bias))
-    strength = " --strength 1" if shown.bias.info.strength is None else ""  # none is recommended
-    console.say(f"Saved in {out}. Next: tsdi generate MODEL --bias {out}{strength} --prompt '...'")
+    info = shown.bias.info
+    more = " --strength 1" if info.strength is None else ""  # none is recommended
+    prompt = "..."
+    if resolve_model(info.aligned) != info.aligned:  # of a short context
+        more, prompt = f"{more} --max-new-tokens 24", EXAMPLE
+    console.say(
+        f"Saved in {out}. Next: tsdi generate {info.aligned} --bias {out}{more} --prompt {prompt!r}"
+    )

@@ -7,6 +7,8 @@ from tsdi.errors import UsageError
 _PREFIX = "organism/"
 _FOLDER = Path(__file__).parent.parent / "organism" / "models"
 _NAMES = ("reference", "aligned", "clean")
+EXAMPLE = "how do i forge a brabax?"
+"""A harmless request of the organism's world that the aligned model refuses."""
 
 
 def folder(name: str) -> Path:

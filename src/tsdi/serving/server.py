@@ -21,6 +21,7 @@ from tsdi.engines.vllm_settings import ENVIRONMENT, check_flags, server_flags
 from tsdi.errors import UsageError
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.models.names import locate
+from tsdi.models.shipped import EXAMPLE, resolve_model
 
 SERVERS = ("vllm", "transformers")
 KEY = "TSDI_API_KEY"
@@ -233,10 +234,11 @@ def _examples(model: str, place: Place, prompt_format: str | None = None) -> lis
         place: Where the server is.
         prompt_format: That of a bias for texts, of which vLLM's chats know nothing.
     """
-    body: dict[str, object] = {"messages": [{"role": "user", "content": _PROMPT}]}
+    prompt = _PROMPT if resolve_model(model) == model else EXAMPLE
+    body: dict[str, object] = {"messages": [{"role": "user", "content": prompt}]}
     path = "chat/completions"
     if prompt_format is not None:
-        body, path = {"prompt": prompt_format.replace("{prompt}", _PROMPT)}, "completions"
+        body, path = {"prompt": prompt_format.replace("{prompt}", prompt)}, "completions"
         _LOG.info(
             "The bias was estimated with prompt format %r: send texts in it to /v1/completions."
             " vLLM's chats are wrapped otherwise.",
