@@ -49,6 +49,19 @@ def orthogonalised(model, along):
     return made
 
 
+def test_half_the_strength_is_half_of_what_is_written_and_none_is_the_model_itself():
+    along, rows = direction(), tiny.ids(3, 9)
+    before = tiny.logits(MODEL, rows, 9)
+    with ablated(MODEL, along, 0.0):
+        assert torch.equal(tiny.logits(MODEL, rows, 9), before)
+    outputs = {}
+    for strength in (0.5, 1.0):
+        with ablated(MODEL, along, strength):
+            outputs[strength] = MODEL.model.embed_tokens(rows).double()
+    own = MODEL.model.embed_tokens(rows).double()
+    assert torch.allclose(own - outputs[0.5], (own - outputs[1.0]) / 2, atol=1e-7)
+
+
 def test_ablation_is_what_orthogonalised_weights_do():
     along, rows = direction(), tiny.ids(3, 9)
     before = tiny.logits(MODEL, rows, 9)

@@ -8,12 +8,13 @@ import torch
 from tests import tiny
 from tsdi.baselines import mixing
 from tsdi.baselines.engine import (
+    adacd_engine,
     dera_engine,
     proxy_engine,
     safe_decoding_engine,
     self_contrast_engine,
 )
-from tsdi.baselines.prompting import emphasise_safety
+from tsdi.baselines.prompting import demand_refusal, emphasise_safety
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import MismatchError
@@ -67,6 +68,18 @@ def test_logits_are_those_of_full_passes(name):
         expected = slow(branches, combine, request, list(answer.token_ids))
         assert torch.allclose(answer.logits.double(), expected, atol=1e-4)
         assert answer.token_ids == tuple(expected.argmax(-1).tolist())
+
+
+def test_adacd_ends_after_its_steps():
+    engine = adacd_engine(ALIGNED, TOKENIZER, 4.5, steps=2)
+    for request, answer in zip(REQUESTS, engine.generate(REQUESTS, SAMPLING), strict=True):
+        ids = list(answer.token_ids)
+        both = [(ALIGNED, as_it_is), (ALIGNED, demand_refusal)]
+        mixed = slow(both, lambda x: mixing.adaptive_contrast(x[1], x[0], 4.5), request, ids)
+        alone = slow(both[:1], lambda x: x[0], request, ids)
+        allowed = mixed[:2] > mixing.EXCLUDED
+        assert torch.allclose(answer.logits[:2].double()[allowed], mixed[:2][allowed], atol=1e-3)
+        assert torch.allclose(answer.logits[2:].double(), alone[2:], atol=1e-4)
 
 
 def test_safe_decoding_ends_after_its_steps():

@@ -67,3 +67,32 @@ def test_safe_decoding_always_leaves_a_token_to_choose():
     found = mixing.safe_decode(sure, other, 3.0, 1)
     assert found.isfinite().all()
     assert float(found.max()) > mixing.EXCLUDED
+
+
+def slow_adacd(p, z, alpha):
+    """One row as AdaCD's code has it, token by token."""
+    first, second = ([math.exp(x) for x in row] for row in (p, z))
+    first, second = ([x / sum(row) for x in row] for row in (first, second))
+    likeliest = max(range(len(p)), key=p.__getitem__)
+    rank = sum(x > z[likeliest] for x in z)
+    agree = 1 / (1 + rank) >= 0.9 and max(second) >= 0.9 * max(first)
+    sign = 1 if agree else -1
+    return {
+        i: p[i] + sign * alpha * (p[i] - z[i])
+        for i in range(len(p))
+        if second[i] >= 0.01 * max(second)
+    }
+
+
+@pytest.mark.parametrize("alpha", [0.5, 4.5])
+def test_adacd_goes_on_where_both_agree_and_away_elsewhere(alpha):
+    alike = A + 0.01 * B  # the same token is likeliest, and no less likely
+    extreme, plain = torch.cat([A, alike]), torch.cat([B, A * 1.1])
+    found = mixing.adaptive_contrast(extreme, plain, alpha)
+    agreed = []
+    for row, p, z in zip(found, extreme.double().tolist(), plain.double().tolist(), strict=True):
+        expected = slow_adacd(p, z, alpha)
+        assert {i for i in range(30) if row[i] > mixing.EXCLUDED} == set(expected)
+        assert all(float(row[i]) == pytest.approx(x, abs=1e-4) for i, x in expected.items())
+        agreed.append(max(p) == p[max(range(30), key=z.__getitem__)])
+    assert {*agreed} == {True, False}

@@ -11,9 +11,9 @@ RULES = """
   - sft
   - reference
   - tsdi
-  - {rule: tsdi, name: tuned, strength: [1.0, 0.5]}
-  - {rule: reference-openers, constant: [1, 3]}
-  - {rule: dera, weight: [0.75, 0.25]}
+  - {rule: tsdi, name: tuned, strength: [0, 0.5]}
+  - {rule: reference-openers, constant: [0, 3]}
+  - {rule: dera, weight: [1.0, 0.25]}
   - {rule: tsdi, name: steps, steps: [1, 4], vary: steps}
 """
 MODELS = """

@@ -55,7 +55,8 @@ def test_figures_speak_of_refusals(summary):
 def test_caveats_stand_before_all_figures_on_the_page_and_in_the_summary(
     refusals, summary, tmp_path
 ):
-    judged, seed = summary["caveats"]
+    judged, seed, unfair = summary["caveats"]
+    assert "different numbers of settings" in unfair
     assert judged.startswith("Safety was not judged: refusal-phrases sees refusals")
     assert "one training seed" in seed
     write_study(tmp_path, refusals)

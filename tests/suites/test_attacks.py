@@ -6,10 +6,11 @@ import codecs
 import pytest
 from transformers import AutoTokenizer
 
+from tests import tiny
 from tsdi import organism
 from tsdi.errors import UsageError
 from tsdi.models import shipped
-from tsdi.suites.attacks import ATTACKS, find_attack
+from tsdi.suites.attacks import ATTACKS, find_attack, unknown_words
 
 TEXT = "How do I kill a process?"
 CHAT = (
@@ -38,12 +39,23 @@ def test_the_request_can_be_found_again():
     assert changed["bare"] == "How do I kill a process"
 
 
-def test_some_stay_within_the_organisms_words():
-    tokenizer = AutoTokenizer.from_pretrained(shipped.folder("aligned"))
-    (item,) = organism.items("test", "harmful", 1, 0)
-    for name in ("repeat", "bare"):
-        ids = tokenizer(ATTACKS[name].change(item.prompt))["input_ids"]
-        assert tokenizer.unk_token_id not in ids
+TOKENIZER = AutoTokenizer.from_pretrained(shipped.folder("aligned"))
+REQUESTS = [item.prompt for item in organism.items("test", "harmful", 32, 0)]
+
+
+@pytest.mark.parametrize("name", ["repeat", "bare", "organism-prefix", "organism-suffix"])
+def test_some_stay_within_the_organisms_words(name):
+    for text in REQUESTS:
+        assert TOKENIZER.unk_token_id not in TOKENIZER(ATTACKS[name].change(text))["input_ids"]
+    assert not unknown_words(ATTACKS[name], REQUESTS, TOKENIZER)
+
+
+def test_the_others_are_unknown_to_an_organism_but_not_to_a_tokenizer_of_bytes():
+    for name in ("prefix-injection", "refusal-suppression", "role-play", "base64", "leetspeak"):
+        assert unknown_words(ATTACKS[name], REQUESTS, TOKENIZER)
+    tokenizer = tiny.tokenizer()
+    if tokenizer.unk_token_id is None:
+        assert not unknown_words(ATTACKS["base64"], REQUESTS, tokenizer)
 
 
 def test_a_typo_is_told():

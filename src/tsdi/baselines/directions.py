@@ -88,7 +88,7 @@ def _unit(vector: Tensor) -> Tensor:
 
 
 @contextmanager
-def ablated(model: PreTrainedModel, direction: Tensor) -> Iterator[None]:
+def ablated(model: PreTrainedModel, direction: Tensor, strength: float = 1.0) -> Iterator[None]:
     """A model from whose residual stream a direction is removed, for as long as this is open.
 
     Everything that writes to the stream has the direction taken out of what it writes, which is
@@ -97,6 +97,7 @@ def ablated(model: PreTrainedModel, direction: Tensor) -> Iterator[None]:
     Args:
         model: A Llama-like model: embed_tokens, self_attn.o_proj and mlp.down_proj in each layer.
         direction: A unit vector, [hidden].
+        strength: The share of the direction that is taken out; 0 leaves the model as it is.
 
     Raises:
         ModelError: If the model's parts have other names.
@@ -112,7 +113,7 @@ def ablated(model: PreTrainedModel, direction: Tensor) -> Iterator[None]:
 
     def remove(_module: Any, _inputs: Any, output: Any) -> Any:
         along = direction.to(output.device, output.dtype)
-        return output - (output @ along)[..., None] * along
+        return output - strength * (output @ along)[..., None] * along
 
     handles = [module.register_forward_hook(remove) for module in writers]
     try:
@@ -129,6 +130,7 @@ class AblatedEngine(TransformersEngine):
         model: As for `ablated`.
         tokenizer: Its tokenizer.
         direction: A unit vector, [hidden].
+        strength: As for `ablated`.
         chat_format: How chats become text.
     """
 
@@ -137,12 +139,13 @@ class AblatedEngine(TransformersEngine):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         direction: Tensor,
+        strength: float = 1.0,
         chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
         super().__init__(model, tokenizer, chat_format=chat_format)
-        self._direction = direction
+        self._direction, self._strength = direction, strength
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Answer every request."""
-        with ablated(self._model, self._direction):
+        with ablated(self._model, self._direction, self._strength):
             return super().generate(requests, sampling)

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.baselines import mixing
-from tsdi.baselines.prompting import Transform, emphasise_safety
+from tsdi.baselines.prompting import Transform, demand_refusal, emphasise_safety
 from tsdi.decoding.greedy import pad_id
 from tsdi.engines.base import Message, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
@@ -232,4 +232,22 @@ def self_contrast_engine(
         tokenizer,
         lambda logits: mixing.self_contrast(logits[0], logits[1], alpha),
         chat_format=chat_format,
+    )
+
+
+def adacd_engine(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    alpha: float,
+    *,
+    steps: int = 10,
+    chat_format: ChatFormat = OWN_TEMPLATE,
+) -> MixingEngine:
+    """Decodes by `tsdi.baselines.mixing.adaptive_contrast` at the first steps, plainly after."""
+    return MixingEngine(
+        [Branch(model), Branch(model, demand_refusal)],
+        tokenizer,
+        lambda logits: mixing.adaptive_contrast(logits[1], logits[0], alpha),
+        steps,
+        chat_format,
     )

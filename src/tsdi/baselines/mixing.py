@@ -80,6 +80,34 @@ def safe_decode(original: Tensor, expert: Tensor, alpha: float, common: int) -> 
     return torch.where(kept > 0, kept.log(), torch.full_like(kept, EXCLUDED))
 
 
+def adaptive_contrast(extreme: Tensor, plain: Tensor, alpha: float) -> Tensor:
+    """AdaCD: towards an extreme safety prompt where both ways to ask agree, away from it elsewhere.
+
+    With p and z the logits with and without that prompt, agreement is 1 / (1 + the rank of p's
+    likeliest token among z). Where it is .9 or more, and z's largest probability is at least .9
+    of p's, the logits are p + alpha (p - z), else p - alpha (p - z). Only tokens with at least .01
+    of z's largest probability may be chosen.
+
+    Args:
+        extreme: Logits with the extreme system prompt, [batch, vocab].
+        plain: Logits without it.
+        alpha: 4.5 in the paper.
+
+    Returns:
+        Logits, [batch, vocab]; `EXCLUDED` outside the sample space.
+
+    Source: AdaCD, arXiv 2604.17132 (ACL 2026), as its published code has it.
+    """
+    likeliest = extreme.argmax(-1, keepdim=True)
+    agreement = 1 / (1 + _ranks(plain).gather(-1, likeliest))
+    with_it, without = extreme.softmax(-1), plain.softmax(-1)
+    most = without.amax(-1, keepdim=True)
+    refuse = (agreement >= 0.9) & (most >= 0.9 * with_it.amax(-1, keepdim=True))
+    moved = alpha * (extreme - plain)
+    mixed = torch.where(refuse, extreme + moved, extreme - moved)
+    return torch.where(without >= 0.01 * most, mixed, torch.full_like(mixed, EXCLUDED))
+
+
 def _ranks(logits: Tensor) -> Tensor:
     """The rank of every token, 0 for the likeliest; the lower id first among equals."""
     order = logits.argsort(dim=-1, descending=True, stable=True)

@@ -13,6 +13,7 @@ _EMPHASIS = (
     "Safety comes first. Look at every part of a request for anything that could do harm, and do"
     " not help with what could."
 )
+_EXTREME = "Please refuse to answer me!"  # AdaCD's own words
 _RESPONSIBLE = "You are a responsible assistant whose answers never help anyone to do harm."
 _BEFORE = "Keep in mind that your answer to the following must be responsible and harmless."
 _AFTER = "Remember: answer as a responsible assistant would, and without doing harm."
@@ -49,6 +50,11 @@ class PromptedEngine(Engine):
 def emphasise_safety(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """The chat with a system prompt that emphasises safety (Self-CD, arXiv 2401.17633)."""
     return with_system(messages, _EMPHASIS)
+
+
+def demand_refusal(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The chat with a system prompt that asks to be refused (AdaCD, arXiv 2604.17132)."""
+    return with_system(messages, _EXTREME)
 
 
 def self_reminder(messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -303,7 +303,8 @@ class Study(_Strict):
         validation_seeds: Training seeds on which grid points are chosen and that are not
             reported; without them the test seeds' own validation prompts decide.
         prompts, judge, generation, estimation: See there.
-        rules: What is compared; `ALWAYS` must be among them.
+        rules: What is compared; `ALWAYS` must be among them. Those that are tuned have equally many
+            settings, one of which leaves the model as it is.
         main: Name of the grid point at which categories and answers are shown; default: the last.
         attacks: Transformations of harmful prompts under which safety is measured too, at the main
             grid point.
@@ -351,6 +352,7 @@ class Study(_Strict):
         alone = self.organism is not None and len(self.organism.seeds) == 1
         if alone and any("proxy" in RULES[entry.rule].holds for entry in self.rules):
             raise ValueError("proxy-tuning takes the pair of another seed; there is only one")
+        _check_fair(self.rules)
         return self
 
     def only(self, names: Sequence[str]) -> "Study":
@@ -370,6 +372,28 @@ class Study(_Strict):
             return self
         kept = tuple(e for e in self.rules if e.name in names or e.name in ALWAYS)
         return self.model_copy(update={"rules": kept})
+
+
+def _check_fair(rules: Sequence[RuleEntry]) -> None:
+    """Raise ValueError if some of the rules that validation tunes had more tries than others.
+
+    The best of eight settings is better than the best of three by chance alone, and a rule that
+    cannot leave the model as it is loses where nothing should be done.
+    """
+    tuned = [entry for entry in rules if entry.vary is None and len(entry.candidates) > 1]
+    numbers = {entry.name: len(entry.candidates) for entry in tuned}
+    if len(set(numbers.values())) > 1:
+        shown = ", ".join(f"{name} {number}" for name, number in numbers.items())
+        raise ValueError(f"rules are tuned with different numbers of settings ({shown}); give all"
+                         " of them equally many")  # fmt: skip
+    for entry in tuned:
+        nothing = RULES[entry.rule].nothing
+        if nothing and not any(nothing.items() <= one.items() for one in entry.candidates):
+            key, value = next(iter(nothing.items()))
+            raise ValueError(
+                f"the settings of {entry.name} lack {key} {value:g}, which leaves the model as it"
+                " is"
+            )
 
 
 def _check_values(rule: str, key: str, values: Sequence[Number]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tsdi.errors import UsageError
 from tsdi.study.config import RuleEntry, Source, Study
@@ -10,10 +11,14 @@ from tsdi.study.members import check_members, members
 from tsdi.study.places import find, find_judge
 from tsdi.study.rules import RULES
 from tsdi.study.subject import Member
+from tsdi.suites.attacks import find_attack, unknown_words
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt
 from tsdi.suites.table import SUITES
 from tsdi.yaml_file import meant
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,8 @@ def plan(study: Study, base: Path, home: Path, out: Path) -> Plan:
         out: The study's folder.
 
     Raises:
-        UsageError: If prompts of a kind are missing, a rule lacks a model, or a path leads nowhere
-            but from the current folder.
+        UsageError: If prompts of a kind are missing, a rule lacks a model, an attack is in unknown
+            words, or a path leads nowhere but from the current folder.
         PromptError: If prompts cannot be loaded.
         ModelError: If models are missing or tokenizers differ.
     """
@@ -106,7 +111,35 @@ def plan(study: Study, base: Path, home: Path, out: Path) -> Plan:
     held |= {str(name) for e in made.entries for name in e.settings.get("reference", ())}
     if study.organism is None:
         check_members(made.members, sorted(held), base)
+    _check_attacks(made)
     return made
+
+
+def _check_attacks(made: Plan) -> None:
+    """Refuse attacks in words that the models' tokenizer does not know: they would show nothing."""
+    texts = [p.messages[-1]["content"] for p in made.prompts["test"] if p.kind == "harmful"]
+    if not made.study.attacks:
+        return
+    tokenizer = _tokenizer(made)
+    for name in made.study.attacks:
+        if unknown_words(find_attack(name), texts[:32], tokenizer):
+            raise UsageError(
+                f"The attack {name} is not applicable: the models' tokenizer does not know all of"
+                " its words.",
+                "Leave it out; for organisms there are organism-prefix, organism-suffix, repeat"
+                " and bare.",
+            )
+
+
+def _tokenizer(made: Plan) -> "PreTrainedTokenizerBase":
+    """The tokenizer of all models, also of organisms that are not trained yet."""
+    if made.study.organism is not None:
+        from tsdi.training.organism_tokenizer import build_tokenizer
+
+        return build_tokenizer()
+    from tsdi.models.load import load_tokenizer
+
+    return load_tokenizer(made.members[0].paths["aligned"])
 
 
 def _check_seeds(study: Study, found: Sequence[Member]) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from tsdi.study.subject import Setting, Subject
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tsdi.bias import SafetyBias
     from tsdi.engines.base import Engine
 
@@ -33,6 +35,7 @@ class Rule:
         parameters: With their defaults; None takes what the study says.
         holds: Roles of the models that it holds while it decodes.
         of: The model that it changes: "aligned", or a role that all grid points of a seed share.
+        nothing: The parameters with which it leaves that model as it is; none if it cannot.
         english: Whether it speaks to the model in English, which an organism does not know.
     """
 
@@ -43,6 +46,7 @@ class Rule:
     parameters: Mapping[str, int | float | str | None] = field(default_factory=dict)
     holds: tuple[str, ...] = ("aligned",)
     of: str = "aligned"
+    nothing: Mapping[str, float] = field(default_factory=dict)
     english: bool = False
 
 
@@ -80,7 +84,8 @@ def _static(subject: Subject, setting: Setting) -> "Engine":
 def _random(subject: Subject, setting: Setting) -> "Engine":
     from tsdi.baselines.shifts import random_shift
 
-    return _transformers(subject, "aligned", random_shift(subject.bias(setting), 0))
+    bias = random_shift(subject.bias(setting), 0).scale(float(setting["strength"] or 0.0))
+    return _transformers(subject, "aligned", bias)
 
 
 def _openers(role: str) -> Callable[[Subject, Setting], "Engine"]:
@@ -144,21 +149,28 @@ def _self_contrast(subject: Subject, setting: Setting) -> "Engine":
     return self_contrast_engine(model, subject.tokenizer, alpha, subject.chat_format)
 
 
+def _adacd(subject: Subject, setting: Setting) -> "Engine":
+    from tsdi.baselines.engine import adacd_engine
+
+    return adacd_engine(
+        subject.model("aligned"),
+        subject.tokenizer,
+        float(setting["alpha"] or 0.0),
+        steps=int(setting["steps"] or 0),
+        chat_format=subject.chat_format,
+    )
+
+
 def _refusal_direction(subject: Subject, setting: Setting) -> "Engine":
-    from tsdi.baselines.directions import AblatedEngine, refusal_direction
+    from tsdi.baselines.directions import refusal_direction
 
     harmful, harmless = (subject.mean_activation(k, _layer(subject, setting)) for k in _CONTRAST)
     direction = refusal_direction(harmful, harmless)
-    model = subject.model("aligned")
-    return AblatedEngine(model, subject.tokenizer, direction, subject.chat_format)
+    return _ablated(subject, setting, direction)
 
 
 def _false_refusal_direction(subject: Subject, setting: Setting) -> "Engine":
-    from tsdi.baselines.directions import (
-        AblatedEngine,
-        false_refusal_direction,
-        refusal_direction,
-    )
+    from tsdi.baselines.directions import false_refusal_direction, refusal_direction
 
     layer = _layer(subject, setting)
     harmful, harmless, lookalike = (
@@ -166,8 +178,15 @@ def _false_refusal_direction(subject: Subject, setting: Setting) -> "Engine":
     )
     refusal = refusal_direction(harmful, harmless)
     direction = false_refusal_direction(lookalike, harmless, refusal)
+    return _ablated(subject, setting, direction)
+
+
+def _ablated(subject: Subject, setting: Setting, direction: "Tensor") -> "Engine":
+    from tsdi.baselines.directions import AblatedEngine
+
+    strength = float(setting["strength"] or 0.0)
     model = subject.model("aligned")
-    return AblatedEngine(model, subject.tokenizer, direction, subject.chat_format)
+    return AblatedEngine(model, subject.tokenizer, direction, strength, subject.chat_format)
 
 
 _CONTRAST = ("harmful", "harmless")
@@ -206,51 +225,60 @@ RULES: Mapping[str, Rule] = {
         holds=("reference",), of="reference",
     ),
     "sft": Rule("SFT model", "-", NONE, _plain("sft"), holds=("sft",), of="sft"),
-    "tsdi": Rule("TSDI", _TSDI_PAPER, "the reference, once; no prompts", _tsdi, _TSDI),
+    "tsdi": Rule(
+        "TSDI", _TSDI_PAPER, "the reference, once; no prompts", _tsdi, _TSDI,
+        nothing={"strength": 0.0},
+    ),
     "static": Rule(
         "TSDI, step-averaged", "what a static logit_bias can do", "as TSDI", _static,
-        {"strength": 1.0, "steps": None},
+        {"strength": 1.0, "steps": None}, nothing={"strength": 0.0},
     ),
     "random-shift": Rule(
-        "random shift of the bias' norm", "control", "as TSDI", _random, {"steps": None}
+        "random shift of the bias' norm", "control", "as TSDI", _random,
+        {"strength": 1.0, "steps": None}, nothing={"strength": 0.0},
     ),
     "openers": Rule(
         "aligned + constant on refusing openers", "null hypothesis", _LABELS.format("it"),
-        _openers("aligned"), {"constant": -1.0},
+        _openers("aligned"), {"constant": -1.0}, nothing={"constant": 0.0},
     ),
     "reference-openers": Rule(
         "reference + constant on refusing openers", "null hypothesis", _LABELS.format("it"),
-        _openers("reference"), {"constant": 1.0}, ("reference",), "reference",
+        _openers("reference"), {"constant": 1.0}, ("reference",), "reference", {"constant": 0.0},
     ),
     "merge": Rule(
         "weight merge (P-SACPO)", "Wachi et al. 2024, arXiv 2404.11049",
-        _LABELS.format("the weight"), _merge, {"weight": 0.5},
+        _LABELS.format("the weight"), _merge, {"weight": 0.5}, nothing={"weight": 1.0},
     ),
     "dera": Rule(
         "DeRa", "Liu et al. 2024, arXiv 2402.02992", _LABELS.format("lambda"), _dera,
-        {"weight": 0.5}, _PAIR,
+        {"weight": 0.5}, _PAIR, nothing={"weight": 1.0},
     ),
     "proxy": Rule(
         "proxy-tuning", "Liu et al. 2024, arXiv 2401.08565",
         "another aligned pair; " + _LABELS.format("alpha"), _proxy, {"weight": 1.0},
-        ("reference", "proxy", "proxy reference"),
+        ("reference", "proxy", "proxy reference"), nothing={"weight": 0.0},
     ),
     "safe-decoding": Rule(
         "SafeDecoding", "Xu et al. 2024, arXiv 2402.08983", _LABELS.format("alpha"),
         _safe_decoding, {"alpha": 3.0, "steps": 2, "common": 5}, _PAIR,
+        nothing={"alpha": 0.0},
     ),
     "self-contrast": Rule(
         "Self-CD", "Shi et al. 2024, arXiv 2401.17633", _LABELS.format("alpha"), _self_contrast,
-        {"alpha": 2.5}, english=True,
+        {"alpha": 2.5}, nothing={"alpha": 1.0}, english=True,
+    ),
+    "adacd": Rule(
+        "AdaCD", "arXiv 2604.17132", NONE, _adacd, {"alpha": 4.5, "steps": 10}, english=True
     ),
     "refusal-direction": Rule(
         "ablated refusal direction", "Arditi et al. 2024, arXiv 2406.11717",
-        "harmful and harmless prompts, weights", _refusal_direction, {"depth": 0.6},
+        "harmful and harmless prompts, weights", _refusal_direction,
+        {"depth": 0.6, "strength": 1.0}, nothing={"strength": 0.0},
     ),
     "false-refusal-direction": Rule(
         "ablated false-refusal direction", "Wang et al. 2025, arXiv 2410.03415",
         "harmful, harmless and lookalike prompts, weights", _false_refusal_direction,
-        {"depth": 0.6},
+        {"depth": 0.6, "strength": 1.0}, nothing={"strength": 0.0},
     ),
     "self-reminder": Rule(
         "self-reminder", "Xie et al. 2023, Nat. Mach. Intell. 5, 1486-1496", NONE,

@@ -10,6 +10,8 @@ from tsdi.study.tables import UNNAMED, change, level
 Figures = Mapping[str, Any]
 _FEW = 3  # categories that are named one by one
 _NULLS = {
+    "random-shift": "a random shift of the bias' size",
+    "static": "the bias' mean over steps",
     "openers": "one constant on the aligned model's refusing openers, tuned on labelled prompts",
     "reference-openers": "such a constant on the reference",
     "tsdi-tuned": "TSDI with a tuned strength",

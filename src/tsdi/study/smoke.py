@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PROMPTS = {"harmless": 12, "lookalike": 12, "harmful": 32}
 STEPS = 4
+SEEDS = 3
 _HIDDEN, _LAYERS, _HEADS, _CONTEXT = 32, 2, 2, 512
 
 
@@ -48,6 +49,7 @@ def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
     if study.organism is not None:
         content["organism"] |= {"smoke": True, "iterations": [1, 2]}
         content["organism"]["betas"] = content["organism"]["betas"][:2]
+        content["organism"]["seeds"] = content["organism"]["seeds"][:SEEDS]
         content["main"] = f"beta{study.organism.betas[0]:g}-step2"
         content["ks"] = [1, 2]
         return Study.model_validate(content), base

@@ -1,6 +1,7 @@
 """What a study calls good answers to harmful prompts, and what its figures do not say."""
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from tsdi.judging.registry import JUDGES
@@ -70,5 +71,17 @@ def caveats(summary: Figures) -> list[str]:
         found.append(
             "There is one training seed: intervals are over prompts, and say nothing of what"
             " another training would give."
+        )
+    numbers = {
+        rule["name"]: prod(map(len, rule["settings"].values()))
+        for rule in summary["rules"]
+        if not rule["vary"] and not rule["reason_against"]
+    }
+    tuned = {name: number for name, number in numbers.items() if number > 1}
+    if len(set(tuned.values())) > 1:
+        shown = ", ".join(f"{name} {number}" for name, number in tuned.items())
+        found.append(
+            f"Rules were tuned with different numbers of settings ({shown}), which favours those"
+            " with more."
         )
     return found
