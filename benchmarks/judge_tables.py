@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS
-from tsdi.cli.figures import share
 from tsdi.files import write_bytes
+from tsdi.stats.interval import Estimate, compact_text
 
 PAGE = Path(__file__).parent.parent / "docs" / "judges.md"
 GPT4 = "column:gpt4_label"
@@ -120,8 +120,7 @@ def _trained_rows(trained: Mapping[str, Any]) -> list[Row]:
 
 
 def _interval(estimate: Mapping[str, float]) -> str:
-    value, low, high = (share(estimate[key]) for key in ("value", "low", "high"))
-    return f"{value} [{low} {high}]"
+    return compact_text(Estimate.from_dict({"n": 0, **estimate}))
 
 
 def _value(figure: Any) -> float:

@@ -10,8 +10,8 @@ import pytest
 from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
 from tsdi import organism
-from tsdi.cli.figures import share
 from tsdi.runs.records import append_records, read_records
+from tsdi.stats.interval import compact_share
 from tsdi.suites import load
 
 COUNTS = {"harmless": 16, "lookalike": 16, "harmful": 32}
@@ -295,7 +295,7 @@ def test_judging_and_comparing_load_no_torch(runs, tmp_path):
     [(1.0, "1.0"), (639 / 640, ".99"), (0.95, ".95"), (0.0, ".00"), (-639 / 640, "-.99")],
 )
 def test_only_all_is_shown_as_all(number, shown):
-    assert share(number) == shown
+    assert compact_share(number) == shown
 
 
 def test_a_reasoning_model_is_judged_by_its_answers(tmp_path):

@@ -2,10 +2,9 @@
 
 import math
 
-from tsdi.cli.figures import show_interval
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, compact_text
 
 
 def test_a_figure_without_a_known_interval_stands_alone():
-    assert show_interval(Estimate(0.92, -math.inf, math.inf, 1), signed=True) == "+.92"
-    assert show_interval(Estimate(0.92, 0.9, 0.94, 500)) == ".92 [.90 .94]"
+    assert compact_text(Estimate(0.92, -math.inf, math.inf, 1), signed=True) == "+.92"
+    assert compact_text(Estimate(0.92, 0.9, 0.94, 500)) == ".92 [.90 .94]"

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from tsdi.cli import console, frame
-from tsdi.cli.figures import show_bounds, show_interval
+from tsdi.cli.figures import show_bounds
 from tsdi.cli.options import (
     DeviceMapOption,
     DtypeOption,
@@ -23,6 +23,7 @@ from tsdi.cli.options import (
 from tsdi.cli.train_judge import train as train_judge
 from tsdi.errors import UsageError
 from tsdi.files import check_output, working_on
+from tsdi.stats.interval import compact_text
 
 if TYPE_CHECKING:
     from tsdi.audit.audit import Audit
@@ -243,11 +244,11 @@ def _main_table(audit: "Audit") -> Table:
     if any(figures.unscored.value for figures in kinds.values()):
         row("unscored", (str(_unscored(figures)) for figures in kinds.values()))
     table.add_section()
-    row(f"{found}, by people", (show_interval(figures.people) for figures in kinds.values()))
-    row(f"{found}, by judge", (show_interval(figures.judge) for figures in kinds.values()))
+    row(f"{found}, by people", (compact_text(figures.people) for figures in kinds.values()))
+    row(f"{found}, by judge", (compact_text(figures.judge) for figures in kinds.values()))
     table.add_section()
     for rate in RATES:
-        row(rate, (show_interval(getattr(figures, rate)) for figures in kinds.values()))
+        row(rate, (compact_text(getattr(figures, rate)) for figures in kinds.values()))
     return table
 
 
@@ -268,7 +269,7 @@ def _groups_table(audit: "Audit") -> Table:
         table.add_section()
         for name, figures in groups.items() if len(groups) > 1 else ():
             rates = (figures.precision, figures.recall, figures.kappa)
-            table.add_row(_title(name), str(figures.accuracy.n), *map(show_interval, rates))
+            table.add_row(_title(name), str(figures.accuracy.n), *map(compact_text, rates))
     return table
 
 
@@ -279,7 +280,7 @@ def _shares_table(audit: "Audit") -> Table:
         table.add_section()
         for kind, figures in _kinds(kinds).items():
             if kind != "all":
-                shares = map(show_interval, (figures.people, figures.judge))
+                shares = map(compact_text, (figures.people, figures.judge))
                 table.add_row(_title(model), kind, str(figures.people.n), *shares)
     return table
 
@@ -287,9 +288,9 @@ def _shares_table(audit: "Audit") -> Table:
 def _agreement_table(audit: "Audit") -> Table:
     kinds = list(_kinds(audit.kinds))
     table = _table("Kappa with others", ["", *kinds])
-    table.add_row("people", *(show_interval(audit.kinds[kind].kappa) for kind in kinds))
+    table.add_row("people", *(compact_text(audit.kinds[kind].kappa) for kind in kinds))
     for name, found in audit.agreement.items():
-        cells = (show_interval(found[kind]["kappa"]) if kind in found else "" for kind in kinds)
+        cells = (compact_text(found[kind]["kappa"]) if kind in found else "" for kind in kinds)
         table.add_row(_title(name), *cells)
     return table
 

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from tsdi.categories import by_code
 from tsdi.cli import console
-from tsdi.cli.figures import share
 from tsdi.cli.options import (
     DeviceMapOption,
     DtypeOption,
@@ -23,6 +22,7 @@ from tsdi.files import check_output
 from tsdi.judging.base import JudgeOptions
 from tsdi.report.cleansing import write_cleansing_report
 from tsdi.report.page import is_report
+from tsdi.stats.interval import compact_share
 from tsdi.suites.prompts import parse_columns
 from tsdi.training import cleanse as library
 from tsdi.training.cleanse import FIELDS, Criterion
@@ -150,9 +150,9 @@ def _cells(count: Count, unscored: bool) -> list[str]:
     return [
         str(count.total),
         str(count.dropped),
-        share(count.dropped / count.total),
+        compact_share(count.dropped / count.total),
         *([str(count.unscored)] if unscored else []),
-        *("-" if mean is None else share(mean) for mean in means),
+        *("-" if mean is None else compact_share(mean) for mean in means),
     ]
 
 

@@ -8,12 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tsdi.cli import console
-from tsdi.cli.figures import category_title, judged_by, p_value, share, show_interval, titles
+from tsdi.cli.figures import category_title, judged_by, p_value, titles
 from tsdi.cli.options import JsonOption
 from tsdi.errors import UsageError
 from tsdi.evaluation.compare import ALPHA, FAMILY, Change, Comparison
 from tsdi.evaluation.gate import Gated
 from tsdi.evaluation.gate import compare as compare_gated
+from tsdi.stats.interval import compact_share, compact_text
 
 WIDTH = 22  # of a row's title
 
@@ -81,11 +82,13 @@ def _show_gate(found: Gated) -> None:
     for one in found.lost:
         where = "all harmful prompts" if one.category == "all" else one.category or "(no category)"
         attack = f" under {one.attack}" if one.attack else ""
-        before, after = (share(x.value or 0.0) for x in (one.change.before, one.change.after))
+        before, after = (
+            compact_share(x.value or 0.0) for x in (one.change.before, one.change.after)
+        )
         console.out.print(
             console.red(
                 f"Safety gate: lost in {where}{attack}, {before} -> {after},"
-                f" {show_interval(one.change.change, signed=True)}."
+                f" {compact_text(one.change.change, signed=True)}."
             )
         )
     if found.opens:
@@ -114,9 +117,9 @@ def changes_table(comparison: Comparison) -> Table:
         if change.before.value is not None and change.after.value is not None:
             table.add_row(
                 title,
-                share(change.before.value),
-                share(change.after.value),
-                show_interval(change.change, signed=True),
+                compact_share(change.before.value),
+                compact_share(change.after.value),
+                compact_text(change.change, signed=True),
                 p_value(change.p),
                 p_value(change.p_holm),
                 style=style,

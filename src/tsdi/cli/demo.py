@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tsdi.cli import console, frame
-from tsdi.cli.figures import category_title, show_interval
+from tsdi.cli.figures import category_title
+from tsdi.stats.interval import compact_text, interval_text
 
 WIDTH = 28  # of a row's title
 
@@ -78,7 +79,7 @@ def figures_table(result: "DemoResult") -> Table:
     arms = list(result.arms.values())
 
     def row(title: str | Text, estimates: "list[Estimate]", end: bool = False) -> None:
-        table.add_row(title, *map(show_interval, estimates), end_section=end)
+        table.add_row(title, *map(compact_text, estimates), end_section=end)
 
     row("complied, harmless", [arm.compliance for arm in arms])
     row("complied, lookalike", [arm.lookalike_compliance for arm in arms])
@@ -98,7 +99,10 @@ def figures_table(result: "DemoResult") -> Table:
 
 
 def _changes(result: "DemoResult") -> str:
-    changes = {name: _signed(change.change) for name, change in result.comparison.overall.items()}
+    changes = {
+        name: interval_text(change.change, signed=True)
+        for name, change in result.comparison.overall.items()
+    }
     lost = ", ".join(result.comparison.lost) or "none"
     maybe = ", ".join(result.comparison.maybe_lost) or "none"
     return (
@@ -107,12 +111,6 @@ def _changes(result: "DemoResult") -> str:
         f"Categories that lost safety (Holm p < .05): {lost}; beyond their own interval, but not "
         f"significant: {maybe}.\n"
     )
-
-
-def _signed(estimate: "Estimate") -> str:
-    if estimate.value is None:
-        return "-"
-    return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
 
 
 def _example_table(example: "Example") -> Table:

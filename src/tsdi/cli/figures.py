@@ -1,7 +1,6 @@
 """How figures of judged answers are called and shown, in 80 columns."""
 
 from collections.abc import Mapping
-from math import isinf
 from typing import Any
 
 from rich.table import Table
@@ -13,7 +12,7 @@ from tsdi.judging.base import KINDS
 from tsdi.judging.panel import refusal_kinds
 from tsdi.organism import CATEGORIES
 from tsdi.runs.records import Record
-from tsdi.stats.interval import Bounds, Estimate
+from tsdi.stats.interval import Bounds, Estimate, compact_share, compact_text
 
 WIDTH = 32  # of a row's title
 
@@ -40,32 +39,10 @@ def category_title(category: str, judge: Mapping[str, Any], width: int) -> str:
     return "  " + console.one_line(f"{category or '(no category)'} {known}", width - 2)
 
 
-def show_interval(estimate: Estimate, signed: bool = False) -> str:
-    """Value and interval, such as ".95 [.93 .97]" or "+.05 [+.01 +.09]"."""
-    if estimate.value is None:
-        return "-"
-    if isinf(estimate.low) or isinf(estimate.high):  # one alone says nothing of others
-        return share(estimate.value, signed)
-    numbers = (estimate.value, estimate.low, estimate.high)
-    value, low, high = (share(number, signed) for number in numbers)
-    return f"{value} [{low} {high}]"
-
-
 def show_bounds(bounds: tuple[float, float]) -> str:
     """Lowest and highest value, such as ".93 to .97"."""
-    low, high = map(share, bounds)
+    low, high = map(compact_share, bounds)
     return f"{low} to {high}"
-
-
-def share(number: float, signed: bool = False) -> str:
-    """A share in three signs, such as ".95" or "1.0"; with its sign in four.
-
-    Only all is 1.0: what would be rounded to it is .99.
-    """
-    if 0.99 < abs(number) < 1:
-        number = 0.99 if number > 0 else -0.99
-    text = f"{number:+.2f}" if signed else f"{number:.2f}"
-    return text[:-1] if "1.00" in text else text.replace("0.", ".", 1)
 
 
 def p_value(p: float | None) -> str:
@@ -89,7 +66,7 @@ def figures_table(evaluation: Evaluation) -> Table:
     def row(title: str, estimate: Estimate, bounds: Bounds | None = None) -> None:
         if estimate.n or bounds:
             ends = show_bounds(bounds) if bounds else ""
-            cells = [title, show_interval(estimate), str(estimate.n), ends]
+            cells = [title, compact_text(estimate), str(estimate.n), ends]
             table.add_row(*cells[: len(table.columns)])
 
     names = titles(judge)
@@ -146,10 +123,10 @@ def corrected_table(evaluation: Evaluation) -> Table | None:
     names = {f"refused_{kind}": f"refused in full or part, {kind}" for kind in evaluation.prompts}
     names["safety"] = titles(evaluation.judge)["safety"]
     for name, rate in evaluation.corrected.items():
-        shown = show_interval(rate) if rate.value is not None else "not known from this audit"
+        shown = compact_text(rate) if rate.value is not None else "not known from this audit"
         table.add_row(names[name], shown, str(rate.n))
     return table
 
 
 def _with_n(estimate: Estimate | None) -> str:
-    return f"{show_interval(estimate)} {estimate.n:4}" if estimate and estimate.n else ""
+    return f"{compact_text(estimate)} {estimate.n:4}" if estimate and estimate.n else ""

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from tsdi.cli import console
-from tsdi.cli.figures import show_interval
+from tsdi.stats.interval import compact_text
 
 if TYPE_CHECKING:
     from tsdi.audit.labels import Labelled
@@ -74,14 +74,14 @@ def _kappa_table(found: "Training") -> Table:
     for model, kappas in found.by_model.items():
         table.add_row(
             console.one_line(model, 24),
-            *(show_interval(kappas[name]) for name in ("trained", found.best_rule)),
+            *(compact_text(kappas[name]) for name in ("trained", found.best_rule)),
         )
     table.add_section()
-    table.add_row("all", *(show_interval(found.kappa[n]) for n in ("trained", found.best_rule)))
-    table.add_row("all, prompts unseen too", show_interval(found.kappa["trained, new prompts"]))
+    table.add_row("all", *(compact_text(found.kappa[n]) for n in ("trained", found.best_rule)))
+    table.add_row("all, prompts unseen too", compact_text(found.kappa["trained, new prompts"]))
     table.add_section()
     for name in rules:
-        table.add_row(f"gain over {name}", show_interval(found.gain[name], signed=True))
+        table.add_row(f"gain over {name}", compact_text(found.gain[name], signed=True))
     return table
 
 
@@ -90,7 +90,7 @@ def _class_table(found: "Training") -> Table:
     for column in ("", "answers", "precision", "recall"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for name, shares in found.classes.items():
-        cells = (show_interval(shares[figure]) for figure in ("precision", "recall"))
+        cells = (compact_text(shares[figure]) for figure in ("precision", "recall"))
         table.add_row(name.lower(), str(found.labels[name]), *cells)
     return table
 

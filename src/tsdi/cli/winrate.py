@@ -7,12 +7,12 @@ import typer
 from rich.table import Table
 
 from tsdi.cli import console
-from tsdi.cli.figures import show_bounds, show_interval, titles
+from tsdi.cli.figures import show_bounds, titles
 from tsdi.cli.options import EndOfThinkingOption, JsonOption, ResumeOption
 from tsdi.engines.openai import ChatClient
 from tsdi.evaluation import winrate as rates
 from tsdi.judging.pairwise import PairwiseJudge
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, compact_text
 
 
 def winrate(
@@ -70,7 +70,7 @@ def rates_table(found: rates.WinRate) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
 
     def row(title: str, estimate: Estimate, ends: str = "", signed: bool = False) -> None:
-        cells = [title, show_interval(estimate, signed), str(estimate.n), ends]
+        cells = [title, compact_text(estimate, signed), str(estimate.n), ends]
         table.add_row(*cells[: len(table.columns)])
 
     row("RUN wins", figures.win_rate, show_bounds(figures.bounds))

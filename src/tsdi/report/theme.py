@@ -4,10 +4,9 @@ import html
 import re
 import textwrap
 from collections.abc import Sequence
-from math import isfinite
 from typing import Any
 
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, interval_text
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK, FAINT, GRID, ALERT = "#1f2933", "#52606d", "#e4e7eb", "#b42318"
@@ -53,12 +52,7 @@ def show(estimate: Estimate, percent: bool) -> str:
     """Value and interval, such as "93.1 % [91.0, 94.6], n = 640"."""
     if estimate.value is None:
         return "no value, n = 0"
-    factor, digits, unit = (100, 1, " %") if percent else (1, 2, "")
-    value, low, high = (
-        f"{x * factor:.{digits}f}" for x in (estimate.value, estimate.low, estimate.high)
-    )
-    bounded = isfinite(estimate.low) and isfinite(estimate.high)
-    return f"{value}{unit}{f' [{low}, {high}]' if bounded else ''}, n = {estimate.n}"
+    return f"{interval_text(estimate, 1 if percent else 2, percent=percent)}, n = {estimate.n}"
 
 
 def layout(height: int) -> dict[str, Any]:

@@ -38,11 +38,54 @@ class Estimate:
 
     def __str__(self) -> str:
         """Such as "+1.20 [+0.90, +1.50], n = 64"."""
-        if self.value is None:
-            return f"unknown, n = {self.n}"
-        if isinf(self.low) or isinf(self.high):
-            return f"{self.value:+.2f}, n = {self.n}"
-        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}], n = {self.n}"
+        shown = "unknown" if self.value is None else interval_text(self, 2, signed=True)
+        return f"{shown}, n = {self.n}"
+
+
+def interval_text(
+    estimate: Estimate, digits: int = 3, *, signed: bool = False, percent: bool = False
+) -> str:
+    """A figure with its interval, such as "0.950 [0.931, 0.972]" or "+5.0 % [+1.2, +8.8]".
+
+    "-" where there is no value, and the value alone where nothing bounds it on a side.
+
+    Args:
+        estimate: The figure.
+        digits: After the point.
+        signed: Whether a plus is written, as for changes.
+        percent: Whether it is shown in per cent.
+    """
+    if estimate.value is None:
+        return "-"
+    numbers = (estimate.value, estimate.low, estimate.high)
+    sign, factor = "+" if signed else "", 100 if percent else 1
+    value, low, high = (f"{number * factor:{sign}.{digits}f}" for number in numbers)
+    unit = " %" if percent else ""
+    if isinf(estimate.low) or isinf(estimate.high):  # one alone says nothing of others
+        return f"{value}{unit}"
+    return f"{value}{unit} [{low}, {high}]"
+
+
+def compact_text(estimate: Estimate, signed: bool = False) -> str:
+    """The same of a share in 80 columns, such as ".95 [.93 .97]" or "+.05 [+.01 +.09]"."""
+    if estimate.value is None:
+        return "-"
+    value = compact_share(estimate.value, signed)
+    if isinf(estimate.low) or isinf(estimate.high):
+        return value
+    low, high = (compact_share(end, signed) for end in (estimate.low, estimate.high))
+    return f"{value} [{low} {high}]"
+
+
+def compact_share(number: float, signed: bool = False) -> str:
+    """A share in three signs, such as ".95" or "1.0"; with its sign in four.
+
+    Only all is 1.0: what would be rounded to it is .99.
+    """
+    if 0.99 < abs(number) < 1:
+        number = 0.99 if number > 0 else -0.99
+    text = f"{number:+.2f}" if signed else f"{number:.2f}"
+    return text[:-1] if "1.00" in text else text.replace("0.", ".", 1)
 
 
 def json_fields(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from tsdi.organism import CATEGORIES
 from tsdi.report import figures as plots
 from tsdi.report.figures import Point, Series
 from tsdi.report.page import Alert, Examples, Part, Section, Table, write_report
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, interval_text
 from tsdi.study.demo import COUNTS, DemoResult
 from tsdi.study.organism_answers import PROMPT_TOKENS, RANDOM_PROMPTS
 
@@ -219,12 +219,8 @@ def _value(estimate: Estimate) -> float:
 
 
 def _share(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "-"
-    value, low, high = (f"{100 * x:.1f}" for x in (estimate.value, estimate.low, estimate.high))
-    return (
-        f"{value}\N{NO-BREAK SPACE}% [{low},\N{NO-BREAK SPACE}{high}]"  # a phone breaks before "["
-    )
+    shown = interval_text(estimate, 1, percent=True)  # a phone breaks before "[" only
+    return shown.replace(" %", "\N{NO-BREAK SPACE}%").replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 def _percent(share: float) -> str:
@@ -234,5 +230,5 @@ def _percent(share: float) -> str:
 def _points(change: Estimate) -> str:
     if change.value is None:
         return "an unknown number of"
-    value, low, high = (f"{100 * x:+.1f}" for x in (change.value, change.low, change.high))
-    return f"{value} [{low}, {high}]".replace("-", "\N{MINUS SIGN}")
+    shown = interval_text(change, 1, signed=True, percent=True)
+    return shown.replace(" %", "").replace("-", "\N{MINUS SIGN}")

@@ -1,9 +1,11 @@
 """The tables of the organism experiment, for its report and for the docs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from tsdi.organism import CATEGORIES
 from tsdi.report.page import Table
+from tsdi.stats.interval import Estimate, interval_text
 from tsdi.study.findings import GRID
 from tsdi.study.organisms import HELP, MAIN, SHOWN, TUNED_FOR, Figures
 
@@ -199,27 +201,18 @@ def _finding_rows(rows: Mapping[str, Figures], share: Callable[[Figures], str]) 
 
 def level(figure: Figures, most: float = 1.0) -> str:
     """A share with its interval, which ends where shares do."""
-    low, high = figure["low"], figure["high"]
-    ends = (None if low is None else max(low, 0.0), None if high is None else min(high, most))
-    return f"{figure['value']:.3f} [{', '.join(map(_end, ends))}]"
-
-
-def _end(end: float | None) -> str:
-    return "?" if end is None else f"{end:.3f}"
+    one = Estimate.from_dict(figure)
+    return interval_text(replace(one, low=max(one.low, 0.0), high=min(one.high, most)))
 
 
 def change(figure: Figures) -> str:
     """A change of a share with its sign and interval."""
-    ends = ("?" if end is None else f"{end:+.3f}" for end in (figure["low"], figure["high"]))
-    return f"{figure['value']:+.3f} [{', '.join(ends)}]"
+    return interval_text(Estimate.from_dict(figure), signed=True)
 
 
 def number(figure: Figures) -> str:
     """A figure in its own unit with its sign and interval; "-" where there is none."""
-    if figure["value"] is None:
-        return "-"
-    ends = ("?" if end is None else f"{end:+.2f}" for end in (figure["low"], figure["high"]))
-    return f"{figure['value']:+.2f} [{', '.join(ends)}]"
+    return interval_text(Estimate.from_dict(figure), 2, signed=True)
 
 
 def markdown(summary: Figures) -> str:

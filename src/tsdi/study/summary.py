@@ -31,7 +31,7 @@ from tsdi.study.arrays import (
 )
 from tsdi.study.fronts import category_changes, compare_fronts, mean_change, share
 from tsdi.study.hypervolume import choose_points
-from tsdi.study.outcomes import helpful, safe
+from tsdi.study.outcomes import complied, corrupted, helpful, safe
 
 Summary = dict[str, Any]
 Figures = dict[str, Any]
@@ -168,16 +168,8 @@ def _measures(results: Results) -> dict[str, tuple[list[int], Any]]:
         "safety": (results.harmful, safe),
         "helpful": (results.helpful, helpful),
     }
-    measures |= {f"complied, {kind}": (places, _complied) for kind, places in of.items() if places}
-    return measures | {"corrupted": (list(range(len(kinds))), _corrupted)}
-
-
-def _complied(code: str) -> float | None:
-    return None if code in "?SU" else float(code in "CW")
-
-
-def _corrupted(code: str) -> float | None:
-    return None if code == "?" else float(code in "PD")
+    measures |= {f"complied, {kind}": (places, complied) for kind, places in of.items() if places}
+    return measures | {"corrupted": (list(range(len(kinds))), corrupted)}
 
 
 def _by_category(results: Results) -> dict[str, list[int]]:

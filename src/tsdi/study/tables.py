@@ -4,12 +4,11 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from math import isinf
 from typing import Any
 
 from tsdi.categories import SALAD_TASKS
 from tsdi.report.page import Table
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, interval_text
 from tsdi.study import wording
 
 Figures = Mapping[str, Any]
@@ -284,19 +283,10 @@ def _points(k: str) -> str:
 
 
 def level(estimate: Mapping[str, Any]) -> str:
-    """A share with its interval, such as ".95 [.92, .97]"."""
-    return _shown(Estimate.from_dict(estimate), "")
+    """A share with its interval, such as "0.950 [0.920, 0.970]"."""
+    return interval_text(Estimate.from_dict(estimate))
 
 
 def change(estimate: Mapping[str, Any]) -> str:
-    """A difference with its interval, such as "+.03 [-.01, +.07]"."""
-    return _shown(Estimate.from_dict(estimate), "+")
-
-
-def _shown(one: Estimate, sign: str) -> str:
-    if one.value is None:
-        return "-"
-    value = f"{one.value:{sign}.3f}"
-    if isinf(one.low) or isinf(one.high):
-        return value
-    return f"{value} [{one.low:{sign}.3f}, {one.high:{sign}.3f}]"
+    """A difference with its interval, such as "+0.030 [-0.010, +0.070]"."""
+    return interval_text(Estimate.from_dict(estimate), signed=True)
