@@ -1,4 +1,4 @@
-"""A bias's two files, ``bias_config.json`` and ``bias.safetensors`` (docs/format.md)."""
+"""A bias's two files, ``bias_config.json`` and ``bias.safetensors`` (docs/reference/format.md)."""
 
 import hashlib
 import re
@@ -42,7 +42,7 @@ _LARGEST_WHOLE = 2**63 - 1
 
 
 class BiasInfo(pydantic.BaseModel):
-    """Where a bias comes from; the fields of ``bias_config.json`` (docs/format.md)."""
+    """Where a bias comes from; the fields of ``bias_config.json`` (docs/reference/format.md)."""
 
     model_config = pydantic.ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -78,7 +78,7 @@ class BiasInfo(pydantic.BaseModel):
         return ChatFormat(self.prompt_format, self.template_args)
 
     def check(self, place: object, steps: int) -> None:
-        """Check that every field is what docs/format.md says, before it is written or used.
+        """Check that every field is what docs/reference/format.md says, before it is written or used.
 
         Args:
             place: The folder, for the error.
@@ -232,7 +232,7 @@ def _locate(name: str, how: Mapping[str, Any]) -> Place:
 
 
 def _check_numbers(values: Tensor, error: Tensor, place: object) -> None:
-    """Raise FormatError unless the numbers are what docs/format.md says."""
+    """Raise FormatError unless the numbers are what docs/reference/format.md says."""
     for name, tensor in (("bias", values), ("error", error)):
         wrong = ""
         if not tensor.numel():

@@ -298,7 +298,7 @@ class SafetyBias(
 
         Raises:
             UsageError: If the folder holds a model.
-            FormatError: If the bias is none that could be read again (docs/format.md).
+            FormatError: If the bias is none that could be read again (docs/reference/format.md).
         """
         if (Path(save_directory) / "config.json").exists():  # which the mixin would delete
             raise UsageError(

@@ -1,0 +1,193 @@
+"""README and docs can fail: their commands, options, code, links and pictures are checked."""
+
+import hashlib
+import os
+import re
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from benchmarks import cli_page, method_picture
+
+from tsdi.cli.main import COMMANDS, load
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    page
+    for pattern in ("*.md", "docs/**/*.md", "{}/*.md", "{}/*/*.md")
+    for place in ("benchmarks", "experiments", "recipes", ".github", "src/tsdi")
+    for page in ROOT.glob(pattern.format(place))
+]
+PAGES = sorted({p for p in PAGES if p.name not in ("CHANGELOG.md", "cli.md")})
+TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
+FOREIGN = {  # options that the text names, of vLLM, lm_eval, Inspect and pip
+    *("--generation-config", "--logprobs-mode", "--logits-processors"),
+    *("--model_args", "--apply_chat_template", "--batch_size", "--max-tokens"),
+}
+LINES = [
+    (name, line.strip())
+    for name, text in TEXTS.items()
+    for line in re.findall(r"^(?: {4}.*|tsdi .*)$", text.replace("\\\n", " "), re.MULTILINE)
+]
+COMMAND = re.compile(r"(?:.* -m )?tsdi ([a-z-]+)(?: .*)?")
+SHOWN = sorted({(*line, True) for line in LINES if COMMAND.fullmatch(line[1])})
+INLINE = [
+    (name, " ".join(code.split()))
+    for name, text in TEXTS.items()
+    for code in re.findall(r"`([^`]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S))
+]
+SHOWN += sorted({(*code, False) for code in INLINE if COMMAND.fullmatch(code[1])})
+
+
+def options(command):
+    """The options of a command by their spellings."""
+    found = {}
+    for parameter in load(command).params:
+        for name in (*parameter.opts, *parameter.secondary_opts):
+            found[name] = parameter
+    return found
+
+
+@pytest.mark.parametrize(("page", "line", "whole"), SHOWN)
+def test_commands_are_understood_by_the_command_line(page, line, whole):
+    """Whole lines have all that is required; code within a sentence may leave it out."""
+    words = shlex.split(line[line.index("tsdi ") :], comments=True)
+    name, *rest = [word for word in words[1:] if word != "..."]
+    assert name in COMMANDS, f"{page}: {line}"
+    command = load(name)
+    if not whole and rest and rest[-1] in options(name) and not options(name)[rest[-1]].is_flag:
+        rest.append("1")  # an option that is only named
+    parser = command.make_parser(command.context_class(command))
+    values, more, _ = parser.parse_args(rest)  # raises for what does not exist
+    assert not more or name == "serve", f"{page}: {line}"
+    for parameter in command.params:
+        value = values.get(parameter.name)
+        choices = getattr(parameter.type, "choices", None)
+        if choices and value:
+            assert {value} if isinstance(value, str) else set(value) <= set(choices), line
+        assert value or not whole or not parameter.required, f"{page}: {line}"
+
+
+def test_options_that_the_text_names_exist():
+    known = FOREIGN.union(*map(options, COMMANDS))
+    known |= set(re.findall(r'"(--[a-z-]+)"', "".join(map(_source, _modules()))))
+    named = {(page, option) for page, code in INLINE for option in re.findall(r"^--[\w-]+", code)}
+    assert len(named) > 10
+    assert sorted((page, option) for page, option in named if option not in known) == []
+
+
+def _modules():
+    shown = {line for _, line in (*LINES, *INLINE)}
+    return sorted({m for line in shown for m in re.findall(r"python -m ((?:\w+\.)+\w+)", line)})
+
+
+def _source(module):
+    spec = find_spec(module) if not module.startswith("vllm.") else None
+    return Path(spec.origin).read_text(encoding="utf-8") if spec else ""
+
+
+@pytest.mark.parametrize("module", [name for name in _modules() if not name.startswith("vllm.")])
+def test_modules_that_are_shown_exist_and_have_their_options(module):
+    source = _source(module)
+    assert source
+    for _, line in LINES:
+        if f"python -m {module} " in line and module != "tsdi.harness.lm_eval_cli":
+            named = re.findall(r"--[a-z-]+", line.partition("#")[0])
+            assert [option for option in named if f'"{option}"' not in source] == [], line
+
+
+def test_files_of_ours_that_commands_name_exist():
+    found = [
+        (page, word)
+        for page, line in LINES
+        for word in re.findall(r"(?:recipes|studies|experiments)/[\w./-]+\.yaml", line)
+    ]
+    assert found
+    assert [(page, word) for page, word in found if not (ROOT / word).exists()] == []
+
+
+def test_answers_of_the_small_model_fit_its_context():
+    asked = [line for _, line, _ in SHOWN if re.search(r"(generate|evaluate|tune) organism/", line)]
+    assert asked
+    assert [line for line in asked if "--max-new-tokens 24" not in line] == []
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = {
+        m for text in TEXTS.values() for m in re.findall(r"(?:^    |`)make ([\w-]+)", text, re.M)
+    }
+    assert {"demo", "test"} <= named
+    assert [target for target in sorted(named) if f"\n{target}:" not in makefile] == []
+
+
+def test_extras_exist():
+    defined = re.search(
+        r"optional-dependencies\](.*?)\n\[", (ROOT / "pyproject.toml").read_text(), re.S
+    )[1]
+    named = {e for text in TEXTS.values() for e in re.findall(r"(?:tsdi|\.)\[([a-z-]+)\]", text)}
+    assert "serving" in named
+    assert [extra for extra in sorted(named) if f"\n{extra} = [" not in defined] == []
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_lead_somewhere(page):
+    for link, anchor in re.findall(r"\]\(([^)h#][^)#]*)(?:#([^)]*))?\)", TEXTS[page]):
+        target = (ROOT / page).parent / link
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            assert anchor in _anchors(target.read_text(encoding="utf-8")), f"{link}#{anchor}"
+
+
+def _anchors(text):
+    titles = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+class TestReadme:
+    def test_it_is_short(self):
+        assert len(README.split()) <= 900
+
+    def test_its_python_runs_and_says_what_is_shown(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        assert blocks
+        for code in blocks:
+            exec(compile(code, "README.md", "exec"), {})
+            shown = re.findall(r"^# (.*)$", code, re.MULTILINE)
+            assert shown
+            assert capsys.readouterr().out.splitlines() == shown
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_python_in_the_docs_is_python(page):
+    for code in re.findall(r"```python\n(.*?)```", TEXTS[page], re.DOTALL):
+        compile(code, page, "exec")
+
+
+def test_every_page_is_in_the_index():
+    index = TEXTS["docs/index.md"]
+    pages = [page.removeprefix("docs/") for page in TEXTS if page.startswith("docs/")]
+    pages = [
+        page for page in (*pages, "reference/cli.md") if "/" not in page or "reference" in page
+    ]
+    assert [page for page in pages if page != "index.md" and f"({page})" not in index] == []
+
+
+def test_the_page_of_the_command_line_is_its_help():
+    made = cli_page.page()
+    assert cli_page.PAGE.read_text(encoding="utf-8") == made, "python -m benchmarks.cli_page"
+
+
+def test_the_picture_of_the_method_is_drawn_from_the_committed_figures():
+    data = method_picture.DATA.read_bytes()
+    shown = method_picture.PICTURE.read_text(encoding="utf-8")
+    assert hashlib.sha256(data).hexdigest() in shown, "python -m benchmarks.method_picture"
+    assert shown == method_picture.picture(data)
+
+
+def test_ci_can_be_run():
+    for script in ("run", "wheel"):
+        assert os.access(ROOT / ".ci" / script, os.X_OK)
