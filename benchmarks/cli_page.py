@@ -10,7 +10,8 @@ from tsdi.files import write_bytes
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "cli.md"
 HEADER = """# The command line
 
-Every command with all its options, as `tsdi COMMAND --help` prints them. Guides by task are in [the index](../index.md).
+Every command with all its options, as `tsdi COMMAND --help` prints them. Guides by task are
+in [the index](../index.md).
 
 Made by `python -m benchmarks.cli_page` from the real help; not edited by hand.
 

@@ -1,4 +1,4 @@
-"""The folder of a bias, as docs/reference/format.md says: written whole, read exactly or refused."""
+"""A bias's folder, as docs/reference/format.md says: written whole, read exactly or refused."""
 
 import hashlib
 import json
