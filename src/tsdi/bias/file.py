@@ -78,7 +78,7 @@ class BiasInfo(pydantic.BaseModel):
         return ChatFormat(self.prompt_format, self.template_args)
 
     def check(self, place: object, steps: int) -> None:
-        """Check that every field is what docs/reference/format.md says, before it is written or used.
+        """Check that every field is what docs/reference/format.md says, before it is used.
 
         Args:
             place: The folder, for the error.
