@@ -1,8 +1,9 @@
-"""The demo's figures as a committed file, and the picture in the README.
+"""The demo's figures as a committed file, and the picture in docs/measure.md.
 
 ``python -m benchmarks.demo --picture`` only draws the picture from the result file.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import torch
 
 from benchmarks.common import RESULTS, Claim, Report, parser
+from tsdi.report.theme import ARM_COLOURS
 
 PICTURE = Path(__file__).parent.parent / "docs" / "demo.png"
-COLOURS = {"reference": "#7f8c8d", "aligned": "#c0392b", "debiased": "#1f77b4"}
 ROWS = {
     "compliance": "complied, harmless",
     "lookalike_compliance": "complied, lookalike",
@@ -29,7 +30,7 @@ def main() -> None:
     arguments = made.parse_args()
     if not arguments.picture:
         measure(arguments)
-    draw(json.loads((arguments.out or RESULTS / "demo.json").read_text(encoding="utf-8")))
+    draw((arguments.out or RESULTS / "demo.json").read_bytes())
 
 
 def measure(arguments: Any) -> None:
@@ -63,16 +64,20 @@ def _figure(estimate: Any) -> tuple[float, None, None, tuple[float, float]]:
     return estimate.value, None, None, (estimate.low, estimate.high)
 
 
-def draw(found: dict[str, Any]) -> None:
-    """Bars of the main figures, and safety by category, with 95 % intervals."""
+def draw(data: bytes) -> None:
+    """Shares of the main figures, and safety by category, with 95 % intervals.
+
+    The picture holds the SHA-256 of the data that it was drawn from, so that a stale one is seen.
+    """
     os.environ.setdefault("MPLBACKEND", "Agg")
     from matplotlib import pyplot
 
+    found = json.loads(data)
     arms = found["raw"]["arms"]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), width_ratios=(1, 1.6))
     for place, (name, arm) in enumerate(arms.items()):
-        _points(left, [arm[key] for key in ROWS], place, name, COLOURS[name])
-        _points(right, list(arm["safety_by_category"].values()), place, name, COLOURS[name])
+        _points(left, [arm[key] for key in ROWS], place, name, ARM_COLOURS[name])
+        _points(right, list(arm["safety_by_category"].values()), place, name, ARM_COLOURS[name])
     left.set_xticks(range(len(ROWS)), [text.replace(", ", "\n") for text in ROWS.values()])
     categories = list(arms["aligned"]["safety_by_category"])
     right.set_xticks(range(len(categories)), categories, fontsize=8)
@@ -86,7 +91,8 @@ def draw(found: dict[str, Any]) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False, fontsize=8, loc="lower left")
     figure.tight_layout()
-    figure.savefig(PICTURE, dpi=110)
+    source = f"benchmarks/results/demo.json sha256:{hashlib.sha256(data).hexdigest()}"
+    figure.savefig(PICTURE, dpi=110, metadata={"Source": source})
 
 
 def _points(

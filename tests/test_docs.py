@@ -188,6 +188,13 @@ def test_the_picture_of_the_method_is_drawn_from_the_committed_figures():
     assert shown == method_picture.picture(data)
 
 
+def test_the_picture_of_the_demo_is_drawn_from_the_committed_figures():
+    data = (ROOT / "benchmarks/results/demo.json").read_bytes()
+    picture = (ROOT / "docs/demo.png").read_bytes()
+    digest = hashlib.sha256(data).hexdigest().encode()
+    assert digest in picture, "python -m benchmarks.demo --picture"
+
+
 def test_ci_can_be_run():
     for script in ("run", "wheel"):
         assert os.access(ROOT / ".ci" / script, os.X_OK)
