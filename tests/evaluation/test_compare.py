@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.evaluation.test_judge import PROMPTS, ByNumber, answered, judged
+from tests.evaluation.test_evaluate import PROMPTS, ByNumber, answered, judged
 from tests.evaluation.test_metrics import arm
 from tsdi.errors import MismatchError, UsageError
 from tsdi.evaluation.compare import compare_arms, compare_runs

@@ -13,6 +13,7 @@ from inspect_ai.model import (
     ModelUsage,
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
+from transformers.utils import logging
 
 from tsdi.engines.base import Completion, Message, Request, Sampling
 from tsdi.engines.open import open_engine
@@ -85,6 +86,7 @@ class TsdiAPI(ModelAPI):
                 raise UsageError(f"tsdi models take no {name!r}.", f"-M takes {_TAKEN}.")
             _check_config(config)
             self._batch_size = checked_batch_size(batch_size)
+            logging.disable_progress_bar()  # Inspect draws its own
             self._engine, self._used = open_engine(
                 model_name, bias, strength, ChatFormat(prompt_format, template_args or {}), options
             )
