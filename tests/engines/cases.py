@@ -11,7 +11,7 @@ import torch
 
 from tests import tiny
 from tests.engines.gguf_file import write_gguf
-from tsdi.engines.fake import FakeEngine
+from tests.fake_engine import FakeEngine
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.models.load import LoadOptions
 

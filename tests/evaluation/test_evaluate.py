@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from tests.fake_engine import FakeEngine
 from tsdi.engines.base import Sampling
-from tsdi.engines.fake import FakeEngine
 from tsdi.errors import FormatError, PromptError, RunExistsError, TsdiError, UsageError
 from tsdi.evaluation.evaluate import judge_responses, read_judged
 from tsdi.evaluation.metrics import arm_metrics

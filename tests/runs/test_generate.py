@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.fake_engine import FakeEngine
 from tsdi.engines.base import Sampling
-from tsdi.engines.fake import FakeEngine
 from tsdi.errors import FormatError, PromptError, RunExistsError, UsageError
 from tsdi.runs.generate import generate_responses
 from tsdi.runs.records import append_records, read_records

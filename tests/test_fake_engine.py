@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from tests.fake_engine import FakeEngine
 from tsdi.engines.base import Request, Sampling
-from tsdi.engines.fake import FakeEngine
 from tsdi.errors import MismatchError, PromptError
 
 REQUESTS = [Request.from_text(f"what is number {n}") for n in range(6)]
