@@ -95,14 +95,16 @@ def test_modules_that_are_shown_exist_and_have_their_options(module):
             assert [option for option in named if f'"{option}"' not in source] == [], line
 
 
-def test_files_of_ours_that_commands_name_exist():
-    found = [
+def test_files_of_ours_that_the_text_names_exist():
+    ours = r"(?:src|tests|docs|benchmarks|experiments|recipes|studies)/[\w./-]+\.\w+"
+    found = {(page, code) for page, code in INLINE if re.fullmatch(ours, code)}
+    found |= {
         (page, word)
         for page, line in LINES
         for word in re.findall(r"(?:recipes|studies|experiments)/[\w./-]+\.yaml", line)
-    ]
-    assert found
-    assert [(page, word) for page, word in found if not (ROOT / word).exists()] == []
+    }
+    assert len(found) > 10
+    assert sorted((page, name) for page, name in found if not (ROOT / name).exists()) == []
 
 
 def test_answers_of_the_small_model_fit_its_context():
@@ -165,6 +167,29 @@ class TestReadme:
 def test_python_in_the_docs_is_python(page):
     for code in re.findall(r"```python\n(.*?)```", TEXTS[page], re.DOTALL):
         compile(code, page, "exec")
+
+
+def _names():
+    """Names of ours in code: `tsdi.a.b`, `tsdi.a.b:C`, and what Python's imports name."""
+    for page, text in TEXTS.items():
+        for code in re.findall(r"`(tsdi(?:\.\w+)+(?::\w+)?)", text):
+            yield page, code.replace(":", ".")
+        for module, names in re.findall(r"^ *from (tsdi[\w.]*) import (.*)$", text, re.M):
+            for name in names.partition("#")[0].split(","):
+                yield page, f"{module}.{name.strip()}"
+
+
+@pytest.mark.parametrize(("page", "name"), sorted(set(_names())))
+def test_names_of_ours_exist(page, name):
+    place, parts = ROOT / "src", name.split(".")
+    while parts and (place / parts[0]).is_dir():
+        place /= parts.pop(0)
+    if parts and (place / f"{parts[0]}.py").exists():
+        place /= f"{parts.pop(0)}.py"
+    else:
+        place /= "__init__.py"
+    assert place.exists(), f"{page}: {name}"
+    assert not parts or re.search(rf"\b{parts[0]}\b", place.read_text(encoding="utf-8")), name
 
 
 def test_every_page_is_in_the_index():

@@ -122,7 +122,7 @@ def _check(out: Path, to: str, static: StaticForm | None) -> None:
         raise UsageError(
             "--prompts goes with --to logit-bias and --to checkpoint, which are compared with the"
             " real rule.",
-            "Leave it out, or name some.",
+            "Leave it out." if to == "transformers" else "Name some prompts.",
         )
     if out.exists() or not out.absolute().parent.is_dir():
         wrong = "exists" if out.exists() else "is in no folder that there is"
