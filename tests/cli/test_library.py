@@ -133,4 +133,7 @@ def test_a_pair_by_shipped_names_is_exported_served_and_tuned(tmp_path):
     with pytest.raises(TsdiError, match="fewest"):
         library.tune("organism/aligned", out, "organism:validation", tmp_path / "tuned",
                      search=library.Search(fewest_prompts=999))  # fmt: skip
+    with pytest.raises(UsageError, match="by an audit"):
+        library.tune("organism/aligned", out, "organism:validation", tmp_path / "tuned",
+                     judging=library.Judging(audit="audit.json"))  # fmt: skip
     assert not (tmp_path / "tuned").exists()

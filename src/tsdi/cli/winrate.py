@@ -44,7 +44,7 @@ def winrate(
             base,
             run,
             out,
-            PairwiseJudge(ChatClient(model, url)),
+            model if url is None else PairwiseJudge(ChatClient(model, url)),
             kind=kind,
             end_of_thinking=end_of_thinking,
             resume=resume,
