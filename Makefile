@@ -29,7 +29,7 @@ ENGINES = .venv-engines/bin
 
 test-engines: .venv-engines/ready
 	$(ENGINES)/python -c "import vllm, llama_cpp, mlx_lm"
-	OMP_NUM_THREADS=1 $(ENGINES)/pytest -n 0 -W default --show-capture no tests/engines
+	OMP_NUM_THREADS=1 $(ENGINES)/pytest -n 0 -W default --show-capture no tests/engines tests/decoding/test_mlx.py
 
 # The demo as those have it who install the package: from a wheel, in a bare environment.
 wheel-demo:
