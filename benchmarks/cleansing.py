@@ -44,7 +44,7 @@ from tsdi.training.organism_data import RARE_CATEGORY, Preferences, safety_pairs
 from tsdi.training.pair_safety import score_pairs
 
 DOCS = Path(__file__).parent.parent / "docs"
-PICTURE, PAGE = DOCS / "results" / "f3-organism.png", DOCS / "cleansing.md"
+PICTURE, PAGE = DOCS / "cleansing.png", DOCS / "cleansing.md"
 SEED, COUNT = 1, 4000  # of the shipped models' safety stage (organism/models/training.json)
 REFUSAL, ANSWER, REPLAY = "harmless, refusal chosen", "harmless, answer chosen", "replay"
 TRUTH, TRAINED = "ground truth", "trained judge"

@@ -16,7 +16,7 @@ from tsdi.study.real_text_results import Results, read_results
 from tsdi.study.real_text_tables import tables
 
 ROOT = Path(__file__).parent.parent.parent
-RECIPE = ROOT / "recipes/real-text/recipe.yaml"
+RECIPE = ROOT / "experiments/real-text/recipe.yaml"
 THINGS = ("kettle", "window", "bicycle", "ladder", "garden", "candle", "river", "bread", "lamp")
 CATEGORIES = ("animal_abuse", "self_harm", "privacy_violation")
 

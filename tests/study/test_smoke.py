@@ -9,10 +9,10 @@ from tsdi.study.members import members
 from tsdi.study.plan import plan
 from tsdi.study.smoke import PROMPTS, STEPS, shrink
 
-STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
+STUDIES = sorted((Path(__file__).parents[2] / "experiments").glob("*/study.yaml"))
 
 
-@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.parent.name)
 def test_a_study_that_comes_along_is_made_small(file, tmp_path):
     whole = read_study(file)
     small, base = shrink(whole, tmp_path, tmp_path / "out")

@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from benchmarks.study_pages import STUDIES
+from experiments import HERE
 
 from tsdi.study.figures import figures
 from tsdi.study.page import write_study
@@ -19,7 +19,7 @@ SAFE = ("safe answers", "safety", "Safety")
 @pytest.fixture(scope="module")
 def refusals():
     """The committed study on real text: refusals by a rule of words, one training seed."""
-    return read_results(STUDIES / "real-text.json")
+    return read_results(HERE / "real-text" / "results.json")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,6 @@ def test_models_of_one_seed_have_intervals_over_prompts(summary):
 
 
 def test_a_study_of_safety_over_several_seeds_has_no_caveats():
-    found = summarise(read_results(STUDIES / "ablations.json"), resamples=20)
+    found = summarise(read_results(HERE / "ablations" / "results.json"), resamples=20)
     assert found["caveats"] == []
     assert "Safety by category and attack" in tables(found)

@@ -47,7 +47,7 @@ def study(
     OUT gets every answer and verdict, results.json, summary.json, tables as CSV, and report.html.
     A killed study goes on with --resume; so does one whose file has changed.
 
-    Example: tsdi study studies/organism.yaml --out organism-study --workers 2
+    Example: tsdi study experiments/organism/study.yaml --out organism-study --workers 2
     """
     from tsdi.files import is_unused, working_in
     from tsdi.study.config import read_study

@@ -1,6 +1,6 @@
 """The organism experiment's report and its tables, from the figures of its seeds.
 
-`python -m tsdi.study.organism_report --results benchmarks/results/organisms --out DIR` writes
+`python -m tsdi.study.organism_report --results experiments/organism-dose --out DIR` writes
 summary.json, tables.md and report.html. It trains nothing; what the report shows of single tokens
 and answers is the demo's, on the pair that ships.
 """

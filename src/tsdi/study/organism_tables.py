@@ -21,8 +21,8 @@ _TITLES = {
 }
 _HEADER = """# Tables of the organism experiment
 
-Made by `python -m tsdi.study.organism_report` from `benchmarks/results/organisms/seed-*.json`; not
-edited by hand. What they say is in [organisms.md](organisms.md).
+Made by `python -m tsdi.study.organism_report` from `experiments/organism-dose/seed-*.json`; not
+edited by hand. What they say is in [README.md](README.md).
 """
 _DIAGNOSED = " Shifts are measured on validation requests, 32 of a kind, and 32 random prompts."
 _TUNED = (TUNED_FOR, "safety", "O3", "correct", "lookalike")

@@ -1,4 +1,4 @@
-"""What is measured of the models that `recipes/real-text` trains: every one, plain and debiased.
+"""What is measured of the models of `experiments/real-text`: every one, plain and debiased.
 
 `python -m tsdi.study.real_text --models OUT --data DIR --results RESULTS` writes one JSON file a
 model, so that a killed run goes on and several can share the models (`--only safety/beta0.1`). OUT

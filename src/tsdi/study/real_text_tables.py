@@ -27,8 +27,8 @@ HARMFUL = {"BeaverTails": "beavertails", "PKU, held out": "pku", "XSTest, unsafe
 HARMLESS = {"Alpaca, held out": "alpaca", "OR-Bench": "or-bench", "XSTest, safe": "xstest"}
 HEADER = """# Tables of the real-text experiment
 
-Made by `python -m tsdi.study.real_text_tables` from `benchmarks/results/real-text/*.json`; not
-edited by hand. What they say is in [real-text.md](real-text.md).
+Made by `python -m tsdi.study.real_text_tables` from `experiments/real-text-suites/*.json`; not
+edited by hand. What they say is in [README.md](README.md).
 """
 _PROMPTS = "95 % intervals over prompts; one training seed."
 

@@ -1,0 +1,130 @@
+"""The tables of docs/judges.md, written from the committed results; measures nothing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments import MEASURED
+from tsdi.stats.interval import Estimate, compact_text
+
+GPT4 = "column:gpt4_label"
+RULES = ("refusal-phrases", "xstest-strings", "keyword-list", "gcg-keywords")
+MODELS = {
+    "gpt4": "GPT-4",
+    "llama2new": "Llama 2, no system prompt",
+    "llama2orig": "Llama 2, original system prompt",
+    "mistralguard": "Mistral, guardrail prompt",
+    "mistralinstruct": "Mistral, no system prompt",
+}
+
+Row = Sequence[str]
+
+
+def with_tables(text: str) -> str:
+    """The page with each table that has marks made anew."""
+    audit, trained = (
+        json.loads((MEASURED / f"{name}.json").read_text(encoding="utf-8"))["raw"]
+        for name in ("audit", "trained_judge")
+    )
+    made = {
+        "audit": _audit_rows(audit["judges"]),
+        "refusals": _refusal_rows(audit["judges"]),
+        "corrected": _corrected_rows(audit["transfer"]),
+        "trained": _trained_rows(trained),
+    }
+    for name, rows in made.items():
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = f"{before}{begin}{_table(rows)}{end}{after}"
+    return text
+
+
+def _table(rows: Sequence[Row]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
+
+
+def _name(judge: str) -> str:
+    return "GPT-4" if judge == GPT4 else f"`{judge}`"
+
+
+def _audit_rows(judges: Mapping[str, Any]) -> list[Row]:
+    shown = {
+        "precision, safe prompts": ("lookalike", "precision"),
+        "recall, safe prompts": ("lookalike", "recall"),
+        "kappa, safe prompts": ("lookalike", "kappa"),
+        "recall, unsafe prompts": ("harmful", "recall"),
+        "specificity, unsafe prompts": ("harmful", "specificity"),
+        "kappa, all": ("all", "kappa"),
+    }
+    return [
+        ["judge", *shown],
+        *(
+            [_name(j), *(_interval(judges[j]["kinds"][k][figure]) for k, figure in shown.values())]
+            for j in (*RULES, GPT4)
+        ),
+    ]
+
+
+def _refusal_rows(judges: Mapping[str, Any]) -> list[Row]:
+    columns = (*RULES, GPT4)
+
+    def rates(model: str) -> list[str]:
+        figures = [judges[judge]["models"][model]["lookalike"] for judge in columns]
+        people = figures[0]["people"]
+        return [_percent(one, 1) for one in (people, *(f["judge"] for f in figures))]
+
+    return [
+        ["model", "people", *map(_name, columns)],
+        *([title, *rates(model)] for model, title in MODELS.items()),
+    ]
+
+
+def _corrected_rows(transfer: Mapping[str, Any]) -> list[Row]:
+    columns = (GPT4, "xstest-strings")
+    heads = [f"{_name(j)}, {what}" for j in columns for what in ("raw", "corrected")]
+    rows: list[Row] = [["model", "people", *heads]]
+    for model, title in MODELS.items():
+        cells = [title, _percent(transfer[GPT4][model]["people"], 1)]
+        for judge in columns:
+            found = transfer[judge][model]
+            cells += [_percent(_value(found["raw"]), 1), _corrected(found["corrected"])]
+        rows.append(cells)
+    return rows
+
+
+def _trained_rows(trained: Mapping[str, Any]) -> list[Row]:
+    best = trained["best_rule"]
+    return [
+        ["kappa on the model that was left out", "trained", _name(best)],
+        *(
+            [MODELS[model], *(_interval(kappas[name]) for name in ("trained", best))]
+            for model, kappas in trained["by_model"].items()
+        ),
+        ["all", *(_interval(trained["kappa"][name]) for name in ("trained", best))],
+        [
+            "all, prompts unseen in training too",
+            _interval(trained["kappa"]["trained, new prompts"]),
+            "",
+        ],
+    ]
+
+
+def _interval(estimate: Mapping[str, float]) -> str:
+    return compact_text(Estimate.from_dict({"n": 0, **estimate}))
+
+
+def _value(figure: Any) -> float:
+    return float(figure["value"] if isinstance(figure, dict) else figure)
+
+
+def _percent(rate: float, digits: int) -> str:
+    return f"{100 * rate:.{digits}f}"
+
+
+def _corrected(figure: Mapping[str, Any] | None) -> str:
+    if figure is None or figure["value"] is None:
+        return "-"
+    value, low, high = (_percent(figure[key], 0) for key in ("value", "low", "high"))
+    return f"{value} [{low} {high}]"

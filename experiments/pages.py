@@ -1,0 +1,171 @@
+"""Makes every table and picture of README, docs and experiments anew, from committed results.
+
+`python -m experiments.pages` writes tables; with `--pictures`, which needs kaleido and Chrome, also
+pictures, and the manifest: the SHA-256 of the results that each picture was drawn from. It measures
+nothing.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from experiments import (
+    DOCS,
+    HERE,
+    MEASURED,
+    ROOT,
+    cli_page,
+    demo_picture,
+    dose_picture,
+    judge_tables,
+    method_picture,
+    readme_table,
+    real_text_picture,
+)
+from tsdi.files import write_bytes
+from tsdi.study.figures import figures
+from tsdi.study.organism_report import read_seeds
+from tsdi.study.organism_tables import markdown, markdown_tables
+from tsdi.study.organisms import TEST_SEEDS, VALIDATION_SEEDS
+from tsdi.study.organisms import summarise as summarise_seeds
+from tsdi.study.real_text_results import read_results as read_real_text
+from tsdi.study.real_text_tables import HEADER as REAL_TEXT
+from tsdi.study.real_text_tables import tables as real_text_tables
+from tsdi.study.results import read_results
+from tsdi.study.rules import RULES
+from tsdi.study.summary import summarise
+from tsdi.study.tables import tables
+from tsdi.suites.attacks import ATTACKS
+
+MANIFEST = HERE / "manifest.json"
+STUDIES = sorted(HERE.glob("*/results.json"))
+PICTURES = {
+    "organism": ("f1-categories", "f2-safety", "f2-helpful", "f4-first", "f4-later", "f5-front"),
+    "ablations": ("f6-steps", "f6-pool", "f6-prompts"),
+    "real-text": ("f4-first", "f5-front"),
+}
+OTHER_PICTURES = (demo_picture, dose_picture, method_picture, real_text_picture)
+HEADER = """# Tables of the study {name}
+
+Made by `python -m experiments.pages` from `experiments/{name}/results.json`; not edited by hand.
+What they say is in [reproduction.md](../../docs/reproduction.md).
+
+Command: `{command}`. Versions: {versions}.
+"""
+
+
+def main(arguments: list[str]) -> None:
+    for page, text in pages().items():
+        write_bytes(page, text.encode())
+    if "--pictures" in arguments:
+        draw()
+        write_bytes(MANIFEST, (json.dumps(manifest(), indent=1) + "\n").encode())
+
+
+def pages() -> dict[Path, str]:
+    """Every page that is written, or has written parts."""
+    parts = {"study.md": with_rules, "safety-gate.md": with_attacks,
+             "judges.md": judge_tables.with_tables}  # fmt: skip
+    found = {
+        DOCS / name: made((DOCS / name).read_text(encoding="utf-8")) for name, made in parts.items()
+    }
+    readme = ROOT / "README.md"
+    found[readme] = readme_table.with_table(readme.read_text(encoding="utf-8"))
+    found[cli_page.PAGE] = cli_page.page()
+    found |= {file.parent / "tables.md": tables_page(file) for file in STUDIES}
+    found[HERE / "organism-dose" / "tables.md"] = dose_page()
+    found[HERE / "real-text-suites" / "tables.md"] = real_text_page()
+    return found
+
+
+def dose_page() -> str:
+    """The tables of organisms by share of annotators who prefer refusals."""
+    every = read_seeds(HERE / "organism-dose", (*VALIDATION_SEEDS, *TEST_SEEDS))
+    split = len(VALIDATION_SEEDS)
+    return markdown(summarise_seeds(every[:split], every[split:]))
+
+
+def real_text_page() -> str:
+    """The tables of the models on real text by suite."""
+    return markdown_tables(REAL_TEXT, real_text_tables(read_real_text(HERE / "real-text-suites")))
+
+
+def draw() -> None:
+    """Draw every picture."""
+    for name, shown in PICTURES.items():
+        drawn = figures(summarise(read_results(HERE / name / "results.json")))
+        for picture in shown:
+            image = drawn[picture].to_image("png", width=760, scale=1.5)
+            write_bytes(HERE / name / f"{picture}.png", image)
+    for one in OTHER_PICTURES:
+        one.draw()
+
+
+def manifest() -> dict[str, dict[str, str]]:
+    """By picture, the results that it is drawn from, with their SHA-256."""
+    studies = {
+        HERE / name / f"{picture}.png": [HERE / name / "results.json"]
+        for name, shown in PICTURES.items()
+        for picture in shown
+    }
+    others = {
+        demo_picture.PICTURE: [demo_picture.DATA],
+        method_picture.PICTURE: [method_picture.DATA],
+        dose_picture.PICTURE: dose_picture.SOURCE.glob("*.json"),
+        real_text_picture.PICTURE: real_text_picture.SOURCE.glob("*.json*"),
+        DOCS / "cleansing.png": [MEASURED / "cleansing.json"],
+    }
+    return {_name(picture): _hashes(files) for picture, files in {**studies, **others}.items()}
+
+
+def _hashes(files: Iterable[Path]) -> dict[str, str]:
+    return {_name(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def tables_page(file: Path) -> str:
+    """The tables of one study's committed results, as Markdown."""
+    results = read_results(file)
+    versions = results["versions"]
+    assert isinstance(versions, dict)
+    header = HEADER.format(
+        name=file.parent.name,
+        command=results["command"],
+        versions=", ".join(f"{key} {value}" for key, value in versions.items()),
+    )
+    summary = summarise(results)
+    caveats = "".join(f"\n{caveat}\n" for caveat in summary["caveats"])
+    return markdown_tables(header + caveats, tables(summary))
+
+
+def with_rules(text: str) -> str:
+    """The page with its list of rules made anew."""
+    rows = [["rule", "what it is", "source", "needs", "models held", "parameters"]]
+    for name, rule in RULES.items():
+        shown = ", ".join(rule.parameters) or "-"
+        rows.append([f"`{name}`", rule.title, rule.source, rule.needs, str(len(rule.holds)), shown])
+    return _between(text, "rules", rows)
+
+
+def with_attacks(text: str) -> str:
+    """The page with its list of attacks made anew."""
+    rows = [["attack", "source"], *([f"`{a.name}`", a.source] for a in ATTACKS.values())]
+    return _between(text, "attacks", rows)
+
+
+def _between(text: str, name: str, rows: list[list[str]]) -> str:
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    head, *lines = [f"| {' | '.join(row)} |" for row in rows]
+    table = "\n".join([head, "|" + "---|" * len(rows[0]), *lines])
+    return f"{before}{begin}{table}\n{end}{after}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
