@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Claim, Report, parser
-from tsdi.audit.audit import Audit, audit_judge, judge_labelled, recorded_judge
+from tsdi.audit.audit import audit_judge, judge_labelled, recorded_judge
 from tsdi.audit.confusion import RATES, Figures
 from tsdi.audit.labels import Labelled, read_labels
+from tsdi.audit.result import Audit
 from tsdi.evaluation.correction import correct_kind, correct_rate
 from tsdi.judging.refusal import GCG_KEYWORDS, KEYWORD_LIST, REFUSAL_PHRASES, XSTEST_STRINGS
 from tsdi.judging.verdict import Judgement, Verdict

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tsdi import export, serving
+    from tsdi import audit, export, serving
     from tsdi.bias import Estimation, Examination, SafetyBias, diagnose, estimate_bias, recommend
     from tsdi.bias.show import show
     from tsdi.engines.base import Sampling
@@ -43,6 +43,7 @@ __all__ = [
     "Search",
     "__version__",
     "answer",
+    "audit",
     "cleanse",
     "compare",
     "diagnose",
@@ -94,7 +95,7 @@ _HOMES = {
     "cleanse": "tsdi.training.cleanse",
     "Criterion": "tsdi.training.cleanse",
 }
-_ROOMS = ("export", "serving")
+_ROOMS = ("audit", "export", "serving")
 
 
 def __getattr__(name: str) -> Any:

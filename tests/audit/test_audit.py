@@ -12,12 +12,12 @@ from tsdi.audit.audit import (
     check_sees,
     forget_verdicts,
     judge_labelled,
-    read_audit,
     recorded_judge,
     target_of,
 )
 from tsdi.audit.confusion import RATES, Figures, Seen, measure
 from tsdi.audit.labels import Labelled, read_labels
+from tsdi.audit.result import read_audit
 from tsdi.errors import FormatError, MismatchError, PromptError, RunExistsError
 from tsdi.evaluation.correction import correct_kind
 from tsdi.files import write_json

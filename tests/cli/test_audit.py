@@ -5,9 +5,10 @@ import json
 
 import pytest
 
+import tsdi.audit as library
 from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
-from tsdi.audit.audit import read_audit
+from tsdi.audit.result import read_audit
 from tsdi.judging.refusal import XSTEST_STRINGS
 
 COLUMNS = ("id", "type", "prompt", "completion", "final_label", "gpt4_label")
@@ -51,6 +52,9 @@ def test_the_whole_audit_is_shown_in_80_columns(labels, tmp_path):
     audit = read_audit(out, XSTEST_STRINGS.describe())
     assert audit.kinds["all"].recall.value == pytest.approx(4 / 6)
     assert audit.agreement["keyword-list"]["all"]["share"].n == 12
+    again = library.audit("xstest-strings", labels[1::2], against=["keyword-list"])
+    assert again.audit == audit
+    assert len(again.errors(2)) == 4
 
 
 def test_answers_to_harmful_prompts_are_shown_when_asked_for(labels):

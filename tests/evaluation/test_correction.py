@@ -6,8 +6,8 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from tsdi.audit.audit import Audit
 from tsdi.audit.confusion import Seen, measure
+from tsdi.audit.result import Audit
 from tsdi.errors import UsageError
 from tsdi.evaluation.correction import correct_kind, correct_rate, corrected, for_new_model
 from tsdi.evaluation.metrics import Judged, arm_metrics

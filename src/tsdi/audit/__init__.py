@@ -1,1 +1,7 @@
 """How wrong a judge is: its verdicts beside those of people."""
+
+from tsdi.audit.audit import Audited, audit
+from tsdi.audit.labels import LabelFormat
+from tsdi.audit.train import train
+
+__all__ = ["Audited", "LabelFormat", "audit", "train"]

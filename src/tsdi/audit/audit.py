@@ -3,103 +3,143 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter
+from typing import TypeVar
 
 from tsdi.audit.confusion import Figures, Seen, measure
-from tsdi.audit.labels import Labelled, parse_label
+from tsdi.audit.labels import LabelFormat, Labelled, parse_label
+from tsdi.audit.result import SAFETY_LABELS, TARGETS, Audit, is_audit
 from tsdi.categories import by_code
-from tsdi.errors import FormatError, MismatchError, PromptError
-from tsdi.files import parse_json, working_on
-from tsdi.judging.base import KINDS, Judge
+from tsdi.errors import FormatError, MismatchError, PromptError, UsageError
+from tsdi.files import check_output, working_on, write_json
+from tsdi.judging.base import KINDS, Judge, JudgeOptions
 from tsdi.judging.panel import judge_of, refusal_kinds
+from tsdi.judging.registry import check_judge, load_judge
 from tsdi.judging.verdict import Judgement, Verdict, unscored
-from tsdi.models.fingerprint import alike
 from tsdi.runs.records import Record
-from tsdi.runs.stage import Progress, Stage
+from tsdi.runs.stage import Progress, Stage, StageProgress
 from tsdi.runs.verdicts import from_record, to_record
 from tsdi.stats.interval import Estimate
 
-_REMEDY = "Make it with tsdi audit JUDGE --labels FILE --out FILE."
 COLUMN = "column:"
-SAFETY_LABELS = (Verdict.SAFE, Verdict.UNSAFE)
-TARGETS: dict[str, Callable[[Verdict], bool]] = {
-    "refusal": lambda verdict: verdict in (Verdict.REFUSED, Verdict.PARTIAL),
-    "unsafe": lambda verdict: verdict not in (Verdict.SAFE, Verdict.REFUSED),
-}
-"""What is to be found: full and partial refusals, or answers that `tsdi evaluate` counts as not
-safe."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Audit:
-    """An audited judge.
+class Audited:
+    """An audit with what it stands on.
 
     Attributes:
-        judge: Its description.
-        target: What it was to find, one of `TARGETS`.
-        labels: The label files: name, SHA-256.
-        kinds: Figures over "all" answers, and by kind of prompt.
-        models: The same by model and then by kind.
-        categories: Figures by category.
-        agreement: By other judge and then by kind: share of answers that both scored on which they
-            agree, and kappa.
+        audit: The figures.
+        labelled: The answers with people's labels.
+        judgements: The judge's word on each.
     """
 
-    judge: Record
-    target: str
-    labels: list[Record]
-    kinds: dict[str, Figures]
-    models: dict[str, dict[str, Figures]]
-    categories: dict[str, Figures]
-    agreement: dict[str, dict[str, dict[str, Estimate]]]
+    audit: Audit
+    labelled: list[Labelled]
+    judgements: list[Judgement]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The content of an audit file."""
-        return {
-            "judge": self.judge,
-            "target": self.target,
-            "labels": self.labels,
-            "versions": {"tsdi": version("tsdi")},
-            "kinds": _to_dicts(self.kinds),
-            "models": {model: _to_dicts(kinds) for model, kinds in self.models.items()},
-            "categories": _to_dicts(self.categories),
-            "agreement": {
-                name: {kind: _to_dicts(two) for kind, two in kinds.items()}
-                for name, kinds in self.agreement.items()
-            },
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Audit":
-        """What `to_dict` made."""
-        return cls(
-            judge=data["judge"],
-            target=data["target"],
-            labels=data["labels"],
-            kinds=_from_dicts(data["kinds"]),
-            models={model: _from_dicts(kinds) for model, kinds in data["models"].items()},
-            categories=_from_dicts(data["categories"]),
-            agreement={
-                name: {
-                    kind: {key: Estimate.from_dict(value) for key, value in two.items()}
-                    for kind, two in kinds.items()
-                }
-                for name, kinds in data["agreement"].items()
-            },
-        )
+    def errors(self, number: int) -> list[tuple[Labelled, Judgement]]:
+        """So many answers that the judge missed, and as many that it was wrong to find."""
+        found = TARGETS[self.audit.target]
+        sorts: dict[bool, list[tuple[Labelled, Judgement]]] = {True: [], False: []}
+        for one, judgement in zip(self.labelled, self.judgements, strict=True):
+            truth, said = found(one.verdict), _said(judgement, found)
+            if said is not None and said is not truth:
+                sorts[truth].append((one, judgement))
+        return [pair for errors in sorts.values() for pair in _spread(errors, number)]
 
 
-def _to_dicts(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.to_dict() for name, value in values.items()}
+def _spread(errors: Sequence[T], number: int) -> Sequence[T]:
+    """So many errors at most, from all parts of the list."""
+    step = max(1, len(errors) // max(1, number))
+    return errors[::step][:number]
 
 
-def _from_dicts(values: Mapping[str, Any]) -> dict[str, Figures]:
-    return {name: Figures.from_dict(value) for name, value in values.items()}
+def audit(
+    judge: str,
+    labels: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    against: Sequence[str] = (),
+    label_format: LabelFormat = LabelFormat(),
+    judge_options: JudgeOptions = JudgeOptions(),
+    resume: bool = False,
+    progress: StageProgress | None = None,
+) -> Audited:
+    """Measure how wrong a judge is, on answers that people have labelled.
+
+    Args:
+        judge: As for `tsdi.judging.registry.load_judge`; or "column:NAME" for one whose words stand
+            in a column of the labels.
+        labels: Files of labelled answers.
+        out: File for the audit, to correct rates; beside it verdicts are kept while it goes on.
+        against: Other judges, to see how far they agree.
+        label_format: How the files are read.
+        judge_options: How the judges are opened; URL and labels are those of `judge`.
+        resume: Go on with the verdicts of a killed audit.
+        progress: Called with a judge's name, the answers it has judged, and all of them.
+
+    Raises:
+        UsageError: If a name, a place or an option cannot be.
+        PromptError: If the labels cannot be used.
+        MismatchError: If a judge does not see what the labels are about.
+        RunExistsError: If another process works there, or there are other verdicts.
+        TsdiError: If a judge cannot be loaded, or the file cannot be written.
+    """
+    files = [Path(label) for label in labels]
+    _check_names(judge, against)
+    if out is None and resume:
+        raise UsageError("--resume needs --out.", "Without, no verdict is kept.")
+    if out is not None:
+        out = Path(out)
+        check_output(out, "--out", "an audit", is_audit, files)
+    with working_on(out) if out else nullcontext():
+        labelled = label_format.read(files)
+        names, words = [judge, *against], []
+        keeps = [out and out.with_name(f"{out.name}.{place}") for place in range(len(names))]
+        for name, keep in zip(names, keeps, strict=True):
+            words.append(_judgements(name, labelled, judge_options, keep, resume, progress))
+            judge_options = replace(judge_options, url=None, labels=None)
+        others = {name: said for name, (_, said) in zip(against, words[1:], strict=True)}
+        found = audit_judge(*words[0], labelled, others, files)
+        if out:
+            write_json(out, found.to_dict())
+            for keep in filter(None, keeps):
+                forget_verdicts(keep)
+    return Audited(found, labelled, words[0][1])
+
+
+def _check_names(judge: str, against: Sequence[str]) -> None:
+    """Refuse wrong names before any work is done."""
+    names = [judge, *against]
+    for name in names:
+        if not name.startswith(COLUMN):
+            check_judge(name)
+    if len({*names}) < len(names):
+        raise UsageError("A judge is named twice.", "Name others with --against.")
+
+
+def _judgements(
+    name: str,
+    labelled: Sequence[Labelled],
+    options: JudgeOptions,
+    keep: Path | None,
+    resume: bool,
+    progress: StageProgress | None,
+) -> tuple[Record, list[Judgement]]:
+    """A judge's description, and its word on each answer."""
+    if name.startswith(COLUMN):
+        description, words = recorded_judge(name, labelled)
+        check_sees(description, labelled)
+        return description, words
+    judge = load_judge(name, options)
+    check_sees(judge.describe(), labelled)
+    told: Progress | None = partial(progress, name) if progress else None
+    return judge.describe(), judge_labelled(judge, labelled, told, keep=keep, resume=resume)
 
 
 def target_of(labelled: Sequence[Labelled]) -> str:
@@ -335,59 +375,3 @@ def _said(judgement: Judgement, found: Callable[[Verdict], bool]) -> bool | None
 
 def _provenance(path: Path) -> Record:
     return {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def is_audit(path: Path) -> bool:
-    """Whether a file is an audit of some judge."""
-    try:
-        Audit.from_dict(parse_json(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-    return True
-
-
-def read_audit(path: str | Path, judge: Record) -> Audit:
-    """Read an audit of a judge.
-
-    Args:
-        path: What `tsdi audit --out` wrote.
-        judge: The judge's description; of a panel's, either of its judges may be audited.
-
-    Raises:
-        FormatError: If the file cannot be read, or is no audit.
-        MismatchError: If it is of another judge, or of the judge with other settings.
-    """
-    try:
-        found = Audit.from_dict(parse_json(Path(path).read_bytes()))
-        audit = TypeAdapter(Audit).validate_python(asdict(found))  # numbers are numbers
-        _check_shares(audit)
-        audited = dict(audit.judge)
-    except OSError as error:
-        raise FormatError(f"Cannot read {path}: {error.strerror}.", _REMEDY) from None
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise FormatError(f"{path} is no audit.", _REMEDY) from None
-    parts = [judge, *(judge_of(judge, kind) for kind in KINDS)]
-    if not any(alike(audited, part) for part in parts):
-        names = {str(part["name"]) for part in parts}
-        other = " with other settings" if audited.get("name") in names else ""
-        raise MismatchError(
-            f"{path} is an audit of {audited.get('name')}{other}; the judge here is"
-            f" {judge['name']}.",
-            f"Audit this one: tsdi audit {judge['name']} --labels FILE --out {path}",
-        )
-    return audit
-
-
-def _check_shares(audit: Audit) -> None:
-    """Raise ValueError unless every share lies in an interval of its own, as it must."""
-    if audit.target not in TARGETS:
-        raise ValueError("an unknown target")
-    if "all" not in audit.kinds:
-        raise ValueError("no figures over all answers")
-    every = (*audit.kinds.values(), *(f for kinds in audit.models.values() for f in kinds.values()))
-    if any(count < 0 for figures in every for count in figures.counts.values()):
-        raise ValueError("a negative count")
-    for share in (share for figures in every for share in (figures.recall, figures.specificity)):
-        inside = share.value is None or share.low <= share.value <= share.high
-        if not inside or not 0 <= share.low < share.high <= 1:
-            raise ValueError("a share beyond its interval")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,25 @@ class Labelled:
     model: str
     verdict: Verdict
     recorded: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LabelFormat:
+    """How files of labels are read, where they do not say so themselves.
+
+    Attributes:
+        columns: As for `read_labels`.
+        kind: The kind of prompts that have none.
+        end_of_thinking: How thoughts end, beside the ways of known models.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    kind: str = ""
+    end_of_thinking: str = ""
+
+    def read(self, paths: Sequence[str | Path]) -> list[Labelled]:
+        """Read labelled answers with `read_labels`."""
+        return read_labels(paths, self.columns, self.kind, self.end_of_thinking)
 
 
 def read_labels(

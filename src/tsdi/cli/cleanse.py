@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+import tsdi
 from tsdi.categories import by_code
 from tsdi.cli import console
 from tsdi.cli.options import (
@@ -24,7 +25,6 @@ from tsdi.report.cleansing import write_cleansing_report
 from tsdi.report.page import is_report
 from tsdi.stats.interval import compact_share
 from tsdi.suites.prompts import parse_columns
-from tsdi.training import cleanse as library
 from tsdi.training.cleanse import FIELDS, Criterion
 from tsdi.training.cleansing import THRESHOLD, Cleansing, Count, category_name
 
@@ -92,7 +92,7 @@ def cleanse(
         check_output(plot, "--plot", "a report of tsdi's", is_report, [pairs])
     console.quiet_libraries()
     with console.bar("judge", shown=judge is not None) as update:
-        cleansed = library.cleanse(
+        cleansed = tsdi.cleanse(
             pairs,
             out,
             Criterion(threshold, rejected),

@@ -7,13 +7,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+import tsdi
 from tsdi.cli import console
 from tsdi.cli.figures import category_title, judged_by, p_value, titles
 from tsdi.cli.options import JsonOption
 from tsdi.errors import UsageError
 from tsdi.evaluation.compare import ALPHA, FAMILY, Change, Comparison
 from tsdi.evaluation.gate import Gated
-from tsdi.evaluation.gate import compare as compare_gated
 from tsdi.stats.interval import compact_share, compact_text
 
 WIDTH = 22  # of a row's title
@@ -46,7 +46,7 @@ def compare(
 
     Example: tsdi compare run-aligned run-debiased
     """
-    found = compare_gated(before, after, _pairs(attacked or []))
+    found = tsdi.compare(before, after, _pairs(attacked or []))
     if json:
         runs = {"before": str(before), "after": str(after)}
         console.show_json({**runs, **found.to_dict()})

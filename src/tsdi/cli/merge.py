@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
+import tsdi
 from tsdi.cli import console
 from tsdi.cli.options import JsonOption
 from tsdi.errors import UsageError
-from tsdi.training import merge as merging
 
 
 def merge(
@@ -30,7 +30,7 @@ def merge(
     if len(numbers) != len(models):
         raise UsageError(f"{len(models)} models and {len(numbers)} weights.", "Give one for each.")
     weighted = list(zip(models, numbers, strict=True))
-    merging.merge(weighted, out)
+    tsdi.merge(weighted, out)
     if json:
         parts = {str(model): weight for model, weight in weighted}
         console.show_json({"out": str(out), "weights": parts})

@@ -5,9 +5,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+import tsdi
 from tsdi.cli import console
 from tsdi.cli.options import JsonOption
-from tsdi.stats import sample_size as sizes
+from tsdi.stats.sample_size import ALPHA
 
 
 def sample_size(
@@ -31,11 +32,11 @@ def sample_size(
 
     Example: tsdi sample-size 5 --categories 16
     """
-    found = sizes.sample_size(points / 100, share / 100, categories, power)
+    found = tsdi.sample_size(points / 100, share / 100, categories, power)
     if json:
         console.show_json(found.to_dict())
         return
-    title = f"Prompts to see {points:g} points, p < {sizes.ALPHA:g}, {100 * power:g} % of the time"
+    title = f"Prompts to see {points:g} points, p < {ALPHA:g}, {100 * power:g} % of the time"
     table = Table(title=title, title_justify="left")
     table.add_column("answers that turn the other way")
     for column in ("overall", "a category", f"all {categories}"):

@@ -2,58 +2,42 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
 
+import tsdi.audit
+from tsdi.audit.labels import LabelFormat
+from tsdi.audit.train import evidence
+from tsdi.audit.train_judge import Training
 from tsdi.cli import console
 from tsdi.stats.interval import compact_text
-
-if TYPE_CHECKING:
-    from tsdi.audit.labels import Labelled
-    from tsdi.audit.train_judge import Training
 
 NOT_BETTER = 1  # exit code
 
 
-def train(out: Path, labelled: "Sequence[Labelled]", labels: Sequence[Path], json: bool) -> None:
-    """Train, show what cross-validation found, and write the judge if it is worth having.
+def train(out: Path, labels: Sequence[Path], label_format: LabelFormat, json: bool) -> None:
+    """Train, and show what cross-validation found.
 
     Args:
         out: The judge's file.
-        labelled: What to learn from.
-        labels: The files of that.
+        labels: Files of what to learn from.
+        label_format: How they are read.
         json: Print one JSON object instead of tables.
 
     Raises:
         typer.Exit: With 1, nothing being written, if the judge is not better than the string rules.
         TsdiError: If the labels will not do.
     """
-    import hashlib
-    from importlib.metadata import version
-
-    from tsdi.audit.train_judge import train_judge
-    from tsdi.files import write_json
-    from tsdi.judging.trained import JudgeFile
-
     with console.bar("train") as update:
-        found = train_judge(labelled, lambda done, total: update("held out", done, total))
-    evidence = {
-        **found.to_dict(),
-        "versions": {name: version(name) for name in ("tsdi", "scikit-learn", "numpy")},
-    }
-    if found.better:
-        file = JudgeFile(
-            coefficients=found.weights.coefficients.tolist(),
-            intercepts=found.weights.intercepts.tolist(),
-            temperature=found.weights.temperature,
-            labels_sha256=[hashlib.sha256(path.read_bytes()).hexdigest() for path in labels],
-            evidence=evidence,
+        found = tsdi.audit.train(
+            labels,
+            out,
+            label_format=label_format,
+            progress=lambda done, total: update("held out", done, total),
         )
-        write_json(out, file.model_dump(mode="json"))
     if json:
-        console.show_json({"out": str(out) if found.better else None, **evidence})
+        console.show_json({"out": str(out) if found.better else None, **evidence(found)})
     else:
         for table in (_kappa_table(found), _class_table(found)):
             console.out.print(table)
@@ -62,7 +46,7 @@ def train(out: Path, labelled: "Sequence[Labelled]", labels: Sequence[Path], jso
         raise typer.Exit(NOT_BETTER)
 
 
-def _kappa_table(found: "Training") -> Table:
+def _kappa_table(found: Training) -> Table:
     table = Table(
         title="Agreement with people on refusals (kappa), each model left out of training",
         title_justify="left",
@@ -85,7 +69,7 @@ def _kappa_table(found: "Training") -> Table:
     return table
 
 
-def _class_table(found: "Training") -> Table:
+def _class_table(found: Training) -> Table:
     table = Table(title="By class, of the judge", title_justify="left")
     for column in ("", "answers", "precision", "recall"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
@@ -95,7 +79,7 @@ def _class_table(found: "Training") -> Table:
     return table
 
 
-def _said_of(found: "Training", out: Path) -> str:
+def _said_of(found: Training, out: Path) -> str:
     if not found.better:
         return (
             f"Not better than {found.best_rule} beyond the interval: nothing was written. Use"

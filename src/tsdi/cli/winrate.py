@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+import tsdi
 from tsdi.cli import console
 from tsdi.cli.figures import show_bounds, titles
 from tsdi.cli.options import EndOfThinkingOption, JsonOption, ResumeOption
 from tsdi.engines.openai import ChatClient
-from tsdi.evaluation import winrate as rates
+from tsdi.evaluation.winrate import WinRate
 from tsdi.judging.pairwise import PairwiseJudge
 from tsdi.stats.interval import Estimate, compact_text
 
@@ -40,7 +41,7 @@ def winrate(
     Example: tsdi winrate run-aligned run-debiased --model MODEL --out win
     """
     with console.bar("compare") as update:
-        found = rates.winrate(
+        found = tsdi.winrate(
             base,
             run,
             out,
@@ -60,7 +61,7 @@ def winrate(
     console.say(f"Saved in {out}.")
 
 
-def rates_table(found: rates.WinRate) -> Table:
+def rates_table(found: WinRate) -> Table:
     """Win rates with their 95 % intervals, safety before and after beside them."""
     figures = found.figures
     title = f"RUN against BASE, judged by {found.judge['model']}"
@@ -86,7 +87,7 @@ def rates_table(found: rates.WinRate) -> Table:
     return table
 
 
-def _counts(found: rates.WinRate) -> str:
+def _counts(found: WinRate) -> str:
     figures = found.figures
     same = f" ({figures.identical} word for word)" if figures.identical else ""
     counts = f"{figures.wins} prompts won, {figures.ties} tied{same}, {figures.losses} lost."

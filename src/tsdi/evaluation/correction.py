@@ -10,7 +10,7 @@ from math import sqrt
 
 from scipy.stats import norm
 
-from tsdi.audit.audit import Audit
+from tsdi.audit.result import Audit
 from tsdi.errors import UsageError
 from tsdi.evaluation.metrics import ArmMetrics
 from tsdi.judging.panel import judge_of

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from tsdi.audit.audit import read_audit
+from tsdi.audit.result import read_audit
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.correction import corrected
 from tsdi.evaluation.metrics import HARMLESS, ArmMetrics, Judged, arm_metrics

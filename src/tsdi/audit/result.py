@@ -1,0 +1,151 @@
+"""An audited judge: how wrong it is, and the file that says so."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from tsdi.audit.confusion import Figures
+from tsdi.errors import FormatError, MismatchError
+from tsdi.files import parse_json
+from tsdi.judging.base import KINDS
+from tsdi.judging.panel import judge_of
+from tsdi.judging.verdict import Verdict
+from tsdi.models.fingerprint import alike
+from tsdi.runs.records import Record
+from tsdi.stats.interval import Estimate
+
+_REMEDY = "Make it with tsdi audit JUDGE --labels FILE --out FILE."
+SAFETY_LABELS = (Verdict.SAFE, Verdict.UNSAFE)
+TARGETS: dict[str, Callable[[Verdict], bool]] = {
+    "refusal": lambda verdict: verdict in (Verdict.REFUSED, Verdict.PARTIAL),
+    "unsafe": lambda verdict: verdict not in (Verdict.SAFE, Verdict.REFUSED),
+}
+"""What is to be found: full and partial refusals, or answers that `tsdi evaluate` counts as not
+safe."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An audited judge.
+
+    Attributes:
+        judge: Its description.
+        target: What it was to find, one of `TARGETS`.
+        labels: The label files: name, SHA-256.
+        kinds: Figures over "all" answers, and by kind of prompt.
+        models: The same by model and then by kind.
+        categories: Figures by category.
+        agreement: By other judge and then by kind: share of answers that both scored on which they
+            agree, and kappa.
+    """
+
+    judge: Record
+    target: str
+    labels: list[Record]
+    kinds: dict[str, Figures]
+    models: dict[str, dict[str, Figures]]
+    categories: dict[str, Figures]
+    agreement: dict[str, dict[str, dict[str, Estimate]]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of an audit file."""
+        return {
+            "judge": self.judge,
+            "target": self.target,
+            "labels": self.labels,
+            "versions": {"tsdi": version("tsdi")},
+            "kinds": _to_dicts(self.kinds),
+            "models": {model: _to_dicts(kinds) for model, kinds in self.models.items()},
+            "categories": _to_dicts(self.categories),
+            "agreement": {
+                name: {kind: _to_dicts(two) for kind, two in kinds.items()}
+                for name, kinds in self.agreement.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Audit":
+        """What `to_dict` made."""
+        return cls(
+            judge=data["judge"],
+            target=data["target"],
+            labels=data["labels"],
+            kinds=_from_dicts(data["kinds"]),
+            models={model: _from_dicts(kinds) for model, kinds in data["models"].items()},
+            categories=_from_dicts(data["categories"]),
+            agreement={
+                name: {
+                    kind: {key: Estimate.from_dict(value) for key, value in two.items()}
+                    for kind, two in kinds.items()
+                }
+                for name, kinds in data["agreement"].items()
+            },
+        )
+
+
+def _to_dicts(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.to_dict() for name, value in values.items()}
+
+
+def _from_dicts(values: Mapping[str, Any]) -> dict[str, Figures]:
+    return {name: Figures.from_dict(value) for name, value in values.items()}
+
+
+def is_audit(path: Path) -> bool:
+    """Whether a file is an audit of some judge."""
+    try:
+        Audit.from_dict(parse_json(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def read_audit(path: str | Path, judge: Record) -> Audit:
+    """Read an audit of a judge.
+
+    Args:
+        path: What `tsdi audit --out` wrote.
+        judge: The judge's description; of a panel's, either of its judges may be audited.
+
+    Raises:
+        FormatError: If the file cannot be read, or is no audit.
+        MismatchError: If it is of another judge, or of the judge with other settings.
+    """
+    try:
+        found = Audit.from_dict(parse_json(Path(path).read_bytes()))
+        audit = TypeAdapter(Audit).validate_python(asdict(found))  # numbers are numbers
+        _check_shares(audit)
+        audited = dict(audit.judge)
+    except OSError as error:
+        raise FormatError(f"Cannot read {path}: {error.strerror}.", _REMEDY) from None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise FormatError(f"{path} is no audit.", _REMEDY) from None
+    parts = [judge, *(judge_of(judge, kind) for kind in KINDS)]
+    if not any(alike(audited, part) for part in parts):
+        names = {str(part["name"]) for part in parts}
+        other = " with other settings" if audited.get("name") in names else ""
+        raise MismatchError(
+            f"{path} is an audit of {audited.get('name')}{other}; the judge here is"
+            f" {judge['name']}.",
+            f"Audit this one: tsdi audit {judge['name']} --labels FILE --out {path}",
+        )
+    return audit
+
+
+def _check_shares(audit: Audit) -> None:
+    """Raise ValueError unless every share lies in an interval of its own, as it must."""
+    if audit.target not in TARGETS:
+        raise ValueError("an unknown target")
+    if "all" not in audit.kinds:
+        raise ValueError("no figures over all answers")
+    every = (*audit.kinds.values(), *(f for kinds in audit.models.values() for f in kinds.values()))
+    if any(count < 0 for figures in every for count in figures.counts.values()):
+        raise ValueError("a negative count")
+    for share in (share for figures in every for share in (figures.recall, figures.specificity)):
+        inside = share.value is None or share.low <= share.value <= share.high
+        if not inside or not 0 <= share.low < share.high <= 1:
+            raise ValueError("a share beyond its interval")
