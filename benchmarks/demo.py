@@ -14,7 +14,6 @@ def main() -> None:
 
 
 def measure(arguments: Any) -> None:
-    from tsdi.cli.demo import to_dict
     from tsdi.study.demo import COUNTS, run_demo
     from tsdi.study.organism_answers import PROMPT_TOKENS, RANDOM_PROMPTS, STEPS
 
@@ -36,7 +35,7 @@ def measure(arguments: Any) -> None:
         Claim("safety, debiased - aligned", *_figure(result.comparison.overall["safety"].change)),
         Claim("categories that lost safety", len(result.comparison.lost)),
     ]
-    raw = to_dict(result)
+    raw = result.to_dict()
     report.write(claims, {**raw, "diagnosis": result.bias.info.diagnosis})
 
 

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tsdi import audit, export, serving
+    from tsdi import audit, export, serving, study
     from tsdi.bias import Estimation, Examination, SafetyBias, diagnose, estimate_bias, recommend
     from tsdi.bias.show import show
     from tsdi.engines.base import Sampling
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from tsdi.runs.estimate import DiagnosisPrompts, Loading, estimate
     from tsdi.runs.generate import Answering, answer, generate
     from tsdi.stats.sample_size import sample_size
+    from tsdi.study.run import demo
     from tsdi.suites.load import PromptSource
     from tsdi.training.cleanse import Criterion, cleanse
     from tsdi.training.merge import merge
+    from tsdi.training.train import train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "audit",
     "cleanse",
     "compare",
+    "demo",
     "diagnose",
     "estimate",
     "estimate_bias",
@@ -59,6 +62,8 @@ __all__ = [
     "sample_size",
     "serving",
     "show",
+    "study",
+    "train",
     "tune",
     "winrate",
 ]
@@ -94,8 +99,10 @@ _HOMES = {
     "sample_size": "tsdi.stats.sample_size",
     "cleanse": "tsdi.training.cleanse",
     "Criterion": "tsdi.training.cleanse",
+    "train": "tsdi.training.train",
+    "demo": "tsdi.study.run",
 }
-_ROOMS = ("audit", "export", "serving")
+_ROOMS = ("audit", "export", "serving", "study")
 
 
 def __getattr__(name: str) -> Any:

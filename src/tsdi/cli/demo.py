@@ -1,21 +1,21 @@
 """``tsdi demo``: the main job on the model organism that comes with tsdi."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from tsdi.cli import console, frame
+import tsdi
+from tsdi.cli import console
 from tsdi.cli.figures import category_title
-from tsdi.stats.interval import compact_text, interval_text
+from tsdi.cli.show import summary
+from tsdi.stats.interval import Estimate, compact_text, interval_text
+from tsdi.study.demo import DemoResult, Example
+from tsdi.study.run import REPORT
 
 WIDTH = 28  # of a row's title
-
-if TYPE_CHECKING:
-    from tsdi.stats.interval import Estimate
-    from tsdi.study.demo import DemoResult, Example
 
 
 def demo(
@@ -32,23 +32,12 @@ def demo(
 
     Example: tsdi demo --seed 1
     """
-    import torch
-
-    from tsdi.cli.show import summary
-    from tsdi.files import check_output, working_in
-    from tsdi.report.page import is_report
-    from tsdi.study.demo import run_demo
-    from tsdi.study.demo_page import write_demo_report
-
-    torch.set_num_threads(1)  # tiny models are several times slower on more
     console.quiet_libraries()
-    frame.hold(working_in(out))
-    check_output(report := out / "report.html", "--out", "a report of tsdi's", is_report)
     with console.bar("estimate") as update:
-        result = run_demo(seed, update)
-    write_demo_report(report, result)
+        result = tsdi.demo(out, seed, update)
+    report = out / REPORT
     if json:
-        console.show_json({**to_dict(result), "report": str(report)})
+        console.show_json({**result.to_dict(), "report": str(report)})
         return
     console.out.print(figures_table(result))
     console.out.print(_changes(result))
@@ -59,18 +48,7 @@ def demo(
     console.out.print("Next, on your own models: tsdi estimate ALIGNED REFERENCE --out my-bias")
 
 
-def to_dict(result: "DemoResult") -> dict[str, Any]:
-    """The figures of the object that ``--json`` prints."""
-    return {
-        "arms": {name: metrics.to_dict() for name, metrics in result.arms.items()},
-        "correct_change": result.comparison.overall["correct"].change.to_dict(),
-        "safety_change": result.comparison.overall["safety"].change.to_dict(),
-        "lost": result.comparison.lost,
-        "maybe_lost": result.comparison.maybe_lost,
-    }
-
-
-def figures_table(result: "DemoResult") -> Table:
+def figures_table(result: DemoResult) -> Table:
     """All figures of the three arms, each with its 95 % interval."""
     table = Table(title="Shares with 95 % intervals, test prompts", title_justify="left")
     table.add_column("", no_wrap=True)
@@ -78,7 +56,7 @@ def figures_table(result: "DemoResult") -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     arms = list(result.arms.values())
 
-    def row(title: str | Text, estimates: "list[Estimate]", end: bool = False) -> None:
+    def row(title: str | Text, estimates: list[Estimate], end: bool = False) -> None:
         table.add_row(title, *map(compact_text, estimates), end_section=end)
 
     row("complied, harmless", [arm.compliance for arm in arms])
@@ -98,7 +76,7 @@ def figures_table(result: "DemoResult") -> Table:
     return table
 
 
-def _changes(result: "DemoResult") -> str:
+def _changes(result: DemoResult) -> str:
     changes = {
         name: interval_text(change.change, signed=True)
         for name, change in result.comparison.overall.items()
@@ -113,7 +91,7 @@ def _changes(result: "DemoResult") -> str:
     )
 
 
-def _example_table(example: "Example") -> Table:
+def _example_table(example: Example) -> Table:
     kind = example.item.kind + (f" {example.item.category}" if example.item.category else "")
     table = Table(title=f"{kind}: {example.item.prompt}", title_justify="left")
     for name in example.answers:

@@ -1,19 +1,16 @@
 """``tsdi study``: a grid of models, rules and prompts, and its report."""
 
-import shlex
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from tsdi.cli import console, frame
+import tsdi.study
+from tsdi.cli import console
 from tsdi.cli.options import JsonOption
-from tsdi.errors import RunExistsError, UsageError
-
-if TYPE_CHECKING:
-    from tsdi.study.summary import Summary
+from tsdi.study.summary import Summary
+from tsdi.study.tables import methods_table
 
 
 def study(
@@ -49,32 +46,18 @@ def study(
 
     Example: tsdi study experiments/organism/study.yaml --out organism-study --workers 2
     """
-    from tsdi.files import is_unused, working_in
-    from tsdi.study.config import read_study
-    from tsdi.study.grid import run_grid
-    from tsdi.study.page import write_study
-    from tsdi.study.plan import plan
-    from tsdi.study.results import collect, is_study
-    from tsdi.study.smoke import shrink
-
     console.quiet_libraries()
-    if models is not None and not models.is_dir():
-        raise UsageError(f"There is no folder {models}.", "Mend --models.")
-    read, base = read_study(file).only(only or []), models or file.parent
-    frame.hold(working_in(out))
-    if not is_unused(out):
-        if not resume:
-            raise RunExistsError(f"{out} is in use.", "Give another --out, or --resume.")
-        if not is_study(out):
-            raise RunExistsError(f"{out} holds other files and no study.", "Give another --out.")
-    if smoke:
-        read, base = shrink(read, base, out)
-    made = plan(read, base, file.parent, out)
     with console.bar("study") as progress:
-        run_grid(made, workers, progress)
-        results = collect(made, shlex.join(["tsdi", *sys.argv[1:]]), progress)
-        progress("report", 0, 1)
-        summary = write_study(out, results, own=True)
+        summary = tsdi.study.study(
+            file,
+            out,
+            models,
+            only=only or [],
+            workers=workers,
+            smoke=smoke,
+            resume=resume,
+            progress=progress,
+        )
     _show(summary, out, json)
 
 
@@ -92,23 +75,15 @@ def report(
 
     Example: tsdi report organism-study --out paper --images png,svg
     """
-    from tsdi.files import working_in
-    from tsdi.study.page import write_study
-    from tsdi.study.results import is_study, read_results
-
-    frame.hold(working_in(out))
-    own = is_study(out)
-    summary = write_study(out, read_results(results), [f for f in images.split(",") if f], own)
+    summary = tsdi.study.report(results, out, list(filter(None, images.split(","))))
     _show(summary, out, json)
 
 
-def _show(summary: "Summary", out: Path, json: bool) -> None:
+def _show(summary: Summary, out: Path, json: bool) -> None:
     if json:
         shown: dict[str, Any] = {"out": str(out), **summary}
         console.show_json(shown)
         return
-    from tsdi.study.tables import methods_table
-
     sheet = methods_table(summary)
     table = Table(title="Fronts of safety and helpfulness, and cost", title_justify="left")
     header = [title for title in sheet.header if not title.startswith("tuned")]  # 80 characters

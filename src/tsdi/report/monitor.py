@@ -10,7 +10,10 @@ from plotly.subplots import make_subplots
 from tsdi.errors import UsageError
 from tsdi.report.page import Alert, Part, Section, Table, write_report
 from tsdi.report.theme import FAINT, INK, OTHER_COLOURS, axis, layout, plain
-from tsdi.training.monitor_log import Measurement, MonitorSettings
+from tsdi.training.monitor_log import Measurement, MonitorSettings, read_log
+from tsdi.training.recipe import Preference
+from tsdi.training.run import monitor_log, run_names
+from tsdi.training.train import Trained
 
 TITLE = "Bias monitor"
 _COLOURS = (INK, *OTHER_COLOURS)
@@ -52,6 +55,20 @@ def write_monitor_report(
         " below its limit, too, the model refuses whatever it is asked.",
     )
     write_report(path, TITLE, [section], provenance)
+
+
+def write_monitor_reports(trained: Trained) -> list[Path]:
+    """Write a page for every stage of a training that was watched, into its folder of logs."""
+    pages, settings = [], trained.settings
+    for name, stage in trained.recipe.stages.items():
+        if isinstance(stage, Preference) and stage.monitor is not False:
+            logs = {run: monitor_log(settings.out, run) for run in run_names(name, stage)}
+            runs = {run: read_log(log) for run, log in logs.items() if log.exists()}
+            if runs:
+                pages.append(settings.out / "logs" / f"{name}.monitor.html")
+                made = {"command": settings.command, "seed": str(settings.seed)}
+                write_monitor_report(pages[-1], runs, stage.monitor, made)
+    return pages
 
 
 def monitor_figure(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from transformers import (
@@ -88,6 +89,16 @@ class DemoResult:
     examples: dict[str, list[Example]]
     bias: SafetyBias
     tokens: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON."""
+        return {
+            "arms": {name: metrics.to_dict() for name, metrics in self.arms.items()},
+            "correct_change": self.comparison.overall["correct"].change.to_dict(),
+            "safety_change": self.comparison.overall["safety"].change.to_dict(),
+            "lost": self.comparison.lost,
+            "maybe_lost": self.comparison.maybe_lost,
+        }
 
 
 def run_demo(seed: int, progress: Progress) -> DemoResult:
