@@ -10,7 +10,7 @@ BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->"
 ROWS = {  # controls stand where the method stands
     "tsdi-tuned": "TSDI, strength tuned",
     "tsdi": "TSDI, strength 1",
-    "plain": "no debiasing, trained less",
+    "plain": "no debiasing",
     "random-shift": "control: random shift of that size",
     "openers": "control: one tuned number on refusing words",
     "merge": "merged weights (P-SACPO)",
