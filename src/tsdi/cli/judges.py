@@ -1,9 +1,12 @@
 """``tsdi judges``: who can judge answers."""
 
+from dataclasses import asdict
+
 from rich.table import Table
 
 from tsdi.cli import console
 from tsdi.cli.options import JsonOption
+from tsdi.judging.registry import JUDGES
 
 
 def judges(json: JsonOption = False) -> None:
@@ -13,10 +16,6 @@ def judges(json: JsonOption = False) -> None:
 
     Example: tsdi evaluate RUN --judge md-judge-v0.1+refusal-phrases
     """
-    from dataclasses import asdict
-
-    from tsdi.judging.registry import JUDGES
-
     if json:
         console.show_json({name: asdict(known) for name, known in JUDGES.items()})
         return

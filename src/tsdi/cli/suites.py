@@ -1,16 +1,18 @@
 """``tsdi suites``: the public sets of prompts that evaluations know."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from tsdi.categories import SALAD_TASKS
 from tsdi.cli import console
 from tsdi.cli.options import JsonOption
-
-if TYPE_CHECKING:
-    from tsdi.suites.suite import Suite
+from tsdi.suites.attacks import ATTACKS
+from tsdi.suites.load import find_suite
+from tsdi.suites.suite import Suite
+from tsdi.suites.table import SUITES
 
 GOOD = {
     "harmless": "comply",
@@ -30,10 +32,6 @@ def suites(
 
     Example: tsdi suites xstest
     """
-    from tsdi.suites.attacks import ATTACKS
-    from tsdi.suites.load import find_suite
-    from tsdi.suites.table import SUITES
-
     if name is not None:
         suite = find_suite(name)
         if json:
@@ -42,8 +40,8 @@ def suites(
             _show(suite)
     elif json:
         attacks = [{"name": a.name, "source": a.source} for a in ATTACKS.values()]
-        suites = [suite.describe() for suite in SUITES.values()]
-        console.show_json({"suites": suites, "attacks": attacks})
+        known = [suite.describe() for suite in SUITES.values()]
+        console.show_json({"suites": known, "attacks": attacks})
     else:
         console.out.print(suites_table())
         console.out.print(attacks_table())
@@ -52,8 +50,6 @@ def suites(
 
 def suites_table() -> Table:
     """All suites: what they hold, and from which commit."""
-    from tsdi.suites.table import SUITES
-
     table = Table(title="Suites", title_justify="left")
     table.add_column("suite", no_wrap=True)
     table.add_column("prompts")
@@ -74,8 +70,6 @@ def suites_table() -> Table:
 
 def attacks_table() -> Table:
     """The transformations that --attack knows."""
-    from tsdi.suites.attacks import ATTACKS
-
     table = Table(title="Attacks, for --attack", title_justify="left")
     table.add_column("attack", no_wrap=True)
     table.add_column("source")
@@ -84,7 +78,7 @@ def attacks_table() -> Table:
     return table
 
 
-def _show(suite: "Suite") -> None:
+def _show(suite: Suite) -> None:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
@@ -98,7 +92,7 @@ def _show(suite: "Suite") -> None:
         console.say(f"tsdi evaluate MODEL --prompts {example} --out RUN")
 
 
-def _facts(suite: "Suite") -> dict[str, str]:
+def _facts(suite: Suite) -> dict[str, str]:
     origin, columns = suite.origin, asdict(suite.columns)
     said = {word: f" ({columns['kind']}: {word})" if word else "" for word in suite.kinds}
     facts = {
@@ -114,10 +108,8 @@ def _facts(suite: "Suite") -> dict[str, str]:
     return {title: text for title, text in facts.items() if text}
 
 
-def categories_table(suite: "Suite") -> Table:
+def categories_table(suite: Suite) -> Table:
     """The categories of a suite with their SALAD tasks, or why there is none."""
-    from tsdi.categories import SALAD_TASKS
-
     table = Table(title="Categories", title_justify="left")
     table.add_column("category")
     table.add_column("SALAD task")

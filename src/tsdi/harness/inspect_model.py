@@ -45,7 +45,7 @@ class TsdiAPI(ModelAPI):
     Args:
         model_name: Folder or hub id of a model or adapter, or the name of a shipped model.
         base_url: Inspect's; means nothing here.
-        api_key: Likewise.
+        api_key: Inspect's; means nothing here.
         config: Inspect's settings; max_tokens, temperature and seed are followed.
         bias: Folder or hub id of a safety bias.
         strength: How much of it to subtract; None takes what the bias recommends.
@@ -53,8 +53,8 @@ class TsdiAPI(ModelAPI):
         template_args: Arguments of the chat template, such as {"enable_thinking": false}; a bias
             brings its own.
         dtype: As for `tsdi.models.load.LoadOptions`.
-        device_map: Likewise.
-        trust_remote_code: Likewise.
+        device_map: As in transformers, such as "auto" or "cuda:1".
+        trust_remote_code: Run code that comes with the model.
         batch_size: Most chats answered together.
         unknown: Whatever else was asked for, which is refused.
 

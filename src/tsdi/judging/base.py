@@ -100,8 +100,8 @@ class JudgeOptions:
         model: Folder or hub id of its weights, or what an API calls it; None takes the judge's own.
         url: Base URL of an OpenAI-compatible API, such as "http://localhost:8000/v1".
         dtype: As for `tsdi.models.load.LoadOptions`.
-        device_map: Likewise.
-        trust_remote_code: Likewise.
+        device_map: As in transformers, such as "auto" or "cuda:1".
+        trust_remote_code: Run code that comes with the weights.
         labels: What the labels of a classifier mean, such as "toxic=UNSAFE,neutral=SAFE".
     """
 

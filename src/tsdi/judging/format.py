@@ -31,7 +31,7 @@ class Format(ABC):
         name: The judge's name.
         weights: The hub id of the model.
         sees_safety: As for `tsdi.judging.base.Judge`.
-        sees_refusal: Likewise.
+        sees_refusal: As for `tsdi.judging.base.Judge`.
         max_new_tokens: Most tokens of a reply; of 1, the model is not expected to end it itself.
         markup: What delimits texts in the prompt.
         labels: Its two words for the verdict, the one that means unsafe first, of a model whose

@@ -19,11 +19,14 @@ class Known:
         opener: What opens it: "module:function", called with `JudgeOptions`.
         sees: "safety", "refusals", "both", or "either", as the labels of a classifier say.
         needs: What it needs, in a few words; hub ids are the weights it takes by itself.
+        takes: The option of `JudgeOptions` that only judges of its sort take: "url" of an API, or
+            "labels" of a classifier.
     """
 
     opener: str
     sees: str
     needs: str
+    takes: str = ""
 
 
 _RULE = "nothing (English)"
@@ -38,7 +41,7 @@ JUDGES = {
         "tsdi.judging.trained:open_trained", "refusals", "trained=FILE, of tsdi audit --train"
     ),
     "llm-refusal": Known(
-        "tsdi.judging.api:open_llm_refusal", "refusals", "llm-refusal=MODEL and an API"
+        "tsdi.judging.api:open_llm_refusal", "refusals", "llm-refusal=MODEL and an API", "url"
     ),
     "md-judge-v0.1": Known(
         "tsdi.judging.md_judge:open_md_judge_01", "safety", "OpenSafetyLab/MD-Judge-v0.1"
@@ -58,8 +61,10 @@ JUDGES = {
     "harmbench": Known(
         "tsdi.judging.harmbench:open_harmbench", "safety", "cais/HarmBench-Llama-2-13b-cls"
     ),
-    "classifier": Known("tsdi.judging.classifier:open_classifier", "either", _MODEL),
-    "answer-classifier": Known("tsdi.judging.classifier:open_answer_classifier", "either", _MODEL),
+    "classifier": Known("tsdi.judging.classifier:open_classifier", "either", _MODEL, "labels"),
+    "answer-classifier": Known(
+        "tsdi.judging.classifier:open_answer_classifier", "either", _MODEL, "labels"
+    ),
 }
 
 
@@ -77,23 +82,12 @@ def load_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
     """
     options = options or JudgeOptions()
     parts = check_judge(spec)
-    if options.url is not None and not any(is_api(name) for name, _ in parts):
-        known = ", ".join(filter(is_api, JUDGES))
-        raise UsageError(f"--judge-url needs a judge over an API: {known}.", "Leave it out.")
-    if options.labels is not None and not any(_is_classifier(name) for name, _ in parts):
-        known = ", ".join(filter(_is_classifier, JUDGES))
-        raise UsageError(f"--judge-labels needs a classifier: {known}.", "Leave it out.")
-    judges = [
-        _opener(name)(
-            replace(
-                options,
-                model=model,
-                url=options.url if is_api(name) else None,
-                labels=options.labels if _is_classifier(name) else None,
-            )
-        )
-        for name, model in parts
-    ]
+    for option, sort in (("url", "a judge over an API"), ("labels", "a classifier")):
+        takers = [name for name, known in JUDGES.items() if known.takes == option]
+        if getattr(options, option) is not None and not any(name in takers for name, _ in parts):
+            known = ", ".join(takers)
+            raise UsageError(f"--judge-{option} needs {sort}: {known}.", "Leave it out.")
+    judges = [_open(name, replace(options, model=model)) for name, model in parts]
     return judges[0] if len(judges) == 1 else Panel(*judges)
 
 
@@ -118,19 +112,19 @@ def check_judge(spec: str) -> list[tuple[str, str | None]]:
     return [(name, model or None) for name, _, model in parts]
 
 
-def _opener(name: str) -> Callable[[JudgeOptions], Judge]:
-    module, _, function = JUDGES[name].opener.partition(":")
+def _open(name: str, options: JudgeOptions) -> Judge:
+    """A judge, opened with the options that judges of its sort take."""
+    known = JUDGES[name]
+    module, _, function = known.opener.partition(":")
     opener: Callable[[JudgeOptions], Judge] = getattr(import_module(module), function)
-    return opener
+    url = options.url if known.takes == "url" else None
+    labels = options.labels if known.takes == "labels" else None
+    return opener(replace(options, url=url, labels=labels))
 
 
 def is_api(name: str) -> bool:
     """Whether a judge asks a model behind an API."""
-    return JUDGES[name].opener.startswith("tsdi.judging.api:")
-
-
-def _is_classifier(name: str) -> bool:
-    return JUDGES[name].opener.startswith("tsdi.judging.classifier:")
+    return JUDGES[name].takes == "url"
 
 
 def default_judge(prompts: Iterable[str]) -> str:
