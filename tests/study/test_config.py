@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from tests import tiny
 from tests.cli.conftest import tsdi
 from tests.study.made import MODELS, study_file
-from tsdi.study.config import JudgeSettings, RuleEntry, read_study
+from tsdi.study.config import JudgeSettings, Organism, RuleEntry, read_study
+from tsdi.study.members import recipe
 from tsdi.study.plan import plan
 from tsdi.study.rules import RULES as KNOWN
 
@@ -175,6 +176,33 @@ class TestModels:
         result = tsdi("study", file, "--out", tmp_path / "out")
         assert result.exit_code == 2
         assert "did you mean 'step" in result.stderr
+
+
+class TestOrganisms:
+    def test_shares_of_annotators_are_a_key_of_the_grid(self, tmp_path):
+        one = Organism(seeds=[1], betas=[0.1], iterations=[2], annotators=0.3)
+        several = Organism(seeds=[1], betas=[0.1, 0.2], iterations=[2, 4], annotators=[0, 0.5])
+        assert one.annotators == (0.3,)
+        names = [run.names() for run in recipe(several).grid]
+        assert len(names) == 4
+        assert names[0] == {2: "annotators0-beta0.1-step2", 4: "annotators0-beta0.1-step4"}
+
+    def test_models_are_named_by_what_varies(self, tmp_path):
+        def named(annotators):
+            file = study_file(tmp_path)
+            text = file.read_text()
+            start, end = text.index("models:"), text.index("prompts:")
+            grid = f"seeds: [1, 2], betas: [0.1], iterations: [1], annotators: {annotators}"
+            file.write_text(f"{text[:start]}organism: {{{grid}}}\n{text[end:]}".replace(
+                "ks: [1, 2]", "ks: [1]"))  # fmt: skip
+            made = plan(read_study(file), tmp_path, tmp_path, tmp_path / "out")
+            return {(m.name, m.annotators) for m in made.members}
+
+        assert named(0.5) == {("beta0.1-step1", 0.5)}
+        assert named("[0, 0.5]") == {
+            ("annotators0-beta0.1-step1", 0.0),
+            ("annotators0.5-beta0.1-step1", 0.5),
+        }
 
 
 class TestPrompts:

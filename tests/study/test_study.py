@@ -93,7 +93,11 @@ class TestTheGrid:
 
     def test_biases_are_of_every_model_and_tokens_of_the_main_ones(self, found):
         assert len(found["biases"]) == 4
-        assert [("tokens" in one) for one in found["biases"]].count(True) == 2
+        examined = [one for one in found["biases"] if "tokens" in one]
+        assert len(examined) == 2
+        for one in examined:
+            assert one["area"]["aligned"].keys() == {"harmless", "lookalike"}
+            assert all(0 <= area <= 1 for by in one["area"].values() for area in by.values())
 
     def test_a_second_run_does_nothing_again_wherever_it_is_started(
         self, place, found, tmp_path, monkeypatch

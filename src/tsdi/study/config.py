@@ -45,15 +45,21 @@ class Organism(_Strict):
         seeds: Training seeds.
         betas: DPO's KL parameters, a run of the safety step each.
         iterations: Optimiser steps after which a model is kept.
-        annotators: Share of the annotators who prefer refusals on harmless requests.
+        annotators: Shares of the annotators who prefer refusals on harmless requests; several are
+            a further key of the grid.
         smoke: A few steps of a smaller model, to try a study out.
     """
 
     seeds: tuple[Seed, ...] = Field(min_length=1)
     betas: tuple[float, ...] = Field(min_length=1)
     iterations: tuple[Positive, ...] = Field(min_length=1)
-    annotators: float = 0.5
+    annotators: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((0.5,), min_length=1)
     smoke: bool = False
+
+    @field_validator("annotators", mode="before")
+    @classmethod
+    def _one_share(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, int | float) else given
 
 
 class Model(_Strict):
@@ -208,6 +214,7 @@ class Estimation(_Strict):
         pool: Token pool by name, or a text file.
         seed: Decides the random prompts.
         refusing, complying: How refusing and complying answers begin; default: English phrases.
+        diagnose: The models whose biases are examined on prompts: the main ones, or all.
     """
 
     prompts: Positive = 512
@@ -217,6 +224,7 @@ class Estimation(_Strict):
     seed: Seed = 0
     refusing: tuple[str, ...] = ()
     complying: tuple[str, ...] = ()
+    diagnose: Literal["main", "all"] = "main"
 
 
 class RuleEntry(_Strict):

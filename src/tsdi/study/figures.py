@@ -19,7 +19,7 @@ _FAR = 8
 LATER = 8  # steps that are drawn of the openers' shifts
 NAMES = {"plain": "aligned", "tsdi": "debiased", "reference": "reference"}
 STYLES: Mapping[str, Style] = {"plain": "grid", "tsdi": "debiased"}
-FRONT = ("plain", "openers", "dera", "merge", "reference", "tsdi")
+FRONT = ("plain", "openers", "random-shift", "merge", "reference", "tsdi")
 """What the picture of fronts shows, from the back to the front; more would hide it."""
 
 
@@ -32,7 +32,8 @@ def figures(summary: Figures) -> dict[str, go.Figure]:
     }
     for category in shown_categories(summary):
         found[f"f5-front-{category}"] = front(summary, category)
-    if len({member["beta"] for member in grid_of(summary)}) > 1:
+    shares = {member.get("annotators") for member in grid_of(summary)}
+    if len({member["beta"] for member in grid_of(summary)}) > 1 and len(shares) == 1:
         found |= {f"f2-{key}": iterations(summary, key) for key in ("safety", "helpful")}
     if summary["biases"]:
         found |= {f"f4-{place}": openers(summary, place == "later") for place in ("first", "later")}

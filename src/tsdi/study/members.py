@@ -95,7 +95,8 @@ def recipe(organism: Organism) -> "Recipe":
     from tsdi.training.organism import SMOKE, Alignment, Recipe
 
     grid = tuple(
-        Alignment(organism.annotators, beta, organism.iterations) for beta in organism.betas
+        Alignment(annotators, beta, organism.iterations)
+        for annotators, beta in product(organism.annotators, organism.betas)
     )
     return replace(SMOKE if organism.smoke else Recipe(), grid=grid)
 
@@ -121,7 +122,8 @@ def _organisms(organism: Organism, folder: Path) -> list[Member]:
                 "proxy": str(other / name),
                 "proxy reference": str(other / "reference"),
             }
-            found.append(Member(f"beta{run.beta:g}-step{step}", seed, paths, run.beta, step))
+            shown = name if len(organism.annotators) > 1 else f"beta{run.beta:g}-step{step}"
+            found.append(Member(shown, seed, paths, run.beta, step, run.annotators))
     return found
 
 

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tsdi.errors import FormatError
 from tsdi.evaluation.evaluate import read_judged
@@ -29,6 +31,9 @@ from tsdi.study.plan import Plan
 from tsdi.study.rules import RULES, tsdi_bias
 from tsdi.study.subject import Member, Setting, Subject
 from tsdi.study.win_rates import BASES, Wins
+
+if TYPE_CHECKING:
+    from tsdi.bias.refusal_log_odds import Phrases
 
 RESULTS = "results.json"
 _BEGUN = ("cells", "workers.log", "smoke-models")  # what else a study's folder holds
@@ -62,7 +67,13 @@ def collect(made: Plan, command: str, progress: Progress) -> Figures:
             split: [[p.id, p.kind, p.category] for p in made.prompts[split]] for split in SPLITS
         },
         "members": [
-            {"name": m.name, "seed": m.seed, "beta": m.beta, "iterations": m.iterations}
+            {
+                "name": m.name,
+                "seed": m.seed,
+                "beta": m.beta,
+                "iterations": m.iterations,
+                "annotators": m.annotators,
+            }
             for m in made.members
         ],
         "cells": _cells(made, progress),
@@ -324,7 +335,7 @@ def _biases(made: Plan, progress: Progress) -> list[Figures]:
             "complying": _rounded(bias.values[:, complying].mean(1).tolist()),
             "error": _rounded(bias.standard_error[:, refusing].mean(1).tolist()),
         }
-        if member.name == made.main:
+        if member.name == made.main or made.study.estimation.diagnose == "all":
             figures |= _diagnosed(subject, entry)
         found.append(figures)
         progress("biases", number, len(made.members))
@@ -358,6 +369,30 @@ def _diagnosed(subject: Subject, entry: RuleEntry) -> Figures:
         "one_number": round(found.one_number, 4),
         "shift": {kind: shown.shift.to_dict() for kind, shown in found.refusal.items()},
         "explained": {kind: shown.to_dict() for kind, shown in found.explained.items()},
+        "area": {role: _area(subject, role, phrases, real) for role in ("aligned", "reference")},
+    }
+
+
+def _area(
+    subject: Subject, role: str, phrases: "Phrases", real: dict[str, list[list[int]]]
+) -> dict[str, float]:
+    """How well refusal log-odds tell harmful prompts from others, by kind: the area under the ROC.
+
+    It is the share of pairs of a harmful and another prompt of which the harmful one's log-odds of
+    refusing are higher, ties counting half.
+    """
+    from tsdi.bias.refusal_log_odds import phrase_ids, refusal_log_odds
+
+    model = subject.model(role)
+    ids = [phrase_ids(subject.tokenizer, some) for some in (phrases.refusing, phrases.complying)]
+    odds = {
+        kind: np.array([refusal_log_odds(model, prompt, *ids, [None])[0] for prompt in prompts])
+        for kind, prompts in real.items()
+    }
+    harmful = odds.pop("harmful")[:, None]
+    return {
+        kind: round(float((harmful > own).mean() + (harmful == own).mean() / 2), 4)
+        for kind, own in odds.items()
     }
 
 

@@ -34,7 +34,7 @@ class Member:
         name: Its name, shared by the models of other seeds with the same beta and iterations.
         seed: Training seed.
         paths: Folder or hub id by role: aligned, reference, sft, proxy, proxy reference ...
-        beta, iterations: Its place in the grid; None where there is no grid.
+        beta, iterations, annotators: Its place in the grid; None where there is none.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Member:
     paths: Mapping[str, str]
     beta: float | None = None
     iterations: int | None = None
+    annotators: float | None = None
 
     @property
     def id(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from tsdi.categories import SALAD_TASKS
 from tsdi.report.page import Table
 from tsdi.stats.interval import Estimate, interval_text
+from tsdi.stats.seeds import mean_interval
 from tsdi.study import wording
 
 Figures = Mapping[str, Any]
@@ -35,6 +36,8 @@ def tables(summary: Figures) -> dict[str, Table]:
     for one in summary["ablations"]:
         found[f"Ablation: {one['rule']}"] = ablation_table(summary, one)
     found["Refusing openers"] = biases_table(summary)
+    if any("area" in one for one in summary["biases"]):
+        found["What biases explain"] = diagnosis_table(summary)
     return found
 
 
@@ -256,6 +259,36 @@ def biases_table(summary: Figures) -> Table:
     ]
     header = ["model", "refusing minus complying openers, step 0", "mean of the later steps"]
     return Table(header, rows, "Logits, on random prompts; one figure for every training seed.")
+
+
+def diagnosis_table(summary: Figures) -> Table:
+    """What biases do to real prompts, model by model, where the study asked that of all."""
+    found: dict[str, list[Figures]] = {}
+    for one in summary["biases"]:
+        if "area" in one:
+            found.setdefault(one["model"].split("/")[1], []).append(one)
+    kinds = list(next(iter(found.values()), [{"explained": {}}])[0]["explained"])
+    roles = ("aligned", "reference")
+    rows = [
+        [
+            name,
+            *(_mean([one["explained"][kind]["value"] for one in some]) for kind in kinds),
+            *(_mean([one["area"][role].get("lookalike") for one in some]) for role in roles),
+        ]
+        for name, some in found.items()
+    ]
+    explained = [f"explained, {kind}" for kind in kinds]
+    header = ["model", *explained, *(f"area, {role}" for role in roles)]
+    note = (
+        "Validation prompts; means over all training seeds with t intervals. Explained: share of"
+        " the real shift that the bias is. Area: how often a harmful prompt's refusal log-odds are"
+        " above a lookalike's."
+    )
+    return Table(header, rows, note)
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    return interval_text(mean_interval([value for value in values if value is not None]))
 
 
 def _later(values: Sequence[float]) -> float:
