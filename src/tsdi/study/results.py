@@ -384,9 +384,12 @@ def _area(
     from tsdi.bias.refusal_log_odds import phrase_ids, refusal_log_odds
 
     model = subject.model(role)
-    ids = [phrase_ids(subject.tokenizer, some) for some in (phrases.refusing, phrases.complying)]
+    refusing = phrase_ids(subject.tokenizer, phrases.refusing)
+    complying = phrase_ids(subject.tokenizer, phrases.complying)
     odds = {
-        kind: np.array([refusal_log_odds(model, prompt, *ids, [None])[0] for prompt in prompts])
+        kind: np.array(
+            [refusal_log_odds(model, p, refusing, complying, [None])[0] for p in prompts]
+        )
         for kind, prompts in real.items()
     }
     harmful = odds.pop("harmful")[:, None]

@@ -50,7 +50,7 @@ def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
         content["organism"] |= {"smoke": True, "iterations": [1, 2]}
         content["organism"]["betas"] = content["organism"]["betas"][:2]
         content["organism"]["seeds"] = content["organism"]["seeds"][:SEEDS]
-        content["main"] = f"beta{study.organism.betas[0]:g}-step2"
+        content.pop("main", None)
         content["ks"] = [1, 2]
         return Study.model_validate(content), base
     content["estimation"]["pool"] = "neutral"
