@@ -7,6 +7,7 @@ from tsdi.judging.base import JudgeOptions, Response
 from tsdi.judging.refusal import GCG_KEYWORDS, KEYWORD_LIST, REFUSAL_PHRASES, XSTEST_STRINGS
 from tsdi.judging.registry import load_judge
 from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.models.thoughts import after_thought
 
 RULES = (REFUSAL_PHRASES, XSTEST_STRINGS, KEYWORD_LIST, GCG_KEYWORDS)
 
@@ -121,7 +122,7 @@ def test_rules_of_other_projects_are_theirs(rule, refused, complied):
 
 
 @pytest.mark.parametrize("rule", RULES)
-@given(text=st.text())
+@given(text=st.text().filter(lambda text: after_thought(text, False, True, "") == text))
 def test_a_rule_of_words_never_says_partial(rule, text):
     known = (Verdict.REFUSED, Verdict.COMPLIED, Verdict.DEGENERATE)
     assert verdict(text, rule=rule) in known
