@@ -1,11 +1,10 @@
-"""The frame of every command: errors in one line, no empty values, what it holds until it ends."""
+"""The frame of every command: errors in one line, and no empty values."""
 
 import errno
 import functools
 import re
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
 from io import TextIOWrapper
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -31,20 +30,13 @@ class Debug:
     on = False
 
 
-class Held:
-    """What a command holds until it ends."""
-
-    stack = ExitStack()
-
-
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Turn what a user can mend into one line on standard error and exit code 2."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            with ExitStack() as Held.stack:
-                return command(*args, **kwargs)
+            return command(*args, **kwargs)
         except (TsdiError, OSError, KeyboardInterrupt) as error:
             line = _line(error)
             if Debug.on or line is None:
@@ -70,11 +62,6 @@ class Command(TyperCommand):
                 name = max((*parameter.opts, parameter.name or ""), key=len)
                 fail(f"{name if name.startswith('-') else name.upper()} is empty. Give a value.")
         return super().parse_args(ctx, args)
-
-
-def hold(output: AbstractContextManager[None]) -> None:
-    """Keep other processes out of an output, as `tsdi.files` does, until the command ends."""
-    Held.stack.enter_context(output)
 
 
 def fail(line: str) -> NoReturn:
