@@ -1,6 +1,8 @@
 """README and docs can fail: commands, options, code, names and links (tables: test_experiments)."""
 
+import ast
 import hashlib
+import inspect
 import os
 import re
 import shlex
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from experiments import method_picture
 
+import tsdi
 from tsdi.cli.main import COMMANDS, load
 
 ROOT = Path(__file__).parent.parent
@@ -164,6 +167,22 @@ class TestReadme:
 def test_python_in_the_docs_is_python(page):
     for code in re.findall(r"```python\n(.*?)```", TEXTS[page], re.DOTALL):
         compile(code, page, "exec")
+
+
+def _calls():
+    for page, text in TEXTS.items():
+        for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+            for node in ast.walk(ast.parse(code)):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("tsdi."):
+                    yield page, ast.unparse(node)
+
+
+@pytest.mark.parametrize(("page", "call"), sorted(set(_calls())))
+def test_functions_take_what_they_are_given(page, call):
+    node = ast.parse(call, mode="eval").body
+    function = eval(ast.unparse(node.func), {"tsdi": tsdi})
+    named = {argument.arg: None for argument in node.keywords}
+    inspect.signature(function).bind(*node.args, **named)  # raises where they do not fit
 
 
 def _names():
