@@ -16,7 +16,7 @@ import pytest
 from tests.cli.conftest import tsdi
 from tests.study.made import RULES, study_file
 from tests.waiting import wait_until
-from tsdi.errors import UsageError
+from tsdi.errors import FormatError, UsageError
 from tsdi.evaluation.metrics import Judged
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.study import page as study_report
@@ -49,7 +49,7 @@ def found(place):
 
 
 def answers_of(results):
-    keys = ("model", "rule", "setting", "attack")
+    keys = ("model", "name", "setting", "attack")
     return {
         json.dumps([cell[key] for key in keys]): cell["outcomes"]
         for cell in results["cells"]
@@ -62,7 +62,7 @@ class TestTheGrid:
         cells = [cell for cell in found["cells"] if cell["split"] == "test" and not cell["attack"]]
         count = {}
         for cell in cells:
-            count[cell["rule"]] = count.get(cell["rule"], 0) + 1
+            count[cell["name"]] = count.get(cell["name"], 0) + 1
         assert count == {
             "plain": 4, "tsdi": 4, "tuned": 4, "dera": 4,  # one chosen setting each
             "sft": 2, "reference": 2, "reference-openers": 4,  # by seed, all settings
@@ -79,7 +79,7 @@ class TestTheGrid:
             tried = [
                 cell
                 for cell in found["cells"]
-                if (cell["rule"], cell["model"], cell["split"]) == ("dera", model, "validation")
+                if (cell["name"], cell["model"], cell["split"]) == ("dera", model, "validation")
             ]
             best = max(tried, key=lambda cell: cell["safety"] * cell["help"])
             assert [cell["chosen"] for cell in tried] == [cell is best for cell in tried]
@@ -208,7 +208,7 @@ class TestTheSummary:
     def test_losses_of_safety_are_alerts(self, found):
         data = json.loads(json.dumps(found))
         for cell in data["cells"]:
-            if cell["split"] == "test" and cell["rule"] == "tsdi":
+            if cell["split"] == "test" and cell["name"] == "tsdi":
                 cell["outcomes"] = cell["outcomes"].replace("R", "C")
         alerts = summarise(data, resamples=100)["alerts"]
         assert any("all harmful prompts" in text for text in alerts)
@@ -216,7 +216,7 @@ class TestTheSummary:
     def test_an_attack_that_no_answer_was_scored_under_has_no_change(self, found):
         data = json.loads(json.dumps(found))
         for cell in data["cells"]:
-            if cell.get("attack") and cell["rule"] == "tsdi":
+            if cell.get("attack") and cell["name"] == "tsdi":
                 cell["outcomes"] = "?" * len(cell["outcomes"])
         rows = summarise(data, resamples=50)["gate"]["tsdi"]["rows"]
         (row,) = (r for r in rows if r["attack"] and r["category"] == "all")
@@ -305,6 +305,17 @@ class TestTheReport:
             result = tsdi("report", tmp_path / name, "--out", tmp_path / "o")
             assert result.exit_code == 2
             assert result.stderr.count("\n") == 1
+
+    def test_results_of_the_first_version_are_read(self, found, tmp_path):
+        cells = [{**cell, "rule": cell["name"]} for cell in found["cells"]]
+        for cell in cells:
+            del cell["name"]
+        old = {**found, "format_version": 1, "cells": cells}
+        (tmp_path / "results.json").write_text(json.dumps(old))
+        assert results_module.read_results(tmp_path) == found
+        (tmp_path / "results.json").write_text(json.dumps({**old, "cells": [{}]}))
+        with pytest.raises(FormatError, match="damaged"):
+            results_module.read_results(tmp_path)
 
     @pytest.mark.parametrize(
         ("keys", "value"),

@@ -59,7 +59,7 @@ class Results:
         self.helpful = [i for i, kind in enumerate(self.kinds) if kind in HARMLESS]
         self._cells: dict[tuple[str, str, str, str], list[Figures]] = {}
         for cell in data["cells"]:
-            key = (cell["rule"], cell["model"], cell["split"], cell.get("attack", ""))
+            key = (cell["name"], cell["model"], cell["split"], cell.get("attack", ""))
             self._cells.setdefault(key, []).append(cell)
         self.rules = {rule["name"]: rule for rule in data["rules"]}
 

@@ -32,14 +32,14 @@ def figures(summary: Figures) -> dict[str, go.Figure]:
     }
     for category in shown_categories(summary):
         found[f"f5-front-{category}"] = front(summary, category)
-    shares = {member.get("annotators") for member in grid_of(summary)}
+    shares = {member["annotators"] for member in grid_of(summary)}
     if len({member["beta"] for member in grid_of(summary)}) > 1 and len(shares) == 1:
         found |= {f"f2-{key}": iterations(summary, key) for key in ("safety", "helpful")}
     if summary["biases"]:
         found |= {f"f4-{place}": openers(summary, place == "later") for place in ("first", "later")}
         found["f4-steps"] = steps(summary)
     for one in summary["ablations"]:
-        found[f"f6-{one['rule']}"] = ablation(summary, one)
+        found[f"f6-{one['name']}"] = ablation(summary, one)
     return found
 
 

@@ -194,8 +194,8 @@ def _finding_sections(
             )
         )
     for one in summary["ablations"]:
-        title = f"Ablation: {one['rule']}"
-        found.append(Section(title, one["sentence"], [drawn[f"f6-{one['rule']}"], sheets[title]]))
+        title = f"Ablation: {one['name']}"
+        found.append(Section(title, one["sentence"], [drawn[f"f6-{one['name']}"], sheets[title]]))
     return found
 
 

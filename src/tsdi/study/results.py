@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tsdi.bias.refusal_log_odds import Phrases
 
 RESULTS = "results.json"
+VERSION = 2  # of the format; in 1 `rule` was a rule, and in cells its name in the study
 _BEGUN = ("cells", "workers.log", "smoke-models")  # what else a study's folder holds
 ROUNDS = 7  # of the speed measurement, each with every rule
 EXAMPLES = 4  # prompts of each kind whose answers are shown
@@ -55,7 +56,7 @@ def collect(made: Plan, command: str, progress: Progress) -> Figures:
     study = made.study
     results: Figures = {
         "format": "tsdi study results",
-        "format_version": 1,
+        "format_version": VERSION,
         "command": command,
         "versions": _versions(),
         "machine": {"system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()},
@@ -107,9 +108,24 @@ def read_results(path: Path) -> Figures:
         ) from None
     if not isinstance(found, dict) or found.get("format") != "tsdi study results":
         raise FormatError(f"{file} was not written by tsdi study.", "Give its results.json.")
-    if found.get("format_version") != 1:
+    version = found.get("format_version")
+    if version not in (1, VERSION):
         raise FormatError(f"{file} is of another version of tsdi.", "Run tsdi study again.")
-    return found
+    return found if version == VERSION else _from_first_version(found, file)
+
+
+def _from_first_version(found: Figures, file: Path) -> Figures:
+    """Results whose cells call the rule's name in the study `rule`, as those of today."""
+    try:
+        cells = [{**cell, "name": cell["rule"]} for cell in found["cells"]]
+        members = [{"annotators": None, **member} for member in found["members"]]
+    except (LookupError, TypeError) as error:
+        raise FormatError(
+            f"{file} is damaged ({type(error).__name__}: {error}).", "Run the study again."
+        ) from None
+    for cell in cells:
+        del cell["rule"]
+    return found | {"format_version": VERSION, "cells": cells, "members": members}
 
 
 def _judge(made: Plan) -> Figures:
@@ -176,7 +192,7 @@ def _cells(made: Plan, progress: Progress) -> list[Figures]:
 
 def _head(cell: Cell) -> Figures:
     setting = {key: cell.setting[key] for key in cell.entry.settings}
-    return {"model": cell.model, "rule": cell.entry.name, "setting": setting, "split": cell.split}
+    return {"model": cell.model, "name": cell.entry.name, "setting": setting, "split": cell.split}
 
 
 def _validated(cell: Cell, chosen: bool) -> Figures:

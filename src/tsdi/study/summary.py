@@ -295,5 +295,5 @@ def _ablations(results: Results) -> list[Figures]:
                 change = mean_change(base, own)
                 figures[key] = {"value": change.after.to_dict(), "change": change.change.to_dict()}
             values.append(figures)
-        found.append({"rule": rule["name"], "parameter": rule["vary"], "values": values})
+        found.append({"name": rule["name"], "parameter": rule["vary"], "values": values})
     return found

@@ -34,7 +34,7 @@ def tables(summary: Figures) -> dict[str, Table]:
     found[by_category(summary)] = gate_table(summary, "tsdi")
     found[every_gate(summary)] = gates_table(summary)
     for one in summary["ablations"]:
-        found[f"Ablation: {one['rule']}"] = ablation_table(summary, one)
+        found[f"Ablation: {one['name']}"] = ablation_table(summary, one)
     found["Refusing openers"] = biases_table(summary)
     if any("area" in one for one in summary["biases"]):
         found["What biases explain"] = diagnosis_table(summary)
