@@ -149,7 +149,7 @@ class TestRoundTrip:
 
 
 def test_the_example_of_the_format_page_is_readable(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "format.md").read_text("utf-8")
     example = page.split("```json")[1].split("```")[0]
     tensors = {"bias": torch.tensor([[1.0, -1.0]]), "error": torch.tensor([[0.5, 0.5]])}
     (tmp_path / TENSORS).write_bytes(safetensors.torch.save(tensors, {"format": "tsdi"}))
@@ -158,7 +158,7 @@ def test_the_example_of_the_format_page_is_readable(tmp_path):
 
 
 def test_the_format_page_names_every_field():
-    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "format.md").read_text("utf-8")
     assert [name for name in json.loads(GOLDEN) if f"`{name}`" not in page] == []
 
 

@@ -74,7 +74,8 @@ class TestFronts:
         methods, chosen = both_fronts(seeds)
         found = fronts.compare_fronts(methods, chosen, "tsdi")["plain"].ours_minus
         test = stats.ttest_1samp(by_seed(methods, chosen), 0).confidence_interval(0.95)
-        assert (found.low, found.high) == pytest.approx((test.low, test.high))
+        ends = np.clip([test.low, test.high], -1, 1)  # no difference of areas lies beyond
+        assert (found.low, found.high) == pytest.approx(tuple(ends))
         assert found.n == seeds
 
     def test_many_seeds_add_what_the_prompts_add(self):
