@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import statsmodels.api as sm
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.inter_rater import cohens_kappa
@@ -36,6 +36,7 @@ def test_mcnemar(pairs):
     assert mcnemar(before, after) == pytest.approx(their_mcnemar(table, exact=True).pvalue)
 
 
+@settings(max_examples=15, deadline=None)  # a tenth of a second each, for them
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm(p_values):
     theirs = multipletests(p_values, method="holm")[1]
