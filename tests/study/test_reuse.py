@@ -9,7 +9,7 @@ from tests.study.made import study_file
 from tsdi.errors import UsageError
 from tsdi.models import shipped
 from tsdi.study.config import RuleEntry, read_study
-from tsdi.study.grid import locate, open_subject
+from tsdi.study.grid import locate, open_family
 from tsdi.study.plan import plan
 from tsdi.study.results import _once
 from tsdi.study.rules import RULES, tsdi_bias
@@ -62,7 +62,7 @@ def test_a_changed_file_makes_another_cell(place, file, rule):
 def test_a_bias_is_estimated_again_for_a_changed_model_or_format(place):
     def bias():
         made = plan(read_study(place / "study.yaml"), place, place, place / "out")
-        return open_subject(made, made.members[0]).bias({})
+        return open_family(made, made.members[0]).bias({})
 
     first = bias()
     assert bias().sha256 == first.sha256
@@ -83,12 +83,12 @@ def test_a_bias_is_estimated_again_for_a_changed_model_or_format(place):
 
 def test_no_decay_and_no_strength_are_values_too(place):
     made = plan(read_study(place / "study.yaml"), place, place, place / "out")
-    subject = open_subject(made, made.members[0])
+    family = open_family(made, made.members[0])
     defaults = dict(RULES["tsdi"].parameters)
-    first_step_only = tsdi_bias(subject, {**defaults, "decay": 0.0}).values
+    first_step_only = tsdi_bias(family, {**defaults, "decay": 0.0}).values
     assert first_step_only[0].abs().max() > 0
     assert first_step_only[1:].abs().max() == 0
-    assert tsdi_bias(subject, {**defaults, "strength": 0.0}).values.abs().max() == 0
+    assert tsdi_bias(family, {**defaults, "strength": 0.0}).values.abs().max() == 0
 
 
 def test_what_was_measured_once_is_measured_again_for_another_key(tmp_path):

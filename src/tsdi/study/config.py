@@ -17,8 +17,8 @@ from pydantic import (
 
 from tsdi.engines.address import public_url
 from tsdi.errors import UsageError
+from tsdi.study.family import Setting
 from tsdi.study.rules import RULES, TEXT, WHOLE
-from tsdi.study.subject import Setting
 from tsdi.suites.attacks import find_attack
 from tsdi.yaml_file import field_names, meant, read_settings
 

@@ -23,12 +23,12 @@ from tsdi.judging.registry import load_judge
 from tsdi.models.fingerprint import fingerprint
 from tsdi.study.cells import Cell, cell_folder, prompts_sha256, run_cell
 from tsdi.study.config import RuleEntry
+from tsdi.study.family import Member, ModelFamily, Setting
 from tsdi.study.members import train_seed
 from tsdi.study.outcomes import best_setting, outcomes, point, share_of_safe
 from tsdi.study.places import find_judge, judge_fingerprints, pool_fingerprint
 from tsdi.study.plan import Plan
 from tsdi.study.rules import RULES
-from tsdi.study.subject import Member, Setting, Subject
 from tsdi.suites.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Job:
 
     def __init__(self, made: Plan, member: Member) -> None:
         self._made, self._member = made, member
-        self.subject = open_subject(made, member)
+        self.family = open_family(made, member)
         self._judge: Judge | None = None
 
     def run(self, entry: RuleEntry) -> None:
@@ -179,7 +179,7 @@ class Job:
                 cell,
                 self._made.study,
                 asked(self._made, cell.split, cell.attack),
-                lambda: RULES[cell.entry.rule].build(self.subject, cell.setting),
+                lambda: RULES[cell.entry.rule].build(self.family, cell.setting),
                 self._judge,
             )
         seconds = round(time.monotonic() - started, 3)
@@ -188,7 +188,7 @@ class Job:
             log.write(line + "\n")
 
 
-def open_subject(made: Plan, member: Member) -> Subject:
+def open_family(made: Plan, member: Member) -> ModelFamily:
     """A member with what rules may need of it."""
     from tsdi.models.load import LoadOptions
 
@@ -196,7 +196,7 @@ def open_subject(made: Plan, member: Member) -> Subject:
     dtype = generation.dtype
     if made.study.organism is not None and dtype == "auto":
         dtype = "float32"  # float16 keeps their files small, and is slow on CPUs
-    return Subject(
+    return ModelFamily(
         member,
         made.study.estimation,
         LoadOptions(dtype=dtype, device_map=generation.device_map),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from tsdi.errors import ModelError, UsageError
 from tsdi.study.config import NAME, Model, Organism, Study
+from tsdi.study.family import Member
 from tsdi.study.places import find
-from tsdi.study.subject import Member
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

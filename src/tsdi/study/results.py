@@ -25,11 +25,11 @@ from tsdi.runs.records import read_records
 from tsdi.runs.stage import ANSWERS
 from tsdi.study.cells import Cell
 from tsdi.study.config import RuleEntry
-from tsdi.study.grid import SPLITS, Progress, chosen_settings, locate, open_subject
+from tsdi.study.family import Member, ModelFamily, Setting
+from tsdi.study.grid import SPLITS, Progress, chosen_settings, locate, open_family
 from tsdi.study.outcomes import outcomes, point
 from tsdi.study.plan import Plan
 from tsdi.study.rules import RULES, tsdi_bias
-from tsdi.study.subject import Member, Setting, Subject
 from tsdi.study.win_rates import BASES, Wins
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def _speed(made: Plan, progress: Progress) -> Figures:
     from tsdi.engines.base import Request, Sampling
 
     member = main_member(made)
-    subject = open_subject(made, member)
+    family = open_family(made, member)
     sampling = Sampling(max_new_tokens=made.study.generation.max_new_tokens)
     prompts = made.prompts["test"][:: max(1, len(made.prompts["test"]) // 64)][:64]
     requests = [Request(prompt.messages) for prompt in prompts]
@@ -291,7 +291,7 @@ def _speed(made: Plan, progress: Progress) -> Figures:
     for entry in made.entries:
         whose = member if RULES[entry.rule].of == "aligned" else made.first(member.seed)
         setting = chosen(made, whose, entry)[0]
-        engines[entry.name] = RULES[entry.rule].build(subject, setting)
+        engines[entry.name] = RULES[entry.rule].build(family, setting)
     seen: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(ROUNDS + 1):  # the first warms up
         for name, engine in engines.items():
@@ -314,20 +314,20 @@ def _speed(made: Plan, progress: Progress) -> Figures:
                     round(own / base, 4)
                     for own, base in zip(seen[entry.name], seen[plain], strict=True)
                 ],
-                "bytes": _bytes(subject, entry),
+                "bytes": _bytes(family, entry),
             }
             for entry in made.entries
         },
     }
 
 
-def _bytes(subject: Subject, entry: RuleEntry) -> int:
+def _bytes(family: ModelFamily, entry: RuleEntry) -> int:
     """Memory of the weights that a rule holds while it decodes, and of its table of shifts."""
-    held = [subject.model(role) for role in RULES[entry.rule].holds]
+    held = [family.model(role) for role in RULES[entry.rule].holds]
     weights = {p.data_ptr(): p.numel() * p.element_size() for m in held for p in m.parameters()}
     table = 0
     if entry.rule in ("tsdi", "static", "random-shift"):
-        bias = subject.bias(entry.candidates[0])
+        bias = family.bias(entry.candidates[0])
         table = bias.values.numel() * bias.values.element_size()
     return sum(weights.values()) + table
 
@@ -342,9 +342,9 @@ def _biases(made: Plan, progress: Progress) -> list[Figures]:
         return []
     found = []
     for number, member in enumerate(made.members, start=1):
-        subject = open_subject(made, member)
-        bias = subject.bias(entry.candidates[0])
-        refusing, complying = subject.openers
+        family = open_family(made, member)
+        bias = family.bias(entry.candidates[0])
+        refusing, complying = family.openers
         figures: Figures = {
             "model": member.id,
             "refusing": _rounded(bias.values[:, refusing].mean(1).tolist()),
@@ -352,31 +352,31 @@ def _biases(made: Plan, progress: Progress) -> list[Figures]:
             "error": _rounded(bias.standard_error[:, refusing].mean(1).tolist()),
         }
         if member.name == made.main or made.study.estimation.diagnose == "all":
-            figures |= _diagnosed(subject, entry)
+            figures |= _diagnosed(family, entry)
         found.append(figures)
         progress("biases", number, len(made.members))
     return found
 
 
-def _diagnosed(subject: Subject, entry: RuleEntry) -> Figures:
+def _diagnosed(family: ModelFamily, entry: RuleEntry) -> Figures:
     from tsdi.bias.diagnosis import Examination, diagnose, shifted_tokens
     from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 
-    given = subject.estimation
+    given = family.estimation
     phrases = Phrases(given.refusing or ENGLISH.refusing, given.complying or ENGLISH.complying)
-    bias = tsdi_bias(subject, {**entry.candidates[0], "strength": 1.0})
-    real = {kind: subject.prompt_ids(kind)[:DIAGNOSED] for kind in subject.kinds}
+    bias = tsdi_bias(family, {**entry.candidates[0], "strength": 1.0})
+    real = {kind: family.prompt_ids(kind)[:DIAGNOSED] for kind in family.kinds}
     found = diagnose(
         bias,
-        subject.model("aligned"),
-        subject.model("reference"),
-        subject.tokenizer,
-        Examination(subject.pool(given.pool), real, DIAGNOSED, None, phrases),
+        family.model("aligned"),
+        family.model("reference"),
+        family.tokenizer,
+        Examination(family.pool(given.pool), real, DIAGNOSED, None, phrases),
     )
     tokens = {
         name: [
             [{"token": t.text, "shift": round(t.shift, 3), "error": round(t.error, 4)} for t in row]
-            for row in shifted_tokens(bias, subject.tokenizer, largest=largest, number=8)[:4]
+            for row in shifted_tokens(bias, family.tokenizer, largest=largest, number=8)[:4]
         ]
         for name, largest in (("promoted", True), ("demoted", False))
     }
@@ -385,12 +385,12 @@ def _diagnosed(subject: Subject, entry: RuleEntry) -> Figures:
         "one_number": round(found.one_number, 4),
         "shift": {kind: shown.shift.to_dict() for kind, shown in found.refusal.items()},
         "explained": {kind: shown.to_dict() for kind, shown in found.explained.items()},
-        "area": {role: _area(subject, role, phrases, real) for role in ("aligned", "reference")},
+        "area": {role: _area(family, role, phrases, real) for role in ("aligned", "reference")},
     }
 
 
 def _area(
-    subject: Subject, role: str, phrases: "Phrases", real: dict[str, list[list[int]]]
+    family: ModelFamily, role: str, phrases: "Phrases", real: dict[str, list[list[int]]]
 ) -> dict[str, float]:
     """How well refusal log-odds tell harmful prompts from others, by kind: the area under the ROC.
 
@@ -399,9 +399,9 @@ def _area(
     """
     from tsdi.bias.refusal_log_odds import phrase_ids, refusal_log_odds
 
-    model = subject.model(role)
-    refusing = phrase_ids(subject.tokenizer, phrases.refusing)
-    complying = phrase_ids(subject.tokenizer, phrases.complying)
+    model = family.model(role)
+    refusing = phrase_ids(family.tokenizer, phrases.refusing)
+    complying = phrase_ids(family.tokenizer, phrases.complying)
     odds = {
         kind: np.array(
             [refusal_log_odds(model, p, refusing, complying, [None])[0] for p in prompts]

@@ -1,6 +1,6 @@
 """The decoding rules that a study compares: ours, and baselines behind the same interface.
 
-A rule turns a subject (an aligned model and what is around it) and a setting into an engine. What
+A rule turns a family (an aligned model and what is around it) and a setting into an engine. What
 it needs besides the aligned model is said in words, and as the models that it holds while it
 decodes.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tsdi.study.subject import Setting, Subject
+from tsdi.study.family import ModelFamily, Setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ class Rule:
     title: str
     source: str
     needs: str
-    build: Callable[[Subject, Setting], "Engine"]
+    build: Callable[[ModelFamily, Setting], "Engine"]
     parameters: Mapping[str, int | float | str | None] = field(default_factory=dict)
     holds: tuple[str, ...] = ("aligned",)
     of: str = "aligned"
@@ -50,163 +50,161 @@ class Rule:
     english: bool = False
 
 
-def _transformers(subject: Subject, role: str, bias: "SafetyBias | None" = None) -> "Engine":
+def _transformers(family: ModelFamily, role: str, bias: "SafetyBias | None" = None) -> "Engine":
     from tsdi.engines.transformers import TransformersEngine
 
-    return TransformersEngine(
-        subject.model(role), subject.tokenizer, bias, 1.0, subject.chat_format
-    )
+    return TransformersEngine(family.model(role), family.tokenizer, bias, 1.0, family.chat_format)
 
 
-def _plain(role: str) -> Callable[[Subject, Setting], "Engine"]:
-    return lambda subject, _setting: _transformers(subject, role)
+def _plain(role: str) -> Callable[[ModelFamily, Setting], "Engine"]:
+    return lambda family, _setting: _transformers(family, role)
 
 
-def tsdi_bias(subject: Subject, setting: Setting) -> "SafetyBias":
+def tsdi_bias(family: ModelFamily, setting: Setting) -> "SafetyBias":
     """The bias that `tsdi` subtracts with a setting, its strength included."""
-    bias = subject.bias(setting)
+    bias = family.bias(setting)
     decay = setting.get("decay")
     bias = bias if decay in (None, 1.0) else bias.decayed(float(decay or 0.0))
     return bias.scale(float(setting["strength"] or 0.0))
 
 
-def _tsdi(subject: Subject, setting: Setting) -> "Engine":
-    return _transformers(subject, "aligned", tsdi_bias(subject, setting))
+def _tsdi(family: ModelFamily, setting: Setting) -> "Engine":
+    return _transformers(family, "aligned", tsdi_bias(family, setting))
 
 
-def _static(subject: Subject, setting: Setting) -> "Engine":
+def _static(family: ModelFamily, setting: Setting) -> "Engine":
     from tsdi.baselines.shifts import static_shift
 
-    bias = static_shift(subject.bias(setting)).scale(float(setting["strength"] or 0.0))
-    return _transformers(subject, "aligned", bias)
+    bias = static_shift(family.bias(setting)).scale(float(setting["strength"] or 0.0))
+    return _transformers(family, "aligned", bias)
 
 
-def _random(subject: Subject, setting: Setting) -> "Engine":
+def _random(family: ModelFamily, setting: Setting) -> "Engine":
     from tsdi.baselines.shifts import random_shift
 
-    bias = random_shift(subject.bias(setting), 0).scale(float(setting["strength"] or 0.0))
-    return _transformers(subject, "aligned", bias)
+    bias = random_shift(family.bias(setting), 0).scale(float(setting["strength"] or 0.0))
+    return _transformers(family, "aligned", bias)
 
 
-def _openers(role: str) -> Callable[[Subject, Setting], "Engine"]:
-    def build(subject: Subject, setting: Setting) -> "Engine":
+def _openers(role: str) -> Callable[[ModelFamily, Setting], "Engine"]:
+    def build(family: ModelFamily, setting: Setting) -> "Engine":
         from tsdi.baselines.shifts import constant_shift
 
         constant = float(setting["constant"] or 0.0)
         shift = constant_shift(
-            subject.tokenizer, subject.model(role), subject.openers[0], constant,
-            chat_format=subject.chat_format,
+            family.tokenizer, family.model(role), family.openers[0], constant,
+            chat_format=family.chat_format,
         )  # fmt: skip
-        return _transformers(subject, role, shift)
+        return _transformers(family, role, shift)
 
     return build
 
 
-def _merge(subject: Subject, setting: Setting) -> "Engine":
+def _merge(family: ModelFamily, setting: Setting) -> "Engine":
     from tsdi.baselines.weights import merged
     from tsdi.engines.transformers import TransformersEngine
 
     weight = float(setting["weight"] or 0.0)
-    model = merged(subject.model("aligned"), subject.model("reference"), weight)
-    return TransformersEngine(model, subject.tokenizer, chat_format=subject.chat_format)
+    model = merged(family.model("aligned"), family.model("reference"), weight)
+    return TransformersEngine(model, family.tokenizer, chat_format=family.chat_format)
 
 
-def _dera(subject: Subject, setting: Setting) -> "Engine":
+def _dera(family: ModelFamily, setting: Setting) -> "Engine":
     from tsdi.baselines.engine import dera_engine
 
-    models = subject.model("aligned"), subject.model("reference")
+    models = family.model("aligned"), family.model("reference")
     weight = float(setting["weight"] or 0.0)
-    return dera_engine(*models, subject.tokenizer, weight, subject.chat_format)
+    return dera_engine(*models, family.tokenizer, weight, family.chat_format)
 
 
-def _proxy(subject: Subject, setting: Setting) -> "Engine":
+def _proxy(family: ModelFamily, setting: Setting) -> "Engine":
     from tsdi.baselines.engine import proxy_engine
 
-    base, expert, antiexpert = (subject.model(role) for role in RULES["proxy"].holds)
+    base, expert, antiexpert = (family.model(role) for role in RULES["proxy"].holds)
     weight = float(setting["weight"] or 0.0)
-    return proxy_engine(base, expert, antiexpert, subject.tokenizer, weight, subject.chat_format)
+    return proxy_engine(base, expert, antiexpert, family.tokenizer, weight, family.chat_format)
 
 
-def _safe_decoding(subject: Subject, setting: Setting) -> "Engine":
+def _safe_decoding(family: ModelFamily, setting: Setting) -> "Engine":
     from tsdi.baselines.engine import safe_decoding_engine
 
     return safe_decoding_engine(
-        subject.model("reference"),
-        subject.model("aligned"),
-        subject.tokenizer,
+        family.model("reference"),
+        family.model("aligned"),
+        family.tokenizer,
         float(setting["alpha"] or 0.0),
         steps=int(setting["steps"] or 0),
         common=int(setting["common"] or 0),
-        chat_format=subject.chat_format,
+        chat_format=family.chat_format,
     )
 
 
-def _self_contrast(subject: Subject, setting: Setting) -> "Engine":
+def _self_contrast(family: ModelFamily, setting: Setting) -> "Engine":
     from tsdi.baselines.engine import self_contrast_engine
 
     alpha = float(setting["alpha"] or 0.0)
-    model = subject.model("aligned")
-    return self_contrast_engine(model, subject.tokenizer, alpha, subject.chat_format)
+    model = family.model("aligned")
+    return self_contrast_engine(model, family.tokenizer, alpha, family.chat_format)
 
 
-def _adacd(subject: Subject, setting: Setting) -> "Engine":
+def _adacd(family: ModelFamily, setting: Setting) -> "Engine":
     from tsdi.baselines.engine import adacd_engine
 
     return adacd_engine(
-        subject.model("aligned"),
-        subject.tokenizer,
+        family.model("aligned"),
+        family.tokenizer,
         float(setting["alpha"] or 0.0),
         steps=int(setting["steps"] or 0),
-        chat_format=subject.chat_format,
+        chat_format=family.chat_format,
     )
 
 
-def _refusal_direction(subject: Subject, setting: Setting) -> "Engine":
+def _refusal_direction(family: ModelFamily, setting: Setting) -> "Engine":
     from tsdi.baselines.directions import refusal_direction
 
-    harmful, harmless = (subject.mean_activation(k, _layer(subject, setting)) for k in _CONTRAST)
+    harmful, harmless = (family.mean_activation(k, _layer(family, setting)) for k in _CONTRAST)
     direction = refusal_direction(harmful, harmless)
-    return _ablated(subject, setting, direction)
+    return _ablated(family, setting, direction)
 
 
-def _false_refusal_direction(subject: Subject, setting: Setting) -> "Engine":
+def _false_refusal_direction(family: ModelFamily, setting: Setting) -> "Engine":
     from tsdi.baselines.directions import false_refusal_direction, refusal_direction
 
-    layer = _layer(subject, setting)
+    layer = _layer(family, setting)
     harmful, harmless, lookalike = (
-        subject.mean_activation(kind, layer) for kind in (*_CONTRAST, "lookalike")
+        family.mean_activation(kind, layer) for kind in (*_CONTRAST, "lookalike")
     )
     refusal = refusal_direction(harmful, harmless)
     direction = false_refusal_direction(lookalike, harmless, refusal)
-    return _ablated(subject, setting, direction)
+    return _ablated(family, setting, direction)
 
 
-def _ablated(subject: Subject, setting: Setting, direction: "Tensor") -> "Engine":
+def _ablated(family: ModelFamily, setting: Setting, direction: "Tensor") -> "Engine":
     from tsdi.baselines.directions import AblatedEngine
 
     strength = float(setting["strength"] or 0.0)
-    model = subject.model("aligned")
-    return AblatedEngine(model, subject.tokenizer, direction, strength, subject.chat_format)
+    model = family.model("aligned")
+    return AblatedEngine(model, family.tokenizer, direction, strength, family.chat_format)
 
 
 _CONTRAST = ("harmful", "harmless")
 
 
-def _layer(subject: Subject, setting: Setting) -> int:
+def _layer(family: ModelFamily, setting: Setting) -> int:
     """The layer at a share of the model's depth, between the first one's and the last one's."""
-    layers = int(subject.model("aligned").config.get_text_config().num_hidden_layers)
+    layers = int(family.model("aligned").config.get_text_config().num_hidden_layers)
     return max(1, min(layers - 1, round(float(setting["depth"] or 0.0) * layers)))
 
 
-def _prompted(name: str) -> Callable[[Subject, Setting], "Engine"]:
-    def build(subject: Subject, _setting: Setting) -> "Engine":
+def _prompted(name: str) -> Callable[[ModelFamily, Setting], "Engine"]:
+    def build(family: ModelFamily, _setting: Setting) -> "Engine":
         from tsdi.baselines import prompting
 
         transform = {
             "self-reminder": prompting.self_reminder,
             "demonstration": prompting.in_context_demonstration,
         }[name]
-        return prompting.PromptedEngine(_transformers(subject, "aligned"), transform)
+        return prompting.PromptedEngine(_transformers(family, "aligned"), transform)
 
     return build
 

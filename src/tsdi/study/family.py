@@ -50,7 +50,7 @@ class Member:
         return f"seed{self.seed}/{self.name}"
 
 
-class Subject:
+class ModelFamily:
     """A member with its models loaded, each when it is first asked for.
 
     Args:
