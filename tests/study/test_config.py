@@ -8,10 +8,11 @@ from pydantic import ValidationError
 from tests import tiny
 from tests.cli.conftest import tsdi
 from tests.study.made import MODELS, study_file
-from tsdi.study.config import JudgeSettings, Organism, RuleEntry, read_study
+from tsdi.study.config import RuleEntry, read_study
 from tsdi.study.members import recipe
 from tsdi.study.plan import plan
 from tsdi.study.rules import RULES as KNOWN
+from tsdi.study.settings import JudgeSettings, Organism
 
 
 class TestRules:

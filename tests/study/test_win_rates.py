@@ -4,7 +4,7 @@ import pytest
 
 from tests.evaluation.test_winrate import answers
 from tests.fake_api import KEY, ok, serving
-from tsdi.study.config import JudgeSettings
+from tsdi.study.settings import JudgeSettings
 from tsdi.study.win_rates import Wins
 from tsdi.suites.prompts import Prompt
 

@@ -16,7 +16,7 @@ from tsdi.evaluation.evaluate import METRICS, judge_responses, read_judged
 from tsdi.evaluation.metrics import Judged
 from tsdi.runs.generate import generate_responses
 from tsdi.study.config import RuleEntry, Study
-from tsdi.study.family import Setting
+from tsdi.study.settings import Setting
 from tsdi.suites.prompts import Prompt
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tsdi.errors import FormatError, UsageError
 from tsdi.models.fingerprint import fingerprint
 from tsdi.study.places import find_pool, pool_fingerprint
+from tsdi.study.settings import Estimation, Setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
     from tsdi.bias import SafetyBias
     from tsdi.models.chat import ChatFormat
     from tsdi.models.load import LoadOptions
-    from tsdi.study.config import Estimation
     from tsdi.suites.prompts import Prompt
 
-Setting = dict[str, int | float | str | None]
 _ESTIMATION = ("prompts", "prompt_tokens", "steps", "pool", "reference", "template", "ngram")
 
 
@@ -66,7 +65,7 @@ class ModelFamily:
     def __init__(
         self,
         member: Member,
-        estimation: "Estimation",
+        estimation: Estimation,
         options: "LoadOptions",
         chat_format: "ChatFormat",
         validation: "Sequence[Prompt]",

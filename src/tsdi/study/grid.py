@@ -23,12 +23,13 @@ from tsdi.judging.registry import load_judge
 from tsdi.models.fingerprint import fingerprint
 from tsdi.study.cells import Cell, cell_folder, prompts_sha256, run_cell
 from tsdi.study.config import RuleEntry
-from tsdi.study.family import Member, ModelFamily, Setting
+from tsdi.study.family import Member, ModelFamily
 from tsdi.study.members import train_seed
 from tsdi.study.outcomes import best_setting, outcomes, point, share_of_safe
 from tsdi.study.places import find_judge, judge_fingerprints, pool_fingerprint
 from tsdi.study.plan import Plan
 from tsdi.study.rules import RULES
+from tsdi.study.settings import Setting
 from tsdi.suites.prompts import Prompt
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsdi.errors import ModelError, UsageError
-from tsdi.study.config import NAME, Model, Organism, Study
+from tsdi.study.config import Study
 from tsdi.study.family import Member
 from tsdi.study.places import find
+from tsdi.study.settings import NAME, Model, Organism
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsdi.errors import UsageError
-from tsdi.study.config import RuleEntry, Source, Study
+from tsdi.study.config import RuleEntry, Study
 from tsdi.study.family import Member
 from tsdi.study.members import check_members, members
 from tsdi.study.places import find, find_judge
 from tsdi.study.rules import RULES
+from tsdi.study.settings import Source
 from tsdi.suites.attacks import find_attack, unknown_words
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt

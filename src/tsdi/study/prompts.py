@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tsdi.errors import PromptError
-from tsdi.study.config import Source
+from tsdi.study.settings import Source
 from tsdi.suites.prompts import Prompt
 
 Loaded = Sequence[tuple[Source, list[Prompt]]]

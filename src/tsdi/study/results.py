@@ -25,11 +25,12 @@ from tsdi.runs.records import read_records
 from tsdi.runs.stage import ANSWERS
 from tsdi.study.cells import Cell
 from tsdi.study.config import RuleEntry
-from tsdi.study.family import Member, ModelFamily, Setting
+from tsdi.study.family import Member, ModelFamily
 from tsdi.study.grid import SPLITS, Progress, chosen_settings, locate, open_family
 from tsdi.study.outcomes import outcomes, point
 from tsdi.study.plan import Plan
 from tsdi.study.rules import RULES, tsdi_bias
+from tsdi.study.settings import Setting
 from tsdi.study.win_rates import BASES, Wins
 
 if TYPE_CHECKING:

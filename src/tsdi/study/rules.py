@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tsdi.study.family import ModelFamily, Setting
+from tsdi.study.family import ModelFamily
+from tsdi.study.settings import Setting
 
 if TYPE_CHECKING:
     from torch import Tensor

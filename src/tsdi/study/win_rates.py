@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tsdi.evaluation.winrate import PREFERENCES, winrate
 from tsdi.runs.records import read_records
-from tsdi.study.config import JudgeSettings
+from tsdi.study.settings import JudgeSettings
 from tsdi.suites.prompts import Prompt
 
 if TYPE_CHECKING:

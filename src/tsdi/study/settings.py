@@ -1,0 +1,222 @@
+"""The parts of a study's file: models, prompts, judge, generation and estimation."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from tsdi.engines.address import public_url
+from tsdi.errors import UsageError
+
+if TYPE_CHECKING:
+    from tsdi.models.chat import ChatFormat
+
+Positive = Annotated[int, Field(ge=1)]
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of folders and tables
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
+Share = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as numpy takes them
+Number = int | float | str
+Setting = dict[str, Number | None]
+"""All parameters of a decoding rule; None takes what the study says."""
+
+
+class Strict(BaseModel):
+    """A part of the file, whose keys are known and whose numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Organism(Strict):
+    """Model organisms that the study trains itself (`tsdi.training.organism`).
+
+    Attributes:
+        seeds: Training seeds.
+        betas: DPO's KL parameters, a run of the safety step each.
+        iterations: Optimiser steps after which a model is kept.
+        annotators: Shares of the annotators who prefer refusals on harmless requests; several are
+            a further key of the grid.
+        smoke: A few steps of a smaller model, to try a study out.
+    """
+
+    seeds: tuple[Seed, ...] = Field(min_length=1)
+    betas: tuple[float, ...] = Field(min_length=1)
+    iterations: tuple[Positive, ...] = Field(min_length=1)
+    annotators: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((0.5,), min_length=1)
+    smoke: bool = False
+
+    @field_validator("annotators", mode="before")
+    @classmethod
+    def _one_share(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, int | float) else given
+
+
+class Model(Strict):
+    """An aligned model, or a grid of them.
+
+    Attributes:
+        name: What it is called; with a grid, it has the grid's keys in it, as "beta{beta}".
+        path: Folder or hub id, likewise; folders are seen from the study's own folder.
+        reference: The model before the safety step, likewise.
+        sft: The model before the helpfulness step, for the baselines that need it.
+        proxy: An aligned model and its reference, whose difference proxy-tuning adds.
+        others: More models by name, such as an earlier checkpoint, to be `reference` of a rule.
+        grid: Values of beta, iterations and seed.
+        beta, iterations, seed: Of a single model.
+    """
+
+    name: str
+    path: str
+    reference: str
+    sft: str | None = None
+    proxy: tuple[str, str] | None = None
+    others: dict[str, str] = {}
+    grid: dict[
+        Literal["beta", "iterations", "seed"], Annotated[tuple[float, ...], Field(min_length=1)]
+    ] = {}
+    beta: float | None = None
+    iterations: int | None = None
+    seed: Seed = 0
+
+
+class Source(Strict):
+    """Some prompts.
+
+    Attributes:
+        load: As `tsdi evaluate --prompts` takes them: a file, a suite, hub:..., organism:test.
+        kind: Of prompts that have none.
+        columns: As for `tsdi evaluate --columns`.
+        limit: At most so many of each kind, spread over the categories.
+        seed: Decides the organism's requests.
+    """
+
+    load: str
+    kind: str = ""
+    columns: str = ""
+    limit: Positive | dict[Literal["harmless", "lookalike", "harmful"], Share] | None = None
+    seed: Seed = 0
+
+
+class Prompts(Strict):
+    """The prompts on which settings are chosen, and those on which results are reported.
+
+    Attributes:
+        test: Where results come from.
+        validation: Where settings are chosen.
+        validation_share: Instead of `validation`: the share of the test prompts put aside for it,
+            by a hash of their text.
+    """
+
+    test: tuple[Source, ...] = Field(min_length=1)
+    validation: tuple[Source, ...] = ()
+    validation_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Prompts":
+        if bool(self.validation) == (self.validation_share is not None):
+            raise ValueError("give either `validation` or `validation_share`")
+        return self
+
+
+class JudgeSettings(Strict):
+    """Who judges.
+
+    Attributes:
+        name: As `tsdi evaluate --judge` takes it.
+        url: Base URL of the judge's API.
+        labels: What a classifier's labels mean.
+        dtype: As for models.
+        end_of_thinking: As for `tsdi evaluate --end-of-thinking`.
+        pairwise: Who compares answers for the win rate: a model behind an OpenAI-compatible API.
+            Without one, judges that see right answers give it: right against wrong wins.
+        pairwise_url: Base URL of that API.
+    """
+
+    name: str
+    url: str | None = None
+    labels: str | None = None
+    dtype: str = "auto"
+    end_of_thinking: str = ""
+    pairwise: str | None = None
+    pairwise_url: str | None = None
+
+    @field_validator("url", "pairwise_url")
+    @classmethod
+    def _urls(cls, url: str | None) -> str | None:
+        try:
+            if url is not None:
+                public_url(url)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return url
+
+    @field_serializer("url", "pairwise_url")
+    def _without_secrets(self, url: str | None) -> str | None:
+        """As it is written anywhere: results are made to be shared."""
+        return url if url is None else public_url(url)
+
+
+class Generation(Strict):
+    """How answers are made, greedily.
+
+    Attributes:
+        max_new_tokens: Most tokens in an answer.
+        batch_size: Prompts answered together.
+        prompt_format: Used instead of the chat template.
+        template_args: Arguments of the chat template.
+        dtype: What weights are held in.
+        device_map: As in transformers.
+        threads: CPU threads of a worker; default: OMP_NUM_THREADS, else an even share.
+    """
+
+    max_new_tokens: Positive = 256
+    batch_size: Positive = 16
+    prompt_format: str | None = None
+    template_args: dict[str, Any] = {}
+    dtype: str = "auto"
+    device_map: str | None = None
+    threads: Positive | None = None
+
+    @property
+    def chat_format(self) -> "ChatFormat":
+        """How prompts become text."""
+        from tsdi.models.chat import ChatFormat
+
+        return ChatFormat(self.prompt_format, self.template_args)
+
+    @model_validator(mode="after")
+    def _one_format(self) -> "Generation":
+        try:
+            _ = self.chat_format
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+
+class Estimation(Strict):
+    """How biases are estimated where a rule does not say otherwise (`tsdi.bias.estimate_bias`).
+
+    Attributes:
+        prompts: Random prompts.
+        steps: Response positions.
+        prompt_tokens: Random tokens in a prompt.
+        pool: Token pool by name, or a text file.
+        seed: Decides the random prompts.
+        refusing, complying: How refusing and complying answers begin; default: English phrases.
+        diagnose: The models whose biases are examined on prompts: the main ones, or all.
+    """
+
+    prompts: Positive = 512
+    steps: Positive = 16
+    prompt_tokens: Positive = 48
+    pool: str = "neutral"
+    seed: Seed = 0
+    refusing: tuple[str, ...] = ()
+    complying: tuple[str, ...] = ()
+    diagnose: Literal["main", "all"] = "main"
