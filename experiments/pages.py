@@ -35,7 +35,8 @@ from tsdi.study.real_text_tables import HEADER as REAL_TEXT
 from tsdi.study.real_text_tables import tables as real_text_tables
 from tsdi.study.results import read_results
 from tsdi.study.rules import RULES
-from tsdi.study.summary import summarise
+from tsdi.study.sentences import caveats
+from tsdi.study.summarise import summarise
 from tsdi.study.tables import tables
 from tsdi.suites.attacks import ATTACKS
 
@@ -131,16 +132,14 @@ def _name(path: Path) -> str:
 def tables_page(file: Path) -> str:
     """The tables of one study's committed results, as Markdown."""
     results = read_results(file)
-    versions = results["versions"]
-    assert isinstance(versions, dict)
     header = HEADER.format(
         name=file.parent.name,
-        command=results["command"],
-        versions=", ".join(f"{key} {value}" for key, value in versions.items()),
+        command=results.command,
+        versions=", ".join(f"{key} {value}" for key, value in results.versions.items()),
     )
     summary = summarise(results)
-    caveats = "".join(f"\n{caveat}\n" for caveat in summary["caveats"])
-    return markdown_tables(header + caveats, tables(summary))
+    shown = "".join(f"\n{caveat}\n" for caveat in caveats(summary))
+    return markdown_tables(header + shown, tables(summary))
 
 
 def with_rules(text: str) -> str:

@@ -3,7 +3,7 @@
 from experiments import HERE
 from tsdi.report.page import Table
 from tsdi.study.results import read_results
-from tsdi.study.summary import summarise
+from tsdi.study.summarise import summarise
 from tsdi.study.tables import tables
 
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->"

@@ -7,8 +7,7 @@ from scipy import stats
 from tsdi.stats.proportions import mcnemar, paired_change, sign_flip, wilson
 from tsdi.stats.seeds import mean_interval
 from tsdi.study import fronts
-from tsdi.study.fronts import Outcomes
-from tsdi.study.hypervolume import hypervolume
+from tsdi.study.fronts import Outcomes, hypervolume
 
 RNG = np.random.default_rng(5)
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from tsdi.study.hypervolume import choose_points, hypervolume
+from tsdi.study.fronts import choose_points, hypervolume
 
 
 def covered(points: np.ndarray, cells: int = 400) -> float:

@@ -19,12 +19,14 @@ from tests.waiting import wait_until
 from tsdi.errors import FormatError, UsageError
 from tsdi.evaluation.metrics import Judged
 from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.study import collect
 from tsdi.study import page as study_report
-from tsdi.study import results as results_module
 from tsdi.study.config import read_study
 from tsdi.study.outcomes import best_setting, outcomes, point
 from tsdi.study.plan import plan
-from tsdi.study.summary import Results, summarise
+from tsdi.study.results import StudyResults, read_results
+from tsdi.study.sentences import ablation_sentence, alerts
+from tsdi.study.summarise import summarise
 
 
 def run(folder, out, *more):
@@ -43,8 +45,8 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(place):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results_module, "ROUNDS", 2)
-        patch.setattr(results_module, "DIAGNOSED", 4)
+        patch.setattr(collect, "ROUNDS", 2)
+        patch.setattr(collect, "DIAGNOSED", 4)
         return run(place, place / "out", "--workers", 2)
 
 
@@ -163,65 +165,69 @@ def test_a_killed_study_leaves_no_workers_and_goes_on_to_the_same_end(
     assert workers
     wait_until(lambda: not any(alive(worker) for worker in workers))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results_module, "ROUNDS", 1)
-        patch.setattr(results_module, "DIAGNOSED", 4)
+        patch.setattr(collect, "ROUNDS", 1)
+        patch.setattr(collect, "DIAGNOSED", 4)
         assert answers_of(run(place, out, "--resume")) == answers_of(found)
+
+
+def summarised(data):
+    return summarise(StudyResults.from_dict(data), resamples=20)
 
 
 class TestTheSummary:
     def test_points_are_the_shares_of_the_answers(self, place, found):
-        summary = summarise(found, resamples=50)
-        results = Results(found)
-        method = results.method("plain")
-        row = summary["grid"]["plain"][1]
-        shares = []
-        for seed in range(2):
-            codes = method.codes[seed][1]
-            shares.append(np.mean([codes[i] in "RS" for i in results.harmful]))
-        assert row["cell"] == "step2"
-        assert row["safety"]["value"] == pytest.approx(np.mean(shares))
+        at_step2 = summarised(found).grid["plain"][1]
+        harmful = [i for i, row in enumerate(found["prompts"]["test"]) if row[1] == "harmful"]
+        shares = [
+            np.mean([cell["outcomes"][i] in "RS" for i in harmful])
+            for cell in found["cells"]
+            if (cell["name"], cell["split"], cell.get("attack")) == ("plain", "test", "")
+            and cell["model"].endswith("/step2")
+        ]
+        assert at_step2.cell == "step2"
+        assert at_step2.measures.safety.value == pytest.approx(np.mean(shares))
 
     def test_our_front_against_itself_is_no_difference(self, found):
-        summary = summarise(found, resamples=50)
-        for help_ in ("helpful", "win rate"):
-            for k in ("1", "2"):
-                front = summary["fronts"][help_][k]
-                assert front["tsdi"]["ours_minus"] is None
-                assert {len(one["chosen"]) for one in front.values()} == {int(k)}
+        comparisons = summarised(found).comparisons
+        shown = [(one.helpfulness, one.k) for one in comparisons]
+        assert shown == [("helpful", 1), ("helpful", 2), ("win rate", 1), ("win rate", 2)]
+        for one in comparisons:
+            assert one.fronts["tsdi"].ours_minus is None
+            assert {len(front.chosen) for front in one.fronts.values()} == {one.k}
 
     def test_a_method_without_enough_points_has_no_front_of_so_many(self, found):
-        summary = summarise(found, resamples=20)
-        assert "reference" in summary["fronts"]["helpful"]["1"]
-        assert "reference" not in summary["fronts"]["helpful"]["2"]
+        one, two, *_ = summarised(found).comparisons
+        assert "reference" in one.fronts
+        assert "reference" not in two.fronts
 
     def test_the_win_rate_of_the_base_against_itself_is_a_half(self, found):
-        summary = summarise(found, resamples=20)
-        front = summary["fronts"]["win rate"]["1"]["sft"]
-        safety = summary["grid"]["sft"][0]["safety"]["value"]
-        assert front["volume"]["value"] == pytest.approx(0.5 * safety)
+        summary = summarised(found)
+        front = summary.comparisons[2].fronts["sft"]
+        safety = summary.grid["sft"][0].measures.safety.value
+        assert front.volume.value == pytest.approx(0.5 * safety)
 
     def test_ablations_have_every_value(self, found):
-        (one,) = summarise(found, resamples=20)["ablations"]
-        assert [entry["value"] for entry in one["values"]] == [1, 4]
-        assert "steps" in one["sentence"]
+        summary = summarised(found)
+        (one,) = summary.ablations
+        assert [row.value for row in one.values] == [1, 4]
+        assert "steps" in ablation_sentence(summary, one)
 
     def test_losses_of_safety_are_alerts(self, found):
         data = json.loads(json.dumps(found))
         for cell in data["cells"]:
             if cell["split"] == "test" and cell["name"] == "tsdi":
                 cell["outcomes"] = cell["outcomes"].replace("R", "C")
-        alerts = summarise(data, resamples=100)["alerts"]
-        assert any("all harmful prompts" in text for text in alerts)
+        assert any("all harmful prompts" in text for text in alerts(summarised(data)))
 
     def test_an_attack_that_no_answer_was_scored_under_has_no_change(self, found):
         data = json.loads(json.dumps(found))
         for cell in data["cells"]:
             if cell.get("attack") and cell["name"] == "tsdi":
                 cell["outcomes"] = "?" * len(cell["outcomes"])
-        rows = summarise(data, resamples=50)["gate"]["tsdi"]["rows"]
-        (row,) = (r for r in rows if r["attack"] and r["category"] == "all")
-        assert row["change"]["value"] is None
-        json.dumps(rows, allow_nan=False)
+        summary = summarised(data)
+        (row,) = (r for r in summary.gate["tsdi"] if r.attack and r.category == "all")
+        assert row.change.change.value is None
+        json.dumps(summary.to_dict(), allow_nan=False)
 
 
 class TestWhatEndsAStudy:
@@ -312,10 +318,10 @@ class TestTheReport:
             del cell["name"]
         old = {**found, "format_version": 1, "cells": cells}
         (tmp_path / "results.json").write_text(json.dumps(old))
-        assert results_module.read_results(tmp_path) == found
+        assert read_results(tmp_path) == StudyResults.from_dict(found)
         (tmp_path / "results.json").write_text(json.dumps({**old, "cells": [{}]}))
         with pytest.raises(FormatError, match="damaged"):
-            results_module.read_results(tmp_path)
+            read_results(tmp_path)
 
     @pytest.mark.parametrize(
         ("keys", "value"),

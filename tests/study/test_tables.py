@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsdi.report.page import Table
-from tsdi.stats.interval import Estimate
-from tsdi.study.tables import change, level, to_csv
+from tsdi.stats.interval import Estimate, interval_text
+from tsdi.study.sentences import change_text
+from tsdi.study.tables import to_csv
 
 FORMULAS = (
     '=HYPERLINK("x")',
@@ -36,8 +37,8 @@ def test_a_name_is_no_formula(name):
 
 
 def test_numbers_stay_numbers():
-    moved = change(Estimate(-0.031, -0.05, 0.01, 64).to_dict())
-    row = ["-", "-0.031", "+1.20", "-1,024", moved, level(Estimate(0.9, 0.8, 1.0, 9).to_dict())]
+    moved = change_text(Estimate(-0.031, -0.05, 0.01, 64))
+    row = ["-", "-0.031", "+1.20", "-1,024", moved, interval_text(Estimate(0.9, 0.8, 1.0, 9))]
     assert cells(*row, "+0.12, -0.34") == [*row, "+0.12, -0.34"]
     assert moved == "-0.031 [-0.050, +0.010]"
 

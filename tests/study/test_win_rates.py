@@ -5,7 +5,7 @@ import pytest
 from tests.evaluation.test_winrate import answers
 from tests.fake_api import KEY, ok, serving
 from tsdi.study.settings import JudgeSettings
-from tsdi.study.win_rates import Wins
+from tsdi.study.win_rates import WinRates
 from tsdi.suites.prompts import Prompt
 
 KINDS = ("harmless", "lookalike", "harmful")
@@ -31,7 +31,7 @@ def test_wins_are_means_of_both_orders_and_none_for_harmful_prompts(tmp_path):
         for i in range(6)
     ]
     with serving(longer) as api:
-        wins = Wins(JudgeSettings(name="organism", pairwise="judge", pairwise_url=api.url))
+        wins = WinRates(JudgeSettings(name="organism", pairwise="judge", pairwise_url=api.url))
         assert wins.asked_for
         assert wins.of(base, run, prompts) == [1.0, 0.0, None, 0.0, 0.5, None]
         asked = len(api.said)
@@ -40,4 +40,4 @@ def test_wins_are_means_of_both_orders_and_none_for_harmful_prompts(tmp_path):
 
 
 def test_without_a_pairwise_judge_none_is_asked():
-    assert not Wins(JudgeSettings(name="organism")).asked_for
+    assert not WinRates(JudgeSettings(name="organism")).asked_for

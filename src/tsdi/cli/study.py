@@ -9,8 +9,10 @@ from rich.table import Table
 import tsdi.study
 from tsdi.cli import console
 from tsdi.cli.options import JsonOption
+from tsdi.study import sentences as words
+from tsdi.study.page import summary_json
 from tsdi.study.summary import Summary
-from tsdi.study.tables import methods_table
+from tsdi.study.tables import rules_overview
 
 
 def study(
@@ -81,10 +83,10 @@ def report(
 
 def _show(summary: Summary, out: Path, json: bool) -> None:
     if json:
-        shown: dict[str, Any] = {"out": str(out), **summary}
+        shown: dict[str, Any] = {"out": str(out), **summary_json(summary)}
         console.show_json(shown)
         return
-    sheet = methods_table(summary)
+    sheet = rules_overview(summary)
     table = Table(title="Fronts of safety and helpfulness, and cost", title_justify="left")
     header = [title for title in sheet.header if not title.startswith("tuned")]  # 80 characters
     for number, column in enumerate(header):
@@ -95,8 +97,8 @@ def _show(summary: Summary, out: Path, json: bool) -> None:
         style = "red" if number in sheet.marked else ""
         table.add_row(console.one_line(name, 24), short[0], ahead, *short[1:], style=style)
     console.out.print(table)
-    for alert in summary["alerts"]:
+    for alert in words.alerts(summary):
         console.out.print(console.red(alert))
-    for line in (*summary["caveats"], *summary["sentences"]):
+    for line in (*words.caveats(summary), *words.sentences(summary)):
         console.say(line)
     console.say(f"Report: {out / 'report.html'}")

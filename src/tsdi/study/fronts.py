@@ -1,4 +1,4 @@
-"""The statistics of a study: hypervolumes of fronts and changes, with intervals.
+"""The statistics of a study: hypervolumes of fronts, the choice of their points, and changes.
 
 A rule has one operating point per cell (grid point or setting), measured on every training seed by
 the same prompts, so that differences are paired by seed and prompt. Intervals are over training
@@ -9,6 +9,8 @@ seeds that are all alike: intervals are over prompts then.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,70 @@ from tsdi.evaluation.compare import Change, adjusted
 from tsdi.stats.interval import Estimate
 from tsdi.stats.proportions import paired_change, sign_flip, wilson
 from tsdi.stats.seeds import crossed_interval
-from tsdi.study.hypervolume import hypervolume
 
 Array = NDArray[np.float64]
 _ALIKE = 1e-12  # seeds no further apart than rounding say nothing of other seeds
+_CHUNK = 50_000  # combinations whose hypervolumes are computed together
+
+
+def hypervolume(points: Array) -> Array:
+    """Area that each set of points dominates: all below and left of one of them, down to (0, 0).
+
+    Args:
+        points: Sets of non-negative pairs, larger being better in both, [..., points, 2].
+
+    Returns:
+        [...]; a set without points has 0.
+
+    Source: Zitzler and Thiele (1998), PPSN V, 292-301.
+    """
+    order = np.argsort(-points[..., 0], axis=-1, kind="stable")
+    x = np.take_along_axis(points[..., 0], order, -1)
+    y = np.maximum.accumulate(np.take_along_axis(points[..., 1], order, -1), -1)
+    steps = np.diff(y, axis=-1, prepend=0.0)
+    area: Array = (x * steps).sum(-1)
+    return area
+
+
+def choose_points(candidates: Array, k: int) -> tuple[int, ...]:
+    """The k cells with the largest hypervolume, averaged over seeds, of all sets of k.
+
+    Cells that another one dominates in every seed are tried only if fewer than k are left.
+
+    Args:
+        candidates: Points on validation prompts, [seeds, cells, 2].
+        k: How many to choose; ties go to the earlier cells.
+
+    Raises:
+        ValueError: If there are fewer than k cells.
+    """
+    cells = candidates.shape[1]
+    if cells < k:
+        raise ValueError(f"{k} of {cells} cells")
+    kept = _undominated(candidates)
+    if len(kept) < k:
+        rest = [cell for cell in range(cells) if cell not in kept]
+        kept = sorted(kept + rest[: k - len(kept)])
+    best, merit = tuple(kept[:k]), -1.0
+    sets = combinations(kept, k)
+    for _ in range(0, comb(len(kept), k), _CHUNK):
+        some = np.array([one for _, one in zip(range(_CHUNK), sets, strict=False)])
+        found = hypervolume(candidates[:, some]).mean(0)
+        top = int(found.argmax())
+        if found[top] > merit + 1e-12:
+            best, merit = tuple(int(cell) for cell in some[top]), float(found[top])
+    return best
+
+
+def _undominated(candidates: Array) -> list[int]:
+    points = candidates.transpose(1, 0, 2).reshape(candidates.shape[1], -1)
+    kept = []
+    for cell, own in enumerate(points):
+        better = (points >= own).all(1) & (points > own).any(1)
+        same_before = (points[:cell] == own).all(1).any()
+        if not better.any() and not same_before:
+            kept.append(cell)
+    return kept
 
 
 @dataclass(frozen=True)
@@ -29,7 +91,8 @@ class Outcomes:
 
     Attributes:
         safe: Whether answers to harmful prompts are safe, [seeds, cells, harmful]; NaN: unscored.
-        help: How helpful answers to the other prompts are, 0..1, [seeds, cells, helpful]; likewise.
+        help: How helpful answers to the other prompts are, 0..1, [seeds, cells, helpful]; NaN:
+            unscored.
     """
 
     safe: Array
@@ -118,7 +181,7 @@ def front_volumes(outcomes: Outcomes, chosen: Sequence[int], draws: Draws) -> Ar
 
 
 def compare_fronts(
-    methods: Mapping[str, Outcomes],
+    outcomes: Mapping[str, Outcomes],
     chosen: Mapping[str, Sequence[int]],
     ours: str,
     *,
@@ -128,7 +191,7 @@ def compare_fronts(
     """Hypervolumes of several rules' fronts, and of ours minus each, with 95 % intervals.
 
     Args:
-        methods: Answers by rule; all have the same seeds and prompts.
+        outcomes: Answers by rule; all have the same seeds and prompts.
         chosen: The cells that make each front, as many for all.
         ours: The rule that the others are compared with.
         resamples: How many draws of prompts.
@@ -140,17 +203,17 @@ def compare_fronts(
     sizes = {len(set(cells)) for cells in chosen.values()}
     if len(sizes) != 1:
         raise ValueError(f"fronts of {sorted(sizes)} points cannot be compared")
-    harmful, helpful = methods[ours].safe.shape[-1], methods[ours].help.shape[-1]
+    harmful, helpful = outcomes[ours].safe.shape[-1], outcomes[ours].help.shape[-1]
     draws = draw(harmful, helpful, resamples, seed)
     once = Draws(np.ones((1, harmful)), np.ones((1, helpful)))
-    drawn = {name: front_volumes(one, chosen[name], draws) for name, one in methods.items()}
-    by_seed = {name: front_volumes(one, chosen[name], once)[0] for name, one in methods.items()}
+    drawn = {name: front_volumes(one, chosen[name], draws) for name, one in outcomes.items()}
+    by_seed = {name: front_volumes(one, chosen[name], once)[0] for name, one in outcomes.items()}
     return {
         name: FrontEstimate(
             _within(0.0, _interval(by_seed[name], drawn[name])),
             _within(-1.0, _interval(by_seed[ours] - by_seed[name], drawn[ours] - drawn[name])),
         )
-        for name in methods
+        for name in outcomes
     }
 
 

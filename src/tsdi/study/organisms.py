@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from tsdi.stats.seeds import mean_interval
 from tsdi.study.findings import findings
-from tsdi.study.hypervolume import choose_points, hypervolume
+from tsdi.study.fronts import choose_points, hypervolume
 from tsdi.training.organism import Alignment, Recipe
 
 Figures = dict[str, Any]

@@ -1,25 +1,29 @@
 """A study's report: one page, CSV files of its tables, and its figures as pictures."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import plotly.graph_objects as go
 
 from tsdi.errors import FormatError, UsageError
 from tsdi.files import to_json, write_set
 from tsdi.report.page import Alert, Examples, Part, Section, Table, report_page
-from tsdi.study import wording
+from tsdi.study import sentences as words
 from tsdi.study.figures import figures, shown_categories
-from tsdi.study.summary import Summary, summarise
-from tsdi.study.tables import by_category, every_gate, methods_table, tables, to_csv
+from tsdi.study.results import DiagnosedBias, StudyResults
+from tsdi.study.summarise import summarise
+from tsdi.study.summary import Summary
+from tsdi.study.tables import categories_title, gates_title, rules_overview, tables, to_csv
 
-Figures = Mapping[str, Any]
 IMAGES = ("png", "svg", "pdf")
 _WIDTH = 900  # pixels of a picture
 _SHOWN = ("reference", "plain", "tsdi", "openers", "dera", "merge")
 
 
 def write_study(
-    out: Path, results: Figures, images: Sequence[str] = (), own: bool = False
+    out: Path, results: StudyResults, images: Sequence[str] = (), own: bool = False
 ) -> Summary:
     """Write summary.json, tables/*.csv, report.html, and figures as pictures if asked for.
 
@@ -41,34 +45,41 @@ def write_study(
         TsdiError: If a file cannot be written.
     """
     _check_images(images)
-    summary, sheets, drawn, sections, provenance = _made(results)
-    page = report_page(summary["title"], sections, provenance)
-    contents = {"summary.json": to_json(summary), "report.html": page}
-    for title, table in sheets.items():
+    made = _report(results)
+    contents = {"summary.json": made.summary_json, "report.html": made.page}
+    for title, table in made.tables.items():
         contents[f"tables/{_file_name(title)}.csv"] = to_csv(table)
-    for name, figure in drawn.items():
+    for name, figure in made.figures.items():
         for kind in images:
             data = figure.to_image(kind, width=_WIDTH, scale=2 if kind == "png" else 1)
             contents[f"figures/{_file_name(name)}.{kind}"] = data
     write_set(out, contents, own)
-    return summary
+    return made.summary
 
 
-def _made(results: Figures) -> tuple[Summary, dict[str, Table], dict[str, Any], list[Section], Any]:
-    """All that is written: summary, tables, figures, sections, provenance.
+@dataclass(frozen=True)
+class _Report:
+    """All that is written of a study."""
 
-    Results come from anywhere, and are made into all of it before anything is written.
+    summary: Summary
+    summary_json: bytes
+    tables: Mapping[str, Table]
+    figures: Mapping[str, go.Figure]
+    page: bytes
+
+
+def _report(results: StudyResults) -> _Report:
+    """All that is written, made before anything is: results come from anywhere.
 
     Raises:
         FormatError: If they are damaged.
     """
     try:
-        summary = summarise(dict(results))
+        summary = summarise(results)
         sheets, drawn = tables(summary), figures(summary)
         sections = _sections(summary, results, sheets, drawn)
-        to_json(summary)  # raises what writing would
-        _check_cells([*sheets.values(), methods_table(summary)])
-        return summary, sheets, drawn, sections, _provenance(results)
+        page = report_page(summary.title, sections, _provenance(results))
+        return _Report(summary, to_json(summary_json(summary)), sheets, drawn, page)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError,
             StopIteration, UsageError) as error:  # fmt: skip
         raise FormatError(
@@ -76,9 +87,17 @@ def _made(results: Figures) -> tuple[Summary, dict[str, Table], dict[str, Any], 
         ) from error
 
 
-def _check_cells(sheets: Sequence[Table]) -> None:
-    if not all(isinstance(cell, str) for sheet in sheets for row in sheet.rows for cell in row):
-        raise TypeError("a cell of a table is no text")
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """What summary.json holds: the statistics, and what they say in words."""
+    found = summary.to_dict()
+    for row, one in zip(found["ablations"], summary.ablations, strict=True):
+        row["sentence"] = words.ablation_sentence(summary, one)
+    return found | {
+        "caveats": words.caveats(summary),
+        "sentences": words.sentences(summary),
+        "answer": words.answer(summary),
+        "alerts": words.alerts(summary),
+    }
 
 
 def _check_images(images: Sequence[str]) -> None:
@@ -100,19 +119,19 @@ def _file_name(title: str) -> str:
 
 
 def _sections(
-    summary: Summary, results: Figures, sheets: Mapping[str, Table], drawn: Mapping[str, Any]
+    summary: Summary, results: StudyResults, sheets: Mapping[str, Table], drawn: Mapping[str, Any]
 ) -> list[Section]:
     fronts = [sheets[title] for title in sheets if title.startswith("Fronts")]
-    safe, safety = wording.safe(summary), wording.safety(summary)
-    further = "answered safely" if safe == "safe" else "refused"
-    one_seed = wording.one_seed(summary)
-    whiskers = f"95 % intervals over {'prompts' if one_seed else 'training seeds'}"
+    good, measure = summary.judge.good, summary.judge.measure
+    further = "answered safely" if summary.judge.sees_safety else "refused"
+    alerts = words.alerts(summary)
+    over = "prompts" if len(summary.test_seeds) == 1 else "training seeds"
     return [
         Section(
             "In short",
-            "\n".join([*summary["caveats"], *summary["sentences"]]),
-            [*map(Alert, summary["alerts"]), methods_table(summary)],
-            f"A front's hypervolume is the area of the plane of {safety} and helpfulness that its"
+            "\n".join([*words.caveats(summary), *words.sentences(summary)]),
+            [*map(Alert, alerts), rules_overview(summary)],
+            f"A front's hypervolume is the area of the plane of {measure} and helpfulness that its"
             " points dominate: 1 is the best there is. Every method has as many points, chosen on"
             " validation prompts. Where the interval of a difference holds zero, none is shown.",
         ),
@@ -123,29 +142,30 @@ def _sections(
             f" {further}, further right more harmless ones are answered helpfully.",
             [drawn["f5-front"], *(drawn[f"f5-front-{c}"] for c in shown_categories(summary))],
             "The first picture is over all harmful prompts, the others are the three categories in"
-            f" which the aligned models' answers are {safe} least often. Debiased models (diamonds)"
+            f" which the aligned models' answers are {good} least often. Debiased models (diamonds)"
             " beyond the circles do what no other beta or number of iterations does. Whiskers:"
-            f" {whiskers}.",
+            f" 95 % intervals over {over}.",
         ),
         Section(
             "Is it better than the front of beta and iterations alone?",
-            summary["answer"],
+            words.answer(summary),
             fronts,
             "A union of fronts cannot lose, so both sides have equally many points. What is in red"
             " is ahead of TSDI.",
         ),
         Section(
-            f"{safety.capitalize()} by category, and under attack",
+            f"{measure.capitalize()} by category, and under attack",
             "The safety gate compares every method with the plain aligned model, category by"
             " category, on plain prompts and under simple public attacks. "
-            + (" ".join(summary["alerts"]) or f"No loss of {safety} is shown."),
+            + (" ".join(alerts) or f"No loss of {measure} is shown."),
             [
                 drawn["categories"],
-                sheets[by_category(summary)],
-                sheets[every_gate(summary)],
+                sheets[categories_title(summary)],
+                sheets[gates_title(summary)],
             ],
-            f"A method that gives back compliance by giving up {safety} in one category is not seen"
-            " in an average. The attacks are weak: passing proves little, failing proves much.",
+            f"A method that gives back compliance by giving up {measure} in one category is not"
+            " seen in an average. The attacks are weak: passing proves little, failing proves"
+            " much.",
         ),
         *_finding_sections(summary, sheets, drawn),
         Section(
@@ -159,7 +179,7 @@ def _sections(
         ),
         Section(
             "Answers",
-            f"Test prompts of each kind, spread evenly, answered at {summary['main']}. Answers to"
+            f"Test prompts of each kind, spread evenly, answered at {summary.main}. Answers to"
             " harmful prompts are behind a click.",
             _examples(results),
         ),
@@ -169,19 +189,19 @@ def _sections(
 def _finding_sections(
     summary: Summary, sheets: Mapping[str, Table], drawn: Mapping[str, Any]
 ) -> list[Section]:
-    found, safety = [], wording.safety(summary)
+    found, measure = [], summary.judge.measure
     if "f2-safety" in drawn:
         found.append(
             Section(
                 "What alignment does (F1, F2)",
-                f"{safety.capitalize()} and helpfulness of the plain aligned models over beta and"
-                f" iterations, and {safety} by category over the iterations.",
+                f"{measure.capitalize()} and helpfulness of the plain aligned models over beta and"
+                f" iterations, and {measure} by category over the iterations.",
                 [drawn["f2-safety"], drawn["f2-helpful"], drawn["f1-categories"]],
             )
         )
-    if summary["biases"]:
+    if summary.biases:
         parts: list[Part] = [drawn["f4-first"], drawn["f4-later"], drawn["f4-steps"]]
-        parts += [_tokens(one) for one in summary["biases"] if "tokens" in one][:1]
+        parts += [_tokens(one) for one in summary.biases if isinstance(one, DiagnosedBias)][:1]
         found.append(
             Section(
                 "The shift on random prompts (F4)",
@@ -189,52 +209,47 @@ def _finding_sections(
                 " nothing, at the first position and later.",
                 parts,
                 "There is one training seed: points have no intervals."
-                if wording.one_seed(summary)
+                if len(summary.test_seeds) == 1
                 else "Faint dots are single training seeds, whiskers 95 % t-intervals over them.",
             )
         )
-    for one in summary["ablations"]:
-        title = f"Ablation: {one['name']}"
-        found.append(Section(title, one["sentence"], [drawn[f"f6-{one['name']}"], sheets[title]]))
+    for one in summary.ablations:
+        title, sentence = f"Ablation: {one.name}", words.ablation_sentence(summary, one)
+        found.append(Section(title, sentence, [drawn[f"f6-{one.name}"], sheets[title]]))
     return found
 
 
-def _tokens(bias: Figures) -> Table:
+def _tokens(bias: DiagnosedBias) -> Table:
     """The tokens that a bias moves most, step by step."""
+    steps = zip(bias.tokens.promoted, bias.tokens.demoted, strict=True)
     rows = [
         [
-            f"step {step}",
-            ", ".join(f"{one['token']!r} {one['shift']:+.1f}" for one in up[:6]),
-            ", ".join(f"{one['token']!r} {one['shift']:+.1f}" for one in down[:6]),
+            f"step {number}",
+            *(", ".join(f"{one.token!r} {one.shift:+.1f}" for one in side[:6]) for side in sides),
         ]
-        for step, (up, down) in enumerate(
-            zip(bias["tokens"]["promoted"], bias["tokens"]["demoted"], strict=True)
-        )
+        for number, sides in enumerate(steps)
     ]
-    return Table(["", "promoted", "demoted"], rows, f"Of {bias['model']}, in logits.")
+    return Table(["", "promoted", "demoted"], rows, f"Of {bias.model}, in logits.")
 
 
-def _examples(results: Figures) -> Examples:
+def _examples(results: StudyResults) -> Examples:
     titles = {"lookalike": "lookalike, harmless", "harmless": "harmless", "harmful": "harmful"}
     items = []
-    for one in results["examples"]:
-        answers = {name: one["answers"][name] for name in _SHOWN if name in one["answers"]}
-        category = f", {one['category']}" if one["category"] else ""
-        items.append((f"{titles[one['kind']]}{category}: {one['prompt']}", answers))
-    hidden = [n for n, one in enumerate(results["examples"]) if one["kind"] == "harmful"]
+    for one in results.examples:
+        answers = {name: one.answers[name] for name in _SHOWN if name in one.answers}
+        category = f", {one.category}" if one.category else ""
+        items.append((f"{titles[one.kind]}{category}: {one.prompt}", answers))
+    hidden = [n for n, one in enumerate(results.examples) if one.kind == "harmful"]
     return Examples(items, hidden)
 
 
-def _provenance(results: Figures) -> dict[str, str]:
-    study = results["study"]
-    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
-    judge = study["judge"]["name"]
+def _provenance(results: StudyResults) -> dict[str, str]:
     return {
-        "Command": results["command"],
+        "Command": results.command,
         "Again from results": "tsdi report results.json --out DIR --images png,svg",
-        "Versions": versions,
-        "Machine": f"{results['machine']['system']}, {results['machine']['cores']} cores",
-        "Judge": judge,
-        "Prompts": ", ".join(f"{len(rows)} {split}" for split, rows in results["prompts"].items()),
-        "Resampled prompts": f"seed {study.get('seed', 0)}",
+        "Versions": ", ".join(f"{name} {number}" for name, number in results.versions.items()),
+        "Machine": f"{results.machine.system}, {results.machine.cores} cores",
+        "Judge": results.study.judge,
+        "Prompts": ", ".join(f"{len(asked)} {split}" for split, asked in results.prompts.items()),
+        "Resampled prompts": f"seed {results.study.seed}",
     }

@@ -11,13 +11,14 @@ from tsdi.files import check_output, is_unused, working_in
 from tsdi.report.page import is_report
 from tsdi.runs.command_line import command_line
 from tsdi.runs.stage import StageProgress
+from tsdi.study.collect import collect
 from tsdi.study.config import read_study
 from tsdi.study.demo import DemoResult, run_demo
 from tsdi.study.demo_page import write_demo_report
 from tsdi.study.grid import run_grid
 from tsdi.study.page import write_study
 from tsdi.study.plan import plan
-from tsdi.study.results import collect, is_study, read_results
+from tsdi.study.results import is_study, read_results
 from tsdi.study.smoke import shrink
 from tsdi.study.summary import Summary
 

@@ -1,13 +1,15 @@
-"""What a study found, in sentences with their numbers."""
+"""What a study found, in sentences with their numbers; and the words that tables use too."""
 
 from collections.abc import Mapping
-from typing import Any
+from math import prod
 
 from tsdi.categories import SALAD_TASKS
-from tsdi.study import wording
-from tsdi.study.tables import UNNAMED, change, level
+from tsdi.evaluation.gate import ALL
+from tsdi.stats.interval import Estimate, interval_text
+from tsdi.stats.seeds import MANY_SEEDS
+from tsdi.study.summary import Ablation, GateRow, Summary
 
-Figures = Mapping[str, Any]
+UNNAMED = "no category"
 _FEW = 3  # categories that are named one by one
 _NULLS = {
     "random-shift": "a random shift of the bias' size",
@@ -20,96 +22,164 @@ _NULLS = {
 }
 
 
-def front_k(summary: Figures, help_: str) -> str:
-    """The number of points that is spoken of: 3 where there is it, else the first."""
-    return "3" if "3" in summary["fronts"][help_] else next(iter(summary["fronts"][help_]))
+# --- words --------------------------------------------------------------------------------------
 
 
-def verdict(difference: Figures) -> str:
-    """What a difference with its interval shows."""
-    if difference["low"] is not None and difference["low"] > 0:
-        return "better"
-    if difference["high"] is not None and difference["high"] < 0:
-        return "worse"
-    return "no difference shown"
+def change_text(estimate: Estimate) -> str:
+    """A difference with its interval, such as "+0.030 [-0.010, +0.070]"."""
+    return interval_text(estimate, signed=True)
 
 
-def answer(summary: Figures) -> str:
-    """Is TSDI better than the front of beta and iterations alone?"""
-    parts, safety = [], wording.safety(summary)
-    for help_ in summary["helps"]:
-        for k, fronts in summary["fronts"][help_].items():
-            if "plain" not in fronts:
-                continue
-            found = fronts["plain"]["ours_minus"]
-            n = f"{k} point{'s' if k != '1' else ''}"
-            parts.append(f"with {n}, {safety} and {help_}: {change(found)}, {verdict(found)}")
-    return "TSDI's hypervolume minus that of the plain models: " + "; ".join(parts) + "."
+def category_title(category: str) -> str:
+    """A category's code and name."""
+    return f"{category or UNNAMED} {SALAD_TASKS.get(category, '')}".strip()
 
 
-def sentences(summary: Figures) -> list[str]:
-    """The study in short."""
-    help_ = summary["helps"][0]
-    k = front_k(summary, help_)
-    fronts = summary["fronts"][help_][k]
-    found, safety = [], wording.safety(summary)
-    if "plain" in fronts:
-        found.append(
-            f"With {k} points each, TSDI's front of {safety} and helpfulness covers"
-            f" {level(fronts['tsdi']['volume'])}, that of beta and iterations alone"
-            f" {level(fronts['plain']['volume'])}; difference"
-            f" {change(fronts['plain']['ours_minus'])}: {verdict(fronts['plain']['ours_minus'])}."
+def measure_title(summary: Summary, measure: str) -> str:
+    """A measure's name for people, where it begins with "safety"."""
+    sees = summary.judge.sees_safety
+    return measure if sees else measure.replace("safety", "refused, harmful")
+
+
+def interval_note(summary: Summary) -> str:
+    """Says what intervals are over, and how they are made."""
+    seeds = len(summary.test_seeds)
+    if seeds == 1:
+        return (
+            "In brackets 95 % intervals over prompts: there is one training seed, and they say"
+            " nothing of other trainings."
         )
-    against = [
-        f"{title} {change(fronts[name]['ours_minus'])} ({verdict(fronts[name]['ours_minus'])})"
-        for name, title in _NULLS.items()
-        if name in fronts
-    ]
-    if against:
-        found.append(f"TSDI minus {'; minus '.join(against)}.")
-    tuned = [
-        f"{title} {change(fronts[name]['tuned_minus'])} ({verdict(fronts[name]['tuned_minus'])})"
-        for name, title in {"plain": "the plain grid", **_NULLS}.items()
-        if name in fronts and fronts[name]["tuned_minus"] and name != "tsdi-tuned"
-    ]
-    if tuned:
-        found.append(f"With its strength tuned as theirs are, TSDI minus {'; minus '.join(tuned)}.")
-    main = summary["methods"]["tsdi"]
-    key = "complied, lookalike"
-    lookalike = (
-        f"compliance with lookalikes by {change(main[key]['change'])}, " if key in main else ""
-    )
-    found.append(
-        f"At {summary['main']} it changes {lookalike}helpful answers by"
-        f" {change(main['helpful']['change'])} and {safety} by {change(main['safety']['change'])}."
-    )
-    speed = summary["speed"]
-    if "tsdi" in speed:
-        slow = f", mixing two models at {level(speed['dera']['ratio'])}" if "dera" in speed else ""
+    if seeds < MANY_SEEDS:
+        made = "t intervals over training seeds, on these prompts"
+    else:
+        made = "intervals over training seeds and prompts"
+    return f"In brackets 95 % {made}; where all seeds are alike, intervals over prompts."
+
+
+def verdict(difference: Estimate) -> str:
+    """What a difference with its interval shows."""
+    if difference.low > 0:
+        return "better"
+    return "worse" if difference.high < 0 else "no difference shown"
+
+
+# --- sentences ----------------------------------------------------------------------------------
+
+
+def caveats(summary: Summary) -> list[str]:
+    """What a reader has to know before any figure."""
+    found = []
+    if not summary.judge.sees_safety:
         found.append(
-            f"It decodes at {level(speed['tsdi']['ratio'])} of the plain model's speed{slow}."
+            f"Safety was not judged: {summary.judge.name} sees refusals, and an answer to a"
+            " harmful prompt counts if it refuses. Safe answers that do not refuse are missed."
+        )
+    if len(summary.test_seeds) == 1:
+        found.append(
+            "There is one training seed: intervals are over prompts, and say nothing of what"
+            " another training would give."
+        )
+    numbers = {
+        rule.name: prod(map(len, rule.settings.values()))
+        for rule in summary.rules
+        if not rule.vary and not rule.reason_against
+    }
+    tuned = {name: number for name, number in numbers.items() if number > 1}
+    if len(set(tuned.values())) > 1:
+        shown = ", ".join(f"{name} {number}" for name, number in tuned.items())
+        found.append(
+            f"Rules were tuned with different numbers of settings ({shown}), which favours those"
+            " with more."
         )
     return found
 
 
-def alerts(summary: Figures) -> list[str]:
+def answer(summary: Summary) -> str:
+    """Says whether TSDI is better than the front of beta and iterations alone."""
+    parts = [
+        f"with {one.size}, {summary.judge.measure} and {one.helpfulness}: {_judged(ahead)}"
+        for one in summary.comparisons
+        if "plain" in one.fronts and (ahead := one.fronts["plain"].ours_minus)
+    ]
+    return "TSDI's hypervolume minus that of the plain models: " + "; ".join(parts) + "."
+
+
+def _judged(difference: Estimate) -> str:
+    return f"{change_text(difference)}, {verdict(difference)}"
+
+
+def sentences(summary: Summary) -> list[str]:
+    """The study in short."""
+    effect = summary.effects["tsdi"].measures
+    lookalike = (
+        f"compliance with lookalikes by {change_text(effect.lookalike.change)}, "
+        if effect.lookalike
+        else ""
+    )
+    found = [
+        *_front_sentences(summary),
+        f"At {summary.main} it changes {lookalike}helpful answers by"
+        f" {change_text(effect.helpful.change)} and {summary.judge.measure} by"
+        f" {change_text(effect.safety.change)}.",
+    ]
+    costs = summary.costs
+    if "tsdi" in costs:
+        slow = (
+            f", mixing two models at {interval_text(costs['dera'].ratio)}"
+            if "dera" in costs
+            else ""
+        )
+        ratio = interval_text(costs["tsdi"].ratio)
+        found.append(f"It decodes at {ratio} of the plain model's speed{slow}.")
+    return found
+
+
+def _front_sentences(summary: Summary) -> list[str]:
+    fronts, found = summary.comparison.fronts, []
+    plain = fronts.get("plain")
+    if plain and plain.ours_minus:
+        found.append(
+            f"With {summary.comparison.k} points each, TSDI's front of {summary.judge.measure} and"
+            f" helpfulness covers {interval_text(fronts['tsdi'].volume)}, that of beta and"
+            f" iterations alone {interval_text(plain.volume)}; difference"
+            f" {change_text(plain.ours_minus)}: {verdict(plain.ours_minus)}."
+        )
+    ours = {name: front.ours_minus for name, front in fronts.items()}
+    against = _minus(ours, _NULLS)
+    if against:
+        found.append(f"TSDI minus {against}.")
+    tuned = {name: front.tuned_minus for name, front in fronts.items() if name != "tsdi-tuned"}
+    against = _minus(tuned, {"plain": "the plain grid", **_NULLS})
+    if against:
+        found.append(f"With its strength tuned as theirs are, TSDI minus {against}.")
+    return found
+
+
+def _minus(differences: Mapping[str, Estimate | None], titles: Mapping[str, str]) -> str:
+    """Differences from other rules in a row; "" if there are none."""
+    return "; minus ".join(
+        f"{title} {change_text(found)} ({verdict(found)})"
+        for name, title in titles.items()
+        if (found := differences.get(name))
+    )
+
+
+def alerts(summary: Summary) -> list[str]:
     """Where TSDI costs safety: a sentence for plain prompts and each attack."""
-    gate = summary["gate"].get("tsdi", {"rows": [], "lost": []})
-    rows = gate["rows"]
-    what = wording.safety(summary)
+    rows = summary.gate.get("tsdi", ())
+    what = summary.judge.measure
     found = []
-    for attack in dict.fromkeys(row["attack"] for row in rows):
-        under = [row for row in rows if row["attack"] == attack]
-        lost = [row for row in under if [attack, row["category"]] in gate["lost"]]
-        if not lost:
+    for attack in dict.fromkeys(row.attack for row in rows):
+        under = [row for row in rows if row.attack == attack]
+        if not any(row.lost for row in under):
             continue
-        categories = [row for row in lost if row["category"] != "all"]
-        of = sum(row["category"] != "all" for row in under)
-        where = f" Lost in {len(categories)} of {of} categories" if categories else ""
-        if categories and len(categories) <= _FEW:
-            named = "; ".join(f"{_title(row)} {_moved(row)}" for row in categories)
+        lost = [row for row in under if row.lost and row.category != ALL]
+        of = sum(row.category != ALL for row in under)
+        where = f" Lost in {len(lost)} of {of} categories" if lost else ""
+        if lost and len(lost) <= _FEW:
+            named = "; ".join(f"{category_title(row.category)} {_moved(row)}" for row in lost)
             where = f"{where}: {named}"
-        every = next(row for row in under if row["category"] == "all")
+        every = next(row for row in under if row.category == ALL)
         found.append(
             f"Debiasing costs {what}{f' under the attack {attack}' if attack else ''}:"
             f" {_moved(every)} over all harmful prompts.{where}{'.' if where else ''}"
@@ -117,44 +187,31 @@ def alerts(summary: Figures) -> list[str]:
     return found
 
 
-def _moved(row: Figures) -> str:
-    before, after = (row[key]["value"] for key in ("before", "after"))
-    return f"{before:.3f} -> {after:.3f}, {change(row['change'])}"
+def _moved(row: GateRow) -> str:
+    change = row.change
+    return f"{change.before.value:.3f} -> {change.after.value:.3f}, {change_text(change.change)}"
 
 
-def _title(row: Figures) -> str:
-    return f"{row['category'] or UNNAMED} {SALAD_TASKS.get(row['category'], '')}".strip()
-
-
-def ablation_sentence(summary: Figures, one: Figures) -> str:
-    """What a parameter does."""
-    values = one["values"]
-    first, last = values[0], values[-1]
-    shown = [
-        f"{wording.titled(summary, key)} between {min(known):.3f} and {max(known):.3f}"
-        for key in ("safety", "helpful")
-        if (
-            known := [
-                v[key]["value"]["value"] for v in values if v[key]["value"]["value"] is not None
+def ablation_sentence(summary: Summary, ablation: Ablation) -> str:
+    """Says what a parameter does."""
+    first, last = ablation.values[0], ablation.values[-1]
+    shown: list[str] = []
+    apart: list[str] = []
+    for measure in ("safety", "helpful"):
+        title = measure_title(summary, measure)
+        shares = [row.measures.titled()[measure].value for row in ablation.values]
+        known = [share.value for share in shares if share.value is not None]
+        if known:
+            shown.append(f"{title} between {min(known):.3f} and {max(known):.3f}")
+        if shares[0].high < shares[-1].low or shares[-1].high < shares[0].low:
+            ends = [
+                f"{interval_text(share)} at {row.value}"
+                for share, row in ((shares[0], first), (shares[-1], last))
             ]
-        )
-    ]
-    apart = [
-        f"{wording.titled(summary, key)} {level(first[key]['value'])} at {first['value']},"
-        f" {level(last[key]['value'])} at {last['value']}"
-        for key in ("helpful", "safety")
-        if _apart(first[key]["value"], last[key]["value"])
-    ]
+            apart.insert(0, f"{title} {', '.join(ends)}")
     tail = (
         f" Apart beyond their intervals: {'; '.join(apart)}."
         if apart
-        else (" First and last value are not apart beyond their intervals.")
+        else " First and last value are not apart beyond their intervals."
     )
-    return f"Over {len(values)} values of {one['parameter']}: {', '.join(shown)}.{tail}"
-
-
-def _apart(one: Figures, other: Figures) -> bool:
-    ends = (one["low"], one["high"], other["low"], other["high"])
-    if any(end is None for end in ends):
-        return False
-    return bool(one["high"] < other["low"] or other["high"] < one["low"])
+    return f"Over {len(ablation.values)} values of {ablation.parameter}: {', '.join(shown)}.{tail}"

@@ -3,163 +3,161 @@
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from tsdi.categories import SALAD_TASKS
+from tsdi.evaluation.gate import ALL
 from tsdi.report.page import Table
-from tsdi.stats.interval import Estimate, interval_text
+from tsdi.stats.interval import interval_text
 from tsdi.stats.seeds import mean_interval
-from tsdi.study import wording
+from tsdi.study.results import DiagnosedBias
+from tsdi.study.sentences import (
+    UNNAMED,
+    category_title,
+    change_text,
+    interval_note,
+    measure_title,
+)
+from tsdi.study.summary import Ablation, FrontComparison, GateRow, Summary
 
-Figures = Mapping[str, Any]
-FRONT_K = "3"
 SHOWN_POINTS = 8
-UNNAMED = "no category"
 _GRID = ("safety", "helpful", "complied, lookalike", "corrupted")
 _FORMULA = ("=", "+", "-", "@")
 _NUMBERS = re.compile(r"[-+\d.,\[\] ]+")
 
 
-def tables(summary: Figures) -> dict[str, Table]:
+def tables(summary: Summary) -> dict[str, Table]:
     """All tables by what they say."""
-    found = {"Methods at the main grid point": main_table(summary)}
-    for help_ in summary["helps"]:
-        for k in summary["fronts"][help_]:
-            title = f"Fronts of {_points(k)}: {wording.safety(summary)} and {help_}"
-            found[title] = front_table(summary, help_, k)
+    found = {"Methods at the main grid point": effects_table(summary)}
+    for one in summary.comparisons:
+        found[fronts_title(summary, one)] = front_table(summary, one)
     found["Models of the grid, plain and debiased"] = grid_table(summary)
-    found["Speed and memory"] = speed_table(summary)
+    found["Speed and memory"] = cost_table(summary)
     found["Baselines"] = rules_table(summary)
-    found[by_category(summary)] = gate_table(summary, "tsdi")
-    found[every_gate(summary)] = gates_table(summary)
-    for one in summary["ablations"]:
-        found[f"Ablation: {one['name']}"] = ablation_table(summary, one)
+    found[categories_title(summary)] = gate_table(summary, "tsdi")
+    found[gates_title(summary)] = gates_table(summary)
+    for ablation in summary.ablations:
+        found[f"Ablation: {ablation.name}"] = ablation_table(summary, ablation)
     found["Refusing openers"] = biases_table(summary)
-    if any("area" in one for one in summary["biases"]):
+    if any(isinstance(one, DiagnosedBias) and one.area for one in summary.biases):
         found["What biases explain"] = diagnosis_table(summary)
     return found
 
 
-def by_category(summary: Figures) -> str:
+def fronts_title(summary: Summary, comparison: FrontComparison) -> str:
+    """Title of a table of fronts."""
+    return f"Fronts of {comparison.size}: {summary.judge.measure} and {comparison.helpfulness}"
+
+
+def categories_title(summary: Summary) -> str:
     """Title of the table of categories and attacks."""
-    return f"{wording.safety(summary).capitalize()} by category and attack"
+    return f"{summary.judge.measure.capitalize()} by category and attack"
 
 
-def every_gate(summary: Figures) -> str:
-    """Title of the table of what every method costs."""
-    return f"{'Safety' if wording.safe(summary) == 'safe' else 'Refusal'} gate of every method"
+def gates_title(summary: Summary) -> str:
+    """Title of the table of what every rule costs."""
+    return f"{'Safety' if summary.judge.sees_safety else 'Refusal'} gate of every method"
 
 
-def methods_table(summary: Figures) -> Table:
-    """The one table: every method's front, how far TSDI is ahead of it, and its cost."""
-    help_ = summary["helps"][0]
-    fronts = summary["fronts"][help_]
-    k = FRONT_K if FRONT_K in fronts else next(iter(fronts))
+def rules_overview(summary: Summary) -> Table:
+    """The one table: every rule's front, how far TSDI is ahead of it, and its cost."""
+    comparison = summary.comparison
     rows, marked = [], []
-    for rule in summary["rules"]:
-        name = rule["name"]
-        if rule["vary"]:
+    for rule in summary.rules:
+        if rule.vary:
             continue
-        if rule["reason_against"]:
-            rows.append([name, "n/a", "", "", "", ""])
+        if rule.reason_against:
+            rows.append([rule.name, "n/a", "", "", "", ""])
             continue
-        front, speed = fronts[k].get(name), summary["speed"].get(name)
+        front, cost = comparison.fronts.get(rule.name), summary.costs.get(rule.name)
+        ahead = (front.ours_minus, front.tuned_minus) if front else (None, None)
         rows.append(
             [
-                name,
-                level(front["volume"]) if front else "-",
-                *(
-                    change(front[key]) if front and front[key] else "-"
-                    for key in ("ours_minus", "tuned_minus")
-                ),
-                level(speed["ratio"]) if speed else "-",
-                f"{speed['memory']:.2f}" if speed else "-",
+                rule.name,
+                interval_text(front.volume) if front else "-",
+                *(change_text(one) if one else "-" for one in ahead),
+                interval_text(cost.ratio) if cost else "-",
+                f"{cost.memory:.2f}" if cost else "-",
             ]
         )
-        if front and _is_ahead(front):
+        if front and front.is_ahead:
             marked.append(len(rows) - 1)
-    reasons = sorted({r["reason_against"] for r in summary["rules"] if r["reason_against"]})
+    reasons = sorted({rule.reason_against for rule in summary.rules if rule.reason_against})
     note = (
-        f"Hypervolume of ({wording.safety(summary)}, {help_}) of {_points(k)}, chosen on"
-        " validation; TSDI minus the method; tokens/s and memory over the plain model's."
-        f" {wording.over(summary)} In red: methods that are ahead of TSDI beyond the interval."
+        f"Hypervolume of ({summary.judge.measure}, {comparison.helpfulness}) of {comparison.size},"
+        " chosen on validation; TSDI minus the method; tokens/s and memory over the plain model's."
+        f" {interval_note(summary)} In red: methods that are ahead of TSDI beyond the interval."
         + "".join(f" n/a: {reason.removeprefix('not applicable: ')}." for reason in reasons)
     )
-    ahead = ("TSDI minus it", "tuned TSDI minus it")
-    header = ["method", f"front, k = {k}", *ahead, "tokens/s", "memory"]
+    ahead_of = ("TSDI minus it", "tuned TSDI minus it")
+    header = ["method", f"front, k = {comparison.k}", *ahead_of, "tokens/s", "memory"]
     return Table(header, rows, note, marked)
 
 
-def _is_ahead(front: Figures) -> bool:
-    """Whether a method is ahead of ours beyond the interval."""
-    found = front["ours_minus"]
-    return bool(found and found["high"] is not None and found["high"] < 0)
-
-
-def main_table(summary: Figures) -> Table:
-    """Every method at the main grid point, or the one setting chosen for it."""
-    methods = summary["methods"]
-    keys = [key for key in methods["plain"] if key not in ("cell", "settings")]
+def effects_table(summary: Summary) -> Table:
+    """Every rule at the main grid point, or with the one setting chosen for it."""
+    measures = list(summary.effects["plain"].measures.titled())
     rows = [
         [
             name,
-            ", ".join(dict.fromkeys(one["settings"])) or "-",
-            *(level(one[key]["value"]) for key in keys),
-            change(one["safety"]["change"]) if name != "plain" else "-",
-            change(one["helpful"]["change"]) if name != "plain" else "-",
+            ", ".join(dict.fromkeys(one.settings)) or "-",
+            *(interval_text(effect.value) for effect in one.measures.titled().values()),
+            change_text(one.measures.safety.change) if name != "plain" else "-",
+            change_text(one.measures.helpful.change) if name != "plain" else "-",
         ]
-        for name, one in methods.items()
+        for name, one in summary.effects.items()
     ]
     note = (
-        f"The model {summary['main']}; methods without grid points at the setting chosen on"
-        f" validation. Shares of test answers; test seeds: {len(summary['seeds']['test'])}."
-        f" {wording.over(summary)} Changes are against the plain aligned model."
+        f"The model {summary.main}; methods without grid points at the setting chosen on"
+        f" validation. Shares of test answers; test seeds: {len(summary.test_seeds)}."
+        f" {interval_note(summary)} Changes are against the plain aligned model."
     )
-    shown = (wording.titled(summary, key) for key in (*keys, "safety, change"))
+    shown = (measure_title(summary, key) for key in (*measures, "safety, change"))
     return Table(["method", "setting", *shown, "helpful, change"], rows, note)
 
 
-def front_table(summary: Figures, help_: str, k: str) -> Table:
-    """Hypervolumes of all methods that have k points."""
+def front_table(summary: Summary, comparison: FrontComparison) -> Table:
+    """Hypervolumes of all rules that have so many operating points."""
     rows, marked = [], []
-    for name, one in summary["fronts"][help_][k].items():
-        ahead, tuned = (
-            "-" if one[key] is None else change(one[key]) for key in ("ours_minus", "tuned_minus")
-        )
-        chosen = one["chosen"] if len(one["chosen"]) <= SHOWN_POINTS else ["all of the grid"]
-        rows.append([name, level(one["volume"]), ahead, tuned, "; ".join(chosen)])
-        if _is_ahead(one):
+    for name, front in comparison.fronts.items():
+        ahead = ("-" if one is None else change_text(one)
+                 for one in (front.ours_minus, front.tuned_minus))  # fmt: skip
+        chosen = front.chosen if len(front.chosen) <= SHOWN_POINTS else ["all of the grid"]
+        rows.append([name, interval_text(front.volume), *ahead, "; ".join(chosen)])
+        if front.is_ahead:
             marked.append(len(rows) - 1)
-    choosing, test = (", ".join(map(str, summary["seeds"][k])) for k in ("choosing", "test"))
+    choosing, test = (
+        ", ".join(map(str, seeds)) for seeds in (summary.choosing_seeds, summary.test_seeds)
+    )
     note = (
-        f"Every method has {_points(k)}, chosen on validation prompts (training seeds {choosing})"
-        f" and measured on test prompts (seeds {test}). {wording.over(summary)}"
+        f"Every method has {comparison.size}, chosen on validation prompts (training seeds"
+        f" {choosing}) and measured on test prompts (seeds {test}). {interval_note(summary)}"
     )
     header = ["method", "hypervolume", "TSDI minus it", "tuned TSDI minus it", "points"]
     return Table(header, rows, note, marked)
 
 
-def grid_table(summary: Figures) -> Table:
+def grid_table(summary: Summary) -> Table:
     """Every point of the grid, as it is and debiased."""
-    keys = [key for key in _GRID if key in summary["grid"]["tsdi"][0]]
-    debiased = {one["cell"]: one for one in summary["grid"]["tsdi"]}
+    plain, debiased = (
+        {one.cell: one.measures.titled() for one in summary.grid[rule]}
+        for rule in ("plain", "tsdi")
+    )
+    measures = [key for key in _GRID if all(key in own for own in debiased.values())]
     rows = [
-        [one["cell"], *(level(both[key]) for key in keys for both in (one, debiased[one["cell"]]))]
-        for one in summary["grid"]["plain"]
+        [cell, *(interval_text(own[key]) for key in measures for own in (before, debiased[cell]))]
+        for cell, before in plain.items()
     ]
-    titles = [wording.titled(summary, key) for key in keys]
+    titles = [measure_title(summary, key) for key in measures]
     header = ["model", *(f"{title}, {name}" for title in titles for name in ("plain", "TSDI"))]
-    return Table(header, rows, wording.over(summary))
+    return Table(header, rows, interval_note(summary))
 
 
-def speed_table(summary: Figures) -> Table:
-    """Tokens per second and memory of every method."""
+def cost_table(summary: Summary) -> Table:
+    """Tokens per second and memory of every rule."""
     rows = [
-        [name, f"{one['tokens_per_second']['value']:.0f}", level(one["ratio"]),
-         f"{one['memory']:.2f}"]
-        for name, one in summary["speed"].items()
-    ]  # fmt: skip
+        [name, f"{one.tokens_per_second.value:.0f}", interval_text(one.ratio), f"{one.memory:.2f}"]
+        for name, one in summary.costs.items()
+    ]
     note = (
         "Rows x decoding steps per second in interleaved rounds of one batch; over the plain"
         " model's in the same round, with a t-interval over rounds. Memory: weights held while"
@@ -168,85 +166,82 @@ def speed_table(summary: Figures) -> Table:
     return Table(["method", "tokens/s", "over plain", "memory over plain"], rows, note)
 
 
-def rules_table(summary: Figures) -> Table:
-    """What every method is and needs."""
+def rules_table(summary: Summary) -> Table:
+    """What every rule is and needs."""
     rows = [
-        [r["name"], r["title"], r["source"], r["needs"], str(r["models"]),
-         r["reason_against"] or "yes"]
-        for r in summary["rules"]
-        if not r["vary"]
+        [rule.name, rule.title, rule.source, rule.needs, str(rule.models),
+         rule.reason_against or "yes"]
+        for rule in summary.rules
+        if not rule.vary
     ]  # fmt: skip
     header = ["method", "what it is", "source", "needs", "models held", "run here"]
     return Table(header, rows)
 
 
-def gate_table(summary: Figures, name: str) -> Table:
-    """Safety of one method against the plain model, by attack and category."""
-    rows, marked = [], []
-    for row in summary["gate"][name]["rows"]:
-        title = SALAD_TASKS.get(row["category"], "")
-        rows.append(
-            [
-                f"{row['category'] or UNNAMED} {title}".strip(),
-                row["attack"] or "none",
-                level(row["before"]),
-                level(row["after"]),
-                change(row["change"]),
-                "-" if row["p_holm"] is None else f"{row['p_holm']:.3f}",
-            ]
-        )
-        if [row["attack"], row["category"]] in summary["gate"][name]["lost"]:
-            marked.append(len(rows) - 1)
+def gate_table(summary: Summary, name: str) -> Table:
+    """Safety of one rule against the plain model, by attack and category."""
+    gate = summary.gate[name]
+    rows = [
+        [
+            category_title(row.category),
+            row.attack or "none",
+            interval_text(row.change.before),
+            interval_text(row.change.after),
+            change_text(row.change.change),
+            "-" if row.change.p_holm is None else f"{row.change.p_holm:.3f}",
+        ]
+        for row in gate
+    ]
     note = (
-        f"At {summary['main']}: share of {wording.safe(summary)} answers to harmful prompts. In"
+        f"At {summary.main}: share of {summary.judge.good} answers to harmful prompts. In"
         " red: lost beyond the interval, or with p below .05. p: sign-flip test over prompts with"
-        f" these seeds, adjusted by Holm over categories. {wording.over(summary)}"
+        f" these seeds, adjusted by Holm over categories. {interval_note(summary)}"
     )
-    return Table(["category", "attack", "plain", name, "change", "p (Holm)"], rows, note, marked)
+    header = ["category", "attack", "plain", name, "change", "p (Holm)"]
+    return Table(header, rows, note, [place for place, row in enumerate(gate) if row.lost])
 
 
-def gates_table(summary: Figures) -> Table:
-    """Where each method costs safety."""
+def gates_table(summary: Summary) -> Table:
+    """Where each rule costs safety."""
     rows, marked = [], []
-    for name, gate in summary["gate"].items():
-        every = {row["attack"]: row["change"] for row in gate["rows"] if row["category"] == "all"}
-        lost = "; ".join(_lost(gate, attack) for attack in every if _lost(gate, attack))
-        rows.append([name, *(change(one) for one in every.values()), lost or "nowhere"])
+    for name, gate in summary.gate.items():
+        every = {row.attack: row.change.change for row in gate if row.category == ALL}
+        lost = "; ".join(filter(None, (_lost(gate, attack) for attack in every)))
+        rows.append([name, *map(change_text, every.values()), lost or "nowhere"])
         if lost:
             marked.append(len(rows) - 1)
-    attacks = [row["attack"] for row in summary["gate"]["tsdi"]["rows"] if row["category"] == "all"]
-    what = wording.safety(summary)
+    attacks = [row.attack for row in summary.gate["tsdi"] if row.category == ALL]
+    what = summary.judge.measure
     header = ["method", *(f"{what}, {attack or 'plain prompts'}" for attack in attacks), "lost in"]
-    return Table(
-        header, rows, f"Changes against the plain aligned model. {wording.over(summary)}", marked
-    )
+    note = f"Changes against the plain aligned model. {interval_note(summary)}"
+    return Table(header, rows, note, marked)
 
 
-def _lost(gate: Figures, attack: str | None) -> str:
+def _lost(gate: Sequence[GateRow], attack: str) -> str:
     """Where safety is lost under one attack, such as "repeat: all, O3"; "" if nowhere."""
-    lost = [category or UNNAMED for found, category in gate["lost"] if found == attack]
-    tried = [row for row in gate["rows"] if row["attack"] == attack]
-    where = "every category" if len(lost) == len(tried) else ", ".join(lost)
+    under = [row for row in gate if row.attack == attack]
+    lost = [row.category or UNNAMED for row in under if row.lost]
+    where = "every category" if len(lost) == len(under) else ", ".join(lost)
     return f"{attack or 'plain prompts'}: {where}" if lost else ""
 
 
-def ablation_table(summary: Figures, ablation: Figures) -> Table:
+def ablation_table(summary: Summary, ablation: Ablation) -> Table:
     """One parameter of a rule, value by value."""
-    keys = [key for key in ablation["values"][0] if key != "value"]
     rows = [
-        [str(one["value"]), *(level(one[key]["value"]) for key in keys)]
-        for one in ablation["values"]
+        [str(row.value), *(interval_text(one.value) for one in row.measures.titled().values())]
+        for row in ablation.values
     ]
-    header = [ablation["parameter"], *(wording.titled(summary, key) for key in keys)]
-    return Table(header, rows, f"At the main grid point. {wording.over(summary)}")
+    titles = (measure_title(summary, key) for key in ablation.values[0].measures.titled())
+    note = f"At the main grid point. {interval_note(summary)}"
+    return Table([ablation.parameter, *titles], rows, note)
 
 
-def biases_table(summary: Figures) -> Table:
+def biases_table(summary: Summary) -> Table:
     """How far the biases of every grid point lift refusing openers over complying ones."""
     cells: dict[str, list[tuple[float, float]]] = {}
-    for one in summary["biases"]:
-        lift = [a - b for a, b in zip(one["refusing"], one["complying"], strict=True)]
-        cells.setdefault(one["model"].split("/")[1], []).append((lift[0], _later(lift)))
+    for one in summary.biases:
+        lift = [a - b for a, b in zip(one.refusing, one.complying, strict=True)]
+        cells.setdefault(one.model.split("/")[1], []).append((lift[0], _later(lift)))
     rows = [
         [
             cell,
@@ -261,19 +256,22 @@ def biases_table(summary: Figures) -> Table:
     return Table(header, rows, "Logits, on random prompts; one figure for every training seed.")
 
 
-def diagnosis_table(summary: Figures) -> Table:
+def diagnosis_table(summary: Summary) -> Table:
     """What biases do to real prompts, model by model, where the study asked that of all."""
-    found: dict[str, list[Figures]] = {}
-    for one in summary["biases"]:
-        if "area" in one:
-            found.setdefault(one["model"].split("/")[1], []).append(one)
-    kinds = list(next(iter(found.values()), [{"explained": {}}])[0]["explained"])
+    found: dict[str, list[DiagnosedBias]] = {}
+    for one in summary.biases:
+        if isinstance(one, DiagnosedBias) and one.area:
+            found.setdefault(one.model.split("/")[1], []).append(one)
+    kinds = list(next(iter(found.values()))[0].explained)
     roles = ("aligned", "reference")
     rows = [
         [
             name,
-            *(_mean([one["explained"][kind]["value"] for one in some]) for kind in kinds),
-            *(_mean([one["area"][role].get("lookalike") for one in some]) for role in roles),
+            *(_mean([one.explained[kind].value for one in some]) for kind in kinds),
+            *(
+                _mean([one.area[role].get("lookalike") for one in some if one.area])
+                for role in roles
+            ),
         ]
         for name, some in found.items()
     ]
@@ -309,17 +307,3 @@ def _cell(text: str) -> str:
     line = " ".join(re.split(r"[\t\r\n]", text))
     is_formula = line.lstrip().startswith(_FORMULA) and not _NUMBERS.fullmatch(line)
     return f"'{line}" if is_formula else line
-
-
-def _points(k: str) -> str:
-    return "1 point" if k == "1" else f"{k} points"
-
-
-def level(estimate: Mapping[str, Any]) -> str:
-    """A share with its interval, such as "0.950 [0.920, 0.970]"."""
-    return interval_text(Estimate.from_dict(estimate))
-
-
-def change(estimate: Mapping[str, Any]) -> str:
-    """A difference with its interval, such as "+0.030 [-0.010, +0.070]"."""
-    return interval_text(Estimate.from_dict(estimate), signed=True)

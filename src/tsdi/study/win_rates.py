@@ -18,7 +18,7 @@ BASES = ("sft", "reference")
 """Rules whose answers others are compared with, the first that the study has, as in the paper."""
 
 
-class Wins:
+class WinRates:
     """Compares cells with the base's cell, keeping each preference on disk.
 
     Args:

@@ -8,10 +8,10 @@ from experiments import HERE
 
 from tsdi.study.figures import figures
 from tsdi.study.page import write_study
-from tsdi.study.results import read_results
-from tsdi.study.summary import summarise
+from tsdi.study.results import Judge, judge_of, read_results
+from tsdi.study.sentences import alerts, answer, caveats, sentences
+from tsdi.study.summarise import summarise
 from tsdi.study.tables import tables, to_csv
-from tsdi.study.wording import judge_of
 
 SAFE = ("safe answers", "safety", "Safety")
 
@@ -28,7 +28,7 @@ def summary(refusals):
 
 
 def test_the_judge_says_what_it_saw_or_its_name_does(refusals):
-    assert judge_of(refusals) == {"name": "refusal-phrases", "sees_safety": False}
+    assert refusals.judge == Judge("refusal-phrases", sees_safety=False)
     study = {"study": {"judge": {"name": "md-judge-v0.1=org/judge+refusal-phrases"}}}
     assert judge_of(study) == {"name": "md-judge-v0.1", "sees_safety": True}
     told = {"name": "classifier", "sees_safety": False}
@@ -41,7 +41,7 @@ def test_tables_and_sentences_speak_of_refusals(summary):
             continue  # what others call their methods
         text = f"{title} {table.note} {to_csv(table).decode()}"
         assert not [word for word in SAFE if word in text], title
-    spoken = " ".join([*summary["sentences"], summary["answer"], *summary["alerts"]])
+    spoken = " ".join([*sentences(summary), answer(summary), *alerts(summary)])
     assert not [word for word in SAFE if word in spoken]
     assert "Debiasing costs refusals" in spoken
 
@@ -55,7 +55,7 @@ def test_figures_speak_of_refusals(summary):
 def test_caveats_stand_before_all_figures_on_the_page_and_in_the_summary(
     refusals, summary, tmp_path
 ):
-    judged, seed, unfair = summary["caveats"]
+    judged, seed, unfair = caveats(summary)
     assert "different numbers of settings" in unfair
     assert judged.startswith("Safety was not judged: refusal-phrases sees refusals")
     assert "one training seed" in seed
@@ -74,5 +74,5 @@ def test_models_of_one_seed_have_intervals_over_prompts(summary):
 
 def test_a_study_of_safety_over_several_seeds_has_no_caveats():
     found = summarise(read_results(HERE / "ablations" / "results.json"), resamples=20)
-    assert found["caveats"] == []
+    assert caveats(found) == []
     assert "Safety by category and attack" in tables(found)

@@ -1,0 +1,391 @@
+"""Collects what a finished study found into results.json; measures decoding speed and biases."""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tsdi.evaluation.evaluate import read_judged
+from tsdi.files import parse_json, write_bytes, write_json
+from tsdi.judging.panel import judge_of
+from tsdi.models.fingerprint import fingerprint
+from tsdi.runs.records import read_records
+from tsdi.runs.stage import ANSWERS
+from tsdi.stats.interval import json_fields
+from tsdi.study.cells import Cell
+from tsdi.study.config import RuleEntry
+from tsdi.study.family import Member, ModelFamily
+from tsdi.study.grid import SPLITS, Progress, chosen_settings, locate, open_family
+from tsdi.study.outcomes import outcomes, point
+from tsdi.study.plan import Plan
+from tsdi.study.results import (
+    FORMAT,
+    RESULTS,
+    VERSION,
+    AnsweredCell,
+    Bias,
+    DiagnosedBias,
+    Example,
+    Judge,
+    Kind,
+    ModelEntry,
+    Preferences,
+    RuleDescription,
+    RuleSpeed,
+    ShiftedTokens,
+    Speed,
+    StudyResults,
+    TokenShift,
+    ValidatedCell,
+)
+from tsdi.study.rules import RULES, tsdi_bias
+from tsdi.study.settings import Number, Setting
+from tsdi.study.win_rates import BASES, WinRates
+
+if TYPE_CHECKING:
+    from tsdi.bias.refusal_log_odds import Phrases
+
+ROUNDS = 7  # of the speed measurement, each with every rule
+EXAMPLES = 4  # prompts of each kind whose answers are shown
+DIAGNOSED = 48  # validation prompts of each kind, and random prompts
+_VERSIONS = ("tsdi", "torch", "transformers", "tokenizers", "trl", "numpy", "scipy")
+
+
+def collect(made: Plan, command: str, progress: Progress) -> StudyResults:
+    """Read all cells of a finished study, measure speed and biases, and write results.json.
+
+    Args:
+        made: The study.
+        command: What the user typed.
+        progress: Called with what is done, how much of it, and of how much.
+    """
+    key = _decides(made)
+    content = {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "command": command,
+        "versions": _versions(),
+        "machine": {"system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()},
+        "study": made.study.model_dump(mode="json", exclude_defaults=True),
+        "judge": asdict(_judge(made)),
+        "main": made.main,
+        "rules": [asdict(_described(made, entry)) for entry in made.study.rules],
+        "prompts": {
+            split: [[p.id, p.kind, p.category] for p in made.prompts[split]] for split in SPLITS
+        },
+        "members": [
+            asdict(ModelEntry(m.name, m.seed, m.beta, m.iterations, m.annotators))
+            for m in made.members
+        ],
+        "cells": [_known_fields(cell) for cell in _cells(made, progress)],
+        "examples": [asdict(one) for one in _examples(made)],
+        "speed": _once(made.out / "speed.json", key, lambda: asdict(_speed(made, progress))),
+        "biases": _once(
+            made.out / "biases.json",
+            key,
+            lambda: [asdict(one, dict_factory=json_fields) for one in _biases(made, progress)],
+        ),
+    }
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    write_bytes(made.out / RESULTS, text.replace('{"model"', '\n{"model"').encode() + b"\n")
+    return StudyResults.from_dict(content, RESULTS)
+
+
+def _known_fields(cell: ValidatedCell | AnsweredCell) -> dict[str, Any]:
+    """A cell as JSON, without wins where no pairwise judge was asked."""
+    return {name: value for name, value in asdict(cell).items() if value is not None}
+
+
+def _judge(made: Plan) -> Judge:
+    """Who judged harmful prompts, as it stands beside their verdicts."""
+    entry, member = made.entries[0], made.members[0]
+    cell = locate(made, member, entry, entry.candidates[0], "validation")
+    judge = judge_of(read_judged(cell.folder)[0], "harmful")
+    return Judge(judge["name"], judge["sees_safety"])
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _VERSIONS:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:
+            continue
+    return found
+
+
+def _described(made: Plan, entry: RuleEntry) -> RuleDescription:
+    rule = RULES[entry.rule]
+    return RuleDescription(
+        name=entry.name,
+        rule=entry.rule,
+        title=rule.title if entry.name == entry.rule else f"{rule.title} ({entry.name})",
+        source=rule.source,
+        needs=rule.needs,
+        models=len(rule.holds),
+        of=rule.of,
+        settings=dict(entry.settings),
+        vary=entry.vary,
+        reason_against=made.reason_against(entry),
+    )
+
+
+def _cells(made: Plan, progress: Progress) -> list[ValidatedCell | AnsweredCell]:
+    """Tested cells with every verdict, tried settings with their point on validation prompts."""
+    found: list[ValidatedCell | AnsweredCell] = []
+    win_rates = WinRates(made.study.judge)
+    base = next((e for name in BASES for e in made.entries if e.rule == name), None)
+
+    def wins(cell: Cell, member: Member) -> Preferences | None:
+        if not win_rates.asked_for or base is None or cell.attack:
+            return None
+        first = made.first(member.seed)
+        other = locate(made, first, base, base.candidates[0], cell.split)
+        progress("win rates", len(found), len(made.entries) * len(made.members))
+        return tuple(win_rates.of(other.folder, cell.folder, made.prompts[cell.split]))
+
+    for entry in made.entries:
+        for member in made.members_of(entry):
+            tried = [locate(made, member, entry, s, "validation") for s in entry.candidates]
+            chosen = chosen_settings(entry, tried)
+            for cell in tried:
+                taken = cell.setting in chosen
+                found.append(_validated(cell, taken, wins(cell, member) if taken else None))
+            for setting in chosen:
+                for attack in ("", *made.attacks(member, entry)):
+                    cell = locate(made, member, entry, setting, "test", attack)
+                    found.append(_answered(cell, wins(cell, member)))
+    return found
+
+
+def _given(cell: Cell) -> dict[str, Number]:
+    """A cell's parameters as far as the study gives them."""
+    values = ((key, cell.setting[key]) for key in cell.entry.settings)
+    return {key: value for key, value in values if value is not None}
+
+
+def _validated(cell: Cell, chosen: bool, wins: Preferences | None) -> ValidatedCell:
+    judged = cell.judged()
+    safety, help_ = (
+        round(share, 5) for share in point(outcomes(judged), [one.kind for one in judged])
+    )
+    name = cell.entry.name
+    return ValidatedCell(cell.model, name, _given(cell), "validation", safety, help_, chosen, wins)
+
+
+def _answered(cell: Cell, wins: Preferences | None) -> AnsweredCell:
+    codes = outcomes(cell.judged())
+    return AnsweredCell(cell.model, cell.entry.name, _given(cell), "test", cell.attack, codes, wins)
+
+
+def _examples(made: Plan) -> list[Example]:
+    """Answers of every rule at the main grid point of the first reported seed."""
+    member = main_member(made)
+    answers: dict[str, dict[str, str]] = {}
+    for entry in made.entries:
+        whose = member if RULES[entry.rule].of == "aligned" else made.first(member.seed)
+        cell = locate(made, whose, entry, chosen(made, whose, entry)[0], "test")
+        records = read_records(cell.folder / ANSWERS.records)
+        answers[entry.name] = {record["id"]: record["response"] for record in records}
+    shown = []
+    kinds: tuple[Kind, ...] = ("lookalike", "harmless", "harmful")
+    for kind in kinds:
+        asked = [prompt for prompt in made.prompts["test"] if prompt.kind == kind]
+        for prompt in asked[:: max(1, len(asked) // EXAMPLES)][:EXAMPLES]:
+            own = {name: texts[prompt.id] for name, texts in answers.items()}
+            shown.append(Example(kind, prompt.category, prompt.messages[-1]["content"], own))
+    return shown
+
+
+def main_member(made: Plan) -> Member:
+    """The main grid point of the first seed that is reported."""
+    aside = made.study.validation_seeds
+    found = [m for m in made.members if m.name == made.main]
+    return next((m for m in found if m.seed not in aside), found[0])
+
+
+def chosen(made: Plan, member: Member, entry: RuleEntry) -> list[Setting]:
+    """The settings with which a rule was tested."""
+    tried = [locate(made, member, entry, s, "validation") for s in entry.candidates]
+    return chosen_settings(entry, tried)
+
+
+def _decides(made: Plan) -> str:
+    """Hash of what decides speed and diagnoses: models, rules with their settings, prompts."""
+    member = main_member(made)
+    found = [
+        locate(made, whose, entry, setting, "test").folder.name
+        for entry in made.entries
+        for whose in [member if RULES[entry.rule].of == "aligned" else made.first(member.seed)]
+        for setting in chosen(made, whose, entry)
+    ]
+    members = [[m.id, *map(fingerprint, m.paths.values())] for m in made.members]
+    text = json.dumps([found, member.id, members, made.study.generation.model_dump(mode="json")])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _once(path: Path, key: str, make: Callable[[], Any]) -> Any:
+    """What a file holds if it was made for this key, or what is made now and put there."""
+    if path.exists():
+        try:
+            kept = parse_json(path.read_bytes())
+        except ValueError:
+            kept = None  # damaged: measured again
+        if isinstance(kept, dict) and kept.get("key") == key and "found" in kept:
+            return kept["found"]
+    made = make()
+    write_json(path, {"key": key, "found": made})
+    return made
+
+
+# --- speed and memory -------------------------------------------------------------------------
+
+
+def _speed(made: Plan, progress: Progress) -> Speed:
+    """Decoding speed of every rule against the plain model, in interleaved rounds, and memory.
+
+    Speed is rows of the batch x decoding steps over seconds, so that short answers don't count as
+    slow ones.
+    """
+    from tsdi.engines.base import Request, Sampling
+
+    member = main_member(made)
+    family = open_family(made, member)
+    sampling = Sampling(max_new_tokens=made.study.generation.max_new_tokens)
+    prompts = made.prompts["test"][:: max(1, len(made.prompts["test"]) // 64)][:64]
+    requests = [Request(prompt.messages) for prompt in prompts]
+    engines = {}
+    for entry in made.entries:
+        whose = member if RULES[entry.rule].of == "aligned" else made.first(member.seed)
+        setting = chosen(made, whose, entry)[0]
+        engines[entry.name] = RULES[entry.rule].build(family, setting)
+    seen: dict[str, list[float]] = {name: [] for name in engines}
+    for number in range(ROUNDS + 1):  # the first warms up
+        for name, engine in engines.items():
+            started = time.perf_counter()
+            answers = engine.generate(requests, sampling)
+            seconds = time.perf_counter() - started
+            steps = max(len(answer.token_ids) for answer in answers)
+            if number:
+                seen[name].append(len(requests) * steps / seconds)
+        progress("speed", number, ROUNDS)
+    plain = next(entry.name for entry in made.entries if entry.rule == "plain")
+    rules = {
+        entry.name: RuleSpeed(
+            tuple(round(rate, 1) for rate in seen[entry.name]),
+            tuple(
+                round(own / base, 4)
+                for own, base in zip(seen[entry.name], seen[plain], strict=True)
+            ),
+            _bytes(family, entry),
+        )
+        for entry in made.entries
+    }
+    return Speed(member.id, len(requests), ROUNDS, rules)
+
+
+def _bytes(family: ModelFamily, entry: RuleEntry) -> int:
+    """Memory of the weights that a rule holds while it decodes, and of its table of shifts."""
+    held = [family.model(role) for role in RULES[entry.rule].holds]
+    weights = {p.data_ptr(): p.numel() * p.element_size() for m in held for p in m.parameters()}
+    table = 0
+    if entry.rule in ("tsdi", "static", "random-shift"):
+        bias = family.bias(entry.candidates[0])
+        table = bias.values.numel() * bias.values.element_size()
+    return sum(weights.values()) + table
+
+
+# --- biases -----------------------------------------------------------------------------------
+
+
+def _biases(made: Plan, progress: Progress) -> list[Bias]:
+    """What every grid point's bias does to openers, step by step; more of the main ones."""
+    entry = next((entry for entry in made.entries if entry.rule == "tsdi"), None)
+    if entry is None:
+        return []
+    found = []
+    for number, member in enumerate(made.members, start=1):
+        family = open_family(made, member)
+        bias = family.bias(entry.candidates[0])
+        refusing, complying = family.openers
+        own = Bias(
+            member.id,
+            _rounded(bias.values[:, refusing].mean(1).tolist()),
+            _rounded(bias.values[:, complying].mean(1).tolist()),
+            _rounded(bias.standard_error[:, refusing].mean(1).tolist()),
+        )
+        if member.name == made.main or made.study.estimation.diagnose == "all":
+            own = _diagnosed(own, family, entry)
+        found.append(own)
+        progress("biases", number, len(made.members))
+    return found
+
+
+def _diagnosed(own: Bias, family: ModelFamily, entry: RuleEntry) -> DiagnosedBias:
+    from tsdi.bias.diagnosis import Examination, diagnose, shifted_tokens
+    from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
+
+    given = family.estimation
+    phrases = Phrases(given.refusing or ENGLISH.refusing, given.complying or ENGLISH.complying)
+    bias = tsdi_bias(family, {**entry.candidates[0], "strength": 1.0})
+    real = {kind: family.prompt_ids(kind)[:DIAGNOSED] for kind in family.kinds}
+    found = diagnose(
+        bias,
+        family.model("aligned"),
+        family.model("reference"),
+        family.tokenizer,
+        Examination(family.pool(given.pool), real, DIAGNOSED, None, phrases),
+    )
+    promoted, demoted = (
+        tuple(
+            tuple(TokenShift(t.text, round(t.shift, 3), round(t.error, 4)) for t in row)
+            for row in shifted_tokens(bias, family.tokenizer, largest=largest, number=8)[:4]
+        )
+        for largest in (True, False)
+    )
+    return DiagnosedBias(
+        **vars(own),
+        tokens=ShiftedTokens(promoted, demoted),
+        one_number=round(found.one_number, 4),
+        shift={kind: shown.shift for kind, shown in found.refusal.items()},
+        explained=found.explained,
+        area={role: _area(family, role, phrases, real) for role in ("aligned", "reference")},
+    )
+
+
+def _area(
+    family: ModelFamily, role: str, phrases: "Phrases", real: dict[str, list[list[int]]]
+) -> dict[str, float]:
+    """How well refusal log-odds tell harmful prompts from others, by kind: the area under the ROC.
+
+    It is the share of pairs of a harmful and another prompt of which the harmful one's log-odds of
+    refusing are higher, ties counting half.
+    """
+    from tsdi.bias.refusal_log_odds import phrase_ids, refusal_log_odds
+
+    model = family.model(role)
+    refusing = phrase_ids(family.tokenizer, phrases.refusing)
+    complying = phrase_ids(family.tokenizer, phrases.complying)
+    odds = {
+        kind: np.array(
+            [refusal_log_odds(model, p, refusing, complying, [None])[0] for p in prompts]
+        )
+        for kind, prompts in real.items()
+    }
+    harmful = odds.pop("harmful")[:, None]
+    return {
+        kind: round(float((harmful > own).mean() + (harmful == own).mean() / 2), 4)
+        for kind, own in odds.items()
+    }
+
+
+def _rounded(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(float(value), 4) for value in values)

@@ -1,0 +1,271 @@
+"""From the results of a study to its summary: fronts, changes, the safety gate, cost, ablations.
+
+Everything is computed from results.json. Settings and grid points were chosen on validation
+prompts, and on the validation seeds where the study names some; all figures here are of test
+prompts and of the other seeds. Intervals are over training seeds; of a single one over prompts
+(`tsdi.study.fronts`).
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsdi.categories import by_code
+from tsdi.evaluation.gate import ALL, safety_losses
+from tsdi.evaluation.metrics import HARMLESS
+from tsdi.stats.seeds import mean_interval
+from tsdi.study.answers import HELPFUL, WIN_RATE, Answers, RuleAnswers, outcome_array
+from tsdi.study.fronts import (
+    FrontEstimate,
+    category_changes,
+    choose_points,
+    compare_fronts,
+    mean_change,
+    share,
+)
+from tsdi.study.outcomes import complied, corrupted, helpful, safe
+from tsdi.study.results import RuleDescription, Speed, StudyResults, setting_text
+from tsdi.study.summary import (
+    Ablation,
+    AblationRow,
+    Cost,
+    Effect,
+    Front,
+    FrontComparison,
+    GateRow,
+    Measures,
+    OperatingPoint,
+    RuleEffect,
+    Summary,
+    T,
+)
+
+OURS, PLAIN = "tsdi", "plain"
+RESAMPLES = 2000
+Array = NDArray[np.float64]
+Measure = tuple[list[int], Callable[[str], float | None]]
+"""The places of the prompts that count, and what an answer's letter is worth."""
+
+
+def summarise(results: StudyResults, resamples: int = RESAMPLES) -> Summary:
+    """All that a study found.
+
+    Args:
+        results: The content of results.json.
+        resamples: Of the prompts, for hypervolumes.
+    """
+    answers = Answers(results)
+    rules = answers.by_rule
+    return Summary(
+        title=results.study.title,
+        judge=results.judge,
+        main=results.main,
+        test_seeds=tuple(answers.test_seeds),
+        choosing_seeds=tuple(answers.choosing_seeds),
+        prompts={
+            split: {kind: sum(one.kind == kind for one in asked) for kind in (*HARMLESS, "harmful")}
+            for split, asked in results.prompts.items()
+        },
+        rules=results.rules,
+        effects={name: _effect(answers, rule) for name, rule in rules.items()},
+        comparisons=tuple(_comparisons(answers, resamples)),
+        grid={name: _operating_points(answers, rule) for name, rule in rules.items()},
+        costs=_costs(results.speed),
+        gate={name: tuple(_gate(answers, rules[name])) for name in rules if name != PLAIN},
+        ablations=tuple(_ablations(answers)),
+        biases=results.biases,
+        members=results.members,
+    )
+
+
+# --- fronts -----------------------------------------------------------------------------------
+
+
+def _comparisons(answers: Answers, resamples: int) -> list[FrontComparison]:
+    """By measure of helpfulness and number of points: all fronts that there are."""
+    return [
+        FrontComparison(helpfulness, k, fronts)
+        for helpfulness in [HELPFUL, *([WIN_RATE] if answers.have_win_rates else [])]
+        for k in answers.results.study.ks
+        if (fronts := _fronts(answers, helpfulness, k, resamples))
+    ]
+
+
+def _fronts(answers: Answers, helpfulness: str, k: int, resamples: int) -> dict[str, Front]:
+    """What was chosen, hypervolumes, and ours minus the others; none if TSDI has too few points."""
+    able = {name: rule for name, rule in answers.by_rule.items() if len(rule.cells) >= k}
+    if OURS not in able:
+        return {}
+    outcomes = {name: answers.outcomes(rule, helpfulness) for name, rule in able.items()}
+    chosen = {
+        name: choose_points(answers.validation_points(rule, helpfulness), k)
+        for name, rule in able.items()
+    }
+
+    def against(ours: str) -> dict[str, FrontEstimate]:
+        seed = answers.results.study.seed
+        return compare_fronts(outcomes, chosen, ours, resamples=resamples, seed=seed)
+
+    tuned = _tuned(answers.results.rules)
+    ahead = against(tuned) if tuned in able else {}
+    return {
+        name: Front(
+            tuple(able[name].cells[i] for i in chosen[name]),
+            one.volume,
+            None if name == OURS else one.ours_minus,
+            ahead[name].ours_minus if ahead and name != tuned else None,
+        )
+        for name, one in against(OURS).items()
+    }
+
+
+def _tuned(rules: Sequence[RuleDescription]) -> str:
+    """The name of TSDI with a choice of strengths, as its rivals have one; "" if there is none."""
+    return next(
+        (
+            rule.name
+            for rule in rules
+            if rule.rule == OURS and len(rule.settings.get("strength", ())) > 1 and not rule.vary
+        ),
+        "",
+    )
+
+
+# --- shares at an operating point -------------------------------------------------------------
+
+
+def _operating_points(answers: Answers, rule: RuleAnswers) -> tuple[OperatingPoint, ...]:
+    """Every operating point of a rule: means over test seeds, with intervals."""
+    harmful = list(zip(answers.harmful, answers.categories, strict=True))
+    by_category = {
+        category: [place for place, own in harmful if own == category]
+        for category in by_code(set(answers.categories))
+    }
+
+    def at(number: int, cell: str) -> OperatingPoint:
+        codes = [row[number] for row in rule.codes]
+        return OperatingPoint(
+            cell,
+            _measures(answers, lambda measure: share(_outcomes(codes, measure))),
+            {name: share(_outcomes(codes, (own, safe))) for name, own in by_category.items()},
+        )
+
+    return tuple(at(number, cell) for number, cell in enumerate(rule.cells))
+
+
+def _measures(answers: Answers, statistic: Callable[[Measure], T]) -> Measures[T]:
+    """A statistic of every measure that the study's prompts allow."""
+    harmless, lookalike = (answers.places(kind) for kind in HARMLESS)
+    every = list(range(len(answers.results.prompts["test"])))
+    return Measures(
+        safety=statistic((answers.harmful, safe)),
+        helpful=statistic((answers.harmless, helpful)),
+        harmless=statistic((harmless, complied)) if harmless else None,
+        lookalike=statistic((lookalike, complied)) if lookalike else None,
+        corrupted=statistic((every, corrupted)),
+    )
+
+
+def _outcomes(codes: Sequence[str], measure: Measure) -> Array:
+    """Outcomes [seeds, prompts] of letters by seed."""
+    return outcome_array([[code] for code in codes], *measure)[:, 0]
+
+
+def _at_main(answers: Answers, rule: RuleAnswers) -> int:
+    """The main grid point's place; of a rule without grid points the one chosen for a front."""
+    if answers.results.main in rule.cells:
+        return rule.cells.index(answers.results.main)
+    return choose_points(rule.validation, 1)[0]
+
+
+def _effects(answers: Answers, codes: Sequence[str]) -> Measures[Effect]:
+    """Shares of answers, given as letters by seed, and changes from the plain model's."""
+    plain = answers.by_rule[PLAIN]
+    place = _at_main(answers, plain)
+    before = [row[place] for row in plain.codes]
+
+    def effect(measure: Measure) -> Effect:
+        found = mean_change(_outcomes(before, measure), _outcomes(codes, measure))
+        return Effect(found.after, found.change)
+
+    return _measures(answers, effect)
+
+
+def _effect(answers: Answers, rule: RuleAnswers) -> RuleEffect:
+    place = _at_main(answers, rule)
+    at = rule.cells[place]
+    described = next(one for one in answers.results.rules if one.name == rule.name)
+    settings = [
+        setting_text(answers.test_cells(rule.name, seed, at)[0].setting)
+        for seed in answers.test_seeds
+        if described.settings
+    ]
+    return RuleEffect(at, tuple(settings), _effects(answers, [row[place] for row in rule.codes]))
+
+
+def _ablations(answers: Answers) -> list[Ablation]:
+    """Every rule of which one parameter is varied, at the main grid point, value by value."""
+    found = []
+    for rule in answers.results.rules:
+        parameter = rule.vary
+        if not parameter or rule.reason_against:
+            continue
+        rows = []
+        for value in rule.settings[parameter]:
+            codes = [
+                next(
+                    cell.outcomes
+                    for cell in answers.test_cells(rule.name, seed, answers.results.main)
+                    if cell.setting[parameter] == value
+                )
+                for seed in answers.test_seeds
+            ]
+            rows.append(AblationRow(value, _effects(answers, codes)))
+        found.append(Ablation(rule.name, parameter, tuple(rows)))
+    return found
+
+
+# --- the safety gate, cost ----------------------------------------------------------------------
+
+
+def _gate(answers: Answers, rule: RuleAnswers) -> list[GateRow]:
+    """Safety at the main grid point against the plain model, by attack and category."""
+    at = rule.cells[_at_main(answers, rule)]
+    rows: list[GateRow] = []
+    for attack in ["", *answers.results.study.attacks]:
+        before = _attacked(answers, PLAIN, answers.results.main, attack)
+        after = _attacked(answers, rule.name, at, attack)
+        if before is None or after is None:
+            continue
+        whole = mean_change(before, after)
+        found = category_changes(before, after, answers.categories)
+        categories = {name: found[name] for name in by_code(set(found))}
+        lost = {one.category for one in safety_losses(whole, categories, attack)}
+        rows += [
+            GateRow(attack, name, change, name in lost)
+            for name, change in {ALL: whole, **categories}.items()
+        ]
+    return rows
+
+
+def _attacked(answers: Answers, rule: str, at: str, attack: str) -> Array | None:
+    """Whether answers to harmful prompts are safe, [seeds, prompts], with or without attack."""
+    codes = []
+    for seed in answers.test_seeds:
+        found = answers.test_cells(rule, seed, at, attack)
+        if not found:
+            return None
+        text = found[0].outcomes
+        codes.append(text if attack else "".join(text[i] for i in answers.harmful))
+    return _outcomes(codes, (list(range(len(answers.harmful))), safe))
+
+
+def _costs(speed: Speed) -> dict[str, Cost]:
+    least = speed.rules[PLAIN].bytes
+    return {
+        name: Cost(
+            mean_interval(one.tokens_per_second), mean_interval(one.ratio), one.bytes / least
+        )
+        for name, one in speed.rules.items()
+    }
