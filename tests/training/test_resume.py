@@ -15,9 +15,10 @@ from tests.training.made import STAGES, recipe_file
 from tests.waiting import wait_until
 from tsdi.errors import FormatError, RunExistsError
 from tsdi.files import parse_json, write_json
-from tsdi.training import run
+from tsdi.training import run_folder
 from tsdi.training.recipe_file import read_recipe
-from tsdi.training.run import Settings, train_recipe
+from tsdi.training.run import train_recipe
+from tsdi.training.run_folder import Settings
 from tsdi.training.trainers import last_checkpoint
 
 # TRL still calls it by its old name.
@@ -151,8 +152,8 @@ SFT = STAGES[: STAGES.index("  helpful:")]
 def test_a_run_killed_before_its_first_step_goes_on(tmp_path, monkeypatch, file):
     recipe_file(tmp_path, SFT)
     with monkeypatch.context() as patch:
-        patch.setattr(run, "write_bytes", dying_at(file))
-        patch.setattr(run, "write_json", dying_at(file, write_json))
+        patch.setattr(run_folder, "write_bytes", dying_at(file))
+        patch.setattr(run_folder, "write_json", dying_at(file, write_json))
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path, "broken")
     train(tmp_path, "broken", resume=True)

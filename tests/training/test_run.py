@@ -16,7 +16,7 @@ from tsdi.models.chat import ChatFormat, encode_chat
 from tsdi.models.load import load_model, load_tokenizer
 from tsdi.suites.prompts import read_prompts
 from tsdi.training.recipe import Model, Recipe
-from tsdi.training.run import _set_template
+from tsdi.training.start import set_template
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_a_prompt_format_becomes_the_template_that_asks_as_it_does(prompt_format
         processor = TemplateProcessing("<bos> $A", special_tokens=[("<bos>", 1)])
         tokenizer.backend_tokenizer.post_processor = processor
     recipe = Recipe.model_construct(model=Model(load="x", prompt_format=prompt_format))
-    _set_template(recipe, tokenizer)
+    set_template(recipe, tokenizer)
     user = {"role": "user", "content": 'it\'s {{ y }} "x"\n{% z %}'}
     asked = encode_chat(tokenizer, [user], ChatFormat(prompt_format))
     chat = [user, {"role": "assistant", "content": "yes"}]

@@ -12,7 +12,7 @@ from tsdi.report.page import Alert, Part, Section, Table, write_report
 from tsdi.report.theme import FAINT, INK, OTHER_COLOURS, axis, layout, plain
 from tsdi.training.monitor_log import Measurement, MonitorSettings, read_log
 from tsdi.training.recipe import Preference
-from tsdi.training.run import monitor_log, run_names
+from tsdi.training.run_folder import monitor_log, run_names
 from tsdi.training.train import Trained
 
 TITLE = "Bias monitor"

@@ -35,7 +35,7 @@ from tsdi.suites.load import load_named
 from tsdi.suites.prompts import Prompt, read_rows
 from tsdi.training.data import Split, part_of, to_examples, to_pairs
 from tsdi.training.recipe import Preference, Recipe
-from tsdi.training.run import versions
+from tsdi.training.run_folder import versions
 
 REFERENCE = "helpful"
 OTHERS = ("sft", REFERENCE)

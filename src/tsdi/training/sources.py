@@ -23,7 +23,8 @@ from tsdi.training.data import (
     to_pairs,
     to_ratings,
 )
-from tsdi.training.recipe import Cleanse, Recipe, Source
+from tsdi.training.recipe import Cleanse, Preference, Recipe, Sft, Source
+from tsdi.training.rows import Items
 
 
 @dataclass
@@ -49,6 +50,16 @@ class Data:
             for example in self._part(name, self._examples(name, prefer), "train")
         ]
         return list(dict.fromkeys(found))
+
+    def rows(self, stage: Sft | Preference) -> Items:
+        """What the data of a stage say: examples, pairs or ratings."""
+        if isinstance(stage, Sft):
+            return self.examples(stage.data, stage.prefer)
+        if stage.prefer == "data":
+            return self.examples(stage.data, None)
+        if stage.method == "kto":
+            return self.ratings(stage.data, stage.prefer)
+        return self.pairs(stage.data, stage.prefer, stage.cleanse)
 
     def pairs(self, names: Sequence[str], prefer: Prefer, cleansing: Cleanse | None) -> list[Pair]:
         """Preference pairs of some data sets, the training part, cleansed if asked."""
