@@ -80,6 +80,7 @@ def test_an_answer_that_stands_in_several_pairs_is_learnt_once():
     other = REDUCED | {"response": ["The safer one.", "A third one."]}
     answers = [example.answer for example in to_examples(rows(REDUCED, other))]
     assert answers == ["The safer one.", "The other one.", "A third one."]
+    assert len(to_examples(rows(REDUCED, other), keep_duplicates=True)) == 4
 
 
 def test_pairs_follow_the_preference_that_is_asked_for():

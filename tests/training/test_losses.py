@@ -80,8 +80,9 @@ class Setup:
             for weight in model.parameters():
                 weight.add_(torch.randn(weight.shape, generator=generator) * moved)
         self.policy = copy.deepcopy(model).double()
-        order = Dataset.from_dict({"n": range(len(items))}).shuffle(seed=SEED)["n"]
-        self.items = [items[n] for n in order]
+        numbers = Dataset.from_dict({"n": range(len(items))})
+        order = numbers.shuffle(seed=SEED) if method == "kto" else numbers
+        self.items = [items[n] for n in order["n"]]
 
     def loss(self) -> float:
         rows = [self.trainer.train_dataset[n] for n in ROWS]

@@ -15,7 +15,7 @@ from tests.training.made import STAGES, recipe_file
 from tests.waiting import wait_until
 from tsdi.errors import FormatError, RunExistsError
 from tsdi.files import parse_json, write_json
-from tsdi.training import run_folder
+from tsdi.training import run, run_folder
 from tsdi.training.recipe_file import read_recipe
 from tsdi.training.run import train_recipe
 from tsdi.training.run_folder import Settings
@@ -177,6 +177,40 @@ def test_losses_are_those_of_an_unbroken_run_between_two_logs_too(tmp_path):
     widths = (1, 3, 4, 2, 2, 1)
     mean = sum(w * loss for w, loss in zip(widths, losses.values(), strict=True)) / 13
     assert found["train_loss"] == pytest.approx(mean)
+
+
+ENDS_EARLY = """
+  safety:
+    method: dpo
+    data: [pairs]
+    prefer: safe
+    beta: 0.1
+    keep: [2]
+    steps: 4
+    batch_size: 4
+    learning_rate: 1.0e-2
+    max_length: 48
+    checkpoint_every: 1
+    monitor: false
+"""
+
+
+def test_training_ends_with_the_last_model_that_is_kept_and_takes_no_step_more(
+    tmp_path, monkeypatch
+):
+    recipe_file(tmp_path, ENDS_EARLY)
+    train(tmp_path, "whole")
+    found = parse_json((tmp_path / "whole/logs/safety.json").read_bytes())
+    assert found["steps"] == 2
+    rates = [entry["learning_rate"] for entry in found["history"] if "loss" in entry]
+    assert len(rates) == 2
+    assert rates[-1] > 5e-3  # on its way to 0 at step 4
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_json", dying_at("safety.json", write_json))
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, "broken")
+    assert train(tmp_path, "broken", resume=True) == [("safety", 2)]
+    assert_same(tmp_path / "whole", tmp_path / "broken")
 
 
 def test_a_finished_model_is_looked_at_before_it_is_believed(tmp_path):

@@ -16,6 +16,8 @@ from tsdi.models.chat import ChatFormat, encode_chat
 from tsdi.models.load import load_model, load_tokenizer
 from tsdi.suites.prompts import read_prompts
 from tsdi.training.recipe import Model, Recipe
+from tsdi.training.recipe_file import read_recipe
+from tsdi.training.sources import Data
 from tsdi.training.start import set_template
 
 
@@ -112,6 +114,16 @@ def test_the_monitor_watches_preference_stages_unless_told_not_to(trained):
         "safety-beta0.1.monitor.jsonl",
         "safety-beta0.2.monitor.jsonl",
     ]
+
+
+def test_answers_are_learnt_once_or_as_often_as_they_are_there(tmp_path):
+    path = recipe_file(tmp_path, STAGES, pairs=[*PAIRS, *PAIRS[:5]], hold_out="{}")
+    for more, number in (("", len(PAIRS)), ("keep_duplicates: true", len(PAIRS) + 5)):
+        text = path.read_text().replace("kind: harmless", f"kind: harmless, {more}")
+        (tmp_path / "changed.yaml").write_text(text)
+        recipe = read_recipe(tmp_path / "changed.yaml")
+        data = Data(recipe, tmp_path, smoke=False)
+        assert len(data.rows(recipe.stages["sft"])) == number
 
 
 def test_a_used_folder_is_refused_and_with_resume_nothing_is_trained_again(trained):

@@ -94,21 +94,26 @@ class UnusableRowError(PromptError):
 
 
 def to_examples(
-    rows: Iterable[Row], prefer: Prefer | None = None, drop_unusable: bool = False
+    rows: Iterable[Row],
+    prefer: Prefer | None = None,
+    drop_unusable: bool = False,
+    keep_duplicates: bool = False,
 ) -> list[Example]:
-    """SFT examples of rows, each once.
+    """SFT examples of rows.
 
     Args:
         rows: The rows of a file.
         prefer: Of rows with two answers, the one to learn; None learns both.
         drop_unusable: Leave rows with an empty text out instead of refusing them.
+        keep_duplicates: Give examples as often as they are there; else once, as the same answer
+            may stand in several pairs.
 
     Raises:
         PromptError: If a row lacks a column, or a text in it is no text.
         UnusableRowError: If a text is empty.
     """
     found = _convert(rows, lambda row: _examples(row, prefer), drop_unusable)
-    return list(dict.fromkeys(found))  # the same answer may stand in several pairs
+    return found if keep_duplicates else list(dict.fromkeys(found))
 
 
 def _convert(

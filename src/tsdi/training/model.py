@@ -65,7 +65,7 @@ def new_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerF
 
 
 def new_model(sizes: NewModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """An untrained model in float32, its head tied to its embeddings.
+    """An untrained model in float32.
 
     Args:
         sizes: Architecture and sizes.
@@ -85,7 +85,7 @@ def new_model(sizes: NewModel, tokenizer: PreTrainedTokenizerBase, seed: int) ->
             num_attention_heads=sizes.heads,
             num_key_value_heads=sizes.heads,
             max_position_embeddings=sizes.context,
-            tie_word_embeddings=True,
+            tie_word_embeddings=sizes.tied,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,

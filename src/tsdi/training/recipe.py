@@ -25,6 +25,7 @@ class NewModel(_Strict):
         architecture: As transformers calls it ("llama", "qwen3").
         hidden_size, intermediate_size, layers, heads, context: Its sizes.
         vocabulary: Tokens in all.
+        tied: Whether the head has the embeddings' weights.
     """
 
     architecture: str = "llama"
@@ -34,6 +35,7 @@ class NewModel(_Strict):
     heads: Positive
     context: Positive = 512
     vocabulary: Positive = 4096
+    tied: bool = True
 
 
 class Model(_Strict):
@@ -81,6 +83,7 @@ class Source(_Strict):
         max_characters: Leaves longer rows out (prompt and answers together).
         limit: Takes the first rows only.
         drop_unusable: Leaves rows out that have an empty text or equal answers.
+        keep_duplicates: SFT learns an answer as often as it is there; else once.
     """
 
     path: Path | None = None
@@ -91,6 +94,7 @@ class Source(_Strict):
     max_characters: Positive | None = None
     limit: Positive | None = None
     drop_unusable: bool = False
+    keep_duplicates: bool = False
 
     @model_validator(mode="after")
     def _one_place(self) -> "Source":
@@ -225,8 +229,9 @@ class Preference(Trained):
         samples: How those are sampled.
         beta: KL parameter, or several: one model each. After a helpfulness stage, what SACPO calls
             beta/lambda.
-        keep: Optimiser steps after which the model is kept, one model each; else it is kept at
-            the end.
+        keep: Optimiser steps after which the model is kept, one model each, and the last of which
+            ends the training; else it is kept at the end. `steps` or `epochs` is still where the
+            schedule of the learning rate ends.
         sft_weight: Weight of the chosen answers' likelihood beside DPO's loss.
         monitor: Settings of the bias monitor, or False for none.
         cleanse: Leaves pairs out by a judge's scores.

@@ -43,13 +43,13 @@ class Data:
     _rows: dict[str, list[Row]] = field(default_factory=dict)
 
     def examples(self, names: Sequence[str], prefer: Prefer | None) -> list[Example]:
-        """SFT examples of some data sets, the training part, each once."""
-        found = [
-            example
-            for name in names
-            for example in self._part(name, self._examples(name, prefer), "train")
-        ]
-        return list(dict.fromkeys(found))
+        """SFT examples of some data sets, the training part; each once, unless told otherwise."""
+        found: list[Example] = []
+        for name in names:
+            part = self._part(name, self._examples(name, prefer), "train")
+            known = set() if self._source(name).keep_duplicates else set(found)
+            found += [example for example in part if example not in known]
+        return found
 
     def rows(self, stage: Sft | Preference) -> Items:
         """What the data of a stage say: examples, pairs or ratings."""
@@ -124,7 +124,8 @@ class Data:
         return self._rows[name]
 
     def _examples(self, name: str, prefer: Prefer | None) -> list[Example]:
-        return to_examples(self._read(name), prefer, self._source(name).drop_unusable)
+        source = self._source(name)
+        return to_examples(self._read(name), prefer, source.drop_unusable, source.keep_duplicates)
 
     def _part(self, name: str, items: Sequence[Item], part: str) -> list[Item]:
         longest = self._source(name).max_characters

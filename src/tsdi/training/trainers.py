@@ -124,13 +124,15 @@ def build_trainer(
 
 
 def _dataset(run: Run, rows: Sequence[dict[str, Any]]) -> Any:
-    """The rows in the run's order, in a folder where all processes find what TRL makes of them."""
+    """The rows, in a folder where all processes find what TRL makes of them."""
     from datasets import Dataset, load_from_disk
 
     folder = run.work / "rows"
     if processes().is_main_process and not folder.exists():
-        shuffled = Dataset.from_list(list(rows)).shuffle(seed=run.seed)  # KTO takes them in order
-        save_whole(shuffled, folder)
+        found = Dataset.from_list(list(rows))
+        if isinstance(run.stage, Preference) and run.stage.method == "kto":
+            found = found.shuffle(seed=run.seed)  # TRL takes them in order, the other methods' not
+        save_whole(found, folder)
     processes().wait_for_everyone()
     return load_from_disk(str(folder))
 
@@ -186,7 +188,7 @@ def _arguments(run: Run, config_class: type[Any]) -> dict[str, Any]:
         if stage.method == "dpo" and stage.sft_weight:
             ours |= {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, stage.sft_weight]}
     _check_settings(run.name, stage.trainer, ours, config_class)
-    return _DEFAULTS | stage.trainer | ours
+    return _DEFAULTS | {"use_cpu": not accelerated()} | stage.trainer | ours
 
 
 def _check_settings(
@@ -236,7 +238,6 @@ def _precision(name: str, stage: Trained) -> dict[str, bool]:
             "Say `precision: float32`.",
         )
     return {
-        "use_cpu": not accelerated(),
         "bf16": stage.precision == "bfloat16",
         "fp16": stage.precision == "float16",
     }
@@ -259,20 +260,24 @@ def _lora(stage: Trained) -> Any:
 class _Keep(TrainerCallback):
     """Saves the model after some steps, or at the end, each whole or not at all.
 
-    Losses are logged with every checkpoint and at the end, so that a run which goes on from one
-    logs the same means as an unbroken one.
+    Training ends with the last of those steps. Losses are logged with every checkpoint and at the
+    end, so that a run which goes on from one logs the same means as an unbroken one.
     """
 
     def __init__(self, trainer: Any, run: Run) -> None:
         self._trainer = trainer
         self._run = run
         self._folders = run.keep
+        self._last = max(run.keep)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.global_step == state.max_steps or state.global_step % int(args.save_steps) == 0:
             control.should_log = True
+        if state.global_step == self._last < state.max_steps:
+            control.should_log = control.should_training_stop = True
+            control.should_save = False  # a run that went on from there would take one step more
         if state.global_step in self._folders:
             self._save(self._folders[state.global_step])
 
