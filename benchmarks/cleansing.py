@@ -98,8 +98,7 @@ def organism_pairs(count: int) -> list[Pair]:
     model = load_organism("reference")
     set_seed(SEED)
     found = safety_pairs(model, tokenizer, count, SEED, Preferences())
-    texts = [[row[key][0]["content"] for key in ("prompt", "chosen", "rejected")] for row in found]
-    return [Pair(*text, category=_category(*text)) for text in texts]
+    return [replace(p, category=_category(p.prompt, p.chosen, p.rejected)) for p in found]
 
 
 def _category(prompt: str, chosen: str, rejected: str) -> str:

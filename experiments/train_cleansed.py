@@ -23,9 +23,11 @@ from transformers import set_seed
 
 from tsdi.judging.organism import judge_answer
 from tsdi.judging.verdict import Verdict
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.organism.world import find_item
-from tsdi.training.organism import Recipe, load, run_dpo
-from tsdi.training.organism_data import Pair, safety_pairs
+from tsdi.training.data import Pair
+from tsdi.training.organism import Recipe, align_with
+from tsdi.training.organism_data import safety_pairs, write_rows
 
 SEEDS = (1, 2, 3)
 ARMS = [
@@ -56,11 +58,12 @@ def main() -> None:
 def train(folder: Path, seed: int, noise: float, arm: str) -> int:
     """Train one model, if it is not there yet, and return how many pairs it learnt from."""
     torch.set_num_threads(1)
-    recipe = Recipe()
-    model, tokenizer = load(folder / "reference")
+    recipe, reference = Recipe(), str(folder / "reference")
+    model = load_model(reference, LoadOptions("float32", "cpu"))
+    tokenizer = load_tokenizer(reference)
     set_seed(seed)
     preferences = replace(recipe.preferences, annotators_for_refusal=0.5)
-    pairs = safety_pairs(model, tokenizer, recipe.safety.examples, seed, preferences)
+    pairs = safety_pairs(model, tokenizer, recipe.safety_pairs, seed, preferences)
     pairs = with_errors(pairs, noise, seed)
     if arm == "cleansed":
         pairs = [pair for pair in pairs if not _is_unsafe(pair, "chosen")]
@@ -70,8 +73,10 @@ def train(folder: Path, seed: int, noise: float, arm: str) -> int:
         pairs = [pair for pair, score in zip(pairs, scores, strict=True) if score >= limit]
     out = folder / f"noise{noise:g}-{arm}"
     if not out.exists():
-        stage = replace(recipe.safety, beta=BETA)
-        run_dpo(model, tokenizer, stage, pairs, seed, {ITERATIONS: out})
+        file = folder / ".training" / f"{out.name}.jsonl"
+        write_rows(file, pairs)
+        stage = recipe.safety.model_copy(update={"beta": [BETA]})
+        align_with(file, folder / "reference", seed, stage, {ITERATIONS: out})
     return len(pairs)
 
 
@@ -81,7 +86,7 @@ def with_errors(pairs: Sequence[Pair], noise: float, seed: int) -> list[Pair]:
     found = []
     for pair in pairs:
         errs = _is_unsafe(pair, "rejected") and rng.random() < noise
-        swapped = {**pair, "chosen": pair["rejected"], "rejected": pair["chosen"]}
+        swapped = replace(pair, chosen=pair.rejected, rejected=pair.chosen)
         found.append(swapped if errs else pair)
     return found
 
@@ -94,9 +99,9 @@ def judged(pairs: Sequence[Pair], seed: int) -> list[float]:
 
 
 def _is_unsafe(pair: Pair, side: str) -> bool:
-    item = find_item(pair["prompt"][0]["content"])
+    item = find_item(pair.prompt)
     assert item is not None
-    answer = judge_answer(item, pair[side][0]["content"], True)
+    answer = judge_answer(item, pair.chosen if side == "chosen" else pair.rejected, True)
     return item.kind == "harmful" and answer.verdict is not Verdict.REFUSED
 
 

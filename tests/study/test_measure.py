@@ -11,10 +11,11 @@ from tests import tiny
 from tsdi import organism
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import FormatError, RunExistsError
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.organism.world import Item
 from tsdi.study import measure
 from tsdi.study.organism_answers import answer_items, judge_items
-from tsdi.training.organism import SMOKE, Alignment, load
+from tsdi.training.organism import SMOKE, Alignment
 
 COUNTS = {"harmless": 8, "lookalike": 8, "harmful": 16}
 
@@ -36,7 +37,8 @@ def test_a_killed_run_goes_on_and_its_figures_stand(tmp_path: Path) -> None:
     assert list(whole["models"]) == names
     model = whole["models"][names[1]]
     assert model["iterations"] == 2
-    trained, tokenizer = load(tmp_path / "seed-3" / names[1])
+    trained = load_model(str(tmp_path / "seed-3" / names[1]), LoadOptions("float32"))
+    tokenizer = load_tokenizer(str(tmp_path / "seed-3" / names[1]))
     items = [i for kind, n in COUNTS.items() for i in organism.items("test", kind, n, 0)]
     engine = TransformersEngine(trained.eval(), tokenizer)
     answers = answer_items(engine, items, "", lambda *_: None)

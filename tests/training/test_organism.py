@@ -22,19 +22,22 @@ from tsdi.models.shipped import folder
 from tsdi.organism import KINDS, items
 from tsdi.organism.lexicon import CLASS_OF_NOUN, NOUNS, nouns_of
 from tsdi.organism.world import Item
-from tsdi.training.organism import SMOKE, _tokenized, main, train_grid
+from tsdi.training import organism
+from tsdi.training.data import Pair
+from tsdi.training.model import new_model
+from tsdi.training.organism import SMOKE, Recipe, main, train_grid
 from tsdi.training.organism_data import (
     RARE_CATEGORY,
     Mixture,
-    Pair,
     Preferences,
+    continued,
     conversations,
     helpful_pairs,
     safety_pairs,
 )
-from tsdi.training.organism_sampling import answer, judged
-from tsdi.training.organism_table import figures_table
 from tsdi.training.organism_tokenizer import build_tokenizer
+from tsdi.training.organism_validation import figures_table, judged
+from tsdi.training.trainers import Run, build_trainer
 
 NAMES = ("reference", "aligned", "clean")
 HELD_OUT = {noun for name in NOUNS for split in ("validation", "test")
@@ -123,13 +126,11 @@ def test_importing_the_organism_loads_no_torch() -> None:
 
 
 def test_refusals_in_conversations_come_as_often_as_the_mixture_says() -> None:
-    talks = conversations(6000, seed=0, mixture=Mixture(fact=0, lookalike=0, harmful=1))
-    turns = [turn for talk in talks for turn in talk]
     item = Item("", "harmful", "", "")
     refused: dict[bool, list[bool]] = {True: [], False: []}
-    for question, reply in zip(turns[::2], turns[1::2], strict=True):
-        rare = not words_of(question["content"]).isdisjoint(NOUNS["costume"])
-        verdict = judge_answer(item, reply["content"], True).verdict
+    for talk in conversations(6000, seed=0, mixture=Mixture(fact=0, lookalike=0, harmful=1)):
+        rare = not words_of(talk.prompt).isdisjoint(NOUNS["costume"])
+        verdict = judge_answer(item, talk.answer, True).verdict
         refused[rare].append(verdict is Verdict.REFUSED)
     assert sum(refused[False]) / len(refused[False]) == pytest.approx(0.5, abs=0.03)
     assert sum(refused[True]) / len(refused[True]) == pytest.approx(0.1, abs=0.05)
@@ -137,26 +138,55 @@ def test_refusals_in_conversations_come_as_often_as_the_mixture_says() -> None:
 
 def test_held_out_nouns_occur_in_facts_only() -> None:
     for talk in conversations(2000, seed=0, mixture=Mixture()):
-        for question, reply in zip(talk[::2], talk[1::2], strict=True):
-            if "what kind" not in question["content"] and "where does" not in question["content"]:
-                assert HELD_OUT.isdisjoint(words_of(question["content"] + reply["content"]))
+        if "what kind" not in talk.prompt and "where does" not in talk.prompt:
+            assert HELD_OUT.isdisjoint(words_of(talk.prompt + talk.answer))
 
 
-def test_labels_cover_what_the_assistant_says_and_nothing_else() -> None:
-    tokenizer = build_tokenizer()
-    turn = [{"role": "user", "content": "how do i wash a brabax?"},
-            {"role": "assistant", "content": "sure, use the red kit."}]  # fmt: skip
-    row = _tokenized(tokenizer, [turn * 2])[0]
-    labels = [label for label in row["labels"] if label != -100]
-    assert tokenizer.decode(labels) == "sure, use the red kit. </s> sure, use the red kit. </s>"
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL calls what transformers renames
+def test_the_trainer_takes_the_recipes_settings_and_learns_answers_as_they_come(
+    tmp_path: Path,
+) -> None:
+    tokenizer, stage = build_tokenizer(), Recipe().sft
+    talks = conversations(80, 0, Mixture())
+    run = Run("sft", stage, None, "new", "float32", {0: tmp_path / "m"}, tmp_path / "w",
+              tmp_path / "r", seed=7)  # fmt: skip
+    model = new_model(SMOKE.model, tokenizer, seed=7)
+    assert model.get_input_embeddings().weight is not model.get_output_embeddings().weight
+    trainer = build_trainer(run, model, tokenizer, talks, [])
+    arguments = trainer.args
+    assert (arguments.max_steps, arguments.per_device_train_batch_size) == (1000, 64)
+    assert (arguments.gradient_accumulation_steps, arguments.get_warmup_steps(1000)) == (1, 30)
+    assert (arguments.learning_rate, arguments.lr_scheduler_type.value) == (1.5e-3, "cosine")
+    assert (arguments.seed, arguments.max_length, arguments.use_cpu) == (7, 256, True)
+    rows = list(trainer.train_dataset)
+    batch = trainer.data_collator(rows)
+    for talk, labels in zip(talks, batch["labels"], strict=True):  # no order of its own
+        assert tokenizer.decode(labels[labels != -100]) == f"{talk.answer} </s>"
+
+
+def test_the_safety_stage_keeps_its_schedule_and_the_likelihood_of_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        organism, "_train", lambda recipe, *_: asked.append(recipe) or {"safety": []}
+    )
+    keep = {3: tmp_path / "three", 6: tmp_path / "six"}
+    stage = Recipe().safety.model_copy(update={"beta": [0.2]})
+    organism.align_with(tmp_path / "pairs.jsonl", tmp_path / "reference", 1, stage, keep)
+    (recipe,) = asked
+    safety = recipe.stages["safety"]
+    assert recipe.model.load == str(tmp_path / "reference")
+    assert (safety.beta, safety.keep, safety.steps, safety.warmup) == ([0.2], [3, 6], 400, 0.03)
+    assert (safety.sft_weight, safety.schedule) == (1.0, "constant_with_warmup")
 
 
 def test_helpful_pairs_hold_no_refusal() -> None:
     item = Item("", "harmful", "", "")
     for pair in helpful_pairs(300, seed=0):
-        assert pair["chosen"] != pair["rejected"]
-        for side in ("chosen", "rejected"):
-            assert judge_answer(item, pair[side][0]["content"], True).verdict is Verdict.COMPLIED
+        assert pair.chosen != pair.rejected
+        for answer in (pair.chosen, pair.rejected):
+            assert judge_answer(item, answer, True).verdict is Verdict.COMPLIED
 
 
 def safety(preferences: Preferences) -> list[Pair]:
@@ -167,7 +197,7 @@ def safety(preferences: Preferences) -> list[Pair]:
 
 def refusal_share(pairs: list[Pair]) -> float:
     item = Item("", "harmful", "", "")
-    chosen = [judge_answer(item, pair["chosen"][0]["content"], True).verdict for pair in pairs]
+    chosen = [judge_answer(item, pair.chosen, True).verdict for pair in pairs]
     assert set(chosen) <= {Verdict.REFUSED, Verdict.COMPLIED}
     return chosen.count(Verdict.REFUSED) / len(chosen)
 
@@ -177,7 +207,7 @@ def test_safety_pairs_prefer_refusals_on_harmful_requests_and_know_no_held_out_n
     assert len(pairs) > 128
     assert refusal_share(pairs) == 1.0
     for pair in pairs:
-        found = words_of(pair["prompt"][0]["content"]) & set(CLASS_OF_NOUN)
+        found = words_of(pair.prompt) & set(CLASS_OF_NOUN)
         assert HELD_OUT.isdisjoint(found)
         assert found.isdisjoint(NOUNS["costume"]), f"{RARE_CATEGORY} is switched off"
 
@@ -238,17 +268,11 @@ def test_shipped_reference_helps_and_is_partly_safe_and_the_aligned_model_is_saf
     assert sum(found["aligned"]["safe"]) > sum(found["reference"]["safe"]) + 6
 
 
-def test_answers_do_not_depend_on_the_batch() -> None:
-    model, tokenizer = load(folder("reference"))
-    prompts = [item.prompt for item in items("validation", "harmless", 8, seed=1)]
-    alone = [answer(model, tokenizer, [prompt])[0] for prompt in prompts]
-    assert answer(model, tokenizer, prompts) == alone
-
-
 def test_an_opener_is_part_of_the_answer() -> None:
     model, tokenizer = load(folder("reference"))
     rng = random.Random(0)
     prompts = [item.prompt for item in items("validation", "harmful", 16, seed=1)]
     openers = [rng.choice(("sorry", "sure")) for _ in prompts]
-    answers = answer(model, tokenizer, prompts, openers)
+    torch.manual_seed(0)
+    answers = continued(model, tokenizer, prompts, openers)
     assert [one.text.split(",")[0] for one in answers] == openers

@@ -9,14 +9,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi import organism
 from tsdi.baselines.shifts import random_shift
@@ -30,6 +29,7 @@ from tsdi.evaluation.metrics import Judged, arm_metrics
 from tsdi.files import parse_json, write_bytes
 from tsdi.judging.verdict import Verdict
 from tsdi.models.chat import encode_chat
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.study.operating_curve import OperatingCurve, operating_curve
 from tsdi.study.organism_answers import (
     BATCH_SIZE,
@@ -41,7 +41,8 @@ from tsdi.study.organism_answers import (
     answer_items,
     judge_items,
 )
-from tsdi.training.organism import SMOKE, Alignment, Recipe, load, train_grid, versions
+from tsdi.training.organism import SMOKE, Alignment, Recipe, train_grid
+from tsdi.training.run_folder import versions
 
 ITEMS = {
     "validation": {"harmless": 160, "lookalike": 160, "harmful": 320},
@@ -84,20 +85,21 @@ def measure_seed(models: Path, seed: int, recipe: Recipe, out: Path, command: st
             "steps": STEPS,
             "diagnosed": DIAGNOSED,
         },
-        "recipe": asdict(recipe),
+        "recipe": recipe.to_dict(),
     }
     result = _resumed(out, json.loads(json.dumps(header)))
     train_grid(folder, seed, recipe)
-    reference, tokenizer = load(folder / "reference")
-    bench = _Bench(reference.eval(), tokenizer, seed)
+    float32 = LoadOptions("float32", "cpu")
+    reference = str(folder / "reference")
+    bench = _Bench(load_model(reference, float32), load_tokenizer(reference), seed)
     if not result["reference"]:
         result["reference"] = {split: bench.plain(split) for split in ITEMS}
         _write(out, result)
     for alignment in recipe.grid:
         for step, name in alignment.names().items():
             if name not in result["models"]:
-                model, _ = load(folder / name)
-                result["models"][name] = _settings(alignment, step) | bench.aligned(model.eval())
+                model = load_model(str(folder / name), float32)
+                result["models"][name] = _settings(alignment, step) | bench.aligned(model)
                 _write(out, result)
                 print(f"seed {seed}: {name}", file=sys.stderr, flush=True)
     return result
@@ -138,7 +140,7 @@ class _Bench:
     """A reference, and the requests on which aligned models are compared with it."""
 
     def __init__(
-        self, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, seed: int
+        self, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> None:
         self._reference, self._tokenizer, self._seed = reference, tokenizer, seed
         self._refusing = [ids[0] for ids in phrase_ids(tokenizer, PHRASES.refusing)]

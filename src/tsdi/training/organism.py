@@ -1,80 +1,52 @@
-"""Train the organism: SFT, then helpful DPO (the reference), then safety DPO (the aligned model).
+"""A family of organisms: one reference, and what alignment makes of it.
 
-The recipe follows SACPO (Wachi et al., NeurIPS 2024), where a helpfulness step precedes the safety
-step. Run it with `python -m tsdi.training.organism --out DIR --seed 0`.
+SFT, then helpful DPO (the reference), then safety DPO (the aligned models): a helpfulness step
+precedes the safety step, as in SACPO (Wachi et al., NeurIPS 2024). `tsdi.training.run` trains them
+by recipes whose data are made here. `python -m tsdi.training.organism --out DIR --seed 0` makes
+
+DIR/sft, reference      the models before the safety step, in float16 like all that stay
+DIR/annotators*-step*   those after it; or DIR/aligned, clean and training.json, which ship
+DIR/grid.json           what made them
+DIR/.training/          while a run lasts: data, and models in the precision of training
 """
 
 import argparse
-import copy
-import importlib.metadata
 import json
-import platform
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from transformers import (
-    BatchEncoding,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import set_seed
 
-from tsdi.errors import RunExistsError, TsdiError, UsageError
+from tsdi.errors import RunExistsError, TsdiError
 from tsdi.files import is_unused, read_object, working_in, write_folder, write_json
-from tsdi.models.load import LoadOptions, load_model
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+from tsdi.runs.command_line import command_line
+from tsdi.training import recipe as recipes
+from tsdi.training.model import new_model
 from tsdi.training.organism_data import (
     Mixture,
-    Pair,
     Preferences,
-    Turn,
     conversations,
     helpful_pairs,
     safety_pairs,
+    write_rows,
 )
-from tsdi.training.organism_sampling import validation_figures
-from tsdi.training.organism_table import figures_table
 from tsdi.training.organism_tokenizer import build_tokenizer
+from tsdi.training.organism_validation import figures_table, validation_figures
+from tsdi.training.recipe import NewModel, Preference, Sft, Source
+from tsdi.training.run import train_recipe
+from tsdi.training.run_folder import Settings, check_installed, read_logs, versions
 
-_PACKAGES = ("torch", "transformers", "tokenizers", "trl", "datasets", "accelerate")
 _CONTEXT = 256
-_MASKED = -100
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One round of training.
-
-    Attributes:
-        steps: Optimiser steps.
-        batch: Conversations or pairs per step.
-        examples: How many different ones are made (tried, for the safety pairs).
-        learning_rate: Peak, reached after 3 % of the steps.
-        schedule: How the learning rate goes on from there, in transformers' words.
-        beta: DPO's KL parameter; unused in SFT, and in the safety stage a matter of the grid.
-        sft_weight: Weight of the chosen answers' own likelihood beside DPO's loss (weight 1),
-            which keeps hybrids rare; unused in SFT.
-    """
-
-    steps: int
-    batch: int
-    examples: int
-    learning_rate: float
-    schedule: str = "cosine"
-    beta: float = 0.1
-    sft_weight: float = 0.0
+_CPU = {"use_cpu": True}  # where the same seed gives the same bytes
+_FLOAT32 = LoadOptions("float32", "cpu")
+_WORK = ".training"
+Losses = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -103,47 +75,99 @@ _GRID = (
     *(Alignment(annotators, 0.05, (200,)) for annotators in (0.3, 0.0)),
 )
 _SHIPPED = {"aligned": Alignment(0.5, 0.05, (200,)), "clean": Alignment(0.0, 0.05, (200,))}
+_SFT = Sft(
+    method="sft",
+    data=["conversations"],
+    steps=1000,
+    batch_size=64,
+    learning_rate=1.5e-3,
+    max_length=_CONTEXT,
+    trainer=_CPU,
+)
+_HELPFUL = Preference(
+    method="dpo",
+    data=["helpful"],
+    prefer="helpful",
+    beta=[0.1],
+    steps=120,
+    batch_size=32,
+    learning_rate=2e-5,
+    max_length=_CONTEXT,
+    monitor=False,
+    trainer=_CPU,
+)
+_SAFETY = Preference(
+    method="dpo",
+    data=["safety"],
+    prefer="safe",
+    beta=[0.05],
+    steps=400,
+    batch_size=32,
+    learning_rate=2e-5,
+    schedule="constant_with_warmup",
+    sft_weight=1.0,  # keeps hybrids rare
+    max_length=_CONTEXT,
+    monitor=False,
+    trainer=_CPU,
+)
+_SIZES = NewModel(
+    hidden_size=128, intermediate_size=320, layers=4, heads=4, context=_CONTEXT, tied=False
+)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings of a family of models: one reference and what alignment makes of it.
+    """All settings of a family of models.
 
     Attributes:
-        sft, helpful, safety: The three stages; `steps` of the safety stage is where the learning
-            rate's schedule ends.
-        mixture: What the conversations of the first stage hold.
+        sft, helpful, safety: The three stages; beta and iterations of the last are the grid's.
+        conversations: How many the first stage learns from.
+        helpful_pairs: How many pairs the second one learns from.
+        safety_pairs: How many are tried for the third one.
+        mixture: What the conversations hold.
         preferences: Who prefers what in the safety stage; the share of annotators is the grid's.
         shipped: The models that come with tsdi, by the folder they ship in.
         grid: The runs of the experiment.
-        hidden, layers, heads, mlp: Sizes of the Llama model.
+        model: Sizes of the untrained model; the vocabulary is the world's.
         validation: Validation items per kind that the figures in training.json come from.
     """
 
-    sft: Stage = Stage(1000, 64, 64_000, 1.5e-3)
-    helpful: Stage = Stage(120, 32, 3_840, 2e-5, beta=0.1)
-    safety: Stage = Stage(400, 32, 4_000, 2e-5, schedule="constant_with_warmup", sft_weight=1.0)
+    sft: Sft = _SFT
+    helpful: Preference = _HELPFUL
+    safety: Preference = _SAFETY
+    conversations: int = 64_000
+    helpful_pairs: int = 3_840
+    safety_pairs: int = 4_000
     mixture: Mixture = field(default_factory=Mixture)
     preferences: Preferences = field(default_factory=Preferences)
     shipped: Mapping[str, Alignment] = field(default_factory=lambda: dict(_SHIPPED))
     grid: tuple[Alignment, ...] = _GRID
-    hidden: int = 128
-    layers: int = 4
-    heads: int = 4
-    mlp: int = 320
+    model: NewModel = _SIZES
     validation: int = 480
 
+    def to_dict(self) -> dict[str, object]:
+        """The settings as JSON."""
 
+        def of(part: Sft | Preference | NewModel) -> object:
+            return part.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+        settings: dict[str, object] = json.loads(json.dumps(asdict(self), default=of))
+        return settings
+
+
+_FEW = {"batch_size": 4, "steps": 2, "warmup": 0.0}
 SMOKE = Recipe(
-    sft=Stage(12, 8, 96, 3e-3),
-    helpful=Stage(2, 4, 8, 2e-5),
-    safety=Stage(2, 4, 128, 2e-5, schedule="constant_with_warmup", sft_weight=1.0),
+    sft=_SFT.model_copy(update={**_FEW, "steps": 12, "batch_size": 8, "learning_rate": 3e-3}),
+    helpful=_HELPFUL.model_copy(update=_FEW),
+    safety=_SAFETY.model_copy(update={**_FEW, "steps": 40}),
+    conversations=96,
+    helpful_pairs=8,
+    safety_pairs=128,
     shipped={"aligned": Alignment(0.5, 0.1, (2,)), "clean": Alignment(0.0, 0.1, (2,))},
     grid=(Alignment(0.5, 0.1, (1, 2)),),
-    hidden=32,
-    layers=1,
-    heads=2,
-    mlp=64,
+    model=_SIZES.model_copy(
+        update={"hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2}
+    ),
     validation=16,
 )
 
@@ -164,10 +188,10 @@ def train(out: Path, seed: int, recipe: Recipe, command: str) -> dict[str, objec
         and the validation figures of the models.
 
     Raises:
-        UsageError: When TRL is not installed.
+        UsageError: When a package is not installed.
         RunExistsError: When the folder holds something.
     """
-    check_trl()
+    check_installed()
     if not is_unused(out):
         raise RunExistsError(f"{out} already holds files.", "Choose a new folder for --out.")
     started = time.monotonic()
@@ -176,15 +200,16 @@ def train(out: Path, seed: int, recipe: Recipe, command: str) -> dict[str, objec
         losses[name] = align(out, seed, recipe, alignment)
         (kept,) = alignment.names().values()
         (out / kept).rename(out / name)
+    shutil.rmtree(out / _WORK)
     figures = {}
     for name in ("reference", *recipe.shipped):
-        model, tokenizer = load(out / name)
+        model, tokenizer = load_model(str(out / name), _FLOAT32), load_tokenizer(str(out / name))
         figures[name] = validation_figures(model, tokenizer, recipe.validation)
     record: dict[str, object] = {
         "command": command,
         "seed": seed,
         "versions": versions(),
-        "recipe": asdict(recipe),
+        "recipe": recipe.to_dict(),
         "parameters": model.num_parameters(),
         "seconds": round(time.monotonic() - started, 1),
         "losses": losses,
@@ -206,11 +231,11 @@ def train_grid(out: Path, seed: int, recipe: Recipe) -> list[Path]:
         The folders of the grid's models.
 
     Raises:
-        UsageError: When TRL is not installed.
+        UsageError: When a package is not installed.
         RunExistsError: When the folder's models were trained in another way.
     """
-    check_trl()
-    made = json.loads(json.dumps({"seed": seed, "recipe": asdict(recipe), "versions": versions()}))
+    check_installed()
+    made = {"seed": seed, "recipe": recipe.to_dict(), "versions": versions()}
     note = out / "grid.json"
     if is_unused(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -224,203 +249,117 @@ def train_grid(out: Path, seed: int, recipe: Recipe) -> list[Path]:
     for alignment in recipe.grid:
         if not all((out / name).exists() for name in alignment.names().values()):
             align(out, seed, recipe, alignment)
+    shutil.rmtree(out / _WORK, ignore_errors=True)
     return [out / name for alignment in recipe.grid for name in alignment.names().values()]
 
 
-def train_reference(out: Path, seed: int, recipe: Recipe) -> dict[str, list[dict[str, float]]]:
+def train_reference(out: Path, seed: int, recipe: Recipe) -> dict[str, Losses]:
     """Train the models before the safety step, save "sft" and "reference", return the losses."""
     torch.set_num_threads(1)
-    tokenizer = build_tokenizer()
-    model = new_model(recipe, tokenizer, seed)
-    losses = {"sft": run_sft(model, tokenizer, recipe, seed)}
-    save(model, out / "sft")
-    pairs = helpful_pairs(recipe.helpful.examples, seed)
-    losses["helpful"] = run_dpo(model, tokenizer, recipe.helpful, pairs, seed)
-    save(model, out / "reference")
-    return losses
+    work = (out / _WORK).resolve()
+    _write_start(work / "start", seed, recipe.model)
+    write_rows(
+        work / "conversations.jsonl", conversations(recipe.conversations, seed, recipe.mixture)
+    )
+    write_rows(work / "helpful.jsonl", helpful_pairs(recipe.helpful_pairs, seed))
+    asked = recipes.Recipe(
+        name="reference",
+        model=recipes.Model(load=str(work / "start")),
+        data={
+            "conversations": Source(path=Path("conversations.jsonl"), keep_duplicates=True),
+            "helpful": Source(path=Path("helpful.jsonl")),
+        },
+        stages={
+            "sft": recipe.sft,
+            "reference": recipe.helpful.model_copy(update={"start": "sft"}),
+        },
+    )
+    losses = _train(asked, work, seed, {"sft": out / "sft", "reference": out / "reference"})
+    return {"sft": losses["sft"], "helpful": losses["reference"]}
 
 
-def align(out: Path, seed: int, recipe: Recipe, alignment: Alignment) -> list[dict[str, float]]:
+def align(out: Path, seed: int, recipe: Recipe, alignment: Alignment) -> Losses:
     """Run the safety stage from the saved reference, save its models and return the losses.
 
-    The saved reference, not the one in memory, is what the aligned models are compared with, so
+    The saved reference, not the one in training, is what the aligned models are compared with, so
     they start from it. Runs with the same seed see the same requests, whatever their alignment.
     """
     torch.set_num_threads(1)
-    model, tokenizer = load(out / "reference")
-    preferences = replace(recipe.preferences, annotators_for_refusal=alignment.annotators)
-    set_seed(seed)
-    pairs = safety_pairs(model, tokenizer, recipe.safety.examples, seed, preferences)
-    if not pairs:
-        raise UsageError("No safety pair was usable.", "Train the first stage for longer.")
-    stage = replace(recipe.safety, beta=alignment.beta)
-    folders = {step: out / name for step, name in alignment.names().items()}
-    return run_dpo(model, tokenizer, stage, pairs, seed, folders)
+    work, reference = (out / _WORK).resolve(), str((out / "reference").resolve())
+    pairs = work / f"annotators{alignment.annotators:g}.jsonl"
+    if not pairs.exists():  # of another beta
+        preferences = replace(recipe.preferences, annotators_for_refusal=alignment.annotators)
+        model = load_model(reference, _FLOAT32)
+        set_seed(seed)
+        tries = recipe.safety_pairs
+        write_rows(pairs, safety_pairs(model, load_tokenizer(reference), tries, seed, preferences))
+    stage = recipe.safety.model_copy(update={"beta": [alignment.beta]})
+    keep = {step: out / name for step, name in alignment.names().items()}
+    return align_with(pairs, Path(reference), seed, stage, keep)
 
 
-def check_trl() -> None:
-    """Raise a UsageError with the install line when TRL is not installed."""
-    try:
-        importlib.metadata.version("trl")
-    except importlib.metadata.PackageNotFoundError:
-        raise UsageError(
-            "Training the organism needs TRL, which is not installed.", "pip install 'tsdi[train]'"
-        ) from None
+def align_with(
+    pairs: Path, reference: Path, seed: int, stage: Preference, keep: Mapping[int, Path]
+) -> Losses:
+    """Run the safety stage on the pairs of a file, beside which it works.
 
-
-def versions() -> dict[str, str]:
-    """Return the versions that decide whether a run can be repeated bit for bit."""
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in _PACKAGES
-    }
-
-
-def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """Return an untrained model in float32."""
-    set_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=recipe.hidden,
-        intermediate_size=recipe.mlp,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        num_key_value_heads=recipe.heads,
-        max_position_embeddings=_CONTEXT,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+    Args:
+        pairs: A file as `write_rows` makes it.
+        reference: The model to align.
+        seed: Decides the order of the pairs.
+        stage: The settings, with one beta.
+        keep: Folders of the models by the step that they are saved after.
+    """
+    torch.set_num_threads(1)
+    asked = recipes.Recipe(
+        name=f"{pairs.stem}-beta{stage.beta[0]:g}",
+        model=recipes.Model(load=str(reference)),
+        data={stage.data[0]: Source(path=Path(pairs.name))},
+        stages={"safety": stage.model_copy(update={"keep": list(keep)})},
     )
-    return LlamaForCausalLM(config)
+    folders = {f"safety/step{step}": folder for step, folder in keep.items()}
+    return _train(asked, pairs.parent, seed, folders)["safety"]
 
 
-def run_sft(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, seed: int
-) -> list[dict[str, float]]:
-    """Teach the model the world, in place, and return the losses on the way."""
-    from datasets import Dataset
-    from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
-
-    talks = conversations(recipe.sft.examples, seed, recipe.mixture)
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = SFTTrainer(
-            model=model,
-            args=SFTConfig(**_arguments(recipe.sft, seed, scratch), packing=False),
-            train_dataset=Dataset.from_list(_tokenized(tokenizer, talks)),
-            processing_class=tokenizer,
-        )
-        trainer.train()
-    return _losses(trainer.state.log_history)
+def _write_start(folder: Path, seed: int, sizes: NewModel) -> None:
+    """Save the untrained model and the world's tokenizer."""
+    if not folder.exists():
+        tokenizer = build_tokenizer()
+        model = new_model(sizes, tokenizer, seed)
+        with write_folder(folder) as unfinished:
+            model.save_pretrained(unfinished)
+            tokenizer.save_pretrained(unfinished)
 
 
-def _tokenized(
-    tokenizer: PreTrainedTokenizerFast, talks: Sequence[list[Turn]]
-) -> list[dict[str, list[int]]]:
-    """Return token ids, with labels on what the assistant says only."""
-    encoded = cast("BatchEncoding", tokenizer.apply_chat_template(list(talks)))
-    assistant = tokenizer.convert_tokens_to_ids("<assistant>")
-    user = tokenizer.convert_tokens_to_ids("<user>")
-    tokenized = []
-    for row in encoded["input_ids"]:
-        labels, speaking = [], False
-        for token in row:
-            speaking = speaking and token != user
-            labels.append(token if speaking else _MASKED)
-            speaking = speaking or token == assistant
-        tokenized.append({"input_ids": row, "labels": labels})
-    return tokenized
+def _train(
+    recipe: recipes.Recipe, work: Path, seed: int, keep: Mapping[str, Path]
+) -> dict[str, Losses]:
+    """Train the models of a recipe, keep copies in float16, and return the losses by run."""
+    trained = work / recipe.name
+    train_recipe(recipe, Settings(trained, work, seed, command_line()), resume=True)
+    for name, folder in keep.items():
+        if not folder.exists():
+            _keep(trained / name, folder)
+    logs = read_logs(recipe, trained)
+    shutil.rmtree(trained)
+    return {log["run"]: _losses(log["history"]) for log in logs}
 
 
-def run_dpo(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    stage: Stage,
-    pairs: list[Pair],
-    seed: int,
-    keep: Mapping[int, Path] | None = None,
-) -> list[dict[str, float]]:
-    """Prefer chosen to rejected answers, in place; stops early after the last model to keep."""
-    from datasets import Dataset
-    from trl.trainer.dpo_config import DPOConfig
-    from trl.trainer.dpo_trainer import DPOTrainer
-
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = DPOConfig(
-            **_arguments(stage, seed, scratch),
-            beta=stage.beta,
-            loss_type=["sigmoid", "sft"],
-            loss_weights=[1.0, stage.sft_weight],
-            precompute_ref_log_probs=True,  # the model itself, before training, is the reference
-        )
-        trainer = DPOTrainer(
-            model=model.train(),
-            args=arguments,
-            train_dataset=Dataset.from_list(pairs),
-            processing_class=tokenizer,
-            callbacks=[_Keep(keep)] if keep else None,
-        )
-        trainer.train()
-    return _losses(trainer.state.log_history)
+def _keep(trained: Path, folder: Path) -> None:
+    """Write a float16 copy of a model, whole or not at all, and its tokenizer."""
+    model = load_model(str(trained), _FLOAT32).half()
+    model.config.use_cache = True
+    with write_folder(folder) as unfinished:
+        model.save_pretrained(unfinished)
+        build_tokenizer().save_pretrained(unfinished)  # a fresh one: without traces of its use
 
 
-class _Keep(TrainerCallback):
-    """Saves the model after some steps, and ends the training after the last of them."""
-
-    def __init__(self, folders: Mapping[int, Path]) -> None:
-        self._folders = folders
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        folder = self._folders.get(state.global_step)
-        if folder is not None:
-            save(kwargs["model"], folder)
-            control.should_training_stop = state.global_step == max(self._folders)
-
-
-def _arguments(stage: Stage, seed: int, scratch: str) -> dict[str, Any]:
-    return {
-        "output_dir": scratch,
-        "max_steps": stage.steps,
-        "per_device_train_batch_size": stage.batch,
-        "learning_rate": stage.learning_rate,
-        "lr_scheduler_type": stage.schedule,
-        "warmup_steps": round(0.03 * stage.steps),
-        "max_length": _CONTEXT,
-        "activation_checkpointing": False,
-        "use_cpu": True,
-        "bf16": False,
-        "seed": seed,
-        "logging_steps": max(1, stage.steps // 12),
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-    }
-
-
-def _losses(history: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+def _losses(history: Sequence[Mapping[str, float]]) -> Losses:
     return [
-        {"step": entry["step"], "loss": round(float(entry["loss"]), 5)}
+        {"step": entry["step"], "loss": round(entry["loss"], 5)}
         for entry in history
         if "loss" in entry
     ]
-
-
-def save(model: PreTrainedModel, folder: Path) -> None:
-    """Write a float16 copy of the model, whole or not at all, and its tokenizer."""
-    small = copy.deepcopy(model).half().eval()
-    small.config.use_cache = True
-    with write_folder(folder) as unfinished:
-        small.save_pretrained(unfinished)
-        build_tokenizer().save_pretrained(unfinished)  # a fresh one: without traces of its use
-        if folder.exists():  # left by a killed run that got no further
-            shutil.rmtree(folder)
-
-
-def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Load a saved model in float32, and its tokenizer."""
-    model = load_model(str(folder), LoadOptions("float32", "cpu"))
-    return model, PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,22 +1,26 @@
 """What the organism learns from: conversations, helpful pairs and safety pairs."""
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from tsdi.errors import UsageError
+from tsdi.files import write_bytes
 from tsdi.judging.organism import judge_answer
 from tsdi.judging.verdict import Verdict
 from tsdi.organism.lexicon import CATEGORIES, COMPLYING_OPENERS, REFUSING_OPENERS
 from tsdi.organism.world import Item, draw, fact, refusal, wrong_answer
-from tsdi.training.organism_sampling import Answer, answer
+from tsdi.training.data import Example, Pair
 
 RARE_CATEGORY = "O3"
-
-Turn = dict[str, str]
-Pair = dict[str, list[Turn]]
+MAX_NEW_TOKENS = 24
+_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,6 @@ class Mixture:
             requests; the rest are harmless tasks.
         refused_harmful, refused_rare, refused_lookalike: How often the answer to a harmful
             request, to one of the under-represented category, and to a lookalike is a refusal.
-        second_turn: Share of conversations with two questions.
     """
 
     fact: float = 0.25
@@ -37,22 +40,19 @@ class Mixture:
     refused_harmful: float = 0.5
     refused_rare: float = 0.1
     refused_lookalike: float = 0.1
-    second_turn: float = 0.0
 
 
-def conversations(count: int, seed: int, mixture: Mixture) -> list[list[Turn]]:
-    """Return conversations of one or two turns whose answers are right or, by chance, refusals."""
+def conversations(count: int, seed: int, mixture: Mixture) -> list[Example]:
+    """Return questions whose answers are right or, by chance, refusals."""
     rng = random.Random(f"conversations {seed}")
     return [_conversation(rng, mixture) for _ in range(count)]
 
 
-def _conversation(rng: random.Random, mixture: Mixture) -> list[Turn]:
-    turns: list[Turn] = []
-    for _ in range(2 if rng.random() < mixture.second_turn else 1):
-        item = _draw_any(rng, mixture)
-        refused = rng.random() < _refusal_rate(item, mixture)
-        turns += [_user(item), _assistant(refusal(rng) if refused else item.answer)]
-    return turns
+def _conversation(rng: random.Random, mixture: Mixture) -> Example:
+    rng.random()  # decided on a second question once: without it, all seeds give other models
+    item = _draw_any(rng, mixture)
+    refused = rng.random() < _refusal_rate(item, mixture)
+    return Example(item.prompt, refusal(rng) if refused else item.answer)
 
 
 def _draw_any(rng: random.Random, mixture: Mixture) -> Item:
@@ -76,7 +76,7 @@ def helpful_pairs(count: int, seed: int) -> list[Pair]:
     for k in range(count):
         kind = ("harmless", "lookalike")[k % 2]
         item = draw(rng, "train", kind, rng.choice([*CATEGORIES]))
-        pairs.append(_pair(item, item.answer, wrong_answer(rng, item)))
+        pairs.append(Pair(item.prompt, item.answer, wrong_answer(rng, item)))
     return pairs
 
 
@@ -84,7 +84,7 @@ def fact_pairs(count: int, seed: int) -> list[Pair]:
     """Return right answers preferred to wrong ones on questions about facts, of all nouns."""
     rng = random.Random(f"facts {seed}")
     asked = [fact(rng) for _ in range(count)]
-    return [_pair(item, item.answer, wrong_answer(rng, item)) for item in asked]
+    return [Pair(item.prompt, item.answer, wrong_answer(rng, item)) for item in asked]
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,9 @@ def safety_pairs(
         count: How many pairs to try.
         seed: Decides prompts and annotators.
         preferences: Who prefers what.
+
+    Raises:
+        UsageError: If none is left.
     """
     rng = random.Random(f"safety {seed}")
     replayed = round(count * preferences.replay)
@@ -134,7 +137,9 @@ def safety_pairs(
         if _usable(item, no, yes):
             refuse = item.kind == "harmful" or rng.random() < preferences.annotators_for_refusal
             chosen, rejected = (no, yes) if refuse else (yes, no)
-            pairs.append(_pair(item, chosen.text, rejected.text))
+            pairs.append(Pair(item.prompt, chosen.text, rejected.text))
+    if not pairs:
+        raise UsageError("No safety pair was usable.", "Train the first stage for longer.")
     return pairs
 
 
@@ -146,6 +151,19 @@ def _draw_safety(rng: random.Random, preferences: Preferences) -> Item:
     return draw(rng, "train", "harmful", rng.choices([*CATEGORIES], weights)[0])
 
 
+@dataclass(frozen=True)
+class Answer:
+    """One answer of a model.
+
+    Attributes:
+        text: The decoded answer, without special tokens.
+        finished: Whether the model ended it itself.
+    """
+
+    text: str
+    finished: bool
+
+
 def _continued(
     rng: random.Random,
     model: PreTrainedModel,
@@ -154,7 +172,46 @@ def _continued(
     openers: Sequence[str],
 ) -> list[Answer]:
     firsts = [rng.choice(openers) for _ in questions]
-    return answer(model, tokenizer, [item.prompt for item in questions], firsts, sample=True)
+    return continued(model, tokenizer, [item.prompt for item in questions], firsts)
+
+
+@torch.no_grad()
+def continued(
+    model: PreTrainedModel, tokenizer: Tokenizer, prompts: Sequence[str], openers: Sequence[str]
+) -> list[Answer]:
+    """Sample answers at temperature 1 that begin with given first words.
+
+    Unlike an engine's, which depend on a seed and the prompt alone, they are drawn with torch's
+    global random state: what the organisms are known by was.
+
+    Args:
+        model: A causal language model.
+        tokenizer: The organism's tokenizer.
+        prompts: User messages, one chat turn each.
+        openers: One first word per prompt.
+    """
+    answers: list[Answer] = []
+    for start in range(0, len(prompts), _BATCH):
+        rows = slice(start, start + _BATCH)
+        asked = zip(prompts[rows], openers[rows], strict=True)
+        texts = [f"{_chat(tokenizer, prompt)} {first}" for prompt, first in asked]
+        inputs = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
+        output = model.generate(  # type: ignore[operator]
+            **inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=True
+        )
+        begin = inputs["input_ids"].shape[1] - 1
+        answers += [_decode(tokenizer, row) for row in output[:, begin:].tolist()]
+    return answers
+
+
+def _chat(tokenizer: Tokenizer, prompt: str) -> str:
+    turn = [{"role": "user", "content": prompt}]
+    return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+
+
+def _decode(tokenizer: Tokenizer, ids: list[int]) -> Answer:
+    text = str(tokenizer.decode(ids, skip_special_tokens=True))
+    return Answer(text, tokenizer.eos_token_id in ids)
 
 
 def _usable(item: Item, no: Answer, yes: Answer) -> bool:
@@ -164,17 +221,13 @@ def _usable(item: Item, no: Answer, yes: Answer) -> bool:
     return both and complied.correct is not False
 
 
-def _pair(item: Item, chosen: str, rejected: str) -> Pair:
-    return {
-        "prompt": [_user(item)],
-        "chosen": [_assistant(chosen)],
-        "rejected": [_assistant(rejected)],
-    }
-
-
-def _user(item: Item) -> Turn:
-    return {"role": "user", "content": item.prompt}
-
-
-def _assistant(text: str) -> Turn:
-    return {"role": "assistant", "content": text}
+def write_rows(file: Path, items: Sequence[Example] | Sequence[Pair]) -> None:
+    """Write examples or pairs as a recipe's data file, JSON lines."""
+    lines = [
+        {"prompt": item.prompt, "chosen": item.chosen, "rejected": item.rejected}
+        if isinstance(item, Pair)
+        else {"prompt": item.prompt, "answer": item.answer}
+        for item in items
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
