@@ -47,7 +47,7 @@ from tsdi.study.results import (
     ValidatedCell,
 )
 from tsdi.study.rules import RULES, tsdi_bias
-from tsdi.study.settings import Number, Setting
+from tsdi.study.settings import Number
 from tsdi.study.win_rates import BASES, WinRates
 
 if TYPE_CHECKING:
@@ -188,12 +188,9 @@ def _answered(cell: Cell, wins: Preferences | None) -> AnsweredCell:
 
 def _examples(made: Plan) -> list[Example]:
     """Answers of every rule at the main grid point of the first reported seed."""
-    member = main_member(made)
     answers: dict[str, dict[str, str]] = {}
     for entry in made.entries:
-        whose = member if RULES[entry.rule].of == "aligned" else made.first(member.seed)
-        cell = locate(made, whose, entry, chosen(made, whose, entry)[0], "test")
-        records = read_records(cell.folder / ANSWERS.records)
+        records = read_records(main_cells(made, entry)[0].folder / ANSWERS.records)
         answers[entry.name] = {record["id"]: record["response"] for record in records}
     shown = []
     kinds: tuple[Kind, ...] = ("lookalike", "harmless", "harmful")
@@ -212,23 +209,20 @@ def main_member(made: Plan) -> Member:
     return next((m for m in found if m.seed not in aside), found[0])
 
 
-def chosen(made: Plan, member: Member, entry: RuleEntry) -> list[Setting]:
-    """The settings with which a rule was tested."""
-    tried = [locate(made, member, entry, s, "validation") for s in entry.candidates]
-    return chosen_settings(entry, tried)
+def main_cells(made: Plan, entry: RuleEntry) -> list[Cell]:
+    """The cells with which a rule was tested at the main grid point of that seed."""
+    member = main_member(made)
+    whose = member if RULES[entry.rule].of == "aligned" else made.first(member.seed)
+    tried = [locate(made, whose, entry, s, "validation") for s in entry.candidates]
+    return [locate(made, whose, entry, s, "test") for s in chosen_settings(entry, tried)]
 
 
 def _decides(made: Plan) -> str:
     """Hash of what decides speed and diagnoses: models, rules with their settings, prompts."""
-    member = main_member(made)
-    found = [
-        locate(made, whose, entry, setting, "test").folder.name
-        for entry in made.entries
-        for whose in [member if RULES[entry.rule].of == "aligned" else made.first(member.seed)]
-        for setting in chosen(made, whose, entry)
-    ]
+    found = [cell.folder.name for entry in made.entries for cell in main_cells(made, entry)]
     members = [[m.id, *map(fingerprint, m.paths.values())] for m in made.members]
-    text = json.dumps([found, member.id, members, made.study.generation.model_dump(mode="json")])
+    main, generation = main_member(made).id, made.study.generation.model_dump(mode="json")
+    text = json.dumps([found, main, members, generation])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -262,11 +256,10 @@ def _speed(made: Plan, progress: Progress) -> Speed:
     sampling = Sampling(max_new_tokens=made.study.generation.max_new_tokens)
     prompts = made.prompts["test"][:: max(1, len(made.prompts["test"]) // 64)][:64]
     requests = [Request(prompt.messages) for prompt in prompts]
-    engines = {}
-    for entry in made.entries:
-        whose = member if RULES[entry.rule].of == "aligned" else made.first(member.seed)
-        setting = chosen(made, whose, entry)[0]
-        engines[entry.name] = RULES[entry.rule].build(family, setting)
+    engines = {
+        entry.name: RULES[entry.rule].build(family, main_cells(made, entry)[0].setting)
+        for entry in made.entries
+    }
     seen: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(ROUNDS + 1):  # the first warms up
         for name, engine in engines.items():

@@ -218,7 +218,7 @@ def _check_values(rule: str, key: str, values: Sequence[Number]) -> None:
 
 
 def _wanted_text(key: str, value: Number) -> str:
-    """What a value should be; "" if it is that."""
+    """What a text should be; "" if it is that."""
     allowed = TEXT[key]
     if isinstance(value, str) and (not allowed or value in allowed):
         return ""
@@ -226,7 +226,7 @@ def _wanted_text(key: str, value: Number) -> str:
 
 
 def _wanted_number(key: str, value: Number) -> str:
-    """Likewise."""
+    """What a number should be; "" if it is that."""
     if isinstance(value, str) or not isfinite(value):
         return "a number"
     if key in WHOLE and (value < 1 or value != int(value)):

@@ -6,7 +6,7 @@ seeds (`tsdi.stats.seeds.crossed_interval`). A single seed says nothing of other
 seeds that are all alike: intervals are over prompts then.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
@@ -261,32 +261,39 @@ def share(outcomes: Array) -> Estimate:
     Args:
         outcomes: Zeros and ones, [seeds, prompts]; NaN where there is no verdict.
     """
-    by_seed, n = _by_seed(outcomes), int((~np.isnan(outcomes)).sum())
-    if not len(by_seed):
-        return Estimate(None, 0.0, 1.0, 0)
-    if len(by_seed) > 1 and np.ptp(by_seed) > _ALIKE:
-        found = crossed_interval(by_seed.tolist(), _from_prompts(outcomes))
-        return replace(_within(0.0, found), n=n)
-    row = next(row[~np.isnan(row)] for row in outcomes if not np.isnan(row).all())
-    return replace(wilson(round(row.sum()), len(row)), n=n)
+
+    def wilsons(seed: int) -> Estimate:
+        row = outcomes[seed, ~np.isnan(outcomes[seed])]
+        return wilson(round(row.sum()), len(row))
+
+    return _over_seeds(outcomes, 0.0, wilsons)
 
 
 def _moved(before: Array, after: Array, moved: Array) -> Estimate:
-    by_seed, n = _by_seed(moved), int((~np.isnan(moved)).sum())
-    if not len(by_seed):
-        return Estimate(None, -1.0, 1.0, 0)
-    if len(by_seed) > 1 and np.ptp(by_seed) > _ALIKE:
-        found = crossed_interval(by_seed.tolist(), _from_prompts(moved))
-        return replace(_within(-1.0, found), n=n)
-    seed = next(i for i, row in enumerate(moved) if not np.isnan(row).all())
-    known = ~np.isnan(moved[seed])
-    one, other = (side[seed, known].astype(bool).tolist() for side in (before, after))
-    return replace(paired_change(one, other), n=n)
+    def paired(seed: int) -> Estimate:
+        known = ~np.isnan(moved[seed])
+        one, other = (side[seed, known].astype(bool).tolist() for side in (before, after))
+        return paired_change(one, other)
+
+    return _over_seeds(moved, -1.0, paired)
 
 
-def _by_seed(values: Array) -> Array:
-    """Means of the seeds that have a verdict at all."""
-    return np.array([np.nanmean(row) for row in values if not np.isnan(row).all()])
+def _over_seeds(values: Array, least: float, of_one: Callable[[int], Estimate]) -> Estimate:
+    """The mean of [seeds, prompts] over seeds; where they are alike, what is known of one seed.
+
+    Args:
+        values: NaN where there is no verdict.
+        least: The least that the mean can be; the most is 1.
+        of_one: The estimate over the prompts of one seed, by its place.
+    """
+    scored = [seed for seed, row in enumerate(values) if not np.isnan(row).all()]
+    by_seed, n = np.array([np.nanmean(values[s]) for s in scored]), int((~np.isnan(values)).sum())
+    if not scored:
+        return Estimate(None, least, 1.0, 0)
+    if len(scored) > 1 and np.ptp(by_seed) > _ALIKE:
+        found = crossed_interval(by_seed.tolist(), _from_prompts(values))
+        return replace(_within(least, found), n=n)
+    return replace(of_one(scored[0]), n=n)
 
 
 def _from_prompts(values: Array) -> float:

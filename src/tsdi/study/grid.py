@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 PROGRESS = "progress.jsonl"
 SPLITS = ("validation", "test")
-_LOOK = 1.0  # seconds between looks at what the workers have done
+_POLL = 1.0  # seconds between looks at what the workers have done
 Progress = Callable[[str, int, int], None]
 
 
@@ -73,7 +73,7 @@ def _run(
     made: Plan,
     workers: int,
     done: Callable[[int], None] | None,
-    look: Callable[[], None] | None,
+    poll: Callable[[], None] | None,
 ) -> None:
     """Run jobs in processes of their own; the first error ends the study."""
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(workers)))  # read with torch
@@ -84,7 +84,7 @@ def _run(
         finished = 0
         try:
             while waiting:
-                ended, waiting = wait(waiting, _LOOK, FIRST_COMPLETED)
+                ended, waiting = wait(waiting, _POLL, FIRST_COMPLETED)
                 for one in ended:
                     try:
                         one.result()
@@ -96,8 +96,8 @@ def _run(
                 finished += len(ended)
                 if done is not None:
                     done(finished)
-                if look is not None:
-                    look()
+                if poll is not None:
+                    poll()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in active_children():  # else they would finish the models they are at

@@ -61,13 +61,13 @@ class Plan:
 
     @property
     def main(self) -> str:
-        """The name of the grid point that is looked at closely."""
+        """The name of the grid point at which attacks, categories and answers are shown."""
         return self.study.main or self.members[-1].name
 
     def attacks(self, member: Member, entry: RuleEntry) -> tuple[str, ...]:
         """The attacks under which a rule is tested with a member."""
-        looked_at = member.name == self.main or RULES[entry.rule].of != "aligned"
-        return self.study.attacks if looked_at and entry.vary is None else ()
+        is_main = member.name == self.main or RULES[entry.rule].of != "aligned"
+        return self.study.attacks if is_main and entry.vary is None else ()
 
     def first(self, seed: int) -> Member:
         """The member that does a seed's cells which its grid points share."""

@@ -17,7 +17,7 @@ def split_prompts(test: Loaded, validation: Loaded, share: float | None) -> dict
 
     Args:
         test: Sources of test prompts with what they hold.
-        validation: Likewise; none if a share of the test prompts is put aside.
+        validation: Sources of validation prompts; none if a share of the test prompts is put aside.
         share: That share; by a hash of the text, so that it does not depend on what else there is.
 
     Raises:

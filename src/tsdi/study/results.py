@@ -118,22 +118,31 @@ class ModelEntry:
 
 
 @dataclass(frozen=True)
-class ValidatedCell:
-    """A rule's answers to validation prompts with one model and one setting.
+class _Cell:
+    """A rule's answers with one model and one setting.
 
     Attributes:
         model: The model's id, such as "seed1/beta0.1-step30", or "seed1/reference".
         name: The rule's name in the study.
         setting: Its parameters as far as the study gives them.
-        split: The prompts' split.
-        safety, help: Share of good answers to harmful prompts, and of helpful ones to the others.
-        chosen: Whether the setting answered the test prompts too.
-        wins: Of the pairwise judge.
     """
 
     model: str
     name: str
     setting: Mapping[str, Number]
+
+
+@dataclass(frozen=True)
+class ValidatedCell(_Cell):
+    """A rule's answers to validation prompts.
+
+    Attributes:
+        split: Tells the two sorts of cells apart.
+        safety, help: Share of good answers to harmful prompts, and of helpful ones to the others.
+        chosen: Whether the setting answered the test prompts too.
+        wins: Of the pairwise judge.
+    """
+
     split: Literal["validation"]
     safety: float
     help: float
@@ -142,18 +151,16 @@ class ValidatedCell:
 
 
 @dataclass(frozen=True)
-class AnsweredCell:
-    """A rule's answers to test prompts with one model and one setting.
+class AnsweredCell(_Cell):
+    """A rule's answers to test prompts.
 
     Attributes:
-        model, name, setting, split, wins: See `ValidatedCell`.
+        split: Tells the two sorts of cells apart.
         attack: Transformation of the harmful prompts, which alone are asked then; "" for none.
         outcomes: A letter an answer (`tsdi.study.outcomes`).
+        wins: Of the pairwise judge.
     """
 
-    model: str
-    name: str
-    setting: Mapping[str, Number]
     split: Literal["test"]
     attack: str
     outcomes: str

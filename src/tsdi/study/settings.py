@@ -62,8 +62,8 @@ class Model(Strict):
 
     Attributes:
         name: What it is called; with a grid, it has the grid's keys in it, as "beta{beta}".
-        path: Folder or hub id, likewise; folders are seen from the study's own folder.
-        reference: The model before the safety step, likewise.
+        path: Folder or hub id, named so too; folders are seen from the study's own folder.
+        reference: The model before the safety step, named so too.
         sft: The model before the helpfulness step, for the baselines that need it.
         proxy: An aligned model and its reference, whose difference proxy-tuning adds.
         others: More models by name, such as an earlier checkpoint, to be `reference` of a rule.
