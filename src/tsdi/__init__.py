@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tsdi import audit, export, serving, study
+    from tsdi import audit, export, serving, study, suites
     from tsdi.bias import Estimation, Examination, SafetyBias, diagnose, estimate_bias, recommend
     from tsdi.bias.show import show
     from tsdi.engines.base import Sampling
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tsdi.evaluation.tuning import Search
     from tsdi.evaluation.winrate import winrate
     from tsdi.judging.base import JudgeOptions
+    from tsdi.judging.registry import judges
     from tsdi.models.chat import ChatFormat
     from tsdi.models.load import LoadOptions, load_model, load_tokenizer
     from tsdi.runs.estimate import DiagnosisPrompts, Loading, estimate
@@ -55,6 +56,7 @@ __all__ = [
     "evaluate",
     "export",
     "generate",
+    "judges",
     "load_model",
     "load_tokenizer",
     "merge",
@@ -63,6 +65,7 @@ __all__ = [
     "serving",
     "show",
     "study",
+    "suites",
     "train",
     "tune",
     "winrate",
@@ -92,6 +95,7 @@ _HOMES = {
     "estimate_bias": "tsdi.bias",
     "evaluate": "tsdi.evaluation.evaluate",
     "generate": "tsdi.runs.generate",
+    "judges": "tsdi.judging.registry",
     "load_model": "tsdi.models.load",
     "load_tokenizer": "tsdi.models.load",
     "merge": "tsdi.training.merge",
@@ -102,7 +106,7 @@ _HOMES = {
     "tune": "tsdi.evaluation.tune",
     "winrate": "tsdi.evaluation.winrate",
 }
-_ROOMS = ("audit", "export", "serving", "study")
+_ROOMS = ("audit", "export", "serving", "study", "suites")
 
 
 def __getattr__(name: str) -> Any:

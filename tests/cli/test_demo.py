@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import tsdi as library
 from tests.cli.conftest import tsdi
 from tsdi.study import demo
 from tsdi.study.demo_page import write_demo_report
@@ -109,6 +110,7 @@ def test_another_seed_is_another_draw(small, tmp_path):
         for seed in (0, 1)
     ]
     assert arms[0] != arms[1]
+    assert json.loads(json.dumps(library.demo(tmp_path, seed=1).to_dict()))["arms"] == arms[1]
 
 
 def test_the_table_names_all_arms_categories_and_three_examples(small, tmp_path, monkeypatch):

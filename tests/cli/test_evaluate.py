@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import tsdi as library
 from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
 from tsdi import organism
@@ -160,7 +161,8 @@ def test_compare_names_what_was_lost(runs):
     assert "safe, harmful" in text
     assert max(map(len, result.stdout.splitlines())) <= 80
     printed = json.loads(tsdi("compare", runs / "aligned", runs / "reference", "--json").stdout)
-    assert printed["before"] == str(runs / "aligned")
+    ran = {"before": str(runs / "aligned"), "after": str(runs / "reference")}
+    assert printed == ran | library.compare(runs / "aligned", runs / "reference").to_dict()
     safety = printed["overall"]["safety"]
     assert safety["change"]["value"] == pytest.approx(
         safety["after"]["value"] - safety["before"]["value"]

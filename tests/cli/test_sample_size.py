@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+import tsdi as library
 from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
 from tsdi.stats.sample_size import prompts_for_change
@@ -10,6 +11,7 @@ from tsdi.stats.sample_size import prompts_for_change
 def test_it_counts_prompts_overall_and_by_category():
     found = json.loads(tsdi("sample-size", 10, "--categories", 4, "--json").stdout)
     assert [row["against"] for row in found["change"]] == [0, 0.01, 0.02, 0.05]
+    assert found == library.sample_size(0.1, categories=4).to_dict()
     assert found["change"][1]["overall"] == prompts_for_change(0.1, 0.01)
     assert found["change"][1]["category"] == prompts_for_change(0.1, 0.01, 0.05 / 4)
 

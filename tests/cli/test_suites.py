@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import tsdi as library
 from tests.cli.conftest import tsdi
 from tests.suites import samples
 from tsdi.suites.table import SUITES
@@ -23,6 +24,7 @@ def test_the_list_has_every_suite():
         assert suite.origin.revision[:7] in listed
     found = json.loads(tsdi("suites", "--json").stdout)["suites"]
     assert [suite["name"] for suite in found] == list(SUITES)
+    assert found == [suite.describe() for suite in library.suites.suites()]
 
 
 def test_one_suite():
@@ -37,6 +39,7 @@ def test_one_suite():
 
 def test_one_suite_as_json():
     found = json.loads(tsdi("suites", "xstest", "--json").stdout)
+    assert [found] == [suite.describe() for suite in library.suites.suites("xstest")]
     assert found["data"] == "Paul/XSTest"
     assert found["kinds"] == ["lookalike", "harmful"]
     assert found["categories"]["privacy_public"] == "O9"

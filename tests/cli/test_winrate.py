@@ -9,11 +9,14 @@ import threading
 
 import pytest
 
+import tsdi as library
 from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
 from tests.evaluation.test_winrate import REFUSED, answers
 from tests.fake_api import KEY, error, ok, serving
+from tsdi.engines.openai import ChatClient
 from tsdi.evaluation.evaluate import judge_responses
+from tsdi.judging.pairwise import PairwiseJudge
 from tsdi.judging.registry import load_judge
 from tsdi.runs.records import read_records
 
@@ -79,6 +82,19 @@ def test_json_is_what_is_saved(runs):
     assert printed.pop("run") == str(runs / "run")
     assert printed == json.loads((runs / "win" / "winrate.json").read_text())
     assert KEY not in json.dumps(printed)
+
+
+def test_python_does_what_the_command_does(runs, monkeypatch):
+    with serving(by_length) as api:
+        tsdi(*command(runs, api.url))
+        found = library.winrate(
+            runs / "base", runs / "run", runs / "a", PairwiseJudge(ChatClient("m", api.url))
+        )
+        monkeypatch.setenv("OPENAI_BASE_URL", api.url)
+        assert library.winrate(runs / "base", runs / "run", runs / "b", "m") == found
+    for name in ("preferences.jsonl", "winrate.json"):
+        both = {(runs / out / name).read_bytes() for out in ("win", "a", "b")}
+        assert len(both) == 1
 
 
 def test_a_killed_comparison_goes_on_and_asks_no_more_than_it_must(runs):

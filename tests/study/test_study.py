@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tsdi.study as library
 from tests.cli.conftest import tsdi
 from tests.study.made import RULES, study_file
 from tests.waiting import wait_until
@@ -108,7 +109,8 @@ class TestTheGrid:
         for name in ("config.json", "tokenizer", "notes.txt"):  # as a model's, a pool's, nobody's
             (tmp_path / name).write_text("{}")
         monkeypatch.chdir(tmp_path)
-        again = run(Path(os.path.relpath(place)), place / "out", "--resume")
+        library.study(Path(os.path.relpath(place)) / "study.yaml", place / "out", resume=True)
+        again = json.loads((place / "out" / "results.json").read_text())
         after = {path: path.stat().st_mtime_ns for path in (place / "out" / "cells").rglob("*")}
         assert after == before
         assert answers_of(again) == answers_of(found)
@@ -291,6 +293,11 @@ class TestTheReport:
         shown = json.loads(result.stdout)
         assert shown["fronts"]
         assert (tmp_path / "again" / "report.html").exists()
+        library.report(tmp_path / "results.json", tmp_path / "python")
+        tables = [path.name for path in (tmp_path / "again" / "tables").iterdir()]
+        for name in ("summary.json", *(f"tables/{table}" for table in tables)):
+            both = [(tmp_path / out / name).read_bytes() for out in ("again", "python")]
+            assert both[0] == both[1]
 
     def test_it_takes_the_place_of_its_own_files_only(self, place, found, tmp_path):
         (tmp_path / "tables").mkdir()

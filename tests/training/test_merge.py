@@ -186,6 +186,9 @@ def test_the_command_merges_and_refuses_in_one_line(pair, tmp_path):
     assert result.exit_code == 0, result.output
     expected = mean64(pair, (0.75, 0.25))["model.norm.weight"].float()
     torch.testing.assert_close(tensors(tmp_path / "out")["model.norm.weight"], expected)
+    made = merge([(a, 0.75), (b, 0.25)], tmp_path / "python")
+    files = {path.name: path.read_bytes() for path in made.iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     for weights, word in (("0.5", "2 models and 1 weights"), ("a,b", "no list of numbers")):
         result = tsdi("merge", a, b, "--weights", weights, "--out", tmp_path / "other")
         assert result.exit_code == 2

@@ -8,6 +8,7 @@ import pytest
 from peft import PeftModel
 from tokenizers.processors import TemplateProcessing
 
+import tsdi as library
 from tests import tiny
 from tests.cli.conftest import tsdi
 from tests.training.made import PAIRS, STAGES, recipe_file
@@ -124,6 +125,17 @@ def test_answers_are_learnt_once_or_as_often_as_they_are_there(tmp_path):
         recipe = read_recipe(tmp_path / "changed.yaml")
         data = Data(recipe, tmp_path, smoke=False)
         assert len(data.rows(recipe.stages["sft"])) == number
+
+
+def test_python_trains_what_the_command_trains(trained, tmp_path):
+    recipe = trained / "recipe.yaml"
+    again = library.train(recipe, trained / "out", resume=True)
+    shown = json.loads((trained / "stdout.json").read_text())
+    assert json.loads(json.dumps(again.to_dict())) == shown
+    library.train(recipe, tmp_path / "out", stage="sft")
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        both = [(folder / "out/sft" / name).read_bytes() for folder in (trained, tmp_path)]
+        assert both[0] == both[1]
 
 
 def test_a_used_folder_is_refused_and_with_resume_nothing_is_trained_again(trained):

@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 from rich.table import Table
 
+import tsdi
 from tsdi.cli import console
 from tsdi.cli.options import JsonOption
-from tsdi.judging.registry import JUDGES
 
 
 def judges(json: JsonOption = False) -> None:
@@ -16,13 +16,14 @@ def judges(json: JsonOption = False) -> None:
 
     Example: tsdi evaluate RUN --judge md-judge-v0.1+refusal-phrases
     """
+    found = tsdi.judges()
     if json:
-        console.show_json({name: asdict(known) for name, known in JUDGES.items()})
+        console.show_json({name: asdict(known) for name, known in found.items()})
         return
     table = Table()
     for column in ("judge", "sees", "needs"):
         table.add_column(column, no_wrap=True)
-    for name, known in JUDGES.items():
+    for name, known in found.items():
         table.add_row(name, known.sees, known.needs)
     console.out.print(table)
     console.say(

@@ -1,18 +1,18 @@
 """``tsdi suites``: the public sets of prompts that evaluations know."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+import tsdi.suites
 from tsdi.categories import SALAD_TASKS
 from tsdi.cli import console
 from tsdi.cli.options import JsonOption
 from tsdi.suites.attacks import ATTACKS
-from tsdi.suites.load import find_suite
 from tsdi.suites.suite import Suite
-from tsdi.suites.table import SUITES
 
 GOOD = {
     "harmless": "comply",
@@ -32,31 +32,30 @@ def suites(
 
     Example: tsdi suites xstest
     """
+    found = tsdi.suites.suites(name)
     if name is not None:
-        suite = find_suite(name)
         if json:
-            console.show_json(suite.describe())
+            console.show_json(found[0].describe())
         else:
-            _show(suite)
+            _show(found[0])
     elif json:
         attacks = [{"name": a.name, "source": a.source} for a in ATTACKS.values()]
-        known = [suite.describe() for suite in SUITES.values()]
-        console.show_json({"suites": known, "attacks": attacks})
+        console.show_json({"suites": [suite.describe() for suite in found], "attacks": attacks})
     else:
-        console.out.print(suites_table())
+        console.out.print(suites_table(found))
         console.out.print(attacks_table())
         console.say("tsdi suites NAME shows one. Use it: tsdi evaluate MODEL --prompts NAME ...")
 
 
-def suites_table() -> Table:
-    """All suites: what they hold, and from which commit."""
+def suites_table(found: Sequence[Suite]) -> Table:
+    """Suites: what they hold, and from which commit."""
     table = Table(title="Suites", title_justify="left")
     table.add_column("suite", no_wrap=True)
     table.add_column("prompts")
     table.add_column("cat.", justify="right")
     table.add_column("licence", no_wrap=True)
     table.add_column("pinned at", no_wrap=True)
-    for suite in SUITES.values():
+    for suite in found:
         host = "GitHub" if suite.origin.name.startswith("github.com/") else "hub"
         table.add_row(
             suite.name,

@@ -68,6 +68,11 @@ JUDGES = {
 }
 
 
+def judges() -> dict[str, Known]:
+    """The judges that are known by name."""
+    return dict(JUDGES)
+
+
 def load_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
     """A judge, ready to judge.
 

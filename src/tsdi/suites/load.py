@@ -68,6 +68,15 @@ def find_suite(name: str) -> Suite:
     return SUITES[name]
 
 
+def suites(name: str | None = None) -> list[Suite]:
+    """The public prompt sets that are known by name, or the one of a name.
+
+    Raises:
+        UsageError: If there is no such suite.
+    """
+    return list(SUITES.values()) if name is None else [find_suite(name)]
+
+
 def load_prompts(source: str | PromptSource, seed: int, kind: str = "") -> Loaded:
     """Prompts of a file, a suite, a hub data set, or the organism.
 

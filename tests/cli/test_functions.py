@@ -1,0 +1,136 @@
+"""Every command is a library function of its name, with the same options and the same defaults."""
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import tsdi
+from tsdi.cli.main import COMMANDS, load
+
+ROOMS = {  # commands that are called like the part of the library that they stand in
+    "audit": "audit.audit",
+    "export": "export.export",
+    "report": "study.report",
+    "serve": "serving.serve",
+    "study": "study.study",
+    "suites": "suites.suites",
+}
+NAMES = {  # what a function or an option's dataclass calls otherwise
+    "api_key": "key",  # of `Place`
+    "engine": "name",  # of `EngineChoice`
+    "floor": "floors",
+    "judge_labels": "labels",  # of `JudgeOptions`
+    "judge_url": "url",
+    "template_arg": "template_args",
+    ("winrate", "model"): "judge",
+    ("winrate", "url"): "judge",  # of another API: `PairwiseJudge(ChatClient(model, url))`
+    ("generate", "prompt"): "prompts",  # one prompt: `tsdi.answer`
+    ("merge", "weights"): "models",  # pairs of a model and its weight
+    ("sample-size", "points"): "change",
+}
+COMMAND_LINE_ONLY = {  # what is done with the result
+    "json": "the result's to_dict()",
+    "dry_run": "`Server.lines`; without it `Server.run`",
+    ("audit", "examples"): "`Audited.errors`",
+    ("audit", "show_harmful"): "hides texts on the screen",
+    ("audit", "train"): "`tsdi.audit.train`",
+    ("cleanse", "plot"): "`tsdi.report.cleansing.write_cleansing_report`",
+    ("estimate", "diagnosis"): "`diagnosis=None` is --no-diagnosis",
+    ("compare", "gate"): "the exit code, by `Gated.opens`",
+}
+PYTHON_ONLY = {
+    "progress": "the console draws its bar with it",
+    "keep_logits": "tensors, for tests of engines",
+    "groups": "for tests of the standard error",
+    "ngram": "for ablations, in studies",
+    "model": "of `JudgeOptions`: NAME=MODEL says it",
+    "vllm_flags": "what follows --",
+    "trust_remote_code": "what a tuned or exported model must do without",
+    "audit": "of `Judging`: `tune` refuses it",
+    "kind": "of `Judging`: prompts of `tune` have kinds",
+    "url": "of `JudgeOptions`: judges of `cleanse` give probabilities, and APIs none",
+}
+DIFFERENT = {  # defaults, with the reason
+    ("sample-size", "points"): (5, 0.05, "percent on the command line, a share in Python"),
+    ("sample-size", "share"): (95, 0.95, "percent on the command line, a share in Python"),
+}
+
+
+def function_of(command: str) -> Any:
+    """The library function of a command."""
+    found: Any = tsdi
+    for part in ROOMS.get(command, command.replace("-", "_")).split("."):
+        found = getattr(found, part)
+    return found
+
+
+def leaves(name: str, default: Any, kind: Any) -> Iterator[tuple[str, Any]]:
+    """A parameter with its default; of options in a dataclass each, with its own default."""
+    kinds = [one for one in (*typing.get_args(kind), kind) if dataclasses.is_dataclass(one)]
+    if dataclasses.is_dataclass(default):
+        kinds = [type(default)]
+    if not kinds or str in typing.get_args(kind):  # by name, or what the name stands for
+        yield name, default
+        yield from [("columns", tsdi.PromptSource.columns)] if "PromptSource" in str(kind) else []
+        return
+    for field in dataclasses.fields(kinds[0]):
+        given = getattr(default, field.name, field.default)
+        hint = typing.get_type_hints(kinds[0], {"LoadOptions": tsdi.LoadOptions})[field.name]
+        yield from leaves(field.name, None if given is dataclasses.MISSING else given, hint)
+
+
+def parameters(command: str) -> dict[str, list[Any]]:
+    """Every parameter of a command's function with its defaults, options in dataclasses too."""
+    function = function_of(command)
+    kinds = typing.get_type_hints(function, {"Answering": tsdi.Answering})
+    found: dict[str, list[Any]] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        for leaf, default in leaves(name, parameter.default, kinds[name]):
+            found.setdefault(leaf, []).append(plain(default))
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A default; nothing is None, however it is spelt, and a path is its text."""
+    if value is inspect.Parameter.empty:
+        return None
+    return value if isinstance(value, bool | int | float) else str(value or "") or None
+
+
+def of(table: dict[Any, Any], command: str, name: str) -> Any:
+    """What a table says of an option, of this command or of all."""
+    return table.get((command, name), table.get(name))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_there_is_a_function_that_says_what_it_returns(command):
+    function = function_of(command)
+    assert inspect.isfunction(function)
+    assert inspect.signature(function).return_annotation not in (
+        None,
+        dict,
+        inspect.Parameter.empty,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_and_defaults_are_the_same(command):
+    theirs, met = parameters(command), set()
+    for option in load(command).params:
+        other = of(NAMES, command, option.name)
+        name = other if other in theirs and option.name not in theirs else option.name
+        if name not in theirs:
+            assert of(COMMAND_LINE_ONLY, command, option.name), option.name
+            continue
+        met.add(name)
+        ours = plain(option.default)
+        if (command, option.name) in DIFFERENT:
+            assert (ours, *theirs[name]) == DIFFERENT[command, option.name][:2]
+        else:
+            assert theirs[name] == [ours] * len(theirs[name]), option.name
+    left = theirs.keys() - met
+    assert [name for name in sorted(left) if name not in PYTHON_ONLY] == []
