@@ -8,7 +8,7 @@ unsafe answer, where people say which is which.
 
 DIR holds xstest/completions_MODEL_human_and_gpt4_labels.csv.gz of five models and
 pku-saferlhf/pku_saferlhf_test_safe_unsafe_pairs_5k.json.gz. ``--picture`` only draws the picture
-and writes the tables of docs/cleansing.md from the result file.
+and writes the tables of experiments/cleansing/README.md from the result file.
 """
 
 import json
@@ -43,8 +43,8 @@ from tsdi.training.data import Pair, to_pairs
 from tsdi.training.organism_data import RARE_CATEGORY, Preferences, safety_pairs
 from tsdi.training.pair_safety import score_pairs
 
-DOCS = Path(__file__).parent.parent / "docs"
-PICTURE, PAGE = DOCS / "cleansing.png", DOCS / "cleansing.md"
+HERE = Path(__file__).parent.parent / "experiments" / "cleansing"
+PICTURE, PAGE = HERE / "cleansing.png", HERE / "README.md"
 SEED, COUNT = 1, 4000  # of the shipped models' safety stage (organism/models/training.json)
 REFUSAL, ANSWER, REPLAY = "harmless, refusal chosen", "harmless, answer chosen", "replay"
 TRUTH, TRAINED = "ground truth", "trained judge"

@@ -1,12 +1,13 @@
-"""The tables of docs/judges.md, written from the committed results; measures nothing."""
+"""The tables of experiments/judges/README.md, from committed results; measures nothing."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import MEASURED
+from experiments import HERE, MEASURED
 from tsdi.stats.interval import Estimate, compact_text
 
+PAGE = HERE / "judges" / "README.md"
 GPT4 = "column:gpt4_label"
 RULES = ("refusal-phrases", "xstest-strings", "keyword-list", "gcg-keywords")
 MODELS = {

@@ -67,13 +67,13 @@ def main(arguments: list[str]) -> None:
 
 def pages() -> dict[Path, str]:
     """Every page that is written, or has written parts."""
-    parts = {"study.md": with_rules, "safety-gate.md": with_attacks,
-             "judges.md": judge_tables.with_tables}  # fmt: skip
-    found = {
-        DOCS / name: made((DOCS / name).read_text(encoding="utf-8")) for name, made in parts.items()
+    parts = {
+        ROOT / "README.md": readme_table.with_table,
+        DOCS / "study.md": with_rules,
+        DOCS / "safety-gate.md": with_attacks,
+        judge_tables.PAGE: judge_tables.with_tables,
     }
-    readme = ROOT / "README.md"
-    found[readme] = readme_table.with_table(readme.read_text(encoding="utf-8"))
+    found = {page: made(page.read_text(encoding="utf-8")) for page, made in parts.items()}
     found[cli_page.PAGE] = cli_page.page()
     found |= {file.parent / "tables.md": tables_page(file) for file in STUDIES}
     found[HERE / "organism-dose" / "tables.md"] = dose_page()
@@ -116,7 +116,7 @@ def manifest() -> dict[str, dict[str, str]]:
         method_picture.PICTURE: [method_picture.DATA],
         dose_picture.PICTURE: dose_picture.SOURCE.glob("*.json"),
         real_text_picture.PICTURE: real_text_picture.SOURCE.glob("*.json*"),
-        DOCS / "cleansing.png": [MEASURED / "cleansing.json"],
+        HERE / "cleansing" / "cleansing.png": [MEASURED / "cleansing.json"],
     }
     return {_name(picture): _hashes(files) for picture, files in {**studies, **others}.items()}
 

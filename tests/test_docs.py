@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 from experiments import method_picture
+from typer.testing import CliRunner
 
 import tsdi
-from tsdi.cli.main import COMMANDS, load
+from tsdi.cli.main import COMMANDS, app, load
+from tsdi.judging.registry import JUDGES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -105,6 +107,10 @@ def test_files_of_ours_that_the_text_names_exist():
         (page, word)
         for page, line in LINES
         for word in re.findall(r"(?:recipes|studies|experiments)/[\w./-]+\.yaml", line)
+    }
+    help_page = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
+    found |= {
+        ("--help", name) for name in re.findall(r"(?:recipes|experiments)/[\w./-]+", help_page)
     }
     assert len(found) > 10
     assert sorted((page, name) for page, name in found if not (ROOT / name).exists()) == []
@@ -227,3 +233,33 @@ def test_the_picture_of_the_method_is_drawn_from_the_committed_figures():
 def test_ci_can_be_run():
     for script in ("run", "wheel"):
         assert os.access(ROOT / ".ci" / script, os.X_OK)
+
+
+EXAMPLE = re.compile(
+    r"^ {4}(tsdi [^\n]+)\n\n```text\n([^`]*)```\n\n"
+    r"Here `([\w.]+)` is\n\n```\w+\n([^`]*)```",
+    re.M,
+)
+EXAMPLES = [(page, *found) for page, text in TEXTS.items() for found in EXAMPLE.findall(text)]
+
+
+@pytest.mark.parametrize(("page", "line", "shown", "name", "content"), EXAMPLES)
+def test_what_an_example_shows_is_what_its_file_gives(
+    page, line, shown, name, content, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text(content, encoding="utf-8")
+    result = CliRunner().invoke(app, shlex.split(line)[1:])
+    assert [one.rstrip() for one in result.output.splitlines()] == shown.splitlines(), page
+
+
+def test_there_are_such_examples():
+    assert {page for page, *_ in EXAMPLES} >= {"docs/cleansing.md", "docs/judges.md"}
+
+
+def test_every_judge_is_in_the_list_of_judges():
+    """The list is the first table of the page."""
+    rows = re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", TEXTS["docs/judges.md"], re.M)
+    sees = {name: what for names, what in rows[::-1] for name in re.findall(r"`([^`]+)`", names)}
+    listed = {name: sees.get(name, "").replace("as its labels say", "either") for name in JUDGES}
+    assert listed == {name: known.sees for name, known in JUDGES.items()}

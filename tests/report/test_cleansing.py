@@ -73,7 +73,7 @@ def test_categories_are_no_markup():
 
 
 def test_tables_of_the_page_are_those_of_the_committed_result():
-    page = (ROOT / "docs" / "cleansing.md").read_text(encoding="utf-8")
+    page = (ROOT / "experiments/cleansing/README.md").read_text(encoding="utf-8")
     result = json.loads((ROOT / "benchmarks/results/cleansing.json").read_text(encoding="utf-8"))
     assert with_tables(page, result["raw"]) == page
     assert page.count(": begin -->") == 2

@@ -40,7 +40,7 @@ def train(
 ) -> None:
     """Train the models of a recipe: SFT, DPO or KTO, weight merges.
 
-    Example: tsdi train recipes/sacpo-7b/dpo.yaml --smoke --out try
+    Example: tsdi train recipes/sacpo-7b/recipe.yaml --smoke --out try
 
     Several devices: accelerate launch --config_file recipes/fsdp.yaml -m tsdi train ...
     """
@@ -82,13 +82,12 @@ def _show(trained: Trained, json: bool) -> None:
         console.show_json(found)
         return
     table = Table(title="Training runs", title_justify="left")
-    for column in ("run", "beta", "rows", "cut", "left out", "steps", "loss", "seconds"):
+    for column in ("run", "rows", "cut", "left out", "steps", "loss", "s"):  # 80 characters
         table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
     for run in trained.runs:
-        beta = "-" if run["beta"] is None else f"{run['beta']:g}"
         loss, seconds = f"{run['train_loss']:.4f}", f"{run['seconds']:.0f}"
         rows = (str(run["examples"]), str(run["cut"]["rows"]), str(run["dropped"]["rows"]))
-        table.add_row(run["run"], beta, *rows, str(run["steps"]), loss, seconds)
+        table.add_row(run["run"], *rows, str(run["steps"]), loss, seconds)
     console.out.print(table)
     models = found["models"]
     shown = ", ".join(models) if len(models) <= 4 else f"{len(models)} models"
