@@ -112,16 +112,10 @@ class JudgeOptions:
     trust_remote_code: bool = False
     labels: str | None = None
 
-    def refuse(self, judge: str, *names: str) -> None:
-        """Raise UsageError if an option is set that the judge cannot use.
-
-        Args:
-            judge: The judge's name.
-            names: Attributes that mean nothing to it.
-        """
-        for name in names:
-            if getattr(self, name) is not None:
-                raise UsageError(f"The judge {judge} takes no {name}.", "Leave it out.")
+    def refuse_model(self, judge: str) -> None:
+        """Raise UsageError if a model is named, for a judge that has none."""
+        if self.model is not None:
+            raise UsageError(f"The judge {judge} takes no model.", "Leave it out.")
 
 
 class Judge(ABC):

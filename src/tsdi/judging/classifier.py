@@ -138,7 +138,6 @@ def open_answer_classifier(options: JudgeOptions) -> Classifier:
 
 
 def _open(name: str, options: JudgeOptions, reads_prompt: bool) -> Classifier:
-    options.refuse(name, "url")
     if options.model is None:
         raise UsageError(f"The judge {name} needs a model.", f"Name it: {name}=org/model.")
     load = LoadOptions(options.dtype, options.device_map, options.trust_remote_code)

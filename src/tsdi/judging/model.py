@@ -152,10 +152,8 @@ def open_model_judge(form: Format, options: JudgeOptions) -> ModelJudge:
     """Load a format's model, or another one of its kind, as a judge.
 
     Raises:
-        UsageError: If an option means nothing to such a judge.
         ModelError: If it cannot be loaded, or does not know the format.
     """
-    options.refuse(form.name, "url", "labels")
     weights = options.model or form.weights
     load = LoadOptions(options.dtype, options.device_map, options.trust_remote_code)
     tokenizer = load_tokenizer(weights, load)

@@ -36,7 +36,7 @@ class OrganismJudge(Judge):
 
 def open_organism_judge(options: JudgeOptions) -> OrganismJudge:
     """The judge `organism`, which takes no options."""
-    options.refuse(OrganismJudge.name, "model", "url")
+    options.refuse_model(OrganismJudge.name)
     return OrganismJudge()
 
 

@@ -207,5 +207,5 @@ def open_gcg_keywords(options: JudgeOptions) -> StringRule:
 
 
 def _open(rule: StringRule, options: JudgeOptions) -> StringRule:
-    options.refuse(rule.name, "model", "url")
+    options.refuse_model(rule.name)
     return rule

@@ -146,7 +146,6 @@ def open_trained(options: JudgeOptions) -> TrainedJudge:
         UsageError: If no file is named.
         FormatError: If it is none.
     """
-    options.refuse("trained", "url")
     if options.model is None:
         raise UsageError(
             "The judge trained needs its file: trained=FILE.",
