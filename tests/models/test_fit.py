@@ -105,6 +105,11 @@ class TestWeightsThatDoNotFit:
         folder = changed("plain", packed(kind))
         refused(lambda: load_model(folder), folder, HEAD, f"is {said}", "packed weights")
 
+    @pytest.mark.parametrize("method", ["packed-2", None, 7])
+    def test_a_quantiser_that_nobody_knows(self, changed, method):
+        folder = changed("plain", quantization_config={"quant_method": method, "bits": 2})
+        refused(lambda: load_model(folder), folder, f"quantised by {method!r}", "bfloat16")
+
     def test_a_missing_head(self, changed):
         folder = changed("plain", without("lm_head"))
         refused(lambda: load_model(folder), f"lacks 1 tensor ({HEAD})", "tie_word_embeddings")

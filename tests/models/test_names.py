@@ -6,18 +6,21 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+import torch
 from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors.torch import load_file, save_file
+from transformers import LlamaForCausalLM
 
 from tests import tiny
 from tests.tiny import refused
 from tsdi.bias import SafetyBias
 from tsdi.errors import FormatError
 from tsdi.models import names
-from tsdi.models.load import adapter_base, load_model, load_tokenizer
+from tsdi.models.load import adapter_base, load_checked, load_model, load_tokenizer
 from tsdi.models.names import Place, is_local, locate, split_revision
 from tsdi.models.sides import same_model
 
@@ -140,6 +143,23 @@ class TestWithoutTheHub:
         monkeypatch.setattr(names, "snapshot_download", lambda *_, **__: str(folder))
         assert locate("org/model").revision == COMMIT
         assert load_model("org/model").config.model_type == "llama"
+
+    def test_packed_weights_in_the_cache(self, monkeypatch, tmp_path):
+        folder = tmp_path / "cache" / COMMIT
+        tiny.model().save_pretrained(folder)
+        file = folder / "model.safetensors"
+        weights = {name: (x * 20).to(torch.int8) for name, x in load_file(file).items()}
+        save_file(weights, file, metadata={"format": "pt"})
+
+        class FromTheHub:
+            @staticmethod
+            def from_pretrained(name, revision, **options):
+                assert (name, revision) == ("org/model", COMMIT)
+                return LlamaForCausalLM.from_pretrained(folder, **options)
+
+        monkeypatch.setattr(names, "snapshot_download", lambda *_, **__: str(folder))
+        monkeypatch.setattr(names, "hf_hub_download", lambda _, file, **__: str(folder / file))
+        refused(lambda: load_checked(FromTheHub, "org/model"), "org/model is I8", "packed")
 
     def test_an_unknown_name(self):
         refused(lambda: load_model("org/none"), "no such folder: org/none", "no such model")

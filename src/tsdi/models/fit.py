@@ -7,13 +7,17 @@ an adapter that does nothing.
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 from transformers import PreTrainedModel
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-from tsdi.errors import MismatchError
+from tsdi.errors import MismatchError, ModelError
+from tsdi.files import parse_json
+from tsdi.models.names import Place
 
 _SHOWN = 3
 _FLOATS = {"F64", "F32", "F16", "BF16"}
@@ -59,6 +63,28 @@ def check_fit(name: str, model: PreTrainedModel, info: Mapping[str, Collection[A
             f"The weights do not fit: {name} {' and '.join(parts)}.",
             _remedy(missing, unexpected, empty),
         )
+
+
+def check_quantiser(name: str, place: Place) -> None:
+    """Raise ModelError for a quantiser that transformers does not know.
+
+    transformers would only warn, and take the packed weights for the weights.
+
+    Args:
+        name: The checkpoint's, for the message.
+        place: Where it is.
+    """
+    with suppress(OSError, ValueError):  # of a config that cannot be read transformers says why
+        config = parse_json(place.fetch("config.json").read_bytes(), finite=False)
+        how = config.get("quantization_config") if isinstance(config, dict) else None
+        if not isinstance(how, dict) or how.get("load_in_8bit") or how.get("load_in_4bit"):
+            return
+        method = how.get("quant_method")
+        if not isinstance(method, str) or method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+            raise ModelError(
+                f"{name} is quantised by {method!r}, which transformers does not know.",
+                "Take the model in bfloat16 or float32, or a newer transformers.",
+            )
 
 
 def check_kinds(name: str, folder: Path, model: PreTrainedModel) -> None:

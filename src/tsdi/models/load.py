@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json
-from tsdi.models.fit import check_adapter_fit, check_fit, check_kinds
+from tsdi.models.fit import check_adapter_fit, check_fit, check_kinds, check_quantiser
 from tsdi.models.names import REMEDY, check_is_model, locate
 from tsdi.models.shipped import resolve_dtype
 
@@ -134,6 +134,7 @@ def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
     """
     place = locate(name)
     check_is_model(name, place)
+    check_quantiser(name, place)
     arguments["dtype"] = resolve_dtype(name, arguments.get("dtype") or "auto")
     with _load_errors(name, "model"), _quiet():
         model, info = kind.from_pretrained(
@@ -143,8 +144,9 @@ def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
             ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
+        folder = place.here()
     check_fit(name, model, info)
-    check_kinds(name, Path(place.name), model)
+    check_kinds(name, folder, model)
     loaded: PreTrainedModel = model
     return loaded
 

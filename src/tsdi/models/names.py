@@ -106,6 +106,16 @@ class Place:
         wanted = list(patterns) or None
         return snapshot_download(self.name, revision=self.revision, allow_patterns=wanted)
 
+    def here(self) -> Path:
+        """The folder with what there is of its files on this machine; nothing is downloaded.
+
+        Raises:
+            OSError: If there is none.
+        """
+        if self.is_folder:
+            return Path(self.name)
+        return Path(snapshot_download(self.name, revision=self.revision, local_files_only=True))
+
 
 def split_revision(name: str) -> tuple[str, str | None]:
     """Hub id and revision of "ORG/NAME@REVISION"; a folder may have any name."""
