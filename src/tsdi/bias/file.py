@@ -41,6 +41,38 @@ _LEAST = {
 _LARGEST_WHOLE = 2**63 - 1
 
 
+class _Figure(pydantic.BaseModel):
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+
+
+class _Diagnosis(pydantic.BaseModel):
+    """The fields of ``diagnosis`` that a person is shown; any may be missing."""
+
+    verdict: str = ""
+    strength: float = 0.0
+    refusal: dict[str, dict[str, _Figure]] = {}
+    explained: dict[str, _Figure] = {}
+    one_number: float = 0.0
+
+
+class _Trial(pydantic.BaseModel):
+    helpful: float = 0.0
+    safety: dict[str, float] = {}
+
+
+class _Tuning(pydantic.BaseModel):
+    """The fields of ``tuning`` that a person is shown; any may be missing."""
+
+    floors: dict[str, float] = {}
+    baseline: _Trial = _Trial()
+    chosen: _Trial = _Trial()
+    trials: int = 0
+    note: str = ""
+
+
 class BiasInfo(pydantic.BaseModel):
     """Where a bias comes from; the fields of ``bias_config.json`` (docs/reference/format.md)."""
 
@@ -71,6 +103,17 @@ class BiasInfo(pydantic.BaseModel):
     tuning: dict[str, Any] = {}
     versions: dict[str, str] = {}
     history: tuple[str, ...] = ()
+
+    @pydantic.field_validator("diagnosis", "tuning")
+    @classmethod
+    def _check_evidence(cls, value: dict[str, Any], field: Any) -> dict[str, Any]:
+        """Refuse junk where tsdi writes figures; what it does not know, it leaves alone."""
+        kind = _Diagnosis if field.field_name == "diagnosis" else _Tuning
+        try:
+            kind.model_validate(value, strict=True)
+        except pydantic.ValidationError as problem:
+            raise ValueError(_first(problem)) from None
+        return value
 
     @property
     def chat_format(self) -> ChatFormat:
@@ -273,11 +316,16 @@ def _parse_config(name: str, data: bytes) -> tuple[BiasInfo, tuple[int, int], st
     try:
         return BiasInfo.model_validate_json(to_json(config), strict=True), shape, digest
     except pydantic.ValidationError as problem:
-        first = problem.errors(include_url=False, include_input=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise FormatError(f"{name}/{CONFIG_FILE}: {key!r}: {first['msg']}.", _AGAIN) from problem
+        raise FormatError(f"{name}/{CONFIG_FILE}: {_first(problem)}.", _AGAIN) from problem
     except ValueError as problem:
         raise FormatError(f"{name}/{CONFIG_FILE} is no valid JSON: {problem}.", _AGAIN) from problem
+
+
+def _first(problem: pydantic.ValidationError) -> str:
+    """The first field that is wrong, and how."""
+    first = problem.errors(include_url=False, include_input=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    return f"{key!r}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _object(name: str, data: bytes) -> dict[str, Any]:
