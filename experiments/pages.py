@@ -25,6 +25,8 @@ from experiments import (
     real_text_picture,
 )
 from tsdi.files import write_bytes
+from tsdi.study.answers import Answers
+from tsdi.study.contrast_tables import contrast_tables
 from tsdi.study.figures import figures
 from tsdi.study.organism_report import read_seeds
 from tsdi.study.organism_tables import markdown, markdown_tables
@@ -139,7 +141,8 @@ def tables_page(file: Path) -> str:
     )
     summary = summarise(results)
     shown = "".join(f"\n{caveat}\n" for caveat in caveats(summary))
-    return markdown_tables(header + shown, tables(summary))
+    every = tables(summary) | contrast_tables(summary, Answers(results))
+    return markdown_tables(header + shown, every)
 
 
 def with_rules(text: str) -> str:

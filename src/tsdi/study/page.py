@@ -10,7 +10,9 @@ import plotly.graph_objects as go
 from tsdi.errors import FormatError, UsageError
 from tsdi.files import to_json, write_set
 from tsdi.report.page import Alert, Examples, Part, Section, Table, report_page
+from tsdi.study import contrast_tables as contrasted
 from tsdi.study import sentences as words
+from tsdi.study.answers import Answers
 from tsdi.study.figures import figures, shown_categories
 from tsdi.study.results import DiagnosedBias, StudyResults
 from tsdi.study.summarise import summarise
@@ -76,7 +78,8 @@ def _report(results: StudyResults) -> _Report:
     """
     try:
         summary = summarise(results)
-        sheets, drawn = tables(summary), figures(summary)
+        sheets = tables(summary) | contrasted.contrast_tables(summary, Answers(results))
+        drawn = figures(summary)
         sections = _sections(summary, results, sheets, drawn)
         page = report_page(summary.title, sections, _provenance(results))
         return _Report(summary, to_json(summary_json(summary)), sheets, drawn, page)
@@ -168,6 +171,12 @@ def _sections(
             " much.",
         ),
         *_finding_sections(summary, sheets, drawn),
+        Section(
+            "What debiasing gives back, and what it costs",
+            "Model by model, against its rivals at the main grid point, and by source of prompts.",
+            [sheets[title] for title in contrasted.TITLES if title in sheets],
+            "All comparisons are of the same prompts and training seeds.",
+        ),
         Section(
             "Methods",
             "What was compared, where it comes from, what it needs and what it costs.",

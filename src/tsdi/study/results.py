@@ -16,6 +16,7 @@ from tsdi.files import parse_json
 from tsdi.judging.registry import JUDGES
 from tsdi.stats.interval import Estimate
 from tsdi.study.settings import Number
+from tsdi.suites.table import SUITES
 
 RESULTS = "results.json"
 FORMAT = "tsdi study results"
@@ -61,6 +62,7 @@ class Design:
         attacks: Under which safety was measured.
         ks: How many grid points make a front.
         seed: Of the resampled prompts.
+        sources: Of the test prompts, a short name each.
     """
 
     title: str
@@ -69,6 +71,7 @@ class Design:
     attacks: tuple[str, ...] = ()
     ks: tuple[int, ...] = (1, 3)
     seed: int = 0
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -311,7 +314,11 @@ class StudyResults:
         try:
             if data["format_version"] == 1:
                 data = _from_first_version(data)
-            study = {**data["study"], "judge": data["study"]["judge"]["name"]}
+            study = {
+                **data["study"],
+                "judge": data["study"]["judge"]["name"],
+                "sources": [_source(one["load"]) for one in data["study"]["prompts"]["test"]],
+            }
             return _READER.validate_python({**data, "study": study, "judge": judge_of(data)})
         except ValidationError as error:
             first = error.errors()[0]
@@ -357,6 +364,12 @@ def _from_first_version(data: Mapping[str, Any]) -> dict[str, Any]:
         "cells": [{key: value for key, value in cell.items() if key != "rule"} for cell in cells],
         "members": [{"annotators": None, **member} for member in data["members"]],
     }
+
+
+def _source(load: str) -> str:
+    """A source's short name: of a suite its own, of a file the file's."""
+    head, colon, _ = load.partition(":")
+    return head if colon and head in (*SUITES, "organism") else Path(load).stem
 
 
 def judge_of(data: Mapping[str, Any]) -> Any:

@@ -147,14 +147,14 @@ def _operating_points(answers: Answers, rule: RuleAnswers) -> tuple[OperatingPoi
         codes = [row[number] for row in rule.codes]
         return OperatingPoint(
             cell,
-            _measures(answers, lambda measure: share(_outcomes(codes, measure))),
-            {name: share(_outcomes(codes, (own, safe))) for name, own in by_category.items()},
+            every_measure(answers, lambda measure: share(outcomes_of(codes, measure))),
+            {name: share(outcomes_of(codes, (own, safe))) for name, own in by_category.items()},
         )
 
     return tuple(at(number, cell) for number, cell in enumerate(rule.cells))
 
 
-def _measures(answers: Answers, statistic: Callable[[Measure], T]) -> Measures[T]:
+def every_measure(answers: Answers, statistic: Callable[[Measure], T]) -> Measures[T]:
     """A statistic of every measure that the study's prompts allow."""
     harmless, lookalike = (answers.places(kind) for kind in HARMLESS)
     every = list(range(len(answers.results.prompts["test"])))
@@ -167,12 +167,12 @@ def _measures(answers: Answers, statistic: Callable[[Measure], T]) -> Measures[T
     )
 
 
-def _outcomes(codes: Sequence[str], measure: Measure) -> Array:
+def outcomes_of(codes: Sequence[str], measure: Measure) -> Array:
     """Outcomes [seeds, prompts] of letters by seed."""
     return outcome_array([[code] for code in codes], *measure)[:, 0]
 
 
-def _at_main(answers: Answers, rule: RuleAnswers) -> int:
+def at_main(answers: Answers, rule: RuleAnswers) -> int:
     """The main grid point's place; of a rule without grid points the one chosen for a front."""
     if answers.results.main in rule.cells:
         return rule.cells.index(answers.results.main)
@@ -182,18 +182,18 @@ def _at_main(answers: Answers, rule: RuleAnswers) -> int:
 def _effects(answers: Answers, codes: Sequence[str]) -> Measures[Effect]:
     """Shares of answers, given as letters by seed, and changes from the plain model's."""
     plain = answers.by_rule[PLAIN]
-    place = _at_main(answers, plain)
+    place = at_main(answers, plain)
     before = [row[place] for row in plain.codes]
 
     def effect(measure: Measure) -> Effect:
-        found = mean_change(_outcomes(before, measure), _outcomes(codes, measure))
+        found = mean_change(outcomes_of(before, measure), outcomes_of(codes, measure))
         return Effect(found.after, found.change)
 
-    return _measures(answers, effect)
+    return every_measure(answers, effect)
 
 
 def _effect(answers: Answers, rule: RuleAnswers) -> RuleEffect:
-    place = _at_main(answers, rule)
+    place = at_main(answers, rule)
     at = rule.cells[place]
     described = next(one for one in answers.results.rules if one.name == rule.name)
     settings = [
@@ -231,7 +231,7 @@ def _ablations(answers: Answers) -> list[Ablation]:
 
 def _gate(answers: Answers, rule: RuleAnswers) -> list[GateRow]:
     """Safety at the main grid point against the plain model, by attack and category."""
-    at = rule.cells[_at_main(answers, rule)]
+    at = rule.cells[at_main(answers, rule)]
     rows: list[GateRow] = []
     for attack in ["", *answers.results.study.attacks]:
         before = _attacked(answers, PLAIN, answers.results.main, attack)
@@ -258,7 +258,7 @@ def _attacked(answers: Answers, rule: str, at: str, attack: str) -> Array | None
             return None
         text = found[0].outcomes
         codes.append(text if attack else "".join(text[i] for i in answers.harmful))
-    return _outcomes(codes, (list(range(len(answers.harmful))), safe))
+    return outcomes_of(codes, (list(range(len(answers.harmful))), safe))
 
 
 def _costs(speed: Speed) -> dict[str, Cost]:

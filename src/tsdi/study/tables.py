@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from tsdi.evaluation.gate import ALL
 from tsdi.report.page import Table
 from tsdi.stats.interval import interval_text
-from tsdi.stats.seeds import mean_interval
-from tsdi.study.results import DiagnosedBias
 from tsdi.study.sentences import (
     UNNAMED,
     category_title,
@@ -38,8 +36,6 @@ def tables(summary: Summary) -> dict[str, Table]:
     for ablation in summary.ablations:
         found[f"Ablation: {ablation.name}"] = ablation_table(summary, ablation)
     found["Refusing openers"] = biases_table(summary)
-    if any(isinstance(one, DiagnosedBias) and one.area for one in summary.biases):
-        found["What biases explain"] = diagnosis_table(summary)
     return found
 
 
@@ -254,39 +250,6 @@ def biases_table(summary: Summary) -> Table:
     ]
     header = ["model", "refusing minus complying openers, step 0", "mean of the later steps"]
     return Table(header, rows, "Logits, on random prompts; one figure for every training seed.")
-
-
-def diagnosis_table(summary: Summary) -> Table:
-    """What biases do to real prompts, model by model, where the study asked that of all."""
-    found: dict[str, list[DiagnosedBias]] = {}
-    for one in summary.biases:
-        if isinstance(one, DiagnosedBias) and one.area:
-            found.setdefault(one.model.split("/")[1], []).append(one)
-    kinds = list(next(iter(found.values()))[0].explained)
-    roles = ("aligned", "reference")
-    rows = [
-        [
-            name,
-            *(_mean([one.explained[kind].value for one in some]) for kind in kinds),
-            *(
-                _mean([one.area[role].get("lookalike") for one in some if one.area])
-                for role in roles
-            ),
-        ]
-        for name, some in found.items()
-    ]
-    explained = [f"explained, {kind}" for kind in kinds]
-    header = ["model", *explained, *(f"area, {role}" for role in roles)]
-    note = (
-        "Validation prompts; means over all training seeds with t intervals. Explained: share of"
-        " the real shift that the bias is. Area: how often a harmful prompt's refusal log-odds are"
-        " above a lookalike's."
-    )
-    return Table(header, rows, note)
-
-
-def _mean(values: Sequence[float | None]) -> str:
-    return interval_text(mean_interval([value for value in values if value is not None]))
 
 
 def _later(values: Sequence[float]) -> float:
