@@ -14,8 +14,7 @@ def main() -> None:
 
 
 def measure(arguments: Any) -> None:
-    from tsdi.study.demo import COUNTS, run_demo
-    from tsdi.study.organism_answers import PROMPT_TOKENS, RANDOM_PROMPTS, STEPS
+    from tsdi.study.demo import COUNTS, PROMPT_TOKENS, RANDOM_PROMPTS, STEPS, run_demo
 
     torch.set_num_threads(1)
     settings = {

@@ -8,7 +8,7 @@ nothing.
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from experiments import (
@@ -18,23 +18,15 @@ from experiments import (
     ROOT,
     cli_page,
     demo_picture,
-    dose_picture,
     judge_tables,
     method_picture,
     readme_table,
-    real_text_picture,
 )
 from tsdi.files import write_bytes
+from tsdi.report.page import Table
 from tsdi.study.answers import Answers
 from tsdi.study.contrast_tables import contrast_tables
 from tsdi.study.figures import figures
-from tsdi.study.organism_report import read_seeds
-from tsdi.study.organism_tables import markdown, markdown_tables
-from tsdi.study.organisms import TEST_SEEDS, VALIDATION_SEEDS
-from tsdi.study.organisms import summarise as summarise_seeds
-from tsdi.study.real_text_results import read_results as read_real_text
-from tsdi.study.real_text_tables import HEADER as REAL_TEXT
-from tsdi.study.real_text_tables import tables as real_text_tables
 from tsdi.study.results import read_results
 from tsdi.study.rules import RULES
 from tsdi.study.sentences import caveats
@@ -48,8 +40,12 @@ PICTURES = {
     "organism": ("f1-categories", "f2-safety", "f2-helpful", "f4-first", "f4-later", "f5-front"),
     "ablations": ("f6-steps", "f6-pool", "f6-prompts"),
     "real-text": ("f4-first", "f5-front"),
+    "organism-dose": ("f4-first", "f5-front"),
 }
-OTHER_PICTURES = (demo_picture, dose_picture, method_picture, real_text_picture)
+"""Of studies whose results are there."""
+FROZEN = ("organism-dose", "real-text-suites")
+"""Folders whose tables and pictures an older program made; the study in their place is due."""
+OTHER_PICTURES = (demo_picture, method_picture)
 HEADER = """# Tables of the study {name}
 
 Made by `python -m experiments.pages` from `experiments/{name}/results.json`; not edited by hand.
@@ -78,30 +74,32 @@ def pages() -> dict[Path, str]:
     found = {page: made(page.read_text(encoding="utf-8")) for page, made in parts.items()}
     found[cli_page.PAGE] = cli_page.page()
     found |= {file.parent / "tables.md": tables_page(file) for file in STUDIES}
-    found[HERE / "organism-dose" / "tables.md"] = dose_page()
-    found[HERE / "real-text-suites" / "tables.md"] = real_text_page()
     return found
 
 
-def dose_page() -> str:
-    """The tables of organisms by share of annotators who prefer refusals."""
-    every = read_seeds(HERE / "organism-dose", (*VALIDATION_SEEDS, *TEST_SEEDS))
-    split = len(VALIDATION_SEEDS)
-    return markdown(summarise_seeds(every[:split], every[split:]))
+def markdown_tables(header: str, found: Mapping[str, Table]) -> str:
+    """Tables by title as a page of Markdown."""
+    parts = [header]
+    for title, table in found.items():
+        lines = [table.header, ["---"] * len(table.header), *table.rows]
+        rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append(f"### {title}\n\n{rows}\n\n{table.note}\n")
+    return "\n".join(parts)
 
 
-def real_text_page() -> str:
-    """The tables of the models on real text by suite."""
-    return markdown_tables(REAL_TEXT, real_text_tables(read_real_text(HERE / "real-text-suites")))
+def drawn_of() -> dict[Path, tuple[str, ...]]:
+    """The pictures of every study with committed results, by the file of these."""
+    files = {HERE / name / "results.json": shown for name, shown in PICTURES.items()}
+    return {file: shown for file, shown in files.items() if file in STUDIES}
 
 
 def draw() -> None:
     """Draw every picture."""
-    for name, shown in PICTURES.items():
-        drawn = figures(summarise(read_results(HERE / name / "results.json")))
+    for file, shown in drawn_of().items():
+        drawn = figures(summarise(read_results(file)))
         for picture in shown:
             image = drawn[picture].to_image("png", width=760, scale=1.5)
-            write_bytes(HERE / name / f"{picture}.png", image)
+            write_bytes(file.parent / f"{picture}.png", image)
     for one in OTHER_PICTURES:
         one.draw()
 
@@ -109,15 +107,13 @@ def draw() -> None:
 def manifest() -> dict[str, dict[str, str]]:
     """By picture, the results that it is drawn from, with their SHA-256."""
     studies = {
-        HERE / name / f"{picture}.png": [HERE / name / "results.json"]
-        for name, shown in PICTURES.items()
+        file.parent / f"{picture}.png": [file]
+        for file, shown in drawn_of().items()
         for picture in shown
     }
     others = {
         demo_picture.PICTURE: [demo_picture.DATA],
         method_picture.PICTURE: [method_picture.DATA],
-        dose_picture.PICTURE: dose_picture.SOURCE.glob("*.json"),
-        real_text_picture.PICTURE: real_text_picture.SOURCE.glob("*.json*"),
         HERE / "cleansing" / "cleansing.png": [MEASURED / "cleansing.json"],
     }
     return {_name(picture): _hashes(files) for picture, files in {**studies, **others}.items()}

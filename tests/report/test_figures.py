@@ -67,7 +67,7 @@ def test_axes_show_the_markers_whole_and_no_impossible_shares():
 
 
 def test_points_without_a_value_are_left_out():
-    figure = plots.scatter(
+    figure = plots.trade_off(
         [Series("a", "grid", [Point("p", NOTHING, NOTHING), point(1, 2)])], "", ""
     )
     assert figure.data[0].x == (0.01,)
@@ -75,7 +75,7 @@ def test_points_without_a_value_are_left_out():
 
 def test_an_infinite_interval_has_no_whisker():
     open_end = Estimate(0.5, float("-inf"), float("inf"), 1)
-    figure = plots.scatter([Series("a", "grid", [Point("p", open_end, open_end)])], "x", "y")
+    figure = plots.trade_off([Series("a", "grid", [Point("p", open_end, open_end)])], "x", "y")
     assert figure.data[0].error_y.array == (0.0,)
     assert "x:<br>50.0 %, n = 1" in figure.data[0].hovertext[0]
 
@@ -143,7 +143,6 @@ def test_nothing_to_plot_is_said():
     for call in (
         lambda: plots.trade_off(empty, "", ""),
         lambda: plots.trade_off([], "", ""),
-        lambda: plots.scatter(empty, "", ""),
         lambda: plots.lines([Line("a", [])], "", ""),
         lambda: plots.category_bars({}, {"O1": "O1"}),
         lambda: plots.log_odds({"a": {"random": []}}),

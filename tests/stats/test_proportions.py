@@ -1,18 +1,13 @@
-import itertools
 import json
 import random
 from math import comb, inf
-from statistics import fmean, median
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy import quantile
-from numpy.random import default_rng
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest
 
-from tsdi.stats.bootstrap import paired_bootstrap
 from tsdi.stats.clusters import clustered_kappa, clustered_kappa_change, clustered_share
 from tsdi.stats.interval import Estimate
 from tsdi.stats.proportions import holm, mcnemar, paired_change, wilson
@@ -148,77 +143,9 @@ def test_holm_refuses_what_is_no_p_value(wrong):
         holm([0.5, wrong])
 
 
-def test_paired_bootstrap_is_every_possible_draw_of_few_items():
-    before, after = [0.0, 1.0, 5.0, 2.0], [1.0, 3.0, 4.0, 2.5]
-    found = paired_bootstrap(fmean, before, after, resamples=20_000, confidence=0.8)
-    every = [
-        fmean(after[i] - before[i] for i in draw) for draw in itertools.product(range(4), repeat=4)
-    ]
-    assert found.value == pytest.approx(fmean(after) - fmean(before))
-    assert (found.low, found.high) == pytest.approx(tuple(quantile(every, [0.1, 0.9])), abs=0.03)
-    assert found.n == 4
-
-
 def test_one_item_alone_says_nothing_of_others():
-    found = paired_bootstrap(fmean, [0.08], [1.0])
-    assert (found.value, found.n) == (pytest.approx(0.92), 1)
-    assert (found.low, found.high) == (-inf, inf)
     one = clustered_kappa_change([True, False], [False, True], [True, False], ["p", "p"])
     assert (one.value, one.low, one.high) == (2.0, -inf, inf)
-
-
-def test_paired_bootstrap_is_scipys():
-    draw = random.Random(2)
-    before = [draw.gauss(0, 1) for _ in range(60)]
-    after = [b + draw.gauss(0.5, 0.5) for b in before]
-    found = paired_bootstrap(median, before, after, seed=3)
-    theirs = bootstrap(
-        (after, before),
-        lambda a, b: median(a) - median(b),
-        paired=True,
-        vectorized=False,
-        method="percentile",
-        n_resamples=2000,
-        rng=default_rng(4),
-    ).confidence_interval
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.06)
-    assert found == paired_bootstrap(median, before, after, seed=3)
-    assert found != paired_bootstrap(median, before, after, seed=4)
-
-
-def test_paired_bootstrap_draws_whole_clusters():
-    # Ten copies of five items know no more than the five: the interval must not shrink.
-    before, after = [0.0, 0.0, 1.0, 2.0, 0.5], [1.0, 0.2, 0.9, 4.0, 0.0]
-    single = paired_bootstrap(fmean, before, after)
-    copies = paired_bootstrap(fmean, before * 10, after * 10, clusters=[*range(5)] * 10)
-    assert (copies.value, copies.low, copies.high) == pytest.approx(
-        (single.value, single.low, single.high)
-    )
-    assert copies.n == 5
-
-
-def test_paired_bootstrap_covers():
-    draw = random.Random(5)
-    hits = 0
-    for number in range(300):
-        before = [draw.random() for _ in range(40)]
-        after = [b + draw.gauss(0.3, 0.4) for b in before]
-        found = paired_bootstrap(fmean, before, after, seed=number, resamples=300)
-        hits += found.low <= 0.3 <= found.high
-    assert 0.90 <= hits / 300 <= 0.98
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "statistic", "problem"),
-    [
-        ([], [], fmean, "nothing"),
-        ([1.0], [1.0, 2.0], fmean, "zip"),
-        ([1.0], [2.0], lambda _: float("nan"), "not finite"),
-    ],
-)
-def test_paired_bootstrap_refuses(before, after, statistic, problem):
-    with pytest.raises(ValueError, match=problem):
-        paired_bootstrap(statistic, before, after)
 
 
 def test_a_share_without_clusters_is_wilsons():

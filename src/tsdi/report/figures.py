@@ -111,38 +111,11 @@ def trade_off(series: Sequence[Series], x_title: str, y_title: str) -> go.Figure
     Raises:
         UsageError: If no point has values.
     """
-    figure = _plane(series, x_title, y_title, x_percent=True, y_percent=True)
+    figure = _plane(series, x_title, y_title)
     marked = [point for one in series if one.style != "null" for point in _known(one)]
     points = marked or [point for one in series for point in _known(one)]
     figure.update_xaxes(range=_share_range([point.x for point in points]))
     figure.update_yaxes(range=_share_range([point.y for point in points]))
-    return figure
-
-
-def scatter(
-    groups: Sequence[Series],
-    x_title: str,
-    y_title: str,
-    *,
-    x_percent: bool = True,
-    y_percent: bool = True,
-) -> go.Figure:
-    """Any two figures against each other, such as gain against share of the shift explained.
-
-    Args:
-        groups: Series of points; an interval without ends is not drawn.
-        x_title: What the horizontal figure is.
-        y_title: What the vertical figure is.
-        x_percent: Whether x is a share.
-        y_percent: Whether y is a share.
-
-    Raises:
-        UsageError: If no point has values.
-    """
-    figure = _plane(groups, x_title, y_title, x_percent=x_percent, y_percent=y_percent)
-    zero = {"zeroline": True, "zerolinecolor": FAINT, "zerolinewidth": 1}
-    figure.update_xaxes(zero)
-    figure.update_yaxes(zero)
     return figure
 
 
@@ -351,9 +324,7 @@ def _known(series: Series) -> list[Point]:
     return [p for p in series.points if p.x.value is not None and p.y.value is not None]
 
 
-def _plane(
-    series: Sequence[Series], x_title: str, y_title: str, *, x_percent: bool, y_percent: bool
-) -> go.Figure:
+def _plane(series: Sequence[Series], x_title: str, y_title: str) -> go.Figure:
     _require(any(_known(one) for one in series))
     colour = colours([one.name for one in series])
     figure = go.Figure(layout=layout(470))
@@ -368,15 +339,15 @@ def _plane(
             name=plain(one.name),
             hovertext=[
                 f"<b>{plain(point.label)}</b>"
-                f"<br>{plain(x_title)}:<br>{show(point.x, x_percent)}"  # short lines, for phones
-                f"<br>{plain(y_title)}:<br>{show(point.y, y_percent)}"
+                f"<br>{plain(x_title)}:<br>{show(point.x, percent=True)}"  # short lines, for phones
+                f"<br>{plain(y_title)}:<br>{show(point.y, percent=True)}"
                 for point in points
             ],
             hoverinfo="text",
             **trace,
         )
-    figure.update_xaxes(axis(x_title, x_percent))
-    figure.update_yaxes(axis(y_title, y_percent))
+    figure.update_xaxes(axis(x_title, percent=True))
+    figure.update_yaxes(axis(y_title, percent=True))
     return figure
 
 

@@ -1,6 +1,6 @@
 """The main job, end to end, on the shipped model organism: estimate, debias, compare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,25 +15,17 @@ from tsdi import organism
 from tsdi.bias import Estimation, SafetyBias, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import Examination, diagnose
 from tsdi.bias.random_prompts import random_prompts
-from tsdi.bias.refusal_log_odds import phrase_ids, refusal_log_odds
-from tsdi.engines.base import Completion, Request
+from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
+from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.evaluation.compare import Comparison, compare_arms
-from tsdi.evaluation.metrics import ArmMetrics, arm_metrics
+from tsdi.evaluation.metrics import ArmMetrics, Judged, arm_metrics
+from tsdi.judging.organism import judge_answer
 from tsdi.models import shipped
 from tsdi.models.chat import decode, encode_chat
+from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
 from tsdi.organism.load import load_organism
-from tsdi.study.operating_curve import OperatingCurve, operating_curve
-from tsdi.study.organism_answers import (
-    BATCH_SIZE,
-    PHRASES,
-    PROMPT_TOKENS,
-    RANDOM_PROMPTS,
-    SAMPLING,
-    STEPS,
-    answer_items,
-    judge_items,
-)
+from tsdi.study.demo_curve import OperatingCurve, operating_curve
 from tsdi.suites.load import ORGANISM_COUNTS
 
 ARMS = ("reference", "aligned", "debiased")
@@ -42,6 +34,12 @@ DIAGNOSED = 32  # validation prompts of each kind, for the diagnosis
 STRENGTHS = (0.5,)  # of TSDI, beside the debiased arm's 1
 CONSTANTS = 40  # of a null curve
 EXAMPLES = 3  # of each kind
+RANDOM_PROMPTS = 512
+PROMPT_TOKENS = 8  # about the length of the organism's own requests
+STEPS = 16
+BATCH_SIZE = 256
+SAMPLING = Sampling(max_new_tokens=24)
+PHRASES = Phrases(REFUSING_OPENERS, COMPLYING_OPENERS)
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it and what there is to do."""
@@ -147,6 +145,31 @@ def run_demo(seed: int, progress: Progress) -> DemoResult:
         bias=bias.with_diagnosis(diagnosis.strength, diagnosis.to_dict()),
         tokens=[decode(tokenizer, [token]) for token in range(bias.vocab)],
     )
+
+
+def answer_items(
+    engine: Engine, items: list[organism.Item], name: str, progress: Progress
+) -> list[Completion]:
+    """Answer the organism's requests in batches."""
+    completions: list[Completion] = []
+    for start in range(0, len(items), BATCH_SIZE):
+        requests = [Request.from_text(item.prompt) for item in items[start : start + BATCH_SIZE]]
+        completions += engine.generate(requests, SAMPLING)
+        progress(name, len(completions), len(items))
+    return completions
+
+
+def judge_items(items: list[organism.Item], completions: Sequence[Completion]) -> list[Judged]:
+    """Judge answers by ground truth; ids are the items' places."""
+    return [
+        Judged(
+            id=str(number),
+            kind=item.kind,
+            category=item.category,
+            judgement=judge_answer(item, completion.text, completion.finish == "stop"),
+        )
+        for number, (item, completion) in enumerate(zip(items, completions, strict=True))
+    ]
 
 
 def _estimate(

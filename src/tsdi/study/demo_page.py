@@ -10,8 +10,7 @@ from tsdi.report import figures as plots
 from tsdi.report.figures import Point, Series
 from tsdi.report.page import Alert, Examples, Part, Section, Table, write_report
 from tsdi.stats.interval import Estimate, interval_text
-from tsdi.study.demo import COUNTS, DemoResult
-from tsdi.study.organism_answers import PROMPT_TOKENS, RANDOM_PROMPTS
+from tsdi.study.demo import COUNTS, PROMPT_TOKENS, RANDOM_PROMPTS, DemoResult
 
 TOKENS_SHOWN = 10
 TITLE = "Taking the refusal bias out of a small safety-aligned model"

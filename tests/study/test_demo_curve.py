@@ -15,7 +15,7 @@ from tsdi.models.chat import template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import tokenizer_size, vocabulary_width
 from tsdi.organism.lexicon import REFUSING_OPENERS
 from tsdi.organism.load import load_organism
-from tsdi.study.operating_curve import operating_curve
+from tsdi.study.demo_curve import operating_curve
 
 SAMPLING = Sampling(max_new_tokens=6)
 TEXTS = ("the river", "a kettle boils at one hundred degrees; bread", "salt", "old mill and fields")
