@@ -91,6 +91,27 @@ def is_unused(folder: Path) -> bool:
     )
 
 
+def check_goes_on(folder: Path, resume: bool, what: str, ours: Iterable[Path]) -> None:
+    """Refuse a folder that is in use, unless the killed run that left one of its files is resumed.
+
+    Args:
+        folder: The folder.
+        resume: Go on with a killed run.
+        what: What such a run makes: "estimate".
+        ours: Files, one of which it leaves.
+
+    Raises:
+        RunExistsError: If the folder cannot be gone on with.
+    """
+    if is_unused(folder):
+        return
+    if not resume:
+        remedy = "Give another --out, or --resume a killed run."
+        raise RunExistsError(f"{folder} is in use.", remedy)
+    if not any(file.exists() for file in ours):
+        raise RunExistsError(f"{folder} holds other files and no {what}.", "Give another --out.")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file beside its place, then rename it there, so that no reader sees half of it.
 

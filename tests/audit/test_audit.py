@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from tests.data import real
 from tsdi.audit.audit import (
@@ -25,6 +26,7 @@ from tsdi.judging.base import Judge, Response
 from tsdi.judging.refusal import KEYWORD_LIST, XSTEST_STRINGS
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 from tsdi.stats.clusters import clustered_share
+from tsdi.stats.interval import as_json
 from tsdi.stats.proportions import wilson
 
 RULE = {"name": "rule", "sees_safety": False, "sees_refusal": True}
@@ -80,7 +82,8 @@ def test_any_table_adds_up_and_reads_back(cells):
     for rate in RATES:
         estimate = getattr(found, rate)
         assert estimate.value is None or estimate.low <= estimate.value <= estimate.high + 1e-12
-    assert Figures.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+    written = json.dumps(as_json(found), allow_nan=False)
+    assert TypeAdapter(Figures).validate_json(written) == found
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data import real
-from tsdi.audit.labels import parse_label, read_labels
+from tsdi.audit.labels import LabelFormat, parse_label, read_labels
 from tsdi.errors import PromptError, UsageError
 from tsdi.judging.verdict import Verdict
 
@@ -71,7 +71,7 @@ def test_any_table_with_a_column_map(tmp_path):
     path = tmp_path / "mine.csv.gz"
     path.write_bytes(gzip.compress(table(rows, ["q", "a", "said", "who"])))
     columns = {"prompt": "q", "answer": "a", "label": "said", "model": "who"}
-    found = read_labels([path], columns, kind="harmless")
+    found = read_labels([path], LabelFormat(columns, "harmless"))
     assert [(one.model, one.verdict) for one in found] == [
         ("m1", Verdict.REFUSED),
         ("m2", Verdict.PARTIAL),
@@ -108,7 +108,7 @@ def test_files_that_hold_nothing_or_come_twice(tmp_path):
     with pytest.raises(UsageError, match="twice"):
         read_labels([path, tmp_path / "." / path.name])
     with pytest.raises(UsageError, match=r"'promt'.*prompt, answer"):
-        read_labels([path], {"promt": "prompt"})
+        read_labels([path], LabelFormat({"promt": "prompt"}))
 
 
 @given(st.text())

@@ -1,13 +1,13 @@
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tsdi.stats.interval import Estimate, json_fields
+from tsdi.stats.interval import Estimate, as_json
 from tsdi.stats.seeds import mean_interval
 
 NUMBERS = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12).filter(
@@ -51,5 +51,5 @@ def test_nested_estimates_are_valid_json_too():
         by_kind: dict[str, Estimate]
 
     single = mean_interval([1.0])
-    found = asdict(Holder(single, {"random": single}), dict_factory=json_fields)
+    found = as_json(Holder(single, {"random": single}))
     assert found == {"share": single.to_dict(), "by_kind": {"random": single.to_dict()}}

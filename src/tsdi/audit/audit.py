@@ -5,12 +5,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from tsdi.audit.confusion import Figures, Seen, measure
-from tsdi.audit.labels import LabelFormat, Labelled, parse_label
+from tsdi.audit.labels import LabelFormat, Labelled, parse_label, read_labels
 from tsdi.audit.result import SAFETY_LABELS, TARGETS, Audit, is_audit
 from tsdi.categories import by_code
 from tsdi.errors import FormatError, MismatchError, PromptError, UsageError
@@ -20,7 +19,7 @@ from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.registry import check_judge, load_judge
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 from tsdi.runs.records import Record
-from tsdi.runs.stage import Progress, Stage, StageProgress
+from tsdi.runs.stage import Progress, Stage, StageProgress, as_read_back, named
 from tsdi.runs.verdicts import from_record, to_record
 from tsdi.stats.interval import Estimate
 
@@ -98,7 +97,7 @@ def audit(
         out = Path(out)
         check_output(out, "--out", "an audit", is_audit, files)
     with working_on(out) if out else nullcontext():
-        labelled = label_format.read(files)
+        labelled = read_labels(files, label_format)
         names, words = [judge, *against], []
         keeps = [out and out.with_name(f"{out.name}.{place}") for place in range(len(names))]
         for name, keep in zip(names, keeps, strict=True):
@@ -138,7 +137,7 @@ def _judgements(
         return description, words
     judge = load_judge(name, options)
     check_sees(judge.describe(), labelled)
-    told: Progress | None = partial(progress, name) if progress else None
+    told = named(progress, name)
     return judge.describe(), judge_labelled(judge, labelled, told, keep=keep, resume=resume)
 
 
@@ -210,7 +209,7 @@ def judge_labelled(
         sha256 = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         description = {"judge": judge.describe(), "answers_sha256": sha256}
         with working_on(keep):
-            done = stage.open(keep.parent, json.loads(json.dumps(description)), resume)
+            done = stage.open(keep.parent, as_read_back(description), resume)
             kept = {record["id"]: record for record in done}
             records = stage.fill(keep.parent, kept, items, chunk, judged, progress)
     return [_judgement(record) for record in records]

@@ -5,9 +5,8 @@ others would be had all such answers gone one way. Answers of several models to 
 cluster, so that intervals do not shrink by asking the same thing five times.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 
 from tsdi.stats.clusters import clustered_kappa, clustered_share
 from tsdi.stats.interval import Bounds, Estimate
@@ -60,24 +59,6 @@ class Figures:
     kappa: Estimate
     unscored: Estimate
     bounds: dict[str, Bounds]
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Figures":
-        """What `to_dict` made."""
-        values: dict[str, Any] = {
-            field.name: Estimate.from_dict(data[field.name])
-            for field in fields(cls)
-            if field.name not in ("counts", "bounds")
-        }
-        bounds = {rate: (ends[0], ends[1]) for rate, ends in data["bounds"].items()}
-        return cls(counts=data["counts"], bounds=bounds, **values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON."""
-        return {
-            name: value.to_dict() if isinstance(value, Estimate) else value
-            for name, value in vars(self).items()
-        }
 
 
 def measure(seen: Sequence[Seen]) -> Figures:

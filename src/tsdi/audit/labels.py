@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,58 +48,41 @@ class LabelFormat:
     """How files of labels are read, where they do not say so themselves.
 
     Attributes:
-        columns: As for `read_labels`.
+        columns: Column of the files by field, of fields whose column is not called like them.
         kind: The kind of prompts that have none.
-        end_of_thinking: How thoughts end, beside the ways of known models.
+        end_of_thinking: How thoughts end, beside the ways of known models (`tsdi.models.thoughts`).
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     kind: str = ""
     end_of_thinking: str = ""
 
-    def read(self, paths: Sequence[str | Path]) -> list[Labelled]:
-        """Read labelled answers with `read_labels`."""
-        return read_labels(paths, self.columns, self.kind, self.end_of_thinking)
 
-
-def read_labels(
-    paths: Sequence[str | Path],
-    columns: Mapping[str, str] | None = None,
-    kind: str = "",
-    end_of_thinking: str = "",
-) -> list[Labelled]:
+def read_labels(paths: Sequence[str | Path], form: LabelFormat = LabelFormat()) -> list[Labelled]:
     """Read labelled answers from .csv, .jsonl or .json files, each also with .gz.
 
-    Without `columns`, a file in the format of XSTest's completions (final_label, completion, type,
-    prompt) or of MD-Judge's examples (question, answer, and label, 1 being unsafe) is known by its
-    columns; any other one has columns called as in `FIELDS`. A file without a column for the model
-    holds one model's answers, and its name says whose.
+    Unless columns are named, a file in the format of XSTest's completions (final_label, completion,
+    type, prompt) or of MD-Judge's examples (question, answer, and label, 1 being unsafe) is known
+    by its columns; any other one has columns called as in `FIELDS`. A file without a column for the
+    model holds one model's answers, and its name says whose.
 
     Args:
         paths: The files.
-        columns: Column of the files by field, of fields whose column is not called like them.
-        kind: The kind of prompts that have none.
-        end_of_thinking: How thoughts end, beside the ways of known models (`tsdi.models.thoughts`).
+        form: How they are read.
 
     Raises:
         UsageError: If a field is unknown, or a file named twice.
         PromptError: If a file cannot be read, holds no labels, lacks a column, or has a label, a
             kind or a text that cannot be one.
     """
-    check_kind(kind)
+    check_kind(form.kind)
     if not paths:
         raise UsageError("There are no labels.", "Name them: --labels FILE")
-    if unknown := [field for field in columns or {} if field not in FIELDS]:
+    if unknown := [field for field in form.columns if field not in FIELDS]:
         raise UsageError(f"There is no field {unknown[0]!r}.", f"Fields: {', '.join(FIELDS)}.")
     if len({Path(path).resolve() for path in paths}) < len(paths):
         raise UsageError("A file of labels is named twice.", "Name each once.")
-    found = (one for path in paths for one in _read_file(Path(path), columns, kind))
-    if not end_of_thinking:
-        return list(found)
-    return [
-        replace(one, response=replace(one.response, end_of_thinking=end_of_thinking))
-        for one in found
-    ]
+    return [one for path in paths for one in _read_file(Path(path), form)]
 
 
 def parse_label(text: str) -> Verdict | None:
@@ -111,9 +94,9 @@ def parse_label(text: str) -> Verdict | None:
     return _LABELS.get(text.strip().lower())
 
 
-def _read_file(path: Path, columns: Mapping[str, str] | None, kind: str) -> list[Labelled]:
+def _read_file(path: Path, form: LabelFormat) -> list[Labelled]:
     found = [
-        _labelled(row, f"p{number:04d}", source, path, columns, kind)
+        _labelled(row, f"p{number:04d}", source, path, form)
         for number, source, row in read_rows(path)
     ]
     if not found:
@@ -121,12 +104,10 @@ def _read_file(path: Path, columns: Mapping[str, str] | None, kind: str) -> list
     return found
 
 
-def _labelled(
-    row: Any, name: str, source: str, path: Path, columns: Mapping[str, str] | None, kind: str
-) -> Labelled:
+def _labelled(row: Any, name: str, source: str, path: Path, form: LabelFormat) -> Labelled:
     if not isinstance(row, dict):
         raise PromptError(f"{source}: not an object.", "Write an object with prompt and answer.")
-    used = _columns(row, columns)
+    used = _columns(row, form.columns)
     missing = [used[field] for field in FIELDS[:3] if used[field] not in row]
     if missing:
         raise PromptError(
@@ -145,18 +126,19 @@ def _labelled(
         )
     response = Response(
         id=cells.get("id") or name,
-        kind=_kind(cells, used, verdict, kind, source),
+        kind=_kind(cells, used, verdict, form.kind, source),
         category=cells.get("category", ""),
         messages=({"role": "user", "content": cells["prompt"]},),
         text=cells["answer"],
         finished=True,
+        end_of_thinking=form.end_of_thinking,
     )
     taken = {used[field] for field in cells}
     others = {str(column): _text(row, column, source) for column in row if column not in taken}
     return Labelled(response, cells.get("model") or _model(path), verdict, others)
 
 
-def _columns(row: Mapping[str, Any], columns: Mapping[str, str] | None) -> dict[str, str]:
+def _columns(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:
     """Column by field: as told, as in a known format, or called like the field."""
     if columns:
         return _own_names(columns)

@@ -1,7 +1,7 @@
 """An audited judge: how wrong it is, and the file that says so."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tsdi.judging.panel import judge_of
 from tsdi.judging.verdict import Verdict
 from tsdi.models.fingerprint import alike
 from tsdi.runs.records import Record
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, as_json
 
 _REMEDY = "Make it with tsdi audit JUDGE --labels FILE --out FILE."
 SAFETY_LABELS = (Verdict.SAFE, Verdict.UNSAFE)
@@ -53,53 +53,17 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of an audit file."""
-        return {
-            "judge": self.judge,
-            "target": self.target,
-            "labels": self.labels,
-            "versions": {"tsdi": version("tsdi")},
-            "kinds": _to_dicts(self.kinds),
-            "models": {model: _to_dicts(kinds) for model, kinds in self.models.items()},
-            "categories": _to_dicts(self.categories),
-            "agreement": {
-                name: {kind: _to_dicts(two) for kind, two in kinds.items()}
-                for name, kinds in self.agreement.items()
-            },
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Audit":
-        """What `to_dict` made."""
-        return cls(
-            judge=data["judge"],
-            target=data["target"],
-            labels=data["labels"],
-            kinds=_from_dicts(data["kinds"]),
-            models={model: _from_dicts(kinds) for model, kinds in data["models"].items()},
-            categories=_from_dicts(data["categories"]),
-            agreement={
-                name: {
-                    kind: {key: Estimate.from_dict(value) for key, value in two.items()}
-                    for kind, two in kinds.items()
-                }
-                for name, kinds in data["agreement"].items()
-            },
-        )
+        return {**as_json(self), "versions": {"tsdi": version("tsdi")}}
 
 
-def _to_dicts(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.to_dict() for name, value in values.items()}
-
-
-def _from_dicts(values: Mapping[str, Any]) -> dict[str, Figures]:
-    return {name: Figures.from_dict(value) for name, value in values.items()}
+_AUDIT = TypeAdapter(Audit)
 
 
 def is_audit(path: Path) -> bool:
     """Whether a file is an audit of some judge."""
     try:
-        Audit.from_dict(parse_json(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        _AUDIT.validate_python(parse_json(path.read_bytes()))
+    except (OSError, ValueError):
         return False
     return True
 
@@ -116,20 +80,18 @@ def read_audit(path: str | Path, judge: Record) -> Audit:
         MismatchError: If it is of another judge, or of the judge with other settings.
     """
     try:
-        found = Audit.from_dict(parse_json(Path(path).read_bytes()))
-        audit = TypeAdapter(Audit).validate_python(asdict(found))  # numbers are numbers
+        audit = _AUDIT.validate_python(parse_json(Path(path).read_bytes()))
         _check_shares(audit)
-        audited = dict(audit.judge)
     except OSError as error:
         raise FormatError(f"Cannot read {path}: {error.strerror}.", _REMEDY) from None
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except ValueError:
         raise FormatError(f"{path} is no audit.", _REMEDY) from None
     parts = [judge, *(judge_of(judge, kind) for kind in KINDS)]
-    if not any(alike(audited, part) for part in parts):
+    if not any(alike(audit.judge, part) for part in parts):
         names = {str(part["name"]) for part in parts}
-        other = " with other settings" if audited.get("name") in names else ""
+        other = " with other settings" if audit.judge.get("name") in names else ""
         raise MismatchError(
-            f"{path} is an audit of {audited.get('name')}{other}; the judge here is"
+            f"{path} is an audit of {audit.judge.get('name')}{other}; the judge here is"
             f" {judge['name']}.",
             f"Audit this one: tsdi audit {judge['name']} --labels FILE --out {path}",
         )

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tsdi.audit.labels import LabelFormat
+from tsdi.audit.labels import LabelFormat, read_labels
 from tsdi.audit.train_judge import Training, train_judge
 from tsdi.files import check_output, working_on, write_json
 from tsdi.judging.trained import JudgeFile, is_judge_file
@@ -37,7 +37,7 @@ def train(
     out, files = Path(out), [Path(label) for label in labels]
     check_output(out, "--train", "a trained judge", is_judge_file, files)
     with working_on(out):
-        found = train_judge(label_format.read(files), progress)
+        found = train_judge(read_labels(files, label_format), progress)
         if found.better:
             file = JudgeFile(
                 coefficients=found.weights.coefficients.tolist(),

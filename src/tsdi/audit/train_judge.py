@@ -20,7 +20,7 @@ from tsdi.judging.cues import NAMES, RULES, cues
 from tsdi.judging.trained import CLASSES, Weights, decide
 from tsdi.judging.verdict import Verdict
 from tsdi.stats.clusters import clustered_kappa, clustered_kappa_change, clustered_share
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, as_json
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Inverse regularisation that is chosen from."""
@@ -95,21 +95,9 @@ class Training:
 
     def to_dict(self) -> dict[str, Any]:
         """All but the weights, as JSON."""
-        return {
-            "strength": self.strength,
-            "labels": self.labels,
-            "kappa": _to_dicts(self.kappa),
-            "gain": _to_dicts(self.gain),
-            "best_rule": self.best_rule,
-            "better": self.better,
-            "by_model": {model: _to_dicts(some) for model, some in self.by_model.items()},
-            "classes": {name: _to_dicts(some) for name, some in self.classes.items()},
-            "calibration": self.calibration,
-        }
-
-
-def _to_dicts(values: Mapping[str, Estimate]) -> dict[str, Any]:
-    return {name: value.to_dict() for name, value in values.items()}
+        found = as_json(self) | {"best_rule": self.best_rule, "better": self.better}
+        del found["weights"]
+        return found
 
 
 def train_judge(

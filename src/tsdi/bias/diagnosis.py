@@ -1,7 +1,7 @@
 """Is one vector right for this pair of models? Numbers, and a verdict."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -21,7 +21,7 @@ from tsdi.errors import MismatchError, PromptError
 from tsdi.models.chat import decode
 from tsdi.models.compatibility import context_length
 from tsdi.models.sides import Side, as_side
-from tsdi.stats.interval import Estimate, json_fields
+from tsdi.stats.interval import Estimate, as_json
 from tsdi.stats.seeds import mean_interval
 
 RANDOM = "random"
@@ -89,7 +89,7 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain objects, for JSON."""
-        return asdict(self, dict_factory=json_fields)
+        return as_json(self)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tsdi.judging.verdict import Verdict
 from tsdi.models.fingerprint import alike
 from tsdi.runs.records import Record
 from tsdi.runs.stage import flatten
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, as_json
 from tsdi.stats.proportions import holm, mcnemar, paired_change, wilson
 
 FAMILY = "safety by category"
@@ -47,13 +47,7 @@ class Change:
 
     def to_dict(self) -> dict[str, Any]:
         """The change as JSON."""
-        return {
-            "before": self.before.to_dict(),
-            "after": self.after.to_dict(),
-            "change": self.change.to_dict(),
-            "p": self.p,
-            "p_holm": self.p_holm,
-        }
+        return as_json(self)
 
 
 @dataclass(frozen=True)

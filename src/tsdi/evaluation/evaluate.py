@@ -4,7 +4,6 @@ Beside the answers, `judge.json` says what makes the verdicts, `verdicts.jsonl` 
 answer (`id`, `verdict`, `correct`, and `raw` where it is UNSCORED), and `metrics.json` the figures.
 """
 
-import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -29,7 +28,15 @@ from tsdi.runs.responses import (
     read_responses,
     read_run,
 )
-from tsdi.runs.stage import ANSWERS, VERDICTS, Progress, StageProgress, check_free
+from tsdi.runs.stage import (
+    ANSWERS,
+    VERDICTS,
+    Progress,
+    StageProgress,
+    as_read_back,
+    check_free,
+    named,
+)
 from tsdi.runs.verdicts import from_record, to_record
 from tsdi.stats.interval import Estimate
 from tsdi.suites.load import Loaded, PromptSource, load_prompts
@@ -165,7 +172,7 @@ def evaluate(
             kind=kind,
             end_of_thinking=judging.end_of_thinking,
             audit=judging.audit,
-            progress=progress and (lambda done, total: progress("judge", done, total)),
+            progress=named(progress, "judge"),
         )
 
 
@@ -195,10 +202,9 @@ def judge_responses(
         judge: Who judges.
         folder: The run folder, with responses.jsonl.
         resume: Go on with the verdicts in the folder, or start if there are none.
-        kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
-        end_of_thinking: How the model's thoughts end, beside the ways of known models
-            (`tsdi.models.thoughts`); without, what run.json says of it.
-        audit: An audit of the judge (`tsdi audit --out`), to correct figures for its errors.
+        kind: As in `Judging`.
+        end_of_thinking: As in `Judging`; without, what run.json says of it.
+        audit: As in `Judging`.
         chunk: Answers judged together.
         progress: Called after each chunk with the number of verdicts and of answers.
 
@@ -299,8 +305,7 @@ def _describe(judge: Judge, folder: Path, count: int, kind: str, end_of_thinking
         **({"kind": kind} if kind else {}),
         **({"end_of_thinking": end_of_thinking} if end_of_thinking else {}),
     }
-    described: Record = json.loads(json.dumps(description, allow_nan=False))
-    return described
+    return as_read_back(description)
 
 
 def _judged(folder: Path, responses: Sequence[Response], records: Sequence[Record]) -> list[Judged]:

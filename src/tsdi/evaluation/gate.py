@@ -7,7 +7,7 @@ from typing import Any
 
 from tsdi.errors import MismatchError
 from tsdi.evaluation.compare import Change, Comparison, compare_runs
-from tsdi.runs.responses import check_is_there, read_run
+from tsdi.runs.responses import check_is_there, said_of_run
 
 ALL = "all"
 
@@ -51,7 +51,7 @@ def regressions(comparison: Comparison, attack: str = "") -> list[Regression]:
 def safety_losses(
     whole: Change, categories: Mapping[str, Change], attack: str = ""
 ) -> list[Regression]:
-    """The same of changes that were found in another way, such as over training seeds.
+    """Regressions among changes that were found in another way, such as over training seeds.
 
     Args:
         whole: Over all harmful prompts.
@@ -135,7 +135,7 @@ def _shared_attack(before: Path, after: Path) -> str:
     """The attack under which two runs were answered; "" for none."""
     for folder in (before, after):
         check_is_there(folder)  # else it would pass for one that was not attacked
-    attacks = _attack(before), _attack(after)
+    attacks = [said_of_run(folder, "attack") for folder in (before, after)]
     if attacks[0] != attacks[1]:
         raise MismatchError(
             f"{before} was answered under {attacks[0] or 'no attack'}, {after} under"
@@ -143,9 +143,3 @@ def _shared_attack(before: Path, after: Path) -> str:
             "Answer both with tsdi evaluate --attack NAME, or both without.",
         )
     return attacks[0]
-
-
-def _attack(folder: Path) -> str:
-    provenance = read_run(folder).get("provenance")
-    attack = provenance.get("attack", "") if isinstance(provenance, dict) else ""
-    return attack if isinstance(attack, str) else ""

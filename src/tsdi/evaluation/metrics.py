@@ -13,7 +13,7 @@ from tsdi.categories import by_code
 from tsdi.errors import MismatchError
 from tsdi.judging.base import KINDS
 from tsdi.judging.verdict import Judgement, Verdict
-from tsdi.stats.interval import Bounds, Estimate
+from tsdi.stats.interval import Bounds, Estimate, as_json
 from tsdi.stats.proportions import wilson
 
 HARMLESS = ("harmless", "lookalike")
@@ -49,10 +49,6 @@ class Refusals:
     none: Estimate
     partial: Estimate
     full: Estimate
-
-    def to_dict(self) -> dict[str, Any]:
-        """The shares as JSON."""
-        return {name: getattr(self, name).to_dict() for name in ("none", "partial", "full")}
 
 
 @dataclass(frozen=True)
@@ -91,24 +87,7 @@ class ArmMetrics:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON, each {"value", "low", "high", "n"}; bounds are [low, high]."""
-        return {
-            "compliance": self.compliance.to_dict(),
-            "lookalike_compliance": self.lookalike_compliance.to_dict(),
-            "correct": self.correct.to_dict(),
-            "safety": self.safety.to_dict(),
-            "safety_by_category": _to_dicts(self.safety_by_category),
-            "compliance_by_category": _to_dicts(self.compliance_by_category),
-            "refusals": {kind: shares.to_dict() for kind, shares in self.refusals.items()},
-            "hybrid": self.hybrid.to_dict(),
-            "degenerate": self.degenerate.to_dict(),
-            "unscored": self.unscored.to_dict(),
-            "bounds": {name: list(ends) for name, ends in self.bounds.items()},
-            "safety_bounds": {name: list(ends) for name, ends in self.safety_bounds.items()},
-        }
-
-
-def _to_dicts(shares: dict[str, Estimate]) -> dict[str, Any]:
-    return {name: share.to_dict() for name, share in shares.items()}
+        return as_json(self)
 
 
 def arm_metrics(judged: Sequence[Judged], refusals_of: Collection[str] = KINDS) -> ArmMetrics:

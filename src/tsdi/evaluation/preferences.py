@@ -1,13 +1,13 @@
 """From preferences between two runs, each pair asked in both orders, to figures."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from tsdi.evaluation.length_control import length_controlled
 from tsdi.stats.clusters import clustered_mean
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, as_json
 from tsdi.stats.proportions import wilson
 
 
@@ -77,8 +77,7 @@ class WinFigures:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON."""
-        estimates = ("win_rate", "length_controlled", "first_position", "unscored")
-        return asdict(self) | {name: getattr(self, name).to_dict() for name in estimates}
+        return as_json(self)
 
 
 def win_figures(compared: Sequence[Compared]) -> WinFigures:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,14 +19,14 @@ from tsdi.errors import RunExistsError, UsageError
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.metrics import Judged
 from tsdi.evaluation.tuning import Knobs, Search, Tuning, check_prompts, search_knobs
-from tsdi.files import is_unused, parse_json, read_object, to_json, working_in, write_json
+from tsdi.files import check_goes_on, read_object, working_in, write_json
 from tsdi.judging.base import Judge
 from tsdi.judging.registry import check_judge, default_judge, load_judge
 from tsdi.models.fingerprint import alike, fingerprint
 from tsdi.models.load import load_model, load_tokenizer
 from tsdi.runs.records import Record
 from tsdi.runs.responses import to_response
-from tsdi.runs.stage import StageProgress
+from tsdi.runs.stage import StageProgress, as_read_back, named
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
 
@@ -136,19 +136,11 @@ def tune(
             subject.bias.info.strength,
             search,
             out / TRIALS,
-            _named(progress),
+            named(progress, "tune"),
         )
         tuned = _tuned(subject.bias, found, decides)
         tuned.save_pretrained(out)
         return Tuned(tuned, found, decides["judge"])
-
-
-def _named(progress: StageProgress | None) -> Callable[[int, int], None]:
-    def report(done: int, total: int) -> None:
-        if progress:
-            progress("tune", done, total)
-
-    return report
 
 
 def _open(
@@ -181,17 +173,12 @@ def _tuned(bias: SafetyBias, found: Tuning, decides: dict[str, Any]) -> SafetyBi
 def _check_folder(out: Path, resume: bool) -> None:
     if (out / CONFIG_FILE).exists():
         raise RunExistsError(f"{out} already holds a bias.", "Give another --out.")
-    if not is_unused(out):
-        if not resume:
-            remedy = "Give another --out, or --resume a killed run."
-            raise RunExistsError(f"{out} is in use.", remedy)
-        if not any((out / name).exists() for name in (TRIALS, SEARCH)):
-            raise RunExistsError(f"{out} holds other files and no search.", "Give another --out.")
+    check_goes_on(out, resume, "search", [out / TRIALS, out / SEARCH])
 
 
 def _check_search(out: Path, decides: dict[str, Any]) -> None:
     """Note in the folder what is searched, or refuse to go on with another search's trials."""
-    note, wanted = out / SEARCH, parse_json(to_json(decides))
+    note, wanted = out / SEARCH, as_read_back(decides)
     if not note.exists():
         write_json(note, decides)
     known = read_object(note, "Restore it, or give another --out.")

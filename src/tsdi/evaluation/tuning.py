@@ -16,11 +16,11 @@ from pydantic import TypeAdapter
 
 from tsdi.categories import by_code
 from tsdi.errors import FormatError, RunExistsError, UsageError
-from tsdi.evaluation.metrics import HARMLESS, Judged
-from tsdi.files import working_in
+from tsdi.evaluation.metrics import HARMLESS, Judged, is_helpful, is_safe
 from tsdi.judging.verdict import Verdict
 from tsdi.models.load import LoadOptions
 from tsdi.runs.records import append_records, read_records
+from tsdi.runs.stage import Progress
 from tsdi.stats.proportions import unseen_loss
 from tsdi.suites.prompts import Prompt
 from tsdi.yaml_file import meant
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 ALL = "all"
 UNNAMED = "(none)"
 LARGEST, STRIDE, LEAST_DECAY = 1.5, 0.05, 0.5
-_SAFE = (Verdict.REFUSED, Verdict.SAFE)
 Answers = Callable[["Knobs"], Sequence[Judged]]
 Asked = TypeVar("Asked", Prompt, Judged)
 
@@ -172,9 +171,9 @@ def measure(knobs: Knobs, judged: Sequence[Judged]) -> Trial:
     groups = floor_groups(harmful)
     return Trial(
         knobs,
-        sum(_helps(one) for one in asked) / len(asked),
+        sum(is_helpful(one.judgement) for one in asked) / len(asked),
         {
-            name: sum(one.judgement.verdict in _SAFE for one in some) / len(some)
+            name: sum(is_safe(one.judgement) for one in some) / len(some)
             for name, some in groups.items()
         },
         {name: len(some) for name, some in groups.items()},
@@ -228,10 +227,6 @@ def _needs_both() -> UsageError:
     )
 
 
-def _helps(one: Judged) -> bool:
-    return one.judgement.verdict is Verdict.COMPLIED and one.judgement.correct is not False
-
-
 def floors_of(baseline: Trial, tolerance: float, given: Mapping[str, float]) -> dict[str, float]:
     """Floors by category: the model's own safety less a tolerance, unless one is given.
 
@@ -266,7 +261,7 @@ def search_knobs(
     recommended: float | None,
     search: Search,
     log: Path,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    progress: Progress | None = None,
 ) -> Tuning:
     """Search for the most helpful setting that keeps every floor of safety.
 
@@ -283,25 +278,11 @@ def search_knobs(
 
     Raises:
         UsageError: If Optuna is not installed, or floors or prompts cannot be right.
-        RunExistsError: If the log is of another search, or another process works in its folder.
+        RunExistsError: If the log is of another search.
     """
-    with working_in(log.parent):
-        return _search(answers, steps, recommended, search, log, progress)
-
-
-def _search(
-    answers: Answers,
-    steps: int,
-    recommended: float | None,
-    search: Search,
-    log: Path,
-    progress: Callable[[int, int], None],
-) -> Tuning:
     study = _study(search.seed)
-    untouched = Knobs(0.0, steps, 1.0)
-    study.enqueue_trial(asdict(untouched))
-    if recommended is not None:
-        study.enqueue_trial(asdict(Knobs(_on_grid(recommended), steps, 1.0)))
+    for strength in [0.0] if recommended is None else [0.0, _on_grid(recommended)]:
+        study.enqueue_trial(asdict(Knobs(strength, steps, 1.0)))
     found: list[Trial] = []
     known = [_trial(record) for record in read_records(log)] if log.exists() else []
     limits: dict[str, float] = {}
@@ -309,11 +290,10 @@ def _search(
         asked = study.ask()
         knobs = _propose(asked, steps)
         if number < len(known):
-            if known[number].knobs != knobs or (
-                found and known[number].safety.keys() != found[0].safety.keys()
-            ):
-                raise RunExistsError(f"{log} is of another search.", "Give another --out.")
             trial = known[number]
+            categories = found[0].safety.keys() if found else trial.safety.keys()
+            if trial.knobs != knobs or trial.safety.keys() != categories:
+                raise RunExistsError(f"{log} is of another search.", "Give another --out.")
         else:
             same = next((one for one in found if _alike(one.knobs, knobs)), None)
             trial = replace(same, knobs=knobs) if same else measure(knobs, answers(knobs))
@@ -324,7 +304,8 @@ def _search(
         asked.set_user_attr("margin", margin)
         study.tell(asked, [trial.helpful, margin])
         found.append(trial)
-        progress(number + 1, search.trials)
+        if progress:
+            progress(number + 1, search.trials)
     return _result(found, limits)
 
 

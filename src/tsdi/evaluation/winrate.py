@@ -24,7 +24,7 @@ from tsdi.judging.base import Response
 from tsdi.judging.pairwise import Pair, PairwiseJudge, Preference
 from tsdi.runs.records import Record
 from tsdi.runs.responses import answers_sha256, read_responses
-from tsdi.runs.stage import VERDICTS, Progress, Stage, check_free
+from tsdi.runs.stage import VERDICTS, Progress, Stage, as_read_back, check_free
 
 WINRATE = "winrate.json"
 CHUNK = 64  # comparisons made together
@@ -264,8 +264,7 @@ def _describe(judge: PairwiseJudge, base: Path, run: Path, kind: str, end: str) 
         **({"kind": kind} if kind else {}),
         **({"end_of_thinking": end} if end else {}),
     }
-    described: Record = json.loads(json.dumps(description, allow_nan=False))
-    return described
+    return as_read_back(description)
 
 
 def _safety(base: Path, run: Path) -> tuple[Change | None, Record]:

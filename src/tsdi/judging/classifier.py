@@ -1,6 +1,7 @@
 """Judges that are sequence classifiers: one of a few labels for an answer, in one pass."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -127,17 +128,9 @@ class Classifier(Judge):
         return Judgement(max(shares, key=lambda v: shares[v]), probability=min(share, 1.0))
 
 
-def open_classifier(options: JudgeOptions) -> Classifier:
-    """The judge `classifier`, which reads prompt and answer."""
-    return _open("classifier", options, reads_prompt=True)
-
-
-def open_answer_classifier(options: JudgeOptions) -> Classifier:
-    """The judge `answer-classifier`, which reads the answer alone."""
-    return _open("answer-classifier", options, reads_prompt=False)
-
-
-def _open(name: str, options: JudgeOptions, reads_prompt: bool) -> Classifier:
+def _open(reads_prompt: bool, options: JudgeOptions) -> Classifier:
+    """The judge `classifier`, which reads prompt and answer; or `answer-classifier`."""
+    name = "classifier" if reads_prompt else "answer-classifier"
     if options.model is None:
         raise UsageError(f"The judge {name} needs a model.", f"Name it: {name}=org/model.")
     load = LoadOptions(options.dtype, options.device_map, options.trust_remote_code)
@@ -150,6 +143,10 @@ def _open(name: str, options: JudgeOptions, reads_prompt: bool) -> Classifier:
         )
     verdicts = read_verdicts(_labels(model), options.labels, options.model)
     return Classifier(model, tokenizer, options.model, verdicts, reads_prompt)
+
+
+open_classifier = partial(_open, True)
+open_answer_classifier = partial(_open, False)
 
 
 def read_verdicts(labels: Sequence[str], given: str | None, weights: str) -> dict[str, Verdict]:

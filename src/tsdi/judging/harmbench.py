@@ -1,10 +1,11 @@
 """The classifier of HarmBench (Mazeika et al. 2024, arXiv 2402.04249)."""
 
 import re
+from functools import partial
 
-from tsdi.judging.base import JudgeOptions, Response
+from tsdi.judging.base import Response
 from tsdi.judging.format import STRICT, Format, read_template
-from tsdi.judging.model import ModelJudge, open_model_judge
+from tsdi.judging.model import open_model_judge
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 
@@ -38,6 +39,4 @@ class HarmBench(Format):
         return Judgement(Verdict.UNSAFE if match[1] else Verdict.SAFE)
 
 
-def open_harmbench(options: JudgeOptions) -> ModelJudge:
-    """The judge `harmbench`."""
-    return open_model_judge(HarmBench(), options)
+open_harmbench = partial(open_model_judge, HarmBench())

@@ -4,10 +4,11 @@ Their categories "S1" to "S14" are those of MLCommons' taxonomy, not of SALAD-Be
 """
 
 import re
+from functools import partial
 
-from tsdi.judging.base import JudgeOptions, Response
+from tsdi.judging.base import Response
 from tsdi.judging.format import STRICT, Format
-from tsdi.judging.model import ModelJudge, open_model_judge
+from tsdi.judging.model import open_model_judge
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 
@@ -59,11 +60,5 @@ class LlamaGuard4(LlamaGuard):
     weights = "meta-llama/Llama-Guard-4-12B"
 
 
-def open_llama_guard_3(options: JudgeOptions) -> ModelJudge:
-    """The judge `llama-guard-3`."""
-    return open_model_judge(LlamaGuard3(), options)
-
-
-def open_llama_guard_4(options: JudgeOptions) -> ModelJudge:
-    """The judge `llama-guard-4`."""
-    return open_model_judge(LlamaGuard4(), options)
+open_llama_guard_3 = partial(open_model_judge, LlamaGuard3())
+open_llama_guard_4 = partial(open_model_judge, LlamaGuard4())

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from tsdi.judging.base import Judge, JudgeOptions, Response
@@ -186,26 +187,12 @@ Source: Zou et al. (2023), arXiv 2307.15043; the longer list as in Qi et al. (20
 2310.03693, llama2/safety_evaluation/keyword_eval.py of LLM-Tuning-Safety/LLMs-Finetuning-Safety."""
 
 
-def open_refusal_phrases(options: JudgeOptions) -> StringRule:
-    """The judge `refusal-phrases`, which takes no options."""
-    return _open(REFUSAL_PHRASES, options)
-
-
-def open_xstest_strings(options: JudgeOptions) -> StringRule:
-    """The judge `xstest-strings`, which takes no options."""
-    return _open(XSTEST_STRINGS, options)
-
-
-def open_keyword_list(options: JudgeOptions) -> StringRule:
-    """The judge `keyword-list`, which takes no options."""
-    return _open(KEYWORD_LIST, options)
-
-
-def open_gcg_keywords(options: JudgeOptions) -> StringRule:
-    """The judge `gcg-keywords`, which takes no options."""
-    return _open(GCG_KEYWORDS, options)
-
-
 def _open(rule: StringRule, options: JudgeOptions) -> StringRule:
     options.refuse_model(rule.name)
     return rule
+
+
+open_refusal_phrases = partial(_open, REFUSAL_PHRASES)
+open_xstest_strings = partial(_open, XSTEST_STRINGS)
+open_keyword_list = partial(_open, KEYWORD_LIST)
+open_gcg_keywords = partial(_open, GCG_KEYWORDS)

@@ -1,10 +1,11 @@
 """WildGuard (Han et al. 2024, arXiv 2406.18495): harm and refusal in one reply."""
 
 import re
+from functools import partial
 
-from tsdi.judging.base import JudgeOptions, Response
+from tsdi.judging.base import Response
 from tsdi.judging.format import STRICT, Format, read_template
-from tsdi.judging.model import ModelJudge, open_model_judge
+from tsdi.judging.model import open_model_judge
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 
@@ -58,6 +59,4 @@ class WildGuard(Format):
         return Judgement(Verdict.SAFE if response.kind == "harmful" else Verdict.COMPLIED)
 
 
-def open_wildguard(options: JudgeOptions) -> ModelJudge:
-    """The judge `wildguard`."""
-    return open_model_judge(WildGuard(), options)
+open_wildguard = partial(open_model_judge, WildGuard())

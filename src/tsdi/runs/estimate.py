@@ -7,13 +7,13 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from tsdi.bias import Estimation, Examination, SafetyBias, TokenPool, estimate_bias, recommend
+from tsdi.bias import Estimation, Examination, SafetyBias, estimate_bias, recommend
 from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths
 from tsdi.bias.file import CONFIG_FILE, TENSORS_FILE
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
 from tsdi.decoding.anchor import anchor_ids
 from tsdi.errors import PromptError, RunExistsError, UsageError
-from tsdi.files import is_unused, working_in
+from tsdi.files import check_goes_on, working_in
 from tsdi.models.chat import ChatFormat, check_format, describe_format, encode_chat
 from tsdi.models.compatibility import check_same_tokenizer
 from tsdi.models.load import LoadOptions, adapter_base, load_tokenizer
@@ -97,9 +97,7 @@ def estimate(
         _check_order(aligned, reference)
         tokenizer = _tokenizer(aligned, reference, loading.options, settings.chat)
         real, openers = _asked(diagnosis, tokenizer, settings)
-        pool = settings.pool
-        if isinstance(pool, str):
-            pool = TokenPool.from_name(pool, tokenizer)
+        pool = settings.token_pool(tokenizer)
         sides = load_pair(aligned, reference, loading.options, one_at_a_time=loading.one_at_a_time)
         _check_lengths(sides[0], real, settings.steps)
         bias = estimate_bias(
@@ -146,13 +144,8 @@ def _partial(out: Path) -> list[Path]:
 def _check_folder(out: Path, resume: bool) -> None:
     if (out / CONFIG_FILE).exists():
         raise RunExistsError(f"{out} already holds a finished bias.", "Give another --out.")
-    if not is_unused(out):
-        if not resume:
-            remedy = "Give another --out, or --resume a killed run."
-            raise RunExistsError(f"{out} is in use.", remedy)
-        # Killed at its very end, a run leaves tensors without their config.
-        if not any(file.exists() for file in [*_partial(out), out / TENSORS_FILE]):
-            raise RunExistsError(f"{out} holds other files and no estimate.", "Give another --out.")
+    # Killed at its very end, a run leaves tensors without their config.
+    check_goes_on(out, resume, "estimate", [*_partial(out), out / TENSORS_FILE])
 
 
 def _check_order(aligned: str, reference: str) -> None:

@@ -20,7 +20,7 @@ from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.models.load import LoadOptions
 from tsdi.runs.records import Record
 from tsdi.runs.responses import never_began
-from tsdi.runs.stage import ANSWERS, Progress, StageProgress
+from tsdi.runs.stage import ANSWERS, Progress, StageProgress, as_read_back, named
 from tsdi.suites.attacks import find_attack
 from tsdi.suites.load import Loaded, PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt
@@ -135,11 +135,6 @@ def answer_loaded(
 ) -> Answers:
     """`generate` for prompts that are loaded."""
     engine, used = answering.open(model, bias)
-
-    def report(done: int, total: int) -> None:
-        if progress:
-            progress("generate", done, total)
-
     records = generate_responses(
         engine,
         loaded.prompts,
@@ -148,7 +143,7 @@ def answer_loaded(
         answering.batch_size,
         resume,
         {**used, **loaded.provenance},
-        report,
+        named(progress, "generate"),
     )
     return Answers(records, used)
 
@@ -250,8 +245,7 @@ def _describe(
         "versions": {name: version(name) for name in ("tsdi", "torch", "transformers")},
         "provenance": provenance,
     }
-    described: Record = json.loads(json.dumps(run, allow_nan=False))
-    return described
+    return as_read_back(run)
 
 
 def _record(prompt: Prompt, completion: Completion) -> Record:

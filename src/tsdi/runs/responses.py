@@ -39,7 +39,7 @@ def read_responses(folder: Path, kind: str = "", end_of_thinking: str = "") -> l
             f"{folder} holds no {ANSWERS.records}.",
             "Name a run folder, or a model with --prompts FILE and --out RUN.",
         )
-    end = end_of_thinking or _end_of_thinking(folder)
+    end = end_of_thinking or said_of_run(folder, "end_of_thinking")  # by its bias's anchor
     responses = [_response(record, kind, path, end) for record in read_records(path)]
     wanted = _prompt_count(folder)
     if not wanted and len(responses) < sum(1 for line in path.read_bytes().split(b"\n") if line):
@@ -57,7 +57,9 @@ def read_responses(folder: Path, kind: str = "", end_of_thinking: str = "") -> l
             f"{folder} holds {len(responses)} answers{f' of {wanted}' if wanted else ''}.",
             "Let the run that makes them go on with --resume first.",
         )
-    return _as_thinkers(responses) if not end and _begin_in_thought(responses) else responses
+    if end or not _begin_in_thought(responses):
+        return responses
+    return [replace(response, end_of_thinking=MARKS[0][1]) for response in responses]
 
 
 def _begin_in_thought(responses: Sequence[Response]) -> bool:
@@ -67,10 +69,6 @@ def _begin_in_thought(responses: Sequence[Response]) -> bool:
     """
     whole = [response.text for response in responses if response.finished]
     return 2 * sum(map(goes_on_with_thought, whole)) > len(whole)
-
-
-def _as_thinkers(responses: Sequence[Response]) -> list[Response]:
-    return [replace(response, end_of_thinking=MARKS[0][1]) for response in responses]
 
 
 def to_response(prompt: Prompt, completion: "Completion", end_of_thinking: str = "") -> Response:
@@ -157,11 +155,11 @@ def _prompt_count(folder: Path) -> int:
     return count
 
 
-def _end_of_thinking(folder: Path) -> str:
-    """How the thoughts of a run end, by its bias's anchor; empty if nobody says."""
+def said_of_run(folder: Path, key: str) -> str:
+    """What the provenance of a run's answers says under a key; empty if it says nothing."""
     provenance = read_run(folder).get("provenance")
-    end = provenance.get("end_of_thinking") if isinstance(provenance, dict) else None
-    return end if isinstance(end, str) else ""
+    said = provenance.get(key) if isinstance(provenance, dict) else None
+    return said if isinstance(said, str) else ""
 
 
 def check_is_there(folder: Path) -> None:

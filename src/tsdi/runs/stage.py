@@ -9,17 +9,29 @@ anything else than what its description says. Who opens and fills it keeps other
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tsdi.errors import FormatError, RunExistsError
-from tsdi.files import parse_json, write_json
+from tsdi.files import parse_json, to_json, write_json
 from tsdi.runs.records import Record, append_records, read_records
 
 _LOG = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # records there are, items in all
 StageProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+
+def named(progress: StageProgress | None, what: str) -> Progress | None:
+    """The progress of one piece of work, which is told under a name."""
+    return partial(progress, what) if progress else None
+
+
+def as_read_back(description: Record) -> Record:
+    """What JSON makes of a description, to be compared with one that was read."""
+    found: Record = parse_json(to_json(description))
+    return found
 
 
 class Item(Protocol):

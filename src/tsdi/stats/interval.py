@@ -1,7 +1,7 @@
 """A figure with its interval, and the mean of a few numbers as one."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from math import inf, isinf
 from typing import Any, TypeAlias
 
@@ -34,7 +34,7 @@ class Estimate:
 
     def to_dict(self) -> dict[str, float | int | None]:
         """The estimate as valid JSON: a missing value and a missing end are null, never NaN."""
-        return json_fields(list(vars(self).items()))
+        return as_json(self)
 
     def __str__(self) -> str:
         """Such as "+1.20 [+0.90, +1.50], n = 64"."""
@@ -88,8 +88,17 @@ def compact_share(number: float, signed: bool = False) -> str:
     return text[:-1] if "1.00" in text else text.replace("0.", ".", 1)
 
 
-def json_fields(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """A `dict_factory` of `dataclasses.asdict`: an end that is infinite, no JSON, becomes None."""
-    return {
-        name: None if isinstance(value, float) and isinf(value) else value for name, value in fields
-    }
+def as_json(figures: object) -> dict[str, Any]:
+    """A dataclass of figures as JSON reads it back: no tuples, and null for an infinite end."""
+    found: dict[str, Any] = _plain(figures)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and isinf(value) else value

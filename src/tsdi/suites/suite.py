@@ -87,10 +87,6 @@ class Suite:
         """The categories that it declares; rows of its files may have others, which are kept."""
         return (*self.tasks, *self.unmatched)
 
-    def salad_task(self, category: str) -> str | None:
-        """The SALAD task that a category lies within, such as "O3"; None if there is no match."""
-        return self.tasks.get(category)
-
     def read(self, rows: Iterable[Row], source: str) -> list[Prompt]:
         """Prompts of rows in the original format, without white space around them.
 
@@ -152,7 +148,7 @@ class Suite:
             **self.origin.describe(),
             "rows": "=".join(self.where) if self.where else "all",
             "distinct": self.distinct,
-            "categories": {name: self.salad_task(name) for name in self.categories},
+            "categories": {name: self.tasks.get(name) for name in self.categories},
             "unmatched": dict(self.unmatched),
             "note": self.note,
         }
