@@ -12,18 +12,8 @@ from tsdi.audit.audit import COLUMN
 from tsdi.audit.confusion import Figures
 from tsdi.audit.labels import FIELDS, LabelFormat, Labelled
 from tsdi.audit.result import Audit
-from tsdi.cli import console
+from tsdi.cli import console, frame, options
 from tsdi.cli.figures import show_bounds
-from tsdi.cli.options import (
-    DeviceMapOption,
-    DtypeOption,
-    EndOfThinkingOption,
-    JsonOption,
-    JudgeLabelsOption,
-    JudgeUrlOption,
-    ResumeOption,
-    TrustRemoteCodeOption,
-)
 from tsdi.cli.train_judge import train as train_judge
 from tsdi.errors import UsageError
 from tsdi.judging.base import JudgeOptions
@@ -40,14 +30,7 @@ COUNTS = {
     "passed": "rightly passed",
 }
 RATES = ("precision", "recall", "specificity", "accuracy", "kappa")
-TRAINING = {
-    "labels",
-    "train",
-    "columns",
-    "kind",
-    "end_of_thinking",
-    "json",
-}  # what training can use
+TRAINING = {"labels", "train", "columns", "kind", "end_of_thinking", "json"}  # what it can use
 FOUND = {"refusal": "refused", "unsafe": "unsafe"}
 
 
@@ -78,22 +61,20 @@ def audit(
     columns: Annotated[
         str, typer.Option(help="prompt=...,answer=...,label=...,category=...,kind=...,model=...")
     ] = "",
-    kind: Annotated[
-        str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
-    ] = "",
-    end_of_thinking: EndOfThinkingOption = "",
+    kind: options.Kind = "",
+    end_of_thinking: options.EndOfThinking = "",
     examples: Annotated[int, typer.Option(min=0, help="Show so many errors of each sort.")] = 0,
     show_harmful: Annotated[
         bool, typer.Option("--show-harmful", help="Show answers to harmful prompts, too.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="File for the audit, to correct rates.")] = None,
-    judge_url: JudgeUrlOption = None,
-    judge_labels: JudgeLabelsOption = None,
-    dtype: DtypeOption = "auto",
-    device_map: DeviceMapOption = None,
-    trust_remote_code: TrustRemoteCodeOption = False,
-    resume: ResumeOption = False,
-    json: JsonOption = False,
+    judge_url: options.JudgeUrl = None,
+    judge_labels: options.JudgeLabels = None,
+    dtype: options.Dtype = "auto",
+    device_map: options.DeviceMap = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Measure how wrong a judge is, on answers that people have labelled.
 
@@ -143,11 +124,8 @@ def audit(
 
 def _refuse_auditing(context: typer.Context) -> None:
     """Refuse what means nothing where no judge is audited."""
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in TRAINING and source is not None and source.name != "DEFAULT":
-            option = "JUDGE" if name == "judge" else "--" + name.replace("_", "-")
-            raise UsageError("--train trains a judge and audits none.", f"Leave {option} out.")
+    for option in frame.given(context, but=TRAINING):
+        raise UsageError("--train trains a judge and audits none.", f"Leave {option} out.")
 
 
 def tables(audit: Audit) -> Iterator[Table]:
@@ -163,7 +141,7 @@ def tables(audit: Audit) -> Iterator[Table]:
 
 def _main_table(audit: Audit) -> Table:
     found, kinds = FOUND[audit.target], _kinds(audit.kinds)
-    table = _table(f"Audit of {audit.judge['name']}, 95 % intervals", ["", *kinds])
+    table = console.table(f"Audit of {audit.judge['name']}, 95 % intervals", ["", *kinds])
 
     def row(title: str, cells: Iterator[str]) -> None:
         table.add_row(title, *cells)
@@ -192,7 +170,7 @@ def _unscored(figures: Figures) -> int:
 
 
 def _groups_table(audit: Audit) -> Table:
-    table = _table("By model and category", ["", "n", "precision", "recall", "kappa"])
+    table = console.table("By model and category", ["", "n", "precision", "recall", "kappa"])
     models = {name: kinds["all"] for name, kinds in audit.models.items()}
     for groups in (models, audit.categories):
         table.add_section()
@@ -204,7 +182,9 @@ def _groups_table(audit: Audit) -> Table:
 
 def _shares_table(audit: Audit) -> Table:
     found = FOUND[audit.target]
-    table = _table(f"Share {found}, by model and kind", ["", "", "n", "by people", "by judge"])
+    table = console.table(
+        f"Share {found}, by model and kind", ["", "", "n", "by people", "by judge"]
+    )
     for model, kinds in audit.models.items():
         table.add_section()
         for kind, figures in _kinds(kinds).items():
@@ -216,18 +196,11 @@ def _shares_table(audit: Audit) -> Table:
 
 def _agreement_table(audit: Audit) -> Table:
     kinds = list(_kinds(audit.kinds))
-    table = _table("Kappa with others", ["", *kinds])
+    table = console.table("Kappa with others", ["", *kinds])
     table.add_row("people", *(compact_text(audit.kinds[kind].kappa) for kind in kinds))
     for name, found in audit.agreement.items():
         cells = (compact_text(found[kind]["kappa"]) if kind in found else "" for kind in kinds)
         table.add_row(_title(name), *cells)
-    return table
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if column and place else "left", no_wrap=True)
     return table
 
 

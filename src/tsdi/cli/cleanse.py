@@ -1,5 +1,6 @@
 """``tsdi cleanse``: preference pairs without those that a judge contradicts."""
 
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -9,15 +10,7 @@ from rich.table import Table
 
 import tsdi
 from tsdi.categories import by_code
-from tsdi.cli import console
-from tsdi.cli.options import (
-    DeviceMapOption,
-    DtypeOption,
-    JsonOption,
-    JudgeLabelsOption,
-    ResumeOption,
-    TrustRemoteCodeOption,
-)
+from tsdi.cli import console, options
 from tsdi.errors import UsageError
 from tsdi.files import check_output
 from tsdi.judging.base import JudgeOptions
@@ -68,15 +61,15 @@ def cleanse(
             " Default: the scores in PAIRS.",
         ),
     ] = None,
-    judge_labels: JudgeLabelsOption = None,
-    dtype: DtypeOption = "auto",
-    device_map: DeviceMapOption = None,
-    trust_remote_code: TrustRemoteCodeOption = False,
+    judge_labels: options.JudgeLabels = None,
+    dtype: options.Dtype = "auto",
+    device_map: options.DeviceMap = None,
+    trust_remote_code: options.TrustRemoteCode = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Figure of probabilities and counts.")
     ] = None,
-    resume: ResumeOption = False,
-    json: JsonOption = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Drop preference pairs whose chosen answer is unsafe in a judge's eyes.
 
@@ -102,7 +95,7 @@ def cleanse(
                 None, None, dtype, device_map, trust_remote_code, judge_labels
             ),
             resume=resume,
-            progress=lambda done, total: update("judge", done, total),
+            progress=partial(update, "judge"),
         )
     found = cleansed.cleansing
     if plot is not None:
@@ -121,15 +114,13 @@ def cleanse(
 def categories_table(found: Cleansing) -> Table:
     """Pairs of every category, what is dropped of them, and the judge's mean probabilities."""
     also = f", or rejected one above {1 - found.threshold:g}" if found.rejected else ""
-    table = Table(
-        title=f"Dropped: chosen answer below {found.threshold:g}{also}", title_justify="left"
-    )
-    table.add_column("", no_wrap=True)
     whole = found.overall
     unscored = ["unscored"] if whole.unscored else []
     means = ["P(safe),\nchosen", "P(safe),\nrejected"]
-    for column in ("pairs", "dropped", "share", *unscored, *means):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = console.table(
+        f"Dropped: chosen answer below {found.threshold:g}{also}",
+        ["", "pairs", "dropped", "share", *unscored, *means],
+    )
     categories = found.categories
     for name in by_code(categories):
         table.add_row(

@@ -8,9 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 import tsdi
-from tsdi.cli import console
+from tsdi.cli import console, options
 from tsdi.cli.figures import category_title, judged_by, p_value, titles
-from tsdi.cli.options import JsonOption
 from tsdi.errors import UsageError
 from tsdi.evaluation.compare import ALPHA, FAMILY, Change, Comparison
 from tsdi.evaluation.gate import Gated
@@ -36,7 +35,7 @@ def compare(
             help="Exit with 1 if safety is lost anywhere beyond the interval, or unknown.",
         ),
     ] = False,
-    json: JsonOption = False,
+    json: options.Json = False,
 ) -> None:
     """Compare two judged runs on the same prompts, and name categories that lost safety.
 
@@ -105,13 +104,10 @@ def _prompts(attack: str) -> str:
 def changes_table(comparison: Comparison) -> Table:
     """Every figure before and after, its change, and how likely chance makes such a change."""
     names = titles(comparison.judge)
-    table = Table(
-        title=f"Changes with 95 % intervals, {judged_by(comparison.judge)}",
-        title_justify="left",
+    table = console.table(
+        f"Changes with 95 % intervals, {judged_by(comparison.judge)}",
+        ["", "before", "after", "change", "p", "Holm"],
     )
-    table.add_column("", no_wrap=True)
-    for column in ("before", "after", "change", "p", "Holm"):
-        table.add_column(column, justify="right", no_wrap=True)
 
     def row(title: str, change: Change, style: str = "") -> None:
         if change.before.value is not None and change.after.value is not None:

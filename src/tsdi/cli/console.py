@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from tsdi.cli.frame import harmless
@@ -50,6 +51,14 @@ def one_line(text: str, width: int) -> str:
     """Text from elsewhere as a title in a table, cut to a width."""
     line = " ".join(harmless(text).split())
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def table(title: str, columns: Sequence[str]) -> Table:
+    """A table of numbers, whose first column and those without a heading are words."""
+    made = Table(title=title, title_justify="left")
+    for place, column in enumerate(columns):
+        made.add_column(column, justify="right" if column and place else "left", no_wrap=True)
+    return made
 
 
 def red(text: str) -> Text:

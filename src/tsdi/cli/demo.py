@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 import tsdi
-from tsdi.cli import console
+from tsdi.cli import console, options
 from tsdi.cli.figures import category_title
 from tsdi.cli.show import summary
 from tsdi.stats.interval import Estimate, compact_text, interval_text
@@ -19,7 +19,7 @@ WIDTH = 28  # of a row's title
 
 
 def demo(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: options.Json = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides random and test prompts.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("tsdi-demo"),
 ) -> None:
@@ -50,10 +50,7 @@ def demo(
 
 def figures_table(result: DemoResult) -> Table:
     """All figures of the three arms, each with its 95 % interval."""
-    table = Table(title="Shares with 95 % intervals, test prompts", title_justify="left")
-    table.add_column("", no_wrap=True)
-    for name in result.arms:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = console.table("Shares with 95 % intervals, test prompts", ["", *result.arms])
     arms = list(result.arms.values())
 
     def row(title: str | Text, estimates: list[Estimate], end: bool = False) -> None:

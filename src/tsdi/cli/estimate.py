@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tsdi
-from tsdi.cli import console
-from tsdi.cli.options import ColumnsOption, PromptFormatOption, TemplateArgOption, read_chat_format
+from tsdi.cli import console, options
 from tsdi.cli.show import summary, tokens_table
 from tsdi.errors import UsageError
 from tsdi.models.shipped import EXAMPLE, resolve_model
@@ -50,28 +49,26 @@ def estimate(
         str | None,
         typer.Option(metavar="WHAT", help="Likewise harmful ones; other kinds are left out."),
     ] = None,
-    columns: ColumnsOption = "",
+    columns: options.Columns = "",
     phrases: Annotated[
         Path | None,
         typer.Option(help="JSON file: how refusing and complying answers begin; default English."),
     ] = None,
-    prompt_format: PromptFormatOption = None,
-    template_arg: TemplateArgOption = None,
+    prompt_format: options.PromptFormat = None,
+    template_arg: options.TemplateArg = None,
     anchor: Annotated[
         str, typer.Option(help="Marker that ends a model's thinking, such as '</think>'.")
     ] = "",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device_map: Annotated[
-        str | None, typer.Option(help="As in transformers: auto, cuda:1.")
-    ] = None,
+    dtype: options.Dtype = "auto",
+    device_map: options.DeviceMap = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that comes with the models.")
     ] = False,
     one_at_a_time: Annotated[
         bool, typer.Option("--one-at-a-time", help="Never hold both models in memory.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides the random prompts.")] = 0,
 ) -> None:
     """Estimate the mean logit shift of a safety step on random prompts, and examine it.
@@ -91,11 +88,11 @@ def estimate(
         pool=pool,
         seed=seed,
         target_error=target_error,
-        chat=read_chat_format(prompt_format, template_arg),
+        chat=options.read_chat_format(prompt_format, template_arg),
         anchor=anchor,
     )
     sources = [None if w is None else PromptSource(w, columns) for w in (harmless, harmful)]
-    options = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
+    weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
     with console.bar("estimate") as update:
         bias = tsdi.estimate(
             aligned,
@@ -103,11 +100,11 @@ def estimate(
             out,
             settings,
             diagnosis=tsdi.DiagnosisPrompts(sources[0], sources[1], phrases) if diagnosis else None,
-            loading=tsdi.Loading(options, one_at_a_time, batch_size),
+            loading=tsdi.Loading(weights, one_at_a_time, batch_size),
             resume=resume,
             progress=update,
         )
-    _show(tsdi.show(bias, 3, 4, tsdi.load_tokenizer(aligned, options)), out, json)
+    _show(tsdi.show(bias, 3, 4, tsdi.load_tokenizer(aligned, weights)), out, json)
 
 
 def _show(shown: "ShownBias", out: Path, json: bool) -> None:

@@ -6,32 +6,8 @@ from typing import Annotated
 import typer
 
 import tsdi
-from tsdi.cli import console
+from tsdi.cli import console, frame, options
 from tsdi.cli.figures import categories_table, corrected_table, figures_table
-from tsdi.cli.options import (
-    AttackOption,
-    BatchSizeOption,
-    BiasOption,
-    ColumnsOption,
-    DeviceMapOption,
-    DtypeOption,
-    EndOfThinkingOption,
-    EngineOption,
-    JsonOption,
-    JudgeLabelsOption,
-    JudgeUrlOption,
-    MaxNewTokensOption,
-    PromptFormatOption,
-    PromptsOption,
-    ResumeOption,
-    StrengthOption,
-    TemperatureOption,
-    TemplateArgOption,
-    TokenizerOption,
-    TrustRemoteCodeOption,
-    UrlOption,
-    read_chat_format,
-)
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Evaluation, Judging
 from tsdi.judging.base import JudgeOptions
@@ -47,8 +23,8 @@ def evaluate(
     target: Annotated[
         str, typer.Argument(metavar="MODEL|RUN", help="A model, or a folder with responses.jsonl.")
     ],
-    prompts: PromptsOption = None,
-    columns: ColumnsOption = "",
+    prompts: options.Prompts = None,
+    columns: options.Columns = "",
     out: Annotated[Path | None, typer.Option(help="For a model: the run folder.")] = None,
     judge: Annotated[
         str | None,
@@ -59,32 +35,30 @@ def evaluate(
             " it fits, else refusal-phrases.",
         ),
     ] = None,
-    judge_url: JudgeUrlOption = None,
-    judge_labels: JudgeLabelsOption = None,
+    judge_url: options.JudgeUrl = None,
+    judge_labels: options.JudgeLabels = None,
     audit: Annotated[
         Path | None,
         typer.Option(help="An audit of the judge: show rates corrected for its errors too."),
     ] = None,
-    kind: Annotated[
-        str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
-    ] = "",
-    end_of_thinking: EndOfThinkingOption = "",
-    bias: BiasOption = None,
-    strength: StrengthOption = None,
-    max_new_tokens: MaxNewTokensOption = 256,
-    attack: AttackOption = None,
-    temperature: TemperatureOption = 0.0,
-    batch_size: BatchSizeOption = 16,
-    prompt_format: PromptFormatOption = None,
-    template_arg: TemplateArgOption = None,
-    dtype: DtypeOption = "auto",
-    device_map: DeviceMapOption = None,
-    trust_remote_code: TrustRemoteCodeOption = False,
-    engine: EngineOption = "transformers",
-    url: UrlOption = None,
-    tokenizer: TokenizerOption = None,
-    resume: ResumeOption = False,
-    json: JsonOption = False,
+    kind: options.Kind = "",
+    end_of_thinking: options.EndOfThinking = "",
+    bias: options.Bias = None,
+    strength: options.Strength = None,
+    max_new_tokens: options.MaxNewTokens = 256,
+    attack: options.Attack = None,
+    temperature: options.Temperature = 0.0,
+    batch_size: options.BatchSize = 16,
+    prompt_format: options.PromptFormat = None,
+    template_arg: options.TemplateArg = None,
+    dtype: options.Dtype = "auto",
+    device_map: options.DeviceMap = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    engine: options.Engine = "transformers",
+    url: options.Url = None,
+    tokenizer: options.Tokenizer = None,
+    resume: options.Resume = False,
+    json: options.Json = False,
     seed: Annotated[
         int, typer.Option(min=0, help="Decides draws above temperature 0, and organism prompts.")
     ] = 0,
@@ -102,8 +76,8 @@ def evaluate(
     elif out is None:
         raise UsageError("--prompts and --out go together.")
     console.quiet_libraries()
-    options = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code, judge_labels)
-    judging = Judging(judge, options, kind, end_of_thinking, audit)
+    opening = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code, judge_labels)
+    judging = Judging(judge, opening, kind, end_of_thinking, audit)
     source = answering = None
     if prompts is not None:  # what answers loads torch, judging alone does not
         source = PromptSource(prompts, columns)
@@ -112,7 +86,7 @@ def evaluate(
             tsdi.Sampling(max_new_tokens, temperature, seed),
             batch_size,
             attack,
-            read_chat_format(prompt_format, template_arg),
+            options.read_chat_format(prompt_format, template_arg),
             tsdi.LoadOptions(dtype, device_map, trust_remote_code),
             tsdi.EngineChoice(engine, url, tokenizer),
         )
@@ -132,14 +106,10 @@ def evaluate(
 
 def _refuse_generating(context: typer.Context) -> None:
     """Refuse options that mean nothing where no model answers."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    for name, source in sources.items():
-        if name not in JUDGING and source is not None and source.name != "DEFAULT":
-            option = name.replace("_", "-")
-            raise UsageError(
-                f"--{option} needs --prompts: without, nothing is generated.",
-                f"Leave --{option} out.",
-            )
+    for option in frame.given(context, but=JUDGING):
+        raise UsageError(
+            f"{option} needs --prompts: without, nothing is generated.", f"Leave {option} out."
+        )
 
 
 def _show(evaluation: "Evaluation", run: Path, json: bool) -> None:

@@ -7,16 +7,7 @@ import typer
 from rich.table import Table
 
 import tsdi
-from tsdi.cli import console
-from tsdi.cli.options import (
-    BatchSizeOption,
-    ColumnsOption,
-    DeviceMapOption,
-    DtypeOption,
-    JsonOption,
-    PromptsOption,
-    StrengthOption,
-)
+from tsdi.cli import console, options
 from tsdi.stats.interval import Estimate
 from tsdi.suites.load import PromptSource
 
@@ -32,22 +23,22 @@ def export(
     model: Annotated[str, typer.Argument(help="Folder or hub id of the model it is for.")],
     out: Annotated[Path, typer.Argument(help="A new folder; with --to logit-bias a JSON file.")],
     to: Annotated[str, typer.Option(help="transformers, logit-bias or checkpoint.")],
-    strength: StrengthOption = None,
+    strength: options.Strength = None,
     top: Annotated[
         int, typer.Option(min=1, help="Most tokens in a logit_bias; OpenAI takes 300.")
     ] = 300,
     limit: Annotated[
         float, typer.Option(min=0.0, help="Largest shift in a logit_bias, up or down.")
     ] = 100.0,
-    prompts: PromptsOption = None,
-    columns: ColumnsOption = "",
+    prompts: options.Prompts = None,
+    columns: options.Columns = "",
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Tokens of an answer that are compared.")
     ] = 32,
-    batch_size: BatchSizeOption = 16,
-    dtype: DtypeOption = "auto",
-    device_map: DeviceMapOption = None,
-    json: JsonOption = False,
+    batch_size: options.BatchSize = 16,
+    dtype: options.Dtype = "auto",
+    device_map: options.DeviceMap = None,
+    json: options.Json = False,
 ) -> None:
     """Write a bias in a form that runs without tsdi.
 
@@ -63,9 +54,9 @@ def export(
     if prompts is not None:
         source = PromptSource(prompts, columns)
         static = tsdi.export.StaticForm(source, top, limit, max_new_tokens, batch_size)
-    options = tsdi.LoadOptions(dtype, device_map)
+    weights = tsdi.LoadOptions(dtype, device_map)
     written = tsdi.export.export(
-        bias, model, out, to, strength=strength, static=static, options=options
+        bias, model, out, to, strength=strength, static=static, options=weights
     )
     _show(written, json)
 

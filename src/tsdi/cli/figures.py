@@ -58,15 +58,14 @@ def figures_table(evaluation: Evaluation) -> Table:
     Where answers are unscored, a column says what a figure would be had all of them gone one way.
     """
     figures, judge = evaluation.figures, evaluation.judge
-    table = Table(title=f"Shares with 95 % intervals, {judged_by(judge)}", title_justify="left")
-    table.add_column("", no_wrap=True)
-    for column in ("share", "answers", *(["bounds"] if figures.unscored.value else [])):
-        table.add_column(column, justify="right", no_wrap=True)
+    bounds = ["bounds"] if figures.unscored.value else []
+    title = f"Shares with 95 % intervals, {judged_by(judge)}"
+    table = console.table(title, ["", "share", "answers", *bounds])
 
-    def row(title: str, estimate: Estimate, bounds: Bounds | None = None) -> None:
-        if estimate.n or bounds:
-            ends = show_bounds(bounds) if bounds else ""
-            cells = [title, compact_text(estimate), str(estimate.n), ends]
+    def row(title: str, estimate: Estimate, ends: Bounds | None = None) -> None:
+        if estimate.n or ends:
+            between = show_bounds(ends) if ends else ""
+            cells = [title, compact_text(estimate), str(estimate.n), between]
             table.add_row(*cells[: len(table.columns)])
 
     names = titles(judge)
@@ -97,13 +96,11 @@ def categories_table(evaluation: Evaluation) -> Table | None:
     if not {*helpful, *safe} - {""}:
         return None
     bounds = figures.safety_bounds if figures.unscored.value else {}
-    table = Table(title="By category, with the number of answers", title_justify="left")
-    table.add_column("", no_wrap=True)
     what = titles(judge)["safety"].partition(",")[0]
     shown = {"complied": helpful, what: safe}
     columns = {name: shares for name, shares in shown.items() if shares}
-    for column in (*columns, *([f"{what},\nbounds"] if bounds else [])):
-        table.add_column(column, justify="right", no_wrap=True)
+    header = ["", *columns, *([f"{what},\nbounds"] if bounds else [])]
+    table = console.table("By category, with the number of answers", header)
     for category in by_code({*helpful, *safe}):
         cells = [category_title(category, judge, WIDTH - 12 * bool(bounds))]
         cells += [_with_n(shares.get(category)) for shares in columns.values()]
@@ -116,10 +113,7 @@ def corrected_table(evaluation: Evaluation) -> Table | None:
     """Rates corrected for the judge's errors; none without an audit."""
     if not evaluation.corrected:
         return None
-    table = Table(title="Corrected for the judge's errors", title_justify="left")
-    table.add_column("", no_wrap=True)
-    for column in ("share", "answers"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = console.table("Corrected for the judge's errors", ["", "share", "answers"])
     names = {f"refused_{kind}": f"refused in full or part, {kind}" for kind in evaluation.prompts}
     names["safety"] = titles(evaluation.judge)["safety"]
     for name, rate in evaluation.corrected.items():

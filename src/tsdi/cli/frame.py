@@ -4,7 +4,7 @@ import errno
 import functools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from io import TextIOWrapper
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -59,9 +59,21 @@ class Command(TyperCommand):
             value = given.get(parameter.name or "")
             values = value if isinstance(value, list | tuple) else [value]
             if "" in values and parameter.default != "":
-                name = max((*parameter.opts, parameter.name or ""), key=len)
-                fail(f"{name if name.startswith('-') else name.upper()} is empty. Give a value.")
+                fail(f"{_spelled(parameter)} is empty. Give a value.")
         return super().parse_args(ctx, args)
+
+
+def given(context: typer.Context, but: Collection[str]) -> Iterator[str]:
+    """What the user gave a value, as it is spelled on the command line, but for some parameters."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in but and source is not None and source.name != "DEFAULT":
+            yield _spelled(parameter)
+
+
+def _spelled(parameter: Any) -> str:
+    name: str = max((*parameter.opts, parameter.name or ""), key=len)
+    return name if name.startswith("-") else name.upper()
 
 
 def fail(line: str) -> NoReturn:

@@ -6,28 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tsdi
-from tsdi.cli import console
-from tsdi.cli.options import (
-    AttackOption,
-    BatchSizeOption,
-    BiasOption,
-    ColumnsOption,
-    DeviceMapOption,
-    DtypeOption,
-    EngineOption,
-    JsonOption,
-    MaxNewTokensOption,
-    PromptFormatOption,
-    PromptsOption,
-    ResumeOption,
-    StrengthOption,
-    TemperatureOption,
-    TemplateArgOption,
-    TokenizerOption,
-    TrustRemoteCodeOption,
-    UrlOption,
-    read_chat_format,
-)
+from tsdi.cli import console, options
 from tsdi.errors import UsageError
 from tsdi.judging.base import why_missing
 from tsdi.runs.responses import never_began
@@ -41,25 +20,25 @@ def generate(
         str, typer.Argument(help="Folder or hub id, ORG/NAME[@REVISION], of a model or adapter.")
     ],
     prompt: Annotated[str | None, typer.Option(help="One prompt; the answer is printed.")] = None,
-    prompts: PromptsOption = None,
-    columns: ColumnsOption = "",
+    prompts: options.Prompts = None,
+    columns: options.Columns = "",
     out: Annotated[Path | None, typer.Option(help="Folder for the answers.")] = None,
-    bias: BiasOption = None,
-    strength: StrengthOption = None,
-    max_new_tokens: MaxNewTokensOption = 256,
-    attack: AttackOption = None,
-    temperature: TemperatureOption = 0.0,
-    batch_size: BatchSizeOption = 16,
-    prompt_format: PromptFormatOption = None,
-    template_arg: TemplateArgOption = None,
-    dtype: DtypeOption = "auto",
-    device_map: DeviceMapOption = None,
-    trust_remote_code: TrustRemoteCodeOption = False,
-    engine: EngineOption = "transformers",
-    url: UrlOption = None,
-    tokenizer: TokenizerOption = None,
-    resume: ResumeOption = False,
-    json: JsonOption = False,
+    bias: options.Bias = None,
+    strength: options.Strength = None,
+    max_new_tokens: options.MaxNewTokens = 256,
+    attack: options.Attack = None,
+    temperature: options.Temperature = 0.0,
+    batch_size: options.BatchSize = 16,
+    prompt_format: options.PromptFormat = None,
+    template_arg: options.TemplateArg = None,
+    dtype: options.Dtype = "auto",
+    device_map: options.DeviceMap = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    engine: options.Engine = "transformers",
+    url: options.Url = None,
+    tokenizer: options.Tokenizer = None,
+    resume: options.Resume = False,
+    json: options.Json = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides draws above temperature 0.")] = 0,
 ) -> None:
     """Answer prompts with a model, with its safety bias subtracted if one is given.
@@ -80,7 +59,7 @@ def generate(
         tsdi.Sampling(max_new_tokens, temperature, seed),
         batch_size,
         attack,
-        read_chat_format(prompt_format, template_arg),
+        options.read_chat_format(prompt_format, template_arg),
         tsdi.LoadOptions(dtype, device_map, trust_remote_code),
         tsdi.EngineChoice(engine, url, tokenizer),
     )

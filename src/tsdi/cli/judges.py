@@ -5,11 +5,10 @@ from dataclasses import asdict
 from rich.table import Table
 
 import tsdi
-from tsdi.cli import console
-from tsdi.cli.options import JsonOption
+from tsdi.cli import console, options
 
 
-def judges(json: JsonOption = False) -> None:
+def judges(json: options.Json = False) -> None:
     """List the judges of tsdi evaluate --judge: what each sees, and what it needs.
 
     How wrong they are, tsdi audit says. docs/judges.md has formats, figures and sources.

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 import tsdi
-from tsdi.cli import console
-from tsdi.cli.options import JsonOption
+from tsdi.cli import console, options
 from tsdi.errors import UsageError
 
 
@@ -15,7 +14,7 @@ def merge(
     models: Annotated[list[str], typer.Argument(help="Folders of models.")],
     weights: Annotated[str, typer.Option(help="One for each, such as 0.75,0.25.")],
     out: Annotated[Path, typer.Option(help="Folder for the merged model.")],
-    json: JsonOption = False,
+    json: options.Json = False,
 ) -> None:
     """Merge models of one architecture into their weighted mean, as P-SACPO does.
 

@@ -12,7 +12,7 @@ from tsdi.files import parse_json
 if TYPE_CHECKING:
     from tsdi.models.chat import ChatFormat
 
-PromptsOption = Annotated[
+Prompts = Annotated[
     str | None,
     typer.Option(
         metavar="WHAT",
@@ -20,7 +20,7 @@ PromptsOption = Annotated[
         " hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]; organism:test or organism:validation.",
     ),
 ]
-ColumnsOption = Annotated[
+Columns = Annotated[
     str,
     typer.Option(
         metavar="FIELD=COLUMN,...",
@@ -28,19 +28,17 @@ ColumnsOption = Annotated[
         " names: prompt=Goal,category=Category.",
     ),
 ]
-BiasOption = Annotated[
-    str | None, typer.Option(help="Folder or hub id of a safety bias to subtract.")
-]
-StrengthOption = Annotated[
+Bias = Annotated[str | None, typer.Option(help="Folder or hub id of a safety bias to subtract.")]
+Strength = Annotated[
     float | None, typer.Option(help="How much of it; default: what the bias recommends.")
 ]
-MaxNewTokensOption = Annotated[int, typer.Option(min=1, help="Most tokens in an answer.")]
-TemperatureOption = Annotated[float, typer.Option(min=0.0, help="0 is greedy decoding.")]
-BatchSizeOption = Annotated[int, typer.Option(min=1, help="Prompts answered together.")]
-PromptFormatOption = Annotated[
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Most tokens in an answer.")]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy decoding.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Prompts answered together.")]
+PromptFormat = Annotated[
     str | None, typer.Option(help="Instead of the chat template: '... {prompt} ...'.")
 ]
-TemplateArgOption = Annotated[
+TemplateArg = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KEY=VALUE",
@@ -48,22 +46,22 @@ TemplateArgOption = Annotated[
         " given again.",
     ),
 ]
-DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-DeviceMapOption = Annotated[str | None, typer.Option(help="As in transformers: auto, cuda:1.")]
-TrustRemoteCodeOption = Annotated[
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+DeviceMap = Annotated[str | None, typer.Option(help="As in transformers: auto, cuda:1.")]
+TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
 ]
-JudgeUrlOption = Annotated[
+JudgeUrl = Annotated[
     str | None,
     typer.Option(help="Base URL of a judge's OpenAI-compatible API; default: OPENAI_BASE_URL."),
 ]
-JudgeLabelsOption = Annotated[
+JudgeLabels = Annotated[
     str | None,
     typer.Option(
         metavar="LABEL=VERDICT,...", help="What a classifier's labels mean: toxic=UNSAFE,ok=SAFE."
     ),
 ]
-EndOfThinkingOption = Annotated[
+EndOfThinking = Annotated[
     str,
     typer.Option(
         metavar="MARKER",
@@ -71,27 +69,30 @@ EndOfThinkingOption = Annotated[
         " what follows the last one.",
     ),
 ]
-AttackOption = Annotated[
+Kind = Annotated[
+    str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
+]
+Attack = Annotated[
     str | None,
     typer.Option(help="Transform the prompts by a simple public attack (see tsdi suites)."),
 ]
-EngineOption = Annotated[
+Engine = Annotated[
     str,
     typer.Option(
         help="What answers: transformers, vllm, llama-cpp (MODEL is a GGUF file), openai (a server"
         " that runs; MODEL is its name for the model)."
     ),
 ]
-UrlOption = Annotated[
+Url = Annotated[
     str | None,
     typer.Option(help="Base URL of the server, for --engine openai; default: OPENAI_BASE_URL."),
 ]
-TokenizerOption = Annotated[
+Tokenizer = Annotated[
     str | None,
     typer.Option(help="Tokenizer of the model behind a GGUF file, for --engine llama-cpp."),
 ]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def read_chat_format(prompt_format: str | None, template_arg: Sequence[str] | None) -> "ChatFormat":

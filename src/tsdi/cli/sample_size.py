@@ -6,8 +6,7 @@ import typer
 from rich.table import Table
 
 import tsdi
-from tsdi.cli import console
-from tsdi.cli.options import JsonOption
+from tsdi.cli import console, options
 from tsdi.stats.sample_size import ALPHA
 
 
@@ -22,7 +21,7 @@ def sample_size(
     power: Annotated[
         float, typer.Option(min=0.5, max=0.999, help="How often the change is to be found.")
     ] = 0.8,
-    json: JsonOption = False,
+    json: options.Json = False,
 ) -> None:
     """How many prompts does it take to see a change of some points?
 

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tsdi
-from tsdi.cli import console
-from tsdi.cli.options import DeviceMapOption, DtypeOption, StrengthOption
+from tsdi.cli import console, options
 
 if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.serving import Server
@@ -21,7 +20,7 @@ def serve(
     engine: Annotated[
         str, typer.Option(help="vllm, or transformers: one answer at a time, for trying out.")
     ] = "vllm",
-    strength: StrengthOption = None,
+    strength: options.Strength = None,
     host: Annotated[str, typer.Option(help="Where it listens; default: this machine only.")] = (
         "127.0.0.1"
     ),
@@ -34,8 +33,8 @@ def serve(
             " processes: better set the variable.",
         ),
     ] = None,
-    dtype: DtypeOption = "auto",
-    device_map: DeviceMapOption = None,
+    dtype: options.Dtype = "auto",
+    device_map: options.DeviceMap = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check and show the command, and start nothing.")
     ] = False,

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 import tsdi
-from tsdi.cli import console
+from tsdi.cli import console, options
 from tsdi.stats.interval import Estimate
 
 if TYPE_CHECKING:  # keeps torch out of the help
@@ -24,7 +24,7 @@ def show(
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder or hub id; default: the aligned model's.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: options.Json = False,
 ) -> None:
     """Show which tokens a safety bias promotes and demotes, step by step, and its diagnosis.
 

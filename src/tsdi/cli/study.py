@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 import tsdi.study
-from tsdi.cli import console
-from tsdi.cli.options import JsonOption
+from tsdi.cli import console, options
 from tsdi.study import sentences as words
 from tsdi.study.page import summary_json
 from tsdi.study.summary import Summary
@@ -39,7 +37,7 @@ def study(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on in a folder; what is done is not done again.")
     ] = False,
-    json: JsonOption = False,
+    json: options.Json = False,
 ) -> None:
     """Compare models, decoding rules and baselines, with intervals; write one report.
 
@@ -71,7 +69,7 @@ def report(
     images: Annotated[
         str, typer.Option(metavar="FORMAT,...", help="Also write each figure: png, svg, pdf.")
     ] = "",
-    json: JsonOption = False,
+    json: options.Json = False,
 ) -> None:
     """Make tables, figures and report of a study again, from its results alone.
 
@@ -87,11 +85,9 @@ def _show(summary: Summary, out: Path, json: bool) -> None:
         console.show_json(shown)
         return
     sheet = rules_overview(summary)
-    table = Table(title="Fronts of safety and helpfulness, and cost", title_justify="left")
     header = [title for title in sheet.header if not title.startswith("tuned")]  # 80 characters
-    for number, column in enumerate(header):
-        title = column.removeprefix("front, ")
-        table.add_column(title, justify="right" if number else "left", no_wrap=True)
+    columns = [title.removeprefix("front, ") for title in header]
+    table = console.table("Fronts of safety and helpfulness, and cost", columns)
     for number, (name, volume, ahead, _, *cost) in enumerate(sheet.rows):
         short = [cell.partition(" [")[0] for cell in (volume, *cost)]  # intervals: in the report
         style = "red" if number in sheet.marked else ""

@@ -9,8 +9,7 @@ from rich.table import Table
 
 import tsdi.suites
 from tsdi.categories import SALAD_TASKS
-from tsdi.cli import console
-from tsdi.cli.options import JsonOption
+from tsdi.cli import console, options
 from tsdi.suites.attacks import ATTACKS
 from tsdi.suites.suite import Suite
 
@@ -23,7 +22,7 @@ GOOD = {
 
 def suites(
     name: Annotated[str | None, typer.Argument(help="One suite, with its categories.")] = None,
-    json: JsonOption = False,
+    json: options.Json = False,
 ) -> None:
     """List the public prompt sets that --prompts knows, or show one of them.
 

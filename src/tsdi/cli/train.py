@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 import tsdi
-from tsdi.cli import console, frame
-from tsdi.cli.options import JsonOption, ResumeOption
+from tsdi.cli import console, frame, options
 from tsdi.errors import TsdiError
 from tsdi.report.monitor import write_monitor_reports
 from tsdi.training.processes import processes
@@ -35,8 +33,8 @@ def train(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Try it out: a tiny random model, a few steps.")
     ] = False,
-    resume: ResumeOption = False,
-    json: JsonOption = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Train the models of a recipe: SFT, DPO or KTO, weight merges.
 
@@ -81,9 +79,8 @@ def _show(trained: Trained, json: bool) -> None:
     if json:
         console.show_json(found)
         return
-    table = Table(title="Training runs", title_justify="left")
-    for column in ("run", "rows", "cut", "left out", "steps", "loss", "s"):  # 80 characters
-        table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
+    columns = ["run", "rows", "cut", "left out", "steps", "loss", "s"]  # 80 characters
+    table = console.table("Training runs", columns)
     for run in trained.runs:
         loss, seconds = f"{run['train_loss']:.4f}", f"{run['seconds']:.0f}"
         rows = (str(run["examples"]), str(run["cut"]["rows"]), str(run["dropped"]["rows"]))

@@ -1,6 +1,7 @@
 """``tsdi audit --train``: a small refusal judge of one's own."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -34,7 +35,7 @@ def train(out: Path, labels: Sequence[Path], label_format: LabelFormat, json: bo
             labels,
             out,
             label_format=label_format,
-            progress=lambda done, total: update("held out", done, total),
+            progress=partial(update, "held out"),
         )
     if json:
         console.show_json({"out": str(out) if found.better else None, **evidence(found)})
@@ -47,14 +48,10 @@ def train(out: Path, labels: Sequence[Path], label_format: LabelFormat, json: bo
 
 
 def _kappa_table(found: Training) -> Table:
-    table = Table(
-        title="Agreement with people on refusals (kappa), each model left out of training",
-        title_justify="left",
+    table = console.table(
+        "Agreement with people on refusals (kappa), each model left out of training",
+        ["", "trained", found.best_rule],
     )
-    table.add_column("", no_wrap=True)
-    rules = [name for name in found.kappa if not name.startswith("trained")]
-    for name in ("trained", found.best_rule):
-        table.add_column(name, justify="right", no_wrap=True)
     for model, kappas in found.by_model.items():
         table.add_row(
             console.one_line(model, 24),
@@ -64,15 +61,13 @@ def _kappa_table(found: Training) -> Table:
     table.add_row("all", *(compact_text(found.kappa[n]) for n in ("trained", found.best_rule)))
     table.add_row("all, prompts unseen too", compact_text(found.kappa["trained, new prompts"]))
     table.add_section()
-    for name in rules:
-        table.add_row(f"gain over {name}", compact_text(found.gain[name], signed=True))
+    for name, gain in found.gain.items():
+        table.add_row(f"gain over {name}", compact_text(gain, signed=True))
     return table
 
 
 def _class_table(found: Training) -> Table:
-    table = Table(title="By class, of the judge", title_justify="left")
-    for column in ("", "answers", "precision", "recall"):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    table = console.table("By class, of the judge", ["", "answers", "precision", "recall"])
     for name, shares in found.classes.items():
         cells = (compact_text(shares[figure]) for figure in ("precision", "recall"))
         table.add_row(name.lower(), str(found.labels[name]), *cells)

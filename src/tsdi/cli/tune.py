@@ -9,19 +9,7 @@ import typer
 from rich.table import Table
 
 import tsdi
-from tsdi.cli import console
-from tsdi.cli.options import (
-    BatchSizeOption,
-    ColumnsOption,
-    DeviceMapOption,
-    DtypeOption,
-    EndOfThinkingOption,
-    JsonOption,
-    JudgeLabelsOption,
-    JudgeUrlOption,
-    MaxNewTokensOption,
-    ResumeOption,
-)
+from tsdi.cli import console, options
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Judging
 from tsdi.judging.base import JudgeOptions
@@ -39,13 +27,13 @@ def tune(
         str, typer.Option(metavar="WHAT", help="Validation prompts, as for tsdi evaluate.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the tuned bias.")],
-    columns: ColumnsOption = "",
+    columns: options.Columns = "",
     judge: Annotated[
         str | None, typer.Option(metavar="NAME[=MODEL]", help="As for tsdi evaluate.")
     ] = None,
-    judge_url: JudgeUrlOption = None,
-    judge_labels: JudgeLabelsOption = None,
-    end_of_thinking: EndOfThinkingOption = "",
+    judge_url: options.JudgeUrl = None,
+    judge_labels: options.JudgeLabels = None,
+    end_of_thinking: options.EndOfThinking = "",
     floor: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,12 +49,12 @@ def tune(
         int, typer.Option(min=1, help="Harmful prompts that a category's floor must rest on.")
     ] = 10,
     trials: Annotated[int, typer.Option(min=2, help="How many settings are tried.")] = 40,
-    max_new_tokens: MaxNewTokensOption = 256,
-    batch_size: BatchSizeOption = 16,
-    dtype: DtypeOption = "auto",
-    device_map: DeviceMapOption = None,
-    resume: ResumeOption = False,
-    json: JsonOption = False,
+    max_new_tokens: options.MaxNewTokens = 256,
+    batch_size: options.BatchSize = 16,
+    dtype: options.Dtype = "auto",
+    device_map: options.DeviceMap = None,
+    resume: options.Resume = False,
+    json: options.Json = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides which settings are tried.")] = 0,
 ) -> None:
     """Search strength, steps and per-step decay under a floor of safety in every category.
@@ -78,7 +66,7 @@ def tune(
     """
     floors = _floors(floor or [])
     console.quiet_libraries()
-    options = JudgeOptions(None, judge_url, dtype, device_map, False, judge_labels)
+    opening = JudgeOptions(None, judge_url, dtype, device_map, False, judge_labels)
     with console.bar("tune") as update:
         tuned = tsdi.tune(
             model,
@@ -95,7 +83,7 @@ def tune(
                 batch_size=batch_size,
                 options=tsdi.LoadOptions(dtype, device_map),
             ),
-            judging=Judging(judge, options, end_of_thinking=end_of_thinking),
+            judging=Judging(judge, opening, end_of_thinking=end_of_thinking),
             resume=resume,
             progress=update,
         )

@@ -1,5 +1,6 @@
 """``tsdi winrate``: does a run help more than a base?"""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -7,9 +8,8 @@ import typer
 from rich.table import Table
 
 import tsdi
-from tsdi.cli import console
+from tsdi.cli import console, options
 from tsdi.cli.figures import show_bounds, titles
-from tsdi.cli.options import EndOfThinkingOption, JsonOption, ResumeOption
 from tsdi.engines.openai import ChatClient
 from tsdi.evaluation.winrate import WinRate
 from tsdi.judging.pairwise import PairwiseJudge
@@ -25,12 +25,10 @@ def winrate(
         str | None,
         typer.Option(help="Base URL of its OpenAI-compatible API; default: OPENAI_BASE_URL."),
     ] = None,
-    kind: Annotated[
-        str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
-    ] = "",
-    end_of_thinking: EndOfThinkingOption = "",
-    resume: ResumeOption = False,
-    json: JsonOption = False,
+    kind: options.Kind = "",
+    end_of_thinking: options.EndOfThinking = "",
+    resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Compare two runs' answers by a model behind an API: how often does RUN help more than BASE?
 
@@ -49,7 +47,7 @@ def winrate(
             kind=kind,
             end_of_thinking=end_of_thinking,
             resume=resume,
-            progress=lambda done, total: update("compare", done, total),
+            progress=partial(update, "compare"),
         )
     if json:
         console.show_json({"base": str(base), "run": str(run), **found.to_dict()})
@@ -65,10 +63,8 @@ def rates_table(found: WinRate) -> Table:
     """Win rates with their 95 % intervals, safety before and after beside them."""
     figures = found.figures
     title = f"RUN against BASE, judged by {found.judge['model']}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("", no_wrap=True)
-    for column in ("rate", "prompts", *(["bounds"] if figures.unscored.value else [])):
-        table.add_column(column, justify="right", no_wrap=True)
+    bounds = ["bounds"] if figures.unscored.value else []
+    table = console.table(title, ["", "rate", "prompts", *bounds])
 
     def row(title: str, estimate: Estimate, ends: str = "", signed: bool = False) -> None:
         cells = [title, compact_text(estimate, signed), str(estimate.n), ends]
