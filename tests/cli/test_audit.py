@@ -109,7 +109,7 @@ def test_names_from_files_are_no_markup_and_no_control_characters(tmp_path):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["xstest-string"], ["Did you mean xstest-strings?"]),
+        (["xstest-string"], ["did you mean 'xstest-strings'"]),
         (["column:gpt5_label"], ["'gpt5_label'", "gpt4_label"]),
         (["column:id"], ["no column 'id'"]),
         (["xstest-strings", "--against", "xstest-strings"], ["twice"]),

@@ -50,7 +50,7 @@ def test_one_suite_as_json():
 def test_an_unknown_suite():
     result = tsdi("suites", "xtest")
     assert result.exit_code == 2
-    assert "Did you mean xstest?" in result.stderr
+    assert "did you mean 'xstest'" in result.stderr
 
 
 def test_a_run_keeps_which_suite_it_answered(models, tmp_path):

@@ -8,7 +8,7 @@ from transformers import GenerationConfig
 from tests import tiny
 from tsdi.decoding.ends import end_ids
 from tsdi.errors import ModelError
-from tsdi.models.chat import ChatFormat, end_of_turn
+from tsdi.models.chat import end_of_turn
 
 EOS, END = 2, 6  # of the tiny tokenizer: <eos> and its template's <|end|>
 ASSISTANT = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
@@ -41,13 +41,6 @@ def test_all_that_anyone_names_ends_an_answer():
 )
 def test_the_template_says_what_ends_a_turn(template, end):
     assert end_of_turn(tiny.tokenizer(template)) == end
-
-
-def test_arguments_of_the_template_count_and_a_prompt_format_has_no_end():
-    known = tiny.tokenizer(ASSISTANT + "{% if short %}<|end|>{% endif %}{% endfor %}")
-    assert end_of_turn(known) is None
-    assert end_of_turn(known, ChatFormat(template_args={"short": True})) == END
-    assert end_of_turn(tiny.tokenizer(), ChatFormat("Q: {prompt}")) is None
 
 
 @pytest.mark.parametrize("end", ["3", 3.7, True])

@@ -185,12 +185,12 @@ def datasets(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "columns", "words"),
     [
-        ("xtest", "", ["'xtest'", "Did you mean xstest?", "tsdi suites"]),
-        ("xtest:a.csv", "", ["Did you mean xstest?"]),
+        ("xtest", "", ["'xtest'", "did you mean 'xstest'", "tsdi suites"]),
+        ("xtest:a.csv", "", ["did you mean 'xstest'"]),
         ("org/name", "", ["'org/name'", "hub:ORG/NAME"]),
         ("none.csv", "", ["none.csv", "No such file"]),
         ("xstest:none.csv", "", ["none.csv", "No such file"]),
-        ("xstest:", "", ["no prompts 'xstest:'", "Did you mean xstest?"]),
+        ("xstest:", "", ["no prompts 'xstest:'", "did you mean 'xstest'"]),
         ("none.parquet", "", ["none.parquet", "not a kind of file"]),
         ("hub:name", "", ["hub:name", "hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]"]),
         ("hub:a/b/c/d", "", ["hub:a/b/c/d"]),

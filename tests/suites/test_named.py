@@ -33,7 +33,9 @@ def test_a_kind_is_given_to_prompts_that_have_none(tmp_path):
 
 
 def test_an_unknown_judge_is_named():
-    with pytest.raises(UsageError, match=r"'organsim'.*Did you mean organism\?.*refusal-phrases"):
+    with pytest.raises(
+        UsageError, match=r"'organsim' \(did you mean 'organism'\?\).*refusal-phrases"
+    ):
         load_judge("organsim")
 
 

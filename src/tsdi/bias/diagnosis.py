@@ -139,7 +139,8 @@ def diagnose(
         PromptError: If a prompt does not fit the model's context.
         NumericalError: If a model gives NaN or infinite numbers.
     """
-    fresh = _fresh_prompts(bias, tokenizer, _pool(settings, tokenizer), settings.random)
+    pool = TokenPool.from_name(settings.pool, tokenizer)
+    fresh = _fresh_prompts(bias, tokenizer, pool, settings.random)
     kinds = {RANDOM: fresh, **settings.prompts}
     refusing = phrase_ids(tokenizer, settings.phrases.refusing)
     complying = phrase_ids(tokenizer, settings.phrases.complying)
@@ -240,43 +241,23 @@ def recommend(
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> SafetyBias:
-    """The same bias with its diagnosis and the strength that this recommends.
-
-    Args:
-        bias: The bias of this pair.
-        aligned: The model after the safety step.
-        reference: The model before it.
-        tokenizer: The tokenizer of both.
-        settings: On which prompts, and for which phrases.
-        batch_size: Prompts read together; halved where memory runs out.
-        progress: Called with the number of prompts that both models have just done.
+    """The same bias with its diagnosis, for the arguments of `diagnose`, and the strength it gives.
 
     Raises:
         MismatchError: If the bias was estimated with another pool.
         TsdiError: As `diagnose`.
     """
-    pool = _pool(settings, tokenizer)
+    pool = TokenPool.from_name(settings.pool, tokenizer)
     if pool.sha256 != bias.info.pool_sha256:
         raise MismatchError(
             f"The bias was estimated with another token pool ({bias.info.pool!r}) than this.",
             "Give the same pool.",
         )
+    asked = replace(settings, pool=pool)
     found = diagnose(
-        bias,
-        aligned,
-        reference,
-        tokenizer,
-        replace(settings, pool=pool),
-        batch_size=batch_size,
-        progress=progress,
+        bias, aligned, reference, tokenizer, asked, batch_size=batch_size, progress=progress
     )
     return bias.with_diagnosis(found.strength, found.to_dict())
-
-
-def _pool(settings: Examination, tokenizer: PreTrainedTokenizerBase) -> TokenPool:
-    if isinstance(settings.pool, TokenPool):
-        return settings.pool
-    return TokenPool.from_name(settings.pool, tokenizer)
 
 
 def shifted_tokens(

@@ -63,17 +63,11 @@ class Estimation:
         if self.target_error is not None and not 0 < self.target_error < math.inf:
             raise UsageError(f"target_error must be a number above 0, not {self.target_error}.")
 
-    def token_pool(self, tokenizer: PreTrainedTokenizerBase) -> TokenPool:
-        """The pool, made from its name if need be."""
-        if isinstance(self.pool, TokenPool):
-            return self.pool
-        return TokenPool.from_name(self.pool, tokenizer)
-
     def random_prompts(self, tokenizer: PreTrainedTokenizerBase) -> RandomPrompts:
         """The random prompts, of which any number may be taken."""
         return random_prompts(
             tokenizer,
-            self.token_pool(tokenizer),
+            TokenPool.from_name(self.pool, tokenizer),
             prompt_tokens=self.prompt_tokens,
             steps=self.steps,
             seed=self.seed,
@@ -174,7 +168,7 @@ def _info(
     models: Mapping[str, MeanLogits],
 ) -> BiasInfo:
     aligned, reference = models["aligned"], models["reference"]
-    pool = settings.token_pool(tokenizer)
+    pool = TokenPool.from_name(settings.pool, tokenizer)
     return BiasInfo(
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         template_sha256=template_sha256(tokenizer, settings.chat),

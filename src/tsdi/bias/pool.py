@@ -90,17 +90,19 @@ class TokenPool:
         return cls.from_text(text, tokenizer, name=path.name)
 
     @classmethod
-    def from_name(cls, name: str, tokenizer: PreTrainedTokenizerBase) -> "TokenPool":
+    def from_name(cls, name: "str | TokenPool", tokenizer: PreTrainedTokenizerBase) -> "TokenPool":
         """The pool that a user named.
 
         Args:
             name: "neutral" (text that comes with tsdi), "tokenizer", "mmlu" (the paper's pool, read
-                from the hub) or the path of a text file.
+                from the hub) or the path of a text file; or a pool, which stays as it is.
             tokenizer: The model's tokenizer.
 
         Raises:
             PoolError: If it cannot be had.
         """
+        if isinstance(name, TokenPool):
+            return name
         if name == "neutral":
             text = files("tsdi.bias").joinpath("neutral.txt").read_text(encoding="utf-8")
             return cls.from_text(text, tokenizer, name)

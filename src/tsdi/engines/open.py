@@ -15,7 +15,7 @@ from tsdi.engines.server import ServerEngine
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.engines.vllm import VllmEngine, open_llm
 from tsdi.errors import UsageError
-from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format, describe_format
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format, describe_without_template
 from tsdi.models.fingerprint import fingerprint
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.models.names import check_no_export, locate
@@ -92,7 +92,7 @@ def open_engine(
         chat, strength = vector.info.chat_format, _strength(vector, strength)
     check_format(tokenizer, chat)  # before weights are loaded
     if tokenizer.chat_template is None:
-        _LOG.info("Prompts are wrapped in %s.", describe_format(tokenizer, chat))
+        _LOG.info("Prompts are wrapped in %s.", describe_without_template(chat))
     engine, loaded = _load(choice.name, model, bias, options, (tokenizer, vector, strength, chat))
     if vector is not None and model != vector.info.aligned:
         _LOG.info("The bias was estimated for %s; this is %s.", vector.info.aligned, model)

@@ -19,7 +19,6 @@ from tsdi.engines.base import Completion, Message, Request, Sampling
 from tsdi.engines.open import open_engine
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
-from tsdi.harness.arguments import checked_batch_size
 from tsdi.harness.combining import Combiner
 from tsdi.harness.inspect_chat import shown_in_one_line, to_message
 from tsdi.models.chat import ChatFormat, encode_chat
@@ -85,7 +84,7 @@ class TsdiAPI(ModelAPI):
             for name in unknown:
                 raise UsageError(f"tsdi models take no {name!r}.", f"-M takes {_TAKEN}.")
             _check_config(config)
-            self._batch_size = checked_batch_size(batch_size)
+            self._batch_size = _checked_batch_size(batch_size)
             logging.disable_progress_bar()  # Inspect draws its own
             self._engine, self._used = open_engine(
                 model_name, bias, strength, ChatFormat(prompt_format, template_args or {}), options
@@ -154,6 +153,12 @@ class TsdiAPI(ModelAPI):
     def max_connections(self) -> int:
         """Twice the batch, so that a full one waits while another is answered."""
         return 2 * self._batch_size
+
+
+def _checked_batch_size(size: Any) -> int:
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise UsageError(f"The batch size {size!r} is no whole number above 0.", "Leave it out.")
+    return size
 
 
 def _sampling(config: GenerateConfig) -> Sampling:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib import import_module
 
 from tsdi.errors import UsageError
 from tsdi.judging.base import Judge, JudgeOptions
 from tsdi.judging.panel import Panel
 from tsdi.organism.world import find_item
+from tsdi.yaml_file import meant
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,8 @@ def check_judge(spec: str) -> list[tuple[str, str | None]]:
     parts = [part.partition("=") for part in spec.split("+")]
     for name, _, _ in parts:
         if name not in JUDGES:
-            meant = [f"Did you mean {other}?" for other in get_close_matches(name, JUDGES, n=1)]
             raise UsageError(
-                f"There is no judge {name!r}.", " ".join([*meant, f"Judges: {', '.join(JUDGES)}."])
+                f"There is no judge {name!r}{meant(name, JUDGES)}.", f"Judges: {', '.join(JUDGES)}."
             )
     if len(parts) > 2:
         raise UsageError(

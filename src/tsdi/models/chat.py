@@ -267,24 +267,20 @@ def _bounded() -> Iterator[None]:
         sys.settrace(None)
 
 
-def end_of_turn(
-    tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat = OWN_TEMPLATE
-) -> int | None:
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The token that the chat template puts behind an assistant's message.
 
     Returns:
         Its id; None if there is no template, or what follows the message is no token of its own.
     """
-    if chat_format.prompt_format is not None or tokenizer.chat_template is None:
+    if tokenizer.chat_template is None:
         return None
-    said = "wheat and barley"
-    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
-    args = chat_format.template_args
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SAID}]
     try:
-        text = str(_apply(tokenizer, chat, args, tokenize=False, answering=False))
+        text = str(_apply(tokenizer, chat, {}, tokenize=False, answering=False))
     except PromptError:
         return None
-    _, found, after = text.rpartition(said)
+    _, found, after = text.rpartition(_SAID)
     tokens = {str(token): index for index, token in tokenizer.added_tokens_decoder.items()}
     ends = [token for token in tokens if after.lstrip().startswith(token)] if found else []
     return tokens[max(ends, key=len)] if ends else None
@@ -402,14 +398,10 @@ def _preceded(statements: str, template: str) -> str:
     return f"{statements}{{{{ {blank!r} }}}}{rest}"
 
 
-def describe_format(
-    tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat = OWN_TEMPLATE
-) -> str:
-    """What ``encode_chat`` wraps prompts in, in words."""
+def describe_without_template(chat_format: ChatFormat) -> str:
+    """What ``encode_chat`` wraps prompts in where the tokenizer has no chat template, in words."""
     if chat_format.prompt_format is not None:
         return f"prompt format {chat_format.prompt_format!r}"
-    if tokenizer.chat_template is not None:
-        return "the tokenizer's chat template"
     return "plain text (the tokenizer has no chat template)"
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from tsdi.bias import Estimation, Examination, SafetyBias, estimate_bias, recommend
+from tsdi.bias import Estimation, Examination, SafetyBias, TokenPool, estimate_bias, recommend
 from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths
 from tsdi.bias.file import CONFIG_FILE, TENSORS_FILE
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
 from tsdi.decoding.anchor import anchor_ids
 from tsdi.errors import PromptError, RunExistsError, UsageError
 from tsdi.files import check_goes_on, working_in
-from tsdi.models.chat import ChatFormat, check_format, describe_format, encode_chat
+from tsdi.models.chat import ChatFormat, check_format, describe_without_template, encode_chat
 from tsdi.models.compatibility import check_same_tokenizer
 from tsdi.models.load import LoadOptions, adapter_base, load_tokenizer
 from tsdi.models.sides import Side, load_pair, same_model
@@ -97,7 +97,7 @@ def estimate(
         _check_order(aligned, reference)
         tokenizer = _tokenizer(aligned, reference, loading.options, settings.chat)
         real, openers = _asked(diagnosis, tokenizer, settings)
-        pool = settings.token_pool(tokenizer)
+        pool = TokenPool.from_name(settings.pool, tokenizer)
         sides = load_pair(aligned, reference, loading.options, one_at_a_time=loading.one_at_a_time)
         _check_lengths(sides[0], real, settings.steps)
         bias = estimate_bias(
@@ -171,7 +171,7 @@ def _tokenizer(
     check_same_tokenizer(tokenizer, other)
     check_format(tokenizer, chat)
     if tokenizer.chat_template is None:
-        _LOG.info("Random prompts stand in %s.", describe_format(tokenizer, chat))
+        _LOG.info("Random prompts stand in %s.", describe_without_template(chat))
     elif other.chat_template not in (None, tokenizer.chat_template) and chat.prompt_format is None:
         _LOG.info("The two chat templates differ; both models get the aligned model's.")
     return tokenizer

@@ -10,6 +10,8 @@ from scipy.stats import t
 from tsdi.stats.interval import Estimate
 from tsdi.stats.proportions import wilson, wilson_ends
 
+_RESAMPLES = 2000  # of a bootstrap
+
 
 def clustered_share(hits: Sequence[bool], clusters: Sequence[Hashable]) -> Estimate:
     """A share with its 95 % Wilson interval for items that come in clusters.
@@ -79,11 +81,7 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Est
 
 
 def clustered_kappa(
-    first: Sequence[bool],
-    second: Sequence[bool],
-    clusters: Sequence[Hashable],
-    seed: int = 0,
-    resamples: int = 2000,
+    first: Sequence[bool], second: Sequence[bool], clusters: Sequence[Hashable]
 ) -> Estimate:
     """Cohen's kappa of two raters with its 95 % percentile bootstrap interval, by whole clusters.
 
@@ -96,8 +94,6 @@ def clustered_kappa(
         first: One rater's outcome per item.
         second: The other's, of the same items.
         clusters: The cluster of each item.
-        seed: Decides the draws.
-        resamples: How many draws.
 
     Raises:
         ValueError: If the lengths differ.
@@ -112,9 +108,7 @@ def clustered_kappa(
     (value,) = _kappas(counts.sum(0, keepdims=True))
     if np.isnan(value) or len(rows) < 2:
         return Estimate(None if np.isnan(value) else float(value), -1.0, 1.0, len(first))
-    shares = np.full(len(rows), 1 / len(rows))
-    draws = np.random.default_rng(seed).multinomial(len(rows), shares, resamples)
-    low, high = (float(end) for end in np.nanquantile(_kappas(draws @ counts), [0.025, 0.975]))
+    low, high = _ends(_kappas(_draws(len(rows)) @ counts))
     if value == 1:
         yes = sum(map(bool, first)) / len(first)
         chance = yes**2 + (1 - yes) ** 2
@@ -127,8 +121,6 @@ def clustered_kappa_change(
     before: Sequence[bool],
     after: Sequence[bool],
     clusters: Sequence[Hashable],
-    seed: int = 0,
-    resamples: int = 2000,
 ) -> Estimate:
     """How much better one rater agrees with the truth than another: the change of Cohen's kappa.
 
@@ -140,8 +132,6 @@ def clustered_kappa_change(
         before: One rater's word on the same items.
         after: The other's.
         clusters: The cluster of each item.
-        seed: Decides the draws.
-        resamples: How many draws.
 
     Raises:
         ValueError: If the lengths differ, or a kappa has no value.
@@ -152,9 +142,6 @@ def clustered_kappa_change(
         counts[0, 2 * bool(true) + bool(one)] += 1
         counts[1, 2 * bool(true) + bool(other)] += 1
     every = np.array(list(rows.values())).reshape(-1, 2, 4)
-    draws = np.random.default_rng(seed).multinomial(
-        len(rows), np.full(len(rows), 1 / max(1, len(rows))), resamples
-    )
 
     def change(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         return _kappas(weights @ every[:, 1]) - _kappas(weights @ every[:, 0])
@@ -164,9 +151,20 @@ def clustered_kappa_change(
         raise ValueError("a kappa without a value")
     if len(rows) == 1:
         return Estimate(float(value), -inf, inf, len(truth))
-    changes = change(draws.astype(np.float64))
-    low, high = (float(end) for end in np.nanquantile(changes, [0.025, 0.975]))
+    low, high = _ends(change(_draws(len(rows))))
     return Estimate(float(value), low, high, len(truth))
+
+
+def _draws(clusters: int) -> NDArray[np.float64]:
+    """How often each cluster is drawn, [resamples, clusters]."""
+    shares = np.full(clusters, 1 / clusters)
+    drawn = np.random.default_rng(0).multinomial(clusters, shares, _RESAMPLES)
+    return drawn.astype(np.float64)
+
+
+def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _kappas(counts: NDArray[np.float64]) -> NDArray[np.float64]:

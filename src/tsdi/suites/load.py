@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from tsdi.suites.prompts import (
 )
 from tsdi.suites.suite import Suite, check_columns
 from tsdi.suites.table import SUITES
+from tsdi.yaml_file import meant
 
 ORGANISM_COUNTS = {"harmless": 320, "lookalike": 320, "harmful": 640}  # 40 harmful per category
 _SPLITS = ("validation", "test")
@@ -63,8 +63,9 @@ def find_suite(name: str) -> Suite:
         UsageError: If there is none.
     """
     if name not in SUITES:
-        known = f"Suites: {', '.join(SUITES)}."
-        raise UsageError(f"There is no suite {name!r}.", " ".join([*_meant(name), known]))
+        raise UsageError(
+            f"There is no suite {name!r}{meant(name, SUITES)}.", f"Suites: {', '.join(SUITES)}."
+        )
     return SUITES[name]
 
 
@@ -157,11 +158,11 @@ def load_named(name: str, columns: str = "") -> Loaded:
     if head in SUITES and file:
         prompts = SUITES[head].read(read_rows(Path(file)), file)
         return Loaded(prompts, _record({"name": head, "sha256": _sha256(Path(file))}))
-    if path.suffix and not _meant(head):
+    if path.suffix and not meant(head, SUITES):
         return _load_file(path, chosen)  # which says what is wrong with it
     raise UsageError(
-        f"There are no prompts {name!r}.",
-        " ".join([*_meant(head), "Use a prompt file, a suite (see tsdi suites), or hub:ORG/NAME."]),
+        f"There are no prompts {name!r}{meant(head, SUITES)}.",
+        "Use a prompt file, a suite (see tsdi suites), or hub:ORG/NAME.",
     )
 
 
@@ -195,7 +196,3 @@ def _sha256(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise PromptError(f"Cannot read {path}: {error.strerror}.") from None
-
-
-def _meant(name: str) -> list[str]:
-    return [f"Did you mean {other}?" for other in get_close_matches(name, SUITES, n=1)]
