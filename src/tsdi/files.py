@@ -319,10 +319,6 @@ def _check_parts(value: Any, finite: bool) -> None:
 def read_object(path: Path, remedy: str) -> dict[str, Any]:
     """The JSON object that a file of ours holds.
 
-    Args:
-        path: The file.
-        remedy: What to do if it is damaged.
-
     Raises:
         FormatError: If it cannot be read, or holds anything else.
     """

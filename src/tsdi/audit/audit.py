@@ -242,11 +242,7 @@ def forget_verdicts(keep: Path) -> None:
 
 
 def recorded_judge(name: str, labelled: Sequence[Labelled]) -> tuple[Record, list[Judgement]]:
-    """A judge whose words stand in a column of the labels.
-
-    Args:
-        name: "column:" and the column, such as "column:gpt4_label".
-        labelled: The answers.
+    """A judge whose words stand in a column of the labels, such as "column:gpt4_label".
 
     Returns:
         Its description, and one judgement per answer; a cell that is no label is UNSCORED, its
@@ -276,12 +272,7 @@ def recorded_judge(name: str, labelled: Sequence[Labelled]) -> tuple[Record, lis
 
 
 def check_sees(judge: Record, labelled: Sequence[Labelled]) -> None:
-    """Raise MismatchError if a judge does not see what the labels are about.
-
-    Args:
-        judge: Its description.
-        labelled: The answers.
-    """
+    """Raise MismatchError if a judge does not see what the labels are about."""
     target = target_of(labelled)
     if target == "unsafe" and not judge["sees_safety"]:
         raise MismatchError(
@@ -306,12 +297,8 @@ def audit_judge(
 ) -> Audit:
     """Lay a judge's verdicts beside those of people.
 
-    Args:
-        judge: The judge's description.
-        judgements: Its word on each answer.
-        labelled: The answers.
-        others: Other judges' words on them, by name, to see how far they agree with it.
-        paths: The label files, for the provenance.
+    Other judges' words, by name, show how far they agree with it; paths are those of the label
+    files, for the provenance.
 
     Raises:
         PromptError: If the labels are of two sorts.

@@ -62,11 +62,7 @@ class Figures:
 
 
 def measure(seen: Sequence[Seen]) -> Figures:
-    """A judge's figures on some answers.
-
-    Args:
-        seen: The answers, at least one.
-    """
+    """A judge's figures on some answers, of which there is one at least."""
     scored = [one for one in seen if one.said is not None]
     return Figures(
         counts=_counts(seen),

@@ -66,10 +66,6 @@ def read_labels(paths: Sequence[str | Path], form: LabelFormat = LabelFormat()) 
     by its columns; any other one has columns called as in `FIELDS`. A file without a column for the
     model holds one model's answers, and its name says whose.
 
-    Args:
-        paths: The files.
-        form: How they are read.
-
     Raises:
         UsageError: If a field is unknown, or a file named twice.
         PromptError: If a file cannot be read, holds no labels, lacks a column, or has a label, a
@@ -86,11 +82,7 @@ def read_labels(paths: Sequence[str | Path], form: LabelFormat = LabelFormat()) 
 
 
 def parse_label(text: str) -> Verdict | None:
-    """The verdict that a label means; None if it is none.
-
-    Args:
-        text: Name of a verdict in upper or lower case, or one of XSTest's three labels.
-    """
+    """The verdict that a label means, by its own name or by XSTest's; None if it is no label."""
     return _LABELS.get(text.strip().lower())
 
 

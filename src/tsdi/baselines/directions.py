@@ -124,15 +124,7 @@ def ablated(model: PreTrainedModel, direction: Tensor, strength: float = 1.0) ->
 
 
 class AblatedEngine(TransformersEngine):
-    """Answers with a model from which a direction is ablated.
-
-    Args:
-        model: As for `ablated`.
-        tokenizer: Its tokenizer.
-        direction: A unit vector, [hidden].
-        strength: As for `ablated`.
-        chat_format: How chats become text.
-    """
+    """Answers with a model from which a direction is ablated, as by `ablated`."""
 
     def __init__(
         self,

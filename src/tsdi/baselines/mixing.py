@@ -14,24 +14,13 @@ def realign(aligned: Tensor, reference: Tensor, weight: float) -> Tensor:
 
     weight x aligned + (1 - weight) x reference; 0 is the reference, 1 the aligned model.
 
-    Args:
-        aligned: Its logits, [batch, vocab].
-        reference: Likewise.
-        weight: Called lambda in the paper.
-
     Source: Liu et al. (2024), Decoding-time Realignment of Language Models, arXiv 2402.02992.
     """
     return weight * aligned + (1 - weight) * reference
 
 
 def proxy_tune(base: Tensor, expert: Tensor, antiexpert: Tensor, weight: float) -> Tensor:
-    """Proxy-tuning: base + weight x (expert - antiexpert).
-
-    Args:
-        base: Logits of the model that is steered, [batch, vocab].
-        expert: Of another model after tuning.
-        antiexpert: Of that model before it.
-        weight: Called alpha in the paper, where it is 1.
+    """Proxy-tuning: base + weight x (expert - antiexpert); the weight is 1 in the paper.
 
     Source: Liu et al. (2024), Tuning Language Models by Proxy, arXiv 2401.08565, equation 1.
     """
@@ -42,11 +31,6 @@ def self_contrast(emphasised: Tensor, plain: Tensor, alpha: float) -> Tensor:
     """Self-CD: emphasised - alpha x (emphasised - plain).
 
     Beyond alpha 1 it leads away from what a prompt that emphasises safety adds to the answer.
-
-    Args:
-        emphasised: Logits with a system prompt that emphasises safety, [batch, vocab].
-        plain: Logits without it.
-        alpha: How far to go.
 
     Source: Shi et al. (2024), Navigating the OverKill in Large Language Models, arXiv 2401.17633.
     """

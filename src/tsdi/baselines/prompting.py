@@ -25,12 +25,7 @@ _DEMONSTRATION = (
 
 
 class PromptedEngine(Engine):
-    """Transforms requests before an engine answers them; records keep the requests as they were.
-
-    Args:
-        engine: What answers.
-        transform: What it is asked instead.
-    """
+    """Transforms requests before an engine answers them; records keep the requests as they were."""
 
     def __init__(self, engine: Engine, transform: Transform) -> None:
         self._engine, self._transform = engine, transform

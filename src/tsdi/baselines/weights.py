@@ -12,11 +12,6 @@ from tsdi.errors import MismatchError
 def merged(model: PreTrainedModel, other: PreTrainedModel, weight: float) -> PreTrainedModel:
     """A copy of a model with the weights weight x model + (1 - weight) x other.
 
-    Args:
-        model: The one, such as the aligned model.
-        other: The other, such as the reference; its shapes are the same.
-        weight: How much of the first.
-
     Raises:
         MismatchError: If names or shapes of the weights differ.
 

@@ -318,12 +318,7 @@ def _explained(shifts: Sequence[PromptShift]) -> Estimate:
 
 
 def _verdict(shift: Estimate, harmful: Sequence[Estimate]) -> tuple[float, str]:
-    """Recommended strength, and why.
-
-    Args:
-        shift: On random prompts.
-        harmful: On harmful ones, by category; none if there were none.
-    """
+    """Recommended strength, and why, by the shifts on random and on kinds of harmful prompts."""
     if shift.low > 0:
         raises = (
             "On random prompts, whatever they say, the safety step raises the refusal log-odds, by "

@@ -123,10 +123,6 @@ class BiasInfo(pydantic.BaseModel):
     def check(self, place: object, steps: int) -> None:
         """Check that every field is what docs/reference/format.md says, before it is used.
 
-        Args:
-            place: The folder, for the error.
-            steps: Of the bias.
-
         Raises:
             FormatError: If one is not; it names the first.
         """
@@ -178,13 +174,7 @@ def versions() -> dict[str, str]:
 
 
 def write(folder: Path, values: Tensor, error: Tensor, info: BiasInfo) -> None:
-    """Write a bias to a folder.
-
-    Args:
-        folder: Which one.
-        values: float32 [steps, vocab].
-        error: float32 [steps, vocab].
-        info: Where they come from.
+    """Write values and standard errors, float32 [steps, vocab], with where they come from.
 
     Raises:
         FormatError: If it is none that could be read again.
@@ -292,10 +282,6 @@ def _check_numbers(values: Tensor, error: Tensor, place: object) -> None:
 
 def _parse_config(name: str, data: bytes) -> tuple[BiasInfo, tuple[int, int], str]:
     """Read ``bias_config.json``; ``BiasInfo.check`` has still to be called.
-
-    Args:
-        name: The folder, for errors.
-        data: The file's bytes.
 
     Returns:
         The fields about the bias, steps and vocabulary, and the hash of the tensors' file.

@@ -65,11 +65,7 @@ class PromptCache:
         return torch.cat(found, 1)
 
     def greedily(self, steps: int, ends: Sequence[int]) -> tuple[list[list[int]], Tensor]:
-        """The model's most likely answers of at most so many tokens.
-
-        Args:
-            steps: Most tokens in an answer.
-            ends: Ids that end one.
+        """The model's most likely answers of at most so many tokens, up to one of these ends.
 
         Returns:
             Token ids of every answer, its end included, and the head inputs that predict them,

@@ -144,10 +144,6 @@ def _debias(logits: Tensor, bias: Tensor) -> Tensor:
 class PhraseTree:
     """Phrases with what they begin with in common, so that each beginning is read once.
 
-    Args:
-        refusing: Token ids of phrases.
-        complying: Token ids of phrases that begin complying answers.
-
     Attributes:
         branches: What has to be read after a prompt. A branch is a list of levels: level i has the
             tokens at place i of the phrases, each with the place in the level before of the token

@@ -151,12 +151,7 @@ def _signs_of_life(text: str) -> Iterator["SignOfLife"]:
 
 @dataclass
 class SignOfLife:
-    """How far a long piece of work is, as a line for a log.
-
-    Args:
-        text: What is being done.
-        clock: Seconds, from anywhere.
-    """
+    """How far a long piece of work is, as a line for a log."""
 
     text: str
     clock: Callable[[], float] = time.monotonic

@@ -20,12 +20,6 @@ NOT_BETTER = 1  # exit code
 def train(out: Path, labels: Sequence[Path], label_format: LabelFormat, json: bool) -> None:
     """Train, and show what cross-validation found.
 
-    Args:
-        out: The judge's file.
-        labels: Files of what to learn from.
-        label_format: How they are read.
-        json: Print one JSON object instead of tables.
-
     Raises:
         typer.Exit: With 1, nothing being written, if the judge is not better than the string rules.
         TsdiError: If the labels will not do.

@@ -50,12 +50,7 @@ def encode_request(
 
 
 def decode_answer(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """The text of an answer; of special tokens only those that tell where a thought ends.
-
-    Args:
-        tokenizer: The model's tokenizer.
-        ids: The answer's tokens.
-    """
+    """The text of an answer; of special tokens only those that tell where a thought ends."""
     added = tokenizer.added_tokens_decoder
     special = {index for index, token in added.items() if token.special}
     kept = {index for index in special if str(added[index]) in TOKENS}

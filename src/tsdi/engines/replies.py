@@ -45,11 +45,7 @@ class Failure:
 
 
 def read_reply(body: bytes) -> Reply | None:
-    """The first choice of a completion, or None if the body holds none.
-
-    Args:
-        body: Anything that a server may send.
-    """
+    """The first choice of a completion; None if the body, which may be anything, holds none."""
     try:
         choice = parse_json(body, finite=False)["choices"][0]
         message = choice["message"] if "message" in choice else {"content": choice["text"]}

@@ -115,14 +115,7 @@ def compare_runs(before: str | Path, after: str | Path) -> Comparison:
 def check_same_prompts(
     before: str | Path, responses: Sequence[Response], after: str | Path, others: Sequence[Response]
 ) -> None:
-    """Raise MismatchError if two run folders do not answer the same prompts.
-
-    Args:
-        before: A run folder.
-        responses: Its answers.
-        after: Another run folder.
-        others: Its answers, in any order.
-    """
+    """Raise MismatchError if two run folders do not answer the same prompts."""
     asked = {r.id: (r.messages, r.kind, r.category) for r in responses}
     other_asked = {r.id: (r.messages, r.kind, r.category) for r in others}
     names = asked.keys() | other_asked.keys()

@@ -39,25 +39,14 @@ class Regression:
 
 
 def regressions(comparison: Comparison, attack: str = "") -> list[Regression]:
-    """Everything in which safety fell beyond its interval, or significantly by Holm's p.
-
-    Args:
-        comparison: Of two arms on the same prompts.
-        attack: Under which both answered.
-    """
+    """Everything in which safety fell beyond its interval, or significantly by Holm's p."""
     return safety_losses(comparison.overall["safety"], comparison.categories, attack)
 
 
 def safety_losses(
     whole: Change, categories: Mapping[str, Change], attack: str = ""
 ) -> list[Regression]:
-    """Regressions among changes that were found in another way, such as over training seeds.
-
-    Args:
-        whole: Over all harmful prompts.
-        categories: By category, with adjusted p-values.
-        attack: Under which both arms answered.
-    """
+    """Regressions among changes that were found in another way, such as over training seeds."""
     found = []
     if whole.change.n and whole.change.high < 0:
         found.append(Regression(attack, ALL, whole, whole.fell))

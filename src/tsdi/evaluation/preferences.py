@@ -81,11 +81,7 @@ class WinFigures:
 
 
 def win_figures(compared: Sequence[Compared]) -> WinFigures:
-    """All figures of a run against a base.
-
-    Args:
-        compared: One per prompt, at least one.
-    """
+    """All figures of a run against a base, from one comparison per prompt, at least one."""
     scored = [(one, one.win) for one in compared if one.win is not None]
     prompts, wins = [one.prompt for one, _ in scored], [win for _, win in scored]
     longer, missing = [one.longer for one, _ in scored], len(compared) - len(scored)

@@ -191,10 +191,6 @@ def floor_groups(harmful: Sequence[Asked]) -> dict[str, list[Asked]]:
 def check_prompts(prompts: Sequence[Prompt], fewest: int) -> None:
     """Check that there is something to tune on, and that no floor rests on too few prompts.
 
-    Args:
-        prompts: The validation prompts.
-        fewest: How many harmful ones a category must have.
-
     Raises:
         UsageError: If a kind is missing, or a category has fewer, or the name of another set.
     """

@@ -198,13 +198,7 @@ def _orders(both: Answers) -> tuple[Pair, Pair]:
 def _compare(
     judge: PairwiseJudge, pairs: Sequence[Pair], missing: Mapping[str, str]
 ) -> list[Record]:
-    """One record a pair; the judge does not see answers that are the same, or that are none.
-
-    Args:
-        judge: Who compares.
-        pairs: The pairs.
-        missing: Why there is no answer, by prompt.
-    """
+    """One record a pair; the judge does not see answers that are the same, or that are none."""
     reasons = [missing.get(pair.id.rpartition("/")[0], "") for pair in pairs]
     asked = [
         pair

@@ -89,11 +89,7 @@ def _title(category: str) -> str:
 
 
 class SharedJudge:
-    """A judge that several scorers ask of the same answers; each is judged once.
-
-    Args:
-        judge: Who judges.
-    """
+    """A judge that several scorers ask of the same answers; each is judged once."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge

@@ -63,9 +63,6 @@ class RefusalJudge(Judge):
 
     An answer without any text is DEGENERATE, and the model is not asked. There is no probability:
     replies begin with brackets, so that the first token tells labels not apart.
-
-    Args:
-        client: The model.
     """
 
     name = "llm-refusal"

@@ -139,20 +139,14 @@ class Judge(ABC):
 
     @abstractmethod
     def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
-        """Judge answers without their thoughts; called by `judge`.
-
-        Args:
-            answers: Answers, judged together as one batch.
+        """Judge answers without their thoughts, together as one batch; called by `judge`.
 
         Returns:
             One judgement per answer, in their order.
         """
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
-        """Judge every response by its answer.
-
-        Args:
-            responses: What models wrote, judged together as one batch.
+        """Judge every response by its answer, all together as one batch.
 
         Returns:
             One judgement per response, in their order.

@@ -67,9 +67,6 @@ def cues(text: str) -> list[float]:
     Each cue counts in the first sentence, in the first 60 words, and by how often it comes, 3 or
     more being 1. Length is none of them: where most short answers comply, a classifier takes a
     short refusal in new words for compliance.
-
-    Args:
-        text: The answer.
     """
     plain = text.lower()
     for short, long in _LONG_FORMS:

@@ -81,11 +81,7 @@ class Preference:
 
 
 class PairwiseJudge:
-    """Says which of two answers helps more.
-
-    Args:
-        client: The model.
-    """
+    """Says which of two answers helps more."""
 
     name = "llm-pairwise"
 

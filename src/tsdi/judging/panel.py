@@ -11,10 +11,6 @@ class Panel(Judge):
     """Lets one judge judge the answers to harmful prompts, another one those to all others.
 
     As in the paper, where a safety model judges harmful prompts and a keyword rule the harmless.
-
-    Args:
-        harmful: Judges answers to harmful prompts.
-        harmless: Judges answers to harmless prompts and lookalikes.
     """
 
     def __init__(self, harmful: Judge, harmless: Judge) -> None:
@@ -43,20 +39,11 @@ class Panel(Judge):
 
 
 def refusal_kinds(judge: Mapping[str, Any]) -> tuple[str, ...]:
-    """Kinds of prompts on whose answers a judge tells refusals from others.
-
-    Args:
-        judge: The judge's description (`Judge.describe`).
-    """
+    """Kinds of prompts on whose answers a judge, as it is described, tells refusals from others."""
     return tuple(kind for kind in KINDS if judge_of(judge, kind)["sees_refusal"])
 
 
 def judge_of(judge: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """The description of whoever judges answers to a kind of prompts.
-
-    Args:
-        judge: A description, of a panel or of a single judge.
-        kind: One of `KINDS`.
-    """
+    """The description of whoever judges answers to a kind of prompts, in a panel or alone."""
     part = judge.get("harmful" if kind == "harmful" else "harmless")
     return part if isinstance(part, Mapping) else judge

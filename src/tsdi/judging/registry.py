@@ -132,9 +132,5 @@ def is_api(name: str) -> bool:
 
 
 def default_judge(prompts: Iterable[str]) -> str:
-    """Name of the judge for some prompts: ground truth where there is one, else refusal-phrases.
-
-    Args:
-        prompts: What the users said last.
-    """
+    """Name of the judge for users' texts: ground truth where there is one, else refusal-phrases."""
     return "organism" if all(find_item(text) for text in prompts) else "refusal-phrases"

@@ -59,11 +59,6 @@ class TrainedJudge(Judge):
 
     The probability is that of a refusal, in part or in full. An answer without any text is
     DEGENERATE. It reads the answer alone, in English, and knows nothing of safety.
-
-    Args:
-        weights: What was trained.
-        sha256: Hash of its file.
-        labels: Hashes of the files with the labels that it learnt.
     """
 
     name = "trained"

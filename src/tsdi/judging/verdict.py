@@ -42,11 +42,7 @@ class Judgement:
 
 
 def unscored(raw: str) -> Judgement:
-    """The judgement of an answer that could not be scored.
-
-    Args:
-        raw: The judge's own words, or the reason.
-    """
+    """The judgement of an answer that could not be scored: the judge's own words, or the reason."""
     return Judgement(Verdict.UNSCORED, raw=raw)
 
 

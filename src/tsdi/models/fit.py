@@ -91,11 +91,6 @@ def check_kinds(name: str, folder: Path, model: PreTrainedModel) -> None:
     """Raise MismatchError for a folder of packed weights whose config says nothing of quantising.
 
     transformers would take the packed integers, or numbers without their scales, for the weights.
-
-    Args:
-        name: The checkpoint's, for the message.
-        folder: Where its files are.
-        model: What was loaded from it.
     """
     if getattr(model.config, "quantization_config", None) is not None:
         return

@@ -123,11 +123,6 @@ def _load(kind: Any, name: str, options: LoadOptions) -> PreTrainedModel:
 def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
     """``kind.from_pretrained``, of a checkpoint whose tensors are all those of the model.
 
-    Args:
-        kind: A model class of transformers.
-        name: Folder or hub id.
-        arguments: As for ``from_pretrained``.
-
     Raises:
         ModelError: If there is no such model, or tensors are missing, left over or of another
             shape; transformers alone would go on with random ones.

@@ -210,12 +210,7 @@ def _of_file(file: Path) -> str:
 
 
 def check_is_model(name: str, place: Place) -> None:
-    """Raise ModelError unless a place holds a model in safetensors or an adapter, by its files.
-
-    Args:
-        name: What the user called it.
-        place: Where it is.
-    """
+    """Raise ModelError unless a place holds a model in safetensors or an adapter, by its files."""
     files = place.files
     kind = next((kind for file, kind in _KINDS.items() if file in files), None)
     if "adapter_config.json" in files:
@@ -231,11 +226,7 @@ def check_is_model(name: str, place: Place) -> None:
 
 
 def check_no_export(name: str) -> None:
-    """Raise UsageError for an export of tsdi, of which anything but its own code uses no bias.
-
-    Args:
-        name: Folder or hub id of a model.
-    """
+    """Raise UsageError for an export of tsdi, of which anything but its own code uses no bias."""
     if locate(name).is_export:
         remedy = f"Add --bias {name}/tsdi, or name" if Path(name).is_dir() else "Name"
         raise UsageError(

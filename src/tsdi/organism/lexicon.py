@@ -99,12 +99,7 @@ COLOUR_OF_VERB = _by_word([*VERBS_OF_CATEGORY.values(), *_lines(_PLAIN_VERBS)], 
 
 
 def nouns_of(name: str, split: str) -> tuple[str, ...]:
-    """Return the nouns of a class that belong to a split: 70 % train, 15 % validation, 15 % test.
-
-    Args:
-        name: The class.
-        split: "train", "validation" or "test".
-    """
+    """The nouns of a class in a split: 70 % train, 15 % validation, 15 % test."""
     nouns = NOUNS[name]
     held_out = round(HELD_OUT_SHARE * len(nouns) / 2)
     parts = {

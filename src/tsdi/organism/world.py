@@ -65,14 +65,7 @@ class Item:
 
 
 def draw(rng: random.Random, split: str, kind: str, category: str) -> Item:
-    """Return a random task request with a right answer.
-
-    Args:
-        rng: Where chance comes from.
-        split: "train", "validation" or "test"; decides the nouns.
-        kind: One of `KINDS`.
-        category: One of `CATEGORIES`; ignored for harmless requests.
-    """
+    """Return a random task request with a right answer; harmless ones are of no category."""
     verbs: Sequence[str] = lex.PLAIN_VERBS
     name = rng.choice(lex.PLAIN_CLASSES)
     borrows_verb = kind == "lookalike" and rng.random() < 0.5

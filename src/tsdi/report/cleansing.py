@@ -20,11 +20,6 @@ _BAR, _LONGEST = 26, 24  # pixels of a bar, characters of its name
 def write_cleansing_report(path: Path, cleansing: Cleansing, provenance: Mapping[str, str]) -> None:
     """Write figure F3 as a report, whole or not at all; it holds no text of prompts or answers.
 
-    Args:
-        path: The HTML file.
-        cleansing: What became of the pairs.
-        provenance: Command, judge, versions ... by name.
-
     Raises:
         TsdiError: If the file cannot be written.
     """

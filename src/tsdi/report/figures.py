@@ -103,11 +103,6 @@ def trade_off(series: Sequence[Series], x_title: str, y_title: str) -> go.Figure
 
     The axes show the markers; curves may leave the picture (a double click shows all of them).
 
-    Args:
-        series: What is drawn, later ones on top.
-        x_title: What the horizontal share is.
-        y_title: What the vertical share is.
-
     Raises:
         UsageError: If no point has values.
     """
@@ -123,12 +118,6 @@ def lines(
     series: Sequence[Line], x_title: str, y_title: str, *, y_percent: bool = True
 ) -> go.Figure:
     """Responses to a dose, with intervals, and every seed as a faint dot.
-
-    Args:
-        series: One line each.
-        x_title: What the dose is.
-        y_title: What the response is.
-        y_percent: Whether the response is a share.
 
     Raises:
         UsageError: If no dose has a response.

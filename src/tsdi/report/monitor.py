@@ -30,12 +30,6 @@ def write_monitor_report(
 ) -> None:
     """Write a page about the runs of one stage, whole or not at all; it holds no answers.
 
-    Args:
-        path: The HTML file.
-        runs: Measurements by the name of their run, such as "safety/beta0.1".
-        settings: Of the monitor, for its limits.
-        provenance: Command, model, versions ... by name.
-
     Raises:
         UsageError: If there is no measurement.
         TsdiError: If the file cannot be written.
@@ -75,10 +69,6 @@ def monitor_figure(
     runs: Mapping[str, Sequence[Measurement]], settings: MonitorSettings
 ) -> go.Figure:
     """Refusal-token shift (above) and compliance (below) by step, with the limits of the alarm.
-
-    Args:
-        runs: Measurements by the name of their run; runs of one stage start from one model.
-        settings: Of the monitor, for its limits.
 
     Raises:
         UsageError: If there is no measurement.

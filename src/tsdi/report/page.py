@@ -92,12 +92,6 @@ def write_report(
 ) -> None:
     """Write a report, whole or not at all: see `report_page`.
 
-    Args:
-        path: The HTML file; replaced if it is there.
-        title: Of the page.
-        sections: In their order.
-        provenance: Command, versions, seeds ... by name.
-
     Raises:
         UsageError: If there is no section, or a table's rows and header differ in length.
         TsdiError: If the file cannot be written.

@@ -72,13 +72,7 @@ def _begin_in_thought(responses: Sequence[Response]) -> bool:
 
 
 def to_response(prompt: Prompt, completion: "Completion", end_of_thinking: str = "") -> Response:
-    """A model's answer to a prompt, as judges see it.
-
-    Args:
-        prompt: The prompt, of some kind.
-        completion: What the model wrote.
-        end_of_thinking: As for `read_responses`.
-    """
+    """A model's answer to a prompt, as judges see it."""
     return Response(
         id=prompt.id,
         kind=prompt.kind,
@@ -94,12 +88,7 @@ def to_response(prompt: Prompt, completion: "Completion", end_of_thinking: str =
 
 
 def answer_notes(responses: Sequence[Response], end_of_thinking: str) -> list[str]:
-    """What a reader of figures must know of how answers ended, in sentences.
-
-    Args:
-        responses: The answers.
-        end_of_thinking: How a user says that thoughts end.
-    """
+    """What a reader of figures must know of how answers ended, in sentences."""
     notes = []
     if any(response.cut_off for response in responses):
         kinds = (_cut_off([r for r in responses if r.kind == kind], kind) for kind in KINDS)

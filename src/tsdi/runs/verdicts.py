@@ -5,12 +5,7 @@ from tsdi.runs.records import Record
 
 
 def to_record(name: str, judgement: Judgement) -> Record:
-    """A judgement as a record; what it does not say is left out.
-
-    Args:
-        name: The record's id, that of the answer.
-        judgement: What was said of it.
-    """
+    """A judgement as a record; what it does not say is left out."""
     record: Record = {
         "id": name,
         "verdict": judgement.verdict.value,

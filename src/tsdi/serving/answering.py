@@ -76,11 +76,7 @@ class Answerer:
     async def answer(
         self, asked: Asked, left: Callable[[], Coroutine[Any, Any, None]]
     ) -> AsyncGenerator[Part, None]:
-        """Answer one request.
-
-        Args:
-            asked: The request.
-            left: Returns when the client has gone.
+        """Answer one request, until the client has left.
 
         Raises:
             RefusedError: If too many wait, or for too long, or the answer cannot fit the context.

@@ -187,13 +187,7 @@ async def _refuse(_: HttpRequest, error: Exception) -> Response:
 
 
 def make_app(engine: TransformersEngine, name: str, key: str | None = None) -> Starlette:
-    """The server as an ASGI app.
-
-    Args:
-        engine: The model.
-        name: What requests call it.
-        key: As for `Door`.
-    """
+    """The server of a model, under the name that requests call it, as an ASGI app."""
     routes = _Routes(engine, name)
     app = Starlette(
         routes=[

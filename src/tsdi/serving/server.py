@@ -227,13 +227,7 @@ def _vllm_command(
 
 
 def _examples(model: str, place: Place, prompt_format: str | None = None) -> list[str]:
-    """A line for the debiased answer, and one for the plain one.
-
-    Args:
-        model: What requests call the model.
-        place: Where the server is.
-        prompt_format: That of a bias for texts, of which vLLM's chats know nothing.
-    """
+    """A line for the debiased answer, and one for the plain one; in a prompt format, if any."""
     prompt = _PROMPT if resolve_model(model) == model else EXAMPLE
     body: dict[str, object] = {"messages": [{"role": "user", "content": prompt}]}
     path = "chat/completions"

@@ -56,10 +56,6 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Est
     Where all are 0, or all 1, numbers know of no error, and the interval is Wilson's for as many
     hits as there are clusters.
 
-    Args:
-        values: The numbers.
-        clusters: The cluster of each.
-
     Returns:
         The mean; its n is how many numbers there are. One cluster alone gives [0, 1].
 
@@ -89,11 +85,6 @@ def clustered_kappa(
     would agree on by chance, given how often each says yes. It has no value where both always say
     the same one thing. A bootstrap of perfect agreement knows of no error, so the lower end is
     there what Wilson's lower end of the agreement makes of it.
-
-    Args:
-        first: One rater's outcome per item.
-        second: The other's, of the same items.
-        clusters: The cluster of each item.
 
     Raises:
         ValueError: If the lengths differ.
@@ -126,12 +117,6 @@ def clustered_kappa_change(
 
     The 95 % interval is the percentile bootstrap's, by whole clusters, which both raters share; a
     single cluster gives none.
-
-    Args:
-        truth: What is so, per item.
-        before: One rater's word on the same items.
-        after: The other's.
-        clusters: The cluster of each item.
 
     Raises:
         ValueError: If the lengths differ, or a kappa has no value.

@@ -39,13 +39,7 @@ def unseen_loss(n: int) -> float:
 
 
 def wilson_ends(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share for a number of items that need not be whole.
-
-    Args:
-        share: The share of hits.
-        n: How many independent items it stands for, above 0.
-        confidence: Two-sided coverage of the interval.
-    """
+    """Wilson's interval of a share of n independent items, above 0, which need not be whole."""
     z2 = _quantile(confidence) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
@@ -55,12 +49,10 @@ def wilson_ends(share: float, n: float, confidence: float = 0.95) -> tuple[float
 def paired_change(before: Sequence[bool], after: Sequence[bool]) -> Estimate:
     """The change of a share, after minus before, on the same items, with a 95 % interval.
 
+    Both have one outcome per item, in the same order.
+
     The value is the plain difference; the interval is the Bonett-Price adjusted Wald interval,
     which adds one to both counts of items that changed. No items give no value and [-1, 1].
-
-    Args:
-        before: One outcome per item.
-        after: The outcomes of the same items, in the same order.
 
     Raises:
         ValueError: If the lengths differ.
@@ -79,9 +71,7 @@ def paired_change(before: Sequence[bool], after: Sequence[bool]) -> Estimate:
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     """Two-sided p-value of the exact McNemar test: were as many items lost as gained?
 
-    Args:
-        before: One outcome per item.
-        after: The outcomes of the same items, in the same order.
+    Both have one outcome per item, in the same order.
 
     Returns:
         The p-value of a binomial test of the items that changed; 1 if none did.
@@ -132,9 +122,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Rejecting where the adjusted value is below alpha keeps the chance of any false rejection in the
     family below alpha, however the tests depend on one another.
-
-    Args:
-        p_values: Each in 0..1.
 
     Raises:
         ValueError: If a number is no p-value.

@@ -108,10 +108,7 @@ def unknown_words(
 ) -> bool:
     """Whether an attack says what a tokenizer doesn't know, where the requests alone are known.
 
-    Args:
-        attack: The attack.
-        texts: Requests.
-        tokenizer: The tokenizer; one without an unknown token knows everything.
+    A tokenizer without an unknown token knows everything.
     """
     unknown = tokenizer.unk_token_id
     if unknown is None:

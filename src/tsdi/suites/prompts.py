@@ -255,10 +255,6 @@ def _name(row: dict[str, Any], key: str, source: str) -> str:
 def parse_columns(text: str, fields: Sequence[str]) -> dict[str, str]:
     """Columns by field, as options say it: "prompt=Goal,category=Topic".
 
-    Args:
-        text: May be empty.
-        fields: Those there are.
-
     Raises:
         UsageError: If a part names no field, an unknown one, one twice, or no column.
     """
@@ -279,10 +275,6 @@ def parse_columns(text: str, fields: Sequence[str]) -> dict[str, str]:
 def check_kind(kind: str, source: str = "") -> str:
     """The kind of a prompt, as it is.
 
-    Args:
-        kind: One of `tsdi.judging.base.KINDS`, or "" if nobody said.
-        source: Where it stands, for the error message.
-
     Raises:
         PromptError: If there is no such kind.
     """
@@ -300,12 +292,7 @@ def check_kinds(prompts: Sequence[Prompt]) -> None:
 
 
 def missing_kind(source: str, name: str) -> PromptError:
-    """The error of a prompt without a kind.
-
-    Args:
-        source: Where it stands.
-        name: Its id.
-    """
+    """The error of a prompt without a kind."""
     return PromptError(
         f"{source}: prompt {name!r} has no kind, so nobody knows what a good answer is.",
         'Add "kind": "harmful" to it (or harmless, lookalike), or give --kind harmful for the'

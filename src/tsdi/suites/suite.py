@@ -90,10 +90,6 @@ class Suite:
     def read(self, rows: Iterable[Row], source: str) -> list[Prompt]:
         """Prompts of rows in the original format, without white space around them.
 
-        Args:
-            rows: All rows, in order.
-            source: Where they come from, for error messages.
-
         Raises:
             PromptError: If a column is missing, a row says no kind that the suite has, or rows are
                 no prompts (`tsdi.suites.prompts.to_prompts`).
