@@ -198,11 +198,7 @@ def write_set(folder: Path, contents: Mapping[str, bytes], own: bool = False) ->
 
 def _written(folder: Path) -> set[str]:
     """Names of the files that `write_set` wrote; of what else stands there nothing is believed."""
-    try:
-        names = parse_json((folder / _WRITTEN).read_bytes())
-    except (OSError, ValueError):
-        return set()
-    inside = folder.resolve()
+    names, inside = json_or_none(folder / _WRITTEN), folder.resolve()
     return {
         name
         for name in (names if isinstance(names, list) else [])
@@ -277,6 +273,14 @@ def parse_json(text: str | bytes, finite: bool = True) -> Any:
         raise ValueError("nested too deeply") from None
     _check_parts(value, finite)
     return value
+
+
+def json_or_none(path: Path) -> Any:
+    """What a JSON file holds; None if there is none, or it is no JSON."""
+    try:
+        return parse_json(path.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _whole_number(digits: str) -> float:

@@ -5,20 +5,26 @@ on all but one and tested on that one. What is chosen, the regularisation and th
 chosen within the training models, by the same scheme. Nothing is chosen on the tested model.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from tsdi.audit.labels import Labelled
+from tsdi.audit.labels import LabelFormat, Labelled, read_labels
 from tsdi.errors import PromptError, UsageError
+from tsdi.files import check_output, working_on, write_json
 from tsdi.judging.base import Response
 from tsdi.judging.cues import NAMES, RULES, cues
-from tsdi.judging.trained import CLASSES, Weights, decide
+from tsdi.judging.trained import CLASSES, JudgeFile, Weights, decide, is_judge_file
 from tsdi.judging.verdict import Verdict
+from tsdi.runs.stage import Progress
 from tsdi.stats.clusters import clustered_kappa, clustered_kappa_change, clustered_share
 from tsdi.stats.interval import Estimate, as_json
 
@@ -100,9 +106,50 @@ class Training:
         return found
 
 
-def train_judge(
-    labelled: Sequence[Labelled], progress: Callable[[int, int], None] | None = None
+def train(
+    labels: Sequence[str | Path],
+    out: str | Path,
+    *,
+    label_format: LabelFormat = LabelFormat(),
+    progress: Progress | None = None,
 ) -> Training:
+    """Train a small refusal judge on labelled answers, and find out whether it is worth having.
+
+    Args:
+        labels: Files of labelled answers, of three models at least.
+        out: The judge's file; it is written only if the judge is better than the string rules.
+        label_format: How the files are read.
+        progress: Called with the models that were held out so far, and their number.
+
+    Raises:
+        UsageError: If the file cannot be there, or scikit-learn is missing.
+        PromptError: If the labels will not do.
+        RunExistsError: If another process works there.
+        TsdiError: If the file cannot be written.
+    """
+    out, files = Path(out), [Path(label) for label in labels]
+    check_output(out, "--train", "a trained judge", is_judge_file, files)
+    with working_on(out):
+        found = train_judge(read_labels(files, label_format), progress)
+        if found.better:
+            file = JudgeFile(
+                coefficients=found.weights.coefficients.tolist(),
+                intercepts=found.weights.intercepts.tolist(),
+                temperature=found.weights.temperature,
+                labels_sha256=[hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+                evidence=evidence(found),
+            )
+            write_json(out, file.model_dump(mode="json"))
+    return found
+
+
+def evidence(found: Training) -> dict[str, Any]:
+    """What cross-validation says of a judge, and in which versions, as JSON."""
+    versions = {name: version(name) for name in ("tsdi", "scikit-learn", "numpy")}
+    return {**found.to_dict(), "versions": versions}
+
+
+def train_judge(labelled: Sequence[Labelled], progress: Progress | None = None) -> Training:
     """Train on all answers, and cross-validate by model.
 
     Args:
@@ -350,7 +397,5 @@ def _check_classes(examples: Examples, models: Sequence[str]) -> None:
 
 
 def _check_installed() -> None:
-    from importlib.util import find_spec
-
     if find_spec("sklearn") is None:
         raise UsageError("Training needs scikit-learn.", "Install it: pip install 'tsdi[audit]'")

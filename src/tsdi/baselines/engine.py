@@ -10,7 +10,7 @@ from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBa
 
 from tsdi.baselines import mixing
 from tsdi.baselines.prompting import Transform, demand_refusal, emphasise_safety
-from tsdi.decoding.greedy import pad_id
+from tsdi.decoding.greedy import pad_id, pad_left
 from tsdi.engines.base import Message, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, encode_chat
@@ -133,14 +133,8 @@ class _Forward:
         prompts: Sequence[Sequence[int]],
     ) -> None:
         self._model: Any = model
-        longest, pad = max(map(len, prompts)), pad_id(model, tokenizer)
-        device = model.device
-        self._prompts = torch.tensor(
-            [[pad] * (longest - len(row)) + list(row) for row in prompts], device=device
-        )
-        self._mask = torch.tensor(
-            [[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=device
-        )
+        ids, mask = pad_left(prompts, pad_id(model, tokenizer))
+        self._prompts, self._mask = ids.to(model.device), mask.to(model.device)
         self._cache: Any = None
         self._read = -1  # tokens of the answer that the cache holds
 

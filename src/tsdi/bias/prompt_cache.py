@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from tsdi.bias import lm_head as head
 from tsdi.bias.refusal_log_odds import Branch
+from tsdi.decoding.greedy import pad_left
 
 _SAME = {torch.float32: 1e-3, torch.float64: 1e-3}  # else two bytes, which round far more
 _SAME_OF_16_BITS = 0.05
@@ -30,11 +31,9 @@ class PromptCache:
     """
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad: int) -> None:
-        longest = max(map(len, prompts))
-        rows = [[pad] * (longest - len(row)) + list(row) for row in prompts]
-        mask = [[0] * (longest - len(row)) + [1] * len(row) for row in prompts]
-        self._model, self._mask = model, torch.tensor(mask, device=model.device)
-        step = head.read_on(model, torch.tensor(rows), self._mask, None, choose=True)
+        ids, mask = pad_left(prompts, pad)
+        self._model, self._mask = model, mask.to(model.device)
+        step = head.read_on(model, ids, self._mask, None, choose=True)
         self._cache, self._first = step.cache, step.choice
         self.last = step.inputs[:, -1:]
 

@@ -9,8 +9,7 @@ from rich.table import Table
 
 import tsdi.audit
 from tsdi.audit.labels import LabelFormat
-from tsdi.audit.train import evidence
-from tsdi.audit.train_judge import Training
+from tsdi.audit.train_judge import Training, evidence
 from tsdi.cli import console
 from tsdi.stats.interval import compact_text
 

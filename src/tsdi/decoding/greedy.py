@@ -24,6 +24,14 @@ def pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     return int(pad) if pad is not None and pad < weight.shape[0] else 0
 
 
+def pad_left(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Token ids padded on the left and their mask, 0 for padding: both int64 [rows, longest]."""
+    longest = max(map(len, rows))
+    ids = [[pad] * (longest - len(row)) + list(row) for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids), torch.tensor(mask)
+
+
 def generate_greedily(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -53,9 +61,7 @@ def generate_greedily(
         processors [batch, tokens, vocab] on the CPU, if asked for.
     """
     pad = pad_id(model, tokenizer)
-    longest = max(map(len, prompts))
-    rows = [[pad] * (longest - len(row)) + list(row) for row in prompts]
-    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in prompts]
+    ids, mask = pad_left(prompts, pad)
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -67,14 +73,14 @@ def generate_greedily(
     generate: Any = model.generate
     with _bare_config(model):
         output = generate(
-            input_ids=torch.tensor(rows, device=model.device),
-            attention_mask=torch.tensor(mask, device=model.device),
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
             logits_processor=list(processors),
             stopping_criteria=list(stops),
             generation_config=settings,
         )
     logits = torch.stack(output.scores, 1).float().cpu() if keep_logits else None
-    return output.sequences[:, longest:].tolist(), logits
+    return output.sequences[:, ids.shape[1] :].tolist(), logits
 
 
 @torch.no_grad()

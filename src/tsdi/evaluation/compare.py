@@ -76,14 +76,10 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """The comparison as JSON."""
         return {
-            "judge": self.judge,
-            "overall": {name: change.to_dict() for name, change in self.overall.items()},
-            "categories": {name: change.to_dict() for name, change in self.categories.items()},
+            **as_json(self),
             "family": FAMILY,
             "family_size": len(self.categories),
             "alpha": ALPHA,
-            "lost": self.lost,
-            "maybe_lost": self.maybe_lost,
             "unscored": dict(zip(("before", "after", "either"), self.unscored, strict=True)),
         }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tsdi.errors import ModelError
-from tsdi.files import parse_json
+from tsdi.files import json_or_none, parse_json
 from tsdi.models.names import is_local, locate, split_revision
 from tsdi.models.shipped import resolve_model
 
@@ -81,11 +81,10 @@ def _of_hub(name: str) -> str:
 
 def _base(config: Path) -> list[str]:
     """The base model of an adapter, if this is an adapter's config."""
-    try:
-        found = parse_json(config.read_bytes())
-        base = found["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
+    found = json_or_none(config)
+    if not isinstance(found, dict) or "base_model_name_or_path" not in found:
         return []  # no adapter, or one that loading speaks of
+    base = found["base_model_name_or_path"]
     if not isinstance(base, str) or (Path(base) / _ADAPTER).exists():
         return [str(base)]  # an adapter on an adapter does not load
     return [f"base {fingerprint(base)}"]

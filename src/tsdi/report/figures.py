@@ -21,6 +21,7 @@ from tsdi.report.theme import (
     axis,
     colours,
     layout,
+    limit_line,
     plain,
     show,
     token_text,
@@ -288,16 +289,8 @@ def log_odds(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> go.Figure:
             scalemode="width",
             hoverinfo="y+name",
         )
-    figure.add_hline(
-        y=0,
-        line={"color": FAINT, "width": 1, "dash": "dash"},
-        annotation={
-            "text": "refusing = complying",
-            "font": {"size": 11, "color": FAINT},
-            "bgcolor": "rgba(255, 255, 255, 0.8)",
-        },
-        annotation_position="top right",
-    )
+    line = limit_line("refusing = complying")
+    figure.add_hline(y=0, **line, annotation_position="top right")
     figure.update_layout(violinmode="group", violingap=0.15, violingroupgap=0.1)
     figure.update_xaxes(type="category", automargin=True, linecolor=GRID)
     figure.update_yaxes({**axis("refusal log-odds, nats", percent=False), "hoverformat": "+.2f"})

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from tsdi.errors import UsageError
 from tsdi.report.page import Alert, Part, Section, Table, write_report
-from tsdi.report.theme import FAINT, INK, OTHER_COLOURS, axis, layout, plain
+from tsdi.report.theme import INK, OTHER_COLOURS, axis, layout, limit_line, plain
 from tsdi.training.monitor_log import Measurement, MonitorSettings, read_log
 from tsdi.training.recipe import Preference
 from tsdi.training.run_folder import monitor_log, run_names
@@ -82,8 +82,10 @@ def monitor_figure(
         _draw(figure, number, name, measured)
     first = next(iter(known.values()))[0]
     floor = settings.compliance_floor * first.compliance
-    _limit(figure, 1, settings.shift_limit, f"limit {settings.shift_limit:g} nats")
-    _limit(figure, 2, floor, f"limit {floor:.0%}")
+    limits = ((settings.shift_limit, f"{settings.shift_limit:g} nats"), (floor, f"{floor:.0%}"))
+    for row, (place, text) in enumerate(limits, start=1):
+        line = limit_line(f"limit {text}")
+        figure.add_hline(y=place, row=row, col=1, **line, annotation_position="top left")
     figure.update_xaxes(axis("", percent=False))
     figure.update_xaxes(axis("optimiser step", percent=False), row=2)
     figure.update_yaxes(axis("refusal-token shift, nats", percent=False), row=1)
@@ -130,21 +132,6 @@ def _draw(figure: go.Figure, number: int, name: str, measured: Sequence[Measurem
         showlegend=False,
         row=2,
         col=1,
-    )
-
-
-def _limit(figure: go.Figure, row: int, place: float, text: str) -> None:
-    figure.add_hline(
-        y=place,
-        row=row,
-        col=1,
-        line={"color": FAINT, "width": 1, "dash": "dash"},
-        annotation={
-            "text": text,
-            "font": {"size": 11, "color": FAINT},
-            "bgcolor": "rgba(255, 255, 255, 0.8)",
-        },
-        annotation_position="top left",
     )
 
 

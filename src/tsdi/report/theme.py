@@ -78,6 +78,15 @@ def layout(height: int) -> dict[str, Any]:
     }
 
 
+def limit_line(text: str) -> dict[str, Any]:
+    """A dashed line across a figure, with what it says."""
+    white = "rgba(255, 255, 255, 0.8)"
+    return {
+        "line": {"color": FAINT, "width": 1, "dash": "dash"},
+        "annotation": {"text": text, "font": {"size": 11, "color": FAINT}, "bgcolor": white},
+    }
+
+
 def axis(title: str, percent: bool) -> dict[str, Any]:
     """A numeric axis; a long title has several lines, for phones."""
     lines = textwrap.wrap(title, _TITLE_WIDTH)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tsdi.errors import FormatError, RunExistsError
-from tsdi.files import parse_json, to_json, write_json
+from tsdi.files import json_or_none, parse_json, to_json, write_json
 from tsdi.runs.records import Record, append_records, read_records
 
 _LOG = logging.getLogger(__name__)
@@ -117,10 +117,7 @@ class Stage:
             FormatError: If its file is missing or no JSON object.
         """
         path = folder / self.description
-        try:
-            description = parse_json(path.read_bytes())
-        except (OSError, ValueError):
-            description = None
+        description = json_or_none(path)
         if not isinstance(description, dict):
             raise FormatError(
                 f"{path} does not say what made the {self.what} beside it.",
@@ -167,10 +164,7 @@ def check_free(path: Path, *keys: str) -> None:
     """Raise RunExistsError if there is a file with none of the keys of what is to be written."""
     if not path.exists():
         return
-    try:
-        there = parse_json(path.read_bytes())
-    except (OSError, ValueError):
-        there = None
+    there = json_or_none(path)
     if not (isinstance(there, dict) and there.keys() & {*keys}):
         raise RunExistsError(
             f"{path} is there already, and tsdi wrote no such thing.",
