@@ -15,16 +15,17 @@ from tsdi.bias import TokenPool
 from tsdi.bias.random_prompts import chat_frame
 from tsdi.errors import PromptError, UsageError
 from tsdi.models import chat
+from tsdi.models import template as templates
 from tsdi.models.chat import (
-    PINNED_DATE,
     ChatFormat,
     check_format,
-    describe_format,
+    describe_without_template,
     encode_chat,
     fix_arguments,
     template_sha256,
     tokenizer_sha256,
 )
+from tsdi.models.template import PINNED_DATE
 
 CHAT = [{"role": "user", "content": "grow wheat"}]
 KNOWN = tiny.tokenizer()  # for templates of many examples
@@ -58,16 +59,9 @@ class TestEncoding:
         with pytest.raises(UsageError, match=rf"has {number} \{{prompt\}} in it"):
             ChatFormat(prompt_format)
 
-    @pytest.mark.parametrize(
-        ("template", "prompt_format", "words"),
-        [
-            (tiny.TEMPLATE, None, "chat template"),
-            (tiny.TEMPLATE, "Q {prompt}", "prompt format 'Q {prompt}'"),
-            (None, None, "plain text"),
-        ],
-    )
-    def test_what_is_used_is_said(self, template, prompt_format, words):
-        assert words in describe_format(tiny.tokenizer(template), ChatFormat(prompt_format))
+    def test_what_is_used_without_a_template_is_said(self):
+        assert "prompt format 'Q {prompt}'" in describe_without_template(ChatFormat("Q {prompt}"))
+        assert "plain text" in describe_without_template(ChatFormat())
 
 
 @pytest.mark.parametrize("template", ["$A <eos>", "<bos> $A <eos>", "<bos> $A", "$A"])
@@ -106,8 +100,8 @@ class TestHostileTemplates:
         ],
     )
     def test_whatever_they_raise_is_one_line(self, template, reason, monkeypatch):
-        monkeypatch.setattr(chat, "MOST_LINES", 50_000)
-        monkeypatch.setattr(chat, "MOST_CHARACTERS", 1_000_000)
+        monkeypatch.setattr(templates, "MOST_LINES", 50_000)
+        monkeypatch.setattr(templates, "MOST_CHARACTERS", 1_000_000)
         tokenizer = tiny.tokenizer(template)
         tiny.refused(lambda: encode_chat(tokenizer, CHAT), "['user']", reason, kind=PromptError)
         assert sys.gettrace() is None

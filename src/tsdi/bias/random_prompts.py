@@ -16,11 +16,11 @@ from tsdi.models.chat import (
     OWN_TEMPLATE,
     ChatFormat,
     check_format,
-    check_shows_once,
     decode,
     encode_chat,
 )
 from tsdi.models.compatibility import context_length, embedding_rows
+from tsdi.models.template import check_shows_once
 
 _FILLERS = 8
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from tsdi.bias import SafetyBias
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import ModelError, UsageError
-from tsdi.models.chat import as_the_template_reads, special_ids
+from tsdi.models.chat import special_ids
 from tsdi.models.fit import check_adapter_fit
 from tsdi.models.load import (
     LoadOptions,
@@ -26,6 +26,7 @@ from tsdi.models.load import (
     load_checked,
 )
 from tsdi.models.names import check_is_model, locate
+from tsdi.models.template import as_the_template_reads
 
 NAME = "tsdi-hf"
 Pair = tuple[tuple[str, str] | None, list[int], list[int]]

@@ -1,15 +1,10 @@
-"""Chats as token ids: the model's own template, with its clock stopped."""
+"""Chats as token ids, by the model's own template or by a format of the user's."""
 
-import datetime
 import hashlib
 import json
 import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from types import FrameType
 from typing import Any
 
 from jinja2 import TemplateError
@@ -20,11 +15,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.errors import PromptError, UsageError
+from tsdi.models.template import SAID, apply_template, preceded
 
-PINNED_DATE = datetime.date(2025, 1, 1)
-_DIRECTIVES = "aAwdbBmyYHIpMSfzZjUWcxXGuVDFTRe"  # of strftime
-MOST_LINES = 2_000_000  # that one rendering of a template may run; a message takes about 15
-MOST_CHARACTERS = 100_000_000
 _PROBES = (
     "Hello, world!  How do I kill a process?",
     "naïve 数学 \n\t 3.14 <b>",
@@ -34,11 +26,6 @@ _PROBES = (
 _GIVEN = {"messages", "tools", "documents", "add_generation_prompt"}
 _FUNCTIONS = {"raise_exception", "strftime_now", *DEFAULT_NAMESPACE}
 _GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # transformers' own tag
-
-
-_LOOKS: dict[str, "_Looks"] = {}  # by template
-_SAID = "wheat and barley"
-_DRAWS = 6  # renderings, one of which shows what is drawn at random
 
 
 @dataclass(frozen=True)
@@ -98,7 +85,7 @@ def encode_chat(
     """
     prompt_format = chat_format.prompt_format
     if prompt_format is None and tokenizer.chat_template is not None:
-        return list(_apply(tokenizer, messages, chat_format.template_args, tokenize=True))
+        return list(apply_template(tokenizer, messages, chat_format.template_args, tokenize=True))
     text = "\n\n".join(message["content"] for message in messages)
     begun = bool(tokenizer.bos_token) and (prompt_format or "").startswith(tokenizer.bos_token)
     filled = (prompt_format or "{prompt}").replace("{prompt}", text)
@@ -119,154 +106,6 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int
     return whole[:start], whole[start + len(bare) :]
 
 
-def _apply(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[dict[str, str]],
-    template_args: Mapping[str, Any],
-    *,
-    tokenize: bool,
-    answering: bool = True,
-) -> Any:
-    """What the chat template makes of a chat: ids or text, up to an answer's begin if answering."""
-    chat = as_the_template_reads(tokenizer, messages)
-    try:
-        with _bounded():
-            return tokenizer.apply_chat_template(
-                chat,
-                add_generation_prompt=answering,
-                tokenize=tokenize,
-                return_dict=False,
-                chat_template=_pinned(tokenizer.get_chat_template()),
-                **template_args,
-            )
-    except Exception as error:  # templates are code of strangers, and raise what they like
-        said = str(error).strip().splitlines() or [""]
-        known = isinstance(error, TemplateError | ValueError) and said[0]
-        reason = said[0] if known else f"{type(error).__name__} {said[0]}".strip()
-        raise PromptError(
-            f"No chat template for a chat of {[m['role'] for m in messages]}: {reason[:300]}.",
-            "Give the messages that the model was trained on.",
-        ) from error
-
-
-def as_the_template_reads(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """A chat with its texts as lists of parts, if the chat template shows them only so.
-
-    Templates of models that also see may pass over a text that is none of these, in silence.
-    """
-    in_parts = _looks_of(tokenizer).in_parts
-    return [_in_parts(message) if in_parts else dict(message) for message in messages]
-
-
-@dataclass(frozen=True)
-class _Looks:
-    """How a template shows what a user says.
-
-    Attributes:
-        in_parts: Whether it wants texts as lists of parts.
-        times: How often a text stands in what comes out; None if the template refuses a user's
-            message alone, of which it is told when it is asked for.
-    """
-
-    in_parts: bool = False
-    times: int | None = None
-
-
-def check_shows_once(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise PromptError if a chat template shows a user's text more than once.
-
-    Then random ids cannot stand in for it between what comes before and what comes after.
-    """
-    if tokenizer.chat_template is not None and (_looks_of(tokenizer).times or 1) > 1:
-        raise PromptError(
-            f"The chat template shows a user's text {_looks_of(tokenizer).times} times.",
-            "Take --prompt-format, or a template that shows it once.",
-        )
-
-
-def _looks_of(tokenizer: PreTrainedTokenizerBase) -> _Looks:
-    """How the tokenizer's template shows a user's text; found out once.
-
-    Raises:
-        PromptError: If it does not show it, or shows it differently each time.
-    """
-    template = tokenizer.get_chat_template()
-    if template not in _LOOKS:
-        _LOOKS[template] = _look(tokenizer, template)
-    return _LOOKS[template]
-
-
-def _look(tokenizer: PreTrainedTokenizerBase, template: str) -> _Looks:
-    found: list[_Looks] = []
-    for in_parts in (False, True):
-        text = _shown(tokenizer, template, in_parts)
-        if text is not None and "'type': 'text'" not in text:  # Python's own look of a list
-            found.append(_Looks(in_parts, text.count(_SAID)))
-    shown = next((one for one in found if one.times), None)
-    if found and shown is None:
-        raise PromptError(
-            "The chat template shows nothing of what the user says.",
-            "Mend it, or take --prompt-format.",
-        )
-    if shown and len({_shown(tokenizer, template, shown.in_parts) for _ in range(_DRAWS)}) > 1:
-        raise PromptError(
-            "The chat template makes another text of the same chat each time.",
-            "Mend it, or take --prompt-format.",
-        )
-    return shown or _Looks()
-
-
-def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
-    content = message["content"]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return {**message, "content": parts}
-
-
-def _shown(tokenizer: PreTrainedTokenizerBase, template: str, in_parts: bool) -> str | None:
-    """What a template makes of a user's text; None if it refuses it."""
-    said = {"role": "user", "content": _SAID}
-    chat = [_in_parts(said) if in_parts else said]
-    try:
-        with _bounded():
-            return str(
-                tokenizer.apply_chat_template(chat, tokenize=False, chat_template=_pinned(template))
-            )
-    except Exception:  # as in `_apply`, where it is told
-        return None
-
-
-@contextmanager
-def _bounded() -> Iterator[None]:
-    """Stops a template that runs or prints without end, in whatever thread.
-
-    What a single operation makes, such as a text times a number, is bounded by memory alone.
-    """
-    lines = characters = 0
-
-    def follow(frame: FrameType, event: str, value: Any) -> Any:
-        nonlocal lines, characters
-        lines += 1
-        if event == "return" and isinstance(value, str):  # what is printed is yielded
-            characters += len(value)
-        if lines > MOST_LINES or characters > MOST_CHARACTERS:
-            raise ValueError("it runs or prints without end")
-        return follow
-
-    def enter(frame: FrameType, event: str, value: Any) -> Any:
-        return follow if frame.f_code.co_filename == "<template>" else None
-
-    if sys.gettrace() is not None:  # a debugger's, which is not to be disturbed
-        yield
-        return
-    sys.settrace(enter)
-    try:
-        yield
-    finally:
-        sys.settrace(None)
-
-
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The token that the chat template puts behind an assistant's message.
 
@@ -275,12 +114,12 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """
     if tokenizer.chat_template is None:
         return None
-    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SAID}]
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": SAID}]
     try:
-        text = str(_apply(tokenizer, chat, {}, tokenize=False, answering=False))
+        text = str(apply_template(tokenizer, chat, {}, tokenize=False, answering=False))
     except PromptError:
         return None
-    _, found, after = text.rpartition(_SAID)
+    _, found, after = text.rpartition(SAID)
     tokens = {str(token): index for index, token in tokenizer.added_tokens_decoder.items()}
     ends = [token for token in tokens if after.lstrip().startswith(token)] if found else []
     return tokens[max(ends, key=len)] if ends else None
@@ -345,26 +184,6 @@ def _looks(tokenizer: PreTrainedTokenizerBase, template_args: Mapping[str, Any])
     return json.dumps(texts)
 
 
-def _pinned(template: str) -> str:
-    # transformers passes no functions on to templates, so the template gets one of its own.
-    return _preceded(_clock(), template) if "strftime_now" in template else template
-
-
-@cache
-def _clock() -> str:
-    """A macro that prints the pinned date as transformers' function prints today's."""
-    steps = [("%%", "\0")]
-    for letter in _DIRECTIVES:
-        shown = PINNED_DATE.strftime(f"%{letter}")
-        steps += [(f"%-{letter}", shown.lstrip("0") or shown[:1]), (f"%{letter}", shown)]
-    steps.append(("\0", "%"))
-    return (
-        "{% macro strftime_now(format) %}{% set made = namespace(text=format) %}"
-        f"{{% for old, new in {steps!r} %}}{{% set made.text = made.text.replace(old, new) %}}"
-        "{% endfor %}{{ made.text }}{% endmacro %}"
-    )
-
-
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of token ids, special tokens included."""
     return str(tokenizer.decode(list(ids)))
@@ -380,22 +199,7 @@ def fix_arguments(tokenizer: PreTrainedTokenizerBase, template_args: Mapping[str
         return
     check_format(tokenizer, ChatFormat(template_args=template_args))
     fixed = "".join(f"{{% set {name} = {value!r} %}}" for name, value in template_args.items())
-    tokenizer.chat_template = _preceded(fixed, tokenizer.get_chat_template())
-
-
-def _preceded(statements: str, template: str) -> str:
-    """A template after statements that print nothing.
-
-    transformers trims a line break behind a statement, and blanks before one that begins a line.
-    What a template begins with is therefore printed as it would have been.
-    """
-    rest = template.lstrip()
-    blank = template[: len(template) - len(rest)]
-    if rest.startswith(("{%-", "{{-", "{#-")):
-        blank = ""
-    elif rest.startswith(("{%", "{#")) and not rest.startswith("{%+"):
-        blank = blank.rstrip(" \t")
-    return f"{statements}{{{{ {blank!r} }}}}{rest}"
+    tokenizer.chat_template = preceded(fixed, tokenizer.get_chat_template())
 
 
 def describe_without_template(chat_format: ChatFormat) -> str:
