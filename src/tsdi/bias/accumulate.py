@@ -64,11 +64,8 @@ class GroupSums:
         Raises:
             MismatchError: If the two are not parts of one estimate, or share prompts.
         """
-        if (self.kind, self.origin, self.sums.shape) != (
-            other.kind,
-            other.origin,
-            other.sums.shape,
-        ):
+        mine, theirs = ((x.kind, x.origin, x.sums.shape) for x in (self, other))
+        if mine != theirs:
             raise MismatchError(
                 "These partial results do not belong to one estimate.",
                 "Model, pool, template, lengths, seed and groups must be the same.",

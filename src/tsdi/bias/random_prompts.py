@@ -119,14 +119,8 @@ class RandomPrompts:
     @property
     def sha256(self) -> str:
         """Hash of everything that decides the ids."""
-        lengths = (self.prompt_tokens, self.steps)
-        parts: list[object] = [
-            self.pool.sha256,
-            self.frame.prefix,
-            self.frame.suffix,
-            *lengths,
-            self.seed,
-        ]
+        frame, lengths = self.frame, (self.prompt_tokens, self.steps)
+        parts: list[object] = [self.pool.sha256, frame.prefix, frame.suffix, *lengths, self.seed]
         if self.ngram != 1:  # single tokens are described as they were before there were n-grams
             parts.append(self.ngram)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

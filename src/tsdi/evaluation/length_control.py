@@ -11,9 +11,8 @@ from scipy.stats import t
 from tsdi.stats.interval import Estimate
 
 Array = NDArray[np.float64]
-_LARGEST = (
-    10.0  # coefficient: beyond, wins and losses are as good as separated, and nothing is known
-)
+# A larger coefficient means that wins and losses are as good as separated: nothing is known.
+_LARGEST = 10.0
 
 
 def length_controlled(

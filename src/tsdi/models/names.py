@@ -26,14 +26,8 @@ REMEDY = "Give a folder made by save_pretrained, or a hub id such as org/model."
 _TIMEOUT = 5  # seconds; huggingface_hub itself goes on for half a minute with every file
 # The hub's own models without an organisation; any other name without a slash is a folder's.
 _LEGACY = {
-    "gpt2",
-    "gpt2-medium",
-    "gpt2-large",
-    "gpt2-xl",
-    "distilgpt2",
-    "openai-gpt",
-    "roberta-large-mnli",
-    "distilbert-base-uncased-finetuned-sst-2-english",
+    *("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", "openai-gpt"),
+    *("roberta-large-mnli", "distilbert-base-uncased-finetuned-sst-2-english"),
 }
 _PICKLED = re.compile(r"(pytorch_model|adapter_model|model|consolidated)\S*\.(bin|pt|pth|ckpt)")
 _EXPORT = "tsdi/bias_config.json"
