@@ -7,7 +7,7 @@ chosen within the training models, by the same scheme. Nothing is chosen on the 
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -176,12 +176,13 @@ def train_judge(labelled: Sequence[Labelled], progress: Progress | None = None) 
         strength, heat = choose(examples, rest)
         fitted = fit(examples, examples.of(*rest), strength)
         raw[test] = fitted.probabilities(examples.features[test])
-        held[test] = _at(fitted, heat).probabilities(examples.features[test])
+        held[test] = replace(fitted, temperature=heat).probabilities(examples.features[test])
         new[test] = _new_prompts(examples, rest, test, strength)
         if progress:
             progress(number, len(models))
     strength, heat = choose(examples, models)
-    weights = _at(fit(examples, np.arange(len(examples.models)), strength), heat)
+    fitted = fit(examples, np.arange(len(examples.models)), strength)
+    weights = replace(fitted, temperature=heat)
     return _summary(examples, weights, strength, {"held": held, "raw": raw, "new": new})
 
 
@@ -264,10 +265,6 @@ def _log_loss(scores: Matrix, truth: Numbers, heat: float) -> float:
     hot = scores / heat
     total = np.log(np.exp(hot - hot.max(1, keepdims=True)).sum(1)) + hot.max(1)
     return float(np.mean(total - hot[np.arange(len(truth)), truth]))
-
-
-def _at(weights: Weights, heat: float) -> Weights:
-    return Weights(weights.coefficients, weights.intercepts, heat)
 
 
 def _new_prompts(examples: Examples, rest: Sequence[str], test: Numbers, strength: float) -> Matrix:

@@ -73,7 +73,7 @@ def judges() -> dict[str, Known]:
     return dict(JUDGES)
 
 
-def load_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
+def load_judge(spec: str, options: JudgeOptions = JudgeOptions()) -> Judge:
     """A judge, ready to judge.
 
     Args:
@@ -85,7 +85,6 @@ def load_judge(spec: str, options: JudgeOptions | None = None) -> Judge:
         UsageError: If there is no such judge, or an option means nothing to it.
         TsdiError: If its weights cannot be loaded.
     """
-    options = options or JudgeOptions()
     parts = check_judge(spec)
     for option, sort in (("url", "a judge over an API"), ("labels", "a classifier")):
         takers = [name for name, known in JUDGES.items() if known.takes == option]
