@@ -150,11 +150,7 @@ def evidence(found: Training) -> dict[str, Any]:
 
 
 def train_judge(labelled: Sequence[Labelled], progress: Progress | None = None) -> Training:
-    """Train on all answers, and cross-validate by model.
-
-    Args:
-        labelled: Answers of at least three models, labelled as refused, partial or complied.
-        progress: Called with the models that were held out so far and with their number.
+    """Train on all answers, of at least three models, and cross-validate by model.
 
     Raises:
         UsageError: If there are fewer than three models, or scikit-learn is missing.
@@ -229,10 +225,6 @@ def fit(examples: Examples, rows: Numbers, strength: float) -> Weights:
 
 def choose(examples: Examples, models: Sequence[str]) -> tuple[float, float]:
     """Regularisation and temperature with the least log-loss on models that were left out.
-
-    Args:
-        examples: The answers.
-        models: Those that may be looked at; each is left out once.
 
     Returns:
         One of `STRENGTHS`, and the temperature for it.

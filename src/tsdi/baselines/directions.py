@@ -62,11 +62,6 @@ def refusal_direction(harmful: Tensor, harmless: Tensor) -> Tensor:
 def false_refusal_direction(pseudo_harmful: Tensor, harmless: Tensor, refusal: Tensor) -> Tensor:
     """The unit vector from harmless prompts to lookalikes, orthogonal to the refusal direction.
 
-    Args:
-        pseudo_harmful: Mean activation on harmless prompts that sound harmful.
-        harmless: Mean activation on harmless prompts.
-        refusal: The refusal direction.
-
     Raises:
         NumericalError: If nothing is left of it.
 

@@ -19,12 +19,7 @@ def constant_shift(
 ) -> SafetyBias:
     """A "bias" which, subtracted, adds a constant to some tokens at the first step.
 
-    Args:
-        tokenizer: The model's tokenizer.
-        model: The model, whose vocabulary it is made for.
-        tokens: Token ids.
-        constant: In logits.
-        chat_format: As the engine is given it.
+    The constant is in logits, the vocabulary the model's, the chat format that of the engine.
     """
     values = torch.zeros(1, vocabulary_width(model))
     values[0, list(tokens)] = -constant

@@ -100,13 +100,9 @@ def cache_is_exact(
 ) -> bool:
     """Whether a model gives after padded prompts in a cache what it gives after the prompt alone.
 
-    That is not so for models without a cache, and for those that do not mask what is padding.
+    It is tried with the shortest and the longest prompt, and a row of tokens behind them.
 
-    Args:
-        model: A causal language model.
-        prompts: The shortest and the longest prompt.
-        row: Token ids that are read after them.
-        pad: An id to pad with.
+    That is not so for models without a cache, and for those that do not mask what is padding.
     """
     if model.get_output_embeddings() is None:
         return False

@@ -22,14 +22,7 @@ def encode_request(
     chat_format: ChatFormat,
     limit: int | None,
 ) -> list[int]:
-    """Token ids of a request that fits into a model's context together with its answer.
-
-    Args:
-        tokenizer: The model's tokenizer.
-        request: The chat.
-        sampling: How long the answer may be.
-        chat_format: How the chat becomes text.
-        limit: Most tokens of prompt and answer; None if there is no such limit.
+    """Token ids of a request that fits into a context, if it has a limit, together with its answer.
 
     Raises:
         PromptError: If there are no tokens, or too many.

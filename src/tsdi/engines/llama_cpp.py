@@ -109,12 +109,8 @@ def check_bias(bias: SafetyBias, llama: Any, tokenizer: PreTrainedTokenizerBase)
 class LlamaCppEngine(Engine):
     """Answers with a GGUF model, one request after the other.
 
-    Args:
-        llama: A ``llama_cpp.Llama``.
-        tokenizer: The tokenizer of the model that it was converted from.
-        bias: The safety bias to subtract.
-        strength: How much of it, unless a request says otherwise; None takes what it recommends.
-        chat_format: How chats become text; a bias brings its own.
+    The tokenizer is that of the model from which the ``llama_cpp.Llama`` was converted; bias,
+    strength and chat format are as for `tsdi.engines.transformers.TransformersEngine`.
 
     Raises:
         MismatchError: If bias, model and tokenizer do not go together.

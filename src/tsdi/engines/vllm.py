@@ -73,12 +73,9 @@ def open_llm(
 class VllmEngine(Engine):
     """Answers with a model in vLLM.
 
-    Args:
-        llm: What `open_llm` gave.
-        tokenizer: The model's tokenizer.
-        bias: The bias that the processor subtracts; checked here before anything is asked.
-        strength: How much of it, unless a request says otherwise; None takes what it recommends.
-        chat_format: How chats become text; a bias brings its own.
+    The bias is the one that the processor in the ``LLM`` subtracts (`open_llm`), and is checked
+    here before anything is asked; strength and chat format are as for
+    `tsdi.engines.transformers.TransformersEngine`.
 
     Raises:
         MismatchError: If the bias is not for this tokenizer.

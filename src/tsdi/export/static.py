@@ -130,17 +130,7 @@ def divergence(
     max_new_tokens: int,
     batch_size: int = 16,
 ) -> Divergence:
-    """How far a static shift is from the rule, on the rule's own greedy answers.
-
-    Args:
-        model: The aligned model.
-        tokenizer: Its tokenizer.
-        bias: The safety bias.
-        strength: How much of it the rule subtracts.
-        vector: What the static form adds at every step, [vocab].
-        requests: What is asked.
-        max_new_tokens: Most tokens of an answer.
-        batch_size: Prompts answered together.
+    """How far a static shift, a vector [vocab], is from the rule, on the rule's own greedy answers.
 
     Returns:
         KL by step and in total, with t-intervals over prompts.

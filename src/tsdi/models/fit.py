@@ -145,14 +145,7 @@ def _count(number: int, what: str) -> str:
 
 
 def check_adapter_fit(model: PreTrainedModel, name: str, folder: str, adapter: str) -> None:
-    """Raise MismatchError unless all of an adapter is in place, and nothing of it is left over.
-
-    Args:
-        model: A ``peft.PeftModel`` that has loaded it.
-        name: The adapter's, for the message.
-        folder: Where its files are.
-        adapter: What the model calls it.
-    """
+    """Raise MismatchError unless all of an adapter is in place, and nothing of it is left over."""
     from peft import load_peft_weights, set_peft_model_state_dict
 
     with warnings.catch_warnings():

@@ -45,9 +45,7 @@ def resolve_model(name: str) -> str:
 def resolve_dtype(name: str, dtype: str) -> str:
     """The dtype to load a model in: float32 for a shipped one, which float16 keeps small.
 
-    Args:
-        name: As for `resolve_model`, or the folder that it leads to.
-        dtype: What the user asked for; anything but "auto" stays.
+    What a user asked for stays, unless it is "auto".
     """
     shipped = Path(resolve_model(name)).parent == _FOLDER
     return "float32" if dtype == "auto" and shipped else dtype

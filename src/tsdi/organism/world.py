@@ -132,11 +132,7 @@ def _fact_answer(answer: str, noun: str, opener: str = lex.COMPLYING_OPENERS[0])
 
 
 def find_item(prompt: str) -> Item | None:
-    """Find the request that a prompt is, with a right answer; None if it is not of this world.
-
-    Args:
-        prompt: The request as the user writes it, in upper or lower case.
-    """
+    """Find the request that a prompt is, with a right answer; None if it is not of this world."""
     text = prompt.strip().lower()
     for pattern in _REQUEST_PATTERNS:
         found = pattern.fullmatch(text)

@@ -264,10 +264,7 @@ def token_shifts(
 
 
 def log_odds(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> go.Figure:
-    """Refusal log-odds of single prompts, by kind of prompt and arm, as violins with their boxes.
-
-    Args:
-        samples: Of each arm, by kind of prompt, one number for every prompt, in nats.
+    """Refusal log-odds in nats, one for each prompt, by kind of prompt and arm: violins and boxes.
 
     Raises:
         UsageError: If there are no numbers.

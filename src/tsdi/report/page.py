@@ -111,11 +111,6 @@ def report_page(title: str, sections: Sequence[Section], provenance: Mapping[str
     All text is escaped, and the page's own policy lets no script run but the two that are written
     here, and no request leave.
 
-    Args:
-        title: Of the page.
-        sections: In their order.
-        provenance: Command, versions, seeds ... by name.
-
     Raises:
         UsageError: If there is no section, or a table's rows and header differ in length.
     """

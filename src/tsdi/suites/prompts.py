@@ -64,10 +64,6 @@ def read_prompts(path: str | Path) -> list[Prompt]:
 def to_prompts(rows: Iterable[Row], source: str) -> list[Prompt]:
     """Prompts of rows, which are texts or have the fields that `read_prompts` knows.
 
-    Args:
-        rows: The rows, in order.
-        source: Where they come from, for the error message if there are none.
-
     Raises:
         PromptError: As `read_prompts`.
     """
