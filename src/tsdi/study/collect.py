@@ -19,7 +19,7 @@ from tsdi.judging.panel import judge_of
 from tsdi.models.fingerprint import fingerprint
 from tsdi.runs.records import read_records
 from tsdi.runs.stage import ANSWERS
-from tsdi.stats.interval import json_fields
+from tsdi.stats.interval import as_json
 from tsdi.study.cells import Cell
 from tsdi.study.config import RuleEntry
 from tsdi.study.family import Member, ModelFamily
@@ -91,7 +91,7 @@ def collect(made: Plan, command: str, progress: Progress) -> StudyResults:
         "biases": _once(
             made.out / "biases.json",
             key,
-            lambda: [asdict(one, dict_factory=json_fields) for one in _biases(made, progress)],
+            lambda: [as_json(one) for one in _biases(made, progress)],
         ),
     }
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))

@@ -4,11 +4,11 @@ All figures are of test prompts and of the seeds on which nothing was chosen.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from tsdi.evaluation.compare import Change
-from tsdi.stats.interval import Estimate, json_fields
+from tsdi.stats.interval import Estimate, as_json
 from tsdi.study.results import Bias, DiagnosedBias, Judge, ModelEntry, RuleDescription
 from tsdi.study.settings import Number
 
@@ -225,43 +225,39 @@ class Summary:
         fronts: dict[str, dict[str, Any]] = {}
         for one in self.comparisons:
             fronts.setdefault(one.helpfulness, {})[str(one.k)] = {
-                name: _json(front) for name, front in one.fronts.items()
+                name: as_json(front) for name, front in one.fronts.items()
             }
         return {
             "title": self.title,
-            "judge": _json(self.judge),
+            "judge": as_json(self.judge),
             "main": self.main,
             "seeds": {"test": list(self.test_seeds), "choosing": list(self.choosing_seeds)},
             "prompts": self.prompts,
             "helps": list(fronts),
-            "rules": [_json(rule) for rule in self.rules],
+            "rules": [as_json(rule) for rule in self.rules],
             "methods": {name: _flat(one) for name, one in self.effects.items()},
             "fronts": fronts,
             "grid": {name: [_flat(one) for one in rows] for name, rows in self.grid.items()},
-            "speed": {name: _json(cost) for name, cost in self.costs.items()},
+            "speed": {name: as_json(cost) for name, cost in self.costs.items()},
             "gate": {name: _gate_json(rows) for name, rows in self.gate.items()},
             "ablations": [
-                {**_json(one), "values": [_flat(row) for row in one.values]}
+                {**as_json(one), "values": [_flat(row) for row in one.values]}
                 for one in self.ablations
             ],
             "biases": [
-                {key: value for key, value in _json(one).items() if value is not None}
+                {key: value for key, value in as_json(one).items() if value is not None}
                 for one in self.biases
             ],
-            "members": [_json(member) for member in self.members],
+            "members": [as_json(member) for member in self.members],
         }
-
-
-def _json(value: Any) -> dict[str, Any]:
-    return asdict(value, dict_factory=json_fields)
 
 
 def _flat(row: RuleEffect | OperatingPoint | AblationRow) -> dict[str, Any]:
     """A row with its measures beside its other fields."""
     found: dict[str, Any] = {}
-    for key, value in _json(row).items():
+    for key, value in as_json(row).items():
         if key == "measures":
-            found |= {title: _json(one) for title, one in row.measures.titled().items()}
+            found |= {title: as_json(one) for title, one in row.measures.titled().items()}
         else:
             found[key] = value
     return found
