@@ -15,7 +15,6 @@ import plotly.graph_objects as go
 from tsdi.errors import UsageError
 from tsdi.report.theme import (
     ALERT,
-    FAINT,
     GRID,
     INK,
     axis,
