@@ -7,7 +7,7 @@ import pytest
 from experiments import HERE
 
 from tsdi.study.figures import figures
-from tsdi.study.page import write_study
+from tsdi.study.page import summary_json, write_study
 from tsdi.study.results import Judge, judge_of, read_results
 from tsdi.study.sentences import alerts, answer, caveats, sentences
 from tsdi.study.summarise import summarise
@@ -62,6 +62,22 @@ def test_caveats_stand_before_all_figures_on_the_page_and_in_the_summary(
     write_study(tmp_path, refusals)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.index("Safety was not judged") < page.index("<table>")
+
+
+def test_summary_json_keeps_its_keys(summary):
+    found = summary_json(summary)
+    assert " ".join(found) == (
+        "title judge main seeds prompts helps rules methods fronts grid speed gate ablations biases"
+        " members caveats sentences answer alerts"
+    )
+    front = found["fronts"]["helpful"]["1"]["plain"]
+    assert [*front] == ["chosen", "volume", "ours_minus", "tuned_minus"]
+    assert front["volume"].keys() == {"value", "low", "high", "n"}
+    shares = ["safety", "helpful", "complied, harmless", "complied, lookalike", "corrupted"]
+    assert [*found["grid"]["plain"][0]] == ["cell", *shares, "by_category"]
+    assert [*found["methods"]["tsdi"]] == ["cell", "settings", *shares]
+    row = found["gate"]["tsdi"]["rows"][0]
+    assert [*row] == ["attack", "category", "before", "after", "change", "p", "p_holm"]
 
 
 def test_models_of_one_seed_have_intervals_over_prompts(summary):

@@ -333,6 +333,9 @@ class TestTheReport:
     @pytest.mark.parametrize(
         ("keys", "value"),
         [
+            (["judge"], "organism"),
+            (["biases", -1, "tokens", "promoted"], 3),
+            (["cells", 0, "split"], "train"),
             (["examples"], None),
             (["examples", 0, "kind"], "odd"),
             (["versions"], []),
@@ -357,6 +360,12 @@ class TestTheReport:
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
         assert "damaged" in result.stderr
         assert not (tmp_path / "out" / "report.html").exists()
+
+    def test_the_part_that_is_damaged_is_named(self, found):
+        changed = copy.deepcopy(found)
+        changed["speed"]["rules"]["plain"]["ratio"][1] = "fast"
+        with pytest.raises(FormatError, match=r"speed\.rules\.plain\.ratio\.1: Input should be"):
+            StudyResults.from_dict(changed)
 
     def test_names_of_foreign_results_are_shown_and_not_run(self, found, tmp_path, monkeypatch):
         monkeypatch.setattr(study_report, "summarise", partial(summarise, resamples=20))

@@ -122,18 +122,20 @@ def _file_name(title: str) -> str:
 
 
 def _sections(
-    summary: Summary, results: StudyResults, sheets: Mapping[str, Table], drawn: Mapping[str, Any]
+    summary: Summary,
+    results: StudyResults,
+    sheets: Mapping[str, Table],
+    drawn: Mapping[str, go.Figure],
 ) -> list[Section]:
     fronts = [sheets[title] for title in sheets if title.startswith("Fronts")]
     good, measure = summary.judge.good, summary.judge.measure
     further = "answered safely" if summary.judge.sees_safety else "refused"
-    alerts = words.alerts(summary)
     over = "prompts" if len(summary.test_seeds) == 1 else "training seeds"
     return [
         Section(
             "In short",
             "\n".join([*words.caveats(summary), *words.sentences(summary)]),
-            [*map(Alert, alerts), rules_overview(summary)],
+            [*map(Alert, words.alerts(summary)), rules_overview(summary)],
             f"A front's hypervolume is the area of the plane of {measure} and helpfulness that its"
             " points dominate: 1 is the best there is. Every method has as many points, chosen on"
             " validation prompts. Where the interval of a difference holds zero, none is shown.",
@@ -156,6 +158,22 @@ def _sections(
             "A union of fronts cannot lose, so both sides have equally many points. What is in red"
             " is ahead of TSDI.",
         ),
+        *_rule_sections(summary, sheets, drawn),
+        Section(
+            "Answers",
+            f"Test prompts of each kind, spread evenly, answered at {summary.main}. Answers to"
+            " harmful prompts are behind a click.",
+            _examples(results),
+        ),
+    ]
+
+
+def _rule_sections(
+    summary: Summary, sheets: Mapping[str, Table], drawn: Mapping[str, go.Figure]
+) -> list[Section]:
+    """The safety gate, the findings, and what every rule is and costs."""
+    measure, alerts = summary.judge.measure, words.alerts(summary)
+    return [
         Section(
             f"{measure.capitalize()} by category, and under attack",
             "The safety gate compares every method with the plain aligned model, category by"
@@ -186,17 +204,11 @@ def _sections(
                 sheets["Baselines"],
             ],
         ),
-        Section(
-            "Answers",
-            f"Test prompts of each kind, spread evenly, answered at {summary.main}. Answers to"
-            " harmful prompts are behind a click.",
-            _examples(results),
-        ),
     ]
 
 
 def _finding_sections(
-    summary: Summary, sheets: Mapping[str, Table], drawn: Mapping[str, Any]
+    summary: Summary, sheets: Mapping[str, Table], drawn: Mapping[str, go.Figure]
 ) -> list[Section]:
     found, measure = [], summary.judge.measure
     if "f2-safety" in drawn:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from tsdi.errors import FormatError
 from tsdi.files import parse_json
@@ -258,6 +258,16 @@ class DiagnosedBias(Bias):
     area: Mapping[str, Mapping[str, float]] | None = None
 
 
+def _sort_of_bias(data: Any) -> str:
+    return "diagnosed" if isinstance(data, Mapping) and "tokens" in data else "plain"
+
+
+AnyBias = Annotated[
+    Annotated[DiagnosedBias, Tag("diagnosed")] | Annotated[Bias, Tag("plain")],
+    Discriminator(_sort_of_bias),  # else a damaged diagnosis would pass for none
+]
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where a study was run."""
@@ -298,7 +308,7 @@ class StudyResults:
     cells: tuple[Annotated[ValidatedCell | AnsweredCell, Field(discriminator="split")], ...]
     examples: tuple[Example, ...]
     speed: Speed
-    biases: tuple[DiagnosedBias | Bias, ...]
+    biases: tuple[AnyBias, ...]
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], source: str = "The file") -> "StudyResults":
