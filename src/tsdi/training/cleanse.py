@@ -101,11 +101,7 @@ def cleanse(
         if judge is None:
             _check_no_judging(judge_options, resume)
             check_scored(rows, criterion.rejected)
-        usable = to_pairs(rows, "safe", drop_unusable=True)
-        if not usable:
-            raise UsageError(
-                f"{pairs} holds no pair of two different answers.", "Name another file."
-            )
+        usable = _usable(rows, pairs)
         unusable, notes = len(rows) - len(usable), []
         if unusable:
             notes.append(f"{unusable} rows with an empty text or two equal answers are left out.")
@@ -116,6 +112,13 @@ def cleanse(
         lines = [json.dumps(to_row(pair), ensure_ascii=False) + "\n" for pair in found.kept]
         write_bytes(out, "".join(lines).encode())
     return Cleansed(found, unusable, notes)
+
+
+def _usable(rows: Sequence[Row], file: Path) -> list[Pair]:
+    usable = to_pairs(rows, "safe", drop_unusable=True)
+    if not usable:
+        raise UsageError(f"{file} holds no pair of two different answers.", "Name another file.")
+    return usable
 
 
 def _read(path: Path, columns: Mapping[str, str]) -> list[Row]:

@@ -6,7 +6,7 @@ words on what is UNSCORED, and `OUT.judge.json` beside it says whose they are.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,15 +86,15 @@ def score_pairs(
         (answer.prompt, answer.text): safety_probability(judge, judgement)
         for answer, judgement in zip(answers, judgements, strict=True)
     }
-    scored = [
-        replace(
-            pair,
-            chosen_safety=safety[pair.prompt, pair.chosen],
-            rejected_safety=safety[pair.prompt, pair.rejected],
-        )
-        for pair in pairs
-    ]
-    return Scored(scored, judgements)
+    return Scored([_with_safety(pair, safety) for pair in pairs], judgements)
+
+
+def _with_safety(pair: Pair, safety: Mapping[tuple[str, str], float | None]) -> Pair:
+    return replace(
+        pair,
+        chosen_safety=safety[pair.prompt, pair.chosen],
+        rejected_safety=safety[pair.prompt, pair.rejected],
+    )
 
 
 def safety_probability(judge: Judge, judgement: Judgement) -> float | None:
