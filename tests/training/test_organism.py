@@ -83,14 +83,28 @@ def test_smoke_run_is_repeatable_and_its_models_load(smoke: Callable[[str], Path
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL calls what transformers renames
 def test_the_grid_holds_the_shipped_weights_and_goes_on_where_it_was_killed(
-    tmp_path: Path, smoke: Callable[[str], Path]
+    tmp_path: Path, smoke: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped = smoke("shipped") / "aligned" / "model.safetensors"
+    keep, trained = organism._keep, []
+
+    def killed_before_the_reference(model: Path, folder: Path) -> None:
+        if folder.name == "reference":
+            trained.append((model / "model.safetensors").stat().st_mtime_ns)
+            if len(trained) == 1:
+                raise KeyboardInterrupt
+        keep(model, folder)
+
+    monkeypatch.setattr(organism, "_keep", killed_before_the_reference)
+    with pytest.raises(KeyboardInterrupt):
+        train_grid(tmp_path, 0, SMOKE)
     folders = train_grid(tmp_path, 0, SMOKE)
     assert [folder.name for folder in folders] == [
         "annotators0.5-beta0.1-step1",
         "annotators0.5-beta0.1-step2",
     ]
+    assert len(trained) == 2
+    assert len(set(trained)) == 1  # is not trained again
     last = folders[-1] / "model.safetensors"
     assert last.read_bytes() == shipped.read_bytes()
     kept = last.read_bytes(), (tmp_path / "reference" / "model.safetensors").stat().st_mtime_ns
