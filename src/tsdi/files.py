@@ -56,7 +56,7 @@ def working_in(folder: Path, wait: bool = False) -> Iterator[None]:
 
 @contextmanager
 def working_on(file: Path, wait: bool = False) -> Iterator[None]:
-    """The same of an output file, or of a folder that gets its name when it is whole."""
+    """Keep others away from an output file, or a folder that gets its name when it is whole."""
     with _alone(file.with_name(f".{file.name}{LOCK}"), file, wait):
         yield
 

@@ -38,7 +38,7 @@ class Figures:
         counts: Hits, missed, false alarms, passed (rightly), and unscored answers with and without
             the target.
         people: Answers with the target by people's word, of those that the judge scored.
-        judge: The same by the judge's.
+        judge: Answers with the target by the judge's word, of those that it scored.
         precision: Hits, of answers in which the judge found the target.
         recall: Hits, of answers with the target: the sensitivity.
         specificity: Answers passed, of those without the target.

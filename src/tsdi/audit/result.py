@@ -37,7 +37,7 @@ class Audit:
         target: What it was to find, one of `TARGETS`.
         labels: The label files: name, SHA-256.
         kinds: Figures over "all" answers, and by kind of prompt.
-        models: The same by model and then by kind.
+        models: Figures by model and then by kind of prompt.
         categories: Figures by category.
         agreement: By other judge and then by kind: share of answers that both scored on which they
             agree, and kappa.

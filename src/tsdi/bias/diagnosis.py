@@ -75,7 +75,7 @@ class Diagnosis:
             weighted by the mean next-token distribution of both models; near 1, subtracting the
             bias does what one tuned number would.
         strength: Recommended strength, 0 or 1.
-        verdict: The same in words.
+        verdict: The recommendation and its reason, in words.
     """
 
     promoted: list[list[TokenShift]]

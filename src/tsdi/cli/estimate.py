@@ -47,7 +47,9 @@ def estimate(
     ] = None,
     harmful: Annotated[
         str | None,
-        typer.Option(metavar="WHAT", help="Likewise harmful ones; other kinds are left out."),
+        typer.Option(
+            metavar="WHAT", help="Harmful prompts for the diagnosis; other kinds are left out."
+        ),
     ] = None,
     columns: options.Columns = "",
     phrases: Annotated[

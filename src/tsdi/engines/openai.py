@@ -92,7 +92,7 @@ class ChatClient:
         patience: How hard to try.
 
     Attributes:
-        model: As above.
+        model: What the API calls it.
         url: The base URL without credentials and query, for provenance and messages.
         replied: Whether a request got a reply by now.
 

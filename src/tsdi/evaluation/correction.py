@@ -92,9 +92,9 @@ def correct_rate(raw: Estimate, sensitivity: Estimate, specificity: Estimate) ->
 
     Args:
         raw: Share of answers in which the judge finds the target, with its Wilson interval.
-        sensitivity: Share that it finds of answers with the target, likewise.
-        specificity: Share that it passes of answers without, likewise. Numbers of answers are those
-            that the widths of the intervals stand for, so that clusters count for less.
+        sensitivity: Share that it finds of answers with the target, with its interval.
+        specificity: Share that it passes of answers without, with its interval. Numbers of answers
+            are those that the widths of intervals stand for, so that clusters count for less.
 
     Returns:
         The corrected rate; its n is that of the raw rate.

@@ -18,7 +18,7 @@ class Compared:
     Attributes:
         prompt: The prompt itself: runs may answer one prompt several times.
         second: The run's win, 0..1, when its answer is shown second; None if UNSCORED.
-        first: The same when it is shown first.
+        first: The run's win when its answer is shown first.
         longer: How many characters the run's answer has more than the base's.
         identical: Whether both are the same text: a tie, and no word of the judge's.
     """

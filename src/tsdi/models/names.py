@@ -67,7 +67,7 @@ class Place:
 
     @property
     def vllm_arguments(self) -> dict[str, Any]:
-        """The same for vLLM's, which takes a revision of the tokenizer besides."""
+        """What vLLM is told beside the name: the revision of model and tokenizer."""
         return {
             name: commit
             for kind, commit in self.arguments.items()

@@ -67,7 +67,7 @@ def interval_text(
 
 
 def compact_text(estimate: Estimate, signed: bool = False) -> str:
-    """The same of a share in 80 columns, such as ".95 [.93 .97]" or "+.05 [+.01 +.09]"."""
+    """A share with its interval in 80 columns: ".95 [.93 .97]" or "+.05 [+.01 +.09]"."""
     if estimate.value is None:
         return "-"
     value = compact_share(estimate.value, signed)

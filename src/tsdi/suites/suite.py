@@ -16,7 +16,7 @@ class Origin:
         name: Hub id "org/name", or the repository of the file, such as "github.com/org/name".
         revision: The commit.
         split: Of a hub data set.
-        config: Likewise; None is its default.
+        config: Of a hub data set; None is its default.
         url: Address of the file (.csv or .json) that is read instead of a hub data set.
     """
 
