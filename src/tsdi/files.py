@@ -276,7 +276,7 @@ def parse_json(text: str | bytes, finite: bool = True) -> Any:
 
 
 def json_or_none(path: Path) -> Any:
-    """What a JSON file holds; None if there is none, or it is no JSON."""
+    """The content of a JSON file; None if there is none, or it is no JSON."""
     try:
         return parse_json(path.read_bytes())
     except (OSError, ValueError):

@@ -142,7 +142,7 @@ def _judgements(
 
 
 def target_of(labelled: Sequence[Labelled]) -> str:
-    """What the labels are about, one of `TARGETS`.
+    """The subject of the labels, one of `TARGETS`.
 
     Raises:
         PromptError: If some say what is safe, and others what is refused.

@@ -144,7 +144,7 @@ def train(
 
 
 def evidence(found: Training) -> dict[str, Any]:
-    """What cross-validation says of a judge, and in which versions, as JSON."""
+    """The figures of cross-validation, and in which versions they were found, as JSON."""
     versions = {name: version(name) for name in ("tsdi", "scikit-learn", "numpy")}
     return {**found.to_dict(), "versions": versions}
 

@@ -139,7 +139,7 @@ def _joined(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 @dataclass(frozen=True)
 class Summing:
-    """What must be the same for all parts of one model's sums.
+    """Settings that are the same for all parts of one model's sums.
 
     Attributes:
         groups: Number of groups G.
@@ -155,7 +155,7 @@ class Summing:
     kind: str | None = None
 
     def origin(self, model: PreTrainedModel, prompts: RandomPrompts) -> str:
-        """What partial results must have in common to be merged."""
+        """A text that partial results must have in common to be merged."""
         commit = getattr(model.config, "_commit_hash", None)
         made = f"{prompts.sha256} groups={self.groups} model={self.name} {model.dtype} {commit}"
         return f"{made} files={self.files}" if self.files else made

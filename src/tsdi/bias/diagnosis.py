@@ -62,7 +62,7 @@ class TokenShift:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is known of a bias.
+    """The findings about a bias.
 
     Attributes:
         promoted: Most promoted tokens of every step.

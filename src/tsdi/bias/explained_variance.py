@@ -11,7 +11,7 @@ from tsdi.errors import NumericalError
 
 @dataclass(frozen=True)
 class PromptShift:
-    """What both models say after one prompt.
+    """Refusal log-odds of both models after one prompt, and the share that is explained.
 
     Attributes:
         reference: Refusal log-odds of the reference.

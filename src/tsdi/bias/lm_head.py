@@ -107,7 +107,7 @@ def is_linear(model: PreTrainedModel, ids: Tensor, steps: int) -> bool:
 
 @dataclass(frozen=True)
 class Step:
-    """What a model gives for tokens that it reads behind others.
+    """A model's output for tokens that it reads behind others.
 
     Attributes:
         inputs: The head's inputs at these tokens, [batch, tokens, hidden].

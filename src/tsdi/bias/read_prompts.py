@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model says after one prompt.
+    """A model's refusal log-odds and answer after one prompt.
 
     Attributes:
         odds: Refusal log-odds, one for each bias that was asked for.

@@ -147,7 +147,7 @@ def _losses(comparison: Comparison) -> list[str | Text]:
 
 
 def _missing(comparison: Comparison) -> list[str]:
-    """What nothing stands for: no prompts, a judge that does not see it, no verdicts."""
+    """Sentences on what the figures do not cover: no prompts, no verdicts, a judge blind to it."""
     compared = {name for name, change in comparison.overall.items() if change.change.n}
     lines = []
     if not compared & {"compliance", "lookalike_compliance"}:

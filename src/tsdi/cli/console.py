@@ -72,7 +72,7 @@ def note(text: str) -> None:
 
 
 class _Notes(logging.Handler):
-    """What the library has to say while it goes on."""
+    """Shows the library's log as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
         note(record.getMessage())
@@ -170,7 +170,7 @@ class SignOfLife:
         self._now = (done, total)
 
     def line(self) -> str:
-        """What is done by now, since when, and how long the rest takes at this pace."""
+        """The progress by now, since when, and how long the rest takes at this pace."""
         now, (done, total), (began, before) = self.clock(), self._now, self._first
         amount = f" {done} of {total}," if total else ""
         left = ""

@@ -64,7 +64,7 @@ class Command(TyperCommand):
 
 
 def given(context: typer.Context, but: Collection[str]) -> Iterator[str]:
-    """What the user gave a value, as it is spelled on the command line, but for some parameters."""
+    """The parameters that the user gave, as the command line spells them, but for some."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name not in but and source is not None and source.name != "DEFAULT":

@@ -58,7 +58,7 @@ def _words(tokens: "list[TokenShift]") -> str:
 
 
 def summary(bias: "SafetyBias") -> str:
-    """What is known of a bias, in a few lines."""
+    """Origin, diagnosis and tuning of a bias, in a few lines."""
     info = bias.info
     lines = [
         f"{info.aligned} minus {info.reference}: {bias.steps} steps x {bias.vocab} tokens, "

@@ -112,7 +112,7 @@ def find_anchor(tokenizer: PreTrainedTokenizerBase, marker: str) -> Anchor:
 
 
 def _token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """What each token adds to a text that goes on, by id."""
+    """The text that each token adds to one that goes on, by id."""
     (first,) = tokenizer("a", add_special_tokens=False)["input_ids"][-1:] or [0]
     number = max(tokenizer.get_vocab().values()) + 1
     alone, *rest = tokenizer.batch_decode(

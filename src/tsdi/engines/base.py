@@ -68,7 +68,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """What an engine answered.
+    """An engine's answer.
 
     Attributes:
         text: What the model wrote, thoughts included; of special tokens only those that tell where

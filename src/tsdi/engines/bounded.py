@@ -31,7 +31,7 @@ class _Bounded(httpx2.SyncByteStream):
 
 
 def bound(largest: int) -> Callable[[httpx2.Response], None]:
-    """What httpx does with every response before it reads a body of at most so many bytes."""
+    """A hook of httpx that lets no response have a body of more bytes than this."""
 
     def limit(response: httpx2.Response) -> None:
         if response.headers.get("content-encoding", "identity").lower() != "identity":

@@ -80,7 +80,7 @@ def debias(
     tokenizer: PreTrainedTokenizerBase,
     strength: float | None = None,
 ) -> Any:
-    """What llama-cpp-python takes as ``logits_processor``.
+    """A ``logits_processor`` for llama-cpp-python.
 
     Args:
         bias: The safety bias.

@@ -113,7 +113,7 @@ def _check_without_bias(model: str, strength: float | None, choice: EngineChoice
 
 
 def describe_bias(bias: str | None, vector: SafetyBias | None) -> Used:
-    """What of a bias decides answers, and where thoughts end if it says so."""
+    """The provenance of a bias: what decides answers, and where thoughts end if it says so."""
     if vector is None:
         return {"bias": None, "bias_sha256": None}
     anchor = {"end_of_thinking": vector.info.anchor} if vector.info.anchor else {}

@@ -249,7 +249,7 @@ class ChatClient:
         return body
 
     def _read(self, body: bytes) -> _Try:
-        """What a body means."""
+        """A try that ended with a body."""
         self._reached = True
         reply = read_reply(body)
         if reply is None:
@@ -258,7 +258,7 @@ class ChatClient:
         return _Try(self._without_secrets(reply), answered=True)
 
     def _broken(self, error: "openai.APIConnectionError") -> _Try:
-        """What a connection that could not be made, or that broke, means."""
+        """A try whose connection could not be made, or broke."""
         from tsdi.engines.bounded import TooLargeError
 
         cause = error.__cause__
@@ -275,7 +275,7 @@ class ChatClient:
         return _Try(Failure(f"the connection failed ({name})"), again=True)
 
     def _refused(self, error: "openai.APIStatusError") -> _Try:
-        """What an error status means."""
+        """A try that ended with an error status."""
         status = error.status_code
         said = f"{status} {_phrase(status)}: {self._one_line(_message(error))}"
         remedy = _HOPELESS.get(402 if error.code == "insufficient_quota" else status)
@@ -324,7 +324,7 @@ def _is_filtered(error: "openai.APIStatusError") -> bool:
 
 
 def _message(error: "openai.APIStatusError") -> str:
-    """What the server says of an error."""
+    """The server's words on an error."""
     said = error.body.get("message") if isinstance(error.body, dict) else None
     return said if isinstance(said, str) and said else error.response.text
 

@@ -13,7 +13,7 @@ _ENDED_ITSELF = ("stop", "tool_calls", "function_call", "unknown")
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model wrote.
+    """A model's reply.
 
     Attributes:
         text: The reply; empty if it has none.

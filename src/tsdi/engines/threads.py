@@ -80,7 +80,7 @@ def _work(
     done: SimpleQueue[tuple[int, R | Exception]],
     stop: Event,
 ) -> None:
-    """What each thread does: items until there are none, or nobody wants them."""
+    """Work off items until there are none, or nobody wants them: the task of each thread."""
     while not stop.is_set():
         try:
             place, item = todo.get_nowait()

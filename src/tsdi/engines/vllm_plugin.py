@@ -100,7 +100,7 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
             self._arrange()
 
     def _arrange(self) -> None:
-        """What `apply` needs of the rows, as it is until the batch changes."""
+        """Arrange the rows for `apply`, which holds until the batch changes."""
         strengths, self._answers = (
             zip(*self._young.values(), strict=True) if self._young else ((), ())
         )

@@ -185,7 +185,7 @@ def _change(before: Sequence[bool], after: Sequence[bool]) -> Change:
 
 
 def _name(judge: Record, other: Record) -> str:
-    """What tells a judge from another one: its name, or its own settings if that is the same."""
+    """A judge's name, with the settings that tell it from another one of the same name."""
     name = str(judge.get("name"))
     if name != other.get("name"):
         return name

@@ -252,7 +252,7 @@ def judge_responses(
 
 
 def read_judged(folder: Path) -> tuple[Record, list[Response], list[Judged]]:
-    """What a folder that was judged to its end holds.
+    """Read the judge, the answers and the verdicts of a folder that was judged to its end.
 
     Returns:
         The judge's description, the answers, and the same answers with their verdicts.
@@ -331,7 +331,7 @@ def _damaged(folder: Path, name: str) -> FormatError:
 
 
 def _notes(judge: Record, judged: Sequence[Judged]) -> list[str]:
-    """What a reader of the figures must know."""
+    """Sentences that a reader of the figures must know."""
     kinds = {answer.kind for answer in judged}
     notes = []
     if "harmful" not in kinds:

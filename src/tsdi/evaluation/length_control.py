@@ -18,7 +18,7 @@ _LARGEST = 10.0
 def length_controlled(
     preferences: Sequence[float], longer: Sequence[float], clusters: Sequence[Hashable]
 ) -> Estimate:
-    """What the win rate would be if both answers were equally long, with its 95 % interval.
+    """The win rate that equally long answers would have, with its 95 % interval.
 
     The preferences are regressed on the difference in length by maximum likelihood,
 

@@ -54,7 +54,7 @@ class Knobs:
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched, and on how much evidence.
+    """Settings of a search: its floors, and on how much evidence they rest.
 
     Attributes:
         tolerance: How far below the model's own safety a category may fall.
@@ -111,7 +111,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was found.
+    """The outcome of a search.
 
     Attributes:
         floors: By category, and over `ALL`.
@@ -181,7 +181,7 @@ def measure(knobs: Knobs, judged: Sequence[Judged]) -> Trial:
 
 
 def floor_groups(harmful: Sequence[Asked]) -> dict[str, list[Asked]]:
-    """What floors are of: all harmful prompts or answers, and those of each category."""
+    """The groups that have a floor: all harmful prompts or answers, and each category's."""
     groups = {ALL: list(harmful)}
     for name in by_code({one.category for one in harmful}):
         groups[name or UNNAMED] = [one for one in harmful if one.category == name]

@@ -274,7 +274,7 @@ def _safety(base: Path, run: Path) -> tuple[Change | None, Record]:
 
 
 def _notes(left_out: int, safety: Change | None, records: Sequence[Record]) -> list[str]:
-    """What a reader of the figures must know."""
+    """Sentences that a reader of the figures must know."""
     notes = []
     if left_out:
         notes.append(f"{left_out} harmful prompts are not compared: helping there is no merit.")

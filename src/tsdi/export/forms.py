@@ -47,7 +47,7 @@ class StaticForm:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """An export that was written.
 
     Attributes:
         out: The folder or file.

@@ -38,7 +38,7 @@ class Divergence:
 
 
 def static_vector(bias: SafetyBias, strength: float) -> Tensor:
-    """What is added to the logits at every step: minus strength x the bias' mean over steps.
+    """The shift of the logits at every step: minus strength x the bias' mean over steps.
 
     Returns:
         float32 [vocab], of zero mean.

@@ -18,7 +18,7 @@ from tsdi.suites.table import SUITES
 
 @dataclass(frozen=True)
 class _Judging:
-    """What a task says of its judge."""
+    """A task's arguments about its judge."""
 
     judge: str | None
     judge_url: str | None

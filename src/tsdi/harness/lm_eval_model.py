@@ -103,7 +103,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
             )
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm_eval records of the model, and what was subtracted from its logits."""
+        """lm_eval's record of the model, and of the bias that is subtracted from its logits."""
         info: dict[str, Any] = super().get_model_info()
         return {**info, "bias_sha256": self._bias.sha256, "bias_strength": self._strength}
 
@@ -124,7 +124,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         return prompt_format.replace("{prompt}", "\n\n".join(texts)) + begun
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """What chats are wrapped in, for lm_eval's records."""
+        """The wrapping of chats, for lm_eval's records."""
         if chat_template and self._bias.info.prompt_format is not None:
             return self._bias.info.prompt_format
         found: str | None = super().chat_template(chat_template)

@@ -96,7 +96,7 @@ def open_llm_refusal(options: JudgeOptions) -> RefusalJudge:
 
 
 def refusal_chat(response: Response) -> Chat:
-    """What the model is asked about an answer."""
+    """The chat that asks the model about an answer."""
     content = TEMPLATE.format(
         prompt=quote(show_chat(response.messages), _MARKUP), answer=quote(response.text, _MARKUP)
     )
@@ -104,7 +104,7 @@ def refusal_chat(response: Response) -> Chat:
 
 
 def read_refusal(outcome: Reply | Failure) -> Judgement:
-    """What an outcome means."""
+    """The judgement that an outcome means."""
     reason = no_words(outcome)
     if reason or isinstance(outcome, Failure):
         return unscored(reason)
@@ -129,14 +129,14 @@ def quote(text: str, markup: Markup) -> str:
 
 
 def show_chat(messages: Sequence[dict[str, str]]) -> str:
-    """What was asked: the one message, or the whole chat with its roles."""
+    """A chat as text: its one message, or all of them with their roles."""
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
 def describe_client(client: ChatClient, template: str) -> dict[str, Any]:
-    """What decides a model's replies to a template, for the provenance."""
+    """All that decides a model's replies to a template, for the provenance."""
     return {
         "model": client.model,
         "url": client.url,

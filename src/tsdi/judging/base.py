@@ -72,7 +72,7 @@ class Response:
 
     @property
     def prompt(self) -> str:
-        """What the user said last."""
+        """The user's last message."""
         return self.messages[-1]["content"]
 
     @property
@@ -135,7 +135,7 @@ class Judge(ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What else decides the verdicts, such as version and thresholds; valid JSON."""
+        """All else that decides the verdicts, such as version and thresholds; valid JSON."""
 
     @abstractmethod
     def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:

@@ -150,7 +150,7 @@ open_answer_classifier = partial(_open, False)
 
 
 def read_verdicts(labels: Sequence[str], given: str | None, weights: str) -> dict[str, Verdict]:
-    """What every label of a classifier means.
+    """The verdict that each label of a classifier means.
 
     Args:
         labels: All of its labels.

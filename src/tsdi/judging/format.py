@@ -25,7 +25,7 @@ STRICT = re.ASCII | re.IGNORECASE
 
 
 class Format(ABC):
-    """What a judge model is asked, and what it replies; see the module's contract.
+    """The questions to a judge model and its replies; see the module's contract.
 
     Attributes:
         name: The judge's name.
@@ -56,7 +56,7 @@ class Format(ABC):
     template: str | None = None
 
     def prompt(self, response: Response, tokens: Iterable[str] = ()) -> str | Chat:
-        """What the model is asked about an answer: a text, or a chat for its chat template.
+        """The question about an answer: a text, or a chat for the model's chat template.
 
         Args:
             response: The answer; of its chat, only what the user said last is shown.
@@ -72,7 +72,7 @@ class Format(ABC):
 
     @abstractmethod
     def parse(self, reply: str, response: Response) -> Judgement:
-        """What a reply means.
+        """The verdict of a reply.
 
         Args:
             reply: Everything that the model wrote.

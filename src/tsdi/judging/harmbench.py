@@ -32,7 +32,7 @@ class HarmBench(Format):
     template = read_template(name)
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """What a reply means."""
+        """The verdict of a reply."""
         match = _REPLY.fullmatch(reply)
         if match is None:
             return unscored(reply)

@@ -36,7 +36,7 @@ class LlamaGuard(Format):
     labels = ("unsafe", "safe")
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """What a reply means."""
+        """The verdict of a reply."""
         match = _REPLY.fullmatch(reply)
         if match is None:
             return unscored(reply)

@@ -50,7 +50,7 @@ class MDJudge01(Format):
     template = read_template(name)
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """What a reply means."""
+        """The verdict of a reply."""
         match = _LINES.fullmatch(reply)
         if match is None:
             return unscored(reply)
@@ -84,7 +84,7 @@ class MDJudge02(Format):
     template = read_template(name)
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """What a reply means; the reasoning may be anything that has no heading in it."""
+        """The verdict of a reply; its reasoning may be anything that has no heading in it."""
         match = _REASONED.fullmatch(reply)
         squeezed = "".join(reply.split()).upper()
         headings = [squeezed.count(heading) for heading in ("[RESULT]", "[UNSAFECATEGORY]")]

@@ -97,7 +97,7 @@ class ModelJudge(Judge):
         return len(self._encode(self._request(_response("", ""))))
 
     def _checked(self, response: Response) -> Request:
-        """What the model is asked; raises PromptError if it cannot be asked."""
+        """The question to the model; raises PromptError if it cannot be asked."""
         request = self._request(response)
         self._engine.check(request, self._sampling)
         if self._controls(request) != self._own_controls:

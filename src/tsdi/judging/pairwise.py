@@ -68,7 +68,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Preference:
-    """What the judge says of one pair.
+    """The judgement of one pair.
 
     Attributes:
         second: Its probability that the second answer helps more, a tie being half of one; None if
@@ -104,7 +104,7 @@ class PairwiseJudge:
 
 
 def pairwise_chat(pair: Pair) -> Chat:
-    """What the model is asked about a pair."""
+    """The chat that asks the model about a pair."""
     texts = (show_chat(pair.messages), pair.first, pair.second)
     prompt, first, second = (quote(text, _MARKUP) for text in texts)
     content = TEMPLATE.format(prompt=prompt, first=first, second=second)
@@ -112,7 +112,7 @@ def pairwise_chat(pair: Pair) -> Chat:
 
 
 def read_preference(outcome: Reply | Failure) -> Preference:
-    """What an outcome means.
+    """The preference that an outcome means.
 
     The reply must be one label. Where the first token's log-probabilities are offered, the
     preference is weighed by those of the labels, renormalised; else it is the label's.

@@ -24,7 +24,7 @@ _LINE_START = rf"(?<![^{_BREAKS}])"
 
 @dataclass(frozen=True)
 class Markup:
-    """What holds a judge's prompt together and may not come from the judged texts.
+    """Delimiters of a judge's prompt, which may not come from the judged texts.
 
     Attributes:
         marks: Delimiters in brackets, such as "[/INST]" or "<END CONVERSATION>". Found whatever

@@ -1,4 +1,4 @@
-"""What a judge says of one answer."""
+"""A judge's word on one answer."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -47,7 +47,7 @@ class WildGuard(Format):
     template = read_template(name)
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """What a reply means for a prompt of the response's kind."""
+        """The verdict of a reply for a prompt of the response's kind."""
         match = _REPLY.fullmatch(reply)
         refusal, harm = (part.lower() for part in match.groups()) if match else ("n/a", "n/a")
         if harm == "yes":

@@ -94,7 +94,7 @@ def encode_chat(
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """What a tokenizer puts before and behind a text of its own accord.
+    """The ids that a tokenizer puts before and behind a text of its own accord.
 
     Nothing may stand behind a prompt: an answer that begins after an end-of-text token is none.
     """
@@ -171,7 +171,7 @@ def _alternatives(value: Any) -> list[Any]:
 
 
 def _looks(tokenizer: PreTrainedTokenizerBase, template_args: Mapping[str, Any]) -> str:
-    """What a template makes of a few chats; what it refuses counts too."""
+    """The ids that a template makes of a few chats, or its refusals, as one text."""
     user, assistant, system = (
         {"role": role, "content": "a"} for role in ("user", "assistant", "system")
     )
@@ -203,7 +203,7 @@ def fix_arguments(tokenizer: PreTrainedTokenizerBase, template_args: Mapping[str
 
 
 def describe_without_template(chat_format: ChatFormat) -> str:
-    """What ``encode_chat`` wraps prompts in where the tokenizer has no chat template, in words."""
+    """The wrapping of prompts where the tokenizer has no chat template, in words."""
     if chat_format.prompt_format is not None:
         return f"prompt format {chat_format.prompt_format!r}"
     return "plain text (the tokenizer has no chat template)"

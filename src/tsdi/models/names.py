@@ -62,12 +62,12 @@ class Place:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What ``from_pretrained`` is told beside the name."""
+        """Arguments of ``from_pretrained`` beside the name."""
         return {} if self.is_folder else {"revision": self.revision}
 
     @property
     def vllm_arguments(self) -> dict[str, Any]:
-        """What vLLM is told beside the name: the revision of model and tokenizer."""
+        """Arguments of vLLM beside the name: the revision of model and tokenizer."""
         return {
             name: commit
             for kind, commit in self.arguments.items()

@@ -31,7 +31,7 @@ def apply_template(
     tokenize: bool,
     answering: bool = True,
 ) -> Any:
-    """What the chat template makes of a chat: ids or text, up to an answer's begin if answering."""
+    """A chat by the chat template, as ids or text, up to an answer's begin if answering."""
     chat = as_the_template_reads(tokenizer, messages)
     try:
         with _bounded():
@@ -129,7 +129,7 @@ def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(tokenizer: PreTrainedTokenizerBase, template: str, in_parts: bool) -> str | None:
-    """What a template makes of a user's text; None if it refuses it."""
+    """A user's text by a template; None if it refuses it."""
     said = {"role": "user", "content": SAID}
     chat = [_in_parts(said) if in_parts else said]
     try:

@@ -37,7 +37,7 @@ def write_cleansing_report(path: Path, cleansing: Cleansing, provenance: Mapping
 
 
 def rule(cleansing: Cleansing) -> str:
-    """What is dropped, in a sentence."""
+    """The rule by which pairs are dropped, in a sentence."""
     threshold = cleansing.threshold
     also = f", or the rejected one with more than {1 - threshold:g}" if cleansing.rejected else ""
     return (

@@ -56,7 +56,7 @@ def show(estimate: Estimate, percent: bool) -> str:
 
 
 def layout(height: int) -> dict[str, Any]:
-    """What all figures share; the width is the page's."""
+    """The layout that all figures share; the width is the page's."""
     return {
         "template": "none",
         "height": height,

@@ -214,7 +214,7 @@ def _of_kind(kind: str, source: str | PromptSource, seed: int) -> list[Prompt]:
 
 
 def _check_lengths(side: Side, real: dict[str, list[list[int]]], steps: int) -> None:
-    """What does not fit the context is said before the long work, if the model is loaded anyway."""
+    """Refuse prompts that do not fit the context before the long work, if the model is loaded."""
     if side.loaded:
         with side.open() as model:
             check_lengths(model, [(k, ids) for k, rows in real.items() for ids in rows], steps)

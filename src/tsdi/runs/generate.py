@@ -85,7 +85,7 @@ class Answers:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know, in sentences."""
+        """Sentences that a reader must know."""
         plain = sum(record.get("bias_began") is False for record in self.records)
         return [never_began(plain, len(self.records))] if plain else []
 

@@ -88,7 +88,7 @@ def to_response(prompt: Prompt, completion: "Completion", end_of_thinking: str =
 
 
 def answer_notes(responses: Sequence[Response], end_of_thinking: str) -> list[str]:
-    """What a reader of figures must know of how answers ended, in sentences."""
+    """Sentences on how answers ended, which a reader of figures must know."""
     notes = []
     if any(response.cut_off for response in responses):
         kinds = (_cut_off([r for r in responses if r.kind == kind], kind) for kind in KINDS)
@@ -145,7 +145,7 @@ def _prompt_count(folder: Path) -> int:
 
 
 def said_of_run(folder: Path, key: str) -> str:
-    """What the provenance of a run's answers says under a key; empty if it says nothing."""
+    """A text in the provenance of a run's answers, by its key; empty if there is none."""
     provenance = read_run(folder).get("provenance")
     said = provenance.get(key) if isinstance(provenance, dict) else None
     return said if isinstance(said, str) else ""
@@ -158,7 +158,7 @@ def check_is_there(folder: Path) -> None:
 
 
 def read_run(folder: Path) -> Record:
-    """What made the answers of a folder; an empty object if run.json is missing."""
+    """The description of a run, run.json; an empty object if that is missing."""
     present = (folder / ANSWERS.description).exists()
     return ANSWERS.read_description(folder) if present else {}
 
@@ -192,7 +192,7 @@ def _response(record: Record, kind: str, path: Path, end_of_thinking: str) -> Re
 
 
 def _wrong(record: Record) -> Iterator[str]:
-    """What is wrong with the fields of a record."""
+    """The faults of a record's fields."""
     messages = record.get("messages")
     if not isinstance(record.get("response"), str):
         yield "`response` is not a text"

@@ -29,13 +29,13 @@ def named(progress: StageProgress | None, what: str) -> Progress | None:
 
 
 def as_read_back(description: Record) -> Record:
-    """What JSON makes of a description, to be compared with one that was read."""
+    """A description as JSON reads it back, to be compared with one that was read."""
     found: Record = parse_json(to_json(description))
     return found
 
 
 class Item(Protocol):
-    """What a record is made of."""
+    """The input of a record."""
 
     @property
     def id(self) -> str:
@@ -111,7 +111,7 @@ class Stage:
         return read_records(folder / self.records)
 
     def read_description(self, folder: Path) -> Record:
-        """What made the records of a folder.
+        """The description of what made a folder's records.
 
         Raises:
             FormatError: If its file is missing or no JSON object.

@@ -43,7 +43,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class End:
-    """What is known of an answer once it is complete."""
+    """A complete answer: its text, why it ended, and how many tokens it took."""
 
     text: str
     finish: Literal["stop", "length"]
@@ -122,7 +122,7 @@ class Answerer:
             raise RefusedError(503, "The model is busy. Try again later.", code="busy") from None
 
     def _work(self, asked: Asked, put: Callable[[Part | Exception], None], stop: Event) -> None:
-        """What the model's thread does for one request; all that happens goes to ``put``."""
+        """Answer one request in the model's thread; all that happens goes to ``put``."""
         try:
             if not stop.is_set():
                 put(self._write(asked, put, stop))

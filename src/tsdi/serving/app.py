@@ -32,7 +32,7 @@ _CONNECTIONS = 256
 
 
 class _Routes:
-    """What the paths do, for one model under one name."""
+    """The handlers of the paths, for one model under one name."""
 
     def __init__(self, engine: TransformersEngine, name: str) -> None:
         self._answerer = Answerer(engine)

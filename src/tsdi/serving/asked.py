@@ -84,13 +84,13 @@ class StreamOptions(_Fields):
 
 
 class Extra(_Fields):
-    """What vLLM's server takes here, as far as it is ours."""
+    """The fields of vLLM's server that are ours."""
 
     tsdi_strength: Strength | None = None
 
 
 class Body(_Fields):
-    """What requests for chats and for texts have in common."""
+    """The fields that requests for chats and for texts share."""
 
     model: str
     max_tokens: Tokens | None = None

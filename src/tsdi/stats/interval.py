@@ -27,7 +27,7 @@ class Estimate:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Estimate":
-        """What `to_dict` made."""
+        """The estimate that `to_dict` made JSON of."""
         low, high = data["low"], data["high"]
         ends = -inf if low is None else low, inf if high is None else high
         return cls(data["value"], *ends, data["n"])

@@ -13,7 +13,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def parse_hub(spec: str) -> Origin:
-    """What "ORG/NAME[/CONFIG][@REVISION][:SPLIT]" names; the split is train if nobody says.
+    """The data set of "ORG/NAME[/CONFIG][@REVISION][:SPLIT]"; the split is train if nobody says.
 
     A branch, a tag or no revision is resolved to the commit that it is now.
 

@@ -159,7 +159,7 @@ def _json_rows(text: str, path: Path) -> Iterator[Row]:
 
 
 def _reason(error: ValueError) -> str:
-    """What is wrong with a JSON text, without the place in it."""
+    """The fault of a JSON text, without the place in it."""
     return str(getattr(error, "msg", error))
 
 
