@@ -90,8 +90,8 @@ def _line(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return (
-            "Interrupted. What was finished is kept; estimate, generate, evaluate, winrate, cleanse"
-            " train, tune and study take --resume."
+            "Interrupted. What was finished is kept; estimate, generate, evaluate, winrate,"
+            " cleanse, train, tune, audit and study take --resume."
         )
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
         return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."

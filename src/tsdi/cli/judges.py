@@ -11,7 +11,7 @@ from tsdi.cli import console, options
 def judges(json: options.Json = False) -> None:
     """List the judges of tsdi evaluate --judge: what each sees, and what it needs.
 
-    How wrong they are, tsdi audit says. docs/judges.md has formats, figures and sources.
+    How wrong they are, tsdi audit says. docs/judges.md has formats and sources.
 
     Example: tsdi evaluate RUN --judge md-judge-v0.1+refusal-phrases
     """
