@@ -95,7 +95,9 @@ def test_a_killed_merge_leaves_no_folder_and_can_be_done_again(pair, tmp_path, m
 def test_what_cannot_be_merged_is_refused(pair, tmp_path):
     a, b = pair
     out = tmp_path / "out"
-    for weights in ((1.0, -1.0), (float("nan"), 1.0), (float("inf"), 1.0), (1e308, 1e308)):
+    nan, inf = float("nan"), float("inf")
+    single = ((1e308, 1e308), (1e39, 1e39), (1e-300, 1e-300), (1e6, -999999.99), (1e6, -999999.9))
+    for weights in ((1.0, -1.0), (nan, 1.0), (inf, 1.0), *single):
         with pytest.raises(UsageError, match="no mean"):
             merge(list(zip(pair, weights, strict=True)), out)
     with pytest.raises(UsageError, match="no mean"):
@@ -178,6 +180,64 @@ def test_integers_that_all_models_share_are_copied(pair, tmp_path):
     )
     with pytest.raises(ModelError, match=r"'model\.position_ids' is I64"):
         merge([(folders[0], 0.5), (folders[2], 0.5)], tmp_path / "other")
+
+
+CHANGES = {  # what decides numbers, and leaves names and shapes of all tensors as they are
+    "num_attention_heads": {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8},
+    "rope_theta": {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}},
+    "rms_norm_eps": {"rms_norm_eps": 1e-3},
+    "hidden_act": {"hidden_act": "gelu"},
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_another_config_under_the_same_tensors_is_refused(pair, tmp_path, key):
+    config = json.loads((pair[1] / "config.json").read_text())
+    (pair[1] / "config.json").write_text(json.dumps(config | CHANGES[key]))
+    with pytest.raises(MismatchError, match=f"differ in .*{'head_dim' if 'heads' in key else key}"):
+        merge([(pair[0], 0.0), (pair[1], 1.0)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_decides_no_number_may_differ(pair, tmp_path):
+    config = json.loads((pair[1] / "config.json").read_text())
+    config |= {"use_cache": False, "eos_token_id": [2, 6], "_name_or_path": "x", "dtype": "float32"}
+    del config["rms_norm_eps"]  # the default, which another version need not write
+    (pair[1] / "config.json").write_text(json.dumps(config))
+    merge([(pair[0], 0.5), (pair[1], 0.5)], tmp_path / "out")
+
+
+def test_another_tokenizer_is_refused_and_another_chat_template_is_said(pair, tmp_path, caplog):
+    a, b = pair
+    tiny.tokenizer("{{ messages }}").save_pretrained(b)
+    with caplog.at_level("INFO", "tsdi"):
+        merge([(a, 0.5), (b, 0.5)], tmp_path / "out")
+    assert "chat templates differ" in caplog.text
+    whole = json.loads((b / "tokenizer.json").read_text())
+    words = whole["model"]["vocab"]
+    rotated = dict(zip(words, [*list(words.values())[1:], 0], strict=True))
+    whole["model"]["vocab"] = rotated | {
+        token["content"]: token["id"] for token in whole["added_tokens"]
+    }
+    (b / "tokenizer.json").write_text(json.dumps(whole))
+    with pytest.raises(MismatchError, match="different tokenizers"):
+        merge([(a, 0.5), (b, 0.5)], tmp_path / "other")
+    for file in b.glob("*token*"):
+        file.unlink()
+    merge([(a, 0.5), (b, 0.5)], tmp_path / "other")  # weights alone
+
+
+def test_a_mean_that_the_dtype_cannot_hold_is_refused(pair, tmp_path):
+    weights = load_file(pair[0] / "model.safetensors")
+    half = {name: tensor.half() for name, tensor in weights.items()}
+    save_file(half, pair[0] / "model.safetensors", metadata={"format": "pt"})
+    name = "model.norm.weight"
+    weights[name] = weights[name] * 1e30
+    shutil.copytree(pair[0], tmp_path / "c")
+    save_file(weights, tmp_path / "c/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(NumericalError, match=f"{name}.*float16 cannot hold"):
+        merge([(pair[0], 0.5), (tmp_path / "c", 0.5)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_merges_and_refuses_in_one_line(pair, tmp_path):

@@ -20,8 +20,13 @@ def check_same_tokenizer(aligned: PreTrainedTokenizerBase, other: PreTrainedToke
     raise MismatchError(
         f"The two models have different tokenizers ({len(one)} and {len(two)} tokens; "
         f"tokens with different ids: {shown}).",
-        "The reference must be the model from which the aligned one was trained.",
+        "One of the two must have been trained from the other.",
     )
+
+
+def other_template(aligned: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether the other tokenizer has a chat template, and not that of the first."""
+    return other.chat_template not in (None, aligned.chat_template)
 
 
 def context_length(model: PreTrainedModel) -> int | None:

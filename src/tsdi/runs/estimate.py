@@ -15,7 +15,7 @@ from tsdi.decoding.anchor import anchor_ids
 from tsdi.errors import PromptError, RunExistsError, UsageError
 from tsdi.files import check_goes_on, working_in
 from tsdi.models.chat import ChatFormat, check_format, describe_without_template, encode_chat
-from tsdi.models.compatibility import check_same_tokenizer
+from tsdi.models.compatibility import check_same_tokenizer, other_template
 from tsdi.models.load import LoadOptions, adapter_base, load_tokenizer
 from tsdi.models.sides import Side, load_pair, same_model
 from tsdi.runs.stage import StageProgress
@@ -172,7 +172,7 @@ def _tokenizer(
     check_format(tokenizer, chat)
     if tokenizer.chat_template is None:
         _LOG.info("Random prompts stand in %s.", describe_without_template(chat))
-    elif other.chat_template not in (None, tokenizer.chat_template) and chat.prompt_format is None:
+    elif other_template(tokenizer, other) and chat.prompt_format is None:
         _LOG.info("The two chat templates differ; both models get the aligned model's.")
     return tokenizer
 
