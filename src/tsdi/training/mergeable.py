@@ -113,9 +113,10 @@ def _config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         raise ModelError(f"{folder} has no readable config.json.") from None
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
     except Exception:  # of an architecture with code of its own; the file counts as it is
-        return config if isinstance(config, dict) else {}
+        _LOG.debug("%s is compared as it is written.", folder / "config.json")
+    return config if isinstance(config, dict) else {}
 
 
 def _deciding(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
