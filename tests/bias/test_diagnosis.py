@@ -8,6 +8,7 @@ from tests import tiny
 from tsdi.bias import Estimation, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import (
     Examination,
+    Refusal,
     _verdict,
     diagnose,
     one_number_share,
@@ -82,6 +83,7 @@ def test_a_shift_towards_refusal_is_found_and_removed():
     refusal = diagnosis.refusal["random"]
     assert refusal.shift.value == pytest.approx(2.0, abs=0.2)
     assert refusal.debiased.value == pytest.approx(refusal.reference.value, abs=0.01)
+    assert refusal.removed.value == pytest.approx(refusal.aligned.value - refusal.debiased.value)
     assert diagnosis.strength == 1.0
     assert "raises" in diagnosis.verdict
     assert diagnosis.one_number == pytest.approx(1.0, abs=1e-4)
@@ -131,6 +133,12 @@ def test_where_nothing_changed_no_bias_is_claimed():
     assert "does not clearly change" in diagnosis.verdict
 
 
+def _raised(removed):
+    """Random prompts that moved by +2.0 [1.8, 2.2], of which subtracting takes something away."""
+    nothing = Estimate(0.0, -0.1, 0.1, 9)
+    return Refusal(nothing, nothing, nothing, Estimate(2.0, 1.8, 2.2, 9), removed)
+
+
 @pytest.mark.parametrize(
     ("harmful", "strength"),
     [
@@ -141,9 +149,37 @@ def test_where_nothing_changed_no_bias_is_claimed():
     ],
 )
 def test_where_all_harmful_prompts_moved_less_nothing_is_to_be_subtracted(harmful, strength):
-    found, why = _verdict(Estimate(2.0, 1.8, 2.2, 9), harmful)
+    found, why = _verdict(_raised(Estimate(1.9, 1.8, 2.0, 9)), harmful)
     assert found == strength
     assert ("less than random ones" in why) == (strength == 0)
+
+
+@pytest.mark.parametrize(
+    ("removed", "strength"),
+    [
+        (Estimate(1.2, 1.1, 1.3, 9), 1.0),
+        (Estimate(1.2, 0.9, 1.5, 9), 0.0),  # half of the shift lies within the interval
+        (Estimate(0.02, 0.01, 0.03, 9), 0.0),
+        (Estimate(-1.5, -1.6, -1.4, 9), 0.0),
+        (Estimate(1.9, -math.inf, math.inf, 1), 0.0),
+    ],
+)
+def test_what_takes_little_of_the_shift_away_is_not_to_be_subtracted(removed, strength):
+    found, why = _verdict(_raised(removed), [])
+    assert found == strength
+    assert f"takes away: {removed}." in why
+    assert ("not clearly more than half" in why) == (strength == 0)
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_two_unrelated_models_have_no_habit_to_subtract(seed):
+    pair = tiny.model(seed=seed), tiny.model(seed=seed + 50)
+    found = diagnose(_bias(*pair), *pair, TOKENIZER, Examination(POOL, answers=1))
+    refusal = found.refusal["random"]
+    assert refusal.shift.low > 0.3  # refusals are likelier, by chance and not by one vector
+    assert refusal.removed.high < refusal.shift.value / 2
+    assert found.strength == 0
+    assert "not clearly more than half" in found.verdict
 
 
 def test_the_same_shift_everywhere_is_explained_wholly():

@@ -101,9 +101,11 @@ def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
     for kind, share in diagnosis["explained"].items():
         found, every = Estimate.from_dict(share), diagnosis["refusal"][kind]["shift"]["n"]
         of = f" of {every} prompts" if found.n < every else ""
-        lines.append(f"Share of the shift on {kind} prompts explained: {found}{of}.")
+        lines.append(
+            f"Share of the shift on {kind} prompts that the bias explains, at most 1: {found}{of}."
+        )
     lines.append(
-        "Share of step 0, weighted by the next-token distribution, that one number on the "
-        f"refusing tokens makes up: {diagnosis['one_number']:.2f}."
+        "Share of the bias at step 0 that one number on the refusing tokens makes up, likely"
+        f" tokens counting most: {diagnosis['one_number']:.2f}."
     )
     return lines
