@@ -226,8 +226,10 @@ def refused(call, *parts):
 
 
 def test_bad_input_is_one_line(prompts, tmp_path):
-    refused(lambda: prompts_task(str(prompts), judge="orgnism"), "orgnism", "organism?")
-    refused(lambda: prompts_task("xtest"), "xtest", "xstest?")
+    refused(
+        lambda: prompts_task(str(prompts), judge="orgnism"), "orgnism", "did you mean 'organism'"
+    )
+    refused(lambda: prompts_task("xtest"), "xtest", "did you mean 'xstest'")
     path = tmp_path / "prompts.txt"
     path.write_text("hello")
     refused(lambda: prompts_task(str(path)), "kind")
