@@ -8,10 +8,10 @@ import pytest
 from tests.study.made import study_file
 from tsdi.errors import UsageError
 from tsdi.models import shipped
+from tsdi.study.collect import _once
 from tsdi.study.config import RuleEntry, read_study
 from tsdi.study.grid import locate, open_family
 from tsdi.study.plan import plan
-from tsdi.study.results import _once
 from tsdi.study.rules import RULES, tsdi_bias
 
 POOL = {"rule": "tsdi", "pool": ["words.txt"]}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tsdi.evaluation.evaluate import read_judged
 from tsdi.files import parse_json, write_bytes, write_json
@@ -357,11 +358,7 @@ def _diagnosed(own: Bias, family: ModelFamily, entry: RuleEntry) -> DiagnosedBia
 def _area(
     family: ModelFamily, role: str, phrases: "Phrases", real: dict[str, list[list[int]]]
 ) -> dict[str, float]:
-    """How well refusal log-odds tell harmful prompts from others, by kind: the area under the ROC.
-
-    It is the share of pairs of a harmful and another prompt of which the harmful one's log-odds of
-    refusing are higher, ties counting half.
-    """
+    """How well refusal log-odds tell harmful prompts from those of another kind, by kind."""
     from tsdi.bias.refusal_log_odds import phrase_ids, refusal_log_odds
 
     model = family.model(role)
@@ -373,11 +370,14 @@ def _area(
         )
         for kind, prompts in real.items()
     }
-    harmful = odds.pop("harmful")[:, None]
-    return {
-        kind: round(float((harmful > own).mean() + (harmful == own).mean() / 2), 4)
-        for kind, own in odds.items()
-    }
+    harmful = odds.pop("harmful")
+    return {kind: round(area_under_roc(harmful, own), 4) for kind, own in odds.items()}
+
+
+def area_under_roc(higher: NDArray[np.float64], lower: NDArray[np.float64]) -> float:
+    """Share of pairs of which the first number is the higher one, ties counting half."""
+    first = higher[:, None]
+    return float((first > lower).mean() + (first == lower).mean() / 2)
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:
