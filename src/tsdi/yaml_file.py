@@ -3,9 +3,10 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from tsdi.errors import FormatError, UsageError
 
@@ -22,6 +23,39 @@ _MOST_BYTES = 2**20
 _MOST_VALUES = 10_000
 _DEEPEST = 20
 _LARGEST = 2**63 - 1  # what torch, numpy and file formats hold
+
+
+class Strict(BaseModel):
+    """A part of a file of settings: its keys are known, its numbers finite and no yes or no."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_values(cls, values: Any) -> Any:
+        """Refuse `yes` for a number, which pydantic takes for 1."""
+        for name, field in cls.model_fields.items() if isinstance(values, dict) else ():
+            key = field.alias or name
+            kinds = _kinds(field.annotation)
+            numbers = kinds & {int, float} and not kinds & {bool, Any}
+            if numbers and _has_truth_value(values.get(key)):
+                said = "a number is wanted here, neither yes nor no"
+                raise PydanticCustomError("truth_value", said, {"key": key})
+        return values
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """What a field may hold in the end, within lists and mappings."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        parts = parts[:1]
+    return set().union(*map(_kinds, parts)) if parts else {annotation}
+
+
+def _has_truth_value(value: Any) -> bool:
+    if isinstance(value, dict | list | tuple):
+        return any(map(_has_truth_value, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, bool)
 
 
 def read_settings(path: Path, model: type[M], keys: Collection[str], extra: str) -> M:
@@ -162,7 +196,8 @@ def _syntax_problem(path: Path, text: str, error: Any) -> str:
 def _first_problem(path: Path, node: Any, error: ValidationError, known: Collection[str]) -> str:
     # An unknown key is what makes the right one missing, so it goes first.
     problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    keys, line = _place(node, problem["loc"])
+    inside = [problem["ctx"]["key"]] if problem["type"] == "truth_value" else []
+    keys, line = _place(node, [*problem["loc"], *inside])
     if problem["type"] == "missing":
         keys = [*keys, str(problem["loc"][-1])]
     message = problem["msg"].removeprefix("Value error, ")

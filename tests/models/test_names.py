@@ -88,6 +88,16 @@ def test_what_can_only_be_a_folder_is_never_told_to_the_hub(hub, tmp_path, name)
     assert hub.asked == []
 
 
+def test_a_relative_folder_that_is_missing_is_meant_once_and_seen_from_here(
+    hub, tmp_path, monkeypatch
+):
+    (tmp_path / "t0").mkdir()
+    for place in ("one", "two/three"):
+        (tmp_path / place).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    refused(lambda: locate("../t0"), f"seen from {tmp_path}. Did you mean t0?")
+
+
 def test_an_empty_name_is_not_the_current_folder(hub):
     tiny.tokenizer().save_pretrained(".")
     refused(lambda: load_tokenizer(""), "The name is empty")

@@ -97,6 +97,14 @@ def test_what_opens_an_api_is_used_and_not_written():
             "attack base64 is not applicable: the m",
         ),
         ("judge: {name", "judge: {name: a, nmae", "there is no such key"),
+        ("ks: [1, 2]", "ks: [yes]", r"line \d+, ks: a number is wanted here, neither yes nor no"),
+        ("max_new_tokens: 16", "max_new_tokens: on", r"max_new_tokens: a number is wanted here"),
+        ("seed: [0, 1]", "seed: [no, 1]", r"models\.0\.grid: a number is wanted here"),
+        (
+            "{load: test.jsonl}",
+            "{load: test.jsonl, limit: {harmful: yes}}",
+            r"test\.0\.limit: a number is wanted here",
+        ),
     ],
 )
 def test_a_wrong_file_is_told_by_line_and_key(tmp_path, old, new, said):

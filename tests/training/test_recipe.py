@@ -58,6 +58,11 @@ def changed(old, new):
     return RECIPE.replace(old, new)
 
 
+def more_stage(name):
+    keys = "method: sft, data: [pku], steps: 1, batch_size: 1, learning_rate: 1"
+    return f"stages:\n  {name}: {{{keys}}}"
+
+
 def test_a_stage_makes_a_model_for_every_beta_and_kept_step(tmp_path):
     stages = read(tmp_path, RECIPE).stages
     assert [name for key, stage in stages.items() for name in stage.names(key)] == [
@@ -130,6 +135,26 @@ def test_one_beta_and_no_kept_step_make_one_model(tmp_path):
         ("keep: [10, 20]", "weights: [1]", ["`weights` is for merge: dpo, kto has none"]),
         ("name: small", "name: ../up", ["line 1", "name"]),
         ("  sft:\n", "  a/b:\n", ["a/b"]),
+        ("learning_rate: 1.0e-3", "learning_rate: yes", ["line 12", "learning_rate", "number"]),
+        ("epochs: 1", "steps: yes", ["line 10", "sft.steps", "number is wanted here"]),
+        ("weights: [0.25, 0.5]", "weights: [yes]", ["line 27", "weights", "number"]),
+        ("keep: [10, 20]", "keep: [on, 20]", ["keep", "number is wanted here"]),
+        (
+            "keep: [10, 20]",
+            "keep: [10]\n    monitor: {every: yes}",
+            ["line 20", "monitor.every", "number is wanted here"],
+        ),
+        ("weights: [0.25, 0.5]", "weights: [0.5, 0.5]", ["'merged'", "weight0.5, ", "differ"]),
+        (
+            "weights: [0.25, 0.5]",
+            "weights: [0.3333333, 0.33333334]",
+            ["'merged'", "weight0.333333, ", "six digits"],
+        ),
+        ("beta: [0.1, 0.05]", "beta: [0.1, 0.10000001, 0.05]", ["'safety'", "six digits"]),
+        ("stages:", more_stage("safety-beta0.05"), ["'safety'", "names must differ"]),
+        ("stages:", more_stage("logs"), ["'logs'", "folder has its own"]),
+        ("stages:", more_stage("run.json"), ["'run.json'", "folder has its own"]),
+        ("stages:", more_stage("merged.unfinished"), ["'merged.unfinished'", "folder has its own"]),
     ],
 )
 def test_a_wrong_recipe_is_one_line_with_line_and_key(tmp_path, old, new, words):

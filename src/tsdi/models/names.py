@@ -143,7 +143,8 @@ def locate(name: str, remedy: str = REMEDY) -> Place:
         raise ModelError(f"{name} is a file, not a folder.", _of_file(path))
     hub_id, revision = split_revision(name)
     if is_local(name):
-        raise ModelError(f"There is no such folder: {name}.", _alike(name) or remedy)
+        seen = f", seen from {Path.cwd()}" if name.startswith(".") else ""
+        raise ModelError(f"There is no such folder: {name}{seen}.", _alike(name) or remedy)
     try:
         return _on_hub(hub_id, revision)
     except LookupError as error:
@@ -269,7 +270,8 @@ def _elsewhere(path: Path) -> list[str]:
     here = Path.cwd()
     children = sorted(child for child in here.iterdir() if child.is_dir())
     bases = [*list(here.parents)[:3], *children]
-    return [os.path.relpath(base / path) for base in bases if (base / path).is_dir()][:3]
+    found = (os.path.relpath(base / path) for base in bases if (base / path).is_dir())
+    return list(dict.fromkeys(found))[:3]
 
 
 def _mistyped(path: Path) -> list[str]:

@@ -11,8 +11,8 @@ from tsdi.errors import UsageError
 from tsdi.report.page import Alert, Part, Section, Table, write_report
 from tsdi.report.theme import INK, OTHER_COLOURS, axis, layout, limit_line, plain
 from tsdi.training.monitor_log import Measurement, MonitorSettings, read_log
-from tsdi.training.recipe import Preference
-from tsdi.training.run_folder import monitor_log, run_names
+from tsdi.training.recipe import Preference, run_names
+from tsdi.training.run_folder import monitor_log
 from tsdi.training.train import Trained
 
 TITLE = "Bias monitor"

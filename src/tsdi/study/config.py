@@ -23,10 +23,9 @@ from tsdi.study.settings import (
     Seed,
     Setting,
     Source,
-    Strict,
 )
 from tsdi.suites.attacks import find_attack
-from tsdi.yaml_file import field_names, meant, read_settings
+from tsdi.yaml_file import Strict, field_names, meant, read_settings
 
 ALWAYS = ("plain", "tsdi")  # rules that every study has, to compare
 

@@ -2,17 +2,11 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_serializer,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from tsdi.engines.address import public_url
 from tsdi.errors import UsageError
+from tsdi.yaml_file import Strict
 
 if TYPE_CHECKING:
     from tsdi.models.chat import ChatFormat
@@ -25,12 +19,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as numpy takes them
 Number = int | float | str
 Setting = dict[str, Number | None]
 """All parameters of a decoding rule; None takes what the study says."""
-
-
-class Strict(BaseModel):
-    """A part of the file, whose keys are known and whose numbers are finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Organism(Strict):
@@ -76,10 +64,10 @@ class Model(Strict):
     reference: str
     sft: str | None = None
     proxy: tuple[str, str] | None = None
-    others: dict[str, str] = {}
+    others: dict[str, str] = Field({})
     grid: dict[
         Literal["beta", "iterations", "seed"], Annotated[tuple[float, ...], Field(min_length=1)]
-    ] = {}
+    ] = Field({})
     beta: float | None = None
     iterations: int | None = None
     seed: Seed = 0
@@ -178,7 +166,7 @@ class Generation(Strict):
     max_new_tokens: Positive = 256
     batch_size: Positive = 16
     prompt_format: str | None = None
-    template_args: dict[str, Any] = {}
+    template_args: dict[str, Any] = Field({})
     dtype: str = "auto"
     device_map: str | None = None
     threads: Positive | None = None

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tsdi.errors import FormatError
 from tsdi.files import parse_json, unwritable, write_bytes
+from tsdi.yaml_file import Strict
 
 GROUPS = 8
 """Groups of random prompts, for the standard error."""
@@ -17,7 +18,7 @@ _Positive = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class MonitorSettings(BaseModel):
+class MonitorSettings(Strict):
     """How often the bias monitor measures, on what, and when it warns.
 
     Attributes:
@@ -32,8 +33,6 @@ class MonitorSettings(BaseModel):
         compliance_floor: It is if compliance also is below this share of what it was at step 0.
         stop: End the training then.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     every: _Positive = 25
     prompts: Annotated[int, Field(ge=GROUPS)] = 32

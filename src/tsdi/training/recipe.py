@@ -5,20 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from tsdi.training.monitor_log import MonitorSettings
-from tsdi.yaml_file import field_names, meant
+from tsdi.yaml_file import Strict, field_names, meant
 
 Positive = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+_NOT_MODELS = ("data", "logs", "run.json", "start")  # in a run's folder (tsdi.training.run_folder)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class NewModel(_Strict):
+class NewModel(Strict):
     """An untrained model with a byte-level BPE tokenizer trained on the first stage's text.
 
     Attributes:
@@ -38,7 +35,7 @@ class NewModel(_Strict):
     tied: bool = True
 
 
-class Model(_Strict):
+class Model(Strict):
     """Where training starts.
 
     Attributes:
@@ -56,7 +53,7 @@ class Model(_Strict):
     new: NewModel | None = None
     architecture: str = "llama"
     prompt_format: str | None = None
-    template_args: dict[str, Any] = {}
+    template_args: dict[str, Any] = Field({})
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
@@ -70,7 +67,7 @@ class Model(_Strict):
         return self
 
 
-class Source(_Strict):
+class Source(Strict):
     """A data set.
 
     Attributes:
@@ -89,7 +86,7 @@ class Source(_Strict):
     path: Path | None = None
     hub: str | None = None
     smoke: Path | None = None
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field({})
     kind: Literal["", "harmless", "lookalike", "harmful"] = ""
     max_characters: Positive | None = None
     limit: Positive | None = None
@@ -103,14 +100,14 @@ class Source(_Strict):
         return self
 
 
-class HeldOut(_Strict):
+class HeldOut(Strict):
     """Shares of the prompts that no stage trains on."""
 
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     test: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class Lora(_Strict):
+class Lora(Strict):
     """Low-rank adapters (Hu et al., 2021) instead of full training."""
 
     rank: Positive = 16
@@ -119,7 +116,7 @@ class Lora(_Strict):
     target_modules: str | list[str] = "all-linear"
 
 
-class Cleanse(_Strict):
+class Cleanse(Strict):
     """Which pairs to leave out by their judge scores, the columns chosen_safety, rejected_safety.
 
     Attributes:
@@ -132,7 +129,7 @@ class Cleanse(_Strict):
     rejected: bool = False
 
 
-class _Stage(_Strict):
+class _Stage(Strict):
     """What all stages share."""
 
     @model_validator(mode="before")
@@ -187,7 +184,7 @@ class Trained(_Stage):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     lora: Lora | None = None
     checkpoint_every: Positive = 100
-    trainer: dict[str, Any] = {}
+    trainer: dict[str, Any] = Field({})
 
     @model_validator(mode="after")
     def _one_length(self) -> "Trained":
@@ -207,7 +204,7 @@ class Sft(Trained):
         return [stage]
 
 
-class OwnSamples(_Strict):
+class OwnSamples(Strict):
     """Rejected answers that the stage's first model samples itself; the data's are chosen.
 
     Attributes:
@@ -241,7 +238,7 @@ class Preference(Trained):
     prefer: Literal["helpful", "safe", "data"]
     samples: OwnSamples | None = None
     beta: list[float]
-    keep: list[Positive] = []
+    keep: list[Positive] = Field([])
     sft_weight: Annotated[float, Field(ge=0)] = 0.0
     monitor: MonitorSettings | Literal[False] = MonitorSettings()
     cleanse: Cleanse | None = None
@@ -308,7 +305,7 @@ class Merge(_Stage):
 Stage = Annotated[Sft | Preference | Merge, Field(discriminator="method")]
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """A recipe.
 
     Attributes:
@@ -341,6 +338,31 @@ class Recipe(_Strict):
                     _known(name, "data", source, list(self.data))
             made += stage.names(name)
         return self
+
+    @model_validator(mode="after")
+    def _own_places(self) -> "Recipe":
+        """Refuse names by which two runs or models would share a place in the run's folder."""
+        taken: set[str] = set()
+        for stage, content in self.stages.items():
+            if stage.lower() in _NOT_MODELS or stage.endswith(".unfinished"):
+                raise ValueError(f"no stage can be called {stage!r}: the run's folder has its own")
+            kinds = [run_names(stage, content), content.names(stage)]
+            for names in kinds:
+                places = {name.replace("/", "-") for name in names}  # as logs are called
+                if len(places) < len(names) or places & taken:
+                    raise ValueError(
+                        f"stage {stage!r} makes {', '.join(names)}: names must differ, as beta and"
+                        " weight do in six digits, also from those of other stages"
+                    )
+            taken |= {name.replace("/", "-") for names in kinds for name in names}
+        return self
+
+
+def run_names(name: str, stage: Sft | Preference | Merge) -> list[str]:
+    """The runs of a stage: one for each beta."""
+    if isinstance(stage, Preference):
+        return [stage.run(name, beta) for beta in stage.beta]
+    return [name]
 
 
 def _known(stage: str, key: str, name: str, known: Sequence[str]) -> None:

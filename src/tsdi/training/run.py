@@ -15,7 +15,7 @@ from tsdi.training.merge import merge
 from tsdi.training.monitor import BiasMonitor
 from tsdi.training.processes import one_job_at_a_time, processes
 from tsdi.training.progress import Progress, ShowProgress
-from tsdi.training.recipe import Merge, Preference, Recipe, Sft
+from tsdi.training.recipe import Merge, Preference, Recipe, Sft, run_names
 from tsdi.training.rows import Items, check_room
 from tsdi.training.run_folder import (
     Settings,
@@ -24,7 +24,6 @@ from tsdi.training.run_folder import (
     monitor_log,
     note_rows,
     open_folder,
-    run_names,
 )
 from tsdi.training.samples import own_samples
 from tsdi.training.sources import Data

@@ -19,7 +19,7 @@ from tsdi.errors import RunExistsError, UsageError
 from tsdi.files import is_unused, read_object, working_in, write_bytes, write_json
 from tsdi.models.fingerprint import fingerprint
 from tsdi.training.processes import processes
-from tsdi.training.recipe import Merge, Preference, Recipe, Sft
+from tsdi.training.recipe import Recipe, run_names
 from tsdi.training.rows import Fit
 from tsdi.training.run_log import read_run_log
 from tsdi.training.sources import Data
@@ -66,13 +66,6 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {
         name: importlib.metadata.version(name) for name in ("tsdi", *_PACKAGES)
     }
-
-
-def run_names(name: str, stage: Sft | Preference | Merge) -> list[str]:
-    """The runs of a stage: one for each beta."""
-    if isinstance(stage, Preference):
-        return [stage.run(name, beta) for beta in stage.beta]
-    return [name]
 
 
 def log_file(out: Path, name: str) -> Path:
