@@ -64,10 +64,10 @@ class Model(Strict):
     reference: str
     sft: str | None = None
     proxy: tuple[str, str] | None = None
-    others: dict[str, str] = Field({})
+    others: dict[str, str] = Field(default={})
     grid: dict[
         Literal["beta", "iterations", "seed"], Annotated[tuple[float, ...], Field(min_length=1)]
-    ] = Field({})
+    ] = Field(default={})
     beta: float | None = None
     iterations: int | None = None
     seed: Seed = 0
@@ -166,7 +166,7 @@ class Generation(Strict):
     max_new_tokens: Positive = 256
     batch_size: Positive = 16
     prompt_format: str | None = None
-    template_args: dict[str, Any] = Field({})
+    template_args: dict[str, Any] = Field(default={})
     dtype: str = "auto"
     device_map: str | None = None
     threads: Positive | None = None

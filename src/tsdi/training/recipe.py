@@ -53,7 +53,7 @@ class Model(Strict):
     new: NewModel | None = None
     architecture: str = "llama"
     prompt_format: str | None = None
-    template_args: dict[str, Any] = Field({})
+    template_args: dict[str, Any] = Field(default={})
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
@@ -86,7 +86,7 @@ class Source(Strict):
     path: Path | None = None
     hub: str | None = None
     smoke: Path | None = None
-    columns: dict[str, str] = Field({})
+    columns: dict[str, str] = Field(default={})
     kind: Literal["", "harmless", "lookalike", "harmful"] = ""
     max_characters: Positive | None = None
     limit: Positive | None = None
@@ -184,7 +184,7 @@ class Trained(_Stage):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     lora: Lora | None = None
     checkpoint_every: Positive = 100
-    trainer: dict[str, Any] = Field({})
+    trainer: dict[str, Any] = Field(default={})
 
     @model_validator(mode="after")
     def _one_length(self) -> "Trained":
@@ -238,7 +238,7 @@ class Preference(Trained):
     prefer: Literal["helpful", "safe", "data"]
     samples: OwnSamples | None = None
     beta: list[float]
-    keep: list[Positive] = Field([])
+    keep: list[Positive] = Field(default=[])
     sft_weight: Annotated[float, Field(ge=0)] = 0.0
     monitor: MonitorSettings | Literal[False] = MonitorSettings()
     cleanse: Cleanse | None = None
