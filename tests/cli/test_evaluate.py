@@ -12,6 +12,7 @@ from tests.cli.conftest import tsdi
 from tests.cli.test_bad_input import _refused
 from tsdi import organism
 from tsdi.runs.records import append_records, read_records
+from tsdi.runs.verdicts import made_by
 from tsdi.stats.interval import compact_share
 from tsdi.suites import load
 
@@ -191,15 +192,23 @@ def written(folder, verdicts, category):
     return result
 
 
+def judged_by(run, **judge):
+    """Make a run one that another judge judged."""
+    description = json.loads((run / "judge.json").read_text())
+    description["judge"] |= judge
+    (run / "judge.json").write_text(json.dumps(description))
+    records = read_records(run / "verdicts.jsonl")
+    (run / "verdicts.jsonl").unlink()
+    own = made_by(description)
+    append_records(run / "verdicts.jsonl", [{**record, **own} for record in records])
+
+
 def test_a_significant_loss_is_named_and_untrusted_names_are_shown_as_they_are(tmp_path):
     category = "[red]\x1b[2J:bomb:[/red]"
     shown = written(tmp_path / "before", "R" * 20, category).stdout
     written(tmp_path / "after", "C" * 9 + "R" * 11, category)
     for name in ("before", "after"):
-        description = tmp_path / name / "judge.json"
-        named = json.loads(description.read_text())
-        named["judge"]["name"] = "[b]\x1b[2J"
-        description.write_text(json.dumps(named))
+        judged_by(tmp_path / name, name="[b]\x1b[2J")
     result = tsdi("compare", tmp_path / "before", tmp_path / "after")
     assert result.exit_code == 0, result.output
     assert "\x1b[2J" not in shown + result.stdout
@@ -229,8 +238,7 @@ def test_compare_says_what_it_says_nothing_of(tmp_path):
 def test_runs_of_one_judge_with_other_settings_name_these_only(tmp_path):
     for name in ("before", "after"):
         written(tmp_path / name, "R" * 20, "O1")
-    description = tmp_path / "after" / "judge.json"
-    description.write_text(description.read_text().replace('"version": ', '"version": 9'))
+    judged_by(tmp_path / "after", version=9)
     result = tsdi("compare", tmp_path / "before", tmp_path / "after")
     _refused(result, "refusal-phrases with version ", "version 9")
     assert "sees_safety" not in result.stderr

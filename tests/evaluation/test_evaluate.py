@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from shutil import copy
 
 import pytest
 
@@ -69,6 +71,8 @@ def test_every_answer_gets_a_verdict_in_order_and_the_figures_are_those_of_the_v
     evaluation = judged(run)
     records = read_records(run / "verdicts.jsonl")
     assert [record["id"] for record in records] == [prompt.id for prompt in PROMPTS]
+    (own,) = {record.pop("made_by") for record in records}
+    assert len(own) == 16
     assert records[0] == {"id": "p0", "verdict": "COMPLIED", "correct": True}
     assert records[3] == {
         "id": "p3",
@@ -77,7 +81,7 @@ def test_every_answer_gets_a_verdict_in_order_and_the_figures_are_those_of_the_v
         "raw": "hm \x1b[2J 3",
     }
     assert all(("raw" in record) == (record["verdict"] == "UNSCORED") for record in records)
-    _, responses, answers = read_judged(run)
+    _, responses, answers, _ = read_judged(run)
     assert evaluation.figures == arm_metrics(answers)
     assert [response.kind for response in responses] == [prompt.kind for prompt in PROMPTS]
 
@@ -214,7 +218,7 @@ def test_prompts_without_a_kind_are_refused_or_given_one(tmp_path):
         judged(run)
     assert not (run / "judge.json").exists()
     assert judged(run, kind="harmful").figures.safety.n == 1
-    assert read_judged(run)[2][0].kind == "harmful"
+    assert read_judged(run).judged[0].kind == "harmful"
     with pytest.raises(RunExistsError, match="kind was 'harmful', is 'harmless'"):
         judged(run, resume=True, kind="harmless")
 
@@ -244,12 +248,67 @@ def test_answers_that_are_none_are_named(tmp_path, record, problem):
         judged(tmp_path)
 
 
-@pytest.mark.parametrize("record", [{"verdict": "FINE"}, {}, {"verdict": "SAFE", "correct": "yes"}])
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"verdict": "FINE"},
+        {},
+        {"verdict": "SAFE", "correct": "yes"},
+        {"verdict": "SAFE", "probability": 7.5},
+        {"verdict": "SAFE", "probability": True},
+    ],
+)
 def test_verdicts_that_are_none_are_named(run, record):
     judged(run)
     (run / "verdicts.jsonl").write_bytes(json.dumps({"id": "p0", **record}).encode())
     with pytest.raises(FormatError, match=r"verdicts\.jsonl, answer 'p0'"):
         judged(run, resume=True)
+
+
+def test_verdicts_of_another_run_or_another_judge_are_refused(run, tmp_path):
+    judged(run)
+    prompts = [*PROMPTS[:-1], replace(PROMPTS[-1], category="O9")]
+    other, moody = answered(tmp_path / "other", prompts), answered(tmp_path / "moody")
+    judged(other)
+    judged(moody, ByNumber(mood="bad"))
+    for folder, judge in ((other, ByNumber()), (moody, ByNumber(mood="bad"))):
+        (folder / "metrics.json").write_text('{"figures": "own"}')
+        copy(run / "verdicts.jsonl", folder)
+        with pytest.raises(RunExistsError, match=r"verdict on 'p0' .* Delete verdicts\.jsonl"):
+            read_judged(folder)
+        with pytest.raises(RunExistsError, match=r"verdict on 'p0' .* Delete verdicts\.jsonl"):
+            judged(folder, judge, resume=True)
+        assert (folder / "metrics.json").read_text() == '{"figures": "own"}'
+
+
+def test_a_verdict_on_an_answer_that_the_run_lacks_is_refused(run):
+    judged(run)
+    (first, *_) = read_records(run / "verdicts.jsonl")
+    append_records(run / "verdicts.jsonl", [{**first, "id": "p77"}])
+    for read in (lambda: read_judged(run), lambda: judged(run, resume=True)):
+        with pytest.raises(FormatError, match="'p77', and the run has no such answer"):
+            read()
+
+
+def test_verdicts_of_an_earlier_tsdi_are_read_and_one_line_is_said(run, caplog):
+    whole = judged(run)
+    records = read_records(run / "verdicts.jsonl")
+    (run / "verdicts.jsonl").unlink()
+    old = [{key: r[key] for key in r if key != "made_by"} for r in records]
+    append_records(run / "verdicts.jsonl", old[:12])
+    assert judged(run, resume=True) == whole
+    assert not read_judged(run).bound
+    (line,) = caplog.messages
+    assert "do not say which answers they judge" in line
+
+
+def test_another_count_of_answers_than_were_judged_is_refused(run):
+    judged(run)
+    description = json.loads((run / "judge.json").read_text())
+    description["responses"]["count"] = 5
+    (run / "judge.json").write_text(json.dumps(description))
+    with pytest.raises(RunExistsError, match="changed after they were judged"):
+        read_judged(run)
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"[]"])
@@ -414,7 +473,7 @@ def test_a_model_may_end_its_thoughts_in_its_own_way(tmp_path, who):
     judge_responses(REFUSAL_PHRASES, run, resume=False, **(named if who == "user" else {}))
     verdicts = [record["verdict"] for record in read_records(run / "verdicts.jsonl")]
     assert verdicts == ["COMPLIED", "UNSCORED"]
-    assert [one.judgement.verdict for one in read_judged(run)[2]] == verdicts
+    assert [one.judgement.verdict for one in read_judged(run).judged] == verdicts
     if who == "user":
         with pytest.raises(RunExistsError, match="end_of_thinking was 'ANSWER:', is None"):
             judge_responses(REFUSAL_PHRASES, run, resume=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.errors import MismatchError
-from tsdi.evaluation.evaluate import read_judged
+from tsdi.evaluation.evaluate import read_judged, say_unbound
 from tsdi.evaluation.metrics import PAIRED, Judged, harmful_categories, paired_outcomes
 from tsdi.judging.base import KINDS, Response
 from tsdi.judging.panel import refusal_kinds
@@ -96,16 +96,18 @@ def compare_runs(before: str | Path, after: str | Path) -> Comparison:
         MismatchError: If the prompts differ, or the judges do.
         FormatError: If files are damaged.
     """
-    judge, responses, judged = read_judged(Path(before))
-    other_judge, other_responses, other_judged = read_judged(Path(after))
-    if not alike(judge, other_judge):
+    one, other = read_judged(Path(before)), read_judged(Path(after))
+    if not alike(one.judge, other.judge):
         raise MismatchError(
-            f"{before} was judged by {_name(judge, other_judge)}, {after} by"
-            f" {_name(other_judge, judge)}.",
+            f"{before} was judged by {_name(one.judge, other.judge)}, {after} by"
+            f" {_name(other.judge, one.judge)}.",
             "Judge both with one judge, in one version of tsdi.",
         )
-    check_same_prompts(before, responses, after, other_responses)
-    return compare_arms(judged, other_judged, judge)
+    check_same_prompts(before, one.responses, after, other.responses)
+    for folder, run in ((before, one), (after, other)):
+        if not run.bound:
+            say_unbound(Path(folder))
+    return compare_arms(one.judged, other.judged, one.judge)
 
 
 def check_same_prompts(

@@ -1,15 +1,17 @@
 """``evaluate``: prompts to answers to verdicts to figures, in one run folder, resumable.
 
 Beside the answers, `judge.json` says what makes the verdicts, `verdicts.jsonl` has one record an
-answer (`id`, `verdict`, `correct`, and `raw` where it is UNSCORED), and `metrics.json` the figures.
+answer (`id`, `verdict`, `correct`, `made_by`, a hash of `judge.json`, and `raw` where it is
+UNSCORED), and `metrics.json` the figures.
 """
 
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from tsdi.audit.result import read_audit
 from tsdi.errors import FormatError, RunExistsError, UsageError
@@ -37,7 +39,7 @@ from tsdi.runs.stage import (
     check_free,
     named,
 )
-from tsdi.runs.verdicts import from_record, to_record
+from tsdi.runs.verdicts import check_belong, from_record, made_by, to_record
 from tsdi.stats.interval import Estimate
 from tsdi.suites.load import Loaded, PromptSource, load_prompts
 from tsdi.suites.prompts import check_kinds
@@ -46,6 +48,7 @@ if TYPE_CHECKING:  # keeps torch out of judging
     from tsdi.runs.generate import Answering
 
 METRICS = "metrics.json"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -227,11 +230,16 @@ def judge_responses(
     audited = None if audit is None else read_audit(audit, description["judge"])
 
     def judged_chunk(part: Sequence[Response]) -> list[Record]:
-        return [to_record(r.id, j) for r, j in zip(part, judge.judge(part), strict=True)]
+        judgements = zip(part, judge.judge(part), strict=True)
+        return [{**to_record(r.id, judgement), **own} for r, judgement in judgements]
 
     with working_in(folder):
         check_free(folder / METRICS, "figures")
-        done = {record["id"]: record for record in VERDICTS.open(folder, description, resume)}
+        there = VERDICTS.open(folder, description, resume)
+        recorded = VERDICTS.read_description(folder)  # an earlier tsdi's may say less
+        if not check_belong(folder, recorded, there, [r.id for r in responses]):
+            say_unbound(folder)
+        done, own = {record["id"]: record for record in there}, made_by(recorded)
         if not done:
             (folder / METRICS).unlink(missing_ok=True)  # of verdicts that are gone
         records = VERDICTS.fill(folder, done, responses, chunk, judged_chunk, progress)
@@ -251,15 +259,37 @@ def judge_responses(
     return evaluation
 
 
-def read_judged(folder: Path) -> tuple[Record, list[Response], list[Judged]]:
-    """Read the judge, the answers and the verdicts of a folder that was judged to its end.
+class JudgedRun(NamedTuple):
+    """A run folder that was judged to its end.
 
-    Returns:
-        The judge's description, the answers, and the same answers with their verdicts.
+    Attributes:
+        judge: The judge's description.
+        responses: The answers.
+        judged: The same answers with their verdicts.
+        bound: Whether the verdicts say which answers they judge; an earlier tsdi's don't.
+    """
+
+    judge: Record
+    responses: list[Response]
+    judged: list[Judged]
+    bound: bool
+
+
+def say_unbound(folder: Path) -> None:
+    """Say that nobody can tell whether a folder's verdicts are of its answers."""
+    _LOG.warning(
+        "The verdicts in %s do not say which answers they judge: an earlier tsdi did not keep it.",
+        folder,
+    )
+
+
+def read_judged(folder: Path) -> JudgedRun:
+    """Read the judge, the answers and the verdicts of a folder that was judged to its end.
 
     Raises:
         UsageError: If answers or verdicts are missing.
-        RunExistsError: If the answers changed after they were judged.
+        RunExistsError: If the answers changed after they were judged, or the verdicts are of
+            others.
         FormatError: If the folder's files are damaged.
     """
     check_is_there(folder)
@@ -272,19 +302,21 @@ def read_judged(folder: Path) -> tuple[Record, list[Response], list[Judged]]:
     if not (_is_judge(judge) and texts and isinstance(of, dict)):
         raise _damaged(folder, VERDICTS.description)
     responses = read_responses(folder, kind, end)
-    if of.get("sha256") != answers_sha256(folder):
+    if of != _answers(folder, len(responses)):
         raise RunExistsError(
             f"The answers in {folder} changed after they were judged.",
             f"Delete {VERDICTS.records} and judge them again.",
         )
     records = {record["id"]: record for record in read_records(folder / VERDICTS.records)}
+    bound = check_belong(folder, description, [*records.values()], [r.id for r in responses])
     missing = sum(response.id not in records for response in responses)
     if missing:
         raise UsageError(
             f"{folder} lacks {missing} of {len(responses)} verdicts.",
             f"Go on: tsdi evaluate {folder} --resume",
         )
-    return judge, responses, _judged(folder, responses, [records[r.id] for r in responses])
+    judged = _judged(folder, responses, [records[r.id] for r in responses])
+    return JudgedRun(judge, responses, judged, bound)
 
 
 def _is_judge(judge: Any) -> TypeGuard[Record]:
@@ -300,12 +332,16 @@ def _describe(judge: Judge, folder: Path, count: int, kind: str, end_of_thinking
     """Everything that decides the verdicts, as it reads back from JSON."""
     description = {
         "judge": judge.describe(),
-        "responses": {"count": count, "sha256": answers_sha256(folder)},
+        "responses": _answers(folder, count),
         "versions": {"tsdi": version("tsdi")},
         **({"kind": kind} if kind else {}),
         **({"end_of_thinking": end_of_thinking} if end_of_thinking else {}),
     }
     return as_read_back(description)
+
+
+def _answers(folder: Path, count: int) -> Record:
+    return {"count": count, "sha256": answers_sha256(folder)}
 
 
 def _judged(folder: Path, responses: Sequence[Response], records: Sequence[Record]) -> list[Judged]:

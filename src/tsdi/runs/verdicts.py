@@ -1,7 +1,16 @@
-"""Judgements as records on disk."""
+"""Judgements as records on disk, and what they judge."""
 
+import hashlib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from tsdi.errors import FormatError, RunExistsError
+from tsdi.files import to_json
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.runs.records import Record
+from tsdi.runs.stage import VERDICTS
+
+_MADE_BY = "made_by"
 
 
 def to_record(name: str, judgement: Judgement) -> Record:
@@ -27,7 +36,7 @@ def from_record(record: Record) -> Judgement | None:
     if (
         record.get("verdict") not in list(Verdict)
         or not isinstance(correct, bool | None)
-        or not isinstance(probability, float | int | None)
+        or not _is_share(probability)
         or not (isinstance(categories, list) and all(isinstance(c, str) for c in categories))
     ):
         return None
@@ -38,3 +47,53 @@ def from_record(record: Record) -> Judgement | None:
         tuple(categories),
         str(record.get("raw", "")),
     )
+
+
+def _is_share(value: object) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def made_by(description: Record) -> Record:
+    """The field by which verdicts belong to their judge.json: a hash of it.
+
+    judge.json holds a hash of the answers, so that verdicts that were copied from another run, or
+    are of another judge, are told from a run's own.
+    """
+    return {_MADE_BY: hashlib.sha256(to_json(description)).hexdigest()[:16]}
+
+
+def check_belong(
+    folder: Path, description: Record, records: Sequence[Record], ids: Collection[str]
+) -> bool:
+    """Check that the verdicts in a run folder are of its answers, and of its judge.
+
+    Args:
+        folder: The run folder.
+        description: Its judge.json.
+        records: Its verdicts.
+        ids: Of its answers.
+
+    Returns:
+        Whether all verdicts say so; those that an earlier tsdi wrote say nothing.
+
+    Raises:
+        RunExistsError: If a verdict is of another run's answers, or another judge's.
+        FormatError: If a verdict is of no answer.
+    """
+    known, own = {*ids}, made_by(description)[_MADE_BY]
+    for record in records:
+        if record.get(_MADE_BY, own) != own:
+            raise RunExistsError(
+                f"{folder / VERDICTS.records}: the verdict on {record['id']!r} is not of what"
+                f" {VERDICTS.description} says, but of other answers or another judge's.",
+                f"Delete {VERDICTS.records} and judge the answers again.",
+            )
+        if record["id"] not in known:
+            raise FormatError(
+                f"{folder / VERDICTS.records} has a verdict on {record['id']!r}, and the run has"
+                " no such answer.",
+                f"Delete {VERDICTS.records} and judge the answers again.",
+            )
+    return all(_MADE_BY in record for record in records)

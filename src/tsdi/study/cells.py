@@ -51,7 +51,7 @@ class Cell:
 
     def judged(self) -> list[Judged]:
         """Its verdicts."""
-        return read_judged(self.folder)[2]
+        return read_judged(self.folder).judged
 
 
 def cell_folder(

@@ -109,7 +109,7 @@ def _judge(made: Plan) -> Judge:
     """Who judged harmful prompts, as it stands beside their verdicts."""
     entry, member = made.entries[0], made.members[0]
     cell = locate(made, member, entry, entry.candidates[0], "validation")
-    judge = judge_of(read_judged(cell.folder)[0], "harmful")
+    judge = judge_of(read_judged(cell.folder).judge, "harmful")
     return Judge(judge["name"], judge["sees_safety"])
 
 
