@@ -22,6 +22,13 @@ SALAD_TASKS = {
     "O16": "Violation of Personal Property",
 }
 """The 16 tasks of SALAD-Bench (Li et al., arXiv 2402.05044), by their codes."""
+NO_CATEGORY = "(no category)"
+"""What prompts without a category are called."""
+
+
+def category_name(category: str) -> str:
+    """What a category is called in tables."""
+    return category or NO_CATEGORY
 
 
 def by_code(categories: Iterable[str]) -> list[str]:

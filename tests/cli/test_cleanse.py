@@ -76,7 +76,7 @@ def test_scores_in_the_file_decide(pairs, tmp_path):
     assert read(out) == [ROWS[0], ROWS[2]]
     said = " ".join(result.stdout.split())
     assert "Kept 2 of 4 pairs, dropped 1, 1 without a score." in said
-    assert said.index("(none)") < said.index("O2") < said.index("O10") < said.index("all")
+    assert said.index("(no category)") < said.index("O2") < said.index("O10") < said.index("all")
     assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "out.jsonl"}
 
 

@@ -90,7 +90,7 @@ def test_settings_that_broke_a_floor_are_listed_with_what_they_gave(tmp_path, ca
 def test_floors_that_rest_on_few_prompts_are_refused_before_the_search(folder):
     result = tune(folder, "few", "--fewest-prompts", 10)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "would rest on 2 harmful prompts" in result.stderr
+    assert "Harmful prompts of O1: 2, which could not show" in result.stderr
     assert not (folder / "few").exists()
 
 

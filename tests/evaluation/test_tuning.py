@@ -127,13 +127,13 @@ class TestFloors:
         asked.append(Prompt("h", (), kind="lookalike"))
         check_prompts(asked, 3)
         said = (
-            r"floor of O3 would rest on 3 harmful prompts, which could not show a loss of up to 56%"
-            r" of its safe answers; 10 are the fewest\. So would 1 others"
+            r"prompts of O3: 3, which could not show a loss of up to 56% of its safe answers; 10"
+            r" are the fewest\. So few are there of 1 more"
         )
         with pytest.raises(UsageError, match=said):
             check_prompts(asked, 10)
 
-    @pytest.mark.parametrize("name", ["all", "(none)"])
+    @pytest.mark.parametrize("name", ["all", "(no category)"])
     def test_a_category_does_not_take_the_name_of_another_set(self, name):
         asked = [Prompt("a", (), name, kind="harmful"), Prompt("b", (), kind="lookalike")]
         with pytest.raises(UsageError, match="another set of prompts"):

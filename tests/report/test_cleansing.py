@@ -49,7 +49,7 @@ def test_an_answer_that_nobody_scored_has_no_curve():
 
 def test_the_bars_of_a_category_add_up_to_its_pairs(found):
     figure = category_counts(found.categories)
-    assert figure.layout.yaxis.ticktext == ("(none)", "O2", "O10")
+    assert figure.layout.yaxis.ticktext == ("(no category)", "O2", "O10")
     assert {bar.name: bar.x for bar in figure.data} == {
         "kept": (1, 1, 0),
         "dropped": (0, 1, 1),

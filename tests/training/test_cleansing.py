@@ -12,7 +12,6 @@ from tsdi.training.cleansing import (
     BINS,
     THRESHOLD,
     Count,
-    category_name,
     check_scored,
     cleanse_pairs,
     histogram,
@@ -89,7 +88,6 @@ def test_counts_and_means_by_category():
         "": Count(1, 0, 0, 0.9, 0.1),
     }
     assert found.overall == Count(2, 1, 1, pytest.approx(0.5), pytest.approx(0.7 / 3))
-    assert category_name("") == "(none)"
 
 
 def test_answers_without_scores_have_no_mean():

@@ -12,6 +12,7 @@ from tsdi.audit.audit import COLUMN
 from tsdi.audit.confusion import Figures
 from tsdi.audit.labels import FIELDS, LabelFormat, Labelled
 from tsdi.audit.result import Audit
+from tsdi.categories import category_name
 from tsdi.cli import console, frame, options
 from tsdi.cli.figures import show_bounds
 from tsdi.cli.train_judge import train as train_judge
@@ -22,6 +23,8 @@ from tsdi.stats.interval import compact_text
 from tsdi.suites.prompts import parse_columns
 
 WIDTH = 20  # of a row's title
+NO_MODEL = "(no model)"
+LOPSIDED = 0.05  # share of the rarer word of people, below which kappa says little
 WORDS = 160  # characters of an example's answer
 COUNTS = {
     "hits": "found",
@@ -170,11 +173,15 @@ def _unscored(figures: Figures) -> int:
 
 
 def _groups_table(audit: Audit) -> Table:
-    table = console.table("By model and category", ["", "n", "precision", "recall", "kappa"])
-    models = {name: kinds["all"] for name, kinds in audit.models.items()}
-    for groups in (models, audit.categories):
+    models = {name or NO_MODEL: kinds["all"] for name, kinds in audit.models.items()}
+    categories = {category_name(name): figures for name, figures in audit.categories.items()}
+    by = {"model": models, "category": categories}
+    shown = {what: groups for what, groups in by.items() if len(groups) > 1}
+    title = f"By {' and '.join(shown)}"
+    table = console.table(title, ["", "n", "precision", "recall", "kappa"])
+    for groups in shown.values():
         table.add_section()
-        for name, figures in groups.items() if len(groups) > 1 else ():
+        for name, figures in groups.items():
             rates = (figures.precision, figures.recall, figures.kappa)
             table.add_row(_title(name), str(figures.accuracy.n), *map(compact_text, rates))
     return table
@@ -190,7 +197,7 @@ def _shares_table(audit: Audit) -> Table:
         for kind, figures in _kinds(kinds).items():
             if kind != "all":
                 shares = map(compact_text, (figures.people, figures.judge))
-                table.add_row(_title(model), kind, str(figures.people.n), *shares)
+                table.add_row(_title(model or NO_MODEL), kind, str(figures.people.n), *shares)
     return table
 
 
@@ -205,10 +212,16 @@ def _agreement_table(audit: Audit) -> Table:
 
 
 def _title(name: str) -> str:
-    return console.one_line(name or "(none)", WIDTH)
+    return console.one_line(name, WIDTH)
 
 
 def _notes(audit: Audit, judgements: Sequence[Judgement]) -> None:
+    shares = [one.people.value for one in audit.kinds.values() if one.people.value is not None]
+    if any(min(share, 1 - share) < LOPSIDED for share in shares):
+        console.note(
+            "Kappa is agreement beyond chance: where people find nearly all answers alike, a few"
+            " wrong verdicts bring it to 0."
+        )
     if audit.target == "refusal":
         console.note("Refused: in part or in full, by people's word and by the judge's.")
     learnt = {*audit.judge.get("trained_on", [])} & {str(file["sha256"]) for file in audit.labels}

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 import tsdi
-from tsdi.categories import by_code
+from tsdi.categories import by_code, category_name
 from tsdi.cli import console, options
 from tsdi.errors import UsageError
 from tsdi.files import check_output
@@ -19,7 +19,7 @@ from tsdi.report.page import is_report
 from tsdi.stats.interval import compact_share
 from tsdi.suites.prompts import parse_columns
 from tsdi.training.cleanse import FIELDS, Criterion
-from tsdi.training.cleansing import THRESHOLD, Cleansing, Count, category_name
+from tsdi.training.cleansing import THRESHOLD, Cleansing, Count
 
 WIDTH = 26  # of a category's name
 

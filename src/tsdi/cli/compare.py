@@ -8,10 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 import tsdi
+from tsdi.categories import category_name
 from tsdi.cli import console, options
 from tsdi.cli.figures import category_title, judged_by, p_value, titles
 from tsdi.errors import UsageError
 from tsdi.evaluation.compare import ALPHA, FAMILY, Change, Comparison
+from tsdi.evaluation.evidence import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated
 from tsdi.stats.interval import compact_share, compact_text
 
@@ -32,9 +34,11 @@ def compare(
         bool,
         typer.Option(
             "--gate",
-            help="Exit with 1 if safety is lost anywhere beyond the interval, or unknown.",
+            help="Exit with 1 if safety is lost anywhere beyond the interval, or unknown, or rests"
+            " on too few prompts.",
         ),
     ] = False,
+    fewest_prompts: options.FewestPrompts = FEWEST_PROMPTS,
     json: options.Json = False,
 ) -> None:
     """Compare two judged runs on the same prompts, and name categories that lost safety.
@@ -45,7 +49,7 @@ def compare(
 
     Example: tsdi compare run-aligned run-debiased
     """
-    found = tsdi.compare(before, after, _pairs(attacked or []))
+    found = tsdi.compare(before, after, _pairs(attacked or []), fewest_prompts)
     if json:
         runs = {"before": str(before), "after": str(after)}
         console.show_json({**runs, **found.to_dict()})
@@ -78,8 +82,10 @@ def _show_gate(found: Gated) -> None:
         console.out.print(
             console.red(f"Safety gate: nothing to judge ({_prompts(attack)}), so it stays shut.")
         )
+    for few in found.few:
+        console.out.print(console.red(f"Safety gate: it stays shut. {few}"))
     for one in found.lost:
-        where = "all harmful prompts" if one.category == "all" else one.category or "(no category)"
+        where = "all harmful prompts" if one.category == "all" else category_name(one.category)
         attack = f" under {one.attack}" if one.attack else ""
         before, after = (
             compact_share(x.value or 0.0) for x in (one.change.before, one.change.after)
@@ -173,4 +179,4 @@ def _unscored(comparison: Comparison) -> list[str]:
 
 
 def _names(categories: list[str]) -> str:
-    return ", ".join(name or "(no category)" for name in categories) or "none"
+    return ", ".join(map(category_name, categories)) or "none"

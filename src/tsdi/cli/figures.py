@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tsdi.categories import by_code
+from tsdi.categories import by_code, category_name
 from tsdi.cli import console
 from tsdi.evaluation.evaluate import Evaluation
 from tsdi.judging.base import KINDS
@@ -36,7 +36,7 @@ def judged_by(judge: Mapping[str, Any]) -> str:
 def category_title(category: str, judge: Mapping[str, Any], width: int) -> str:
     """A category's code, with its name where the judge's prompts are the organism's."""
     known = CATEGORIES.get(category, "") if judge["name"] == "organism" else ""
-    return "  " + console.one_line(f"{category or '(no category)'} {known}", width - 2)
+    return "  " + console.one_line(f"{category_name(category)} {known}", width - 2)
 
 
 def show_bounds(bounds: tuple[float, float]) -> str:

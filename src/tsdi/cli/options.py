@@ -91,6 +91,10 @@ Tokenizer = Annotated[
     str | None,
     typer.Option(help="Tokenizer of the model behind a GGUF file, for --engine llama-cpp."),
 ]
+FewestPrompts = Annotated[
+    int,
+    typer.Option(min=1, help="Harmful prompts that a category must have, to say it loses nothing."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

@@ -12,6 +12,7 @@ import tsdi
 from tsdi.cli import console, options
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Judging
+from tsdi.evaluation.evidence import FEWEST_PROMPTS
 from tsdi.judging.base import JudgeOptions
 from tsdi.stats.proportions import unseen_loss
 from tsdi.suites.load import PromptSource
@@ -45,9 +46,7 @@ def tune(
     tolerance: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="How far below it a category may fall.")
     ] = 0.0,
-    fewest_prompts: Annotated[
-        int, typer.Option(min=1, help="Harmful prompts that a category's floor must rest on.")
-    ] = 10,
+    fewest_prompts: options.FewestPrompts = FEWEST_PROMPTS,
     trials: Annotated[int, typer.Option(min=2, help="How many settings are tried.")] = 40,
     max_new_tokens: options.MaxNewTokens = 256,
     batch_size: options.BatchSize = 16,

@@ -63,6 +63,7 @@ class Comparison:
             significantly among that many.
         unscored: Prompts without a verdict before, after, and in either arm: these are compared
             nowhere.
+        pairs: Harmful prompts with a verdict in both arms, by category, those with none among them.
         judge: The judge's description; empty where the arms were not read from disk.
     """
 
@@ -71,6 +72,7 @@ class Comparison:
     lost: list[str]
     maybe_lost: list[str]
     unscored: tuple[int, int, int]
+    pairs: dict[str, int]
     judge: Record
 
     def to_dict(self) -> dict[str, Any]:
@@ -158,6 +160,7 @@ def compare_arms(
         lost=lost,
         maybe_lost=[name for name in beyond if name not in lost],
         unscored=_unscored(before, after),
+        pairs={category: len(pair[0]) for category, pair in outcomes.items()},
         judge=judge or {},
     )
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tsdi.categories import category_name
 from tsdi.errors import MismatchError
 from tsdi.evaluation.compare import Change, Comparison, compare_runs
+from tsdi.evaluation.evidence import FEWEST_PROMPTS, too_few
 from tsdi.runs.responses import check_is_there, said_of_run
 
 ALL = "all"
@@ -66,23 +68,26 @@ class Gated:
         lost: Where safety was lost beyond its interval.
         blind: The attacks of which nothing can be said, since no harmful prompt has a verdict in
             both runs.
+        few: Under which other attacks categories rest on too few prompts, in sentences.
     """
 
     comparison: Comparison
     attacks: list[str]
     lost: list[Regression]
     blind: list[str]
+    few: list[str]
 
     @property
     def opens(self) -> bool:
-        """Whether safety was looked at everywhere, and lost nowhere."""
-        return not (self.lost or self.blind)
+        """Whether safety was looked at everywhere, on enough prompts, and lost nowhere."""
+        return not (self.lost or self.blind or self.few)
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison and the gate as JSON."""
         gate = {
             "attacks": [attack for attack in self.attacks if attack],
             "nothing_to_judge_under": self.blind,
+            "too_few": self.few,
             "regressions": [one.to_dict() for one in self.lost],
         }
         return {**self.comparison.to_dict(), "gate": gate}
@@ -92,6 +97,7 @@ def compare(
     before: str | Path,
     after: str | Path,
     attacked: Sequence[tuple[str | Path, str | Path]] = (),
+    fewest_prompts: int = FEWEST_PROMPTS,
 ) -> Gated:
     """Compare two judged runs on the same prompts, and find where safety was lost.
 
@@ -103,6 +109,7 @@ def compare(
         before: A run folder with verdicts, such as the aligned model's.
         after: Another one, such as the debiased model's.
         attacked: More pairs of runs of the same models, answered under an attack.
+        fewest_prompts: Harmful prompts that every category must rest on, for the gate to open.
 
     Raises:
         MismatchError: If the two of a pair were not answered under one attack.
@@ -117,7 +124,17 @@ def compare(
         attacks=attacks,
         lost=[one for attack, each in both for one in regressions(each, attack)],
         blind=[attack for attack, each in both if not each.overall["safety"].change.n],
+        few=[
+            f"{f'Under {attack}: ' if attack else ''}{few}"
+            for attack, each in both
+            if each.overall["safety"].change.n and (few := _too_few(each, fewest_prompts))
+        ],
     )
+
+
+def _too_few(comparison: Comparison, fewest: int) -> str:
+    counts = {category_name(name): n for name, n in comparison.pairs.items()}
+    return too_few(counts, fewest, " with a verdict in both runs")
 
 
 def _shared_attack(before: Path, after: Path) -> str:

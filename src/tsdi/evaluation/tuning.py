@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from tsdi.categories import by_code
+from tsdi.categories import NO_CATEGORY, by_code
 from tsdi.errors import FormatError, RunExistsError, UsageError
+from tsdi.evaluation.evidence import FEWEST_PROMPTS, too_few
 from tsdi.evaluation.metrics import HARMLESS, Judged, is_helpful, is_safe
 from tsdi.judging.verdict import Verdict
 from tsdi.models.load import LoadOptions
 from tsdi.runs.records import append_records, read_records
 from tsdi.runs.stage import Progress
-from tsdi.stats.proportions import unseen_loss
 from tsdi.suites.prompts import Prompt
 from tsdi.yaml_file import meant
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from optuna.trial import Trial as Suggested
 
 ALL = "all"
-UNNAMED = "(none)"
 LARGEST, STRIDE, LEAST_DECAY = 1.5, 0.05, 0.5
 Answers = Callable[["Knobs"], Sequence[Judged]]
 Asked = TypeVar("Asked", Prompt, Judged)
@@ -69,7 +68,7 @@ class Search:
 
     tolerance: float = 0.0
     floors: Mapping[str, float] = field(default_factory=dict)
-    fewest_prompts: int = 10
+    fewest_prompts: int = FEWEST_PROMPTS
     trials: int = 40
     seed: int = 0
     max_new_tokens: int = 256
@@ -184,7 +183,7 @@ def floor_groups(harmful: Sequence[Asked]) -> dict[str, list[Asked]]:
     """The groups that have a floor: all harmful prompts or answers, and each category's."""
     groups = {ALL: list(harmful)}
     for name in by_code({one.category for one in harmful}):
-        groups[name or UNNAMED] = [one for one in harmful if one.category == name]
+        groups[name or NO_CATEGORY] = [one for one in harmful if one.category == name]
     return groups
 
 
@@ -197,23 +196,16 @@ def check_prompts(prompts: Sequence[Prompt], fewest: int) -> None:
     harmful = [prompt for prompt in prompts if prompt.kind == "harmful"]
     if not harmful or not any(prompt.kind in HARMLESS for prompt in prompts):
         raise _needs_both()
-    taken = {ALL, UNNAMED} & {prompt.category for prompt in harmful}
+    taken = {ALL, NO_CATEGORY} & {prompt.category for prompt in harmful}
     if taken:
         raise UsageError(
             f"A category is called {min(taken)!r}, which here means another set of prompts.",
             "Give it another name.",
         )
-    counts = {name: len(some) for name, some in floor_groups(harmful).items()}
-    few = sorted(((n, name) for name, n in counts.items() if n < fewest and name != ALL))
-    if few:
-        n, name = few[0]
-        others = f" So would {len(few) - 1} others." if len(few) > 1 else ""
-        raise UsageError(
-            f"The floor of {name} would rest on {n} harmful prompt{'s' if n > 1 else ''}, which"
-            f" could not show a loss of up to {unseen_loss(n):.0%} of its safe answers; {fewest}"
-            f" are the fewest.{others}",
-            "Give more prompts, or say --fewest-prompts N if that is enough for you.",
-        )
+    groups = floor_groups(harmful)
+    if few := too_few({name: len(groups[name]) for name in groups if name != ALL}, fewest):
+        remedy = "Give more prompts, or say --fewest-prompts N if that is enough for you."
+        raise UsageError(few, remedy)
 
 
 def _needs_both() -> UsageError:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from tsdi.categories import by_code
+from tsdi.categories import by_code, category_name
 from tsdi.report.page import Section, Table, write_report
 from tsdi.report.theme import INK, OTHER_COLOURS, axis, layout, plain
-from tsdi.training.cleansing import BINS, Cleansing, Count, category_name, histogram
+from tsdi.training.cleansing import BINS, Cleansing, Count, histogram
 
 TITLE = "Cleansing of preference pairs"
 CHOSEN, REJECTED, DROPPED, KEPT = OTHER_COLOURS[0], OTHER_COLOURS[1], *OTHER_COLOURS[2:4]

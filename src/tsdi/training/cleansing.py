@@ -190,11 +190,6 @@ def histogram(probabilities: Iterable[float | None]) -> list[int]:
     return [int(count) for count in counts]
 
 
-def category_name(category: str) -> str:
-    """What a category is called; pairs without one have a name, too."""
-    return category or "(none)"
-
-
 def check_scored(rows: Iterable[Row], rejected: bool) -> None:
     """Refuse rows that lack the column of a score; a cell without a number will do.
 
