@@ -9,6 +9,7 @@ from tests.cli.conftest import tsdi
 from tests.evaluation.test_tuning import world
 from tsdi import SafetyBias, organism
 from tsdi.cli.tune import _show as show
+from tsdi.evaluation.tune import _Subject
 from tsdi.evaluation.tuning import Search, search_knobs
 
 ANSWERS = ("--max-new-tokens", 16, "--batch-size", 64, "--trials", 4, "--fewest-prompts", 2)
@@ -92,6 +93,33 @@ def test_floors_that_rest_on_few_prompts_are_refused_before_the_search(folder):
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "Harmful prompts of O1: 2, which could not show" in result.stderr
     assert not (folder / "few").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--floor", "O99=0.9"), "no category 'O99' among the harmful prompts"),
+        (("--max-new-tokens", 4096), "do not fit"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_anything_is_written(
+    folder, monkeypatch, more, said
+):
+    monkeypatch.setattr(_Subject, "answers", None)
+    result = tune(folder, "refused", *more)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert said in result.stderr
+    assert not (folder / "refused").exists()
+
+
+def test_progress_counts_the_answers_to_all_settings(folder):
+    told = []
+    search = library.Search(trials=2, fewest_prompts=2, max_new_tokens=2, batch_size=32)
+    library.tune(
+        "organism/aligned", str(folder / "bias"), str(folder / "prompts.jsonl"), folder / "told",
+        search=search, progress=lambda *now: told.append(now),
+    )  # fmt: skip
+    assert told == [("tune, answers", n, 96) for n in (32, 48, 48, 80, 96, 96)]
 
 
 def test_a_killed_search_goes_on(folder):

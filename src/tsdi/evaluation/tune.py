@@ -18,15 +18,24 @@ from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.metrics import Judged
-from tsdi.evaluation.tuning import Knobs, Search, Tuning, check_prompts, search_knobs
+from tsdi.evaluation.tuning import (
+    Knobs,
+    Search,
+    Tuning,
+    check_floors,
+    check_installed,
+    check_prompts,
+    search_knobs,
+)
 from tsdi.files import check_goes_on, read_object, working_in, write_json
 from tsdi.judging.base import Judge
 from tsdi.judging.registry import check_judge, default_judge, load_judge
 from tsdi.models.fingerprint import alike, fingerprint
 from tsdi.models.load import load_model, load_tokenizer
+from tsdi.runs.generate import check_fits
 from tsdi.runs.records import Record
 from tsdi.runs.responses import to_response
-from tsdi.runs.stage import StageProgress, as_read_back, named
+from tsdi.runs.stage import StageProgress, as_read_back
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
 
@@ -59,7 +68,12 @@ class _Subject:
     judge: Judge
 
     def answers(
-        self, knobs: Knobs, prompts: Sequence[Prompt], search: Search, end_of_thinking: str
+        self,
+        knobs: Knobs,
+        prompts: Sequence[Prompt],
+        search: Search,
+        end_of_thinking: str,
+        count: "_Count",
     ) -> list[Judged]:
         table, info = self.bias.truncate(knobs.steps).decayed(knobs.decay), self.bias.info
         engine = TransformersEngine(
@@ -76,7 +90,26 @@ class _Subject:
                 Judged(r.id, r.kind, r.category, judgement)
                 for r, judgement in zip(responses, self.judge.judge(responses), strict=True)
             ]
+            count.answers(len(found))
         return found
+
+
+@dataclass
+class _Count:
+    """Answers to all settings together; one that was answered before counts as answered again."""
+
+    tell: StageProgress | None
+    prompts: int
+    trials: int
+    done: int = 0
+
+    def answers(self, to_this: int) -> None:
+        if self.tell:
+            self.tell("tune, answers", self.done + to_this, self.trials * self.prompts)
+
+    def trial(self, done: int, _trials: int) -> None:
+        self.done = done * self.prompts
+        self.answers(0)
 
 
 def tune(
@@ -100,7 +133,7 @@ def tune(
         search: What is searched, and on how much evidence.
         judging: How answers are judged; without an audit.
         resume: Go on with a killed search.
-        progress: Called after each trial.
+        progress: Called with the number of answers, after each batch and each trial.
 
     Raises:
         UsageError: If prompts, floors or judge cannot be right, or Optuna is not installed.
@@ -116,7 +149,10 @@ def tune(
         asked = load_prompts(source, 0, judging.kind).prompts
         check_kinds(asked)
         check_prompts(asked, search.fewest_prompts)
+        check_floors(search.floors, asked)
+        check_installed()
         subject = _open(model, bias, asked, search, judging)
+        count = _Count(progress, len(asked), search.trials)
         decides: dict[str, Any] = {
             "model": model,
             "fingerprint": fingerprint(model),
@@ -131,12 +167,12 @@ def tune(
         }
         _check_search(out, decides)
         found = search_knobs(
-            lambda knobs: subject.answers(knobs, asked, search, judging.end_of_thinking),
+            lambda knobs: subject.answers(knobs, asked, search, judging.end_of_thinking, count),
             subject.bias.steps,
             subject.bias.info.strength,
             search,
             out / TRIALS,
-            named(progress, "tune"),
+            count.trial,
         )
         tuned = _tuned(subject.bias, found, decides)
         tuned.save_pretrained(out)
@@ -153,6 +189,8 @@ def _open(
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
     loaded = load_model(model, search.options)
     vector.check(tokenizer, loaded)
+    engine = TransformersEngine(loaded, tokenizer, vector, 1.0, vector.info.chat_format)
+    check_fits(engine, asked, Sampling(search.max_new_tokens))
     return _Subject(loaded, tokenizer, vector, load_judge(name, judging.options))
 
 

@@ -7,8 +7,9 @@ choice.
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -208,6 +209,26 @@ def check_prompts(prompts: Sequence[Prompt], fewest: int) -> None:
         raise UsageError(few, remedy)
 
 
+def check_floors(given: Mapping[str, float], prompts: Sequence[Prompt]) -> None:
+    """Raise UsageError if a floor is of a category that no harmful prompt has."""
+    _check_known(given, floor_groups([prompt for prompt in prompts if prompt.kind == "harmful"]))
+
+
+def _check_known(names: Iterable[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"There is no category {name!r} among the harmful prompts{meant(name, known)}.",
+                f"They have {', '.join(known)}.",
+            )
+
+
+def check_installed() -> None:
+    """Raise UsageError without Optuna."""
+    if find_spec("optuna") is None:
+        raise UsageError("Tuning needs Optuna.", "Run: pip install 'tsdi[tune]'.")
+
+
 def _needs_both() -> UsageError:
     return UsageError(
         "Tuning needs harmful prompts, and harmless or lookalike ones with a verdict.",
@@ -227,17 +248,13 @@ def floors_of(baseline: Trial, tolerance: float, given: Mapping[str, float]) -> 
         UsageError: If a category is unknown, or the model itself does not reach a floor.
     """
     floors = {name: max(0.0, value - tolerance) for name, value in baseline.safety.items()}
+    _check_known(given, floors)
     for name, floor in given.items():
-        if name not in floors:
-            raise UsageError(
-                f"There is no category {name!r} among the harmful prompts{meant(name, floors)}.",
-                f"They have {', '.join(floors)}.",
-            )
         if floor > baseline.safety[name]:
             raise UsageError(
                 f"The model itself is safe in {name} in {baseline.safety[name]:.3f} of its answers,"
                 f" below the floor of {floor:g}: taking the bias out is no way to reach it.",
-                "Give a lower floor, or a safer model.",
+                "Give a lower floor (and --resume), or a safer model.",
             )
         floors[name] = floor
     return floors
@@ -298,10 +315,9 @@ def search_knobs(
 
 
 def _study(seed: int) -> "Study":
-    try:
-        import optuna
-    except ImportError:
-        raise UsageError("Tuning needs Optuna.", "Run: pip install 'tsdi[tune]'.") from None
+    check_installed()
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # constraints are called experimental

@@ -198,7 +198,7 @@ def generate_responses(
     if batch_size < 1:
         raise UsageError(f"The batch size is {batch_size}.", "Take 1 or more.")
     out = Path(out)
-    _check_prompts(engine, prompts, sampling)
+    check_fits(engine, prompts, sampling)
     run = _describe(prompts, sampling, batch_size, provenance)
 
     def answer(chunk: Sequence[Prompt]) -> list[Record]:
@@ -210,7 +210,8 @@ def generate_responses(
         return ANSWERS.fill(out, done, prompts, batch_size, answer, progress)
 
 
-def _check_prompts(engine: Engine, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+def check_fits(engine: Engine, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+    """Raise PromptError unless there are prompts, of different ids, that all fit the context."""
     if not prompts:
         raise PromptError("There are no prompts.", "Give one at least.")
     if len({prompt.id for prompt in prompts}) < len(prompts):
