@@ -7,6 +7,7 @@ from tsdi.study.answers import Answers
 from tsdi.study.contrast_tables import AS_HELPFUL, EXPLAINED, GIVEN_BACK, RIVALS, contrast_tables
 from tsdi.study.contrasts import contrasts, prompts_by_source
 from tsdi.study.diagnosed import diagnoses
+from tsdi.study.figures import openers
 from tsdi.study.results import StudyResults
 from tsdi.study.summarise import summarise
 
@@ -130,3 +131,15 @@ def test_tables_say_the_same():
     assert "Rank correlation" in made[EXPLAINED].note
     assert "-0.95" in made[EXPLAINED].note
     assert all(len(row) == len(one.header) for one in made.values() for row in one.rows)
+
+
+def test_where_annotators_are_varied_shifts_are_drawn_over_them():
+    members = [
+        {**one, "beta": 0.1, "iterations": 20, "annotators": number / 10}
+        for number, one in enumerate(made_results()["members"])
+    ]
+    figure = openers(summarise(answers(members=members).results, 10), later=False)
+    assert [trace.x for trace in figure.data if trace.name == "beta 0.1, 20 iterations"] == [
+        (0.0, 0.1, 0.2, 0.3)
+    ]
+    assert "annotators" in figure.layout.xaxis.title.text

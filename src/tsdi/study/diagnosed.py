@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -9,6 +10,7 @@ from scipy.stats import spearmanr
 from tsdi.stats.interval import Estimate
 from tsdi.stats.seeds import mean_interval
 from tsdi.study.answers import Answers
+from tsdi.study.fronts import within
 from tsdi.study.outcomes import helpful, safe
 from tsdi.study.results import DiagnosedBias
 from tsdi.study.summarise import OURS, PLAIN, outcomes_of
@@ -95,13 +97,16 @@ def _diagnosed(name: str, some: Sequence[_Own]) -> Diagnosed:
         if own.bias.area and "lookalike" in own.bias.area["aligned"]
     ]
     area = {
-        "aligned": mean_interval([aligned for aligned, _ in areas]),
+        "aligned": within(0.0, mean_interval([aligned for aligned, _ in areas])),
         "aligned minus reference": mean_interval([one - other for one, other in areas]),
     }
     return Diagnosed(
         name,
         {kind: _over([own.bias.shift[kind] for own in some]) for kind in first.shift},
-        {kind: _over([own.bias.explained[kind] for own in some]) for kind in first.explained},
+        {
+            kind: within(-inf, _over([own.bias.explained[kind] for own in some]))
+            for kind in first.explained
+        },
         area if areas else {},
         mean_interval([own.gain for own in some]),
     )

@@ -138,7 +138,8 @@ def _lifts(summary: Summary, name: str, part: slice) -> list[float]:
 def openers(summary: Summary, later: bool) -> go.Figure:
     """Shift of refusing over complying openers on random prompts: the paper's figure 4.
 
-    Over beta, a line for every number of iterations; over the models where they have no beta.
+    Over beta, or the share of annotators who prefer refusals where that is varied, a line for every
+    number of iterations; over the models where they have no beta.
 
     Args:
         summary: The study's summary.
@@ -146,21 +147,26 @@ def openers(summary: Summary, later: bool) -> go.Figure:
     """
     part = slice(1, None) if later else slice(0, 1)
     models = sorted(
-        summary.grid_of_a_seed, key=lambda model: (model.iterations or 0, model.beta or 0)
+        summary.grid_of_a_seed,
+        key=lambda model: (model.iterations or 0, model.beta or 0, model.annotators or 0),
     )
+    by_annotators = len({model.annotators for model in models}) > 1
     lines: dict[str, list[Dose]] = {}
     for number, model in enumerate(models):
         values = _lifts(summary, model.name, part)
-        title = "models" if model.beta is None else f"{model.iterations} iterations"
-        dose = Dose(number if model.beta is None else model.beta, mean_interval(values), values)
-        lines.setdefault(title, []).append(dose)
+        x = model.annotators if by_annotators else model.beta
+        title = f"{model.iterations} iterations"
+        title = f"beta {model.beta:g}, {title}" if by_annotators else title
+        dose = Dose(number if x is None else x, mean_interval(values), values)
+        lines.setdefault("models" if x is None else title, []).append(dose)
     where = "later positions" if later else "first position"
     what = f"refusing minus complying openers, logits, {where}"
     series = [Line(title, doses) for title, doses in lines.items()]
     if "models" in lines:
         figure = plots.lines(series, "model", what, y_percent=False)
         return _named(figure, [model.name for model in models])
-    figure = plots.lines(series, "beta", what, y_percent=False)
+    x_title = "share of annotators who prefer refusals" if by_annotators else "beta"
+    figure = plots.lines(series, x_title, what, y_percent=False)
     return _logarithmic(figure, [dose.x for doses in lines.values() for dose in doses])
 
 

@@ -210,8 +210,8 @@ def compare_fronts(
     by_seed = {name: front_volumes(one, chosen[name], once)[0] for name, one in outcomes.items()}
     return {
         name: FrontEstimate(
-            _within(0.0, _interval(by_seed[name], drawn[name])),
-            _within(-1.0, _interval(by_seed[ours] - by_seed[name], drawn[ours] - drawn[name])),
+            within(0.0, _interval(by_seed[name], drawn[name])),
+            within(-1.0, _interval(by_seed[ours] - by_seed[name], drawn[ours] - drawn[name])),
         )
         for name in outcomes
     }
@@ -229,7 +229,7 @@ def _interval(by_seed: Array, drawn: Array) -> Estimate:
     return Estimate(value, float(low), float(high), len(by_seed))
 
 
-def _within(least: float, found: Estimate) -> Estimate:
+def within(least: float, found: Estimate) -> Estimate:
     """An estimate whose interval ends where the figure does: at a least value, and at 1."""
     return replace(found, low=max(found.low, least), high=min(found.high, 1.0))
 
@@ -292,7 +292,7 @@ def _over_seeds(values: Array, least: float, of_one: Callable[[int], Estimate]) 
         return Estimate(None, least, 1.0, 0)
     if len(scored) > 1 and np.ptp(by_seed) > _ALIKE:
         found = crossed_interval(by_seed.tolist(), _from_prompts(values))
-        return replace(_within(least, found), n=n)
+        return replace(within(least, found), n=n)
     return replace(of_one(scored[0]), n=n)
 
 
