@@ -134,9 +134,8 @@ def test_broken_weights_are_an_error(tmp_path):
     with torch.no_grad():
         model.classifier.weight.fill_(float("nan"))
     model.save_pretrained(tmp_path)
-    judge = judge_of(tmp_path)
     with pytest.raises(NumericalError, match="NaN"):
-        judge.judge([response()])
+        judge_of(tmp_path)
 
 
 # What cannot be opened.

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import (
+    LoraConfig,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
@@ -20,6 +26,7 @@ from transformers import (
 import tsdi
 from tests import tiny
 from tests.tiny import refused
+from tsdi.errors import NumericalError
 from tsdi.models.fit import check_fit
 from tsdi.models.load import LoadOptions, load_classifier, load_model
 from tsdi.models.sides import load_pair
@@ -303,10 +310,73 @@ class TestAdapters:
         assert shift.abs().max() > 0.1
         assert not [w for w in recwarn if "adapter" in str(w.message)]
 
+    @pytest.mark.parametrize("kind", ["prompt", "prefix", "p"])
+    def test_those_that_change_no_weights_are_not_supported(self, models, tmp_path, kind):
+        base = load_model(str(models / "plain"))
+        config = {
+            "prompt": PromptTuningConfig,
+            "prefix": PrefixTuningConfig,
+            "p": PromptEncoderConfig,
+        }[kind](num_virtual_tokens=2, task_type="CAUSAL_LM")
+        get_peft_model(base, config).save_pretrained(tmp_path / kind)
+        name = str(tmp_path / kind)
+        refused(lambda: load_model(name), name, f"{kind.upper()}_TUNING", "not supported", "LoRA")
+
+    @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
+    @pytest.mark.parametrize("turned", [False, True])
+    @pytest.mark.parametrize("one_at_a_time", [False, True])
+    def test_two_that_one_base_cannot_hold(self, adapter, turned, one_at_a_time, caplog):
+        names = [
+            adapter(name="head", target_modules=["lm_head"]),
+            adapter(name="whole", modules_to_save=["lm_head"]),
+        ][:: -1 if turned else 1]
+        with caplog.at_level("INFO", "tsdi"):
+            sides = load_pair(*names, LoadOptions(), one_at_a_time=one_at_a_time)
+        assert "each gets its own" in caplog.text
+        for name, side in zip(names, sides, strict=True):
+            with side.open() as model, torch.no_grad():
+                expected = load_model(name)(tiny.ids()).logits
+                torch.testing.assert_close(model(tiny.ids()).logits, expected)
+
     def test_two_on_one_base(self, adapter):
         aligned, reference = load_pair(adapter(), adapter(name="other"), LoadOptions())
         with aligned.open() as one, reference.open() as other:
             assert one is other
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_one_number_that_is_none_is_found(changed, dtype, number):
+    def broken(weights):
+        weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
+        weights[LAYER][7, 5] = number
+        return weights
+
+    name = changed("plain", broken)
+    refused(lambda: load_model(name), LAYER, name, "NaN or infinite", kind=NumericalError)
+
+
+def test_a_dtype_that_cannot_hold_a_number_is_found(changed):
+    name = changed("plain", lambda weights: weights | {LAYER: weights[LAYER] * 1e6})
+    load_model(name, LoadOptions("bfloat16"))
+    half = LoadOptions("float16")
+    refused(lambda: load_model(name, half), LAYER, "in float32 or bfloat16", kind=NumericalError)
+
+
+def test_a_head_may_rule_out_tokens(tmp_path):
+    padded = tiny.model("phi")  # which has a bias at its head
+    padded.lm_head.bias.data[-16:] = -torch.inf
+    padded.save_pretrained(tmp_path)
+    load_model(str(tmp_path))
+
+
+def test_an_adapter_has_no_nan_either(models, adapter):
+    name = adapter()
+    file = Path(name) / "adapter_model.safetensors"
+    weights = load_file(file)
+    next(iter(weights.values()))[0, 0] = torch.nan
+    save_file(weights, file, metadata={"format": "pt"})
+    refused(lambda: load_model(name), name, "NaN or infinite", kind=NumericalError)
 
 
 def test_no_other_place_loads_weights_unchecked():

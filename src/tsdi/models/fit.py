@@ -11,16 +11,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from transformers import PreTrainedModel
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-from tsdi.errors import MismatchError, ModelError
+from tsdi.errors import MismatchError, ModelError, NumericalError
 from tsdi.files import parse_json
 from tsdi.models.names import Place
 
 _SHOWN = 3
 _FLOATS = {"F64", "F32", "F16", "BF16"}
+_WEIGHTS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 # Masks and positions that old checkpoints hold, and the pooler of an encoder: nothing reads them.
 _UNUSED = re.compile(
     r"(^|\.)((attn|attention|self_attn)\.(bias|masked_bias|causal_mask)|rotary_emb\.inv_freq"
@@ -102,6 +104,24 @@ def check_kinds(name: str, folder: Path, model: PreTrainedModel) -> None:
                     raise _packed(name, key, kind)
 
 
+def check_finite(name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise NumericalError for NaN or infinite weights, which may show in few answers only.
+
+    A head's bias may rule out tokens by -inf. Tensors that are quantised or not here are passed
+    over.
+    """
+    for key, tensor in tensors.items():
+        if tensor.dtype not in _WEIGHTS or tensor.is_meta or not tensor.numel():
+            continue
+        low, high = torch.aminmax(tensor)  # both NaN if one number is; ten times isfinite's speed
+        ruled_out = tensor.dim() == 1 and bool(low.isneginf())
+        if not (high.isfinite() and (low.isfinite() or ruled_out)):
+            raise NumericalError(
+                f"The tensor {key} of {name} has NaN or infinite numbers.",
+                "Copy or train it again; if it was saved whole, load it in float32 or bfloat16.",
+            )
+
+
 def _packed(name: str, key: str, kind: str) -> MismatchError:
     return MismatchError(
         f"The tensor {key} of {name} is {kind}: these are packed weights, and no config says how.",
@@ -145,7 +165,12 @@ def _count(number: int, what: str) -> str:
 
 
 def check_adapter_fit(model: PreTrainedModel, name: str, folder: str, adapter: str) -> None:
-    """Raise MismatchError unless all of an adapter is in place, and nothing of it is left over."""
+    """Check that all of an adapter is in place, finite, and nothing of it is left over.
+
+    Raises:
+        MismatchError: If it is not.
+        NumericalError: If it has NaN or infinite numbers.
+    """
     from peft import load_peft_weights, set_peft_model_state_dict
 
     with warnings.catch_warnings():
@@ -154,6 +179,7 @@ def check_adapter_fit(model: PreTrainedModel, name: str, folder: str, adapter: s
         for key, tensor in weights.items():
             if not tensor.is_floating_point():
                 raise _packed(name, key, str(tensor.dtype).removeprefix("torch."))
+        check_finite(name, weights)
         result: Any = set_peft_model_state_dict(model, weights, adapter_name=adapter)
     missing = [
         key

@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json
-from tsdi.models.fit import check_adapter_fit, check_fit, check_kinds, check_quantiser
+from tsdi.models.fit import check_adapter_fit, check_finite, check_fit, check_kinds, check_quantiser
 from tsdi.models.names import REMEDY, check_is_model, locate
 from tsdi.models.shipped import resolve_dtype
 
@@ -126,6 +126,7 @@ def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
     Raises:
         ModelError: If there is no such model, or tensors are missing, left over or of another
             shape; transformers alone would go on with random ones.
+        NumericalError: If a tensor has NaN or infinite numbers.
     """
     place = locate(name)
     check_is_model(name, place)
@@ -142,6 +143,7 @@ def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
         folder = place.here()
     check_fit(name, model, info)
     check_kinds(name, folder, model)
+    check_finite(name, model.state_dict())
     loaded: PreTrainedModel = model
     return loaded
 
@@ -190,14 +192,15 @@ def attach_adapter(model: PreTrainedModel, name: str, adapter: str) -> PreTraine
     """Put a PEFT adapter on a base model.
 
     Raises:
-        ModelError: If PEFT is not installed or the adapter does not fit.
+        ModelError: If PEFT is not installed, or the adapter does not fit or changes no weights.
+        NumericalError: If it has NaN or infinite numbers.
     """
     try:
         from peft import PeftModel
     except ImportError as error:
         raise ModelError(f"{name} is a PEFT adapter.", "pip install 'tsdi[peft]'") from error
     with _adapter_errors(name):
-        folder = adapter_folder(name)
+        folder = _weights_adapter(name)
         wrapped: Any = PeftModel.from_pretrained(model, folder, adapter_name=adapter)
         check_adapter_fit(wrapped, name, folder, adapter)
     attached: PreTrainedModel = wrapped.eval()
@@ -208,12 +211,28 @@ def add_adapter(model: Any, name: str, adapter: str) -> None:
     """Put a further adapter on a model that has one.
 
     Raises:
-        ModelError: If it does not fit.
+        ModelError: If it does not fit, or not beside the other one.
+        NumericalError: If it has NaN or infinite numbers.
     """
     with _adapter_errors(name):
-        folder = adapter_folder(name)
+        folder = _weights_adapter(name)
         model.load_adapter(folder, adapter)
         check_adapter_fit(model, name, folder, adapter)
+
+
+def _weights_adapter(name: str) -> str:
+    """The folder of an adapter that changes weights."""
+    from peft import PeftConfig
+
+    folder = adapter_folder(name)
+    config = PeftConfig.from_pretrained(folder)
+    if config.is_prompt_learning:
+        raise ModelError(
+            f"{name} is an adapter of the kind {config.peft_type}, which puts trained vectors"
+            " before the prompt: these are not supported.",
+            "Give one that changes weights, such as LoRA.",
+        )
+    return folder
 
 
 def adapter_folder(name: str) -> str:

@@ -1,6 +1,7 @@
 """The two models of an estimate: loaded one by one, or two adapters on one set of weights."""
 
 import gc
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from tsdi.errors import ModelError, UsageError
 from tsdi.models.load import LoadOptions, adapter_base, add_adapter, attach_adapter, load_model
 from tsdi.models.names import check_no_export, locate, split_revision
 from tsdi.models.shipped import resolve_model
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def load_pair(
     Args:
         aligned: Folder or hub id of a model, or of a PEFT adapter.
         reference: Folder or hub id of the other. If both are adapters on one base, or it is the
-            base of the aligned one, the base is loaded once.
+            base of the aligned one, the base is loaded once, if PEFT can hold both.
         options: How weights are loaded.
         one_at_a_time: Hold only one of two full models in memory.
 
@@ -72,9 +75,14 @@ def _pair(
     if base is not None and same_model(base, reference_base or reference):
         # PEFT takes no adapter names that are part of its prefixes, such as "a" or "r".
         model = attach_adapter(load_model(base, options), aligned, "aligned")
-        if reference_base is not None:
+        if reference_base is None:
+            return adapter_sides(model, "aligned")
+        try:
             add_adapter(model, reference, "reference")
-        return adapter_sides(model, "aligned", "reference" if reference_base is not None else None)
+            return adapter_sides(model, "aligned", "reference")
+        except ModelError:  # each alone may fit, such as one that saves what the other adapts
+            del model
+            _LOG.info("PEFT holds no two such adapters on one base model: each gets its own.")
     if one_at_a_time:
         return (
             Side(aligned, lambda: _loaded(aligned, options), loaded=False),
