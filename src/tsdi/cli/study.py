@@ -86,7 +86,7 @@ def _show(summary: Summary, out: Path, json: bool) -> None:
         return
     sheet = rules_overview(summary)
     header = [title for title in sheet.header if not title.startswith("tuned")]  # 80 characters
-    columns = [title.removeprefix("front, ") for title in header]
+    columns = [title.removeprefix("front, ").replace("tokens/s", "speed") for title in header]
     table = console.table("Fronts of safety and helpfulness, and cost", columns)
     for number, (name, volume, ahead, _, *cost) in enumerate(sheet.rows):
         short = [cell.partition(" [")[0] for cell in (volume, *cost)]  # intervals: in the report

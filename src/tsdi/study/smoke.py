@@ -1,30 +1,34 @@
 """Studies made small enough to be tried out in minutes, on any machine, without downloads."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsdi.files import read_object, write_json
-from tsdi.study.config import Study
+from tsdi.study.config import RuleEntry, Study
 from tsdi.study.members import members
+from tsdi.study.rules import RULES
+from tsdi.study.settings import Model, Number, Organism
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PROMPTS = {"harmless": 12, "lookalike": 12, "harmful": 32}
+PROMPTS = {"harmless": 4, "lookalike": 4, "harmful": 16}
 STEPS = 4
-SEEDS = 3
+SEEDS = 2  # reported ones
+FEW = 2  # values of what is varied: grid points, settings of a rule
 _HIDDEN, _LAYERS, _HEADS, _CONTEXT = 32, 2, 2, 512
 
 
 def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
-    """The same study with tiny models and prompts in the place of its own.
+    """The same study, all of its rules among them, with tiny models and few prompts.
 
     Organisms are trained for a few steps. Models become random ones of the same architecture as far
     as it is known without a download (Llama otherwise), every one with weights of its own, with a
     tokenizer trained on tsdi's own neutral text; prompts become the organism's, and the judge
-    refusal phrases. So all of the study's code is run, and its figures mean nothing.
+    refusal phrases. Two grid points, two seeds, two settings of a rule and one attack are kept. So
+    all of the study's code is run, and its figures mean nothing.
 
     Args:
         study: The study.
@@ -42,25 +46,69 @@ def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
         split: [{"load": f"organism:{split}", "limit": PROMPTS}] for split in ("validation", "test")
     }
     content["title"] = f"{study.title} (smoke: the figures mean nothing)"
-    for entry in content["rules"]:
-        settings = entry.get("settings", {})
-        if "steps" in settings:
-            settings["steps"] = list(dict.fromkeys(min(n, STEPS) for n in settings["steps"]))
+    for entry, shown in zip(study.rules, content["rules"], strict=True):
+        shown["settings"] = _few_settings(entry)
+    content |= {"attacks": study.attacks[:1], "ks": [1, FEW]}
+    content.pop("main", None)
+    seeds = _few_seeds(study, [one.seed for one in members(study, base, out)])
+    content["validation_seeds"] = [seed for seed in study.validation_seeds if seed in seeds]
     if study.organism is not None:
-        content["organism"] |= {"smoke": True, "iterations": [1, 2]}
-        content["organism"]["betas"] = content["organism"]["betas"][:2]
-        content["organism"]["seeds"] = content["organism"]["seeds"][:SEEDS]
-        content.pop("main", None)
-        content["ks"] = [1, 2]
+        content["organism"] |= _few_organisms(study.organism) | {"seeds": seeds}
         return Study.model_validate(content), base
     content["estimation"]["pool"] = "neutral"
     content["judge"] = {"name": "refusal-phrases"}
     folder = (out / "smoke-models").resolve()
-    content["models"] = [_in_folder(model, folder) for model in content["models"]]
+    content["models"] = [_in_folder(model, folder) for model in _few_models(study.models, seeds)]
     small = Study.model_validate(content)
     paths = {path for member in members(small, base, out) for path in member.paths.values()}
     _random_models(folder, sorted(Path(path).name for path in paths))
     return small, base
+
+
+def _few_settings(entry: RuleEntry) -> dict[str, tuple[Number, ...]]:
+    """A rule's settings: two values of one parameter, what changes nothing among them."""
+    nothing, few, left = RULES[entry.rule].nothing, {}, FEW
+    for key in sorted(entry.settings, key=lambda key: (key not in nothing, key)):
+        values = entry.settings[key]
+        if key == "steps":
+            values = tuple(min(int(number), STEPS) for number in values)
+        ordered = sorted(dict.fromkeys(values), key=lambda value: value != nothing.get(key))
+        few[key] = tuple(ordered[:left])
+        left = 1 if len(few[key]) > 1 else left
+    return few
+
+
+def _few_seeds(study: Study, seeds: Iterable[int]) -> list[int]:
+    """One seed to choose on, where there are such, and those that are reported."""
+    reported = [seed for seed in dict.fromkeys(seeds) if seed not in study.validation_seeds]
+    return [*study.validation_seeds[:1], *reported[:SEEDS]]
+
+
+def _few_organisms(organism: Organism) -> dict[str, Any]:
+    """The grid of an organism, of two points."""
+    several = len(organism.annotators) > 1
+    return {
+        "smoke": True,
+        "annotators": organism.annotators[:FEW],
+        "betas": organism.betas[:1],
+        "iterations": [FEW] if several else [1, FEW],
+    }
+
+
+def _few_models(models: Sequence[Model], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Two models, or two points of one model's grid, at some of the seeds."""
+    names = list(dict.fromkeys(model.name for model in models))[:FEW]
+    few, left = [], FEW if len(names) == 1 else 1
+    for model in models:
+        if model.name not in names or ("seed" not in model.grid and model.seed not in seeds):
+            continue
+        grid, points = {}, left
+        for key, values in model.grid.items():
+            kept = values if key == "seed" else values[:points]
+            grid[key] = tuple(value for value in kept if key != "seed" or value in seeds)
+            points = 1 if key != "seed" and len(kept) > 1 else points
+        few.append(model.model_copy(update={"grid": grid}).model_dump(exclude_defaults=True))
+    return few
 
 
 def _in_folder(model: dict[str, Any], folder: Path) -> dict[str, Any]:
