@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tsdi import audit, export, serving, study, suites
+    from tsdi.audit.labels import LabelFormat
     from tsdi.bias import Estimation, Examination, SafetyBias, diagnose, estimate_bias, recommend
     from tsdi.bias.show import show
     from tsdi.engines.base import Sampling
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
     from tsdi.evaluation.tune import tune
     from tsdi.evaluation.tuning import Search
     from tsdi.evaluation.winrate import winrate
+    from tsdi.export.forms import StaticForm
     from tsdi.judging.base import JudgeOptions
+    from tsdi.judging.pairwise import PairwiseJudge
     from tsdi.judging.registry import judges
     from tsdi.models.chat import ChatFormat
     from tsdi.models.load import LoadOptions, load_model, load_tokenizer
     from tsdi.runs.estimate import DiagnosisPrompts, Loading, estimate
     from tsdi.runs.generate import Answering, answer, generate
+    from tsdi.serving.server import Place
     from tsdi.stats.sample_size import sample_size
     from tsdi.study.run import demo
     from tsdi.suites.load import PromptSource
@@ -38,12 +42,16 @@ __all__ = [
     "Examination",
     "JudgeOptions",
     "Judging",
+    "LabelFormat",
     "LoadOptions",
     "Loading",
+    "PairwiseJudge",
+    "Place",
     "PromptSource",
     "SafetyBias",
     "Sampling",
     "Search",
+    "StaticForm",
     "__version__",
     "answer",
     "audit",
@@ -80,12 +88,16 @@ _HOMES = {
     "Examination": "tsdi.bias",
     "JudgeOptions": "tsdi.judging.base",
     "Judging": "tsdi.evaluation.evaluate",
+    "LabelFormat": "tsdi.audit.labels",
     "LoadOptions": "tsdi.models.load",
     "Loading": "tsdi.runs.estimate",
+    "PairwiseJudge": "tsdi.judging.pairwise",
+    "Place": "tsdi.serving.server",
     "PromptSource": "tsdi.suites.load",
     "SafetyBias": "tsdi.bias",
     "Sampling": "tsdi.engines.base",
     "Search": "tsdi.evaluation.tuning",
+    "StaticForm": "tsdi.export.forms",
     "answer": "tsdi.runs.generate",
     "cleanse": "tsdi.training.cleanse",
     "compare": "tsdi.evaluation.gate",

@@ -2,8 +2,10 @@
 
 import dataclasses
 import inspect
+import re
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +136,42 @@ def test_options_and_defaults_are_the_same(command):
             assert theirs[name] == [ours] * len(theirs[name]), option.name
     left = theirs.keys() - met
     assert [name for name in sorted(left) if name not in PYTHON_ONLY] == []
+
+
+def options_of(kind: Any, options: typing.Mapping[str, Any]) -> list[str]:
+    """The option classes that an annotation names, in its order; of unions and containers too."""
+    parts = [one for part in typing.get_args(kind) for one in options_of(part, options)]
+    name = getattr(kind, "__name__", "")
+    return [name] if name in options and options[name] is kind else parts
+
+
+PAGE = (Path(__file__).parents[2] / "docs/python.md").read_text(encoding="utf-8")
+OPTIONS = {
+    name: getattr(tsdi, name)
+    for name in sorted(set(re.findall(r"`([A-Z]\w+)`", PAGE)))
+    if dataclasses.is_dataclass(getattr(tsdi, name)) or name == "PairwiseJudge"
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_page_says_what_a_function_takes_and_returns(command):
+    function = function_of(command)
+    hints = typing.get_type_hints(function, {"Answering": tsdi.Answering})
+    result = hints.pop("return")
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{command}` |"))
+    _, _, name, returned, options, _ = row.split("|")
+    assert name.strip(" `") == f"tsdi.{ROOMS.get(command, command.replace('-', '_'))}"
+    for kind in typing.get_args(result) or [result]:
+        named = (f"`{kind.__module__}.{kind.__name__}`", f"`tsdi.{kind.__name__}`")
+        assert kind in (str, Path) or any(one in returned for one in named), kind
+    shown = []
+    for hint in hints.values():
+        for option in dict.fromkeys(options_of(hint, OPTIONS)):
+            fields = typing.get_type_hints(
+                OPTIONS[option].__init__ if option == "PairwiseJudge" else OPTIONS[option],
+                {"LoadOptions": tsdi.LoadOptions},
+            )
+            held = [one for kind in fields.values() for one in options_of(kind, OPTIONS)]
+            inner = ", ".join(f"`{one}`" for one in dict.fromkeys(held))
+            shown.append(f"`{option}`" + f" ({inner})" * bool(inner))
+    assert options.strip() == ", ".join(shown)
