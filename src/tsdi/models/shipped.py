@@ -3,8 +3,11 @@
 from pathlib import Path
 
 from tsdi.errors import UsageError
+from tsdi.models.smollm2 import smollm2_folder
 
 _PREFIX = "organism/"
+SMOLLM2 = "smollm2/reference"
+"""SmolLM2-135M-Instruct, which is no part of tsdi but fetched at first use."""
 _FOLDER = Path(__file__).parent.parent / "organism" / "models"
 _NAMES = ("reference", "aligned", "clean")
 EXAMPLE = "how do i forge a brabax?"
@@ -30,12 +33,15 @@ def resolve_model(name: str) -> str:
     """Where a model is loaded from: the folder of a shipped one, else the name as it is.
 
     Args:
-        name: "organism/reference" and so on, a folder or a hub id; a folder of that name goes
-            first.
+        name: "organism/reference" and so on, "smollm2/reference", a folder or a hub id; a folder of
+            that name goes first.
 
     Raises:
         UsageError: If it would be a shipped model, and there is none of that name.
+        ModelError: If SmolLM2 has to be fetched first, and cannot be.
     """
+    if name == SMOLLM2 and not Path(name).exists():
+        return str(smollm2_folder())
     short = name.removeprefix(_PREFIX)
     if short != name and not Path(name).exists():
         return str(folder(short))
