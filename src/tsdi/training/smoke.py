@@ -47,10 +47,9 @@ def shrink(recipe: Recipe) -> Recipe:
 def _shrink_stage(stage: Sft | Preference, small: dict[str, Any]) -> None:
     for key in _LENGTHS:
         small.pop(key, None)
-    small |= _STAGE
+    kept = len(stage.keep)
+    small |= _STAGE | {"steps": max(2, kept), "keep": list(range(1, kept + 1))}
     if isinstance(stage, Preference):
-        kept = len(stage.keep)
-        small |= {"steps": max(2, kept), "keep": list(range(1, kept + 1))}
         if stage.samples is not None:
             small["samples"] = {"prompts": 8, "max_new_tokens": 8}
         if stage.monitor is not False:
