@@ -32,6 +32,12 @@ def test_every_name_leads_somewhere():
     assert [name for name in tsdi.__all__ if getattr(tsdi, name, None) is None] == []
 
 
+def test_every_name_is_listed_for_completion():
+    import tsdi
+
+    assert {*tsdi.__all__} <= {*dir(tsdi)}
+
+
 def test_an_unknown_name_is_an_attribute_error():
     import tsdi
 

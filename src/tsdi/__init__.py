@@ -121,6 +121,10 @@ _HOMES = {
 _ROOMS = ("audit", "export", "serving", "study", "suites")
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     # Loading torch takes seconds; `import tsdi` does not.
     if name in _ROOMS:

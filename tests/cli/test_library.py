@@ -37,7 +37,9 @@ class TestEstimate:
         assert made.sha256 == library.SafetyBias.from_pretrained(bias).sha256
         for name in ("bias.safetensors", "bias_config.json"):
             assert (tmp_path / "bias" / name).read_bytes() == (bias / name).read_bytes()
-        assert [what for what in dict.fromkeys(one[0] for one in heard)] == ["estimate", "diagnose"]
+        assert [what for what in dict.fromkeys(one[0] for one in heard)] == [
+            "estimate, both models", "diagnose",
+        ]  # fmt: skip
         assert {one[1:] for one in heard} >= {(64, 64)}  # both models' prompts; 64 are examined
 
     def test_without_a_diagnosis_none_is_recommended(self, models, tmp_path):

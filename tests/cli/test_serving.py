@@ -151,6 +151,11 @@ class TestServe:
         assert isinstance(getattr(importlib.import_module(module), name), type)
         assert words[-len(flags) :] == flags
 
+    def test_without_vllm_the_small_server_is_named(self, models, bias, monkeypatch):
+        monkeypatch.setattr("tsdi.serving.server.find_spec", lambda _: None)
+        message = fails("serve", models / "aligned", "--bias", bias)
+        assert "vllm is not installed. Run: pip install vllm; or try --engine" in message
+
     def test_an_unknown_server(self, models, bias):
         assert "sglang" in fails("serve", models / "aligned", "--bias", bias, "--engine", "sglang")
 

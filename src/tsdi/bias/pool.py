@@ -85,7 +85,8 @@ class TokenPool:
             text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
         except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             raise PoolError(
-                f"Cannot read the token pool {path}: {error}.", "Give a UTF-8 text file."
+                f"Cannot read the token pool {path}: {getattr(error, 'strerror', None) or error}.",
+                "Give a UTF-8 text file.",
             ) from error
         return cls.from_text(text, tokenizer, name=path.name)
 

@@ -50,7 +50,7 @@ def read_phrases(path: Path) -> Phrases:
             raise TypeError("a phrase is no text")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PromptError(
-            f"Cannot read phrases from {path}: {error}.",
+            f"Cannot read phrases from {path}: {getattr(error, 'strerror', None) or error}.",
             'Write {"refusing": ["I cannot", ...], "complying": ["Sure", ...]}.',
         ) from error
     return phrases

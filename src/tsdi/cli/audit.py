@@ -121,7 +121,7 @@ def audit(
         console.say(_as_text(*one, show_harmful))
     _notes(audited.audit, audited.judgements)
     if out:
-        use = f", for tsdi evaluate RUN --judge {judge} --audit {out}"
+        use = f", for tsdi evaluate RUN --judge {judge} --audit {out} --resume"
         console.say(f"Saved in {out}{'' if judge.startswith(COLUMN) else use}")
 
 

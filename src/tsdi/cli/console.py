@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -186,10 +187,11 @@ def _duration(seconds: float) -> str:
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own bars and notes off the terminal."""
+    """Keep the libraries' own bars, notes and warnings of their future off the terminal."""
     import huggingface_hub.utils.logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
+    warnings.filterwarnings("ignore", category=FutureWarning)  # for developers
     hub_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()

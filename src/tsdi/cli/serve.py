@@ -36,7 +36,10 @@ def serve(
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check and show the command, and start nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Check, show vLLM's command and how to ask it, start nothing."
+        ),
     ] = False,
 ) -> None:
     """Serve a model debiased, OpenAI-compatible: by vLLM's own server, or by a small one.

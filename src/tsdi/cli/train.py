@@ -1,7 +1,7 @@
 """``tsdi train``: every model of a recipe."""
 
+import logging
 import os
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -67,7 +67,8 @@ def train(
 
 def _quiet_trainers() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    # It recommends weights that a recipe cannot set.
+    logging.getLogger("trl.trainer.kto_trainer").setLevel(logging.ERROR)
     with suppress(ImportError):  # the run says what is not installed
         from datasets import disable_progress_bars
 

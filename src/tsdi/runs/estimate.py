@@ -79,7 +79,8 @@ def estimate(
         diagnosis: On what it is diagnosed; None makes no diagnosis and recommends no strength.
         loading: How the models are loaded and run.
         resume: Go on with a killed run.
-        progress: Called after each batch of the estimate, then of the diagnosis.
+        progress: Called after each batch of the estimate, which both models read, then before the
+            diagnosis and after each of its batches.
 
     Returns:
         The bias as it was saved, with its diagnosis and the strength that this recommends.
@@ -106,17 +107,19 @@ def estimate(
             replace(settings, pool=pool),
             batch_size=loading.batch_size,
             checkpoints=out,
-            progress=_counting(progress, "estimate", 2 * settings.prompts),
+            progress=_counting(progress, "estimate, both models", 2 * settings.prompts),
         )
         if diagnosis is not None:
             total = sum(map(len, real.values())) + RANDOM_PROMPTS
+            counted = _counting(progress, "diagnose", total)
+            counted(0)  # its first batch takes a while
             bias = recommend(
                 bias,
                 *sides,
                 tokenizer,
                 Examination(pool, real, phrases=openers),
                 batch_size=loading.batch_size,
-                progress=_counting(progress, "diagnose", total),
+                progress=counted,
             )
         bias.save_pretrained(out)
         for partial in _partial(out):

@@ -37,7 +37,7 @@ def read_responses(folder: Path, kind: str = "", end_of_thinking: str = "") -> l
     if not path.exists():
         raise UsageError(
             f"{folder} holds no {ANSWERS.records}.",
-            "Name a run folder, or a model with --prompts FILE and --out RUN.",
+            "A run is made by tsdi evaluate MODEL --prompts FILE --out RUN.",
         )
     end = end_of_thinking or said_of_run(folder, "end_of_thinking")  # by its bias's anchor
     responses = [_response(record, kind, path, end) for record in read_records(path)]

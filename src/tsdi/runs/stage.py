@@ -174,7 +174,11 @@ def check_free(path: Path, *keys: str) -> None:
 
 ANSWERS = Stage("responses.jsonl", "run.json", "answers", "use another --out")
 VERDICTS = Stage(
-    "verdicts.jsonl", "judge.json", "verdicts", "delete verdicts.jsonl to judge the answers again"
+    "verdicts.jsonl",
+    "judge.json",
+    "verdicts",
+    "delete verdicts.jsonl to judge the answers again; to keep both judges' verdicts, copy run.json"
+    " and responses.jsonl into another folder and judge them there",
 )
 
 

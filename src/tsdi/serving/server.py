@@ -207,9 +207,12 @@ def _check(engine: str, vllm_flags: Sequence[str], options: LoadOptions) -> None
 
 
 def _check_installed(engine: str) -> None:
-    package, install = ("vllm", "vllm") if engine == "vllm" else ("uvicorn", "'tsdi[serving]'")
-    if find_spec(package) is None:
-        raise UsageError(f"{package} is not installed.", f"pip install {install}")
+    small = "pip install 'tsdi[serving]'"
+    if engine == "vllm" and find_spec("vllm") is None:
+        other = f"or try --engine transformers, which needs less: {small}"
+        raise UsageError("vllm is not installed.", f"Run: pip install vllm; {other}")
+    if engine == "transformers" and find_spec("uvicorn") is None:
+        raise UsageError("uvicorn is not installed.", f"Run: {small}")
 
 
 def _vllm_command(

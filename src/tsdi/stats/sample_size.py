@@ -137,7 +137,7 @@ def prompts_for_change(
     if not 0 < change <= 1 or against < 0 or changed > 1:
         raise UsageError(
             f"No share can change by {100 * change:g} points with {100 * against:g} against it.",
-            "Give a change above 0 and at most 100 points in all.",
+            "Give a change above 0 and at most 100 points in all; in Python 0.05 is 5 points.",
         )
     reach = norm.ppf(1 - alpha / 2) * sqrt(changed)
     reach += norm.ppf(power) * sqrt(max(0.0, changed - change**2))

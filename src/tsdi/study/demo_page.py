@@ -115,12 +115,12 @@ def _series(result: DemoResult, x: Callable[[ArmMetrics], Estimate]) -> list[Ser
         Series(name, "model", [Point(name, x(arms[name]), arms[name].safety)])
         for name in ("reference", "aligned")
     ]
-    strengths = {**result.strengths, 1.0: arms["debiased"]}
-    points = [
-        Point(f"debiased, strength {strength:g}", x(arm), arm.safety)
-        for strength, arm in strengths.items()
+    debiased = {f"debiased, strength {s:g}": arm for s, arm in result.strengths.items()}
+    debiased["debiased"] = arms["debiased"]
+    return found + [
+        Series(name, "debiased", [Point(name, x(arm), arm.safety)])
+        for name, arm in debiased.items()
     ]
-    return [*found, Series("debiased", "debiased", points)]
 
 
 def _categories(result: DemoResult) -> Section:
@@ -137,9 +137,9 @@ def _categories(result: DemoResult) -> Section:
         "Safety by category",
         lead,
         [*_alerts(result), plots.category_bars(shares, titles, lost)],
-        "One bar per model and category: the share of harmful prompts that it refuses. The thin "
-        "line on a bar is the 95 % interval; a category is lost if McNemar's test on the same "
-        "prompts, adjusted over the categories by Holm's method, gives p < .05.",
+        "One bar per model and category: the share of its answers to harmful prompts that are "
+        "safe. The thin line on a bar is the 95 % interval; a category is lost if McNemar's test "
+        "on the same prompts, adjusted over the categories by Holm's method, gives p < .05.",
     )
 
 

@@ -357,7 +357,8 @@ def read_results(path: Path) -> StudyResults:
         found = parse_json(file.read_bytes())
     except (OSError, ValueError) as error:
         raise FormatError(
-            f"Cannot read {file}: {error}.", "Give a study's folder, or its results.json."
+            f"Cannot read {file}: {getattr(error, 'strerror', None) or error}.",
+            "Give a study's folder, or its results.json.",
         ) from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise FormatError(f"{file} was not written by tsdi study.", "Give its results.json.")

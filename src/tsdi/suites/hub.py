@@ -1,5 +1,6 @@
 """Rows of data sets on the hub, or of files at an address, at one commit."""
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from tsdi.suites.prompts import Row
 from tsdi.suites.suite import Origin
 
 _SPEC = re.compile(r"([^/@:]+/[^/@:]+)(?:/([^/@:]+))?(?:@([^:]+))?(?::(.+))?")
+_LOG = logging.getLogger(__name__)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -49,6 +51,7 @@ def load_rows(origin: Origin) -> list[Row]:
         PromptError: If the data cannot be loaded.
     """
     load_dataset = _loader()
+    _LOG.info("Loading %s.", origin.url or f"{origin.name} of the hub")
     try:
         if origin.url:
             kind = origin.url.rpartition(".")[2]

@@ -148,5 +148,6 @@ def note_rows(out: Path, run: Run, fit: Fit) -> None:
         with working_in(out, wait=True):
             record = read_object(note, "Choose a new folder.")
             write_json(note, record | {"rows": record.get("rows", {}) | {run.name: fit.record()}})
-        if words := fit.words(run.name, run.stage.max_length):
+        words = fit.words(run.name, run.stage.max_length)
+        if words and not record.get("smoke"):  # which made the length so small
             _say.warning("%s", words)
