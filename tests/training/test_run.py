@@ -70,6 +70,25 @@ def test_stages_change_the_model_and_betas_differ(trained):
         assert not one.equal(other)
 
 
+DIVERGING = {
+    "the loss became nan in step 4": "steps: 4\n    learning_rate: 1.0e+20",
+    "After step 1: The tensor": (
+        "steps: 1\n    warmup: 0\n    learning_rate: 1.0e+38\n    trainer: {weight_decay: 1.0e+5}"
+    ),
+}
+
+
+@pytest.mark.parametrize("said", DIVERGING)
+def test_a_training_that_diverges_ends_in_one_line_and_keeps_nothing(tmp_path, said):
+    stage = f"  s:\n    method: sft\n    data: [pairs]\n    batch_size: 4\n    {DIVERGING[said]}\n"
+    recipe = recipe_file(tmp_path, stage)
+    for more in ([], ["--resume"]):
+        result = tsdi("train", recipe, "--out", tmp_path / "out", *more)
+        refused(result, said, "smaller learning rate")
+        assert not [*tmp_path.glob("out/s"), *tmp_path.glob("out/s.*")]
+        assert not list(tmp_path.glob("out/logs/*"))
+
+
 def first_loss(trained, run):
     log = parse_json((trained / f"out/logs/{run}.json").read_bytes())
     return next(entry["loss"] for entry in log["history"] if "loss" in entry)

@@ -1,5 +1,6 @@
 """Runs of recipes: each model once, stage after stage, and on from where a run stopped."""
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ def train_recipe(
             if another process works there.
         PromptError: If data cannot be used.
         ModelError: If the first model cannot.
+        NumericalError: If a training diverges.
     """
     check_installed()
     stages = _asked(recipe, settings.only)
@@ -210,9 +212,15 @@ def _train(
 
 
 def _history(logged: Sequence[dict[str, float]]) -> list[dict[str, float]]:
-    """What the trainer logged step by step, but for what counts from the start of a process."""
+    """What the trainer logged step by step, but for what counts from the start of a process.
+
+    What is no finite number is left out, such as the gradient's norm where float16 skips a step.
+    """
     steps = [entry for entry in logged if "train_loss" not in entry]
-    return [{key: entry[key] for key in entry if key != "num_tokens"} for entry in steps]
+    return [
+        {key: kept for key, kept in entry.items() if key != "num_tokens" and math.isfinite(kept)}
+        for entry in steps
+    ]
 
 
 def _mean_loss(history: Sequence[dict[str, float]]) -> float:

@@ -21,6 +21,7 @@ from transformers import (
 
 from tsdi.errors import UsageError
 from tsdi.models.load import LoadOptions, attach_adapter, load_model
+from tsdi.training.diverging import check_kept, ending
 from tsdi.training.ends import answers_end, name_ends
 from tsdi.training.processes import accelerated, processes
 from tsdi.training.recipe import Preference, Sft, Trained
@@ -96,11 +97,12 @@ def build_trainer(
             the length.
         MismatchError: If the chat template lets no end of an answer be learnt.
     """
-    trainer_class, config_class = _classes(run)
+    base, config_class = _classes(run)
+    trainer_class = ending(counting(base, run.name, run.stage.max_length, items), run.name)
     name_ends(model, tokenizer)
     end = answers_end(tokenizer, run.name)
     try:
-        trainer = counting(trainer_class, run.name, run.stage.max_length, items)(
+        trainer = trainer_class(
             model=model,
             args=config_class(**_arguments(run, config_class)),
             train_dataset=_dataset(run, to_rows(items, end)),
@@ -273,10 +275,11 @@ class _Keep(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.global_step == state.max_steps or state.global_step % int(args.save_steps) == 0:
+        last = state.global_step in (self._last, state.max_steps)
+        if last or state.global_step % int(args.save_steps) == 0:
             control.should_log = True
-        if state.global_step == self._last < state.max_steps:
-            control.should_log = control.should_training_stop = True
+        if last:
+            control.should_training_stop = True
             control.should_save = False  # a run that went on from there would take one step more
         if state.global_step in self._folders:
             self._save(self._folders[state.global_step])
@@ -289,6 +292,7 @@ class _Keep(TrainerCallback):
 
     def _save(self, folder: Path) -> None:
         """Every process takes part, since each may hold a part of the weights."""
+        check_kept(self._run.name, self._trainer.state.global_step, self._trainer.model)
         unfinished = folder.with_name(f"{folder.name}.unfinished")
         if processes().is_main_process:
             shutil.rmtree(unfinished, ignore_errors=True)
