@@ -125,18 +125,25 @@ def test_where_the_shift_lowers_refusal_there_is_nothing_to_remove():
     diagnosis = _diagnose(-2.0)
     assert diagnosis.strength == 0.0
     assert "no refusal bias to remove" in diagnosis.verdict
+    assert "Are the two models exchanged?" in diagnosis.verdict
 
 
 def test_where_nothing_changed_no_bias_is_claimed():
     diagnosis = _diagnose(0.0)
     assert diagnosis.strength == 0.0
-    assert "does not clearly change" in diagnosis.verdict
+    assert "exactly the same logits" in diagnosis.verdict
+    found, why = _verdict(_raised(Estimate(0.0, 0.0, 0.0, 9), shift=Estimate(0.1, -1, 1.2, 9)), [])
+    assert found == 0.0
+    assert "does not clearly change" in why
 
 
-def _raised(removed):
-    """Random prompts that moved by +2.0 [1.8, 2.2], of which subtracting takes something away."""
+RAISED = Estimate(2.0, 1.8, 2.2, 9)
+
+
+def _raised(removed, shift=RAISED):
+    """Random prompts that moved so, of which subtracting takes something away."""
     nothing = Estimate(0.0, -0.1, 0.1, 9)
-    return Refusal(nothing, nothing, nothing, Estimate(2.0, 1.8, 2.2, 9), removed)
+    return Refusal(nothing, nothing, nothing, shift, removed)
 
 
 @pytest.mark.parametrize(

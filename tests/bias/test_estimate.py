@@ -294,6 +294,14 @@ class TestBrokenWeights:
         with pytest.raises(NumericalError, match="rules out 16 tokens, such as 304, by"):
             estimate_bias(padded, llamas[1], tokenizer, OPTIONS)
 
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_a_shift_beyond_what_is_saved_is_the_models(self, llamas, tokenizer, turned):
+        big = copy.deepcopy(llamas[0])
+        big.lm_head.weight.data[5] *= 1e7
+        sides = [Side("big", lambda: _context(big)), Side("small", lambda: _context(llamas[1]))]
+        with pytest.raises(NumericalError, match=r"^big gives logits of up to .*beyond 1,000,000"):
+            estimate_bias(*sides[:: -1 if turned else 1], tokenizer, OPTIONS)
+
     def test_a_broken_head_is_noticed_too(self, llamas, tokenizer):
         broken = copy.deepcopy(llamas[1])
         broken.lm_head.weight.data[5] = torch.nan

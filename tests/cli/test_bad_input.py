@@ -66,6 +66,17 @@ def test_a_model_is_no_reference_of_its_own(models, tmp_path):
     _refused(tsdi(*command, tmp_path / "out"), "Both are", "aligned")
 
 
+def test_a_copy_as_reference_is_told_and_gets_no_command_to_debias(models, tmp_path):
+    shutil.copytree(models / "aligned", tmp_path / "reference")
+    command = ["estimate", models / "aligned", tmp_path / "reference", "--out", tmp_path / "out"]
+    result = tsdi(*command, "--prompts", 16, "--steps", 2, "--prompt-tokens", 8)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stdout.split())
+    assert said.count("exactly the same logits") == 1
+    assert "Recommended strength: 0." in said
+    assert "tsdi generate" not in said
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_models_that_seem_exchanged_are_noted(models, tmp_path):
     config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)

@@ -1,7 +1,10 @@
 import pytest
 
 from tests import tiny
-from tsdi.engines.encode import decode_answer, is_in_thought
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.encode import decode_answer, encode_request, is_in_thought
+from tsdi.errors import PromptError
+from tsdi.models.chat import OWN_TEMPLATE
 from tsdi.models.thoughts import MARKS, after_thought
 
 HARMONY = ["<|start|>", "<|channel|>", "<|message|>"]
@@ -39,6 +42,12 @@ def test_answers_without_thoughts_are_decoded_as_ever():
     tokenizer = known("</think>")
     found = ids(tokenizer, "the river <|user|> runs<eos>")
     assert decode_answer(tokenizer, found) == tokenizer.decode(found, skip_special_tokens=True)
+
+
+def test_a_prompt_of_far_too_many_characters_is_refused_before_it_becomes_tokens():
+    request = Request(({"role": "user", "content": "river " * 10_000},))
+    with pytest.raises(PromptError, match=r"60,000 characters do not fit .* 256 tokens"):
+        encode_request(None, request, Sampling(), OWN_TEMPLATE, 256)
 
 
 @pytest.mark.parametrize(("begin", "end"), MARKS)

@@ -33,6 +33,11 @@ RESAMPLES = 1000
 BATCH_SIZE = 32
 ONE_AT_A_TIME = 128  # prompts whose logits are kept while the other model is loaded
 
+_NO_SHIFT = (
+    "The two models give exactly the same logits on all random prompts: no safety step lies between"
+    " them, or it changed nothing. There is nothing to subtract. Recommended strength: 0."
+)
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -152,7 +157,9 @@ def diagnose(
     shifts, next_token = _shifts(bias, kinds, *sides, reader, settings.answers, progress)
     refusal = {kind: _refusal(every) for kind, every in shifts.items()}
     harmful = [found for kind, found in refusal.items() if kind.partition("/")[0] == "harmful"]
-    strength, verdict = _verdict(refusal[RANDOM], [found.shift for found in harmful])
+    strength, verdict = 0.0, _NO_SHIFT
+    if bias.values.any():
+        strength, verdict = _verdict(refusal[RANDOM], [found.shift for found in harmful])
     return Diagnosis(
         promoted=shifted_tokens(bias, tokenizer, largest=True),
         demoted=shifted_tokens(bias, tokenizer, largest=False),
@@ -331,7 +338,8 @@ def _verdict(random: Refusal, harmful: Sequence[Estimate]) -> tuple[float, str]:
     if shift.high < 0:
         return 0.0, (
             f"On random prompts the safety step lowers the refusal log-odds, by nats: {shift}. "
-            "There is no refusal bias to remove. Recommended strength: 0."
+            "There is no refusal bias to remove. Recommended strength: 0. Are the two models"
+            " exchanged? The one after the safety step comes first."
         )
     if shift.value is None or shift.low <= 0:
         return 0.0, (

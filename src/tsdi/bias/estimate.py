@@ -6,17 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias.accumulate import Progress
-from tsdi.bias.file import BiasInfo, versions
+from tsdi.bias.file import LARGEST_SHIFT, BiasInfo, versions
 from tsdi.bias.mean_logits import MeanLogits
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.random_prompts import RandomPrompts, random_prompts
 from tsdi.bias.safety_bias import SafetyBias
 from tsdi.bias.standard_error import mean_and_error, split_half_reliability
 from tsdi.decoding.anchor import anchor_ids
-from tsdi.errors import UsageError
+from tsdi.errors import NumericalError, UsageError
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import shared_vocabulary, tokenizer_size, vocabulary_width
 from tsdi.models.sides import Side, as_side, check_apart
@@ -104,7 +105,7 @@ def estimate_bias(
     Raises:
         MismatchError: If vocabularies differ in more than padding.
         PoolError: If the pool is empty or tiny.
-        NumericalError: If a model gives NaN or infinite numbers.
+        NumericalError: If a model gives NaN or infinite numbers, or a shift beyond what is saved.
         UsageError: If steps go beyond the context, or numbers make no sense.
     """
     prompts = settings.random_prompts(tokenizer)
@@ -128,6 +129,7 @@ def estimate_bias(
         largest = float(error.square().mean(-1).sqrt().max())
         if settings.target_error is not None and largest <= settings.target_error:
             break
+    _check_range(mean, {sides[role].name: one for role, one in after.items()})
     info = _info(tokenizer, replace(settings, pool=prompts.pool, prompts=stop), mean_logits)
     reliability = split_half_reliability(shifts, counts)
     return SafetyBias(mean, error, info.model_copy(update={"reliability": reliability}))
@@ -159,6 +161,18 @@ def _check_together(sides: Mapping[str, Side], known: int, target_error: float |
         raise UsageError(
             "A target error needs both models at once.",
             "Leave out the target, or load both models together.",
+        )
+
+
+def _check_range(mean: Tensor, logits: Mapping[str, Tensor]) -> None:
+    """Raise NumericalError for a shift that no bias can hold; names the model with such logits."""
+    if float(mean.abs().max()) > LARGEST_SHIFT:
+        name = max(logits, key=lambda one: float(logits[one].abs().max()))
+        largest = float(logits[name].abs().max())
+        raise NumericalError(
+            f"{name} gives logits of up to {largest:.1e}: the shift is beyond"
+            f" {LARGEST_SHIFT:,.0f} logits, the most that a bias can be.",
+            "Check the model's weights: real logits are below a hundred.",
         )
 
 

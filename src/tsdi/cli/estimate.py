@@ -115,6 +115,9 @@ def _show(shown: "ShownBias", out: Path, json: bool) -> None:
         return
     console.out.print(tokens_table(shown))
     console.say(summary(shown.bias))
+    if not shown.bias.values.any():
+        console.say(f"Saved in {out}.")
+        return
     info = shown.bias.info
     more = " --strength 1" if info.strength is None else ""  # none is recommended
     prompt = "..."

@@ -64,7 +64,7 @@ def summary(bias: "SafetyBias") -> str:
         f"{info.aligned} minus {info.reference}: {bias.steps} steps x {bias.vocab} tokens, "
         f"{info.prompts} random prompts from {info.pool!r}.",
     ]
-    if not bias.values.any():
+    if not bias.values.any() and not info.diagnosis:  # which says so itself
         lines.append("The two models give the same logits on all of these: there is no shift.")
     if info.reliability:
         lines.append(f"Split-half reliability, worst step: {min(info.reliability):.3f}.")

@@ -10,6 +10,7 @@ from tsdi.errors import PromptError
 from tsdi.models.chat import ChatFormat, decode, encode_chat
 from tsdi.models.thoughts import TOKENS, begins_thought
 
+_MOST_CHARACTERS = 100  # for a token; of more, the refusal need not wait for the tokenizer
 _TAIL = 16  # tokens of a prompt, more than any that begin a thought
 
 NOT_FINITE = "The logits of the next token are NaN or infinite, after the bias if there is one."
@@ -30,6 +31,12 @@ def encode_request(
     """
     if request.strength is not None:
         check_strength(request.strength)
+    characters = sum(len(message["content"]) for message in request.messages)
+    if limit is not None and characters > _MOST_CHARACTERS * limit:
+        raise PromptError(
+            f"{characters:,} characters do not fit the model's context of {limit} tokens.",
+            "Shorten the prompt.",
+        )
     ids = encode_chat(tokenizer, request.messages, chat_format)
     if not ids:
         raise PromptError("The prompt has no tokens.", "Write something.")
