@@ -112,6 +112,19 @@ def test_what_cannot_be_right_is_refused_before_anything_is_written(
     assert not (folder / "refused").exists()
 
 
+def test_prompts_without_a_kind_get_one(folder, monkeypatch):
+    rows = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
+    bare = [
+        {k: v for k, v in row.items() if row["kind"] == "harmful" or k != "kind"} for row in rows
+    ]
+    (folder / "bare.jsonl").write_text("\n".join(map(json.dumps, bare)))
+    monkeypatch.setattr(_Subject, "answers", None)
+    result = tune(folder, "bare", prompts="bare.jsonl")
+    assert "has no kind" in result.stderr
+    result = tune(folder, "bare", "--kind", "lookalike", "--floor", "O99=1", prompts="bare.jsonl")
+    assert "no category 'O99'" in result.stderr  # which is checked after the kinds
+
+
 def test_progress_counts_the_answers_to_all_settings(folder):
     told = []
     search = library.Search(trials=2, fewest_prompts=2, max_new_tokens=2, batch_size=32)

@@ -34,6 +34,7 @@ def tune(
     ] = None,
     judge_url: options.JudgeUrl = None,
     judge_labels: options.JudgeLabels = None,
+    kind: options.Kind = "",
     end_of_thinking: options.EndOfThinking = "",
     floor: Annotated[
         list[str] | None,
@@ -82,7 +83,7 @@ def tune(
                 batch_size=batch_size,
                 options=tsdi.LoadOptions(dtype, device_map),
             ),
-            judging=Judging(judge, opening, end_of_thinking=end_of_thinking),
+            judging=Judging(judge, opening, kind, end_of_thinking),
             resume=resume,
             progress=update,
         )
