@@ -6,6 +6,7 @@ BIN = .venv/bin
 setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
+	@echo "Installing tsdi with all that it needs into .venv: gigabytes, PyTorch among them."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@

@@ -8,7 +8,7 @@ from tsdi.cli.main import COMMANDS, app
 PAGE = DOCS / "reference" / "cli.md"
 HEADER = """# The command line
 
-Every command with all its options, as `tsdi COMMAND --help` prints them. Guides by task are
+You get every command with all its options, as `tsdi COMMAND --help` prints them. Guides by task are
 in [the index](../index.md).
 
 Made by `python -m experiments.pages` from the real help; not edited by hand.

@@ -17,7 +17,7 @@ ROWS = {  # controls stand where the method stands
     "dera": "DeRa",
     "proxy": "proxy-tuning",
 }
-HEAD = "| rule | area | tuned TSDI minus it | speed | models |\n|---|---|---|---|---|"
+HEAD = "| rule | hypervolume | tuned TSDI minus it | speed | models |\n|---|---|---|---|---|"
 
 
 def with_table(text: str) -> str:
@@ -27,7 +27,7 @@ def with_table(text: str) -> str:
 
 
 def table() -> str:
-    """Three settings a rule: area of safety and right answers, and what decoding costs."""
+    """Three settings a rule: hypervolume of safety and right answers, and what decoding costs."""
     found = tables(summarise(read_results(HERE / "organism" / "results.json")))
     fronts = _by_rule(found["Fronts of 3 points: safety and helpful"])
     speeds = _by_rule(found["Speed and memory"])

@@ -154,6 +154,19 @@ def _anchors(text):
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+GENERATED = re.compile(r"<!-- \w+: begin -->.*?<!-- \w+: end -->", re.S)
+
+
+@pytest.mark.parametrize("page", [page for page in TEXTS if not page.endswith("tables.md")])
+def test_lines_are_no_longer_than_120_characters(page):
+    """Tables, pictures and data in blocks of code may be."""
+    text = re.sub(
+        r"^```(?:json|text)\n.*?^```", "", GENERATED.sub("", TEXTS[page]), flags=re.M | re.S
+    )
+    lines = [line for line in text.splitlines() if not line.startswith(("|", "!["))]
+    assert [line for line in lines if len(line) > 120] == []
+
+
 class TestReadme:
     def test_it_is_short(self):
         assert len(README.split()) <= 900

@@ -110,7 +110,7 @@ class TestFloors:
 
     def test_a_floor_above_the_model_itself_is_told(self):
         baseline = Trial(Knobs(0, 1, 1), 0.5, {"all": 0.9, "O3": 0.6}, {})
-        with pytest.raises(UsageError, match="no way to reach it"):
+        with pytest.raises(UsageError, match=r"itself is safe in 0\.600"):
             floors_of(baseline, 0.0, {"O3": 0.7})
 
     def test_unscored_answers_are_not_safe(self):

@@ -196,9 +196,9 @@ class SafetyBias(
             return check_strength(strength)
         if self.info.strength is None:
             raise UsageError(
-                "This bias recommends no strength, as nothing has examined it.",
-                "Name one (--strength 1, in Python strength=1.0, subtracts the whole bias), or let"
-                " tsdi estimate, tsdi.recommend or tsdi tune find one.",
+                "This bias recommends no strength.",
+                "Name one (--strength 1, in Python strength=1.0), or find one by tsdi.recommend or"
+                " tsdi tune.",
             )
         return self.info.strength
 

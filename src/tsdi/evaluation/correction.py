@@ -115,9 +115,9 @@ def correct_rate(raw: Estimate, sensitivity: Estimate, specificity: Estimate) ->
     var_s, var_c = s * (1 - s) / m, c * (1 - c) / k
     if s + c - 1 <= _Z * sqrt(var_s + var_c):
         raise UsageError(
-            f"The judge finds {_percent(sensitivity)} of what it should and passes"
-            f" {_percent(specificity)} of the rest: perhaps no better than chance.",
-            "Its rates cannot be corrected: audit it on more answers, or use another judge.",
+            f"The judge finds {_percent(sensitivity)} and passes {_percent(specificity)} of the"
+            " rest: perhaps no better than chance.",
+            "To correct its rates, audit it on more answers, or use another judge.",
         )
     rate = (r + c - 1) / (s + c - 1)
     shift = 2 * _Z**2 * (rate * var_s - (1 - rate) * var_c)

@@ -252,8 +252,8 @@ def floors_of(baseline: Trial, tolerance: float, given: Mapping[str, float]) -> 
     for name, floor in given.items():
         if floor > baseline.safety[name]:
             raise UsageError(
-                f"The model itself is safe in {name} in {baseline.safety[name]:.3f} of its answers,"
-                f" below the floor of {floor:g}: taking the bias out is no way to reach it.",
+                f"In {name} the model itself is safe in {baseline.safety[name]:.3f} of its answers,"
+                f" below the floor of {floor:g}.",
                 "Give a lower floor (and --resume), or a safer model.",
             )
         floors[name] = floor

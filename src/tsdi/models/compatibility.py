@@ -63,9 +63,9 @@ def shared_vocabulary(aligned: int, reference: int, tokenizer_size: int) -> int:
     smaller = min(aligned, reference)
     if aligned != reference and tokenizer_size > smaller:
         raise MismatchError(
-            f"The vocabularies differ in size: aligned {aligned}, reference {reference}, and the "
-            f"tokenizer uses {tokenizer_size} ids, so the extra rows are not padding.",
-            "Take the reference from which the aligned model was trained, resized alike.",
+            f"The vocabularies differ by more than padding: aligned {aligned}, reference"
+            f" {reference}, tokenizer {tokenizer_size} ids.",
+            "Take the reference from which the aligned model was trained.",
         )
     return smaller
 
@@ -97,9 +97,8 @@ def check_tied_adapter(model: PreTrainedModel) -> None:
         torch.allclose(x, y, rtol=1e-3, atol=1e-4) for x, y in zip(before, after, strict=True)
     ):
         raise ModelError(
-            "The adapter changes embeddings that are tied to the output layer: merged and unmerged "
-            "it is not the same model.",
-            "Untie the base model's embeddings (tie_word_embeddings=False), or load it merged.",
+            "The adapter changes tied embeddings: merged and unmerged it is not the same model.",
+            "Set the base's tie_word_embeddings to False, or load it merged.",
         )
 
 

@@ -237,9 +237,9 @@ def _check_weights(name: str, files: frozenset[str], stem: str) -> None:
     pickled = sorted(file for file in files if _PICKLED.fullmatch(file))
     if pickled:
         raise ModelError(
-            f"{name} has its weights as a pickle only ({pickled[0]}), which is never read: it could"
-            " run code.",
-            "Where you trust it, save it again with save_pretrained, as safetensors.",
+            f"{name} has its weights as a pickle only ({pickled[0]}): it could run code, and is"
+            " never read.",
+            "Where you trust it, save it again as safetensors.",
         )
     if any(file.endswith(".gguf") for file in files):
         raise ModelError(f"{name} has GGUF files only.", _of_file(Path("x.gguf")))

@@ -182,7 +182,7 @@ def _tokenizers(names: Sequence[str], base: Path) -> "dict[str, PreTrainedTokeni
     if missing:
         raise ModelError(
             f"{len(missing)} of {len(names)} models are missing: {', '.join(missing[:4])}"
-            f"{' ...' if len(missing) > 4 else ''}. They are no folders in {base}, nor on the hub.",
-            "Train or copy them, mend `path` in the study, or name their folder with --models.",
+            f"{' ...' if len(missing) > 4 else ''}. They are not in {base}, nor on the hub.",
+            "Train or copy them, mend `path` in the study, or say --models FOLDER.",
         )
     return tokenizers

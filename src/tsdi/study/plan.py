@@ -125,10 +125,8 @@ def _check_attacks(made: Plan) -> None:
     for name in made.study.attacks:
         if unknown_words(find_attack(name), texts[:32], tokenizer):
             raise UsageError(
-                f"The attack {name} is not applicable: the models' tokenizer does not know all of"
-                " its words.",
-                "Leave it out; for organisms there are organism-prefix, organism-suffix, repeat"
-                " and bare.",
+                f"The attack {name} is not applicable: the models' tokenizer lacks words of it.",
+                "Leave it out. Organisms know organism-prefix, organism-suffix, repeat and bare.",
             )
 
 

@@ -207,8 +207,7 @@ def check_scored(rows: Iterable[Row], rejected: bool) -> None:
             raise PromptError(
                 f"{place}: no column {missing[0]!r}, the judge's probability that the answer is"
                 f" safe; there are {', '.join(map(str, row)) or 'none'}.",
-                f"Name the column, --columns {missing[0]}=NAME, or score the pairs with"
-                " tsdi cleanse --judge NAME.",
+                f"Say --columns {missing[0]}=NAME, or score the pairs with --judge NAME.",
             )
 
 

@@ -31,9 +31,9 @@ def answers_end(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
     )
     if tokenizer.eos_token_id not in said[1:]:
         raise MismatchError(
-            f"Stage {name!r}: the chat template ends no answer, and takes {end!r} out of answers,"
-            " so the model would never learn to stop.",
-            "Mend the template, or give the recipe's model a `prompt_format`.",
+            f"Stage {name!r}: the chat template takes {end!r} out of answers: the model would never"
+            " learn to stop.",
+            "Mend it, or give the recipe's model a `prompt_format`.",
         )
     _log.warning(
         "Stage %r: the chat template ends no answer, so the tokenizer's %s is put behind each.",

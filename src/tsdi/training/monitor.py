@@ -125,8 +125,8 @@ class BiasMonitor(TrainerCallback):
                 self._begin(args, state, control, model)
         else:
             raise UsageError(
-                f"Training goes on from step {state.global_step}, but {self._out} and "
-                f"{self.reference_file.name} are not there, so the bias monitor has no reference.",
+                f"Going on from step {state.global_step}, the bias monitor has no reference: "
+                f"{self._out} or {self.reference_file.name} is missing.",
                 "Put them there, train from the start, or leave the monitor out.",
             )
 
