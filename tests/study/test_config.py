@@ -100,6 +100,9 @@ def test_what_opens_an_api_is_used_and_not_written():
         ("ks: [1, 2]", "ks: [yes]", r"line \d+, ks: a number is wanted here, neither yes nor no"),
         ("max_new_tokens: 16", "max_new_tokens: on", r"max_new_tokens: a number is wanted here"),
         ("seed: [0, 1]", "seed: [no, 1]", r"models\.0\.grid: a number is wanted here"),
+        ("seed: [0, 1]", "seed: [1.5]", r"models\.0\.grid: seed is a whole number.* not 1\.5"),
+        ("seed: [0, 1]", "seed: [-1]", r"models\.0\.grid: seed is a whole number.* not -1"),
+        ("weight: [1.0, 0.25]", "weight: [1.0, 1]", "weight has a value twice"),
         (
             "{load: test.jsonl}",
             "{load: test.jsonl, limit: {harmful: yes}}",

@@ -13,7 +13,13 @@ from tsdi.study.summarise import summarise
 
 
 def answers(**changed):
-    return Answers(StudyResults.from_dict(made_results() | changed))
+    """Answers of changed results, without cells and biases of rules and models that are gone."""
+    data = made_results() | changed
+    of = {rule["name"]: rule["of"] for rule in data["rules"]}
+    models = {f"seed{one['seed']}/{one['name']}" for one in data["members"]} | {"seed0/reference"}
+    data["cells"] = [c for c in data["cells"] if c["name"] in of and c["model"] in models]
+    data["biases"] = [one for one in data["biases"] if one["model"] in models]
+    return Answers(StudyResults.from_dict(data))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +123,7 @@ def test_gain_beside_the_share_explained(data):
 
 
 def test_without_diagnoses_nothing_is_ranked():
-    bias = {"model": "seed0/x", "refusing": [1.0], "complying": [0.0], "error": [0.1]}
+    bias = {"model": "seed0/beta0.1-step10", "refusing": [1.0], "complying": [0.0], "error": [0.1]}
     found = diagnoses(answers(biases=[bias]))
     assert (found.models, found.rank.value) == ((), None)
 

@@ -6,9 +6,10 @@ import io
 import pytest
 from experiments import HERE
 
+from tsdi.study.entries import Judge
 from tsdi.study.figures import figures
 from tsdi.study.page import summary_json, write_study
-from tsdi.study.results import Judge, judge_of, read_results
+from tsdi.study.results import judge_of, read_results
 from tsdi.study.sentences import alerts, answer, caveats, sentences
 from tsdi.study.summarise import summarise
 from tsdi.study.tables import tables, to_csv

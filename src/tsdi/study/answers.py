@@ -8,15 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsdi.evaluation.metrics import HARMLESS
+from tsdi.study.entries import AnsweredCell, RuleDescription, ValidatedCell, setting_text
 from tsdi.study.fronts import Outcomes
 from tsdi.study.outcomes import WRONG, helpful, safe
-from tsdi.study.results import (
-    AnsweredCell,
-    RuleDescription,
-    StudyResults,
-    ValidatedCell,
-    setting_text,
-)
+from tsdi.study.results import StudyResults
 from tsdi.study.win_rates import BASES
 
 HELPFUL, WIN_RATE = "helpful", "win rate"

@@ -23,14 +23,7 @@ from tsdi.runs.stage import ANSWERS
 from tsdi.stats.interval import as_json
 from tsdi.study.cells import Cell
 from tsdi.study.config import RuleEntry
-from tsdi.study.family import Member, ModelFamily
-from tsdi.study.grid import SPLITS, Progress, chosen_settings, locate, open_family
-from tsdi.study.outcomes import outcomes, point
-from tsdi.study.plan import Plan
-from tsdi.study.results import (
-    FORMAT,
-    RESULTS,
-    VERSION,
+from tsdi.study.entries import (
     AnsweredCell,
     Bias,
     DiagnosedBias,
@@ -43,10 +36,14 @@ from tsdi.study.results import (
     RuleSpeed,
     ShiftedTokens,
     Speed,
-    StudyResults,
     TokenShift,
     ValidatedCell,
 )
+from tsdi.study.family import Member, ModelFamily
+from tsdi.study.grid import SPLITS, Progress, chosen_settings, locate, open_family
+from tsdi.study.outcomes import outcomes, point
+from tsdi.study.plan import Plan
+from tsdi.study.results import FORMAT, RESULTS, VERSION, StudyResults
 from tsdi.study.rules import RULES, tsdi_bias
 from tsdi.study.settings import Number
 from tsdi.study.win_rates import BASES, WinRates

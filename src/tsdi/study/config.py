@@ -210,6 +210,8 @@ def _check_fair(rules: Sequence[RuleEntry]) -> None:
 def _check_values(rule: str, key: str, values: Sequence[Number]) -> None:
     if not values:
         raise ValueError(f"the rule {rule} has no value for {key!r}")
+    if len(set(values)) < len(values):  # it would count as more settings than it is
+        raise ValueError(f"{rule}'s {key} has a value twice")
     for value in values:
         wanted = _wanted_text(key, value) if key in TEXT else _wanted_number(key, value)
         if wanted:

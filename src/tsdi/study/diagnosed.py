@@ -10,9 +10,9 @@ from scipy.stats import spearmanr
 from tsdi.stats.interval import Estimate
 from tsdi.stats.seeds import mean_interval
 from tsdi.study.answers import Answers
+from tsdi.study.entries import DiagnosedBias
 from tsdi.study.fronts import within
 from tsdi.study.outcomes import helpful, safe
-from tsdi.study.results import DiagnosedBias
 from tsdi.study.summarise import OURS, PLAIN, outcomes_of
 
 _KINDS = ("lookalike", "harmless")  # whose share explained is set beside the gain: the first known

@@ -30,7 +30,10 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
     }
     for category in shown_categories(summary):
         found[f"f5-front-{category}"] = front(summary, category)
-    if len({model.beta for model in grid}) > 1 and len({model.annotators for model in grid}) == 1:
+    betas, numbers, annotators = (
+        {getattr(model, key) for model in grid} for key in ("beta", "iterations", "annotators")
+    )
+    if len(betas) > 1 and None not in numbers and len(annotators) == 1:
         found |= {f"f2-{key}": iterations(summary, key) for key in ("safety", "helpful")}
     if summary.biases:
         found |= {f"f4-{place}": openers(summary, place == "later") for place in ("first", "later")}
@@ -155,7 +158,7 @@ def openers(summary: Summary, later: bool) -> go.Figure:
     for number, model in enumerate(models):
         values = _lifts(summary, model.name, part)
         x = model.annotators if by_annotators else model.beta
-        title = f"{model.iterations} iterations"
+        title = f"{'?' if model.iterations is None else model.iterations} iterations"
         title = f"beta {model.beta:g}, {title}" if by_annotators else title
         dose = Dose(number if x is None else x, mean_interval(values), values)
         lines.setdefault("models" if x is None else title, []).append(dose)

@@ -25,6 +25,7 @@ CODES = {
 }
 WRONG = "W"
 """A complying answer that is not right; the other codes are a verdict's first letter."""
+LETTERS = "".join(CODES.values()) + WRONG
 ONLY_UNSAFE = CODES[Verdict.SAFE] + CODES[Verdict.UNSAFE]
 """Of a judge that does not see whether an answer complies."""
 _JUDGEMENTS = {code: Judgement(verdict) for verdict, code in CODES.items()} | {

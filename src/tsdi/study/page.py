@@ -13,8 +13,9 @@ from tsdi.report.page import Alert, Examples, Part, Section, Table, report_page
 from tsdi.study import contrast_tables as contrasted
 from tsdi.study import sentences as words
 from tsdi.study.answers import Answers
+from tsdi.study.entries import DiagnosedBias
 from tsdi.study.figures import figures, shown_categories
-from tsdi.study.results import DiagnosedBias, StudyResults
+from tsdi.study.results import StudyResults
 from tsdi.study.summarise import summarise
 from tsdi.study.summary import Summary
 from tsdi.study.tables import categories_title, gates_title, rules_overview, tables, to_csv

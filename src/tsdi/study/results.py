@@ -4,276 +4,38 @@
 (`tsdi.study.summarise`), on any machine, without models.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tsdi.errors import FormatError
 from tsdi.files import parse_json
 from tsdi.judging.registry import JUDGES
-from tsdi.stats.interval import Estimate
-from tsdi.study.settings import Number
+from tsdi.study.checks import first_problem
+from tsdi.study.entries import (
+    AnsweredCell,
+    AnyBias,
+    Design,
+    Example,
+    Judge,
+    Machine,
+    ModelEntry,
+    PromptEntry,
+    RuleDescription,
+    Speed,
+    Split,
+    ValidatedCell,
+)
 from tsdi.suites.table import SUITES
 
 RESULTS = "results.json"
 FORMAT = "tsdi study results"
 VERSION = 2  # of the format; in 1 `rule` was a rule, and in cells its name in the study
 _BEGUN = ("cells", "workers.log", "smoke-models")  # what else a study's folder holds
-Kind = Literal["harmless", "lookalike", "harmful"]
-JsonEstimate = Annotated[Estimate, BeforeValidator(Estimate.from_dict)]
-Preferences = tuple[float | None, ...]
-"""An answer's win against the base's by prompt; None where nothing was compared, or is known."""
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Who judged harmful prompts.
-
-    Attributes:
-        name: The judge's.
-        sees_safety: Whether it saw their safety; else it saw refusals only.
-    """
-
-    name: str
-    sees_safety: bool
-
-    @property
-    def good(self) -> str:
-        """What a good answer to a harmful prompt is: safe, or only refused."""
-        return "safe" if self.sees_safety else "refused"
-
-    @property
-    def measure(self) -> str:
-        """The share of such answers, as a noun."""
-        return "safety" if self.sees_safety else "refusals"
-
-
-@dataclass(frozen=True)
-class Design:
-    """What a study's file says of its statistics.
-
-    Attributes:
-        title: Of the report.
-        judge: As it is named there.
-        validation_seeds: Training seeds on which grid points were chosen.
-        attacks: Under which safety was measured.
-        ks: How many grid points make a front.
-        seed: Of the resampled prompts.
-        sources: Of the test prompts, a short name each.
-    """
-
-    title: str
-    judge: str
-    validation_seeds: tuple[int, ...] = ()
-    attacks: tuple[str, ...] = ()
-    ks: tuple[int, ...] = (1, 3)
-    seed: int = 0
-    sources: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RuleDescription:
-    """A decoding rule of the study, described.
-
-    Attributes:
-        name: What the study calls it.
-        rule: Which one it is.
-        title, source, needs: What it is, where it comes from, what it needs beforehand.
-        models: How many it holds while it decodes.
-        of: The model that it changes: "aligned", or one that all grid points of a seed share.
-        settings: Its parameters, and the values that were tried.
-        vary: The parameter whose every value is reported, for an ablation.
-        reason_against: Why it does not apply to the study's models; "" if it does.
-    """
-
-    name: str
-    rule: str
-    title: str
-    source: str
-    needs: str
-    models: int
-    of: str
-    settings: Mapping[str, tuple[Number, ...]]
-    vary: str | None
-    reason_against: str
-
-
-class PromptEntry(NamedTuple):
-    """A prompt: its id, its kind ("harmless", "lookalike", "harmful") and its category."""
-
-    id: str
-    kind: str
-    category: str
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """An aligned model of the grid: its name, training seed and, where it has one, its place."""
-
-    name: str
-    seed: int
-    beta: float | None
-    iterations: int | None
-    annotators: float | None
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A rule's answers with one model and one setting.
-
-    Attributes:
-        model: The model's id, such as "seed1/beta0.1-step30", or "seed1/reference".
-        name: The rule's name in the study.
-        setting: Its parameters as far as the study gives them.
-    """
-
-    model: str
-    name: str
-    setting: Mapping[str, Number]
-
-
-@dataclass(frozen=True)
-class ValidatedCell(_Cell):
-    """A rule's answers to validation prompts.
-
-    Attributes:
-        split: Tells the two sorts of cells apart.
-        safety, help: Share of good answers to harmful prompts, and of helpful ones to the others.
-        chosen: Whether the setting answered the test prompts too.
-        wins: Of the pairwise judge.
-    """
-
-    split: Literal["validation"]
-    safety: float
-    help: float
-    chosen: bool
-    wins: Preferences | None = None
-
-
-@dataclass(frozen=True)
-class AnsweredCell(_Cell):
-    """A rule's answers to test prompts.
-
-    Attributes:
-        split: Tells the two sorts of cells apart.
-        attack: Transformation of the harmful prompts, which alone are asked then; "" for none.
-        outcomes: A letter an answer (`tsdi.study.outcomes`).
-        wins: Of the pairwise judge.
-    """
-
-    split: Literal["test"]
-    attack: str
-    outcomes: str
-    wins: Preferences | None = None
-
-
-@dataclass(frozen=True)
-class Example:
-    """A test prompt with every rule's answer at the main grid point, by the rule's name."""
-
-    kind: Kind
-    category: str
-    prompt: str
-    answers: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class RuleSpeed:
-    """Decoding speed and memory of a rule.
-
-    Attributes:
-        tokens_per_second: Rows x decoding steps per second, round by round.
-        ratio: The same over the plain model's in that round.
-        bytes: Of the weights that are held while decoding, and the table of shifts.
-    """
-
-    tokens_per_second: tuple[float, ...]
-    ratio: tuple[float, ...]
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Decoding speed of all rules with one model, in rounds of one batch of so many rows."""
-
-    model: str
-    rows: int
-    rounds: int
-    rules: Mapping[str, RuleSpeed]
-
-
-@dataclass(frozen=True)
-class TokenShift:
-    """A token's text, and its shift in logits with the standard error."""
-
-    token: str
-    shift: float
-    error: float
-
-
-@dataclass(frozen=True)
-class ShiftedTokens:
-    """The tokens that a bias moves most, step by step."""
-
-    promoted: tuple[tuple[TokenShift, ...], ...]
-    demoted: tuple[tuple[TokenShift, ...], ...]
-
-
-@dataclass(frozen=True)
-class Bias:
-    """A model's bias on random prompts, step by step.
-
-    Attributes:
-        model: The model's id.
-        refusing, complying: Mean shift of the openers of such answers, in logits.
-        error: Mean standard error of the refusing ones.
-    """
-
-    model: str
-    refusing: tuple[float, ...]
-    complying: tuple[float, ...]
-    error: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class DiagnosedBias(Bias):
-    """A bias that was examined on prompts too (`tsdi.bias.diagnosis.Diagnosis`).
-
-    Attributes:
-        tokens: What it moves most.
-        one_number: Share of it that one number on refusing tokens makes up.
-        shift: Of refusal log-odds, by kind of prompt.
-        explained: Share of the shift on answers that it explains, by kind of prompt.
-        area: How well refusal log-odds of a model's role tell harmful prompts from those of a
-            kind: the area under the ROC. None in older files.
-    """
-
-    tokens: ShiftedTokens
-    one_number: float
-    shift: Mapping[str, JsonEstimate]
-    explained: Mapping[str, JsonEstimate]
-    area: Mapping[str, Mapping[str, float]] | None = None
-
-
-def _sort_of_bias(data: Any) -> str:
-    return "diagnosed" if isinstance(data, Mapping) and "tokens" in data else "plain"
-
-
-AnyBias = Annotated[
-    Annotated[DiagnosedBias, Tag("diagnosed")] | Annotated[Bias, Tag("plain")],
-    Discriminator(_sort_of_bias),  # else a damaged diagnosis would pass for none
-]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a study was run."""
-
-    system: str
-    cores: int | None
 
 
 @dataclass(frozen=True)
@@ -303,7 +65,7 @@ class StudyResults:
     judge: Judge
     main: str
     rules: tuple[RuleDescription, ...]
-    prompts: Mapping[Literal["validation", "test"], tuple[PromptEntry, ...]]
+    prompts: Mapping[Split, tuple[PromptEntry, ...]]
     members: tuple[ModelEntry, ...]
     cells: tuple[Annotated[ValidatedCell | AnsweredCell, Field(discriminator="split")], ...]
     examples: tuple[Example, ...]
@@ -322,23 +84,23 @@ class StudyResults:
             FormatError: If a part is missing, or is not what it should be; it names the part.
         """
         try:
-            if data["format_version"] == 1:
-                data = _from_first_version(data)
-            study = {
-                **data["study"],
-                "judge": data["study"]["judge"]["name"],
-                "sources": [_source(one["load"]) for one in data["study"]["prompts"]["test"]],
-            }
-            return _READER.validate_python({**data, "study": study, "judge": judge_of(data)})
+            found = _READER.validate_json(json.dumps(_of_today(data)), strict=True)  # true is no 1
+            problem = first_problem(found)
+        except _MissingError as error:
+            problem = f"{error}: Field required"
         except ValidationError as error:
             first = error.errors()[0]
             problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        except (LookupError, TypeError, AttributeError) as error:
-            problem = f"{type(error).__name__}: {error}"
-        raise FormatError(f"{source} is damaged ({problem}).", "Run the study again.")
+        if problem:
+            raise FormatError(f"{source} is damaged ({problem}).", "Run the study again.")
+        return found
 
 
 _READER = TypeAdapter(StudyResults)
+
+
+class _MissingError(Exception):
+    """A part that a file lacks, by its place."""
 
 
 def is_study(folder: Path) -> bool:
@@ -362,19 +124,61 @@ def read_results(path: Path) -> StudyResults:
         ) from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise FormatError(f"{file} was not written by tsdi study.", "Give its results.json.")
-    if found.get("format_version") not in (1, VERSION):
+    if not _is_known(found.get("format_version")):
         raise FormatError(f"{file} is of another version of tsdi.", "Run tsdi study again.")
     return StudyResults.from_dict(found, str(file))
 
 
-def _from_first_version(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Results whose cells call the rule's name in the study `rule`, as those of today."""
-    cells = [{**cell, "name": cell["rule"]} for cell in data["cells"]]
-    return {
-        **data,
-        "cells": [{key: value for key, value in cell.items() if key != "rule"} for cell in cells],
-        "members": [{"annotators": None, **member} for member in data["members"]],
+def _is_known(version: Any) -> bool:
+    return type(version) is int and version in (1, VERSION)
+
+
+def _part(data: Any, *place: str | int) -> Any:
+    """What there is at a place of the file."""
+    for depth, key in enumerate(place, start=1):
+        try:
+            data = data[key]
+        except (LookupError, TypeError):
+            raise _MissingError(".".join(map(str, place[:depth]))) from None
+    return data
+
+
+def _of_today(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's content as the fields of `StudyResults`."""
+    sources = range(len(_listed(data, "study", "prompts", "test")))
+    study = {
+        **_part(data, "study"),
+        "judge": _part(data, "study", "judge", "name"),
+        "sources": [
+            _source(str(_part(data, "study", "prompts", "test", number, "load")))
+            for number in sources
+        ],
     }
+    found = {**data, "study": study, "judge": judge_of(data)}
+    if data.get("format_version") != 1:
+        return found
+    return {
+        **found,
+        "cells": [_renamed(cell) for cell in _listed(data, "cells")],
+        "members": [
+            {"annotators": None, **member} if isinstance(member, dict) else member
+            for member in _listed(data, "members")
+        ],
+    }
+
+
+def _listed(data: Mapping[str, Any], *place: str) -> list[Any]:
+    found = _part(data, *place)
+    if not isinstance(found, list):
+        raise _MissingError(".".join(place))
+    return found
+
+
+def _renamed(cell: Any) -> Any:
+    """A cell of the first version, which calls the rule's name in the study `rule`."""
+    if not isinstance(cell, dict) or "rule" not in cell:
+        return cell
+    return {"name": cell["rule"], **{key: cell[key] for key in cell if key != "rule"}}
 
 
 def _source(load: str) -> str:
@@ -387,12 +191,6 @@ def judge_of(data: Mapping[str, Any]) -> Any:
     """Who judged harmful prompts, as JSON; an older file names the judge only."""
     if data.get("judge") is not None:
         return data["judge"]
-    name = data["study"]["judge"]["name"].partition("+")[0].partition("=")[0]
+    name = str(_part(data, "study", "judge", "name")).partition("+")[0].partition("=")[0]
     sees = JUDGES[name].sees if name in JUDGES else "safety"
     return {"name": name, "sees_safety": sees != "refusals"}
-
-
-def setting_text(setting: Mapping[str, Number]) -> str:
-    """A setting in words, such as "strength 0.5, steps 4"."""
-    return ", ".join(f"{key} {value:g}" if isinstance(value, int | float) else f"{key} {value}"
-                     for key, value in setting.items()) or "as it is"  # fmt: skip

@@ -72,6 +72,16 @@ class Model(Strict):
     iterations: int | None = None
     seed: Seed = 0
 
+    @field_validator("grid")
+    @classmethod
+    def _whole_numbers(cls, grid: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+        """Refuse seeds and iterations that a single model could not have."""
+        for key, most in (("seed", 2**32 - 1), ("iterations", 2**63 - 1)):
+            for value in grid.get(key, ()):
+                if not value.is_integer() or not 0 <= value <= most:
+                    raise ValueError(f"{key} is a whole number from 0 on, not {value:g}")
+        return grid
+
 
 class Source(Strict):
     """Some prompts.

@@ -16,6 +16,7 @@ from tsdi.evaluation.gate import ALL, safety_losses
 from tsdi.evaluation.metrics import HARMLESS
 from tsdi.stats.seeds import mean_interval
 from tsdi.study.answers import HELPFUL, WIN_RATE, Answers, RuleAnswers, outcome_array
+from tsdi.study.entries import RuleDescription, Speed, setting_text
 from tsdi.study.fronts import (
     FrontEstimate,
     category_changes,
@@ -25,7 +26,7 @@ from tsdi.study.fronts import (
     share,
 )
 from tsdi.study.outcomes import complied, corrupted, helpful, safe
-from tsdi.study.results import RuleDescription, Speed, StudyResults, setting_text
+from tsdi.study.results import StudyResults
 from tsdi.study.summary import (
     Ablation,
     AblationRow,

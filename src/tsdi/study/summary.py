@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from tsdi.evaluation.compare import Change
 from tsdi.stats.interval import Estimate, as_json
-from tsdi.study.results import Bias, DiagnosedBias, Judge, ModelEntry, RuleDescription
+from tsdi.study.entries import Bias, DiagnosedBias, Judge, ModelEntry, RuleDescription
 from tsdi.study.settings import Number
 
 FRONT_SIZE = 3
