@@ -320,7 +320,13 @@ class TestAdapters:
         }[kind](num_virtual_tokens=2, task_type="CAUSAL_LM")
         get_peft_model(base, config).save_pretrained(tmp_path / kind)
         name = str(tmp_path / kind)
-        refused(lambda: load_model(name), name, f"{kind.upper()}_TUNING", "not supported", "LoRA")
+        refused(
+            lambda: load_model(name),
+            name,
+            f"the kind {kind.upper()}_TUNING,",
+            "not supported",
+            "LoRA",
+        )
 
     @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
     @pytest.mark.parametrize("turned", [False, True])

@@ -20,7 +20,7 @@ def check_same_tokenizer(aligned: PreTrainedTokenizerBase, other: PreTrainedToke
     raise MismatchError(
         f"The two models have different tokenizers ({len(one)} and {len(two)} tokens; "
         f"tokens with different ids: {shown}).",
-        "One of the two must have been trained from the other.",
+        "Take models that were trained from one.",
     )
 
 

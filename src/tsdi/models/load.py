@@ -227,8 +227,9 @@ def _weights_adapter(name: str) -> str:
     folder = adapter_folder(name)
     config = PeftConfig.from_pretrained(folder)
     if config.is_prompt_learning:
+        kind = str(config.peft_type).removeprefix("PeftType.")
         raise ModelError(
-            f"{name} is an adapter of the kind {config.peft_type}, which puts trained vectors"
+            f"{name} is an adapter of the kind {kind}, which puts trained vectors"
             " before the prompt: these are not supported.",
             "Give one that changes weights, such as LoRA.",
         )
