@@ -255,9 +255,9 @@ class TestVocabularies:
         ({"steps": 120}, r"6 prompt tokens and 120 steps make 129 tokens; .* context is 128"),
         ({"prompts": 3}, "3 random prompts in 4 groups give no standard error"),
         ({"groups": 1}, "in 1 groups give no standard error"),
-        ({"steps": 0}, "steps must be at least 1, not 0"),
-        ({"prompt_tokens": 0}, "prompt_tokens must be at least 1"),
-        ({"seed": -1}, "seed must not be negative"),
+        ({"steps": 0}, "steps must be a whole number from 1 on, not 0"),
+        ({"prompt_tokens": 0}, "prompt_tokens must be a whole number from 1 on"),
+        ({"seed": -1}, "seed must be a whole number from 0 on"),
         ({"target_error": 0.0}, "target_error must be a number above 0"),
         ({"target_error": math.nan}, "target_error must be a number above 0"),
         ({"target_error": math.inf}, "target_error must be a number above 0"),
@@ -269,7 +269,7 @@ def test_numbers_that_make_no_sense(llamas, tokenizer, changes, message):
 
 
 def test_a_batch_has_rows(llamas, tokenizer):
-    with pytest.raises(UsageError, match="batch_size must be at least 1"):
+    with pytest.raises(UsageError, match="batch_size must be a whole number from 1 on"):
         estimate_bias(*llamas, tokenizer, OPTIONS, batch_size=0)
 
 

@@ -164,7 +164,7 @@ def test_no_prompts_and_double_ids_are_refused(tmp_path, prompts):
 
 
 def test_impossible_arguments_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="batch size is 0"):
+    with pytest.raises(UsageError, match="batch_size must be a whole number from 1 on, not 0"):
         run(tmp_path / "run", batch_size=0)
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="another --out"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from tsdi.arguments import as_list
 from tsdi.audit.confusion import Figures, Seen, measure
 from tsdi.audit.labels import LabelFormat, Labelled, parse_label, read_labels
 from tsdi.audit.result import SAFETY_LABELS, TARGETS, Audit, is_audit
@@ -89,7 +90,8 @@ def audit(
         RunExistsError: If another process works there, or there are other verdicts.
         TsdiError: If a judge cannot be loaded, or the file cannot be written.
     """
-    files = [Path(label) for label in labels]
+    files = [Path(label) for label in as_list("labels", labels)]
+    against = as_list("against", against)
     _check_names(judge, against)
     if out is None and resume:
         raise UsageError("--resume needs --out.", "Without, no verdict is kept.")

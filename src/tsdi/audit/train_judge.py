@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from tsdi.arguments import as_list
 from tsdi.audit.labels import LabelFormat, Labelled, read_labels
 from tsdi.errors import PromptError, UsageError
 from tsdi.files import check_output, working_on, write_json
@@ -127,7 +128,7 @@ def train(
         RunExistsError: If another process works there.
         TsdiError: If the file cannot be written.
     """
-    out, files = Path(out), [Path(label) for label in labels]
+    out, files = Path(out), [Path(label) for label in as_list("labels", labels)]
     check_output(out, "--train", "a trained judge", is_judge_file, files)
     with working_on(out):
         found = train_judge(read_labels(files, label_format), progress)

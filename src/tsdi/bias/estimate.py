@@ -1,6 +1,5 @@
 """The estimator: the mean logit shift over random prompts and responses, G_i in the paper."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tsdi.arguments import check_counts, check_number, check_whole
 from tsdi.bias.accumulate import Progress
 from tsdi.bias.file import LARGEST_SHIFT, BiasInfo, versions
 from tsdi.bias.mean_logits import MeanLogits
@@ -56,13 +56,15 @@ class Estimation:
     anchor: str = ""
 
     def __post_init__(self) -> None:
+        check_counts(self, "prompts", "steps", "prompt_tokens", "ngram", "groups")
+        check_whole("seed", self.seed, 0)
         if self.groups < 2 or self.prompts < self.groups:
             raise UsageError(
                 f"{self.prompts} random prompts in {self.groups} groups give no standard error.",
                 "Take at least 2 groups and at least as many prompts as groups.",
             )
-        if self.target_error is not None and not 0 < self.target_error < math.inf:
-            raise UsageError(f"target_error must be a number above 0, not {self.target_error}.")
+        if self.target_error is not None:
+            check_number("target_error", self.target_error, above=0)
 
     def random_prompts(self, tokenizer: PreTrainedTokenizerBase) -> RandomPrompts:
         """The random prompts, of which any number may be taken."""
@@ -109,8 +111,7 @@ def estimate_bias(
         UsageError: If steps go beyond the context, or numbers make no sense.
     """
     prompts = settings.random_prompts(tokenizer)
-    if batch_size < 1:
-        raise UsageError(f"batch_size must be at least 1, not {batch_size}.")
+    check_whole("batch_size", batch_size)
     check_apart(aligned, reference)
     sides = {"reference": as_side(reference), "aligned": as_side(aligned)}
     known, groups = tokenizer_size(tokenizer), settings.groups

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tsdi.arguments import check_counts, check_whole
 from tsdi.bias.pool import TokenPool
 from tsdi.decoding.anchor import anchor_ids, find_anchor
 from tsdi.errors import MismatchError, UsageError
@@ -103,11 +104,8 @@ class RandomPrompts:
     ngram: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("prompt_tokens", "steps", "ngram"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.seed < 0:
-            raise UsageError(f"seed must not be negative, not {self.seed}.")
+        check_counts(self, "prompt_tokens", "steps", "ngram")
+        check_whole("seed", self.seed, 0)
         if self.ngram > len(self.pool.ids):
             raise UsageError(f"The pool has {len(self.pool.ids)} tokens, no run of {self.ngram}.")
 

@@ -1,10 +1,12 @@
 """``show``: the tokens that a bias promotes and demotes, step by step."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from tsdi.arguments import Name, as_name, check_whole
 from tsdi.bias.diagnosis import TokenShift, shifted_tokens
 from tsdi.bias.safety_bias import SafetyBias
 from tsdi.models.load import load_tokenizer
@@ -36,10 +38,10 @@ class ShownBias:
 
 
 def show(
-    bias: str | SafetyBias,
+    bias: Name | SafetyBias,
     steps: int = 6,
     tokens: int = 4,
-    tokenizer: str | PreTrainedTokenizerBase | None = None,
+    tokenizer: Name | PreTrainedTokenizerBase | None = None,
 ) -> ShownBias:
     """The tokens that a bias promotes and demotes most.
 
@@ -50,11 +52,16 @@ def show(
         tokenizer: Folder or hub id of the tokenizer, or the tokenizer; None is the aligned model's.
 
     Raises:
+        UsageError: If a number is none, or below 1.
         TsdiError: If bias or tokenizer cannot be loaded, or do not belong together.
     """
-    loaded = SafetyBias.from_pretrained(bias) if isinstance(bias, str) else bias
+    check_whole("steps", steps)
+    check_whole("tokens", tokens)
+    loaded = (
+        bias if isinstance(bias, SafetyBias) else SafetyBias.from_pretrained(as_name("bias", bias))
+    )
     words = tokenizer or loaded.info.aligned
-    if isinstance(words, str):
+    if isinstance(words, str | Path):
         words = load_tokenizer(words)
     loaded.check(words)
     promoted, demoted = (

@@ -29,7 +29,10 @@ def check_strength(strength: object) -> float:
     if isinstance(strength, Tensor) and strength.dim() == 0:
         strength = strength.item()
     number = isinstance(strength, Real) and not isinstance(strength, bool)
-    value = float(strength) if number else math.nan  # type: ignore[arg-type]
+    try:
+        value = float(strength) if number else math.nan  # type: ignore[arg-type]
+    except OverflowError:
+        value = math.inf
     if not 0 <= value <= LARGEST_STRENGTH:
         raise UsageError(
             f"The strength is {strength!r}, no number from 0 (off) to {LARGEST_STRENGTH:g}.",

@@ -16,6 +16,7 @@ from typing import Literal
 
 import torch
 
+from tsdi.arguments import check_counts, check_whole, is_number
 from tsdi.errors import UsageError
 
 COLDEST, HOTTEST = 1e-3, 100.0
@@ -59,9 +60,12 @@ class Sampling:
     keep_logits: bool = False
 
     def __post_init__(self) -> None:
-        if self.temperature != 0 and not COLDEST <= self.temperature <= HOTTEST:
+        check_counts(self, "max_new_tokens")
+        check_whole("seed", self.seed, None)
+        heat = self.temperature
+        if not is_number(heat) or (heat != 0 and not COLDEST <= heat <= HOTTEST):
             raise UsageError(
-                f"The temperature is {self.temperature:g}.",
+                f"The temperature is {heat!r}.",
                 f"Take 0 (greedy decoding), or {COLDEST:g} to {HOTTEST:g}.",
             )
 

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
+from tsdi.arguments import Name, as_name
 from tsdi.audit.result import read_audit
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.correction import corrected
@@ -120,11 +121,11 @@ class Judging:
 
 
 def evaluate(
-    target: str,
-    prompts: str | PromptSource | None = None,
+    target: Name,
+    prompts: Name | PromptSource | None = None,
     out: str | Path | None = None,
     *,
-    bias: str | None = None,
+    bias: Name | None = None,
     answering: "Answering | None" = None,
     judging: Judging = Judging(),
     resume: bool = False,
@@ -153,6 +154,7 @@ def evaluate(
         raise UsageError("Without prompts nothing is generated.", "Leave out how, or name prompts.")
     if prompts is not None and out is None:
         raise UsageError("--prompts and --out go together.")
+    target = as_name("The model" if prompts is not None else "The run", target)
     run = Path(target if out is None else out)
     judging.check()
     with working_in(run) if prompts is not None or run.is_dir() else nullcontext():
@@ -179,7 +181,7 @@ def evaluate(
         )
 
 
-def _load(prompts: str | PromptSource, seed: int, kind: str, run: Path, resume: bool) -> Loaded:
+def _load(prompts: Name | PromptSource, seed: int, kind: str, run: Path, resume: bool) -> Loaded:
     """The prompts, each with a kind, for a folder that may be used."""
     if not resume:
         ANSWERS.check_unused(run)

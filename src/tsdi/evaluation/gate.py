@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tsdi.arguments import as_list, as_name
 from tsdi.categories import category_name
-from tsdi.errors import MismatchError
+from tsdi.errors import MismatchError, UsageError
 from tsdi.evaluation.compare import Change, Comparison, compare_runs
 from tsdi.evaluation.evidence import FEWEST_PROMPTS, too_few
 from tsdi.runs.responses import check_is_there, said_of_run
@@ -115,7 +116,7 @@ def compare(
         MismatchError: If the two of a pair were not answered under one attack.
         TsdiError: As for `tsdi.evaluation.compare.compare_runs`.
     """
-    pairs = [(Path(one), Path(other)) for one, other in ((before, after), *attacked)]
+    pairs = [_pair(runs) for runs in ((before, after), *as_list("attacked", attacked))]
     attacks = [_shared_attack(*pair) for pair in pairs]
     found = [compare_runs(*pair) for pair in pairs]
     both = list(zip(attacks, found, strict=True))
@@ -135,6 +136,14 @@ def compare(
 def _too_few(comparison: Comparison, fewest: int) -> str:
     counts = {category_name(name): n for name, n in comparison.pairs.items()}
     return too_few(counts, fewest, " with a verdict in both runs")
+
+
+def _pair(runs: Sequence[str | Path]) -> tuple[Path, Path]:
+    both = as_list("A pair of runs", runs)
+    if len(both) != 2:
+        raise UsageError(f"A pair of runs is {both!r}.", "Name two: before and after.")
+    before, after = (Path(as_name("A run", run)) for run in both)
+    return before, after
 
 
 def _shared_attack(before: Path, after: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tsdi.arguments import Name, as_name
 from tsdi.bias import SafetyBias
 from tsdi.bias.file import CONFIG_FILE
 from tsdi.engines.base import Request, Sampling
@@ -113,9 +114,9 @@ class _Count:
 
 
 def tune(
-    model: str,
-    bias: str,
-    prompts: str | PromptSource,
+    model: Name,
+    bias: Name,
+    prompts: Name | PromptSource,
     out: str | Path,
     *,
     search: Search = Search(),
@@ -142,10 +143,10 @@ def tune(
     """
     if judging.audit is not None:
         raise UsageError("Tuning corrects no rates by an audit.", "Leave it out.")
-    out = Path(out)
+    model, bias, out = as_name("model", model), as_name("bias", bias), Path(out)
     with working_in(out):
         _check_folder(out, resume)
-        source = PromptSource(prompts) if isinstance(prompts, str) else prompts
+        source = PromptSource.of(prompts)
         asked = load_prompts(source, 0, judging.kind).prompts
         check_kinds(asked)
         check_prompts(asked, search.fewest_prompts)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from tsdi.arguments import check_counts, check_number, check_whole
 from tsdi.categories import NO_CATEGORY, by_code
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.evidence import FEWEST_PROMPTS, too_few
@@ -75,6 +76,11 @@ class Search:
     max_new_tokens: int = 256
     batch_size: int = 16
     options: LoadOptions = LoadOptions()
+
+    def __post_init__(self) -> None:
+        check_counts(self, "fewest_prompts", "trials", "max_new_tokens", "batch_size")
+        check_whole("seed", self.seed, 0)
+        check_number("tolerance", self.tolerance)
 
 
 @dataclass(frozen=True)

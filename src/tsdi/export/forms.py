@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tsdi.arguments import Name, as_name, check_counts
 from tsdi.bias import SafetyBias
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Request
@@ -38,11 +39,14 @@ class StaticForm:
         batch_size: Prompts answered together.
     """
 
-    prompts: str | PromptSource
+    prompts: Name | PromptSource
     top: int = 300
     limit: float = 100.0
     max_new_tokens: int = 32
     batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        check_counts(self, "top", "max_new_tokens", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ class Exported:
 
 
 def export(
-    bias: str,
-    model: str,
+    bias: Name,
+    model: Name,
     out: str | Path,
     to: str,
     *,
@@ -100,7 +104,7 @@ def export(
         UsageError: If arguments do not go together, or something is there already.
         TsdiError: If bias or model cannot be loaded, do not fit, or cannot take this form.
     """
-    out = Path(out)
+    bias, model, out = as_name("bias", bias), as_name("model", model), Path(out)
     _check(out, to, static)
     if strength is not None:
         check_strength(strength)

@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from tsdi.arguments import Name, as_name
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json
 from tsdi.models.fit import check_adapter_fit, check_finite, check_fit, check_kinds, check_quantiser
@@ -51,7 +52,7 @@ class LoadOptions:
         return resolve_dtype(name, self.dtype)
 
 
-def load_tokenizer(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: Name, options: LoadOptions = LoadOptions()) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a folder or the hub.
 
     Args:
@@ -62,6 +63,7 @@ def load_tokenizer(name: str, options: LoadOptions = LoadOptions()) -> PreTraine
     Raises:
         ModelError: If there is none.
     """
+    name = as_name("The tokenizer", name)
     place = locate(name)
     if not any(file.startswith("tokenizer") for file in place.files):
         base = adapter_base(name)
@@ -76,7 +78,7 @@ def load_tokenizer(name: str, options: LoadOptions = LoadOptions()) -> PreTraine
         return tokenizer
 
 
-def load_model(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedModel:
+def load_model(name: Name, options: LoadOptions = LoadOptions()) -> PreTrainedModel:
     """Load a causal language model, or an adapter with its base model, from a folder or the hub.
 
     Args:
@@ -87,6 +89,7 @@ def load_model(name: str, options: LoadOptions = LoadOptions()) -> PreTrainedMod
     Raises:
         ModelError: If there is no such model, or it is not a causal language model.
     """
+    name = as_name("The model", name)
     adapter = adapter_base(name)
     if adapter is not None:
         model = load_model(adapter, options)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from tsdi.arguments import Name, as_name, check_counts
 from tsdi.bias import Estimation, Examination, SafetyBias, TokenPool, estimate_bias, recommend
 from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths
 from tsdi.bias.file import CONFIG_FILE, TENSORS_FILE
@@ -37,9 +38,9 @@ class DiagnosisPrompts:
         phrases: A JSON file that says how refusing and complying answers begin; None is English.
     """
 
-    harmless: str | PromptSource | None = None
-    harmful: str | PromptSource | None = None
-    phrases: Path | None = None
+    harmless: Name | PromptSource | None = None
+    harmful: Name | PromptSource | None = None
+    phrases: str | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,13 @@ class Loading:
     one_at_a_time: bool = False
     batch_size: int = 32
 
+    def __post_init__(self) -> None:
+        check_counts(self, "batch_size")
+
 
 def estimate(
-    aligned: str,
-    reference: str,
+    aligned: Name,
+    reference: Name,
     out: str | Path,
     settings: Estimation = Estimation(),
     *,
@@ -90,6 +94,7 @@ def estimate(
         RunExistsError: If the folder is in use.
         TsdiError: If anything cannot be loaded, or the models do not fit together.
     """
+    aligned, reference = as_name("aligned", aligned), as_name("reference", reference)
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file.", "Give a folder as --out.")
@@ -195,24 +200,25 @@ def _asked(
             ids = encode_chat(tokenizer, prompt.messages, settings.chat)
             name = f"{kind}/{prompt.category}" if prompt.category else kind
             real.setdefault(name, []).append(ids + anchor_ids(tokenizer, settings.anchor))
-    openers = ENGLISH if asked.phrases is None else read_phrases(asked.phrases)
+    openers = ENGLISH if asked.phrases is None else read_phrases(Path(asked.phrases))
     for texts in (openers.refusing, openers.complying):
         phrase_ids(tokenizer, texts)
     return real, openers
 
 
-def _of_kind(kind: str, source: str | PromptSource, seed: int) -> list[Prompt]:
+def _of_kind(kind: str, source: Name | PromptSource, seed: int) -> list[Prompt]:
     """The prompts of a file or suite that are of a kind; those without one are taken for it."""
-    name = source if isinstance(source, str) else source.name
-    every = load_prompts(source, seed, kind).prompts
+    asked = PromptSource.of(source)
+    every = load_prompts(asked, seed, kind).prompts
     kept = [prompt for prompt in every if prompt.kind in _TAKEN[kind]]
     if not kept:
         raise PromptError(
-            f"--{kind} {name}: none of its {len(every)} prompts is {' or '.join(_TAKEN[kind])}.",
+            f"--{kind} {asked.name}: none of its {len(every)} prompts is"
+            f" {' or '.join(_TAKEN[kind])}.",
             "Name other prompts, or mend their kinds.",
         )
     left = f"; {len(every) - len(kept)} of another kind are left out" if kept != every else ""
-    _LOG.info("--%s %s: %d prompts%s.", kind, name, len(kept), left)
+    _LOG.info("--%s %s: %d prompts%s.", kind, asked.name, len(kept), left)
     return kept
 
 

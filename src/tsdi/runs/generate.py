@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from tsdi.arguments import Name, as_name, check_counts, check_whole
 from tsdi.baselines.prompting import PromptedEngine
+from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.open import EngineChoice, Used, open_engine
-from tsdi.errors import PromptError, UsageError
+from tsdi.errors import PromptError
 from tsdi.files import working_in
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.models.load import LoadOptions
@@ -48,12 +50,18 @@ class Answering:
     options: LoadOptions = LoadOptions()
     engine: EngineChoice = EngineChoice()
 
-    def open(self, model: str, bias: str | None) -> tuple[Engine, Used]:
+    def __post_init__(self) -> None:
+        check_counts(self, "batch_size")
+        if self.strength is not None:
+            check_strength(self.strength)
+
+    def open(self, model: Name, bias: Name | None) -> tuple[Engine, Used]:
         """An engine that answers so, and what decides its answers.
 
         Raises:
             TsdiError: As for `tsdi.engines.open.open_engine`, or if there is no such attack.
         """
+        model, bias = as_name("model", model), bias if bias is None else as_name("bias", bias)
         attack = None if self.attack is None else find_attack(self.attack)
         engine, used = open_engine(model, bias, self.strength, self.chat, self.options, self.engine)
         if attack is None:
@@ -91,11 +99,11 @@ class Answers:
 
 
 def generate(
-    model: str,
-    prompts: str | PromptSource,
+    model: Name,
+    prompts: Name | PromptSource,
     out: str | Path,
     *,
-    bias: str | None = None,
+    bias: Name | None = None,
     answering: Answering = Answering(),
     resume: bool = False,
     progress: StageProgress | None = None,
@@ -125,10 +133,10 @@ def generate(
 
 
 def answer_loaded(
-    model: str,
+    model: Name,
     loaded: Loaded,
     out: Path,
-    bias: str | None,
+    bias: Name | None,
     answering: Answering,
     resume: bool,
     progress: StageProgress | None,
@@ -149,7 +157,7 @@ def answer_loaded(
 
 
 def answer(
-    model: str, text: str, *, bias: str | None = None, answering: Answering = Answering()
+    model: Name, text: str, *, bias: Name | None = None, answering: Answering = Answering()
 ) -> tuple[Completion, Used]:
     """A model's answer to one prompt, and what made it.
 
@@ -195,8 +203,7 @@ def generate_responses(
         FormatError: If the folder's files are damaged.
         TsdiError: If the disk is full.
     """
-    if batch_size < 1:
-        raise UsageError(f"The batch size is {batch_size}.", "Take 1 or more.")
+    check_whole("batch_size", batch_size)
     out = Path(out)
     check_fits(engine, prompts, sampling)
     run = _describe(prompts, sampling, batch_size, provenance)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from tsdi.arguments import Name, as_list, as_name
 from tsdi.bias import SafetyBias
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.address import is_loopback
@@ -147,8 +148,8 @@ class SmallServer(Server):
 
 
 def serve(
-    model: str,
-    bias: str,
+    model: Name,
+    bias: Name,
     *,
     engine: str = "vllm",
     strength: float | None = None,
@@ -171,6 +172,8 @@ def serve(
         UsageError: If arguments do not go together, or others would reach it without a key.
         TsdiError: If the bias cannot be loaded, or does not belong to the model.
     """
+    model, bias = as_name("model", model), as_name("bias", bias)
+    vllm_flags = as_list("vllm_flags", vllm_flags)
     _check(engine, vllm_flags, options)
     place.check()
     _check_installed(engine)

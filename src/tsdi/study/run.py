@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from tsdi.arguments import as_list, check_whole
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.files import check_output, is_unused, working_in
 from tsdi.report.page import is_report
@@ -40,6 +41,7 @@ def demo(
         RunExistsError: If another process works there.
         TsdiError: If it cannot be written.
     """
+    check_whole("seed", seed, 0)
     out = Path(out)
     with working_in(out), _one_thread():
         check_output(out / REPORT, "--out", "a report of tsdi's", is_report)
@@ -88,6 +90,8 @@ def study(
         RunExistsError: If the folder is in use, by a process or by other files.
         TsdiError: If anything cannot be loaded, or written.
     """
+    check_whole("workers", workers)
+    only = as_list("only", only)
     file, out, told = Path(file), Path(out), progress or _silent
     if models is not None and not Path(models).is_dir():
         raise UsageError(f"There is no folder {models}.", "Mend --models.")
@@ -123,7 +127,7 @@ def report(results: str | Path, out: str | Path, images: Sequence[str] = ()) -> 
         RunExistsError: If another process works there, or another file of such a name is there.
         TsdiError: If a file cannot be written.
     """
-    out = Path(out)
+    out, images = Path(out), as_list("images", images)
     with working_in(out):
         return write_study(out, read_results(Path(results)), images, is_study(out))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdi import organism
+from tsdi.arguments import Name, as_name
 from tsdi.errors import PromptError, UsageError
 from tsdi.suites.hub import load_rows, parse_hub
 from tsdi.suites.prompts import (
@@ -40,6 +41,17 @@ class PromptSource:
 
     name: str
     columns: str = ""
+
+    @classmethod
+    def of(cls, prompts: "Name | PromptSource") -> "PromptSource":
+        """The source that a name means, or the one that is given.
+
+        Raises:
+            UsageError: If it is neither.
+        """
+        if isinstance(prompts, PromptSource):
+            return cls(as_name("prompts", prompts.name), prompts.columns)
+        return cls(as_name("prompts", prompts))
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ def suites(name: str | None = None) -> list[Suite]:
     return list(SUITES.values()) if name is None else [find_suite(name)]
 
 
-def load_prompts(source: str | PromptSource, seed: int, kind: str = "") -> Loaded:
+def load_prompts(source: Name | PromptSource, seed: int, kind: str = "") -> Loaded:
     """Prompts of a file, a suite, a hub data set, or the organism.
 
     Args:
@@ -92,7 +104,7 @@ def load_prompts(source: str | PromptSource, seed: int, kind: str = "") -> Loade
         UsageError: If nothing has that name, or the arguments do not fit together.
     """
     check_kind(kind)
-    asked = PromptSource(source) if isinstance(source, str) else source
+    asked = PromptSource.of(source)
     name, columns = asked.name, asked.columns
     if name.startswith(_PROMPTS) and not Path(name).is_file():
         if columns:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tsdi.arguments import as_list, as_name, is_number
 from tsdi.errors import NumericalError, RunExistsError, UsageError
 from tsdi.files import parse_json, working_on, write_folder, write_json
 from tsdi.models.shipped import resolve_model
@@ -45,7 +46,8 @@ def merge(models: Sequence[tuple[str | Path, float]], out: str | Path) -> Path:
         NumericalError: If a model or the mean has NaN or infinite weights.
         TsdiError: If the folder cannot be written.
     """
-    out, weights = Path(out), [weight for _, weight in models]
+    out, models = Path(out), [_weighted(one) for one in as_list("models", models)]
+    weights = [weight for _, weight in models]
     folders = [Path(resolve_model(str(model))) for model, _ in models]
     _check_weights(weights)
     with working_on(out):
@@ -58,6 +60,15 @@ def merge(models: Sequence[tuple[str | Path, float]], out: str | Path) -> Path:
                 _merge_shard(shard, places, weights, unfinished)
             _copy_settings(folders[0], unfinished)
     return out
+
+
+def _weighted(one: tuple[str | Path, float]) -> tuple[str | Path, float]:
+    if isinstance(one, str | Path) or len(one) != 2:
+        raise UsageError(f"{one!r} is no model with its weight.", "Give pairs: (MODEL, WEIGHT).")
+    as_name("A model", one[0])
+    if not is_number(one[1]):
+        raise UsageError(f"The weight of {one[0]} is {one[1]!r}.", "Give a number.")
+    return one
 
 
 def _copy_settings(model: Path, out: Path) -> None:
