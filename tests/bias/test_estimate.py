@@ -240,7 +240,7 @@ class TestVocabularies:
 
     def test_rows_that_the_tokenizer_uses_are_no_padding(self, llamas, tokenizer):
         small = tiny.model(vocab_size=300)
-        with pytest.raises(MismatchError, match=r"aligned 320, reference 300.* uses 320 ids"):
+        with pytest.raises(MismatchError, match="aligned 320, reference 300, tokenizer 320 ids"):
             estimate_bias(llamas[0], small, tokenizer, OPTIONS)
 
     def test_a_tokenizer_that_is_too_large_for_both(self, tokenizer):
