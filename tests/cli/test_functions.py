@@ -148,7 +148,7 @@ def options_of(kind: Any, options: typing.Mapping[str, Any]) -> list[str]:
 PAGE = (Path(__file__).parents[2] / "docs/python.md").read_text(encoding="utf-8")
 OPTIONS = {
     name: getattr(tsdi, name)
-    for name in sorted(set(re.findall(r"`([A-Z]\w+)`", PAGE)))
+    for name in sorted(set(re.findall(r"`([A-Z]\w+)`", PAGE)) & set(tsdi.__all__))
     if dataclasses.is_dataclass(getattr(tsdi, name)) or name == "PairwiseJudge"
 }
 
