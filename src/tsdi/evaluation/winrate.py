@@ -109,7 +109,7 @@ def winrate(
         TsdiError: If the disk is full.
     """
     base, run, out = Path(base), Path(run), Path(out)
-    if not judge:
+    if not judge or not (isinstance(judge, str) or hasattr(judge, "prefer")):
         raise UsageError(f"The judge is {judge!r}.", "Name a model of the API, such as gpt-4o.")
     with working_in(out):
         if not resume:

@@ -82,10 +82,10 @@ def _convert(file: Path, folder: Path) -> None:
 
     logging.disable_progress_bar()
     arguments: dict[str, Any] = {"gguf_file": file.name}
-    loader: Any = AutoModelForCausalLM
-    read, info = loader.from_pretrained(
+    read_with_info: Any = AutoModelForCausalLM.from_pretrained(
         file.parent, dtype=torch.float32, output_loading_info=True, **arguments
     )
+    read, info = read_with_info
     if amiss := [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]:
         raise ModelError(f"transformers does not read {amiss[0]} of {file.name}.", _REMEDY)
     settings = read.config.to_dict()
