@@ -99,9 +99,10 @@ def _run(
                 if poll is not None:
                     poll()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for worker in active_children():  # else they would finish the models they are at
                 worker.terminate()
+            # Wait for the pool's own thread: one that ends while Python exits prints a traceback.
+            pool.shutdown(cancel_futures=True)
             raise
 
 
