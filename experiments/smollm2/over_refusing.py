@@ -16,7 +16,7 @@ import tsdi
 from tsdi.engines.base import Sampling
 from tsdi.files import write_bytes
 from tsdi.runs.generate import Answering
-from tsdi.suites.load import load_prompts
+from tsdi.suites.load import load_named
 from tsdi.suites.prompts import read_rows
 
 HARMFUL, REFUSED, ANSWERED = 352, 112, 176  # 40 steps of 16
@@ -57,7 +57,7 @@ def write_data(data: Path, out: Path, seed: int) -> None:
     asked = [
         prompt.messages[-1]["content"]
         for name, file in SUITES.items()
-        for prompt in load_prompts(f"{name}:{data / file}").prompts
+        for prompt in load_named(f"{name}:{data / file}").prompts
     ]
     harmful = rng.sample(sorted(set(asked)), HARMFUL)
     tasks = {

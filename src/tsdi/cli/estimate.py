@@ -115,10 +115,10 @@ def _show(shown: "ShownBias", out: Path, json: bool) -> None:
         return
     console.out.print(tokens_table(shown))
     console.say(summary(shown.bias))
-    if not shown.bias.values.any():
+    info = shown.bias.info
+    if not shown.bias.values.any() or info.strength == 0:  # there is nothing to subtract
         console.say(f"Saved in {out}.")
         return
-    info = shown.bias.info
     more = " --strength 1" if info.strength is None else ""  # none is recommended
     prompt = "..."
     if resolve_model(info.aligned) != info.aligned:  # of a short context

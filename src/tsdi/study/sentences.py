@@ -138,8 +138,10 @@ def _front_sentences(summary: Summary) -> list[str]:
     fronts, found = summary.comparison.fronts, []
     plain = fronts.get("plain")
     if plain and plain.ours_minus:
+        k = summary.comparison.k
+        points = "one point" if k == 1 else f"{k} points"
         found.append(
-            f"With {summary.comparison.k} points each, TSDI's front of {summary.judge.measure} and"
+            f"With {points} each, TSDI's front of {summary.judge.measure} and"
             f" helpfulness covers {interval_text(fronts['tsdi'].volume)}, that of beta and"
             f" iterations alone {interval_text(plain.volume)}; difference"
             f" {change_text(plain.ours_minus)}: {verdict(plain.ours_minus)}."
