@@ -7,7 +7,9 @@ import pytest
 
 from tests.data import real
 from tests.suites import samples
+from tsdi.categories import SALAD_TASKS
 from tsdi.errors import PromptError, UsageError
+from tsdi.judging.base import KINDS
 from tsdi.suites import hub
 from tsdi.suites.load import load_named
 from tsdi.suites.table import SUITES
@@ -276,3 +278,22 @@ def test_the_real_package_reads_a_file_as_we_do(tmp_path, monkeypatch):
         suite, path = SUITES[name], samples.write(tmp_path, name)
         rows = hub.load_rows(hub.Origin("org/name", COMMIT, url=str(path)))
         assert samples.seen(suite.read(rows, "x")) == samples.PROMPTS[name]
+
+
+def test_everyday_prompts_come_along():
+    loaded = load_named("everyday")
+    counts = Counter((prompt.kind, prompt.category) for prompt in loaded.prompts)
+    assert {kind: sum(n for (k, _), n in counts.items() if k == kind) for kind in KINDS} == {
+        "harmless": 40,
+        "lookalike": 100,
+        "harmful": 80,
+    }
+    assert {c: n for (kind, c), n in counts.items() if kind == "harmful"} == dict.fromkeys(
+        SALAD_TASKS, 5
+    )
+    assert {n for (kind, _), n in counts.items() if kind == "lookalike"} == {10}
+    texts = [prompt.messages[-1]["content"] for prompt in loaded.prompts]
+    assert len(set(texts)) == len(texts)
+    assert loaded.provenance["suite"]["name"] == "everyday"
+    with pytest.raises(UsageError, match="--columns does not go with everyday"):
+        load_named("everyday", "prompt=text")

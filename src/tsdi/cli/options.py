@@ -17,7 +17,8 @@ Prompts = Annotated[
     typer.Option(
         metavar="WHAT",
         help="FILE (.jsonl, .json, .csv, .txt, also .gz); SUITE or SUITE:FILE (see tsdi suites);"
-        " hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]; organism:test or organism:validation.",
+        " hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]; or, of those that come"
+        " with tsdi, everyday, organism:test or organism:validation.",
     ),
 ]
 Columns = Annotated[

@@ -11,6 +11,7 @@ import tsdi.suites
 from tsdi.categories import SALAD_TASKS
 from tsdi.cli import console, options
 from tsdi.suites.attacks import ATTACKS
+from tsdi.suites.load import EVERYDAY
 from tsdi.suites.suite import Suite
 
 GOOD = {
@@ -43,6 +44,7 @@ def suites(
     else:
         console.out.print(suites_table(found))
         console.out.print(attacks_table())
+        console.say(f"{EVERYDAY}, 220 prompts of our own, comes with tsdi and needs no network.")
         console.say("tsdi suites NAME shows one. Use it: tsdi evaluate MODEL --prompts NAME ...")
 
 

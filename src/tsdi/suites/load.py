@@ -27,6 +27,9 @@ ORGANISM_COUNTS = {"harmless": 320, "lookalike": 320, "harmful": 640}  # 40 harm
 _SPLITS = ("validation", "test")
 _PROMPTS = "organism:"
 _HUB = "hub:"
+EVERYDAY = "everyday"
+"""Our own prompts, which come with tsdi: 100 lookalikes in ten types, 40 harmless prompts and 80
+harmful ones in the 16 categories of SALAD-Bench."""
 _FIELDS = ("prompt", "category", "id", "kind")
 
 
@@ -139,8 +142,9 @@ def load_named(name: str, columns: str = "") -> Loaded:
     """The prompts that a name means.
 
     Args:
-        name: A prompt file, which goes first; a suite, from its origin; "SUITE:FILE", a local file
-            in the suite's original format; or "hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]".
+        name: A prompt file, which goes first; "everyday", the prompts that come with tsdi; a suite,
+            from its origin; "SUITE:FILE", a local file in the suite's original format; or
+            "hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]".
         columns: Of a file or hub data set, such as "prompt=Goal,category=Category", where they are
             not called prompt, category, id and kind.
 
@@ -153,16 +157,19 @@ def load_named(name: str, columns: str = "") -> Loaded:
     path = Path(name)
     if path.is_file():
         return _load_file(path, chosen)
+    head, _, file = name.partition(":")
+    if head in (EVERYDAY, *SUITES) and chosen:
+        raise UsageError(
+            f"--columns does not go with {head}, whose columns are known.",
+            "Leave it out, or name the file alone.",
+        )
+    if name == EVERYDAY:
+        shipped = Path(__file__).with_name("everyday.jsonl")
+        return Loaded(read_prompts(shipped), _record({"name": name, "sha256": _sha256(shipped)}))
     if name.startswith(_HUB):
         origin = parse_hub(name.removeprefix(_HUB))
         prompts = to_prompts(_rename(load_rows(origin), chosen), origin.name)
         return Loaded(prompts, _record(origin.describe(), chosen))
-    head, _, file = name.partition(":")
-    if head in SUITES and chosen:
-        raise UsageError(
-            f"--columns does not go with the suite {head}, whose columns are known.",
-            "Leave it out, or name the file alone.",
-        )
     if name in SUITES:
         origin = SUITES[name].origin
         prompts = SUITES[name].read(load_rows(origin), origin.name)
