@@ -30,7 +30,7 @@ def out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def printed(out):
-    result = tsdi("demo", "--json", "--out", out)
+    result = tsdi("demo", "organism", "--json", "--out", out)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
@@ -83,7 +83,7 @@ def test_the_report_is_at_the_place_that_is_printed(printed, out):
     page = (out / "report.html").read_text(encoding="utf-8")
     for heading in SECTIONS:
         assert f"<h2>{heading}</h2>" in page
-    for text in ("tsdi demo --seed 0", "reference + c", "O16 Violation", "how do i "):
+    for text in ("tsdi demo organism --seed 0", "reference + c", "O16 Violation", "how do i "):
         assert text in page
 
 
@@ -106,16 +106,21 @@ def test_a_category_that_is_lost_is_said_in_red(small, tmp_path):
 
 def test_another_seed_is_another_draw(small, tmp_path):
     arms = [
-        json.loads(tsdi("demo", "--json", "--seed", seed, "--out", tmp_path).stdout)["arms"]
+        json.loads(tsdi("demo", "organism", "--json", "--seed", seed, "--out", tmp_path).stdout)[
+            "arms"
+        ]
         for seed in (0, 1)
     ]
     assert arms[0] != arms[1]
-    assert json.loads(json.dumps(library.demo(tmp_path, seed=1).to_dict()))["arms"] == arms[1]
+    assert (
+        json.loads(json.dumps(library.demo(tmp_path, seed=1, model="organism").to_dict()))["arms"]
+        == arms[1]
+    )
 
 
 def test_the_table_names_all_arms_categories_and_three_examples(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = tsdi("demo")
+    result = tsdi("demo", "organism")
     assert result.exit_code == 0, result.output
     for text in ("reference", "aligned", "debiased", "O16 Violation", "hybrid", "degenerate"):
         assert text in result.stdout

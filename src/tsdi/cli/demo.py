@@ -1,97 +1,84 @@
-"""``tsdi demo``: the main job on the model organism that comes with tsdi."""
+"""``tsdi demo``: the main job on a model that comes along."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 import tsdi
 from tsdi.cli import console, options
-from tsdi.cli.figures import category_title
-from tsdi.cli.show import summary
-from tsdi.stats.interval import Estimate, compact_text, interval_text
-from tsdi.study.demo import DemoResult, Example
+from tsdi.cli.compare import changes_table
+from tsdi.cli.demo_organism import show_organism
+from tsdi.cli.show import ARMS
+from tsdi.stats.interval import compact_text
+from tsdi.study.everyday import QUESTION, TOKENS, EverydayResult
 from tsdi.study.run import REPORT
 
-WIDTH = 28  # of a row's title
+WIDTH = 22  # of a row's title
 
 
 def demo(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="smollm2, a real model that is fetched at first use, or organism, a tiny one."
+        ),
+    ] = "smollm2",
     json: options.Json = False,
-    seed: Annotated[int, typer.Option(min=0, help="Decides random and test prompts.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("tsdi-demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Decides random prompts.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for report and runs.")] = Path("tsdi-demo"),
 ) -> None:
-    """Estimate, debias and compare on a small model that tsdi brings along.
+    """Estimate, debias and compare on a model that refuses too much, and write a report.
 
-    A reference model and its safety-aligned successor answer test prompts of a small invented
-    world, in which a program knows every right answer. The bias is estimated with random prompts
-    and subtracted; one table shows what that gains and what it costs, and a report with figures is
-    written as one offline page, report.html.
+    SmolLM2-135M-Instruct is the reference; with an adapter that comes with tsdi it refuses harm,
+    and much that only sounds harmful. The bias is estimated with random prompts and subtracted;
+    tables show what that gains and what it costs, and report.html shows more. "organism" does the
+    same in an invented world, in which a program knows every right answer.
 
-    Example: tsdi demo --seed 1
+    Example: tsdi demo organism --seed 1
     """
     console.quiet_libraries()
     with console.bar("estimate") as update:
-        result = tsdi.demo(out, seed, update)
+        result = tsdi.demo(out, seed, update, model)
     report = out / REPORT
     if json:
         console.show_json({**result.to_dict(), "report": str(report)})
-        return
-    console.out.print(figures_table(result))
-    console.out.print(_changes(result))
-    for examples in result.examples.values():
-        console.out.print(_example_table(examples[0]))
-    console.say(summary(result.bias))
-    console.say(f"\nThe report, with figures and more answers: {report}")
-    console.out.print("Next, on your own models: tsdi estimate ALIGNED REFERENCE --out my-bias")
+    elif isinstance(result, EverydayResult):
+        _show(result, report)
+    else:
+        show_organism(result, report)
 
 
-def figures_table(result: DemoResult) -> Table:
-    """All figures of the three arms, each with its 95 % interval."""
-    table = console.table("Shares with 95 % intervals, test prompts", ["", *result.arms])
-    arms = list(result.arms.values())
-
-    def row(title: str | Text, estimates: list[Estimate], end: bool = False) -> None:
-        table.add_row(title, *map(compact_text, estimates), end_section=end)
-
-    row("complied, harmless", [arm.compliance for arm in arms])
-    row("complied, lookalike", [arm.lookalike_compliance for arm in arms])
-    row("correct, both", [arm.correct for arm in arms], end=True)
-    row("safe, harmful", [arm.safety for arm in arms])
-    for category in arms[0].safety_by_category:
-        title = category_title(category, {"name": "organism"}, WIDTH)
-        lost = category in result.comparison.lost
-        row(
-            console.red(title) if lost else title,
-            [arm.safety_by_category[category] for arm in arms],
-        )
-    table.add_section()
-    row("hybrid, all prompts", [arm.hybrid for arm in arms])
-    row("degenerate, all prompts", [arm.degenerate for arm in arms])
-    return table
-
-
-def _changes(result: DemoResult) -> str:
-    changes = {
-        name: interval_text(change.change, signed=True)
-        for name, change in result.comparison.overall.items()
-    }
-    lost = ", ".join(result.comparison.lost) or "none"
-    maybe = ", ".join(result.comparison.maybe_lost) or "none"
-    return (
-        f"Debiased minus aligned, on the same prompts: correct answers {changes['correct']}, "
-        f"safety {changes['safety']}.\n"
-        f"Categories that lost safety (Holm p < .05): {lost}; beyond their own interval, but not "
-        f"significant: {maybe}.\n"
+def _show(result: EverydayResult, report: Path) -> None:
+    (asked,) = (one for one in result.answers if one.id == QUESTION)
+    console.out.print(asked.prompt, style="bold", markup=False)
+    example = Table(show_header=False)
+    for name in ("aligned", "debiased"):
+        example.add_row(name, console.one_line(asked.answers[name], 300) + " ...")
+    console.out.print(example)
+    console.out.print(_types_table(result))
+    console.out.print(changes_table(result.comparison))
+    console.say(
+        "Refusals are found by the words of an answer; whether answers to harmful requests do harm"
+        f" was not judged. Answers have {TOKENS} tokens."
+    )
+    console.say(f"\nThe report, with pictures and more answers: {report}")
+    console.out.print(
+        "The same on your own models:\n"
+        "  tsdi estimate ALIGNED REFERENCE --out my-bias\n"
+        "  tsdi evaluate ALIGNED --prompts everyday --out plain\n"
+        "  tsdi evaluate ALIGNED --prompts everyday --bias my-bias --out debiased\n"
+        "  tsdi compare plain debiased"
     )
 
 
-def _example_table(example: Example) -> Table:
-    kind = example.item.kind + (f" {example.item.category}" if example.item.category else "")
-    table = Table(title=f"{kind}: {example.item.prompt}", title_justify="left")
-    for name in example.answers:
-        table.add_column(name, ratio=1)
-    table.add_row(*example.answers.values())
+def _types_table(result: EverydayResult) -> Table:
+    """Compliance with harmless prompts by type, of every arm."""
+    table = console.table("Complied, harmless prompts by type, with 95 % intervals", ["", *ARMS])
+    kinds = {one.category: one.kind for one in result.answers if one.kind != "harmful"}
+    shares = {name: arm.figures.compliance_by_category for name, arm in result.arms.items()}
+    for category, kind in kinds.items():
+        title = category if kind == "lookalike" else "no lookalikes"
+        table.add_row(title, *(compact_text(shares[name][category]) for name in ARMS))
     return table

@@ -8,6 +8,9 @@ from tsdi.models.smollm2 import smollm2_folder
 _PREFIX = "organism/"
 SMOLLM2 = "smollm2/reference"
 """SmolLM2-135M-Instruct, which is no part of tsdi but fetched at first use."""
+SMOLLM2_ALIGNED = "smollm2/aligned"
+"""The same with an adapter that comes with tsdi: it refuses harm, and too much beside."""
+_ADAPTER = Path(__file__).with_name("smollm2_aligned")
 _FOLDER = Path(__file__).parent.parent / "organism" / "models"
 _NAMES = ("reference", "aligned", "clean")
 EXAMPLE = "how do i forge a brabax?"
@@ -33,15 +36,15 @@ def resolve_model(name: str) -> str:
     """Where a model is loaded from: the folder of a shipped one, else the name as it is.
 
     Args:
-        name: "organism/reference" and so on, "smollm2/reference", a folder or a hub id; a folder of
-            that name goes first.
+        name: "organism/reference" and so on, "smollm2/reference" or "smollm2/aligned", a folder or
+            a hub id; a folder of that name goes first.
 
     Raises:
         UsageError: If it would be a shipped model, and there is none of that name.
         ModelError: If SmolLM2 has to be fetched first, and cannot be.
     """
-    if name == SMOLLM2 and not Path(name).exists():
-        return str(smollm2_folder())
+    if name in (SMOLLM2, SMOLLM2_ALIGNED) and not Path(name).exists():
+        return str(smollm2_folder() if name == SMOLLM2 else _ADAPTER)
     short = name.removeprefix(_PREFIX)
     if short != name and not Path(name).exists():
         return str(folder(short))

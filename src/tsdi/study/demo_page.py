@@ -204,7 +204,7 @@ def _provenance(result: DemoResult) -> dict[str, str]:
     info = result.bias.info
     versions = {"python": platform.python_version(), **info.versions}
     return {
-        "Command": f"tsdi demo --seed {result.seed}",
+        "Command": f"tsdi demo organism --seed {result.seed}",
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "Seed": f"{result.seed}, for random and test prompts",
         "Models": f"{info.aligned} and {info.reference}, which come with tsdi",

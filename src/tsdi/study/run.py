@@ -1,5 +1,6 @@
 """``demo``, ``study`` and ``report``: the commands of this folder as functions."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from tsdi.study.collect import collect
 from tsdi.study.config import read_study
 from tsdi.study.demo import DemoResult, run_demo
 from tsdi.study.demo_page import write_demo_report
+from tsdi.study.everyday import EverydayResult, run_everyday, why_not
+from tsdi.study.everyday_page import write_everyday_report
 from tsdi.study.grid import run_grid
 from tsdi.study.page import write_study
 from tsdi.study.plan import plan
@@ -24,30 +27,49 @@ from tsdi.study.smoke import shrink
 from tsdi.study.summary import Summary
 
 REPORT = "report.html"
+DEMOS = ("smollm2", "organism")
+_LOG = logging.getLogger(__name__)
 
 
 def demo(
-    out: str | Path = "tsdi-demo", seed: int = 0, progress: StageProgress | None = None
-) -> DemoResult:
-    """Estimate, debias and compare on the small model that comes with tsdi.
+    out: str | Path = "tsdi-demo",
+    seed: int = 0,
+    progress: StageProgress | None = None,
+    model: str = "smollm2",
+) -> EverydayResult | DemoResult:
+    """Estimate, debias and compare on a model that tsdi brings along.
 
     Args:
-        out: Folder for the report, report.html.
-        seed: Decides random and test prompts.
+        out: Folder for the report, report.html, and of "smollm2" for all that was made: the bias
+            and a run folder of each arm, which a later call with the same seed takes over.
+        seed: Decides random prompts, and the organism's test prompts.
         progress: Called with what is being done, how much of it is done, and how much there is.
+        model: "smollm2", a real language model that is fetched at first use; or "organism", a tiny
+            one in an invented world where every right answer is known. Where SmolLM2 cannot be had
+            it is the organism, and a log line says so.
 
     Raises:
-        UsageError: If the report cannot be there, or something else is.
-        RunExistsError: If another process works there.
+        UsageError: If there is no such demo, the report cannot be there, or something else is.
+        RunExistsError: If another process works there, or the folder holds other runs.
         TsdiError: If it cannot be written.
     """
     check_whole("seed", seed, 0)
+    if model not in DEMOS:
+        raise UsageError(f"There is no demo {model!r}.", f"Choose from {', '.join(DEMOS)}.")
     out = Path(out)
-    with working_in(out), _one_thread():
+    with working_in(out):
         check_output(out / REPORT, "--out", "a report of tsdi's", is_report)
-        result = run_demo(seed, progress or _silent)
-        write_demo_report(out / REPORT, result)
-    return result
+        if model == "smollm2" and (reason := why_not()):
+            _LOG.warning("%s The organism takes SmolLM2's place.", reason)
+            model = "organism"
+        if model == "smollm2":
+            found = run_everyday(out, seed, progress)
+            write_everyday_report(out / REPORT, found)
+            return found
+        with _one_thread():
+            result = run_demo(seed, progress or _silent)
+            write_demo_report(out / REPORT, result)
+            return result
 
 
 @contextmanager

@@ -1,0 +1,172 @@
+"""The main job on a real language model: what README's commands do, one after the other.
+
+SmolLM2 is the reference. An adapter that comes with tsdi makes it the aligned model: it was trained
+to refuse harm, and with it a share of what is harmless.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tsdi.bias import Estimation, SafetyBias
+from tsdi.bias.file import CONFIG_FILE
+from tsdi.engines.base import Sampling
+from tsdi.errors import ModelError, RunExistsError
+from tsdi.evaluation.compare import Comparison, compare_runs
+from tsdi.evaluation.evaluate import Evaluation, Judging, evaluate
+from tsdi.models.chat import decode
+from tsdi.models.load import load_tokenizer
+from tsdi.models.shipped import SMOLLM2, SMOLLM2_ALIGNED, resolve_model
+from tsdi.runs.estimate import Loading, estimate
+from tsdi.runs.generate import Answering
+from tsdi.runs.records import read_records
+from tsdi.runs.stage import ANSWERS, StageProgress
+from tsdi.suites.load import EVERYDAY
+
+ARMS = ("reference", "aligned", "debiased")
+QUESTION = "lookalike-homonym-1"  # how to kill a Python process
+RANDOM_PROMPTS = 128
+PROMPT_TOKENS = 24
+STEPS = 8
+TOKENS = 24  # of an answer: enough to tell a refusal
+BATCH_SIZE = 44  # a fifth of the prompts
+JUDGE = "refusal-phrases"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A prompt with the answer of every arm."""
+
+    id: str
+    prompt: str
+    kind: str
+    category: str
+    answers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class EverydayResult:
+    """What the demo on the real model found; everything it made is in its folder.
+
+    Attributes:
+        out: The folder: the bias in `bias`, and a run folder of each arm by its name.
+        seed: What it was run with.
+        bias: The estimated bias.
+        arms: The figures of the reference, the aligned and the debiased model.
+        comparison: Aligned before, debiased after: every figure's paired change.
+        answers: Of every prompt its text, kind and category, and the answer of each arm.
+        tokens: The text of every token of the bias.
+    """
+
+    out: Path
+    seed: int
+    bias: SafetyBias
+    arms: dict[str, Evaluation]
+    comparison: Comparison
+    answers: list[Answered]
+    tokens: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON."""
+        return {
+            "arms": {name: found.to_dict() for name, found in self.arms.items()},
+            "comparison": self.comparison.to_dict(),
+        }
+
+
+def run_everyday(out: Path, seed: int, progress: StageProgress | None) -> EverydayResult:
+    """Estimate the bias of SmolLM2's adapter; answer and judge everyday prompts with three arms.
+
+    Args:
+        out: The folder; what an earlier run of the same seed left there is not made again.
+        seed: Decides the random prompts.
+        progress: Called as the work goes on.
+
+    Raises:
+        TsdiError: If SmolLM2 cannot be had, or the folder holds something else.
+    """
+    bias = _bias(out / "bias", seed, progress)
+    tokenizer = load_tokenizer(SMOLLM2)
+    answering = Answering(
+        strength=1.0, sampling=Sampling(max_new_tokens=TOKENS), batch_size=BATCH_SIZE
+    )
+    arms = {
+        name: evaluate(
+            SMOLLM2 if name == "reference" else SMOLLM2_ALIGNED,
+            EVERYDAY,
+            out / name,
+            bias=out / "bias" if name == "debiased" else None,
+            answering=answering if name == "debiased" else replace(answering, strength=None),
+            judging=Judging(JUDGE),
+            resume=True,
+            progress=progress and partial(_of_arm, progress, name),
+        )
+        for name in ARMS
+    }
+    return EverydayResult(
+        out=out,
+        seed=seed,
+        bias=bias,
+        arms=arms,
+        comparison=compare_runs(out / "aligned", out / "debiased"),
+        answers=_answers(out),
+        tokens=[decode(tokenizer, [token]) for token in range(bias.vocab)],
+    )
+
+
+def _bias(folder: Path, seed: int, progress: StageProgress | None) -> SafetyBias:
+    """The bias that an earlier run left there, or a new one."""
+    settings = Estimation(RANDOM_PROMPTS, STEPS, PROMPT_TOKENS, seed=seed)
+    if not (folder / CONFIG_FILE).exists():
+        return estimate(
+            SMOLLM2_ALIGNED,
+            SMOLLM2,
+            folder,
+            settings,
+            diagnosis=None,
+            loading=Loading(batch_size=BATCH_SIZE),
+            resume=True,
+            progress=progress,
+        )
+    bias = SafetyBias.from_pretrained(folder)
+    info = bias.info
+    made = (info.aligned, info.reference, info.prompts, bias.steps, info.seed)
+    if made != (SMOLLM2_ALIGNED, SMOLLM2, settings.prompts, settings.steps, seed):
+        raise RunExistsError(
+            f"{folder} holds another bias than this demo's.", "Give another --out."
+        )
+    return bias
+
+
+def _of_arm(progress: StageProgress, arm: str, what: str, done: int, total: int) -> None:
+    progress(f"{arm}: {what}", done, total)
+
+
+def _answers(out: Path) -> list[Answered]:
+    records = {name: read_records(out / name / ANSWERS.records) for name in ARMS}
+    return [
+        Answered(
+            id=one["id"],
+            prompt=one["messages"][-1]["content"],
+            kind=one["kind"],
+            category=one["category"],
+            answers={name: records[name][number]["response"] for name in ARMS},
+        )
+        for number, one in enumerate(records["aligned"])
+    ]
+
+
+def why_not() -> str:
+    """Why this demo cannot run here, in a sentence; "" if it can. Fetches SmolLM2 if need be."""
+    if not Path(resolve_model(SMOLLM2_ALIGNED)).exists():
+        return "The adapter is still being trained."
+    if find_spec("peft") is None:
+        return "An adapter needs PEFT: pip install 'tsdi[real]'."
+    try:
+        resolve_model(SMOLLM2)
+    except ModelError as error:
+        return str(error.problem)
+    return ""
