@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.commands import Word
 from benchmarks.common import Claim, Report, parser, progress
 from benchmarks.serving import MODEL, organism_bias
 from tsdi.models.load import load_tokenizer
@@ -57,7 +58,7 @@ def race(folder: Path, count: int) -> Outcome:
     prompts = [p.messages[-1]["content"] for p in load_prompts("organism:test", 0).prompts]
     (folder / "prompts.txt").write_text("\n".join(prompts[:count]), encoding="utf-8")
     out = folder / "answers"
-    command = ["generate", MODEL, "--prompts", folder / "prompts.txt", "--out", out]
+    command: list[Word] = ["generate", MODEL, "--prompts", folder / "prompts.txt", "--out", out]
     command += ["--max-new-tokens", 16, "--batch-size", 8]
     raw: dict[str, Any] = {}
     claims = []
@@ -183,7 +184,7 @@ def _is_up(url: str) -> bool:
         return False
 
 
-def _start(*words: str | Path | int) -> "subprocess.Popen[str]":
+def _start(*words: Word) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "tsdi", *map(str, words)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},

@@ -26,7 +26,7 @@ from tsdi.audit.result import Audit
 from tsdi.evaluation.correction import correct_kind, correct_rate
 from tsdi.judging.refusal import GCG_KEYWORDS, KEYWORD_LIST, REFUSAL_PHRASES, XSTEST_STRINGS
 from tsdi.judging.verdict import Judgement, Verdict
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, as_json
 from tsdi.stats.proportions import wilson
 
 MODELS = ("gpt4", "llama2new", "llama2orig", "mistralguard", "mistralinstruct")
@@ -197,7 +197,7 @@ def summary(audit: Audit) -> dict[str, Any]:
     """All figures by kind with their intervals; values by model and kind, and by category."""
     return {
         "judge": audit.judge,
-        "kinds": {kind: figures.to_dict() for kind, figures in audit.kinds.items()},
+        "kinds": {kind: as_json(figures) for kind, figures in audit.kinds.items()},
         "models": {
             model: {kind: values(figures) for kind, figures in kinds.items()}
             for model, kinds in audit.models.items()

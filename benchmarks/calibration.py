@@ -62,23 +62,26 @@ POOL = TokenPool.from_tokenizer(TOKENIZER)
 def main() -> None:
     arguments = parser(__doc__).parse_args()
     torch.set_num_threads(1)  # tiny models are several times slower on more
+    quick = arguments.quick
+    truth_prompts, coverage_seeds = (5_000, 20) if quick else (50_000, 200)
+    fresh_seeds, studies = (20, 20) if quick else (100, 400)
     settings = {
         "model": MODEL,
         "prompts": PROMPTS,
         "groups": GROUPS,
         "steps": STEPS,
         "prompt_tokens": PROMPT_TOKENS,
-        "truth_prompts": 5_000 if arguments.quick else 50_000,
-        "coverage_seeds": 20 if arguments.quick else 200,
-        "fresh_seeds": 20 if arguments.quick else 100,
-        "studies": 20 if arguments.quick else 400,
+        "truth_prompts": truth_prompts,
+        "coverage_seeds": coverage_seeds,
+        "fresh_seeds": fresh_seeds,
+        "studies": studies,
         "worlds": WORLDS,
     }
     report = Report("calibration", arguments, settings)
     bias = head_bias()
-    weights = head_weights(settings["coverage_seeds"], settings["truth_prompts"])
-    fresh = proposition(settings["fresh_seeds"])
-    intervals = seed_intervals(settings["studies"])
+    weights = head_weights(coverage_seeds, truth_prompts)
+    fresh = proposition(fresh_seeds)
+    intervals = seed_intervals(studies)
     claims = [
         Claim("(a) head bias: largest deviation, share of scale", bias["deviation"], high=1e-5),
         Claim("(a) head bias: largest standard error, share of scale", bias["error"], high=1e-5),

@@ -40,8 +40,7 @@ def run_and_kill(words: Sequence[Word], ready: Callable[[], bool], delay: float)
 def _finish(process: "subprocess.Popen[str]", codes: tuple[int, ...]) -> str:
     output, errors = process.communicate()
     if process.returncode not in codes:
-        command = " ".join(map(str, process.args[:2]))
-        raise RuntimeError(f"{command} left with {process.returncode}: {errors[-2000:]}")
+        raise RuntimeError(f"{process.args!r} left with {process.returncode}: {errors[-2000:]}")
     return output
 
 

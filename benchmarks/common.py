@@ -165,7 +165,8 @@ def random_model(
         gain: Factor on the initial weights, which are so small that logits are nearly flat.
     """
     torch.manual_seed(seed)
-    made = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**settings)).eval()
+    config = CONFIG_MAPPING[kind](**settings)
+    made: PreTrainedModel = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.dim() > 1:

@@ -18,6 +18,7 @@ from benchmarks.estimation import llama
 from tsdi.decoding.transformers import SafetyDebias
 
 PROMPT_TOKENS, NEW_TOKENS, RESAMPLES = 32, 64, 2000
+VOCABS, BATCHES = (32_000, 128_256), (1, 8)
 BIAS_STEPS = {"plain": 0, "ordinary": 16, "worst": NEW_TOKENS}
 
 
@@ -29,28 +30,30 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     hidden, layers = (64, 2) if arguments.quick else (512, 8)
     required = None if arguments.quick else 0.98  # a model of that size is all overhead
+    rounds = 3 if arguments.quick else arguments.rounds
+    configs = [llama(hidden, layers, vocab) for vocab in VOCABS]
     settings = {
-        "models": [llama(hidden, layers, vocab) for vocab in (32_000, 128_256)],
-        "batch_sizes": [1, 8],
+        "models": configs,
+        "batch_sizes": BATCHES,
         "prompt_tokens": PROMPT_TOKENS,
         "new_tokens": NEW_TOKENS,
         "bias_steps": BIAS_STEPS,
-        "rounds": 3 if arguments.quick else arguments.rounds,
+        "rounds": rounds,
         "seeds": {"models": 0, "prompts": 0, "bias": 0, "bootstrap": 0},
     }
     report = Report("decoding", arguments, settings)
     claims, raw = [], []
-    for config in settings["models"]:
+    for vocab, config in zip(VOCABS, configs, strict=True):
         model = random_model("llama", 0, config)
-        for batch in settings["batch_sizes"]:
-            seconds = measure(model, batch, settings["rounds"])
+        for batch in BATCHES:
+            seconds = measure(model, batch, rounds)
             for arm, low in (("ordinary", required), ("worst", None)):
                 ratios = np.divide(seconds["plain"], seconds[arm])
-                name = f"{arm}, vocabulary {config['vocab_size']:,}, batch {batch}"
+                name = f"{arm}, vocabulary {vocab:,}, batch {batch}"
                 median, interval = float(np.median(ratios)), median_interval(ratios)
                 claims.append(Claim(name, median, low, interval=interval))
                 progress(f"decoding: {name}: {median:.3f}")
-            raw.append({"vocab": config["vocab_size"], "batch": batch, "seconds": seconds})
+            raw.append({"vocab": vocab, "batch": batch, "seconds": seconds})
     report.write(claims, {"runs": raw})
 
 
@@ -78,7 +81,7 @@ def generate(model: PreTrainedModel, ids: torch.Tensor, bias: torch.Tensor) -> f
     )
     mask = torch.ones_like(ids)
     begin = time.perf_counter()
-    output: Any = model.generate(
+    output: Any = model.generate(  # type: ignore[operator]  # torch.nn.Module says: a tensor
         ids, attention_mask=mask, generation_config=settings, logits_processor=processors
     )
     seconds = time.perf_counter() - begin

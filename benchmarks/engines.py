@@ -8,7 +8,8 @@ installed: an engine that is missing is an error, not a gap in the table.
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ from benchmarks.estimation import llama
 from tsdi.baselines.engine import dera_engine
 from tsdi.baselines.shifts import constant_shift
 from tsdi.bias import SafetyBias
-from tsdi.engines.base import Request, Sampling
+from tsdi.engines.base import Engine, Request, Sampling
 from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.engines.vllm import open_llm
 from tsdi.models.load import LoadOptions
 
 VOCAB, STEPS, PROMPT, NEW = 32_000, 16, 32, 64
-Run = Callable[[], None]
+Run = Callable[[], object]
 
 
 def main() -> None:
@@ -110,8 +111,7 @@ def _transformers(
         "debiased": TransformersEngine(model, tokenizer, bias, 1.0),
         "two models": dera_engine(model, other, tokenizer, 0.5),
     }
-    asked, sampling = _requests(batch), Sampling(max_new_tokens=NEW)
-    return {name: lambda e=engine: e.generate(asked, sampling) for name, engine in engines.items()}
+    return _runs(engines, batch)
 
 
 def _llama_cpp(
@@ -119,12 +119,17 @@ def _llama_cpp(
 ) -> dict[str, Run]:
     write_gguf(folder / "model.gguf", model, tokenizer)
     llama_model = open_llama(str(folder / "model.gguf"), n_threads=torch.get_num_threads())
-    asked, sampling = _requests(1), Sampling(max_new_tokens=NEW)
     engines = {
         "plain": LlamaCppEngine(llama_model, tokenizer),
         "debiased": LlamaCppEngine(llama_model, tokenizer, bias, 1.0),
     }
-    return {name: lambda e=engine: e.generate(asked, sampling) for name, engine in engines.items()}
+    return _runs(engines, 1)
+
+
+def _runs(engines: Mapping[str, Engine], batch: int) -> dict[str, Run]:
+    """What each engine is timed by: the same requests."""
+    asked, sampling = _requests(batch), Sampling(max_new_tokens=NEW)
+    return {name: partial(engine.generate, asked, sampling) for name, engine in engines.items()}
 
 
 def _vllm(folder: Path, rounds: int, threads: int) -> dict[str, dict[str, list[float]]]:
@@ -146,8 +151,8 @@ def _vllm(folder: Path, rounds: int, threads: int) -> dict[str, dict[str, list[f
             TokensPrompt(prompt_token_ids=rng.integers(10, VOCAB, PROMPT).tolist())
             for _ in range(batch)
         ]
-        runs = {
-            name: lambda llm=llm, asked=asked: llm.generate(asked, sampling, use_tqdm=False)
+        runs: dict[str, Run] = {
+            name: partial(llm.generate, asked, sampling, use_tqdm=False)
             for name, llm in (("plain", plain), ("debiased", debiased))
         }
         found[f"vLLM, batch {batch}"] = _turns(runs, rounds)

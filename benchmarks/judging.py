@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.fake_api import TROUBLES, Answer, ok, serving
+from tests.fake_api import TROUBLES, ok, serving
 from tests.judging.judge_models import FORMATS, save
 from transformers.utils import logging
 
@@ -52,13 +52,14 @@ def main() -> None:
     torch.set_num_threads(1)
     logging.disable_progress_bar()
     share = 20 if arguments.quick else 1
-    settings = {"prompts": {kind: n // share for kind, n in COUNTS.items()}, "kills": KILLS + 1}
-    report = Report("judging", arguments, settings | {"troubles": TROUBLED, "seed": 0})
+    counts = {kind: n // share for kind, n in COUNTS.items()}
+    settings = {"prompts": counts, "kills": KILLS + 1, "troubles": TROUBLED, "seed": 0}
+    report = Report("judging", arguments, settings)
     with tempfile.TemporaryDirectory() as name, serving(Script()) as api:
-        kills = check_kills(Path(name), settings["prompts"], api.url)
+        kills = check_kills(Path(name), counts, api.url)
     speeds = {one.name: speed(one, 4000 // share) for one in rules()}
     tiny = {name: model_judge_cost(name, 64 // share + 2) for name in FORMATS}
-    total = sum(settings["prompts"].values())
+    total = sum(counts.values())
     claims = [
         Claim("prompts", total, 2000 // share),
         Claim("kills that hit a running command", kills["killed"], KILLS),
@@ -88,7 +89,7 @@ class Script:
         self._seen: set[bytes] = set()
         self._lock = threading.Lock()
 
-    def __call__(self, number: int, body: dict[str, Any]) -> Answer | object:
+    def __call__(self, number: int, body: dict[str, Any]) -> object:
         """What the server sends."""
         digest = hashlib.sha256(body["messages"][-1]["content"].encode()).digest()
         with self._lock:

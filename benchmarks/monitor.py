@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import PreTrainedTokenizerFast, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
@@ -35,7 +35,7 @@ LLAMA = {
     "max_position_embeddings": 512,
     "tie_word_embeddings": True,
 }
-PAIRS, LENGTH, TURN, RESAMPLES = 160, 200, 5, 2000
+PAIRS, BATCH, LENGTH, TURN, RESAMPLES = 160, 16, 200, 5, 2000
 
 
 def main() -> None:
@@ -43,11 +43,13 @@ def main() -> None:
     made.add_argument("--steps", type=int, default=75)
     arguments = made.parse_args()
     torch.set_num_threads(1)
-    size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    small = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    model = LLAMA | (small if arguments.quick else {})
+    steps = 10 if arguments.quick else arguments.steps
     settings = {
-        "model": LLAMA | (size if arguments.quick else {}),
-        "steps": 10 if arguments.quick else arguments.steps,
-        "batch_size": 16,
+        "model": model,
+        "steps": steps,
+        "batch_size": BATCH,
         "tokens": LENGTH,
         "steps_in_a_turn": TURN,
         "monitor": MonitorSettings().model_dump(mode="json"),
@@ -56,21 +58,21 @@ def main() -> None:
     report = Report("monitor", arguments, settings)
     required = None if arguments.quick else 0.05  # a model of that size is all overhead
     with tempfile.TemporaryDirectory() as folder:
-        seconds, found = measure(Path(folder), settings)
+        seconds, found = measure(Path(folder), model, steps)
     own = found[-1]["monitor_seconds"]
     share = own / (sum(seconds["with"]) - own)  # its own share_of_time holds the other's turns
-    ratios = ratio_interval(seconds)
+    ratio, interval = ratio_interval(seconds)
     claims = [
-        Claim("monitor's seconds / training's", share, None, required),
-        Claim("seconds with / without", *ratios[:1], None, None, interval=ratios[1:]),
+        Claim("monitor's seconds / training's", share, high=required),
+        Claim("seconds with / without", ratio, interval=interval),
         Claim("seconds of one measurement", float(np.median([one["seconds"] for one in found]))),
-        Claim("seconds of one step", sum(seconds["without"]) / settings["steps"]),
+        Claim("seconds of one step", sum(seconds["without"]) / steps),
     ]
     report.write(claims, {"seconds_of_turns": seconds, "measurements": found})
 
 
 def measure(
-    folder: Path, settings: dict[str, Any]
+    folder: Path, model: dict[str, Any], steps: int
 ) -> tuple[dict[str, list[float]], list[dict[str, Any]]]:
     """Seconds of every turn of both trainings, and what the monitor wrote."""
     tokenizer = small_tokenizer()
@@ -78,7 +80,10 @@ def measure(
     turns = Turns(("with", "without"))
     trainers = {
         name: small_trainer(
-            folder / name, settings, tokenizer, [_Begin(turns, name), *callbacks, _End(turns, name)]
+            small_config(folder / name, steps),
+            random_model("llama", 0, model),
+            tokenizer,
+            [_Begin(turns, name), *callbacks, _End(turns, name)],
         )
         for name, callbacks in (("with", [monitor]), ("without", []))
     }
@@ -155,17 +160,12 @@ def small_tokenizer() -> PreTrainedTokenizerFast:
     return new_tokenizer([text], LLAMA["vocab_size"])
 
 
-def small_trainer(
-    folder: Path,
-    settings: dict[str, Any],
-    tokenizer: PreTrainedTokenizerFast,
-    callbacks: list[TrainerCallback],
-) -> DPOTrainer:
-    """A DPO trainer over random words, each answer of the same length."""
-    config = DPOConfig(
+def small_config(folder: Path, steps: int) -> DPOConfig:
+    """Settings of a DPO training on the CPU that saves nothing."""
+    return DPOConfig(
         output_dir=str(folder),
-        max_steps=settings["steps"],
-        per_device_train_batch_size=settings["batch_size"],
+        max_steps=steps,
+        per_device_train_batch_size=BATCH,
         learning_rate=1e-4,
         max_length=LENGTH,
         precompute_ref_log_probs=True,
@@ -178,8 +178,17 @@ def small_trainer(
         disable_tqdm=True,
         logging_steps=1000,
     )
+
+
+def small_trainer(
+    config: DPOConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    callbacks: list[TrainerCallback],
+) -> DPOTrainer:
+    """A DPO trainer over random words, each answer of the same length."""
     return DPOTrainer(
-        model=random_model("llama", 0, settings["model"]),
+        model=model,
         args=config,
         train_dataset=Dataset.from_list(pairs(tokenizer)),
         processing_class=tokenizer,
@@ -205,14 +214,14 @@ def pairs(tokenizer: PreTrainedTokenizerFast) -> list[dict[str, Any]]:
     ]
 
 
-def ratio_interval(seconds: dict[str, list[float]]) -> tuple[float, float, float]:
+def ratio_interval(seconds: dict[str, list[float]]) -> tuple[float, tuple[float, float]]:
     """Seconds with over seconds without, and its 95 % bootstrap interval over pairs of turns."""
     arms = np.array([seconds["with"], seconds["without"]])
     turns = arms.shape[1]
     drawn = np.random.default_rng(0).integers(0, turns, (RESAMPLES, turns))
     ratios = arms[0][drawn].sum(1) / arms[1][drawn].sum(1)
     low, high = np.quantile(ratios, [0.025, 0.975])
-    return float(arms[0].sum() / arms[1].sum()), float(low), float(high)
+    return float(arms[0].sum() / arms[1].sum()), (float(low), float(high))
 
 
 if __name__ == "__main__":

@@ -76,9 +76,10 @@ def main() -> None:
     arguments = made.parse_args()
     logging.disable_progress_bar()
     kinds = ["llama"] if arguments.quick else list(MODELS)
+    number = 100 if arguments.quick else 1000
     settings = {
         "models": {kind: MODELS[kind] for kind in kinds},
-        "prompts": 100 if arguments.quick else 1000,
+        "prompts": number,
         "random_prompts": RANDOM_PROMPTS,
         "steps": STEPS,
         "new_tokens": NEW_TOKENS,
@@ -89,7 +90,7 @@ def main() -> None:
     }
     report = Report("real_text", arguments, settings)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.lanes) as lanes:
-        corpus = Corpus.write(arguments.data, Path(folder), settings["prompts"])
+        corpus = Corpus.write(arguments.data, Path(folder), number)
         found = list(lanes.map(lambda kind: examine(kind, corpus, Path(folder) / kind), kinds))
     raw = dict(zip(kinds, found, strict=True))
     generated = [row["generate"] for row in found]
@@ -102,11 +103,7 @@ def main() -> None:
         ),
         Claim("resumed - unbroken bias, share of scale", deviation, high=1e-6),
         Claim("runs of generate killed", sum(r["killed"] for r in generated), KILLS * len(kinds)),
-        Claim(
-            "answers on disk",
-            sum(r["records"] for r in generated),
-            settings["prompts"] * len(kinds),
-        ),
+        Claim("answers on disk", sum(r["records"] for r in generated), number * len(kinds)),
         Claim("answers lost, doubled or torn", sum(wrong), high=0),
         Claim(
             "answers that differ from an unbroken run's",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+from transformers import PreTrainedTokenizerBase
 
 from benchmarks.common import Claim, Report, parser, progress
 from tsdi import Estimation, SafetyBias, estimate_bias
@@ -69,21 +70,25 @@ def main() -> None:
     report.write(claims, {"seconds": found["seconds"], "wrong": [list(key) for key in wrong]})
 
 
-def organism_bias(tokenizer: Any, folder: Path) -> SafetyBias:
+def organism_bias(tokenizer: PreTrainedTokenizerBase, folder: Path) -> SafetyBias:
     """The bias of the shipped pair, estimated and saved."""
     options = LoadOptions("float32")
-    pair = [load_model(f"organism/{name}", options) for name in ("aligned", "reference")]
-    bias = estimate_bias(
-        *pair, tokenizer, Estimation(prompts=256, steps=16, prompt_tokens=8, pool="tokenizer")
+    aligned, reference = (
+        load_model(f"organism/{name}", options) for name in ("aligned", "reference")
     )
+    settings = Estimation(prompts=256, steps=16, prompt_tokens=8, pool="tokenizer")
+    bias = estimate_bias(aligned, reference, tokenizer, settings)
     bias.save_pretrained(folder)
     return bias
 
 
-def _expected(tokenizer: Any, bias: SafetyBias, texts: list[str]) -> dict[Any, str]:
+def _expected(
+    tokenizer: PreTrainedTokenizerBase, bias: SafetyBias, texts: list[str]
+) -> dict[tuple[str, float | None], str]:
+    """Transformers' answers by prompt and strength."""
     model = load_model(MODEL, LoadOptions("float32"))
     engine = TransformersEngine(model, tokenizer, bias, STRENGTH)
-    found = {}
+    found: dict[tuple[str, float | None], str] = {}
     for strength in STRENGTHS:
         requests = [Request(Request.from_text(text).messages, strength) for text in texts]
         answers = engine.generate(requests, Sampling(max_new_tokens=TOKENS))

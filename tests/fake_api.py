@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -57,7 +58,7 @@ def hang():
     return UNSENT
 
 
-TROUBLES = {
+TROUBLES: dict[str, Callable[[], object]] = {
     "429": lambda: error(429, "slow down"),
     "429 in a moment": lambda: error(429, "slow down", {"Retry-After": "0.01"}),
     "500": lambda: error(500, "oops"),
