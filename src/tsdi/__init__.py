@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tsdi.audit.labels import LabelFormat
     from tsdi.bias import Estimation, Examination, SafetyBias, diagnose, estimate_bias, recommend
     from tsdi.bias.show import show
+    from tsdi.condition import Condition, Fitting, Labelled, fit_condition
     from tsdi.engines.base import Sampling
     from tsdi.engines.open import EngineChoice
     from tsdi.evaluation.evaluate import Judging, evaluate
@@ -35,14 +36,17 @@ __version__ = "0.1.0"
 __all__ = [
     "Answering",
     "ChatFormat",
+    "Condition",
     "Criterion",
     "DiagnosisPrompts",
     "EngineChoice",
     "Estimation",
     "Examination",
+    "Fitting",
     "JudgeOptions",
     "Judging",
     "LabelFormat",
+    "Labelled",
     "LoadOptions",
     "Loading",
     "PairwiseJudge",
@@ -63,6 +67,7 @@ __all__ = [
     "estimate_bias",
     "evaluate",
     "export",
+    "fit_condition",
     "generate",
     "judges",
     "load_model",
@@ -81,14 +86,17 @@ __all__ = [
 _HOMES = {
     "Answering": "tsdi.runs.generate",
     "ChatFormat": "tsdi.models.chat",
+    "Condition": "tsdi.condition",
     "Criterion": "tsdi.training.cleanse",
     "DiagnosisPrompts": "tsdi.runs.estimate",
     "EngineChoice": "tsdi.engines.open",
     "Estimation": "tsdi.bias",
     "Examination": "tsdi.bias",
+    "Fitting": "tsdi.condition",
     "JudgeOptions": "tsdi.judging.base",
     "Judging": "tsdi.evaluation.evaluate",
     "LabelFormat": "tsdi.audit.labels",
+    "Labelled": "tsdi.condition",
     "LoadOptions": "tsdi.models.load",
     "Loading": "tsdi.runs.estimate",
     "PairwiseJudge": "tsdi.judging.pairwise",
@@ -106,6 +114,7 @@ _HOMES = {
     "estimate": "tsdi.runs.estimate",
     "estimate_bias": "tsdi.bias",
     "evaluate": "tsdi.evaluation.evaluate",
+    "fit_condition": "tsdi.condition",
     "generate": "tsdi.runs.generate",
     "judges": "tsdi.judging.registry",
     "load_model": "tsdi.models.load",

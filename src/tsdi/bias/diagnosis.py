@@ -371,7 +371,7 @@ def check_lengths(
     for kind, prompt in prompts:
         if limit is not None and len(prompt) + answer > limit:
             raise PromptError(
-                f"A {kind} prompt for the diagnosis has {len(prompt)} tokens; with an answer of "
+                f"A {kind} prompt has {len(prompt)} tokens; with an answer of "
                 f"{answer} it does not fit the model's context of {limit}.",
                 "Leave it out of the file.",
             )

@@ -27,11 +27,14 @@ class Reading:
         odds: Refusal log-odds, one for each bias that was asked for.
         answer: Token ids of an answer.
         logits: Those that predict its tokens, float32 [answer, vocab], on the CPU.
+        inputs: The head's at the end of the prompt, [hidden], on the CPU; None if the prompt was
+            not read in a batch.
     """
 
     odds: list[float]
     answer: list[int]
     logits: Tensor
+    inputs: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,10 @@ class PromptReader:
                 rest = cache.after([answer[:-1] for answer in answers])
                 inputs = torch.cat([inputs, rest], 1)
         logits = torch.cat([part.cpu() for part in _logits(model, inputs)])
+        last = cache.last[:, 0].cpu()
         return [
-            Reading(odds[n], answer, logits[n, : len(answer)]) for n, answer in enumerate(answers)
+            Reading(odds[n], answer, logits[n, : len(answer)], last[n])
+            for n, answer in enumerate(answers)
         ]
 
     def _alone(

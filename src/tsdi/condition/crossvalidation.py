@@ -1,0 +1,224 @@
+"""How well a condition tells harmful prompts from harmless ones, on prompts that it has not seen.
+
+Everything that the fit decides, its shrinkage too, is decided anew for each fold from the others.
+The refusal log-odds of the same prompts stand beside it: what the model shows without any fit.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tsdi.condition.fit import LEAST_LABELS, Direction, discriminants, fit_direction, folds
+from tsdi.condition.prompts import HeadInputs
+from tsdi.condition.tokens import HeadMap, to_tokens
+from tsdi.stats.auc import auc, auc_change
+from tsdi.stats.interval import Estimate
+
+LEAST_IN_CATEGORY = 8
+"""Labels; a category with fewer may be lost without anybody seeing it."""
+CURVE = (8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class CategoryAuc:
+    """How well prompts of one category are told from all prompts of the other kind.
+
+    Attributes:
+        kind: "harmful" or "harmless".
+        category: Its name; "" is none.
+        labels: How many prompts it has.
+        condition: Area under the ROC curve, of prompts held out.
+        log_odds: Of the refusal log-odds.
+        left_out: Of a condition that was fitted without this category; None where what is left is
+            too little.
+    """
+
+    kind: str
+    category: str
+    labels: int
+    condition: Estimate
+    log_odds: Estimate
+    left_out: Estimate | None
+
+    @property
+    def few(self) -> bool:
+        """Whether it has too few labels for its figures, and for the fit, to say much."""
+        return self.labels < LEAST_IN_CATEGORY
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What a condition tells, each figure an area under the ROC curve on prompts held out.
+
+    Attributes:
+        condition: Of the condition, with all inputs of the head.
+        sparse: Of the same as weights of `tokens` tokens' logits.
+        log_odds: Of the refusal log-odds.
+        gain: `sparse` minus `log_odds`, on the same prompts.
+        shuffled: Of a condition fitted to shuffled labels, on the true ones: about .5.
+        labels: By number of prompts of each kind that it is fitted to.
+        categories: By category of harmful prompts, then of harmless ones.
+        harmful: How many harmful prompts there are.
+        harmless: How many harmless ones.
+        tokens: How many tokens' logits are read.
+        shrinkage: Of the fit to all prompts.
+    """
+
+    condition: Estimate
+    sparse: Estimate
+    log_odds: Estimate
+    gain: Estimate
+    shuffled: Estimate
+    labels: dict[str, Estimate]
+    categories: tuple[CategoryAuc, ...]
+    harmful: int
+    harmless: int
+    tokens: int
+    shrinkage: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether it clearly tells the kinds apart better than the refusal log-odds do."""
+        return self.gain.low > 0 and self.sparse.low > 0.5
+
+    @property
+    def verdict(self) -> str:
+        """What follows, in words."""
+        figures = f"{self.sparse.value:.3f} against {self.log_odds.value:.3f}"
+        if self.sparse.low <= 0.5:
+            return (
+                f"The condition does not clearly tell the kinds apart (area {self.sparse.value:.3f}"
+                "; .5 is chance). Use a constant strength."
+            )
+        if not self.tells:
+            return (
+                f"The condition is not clearly better than the refusal log-odds ({figures}): a"
+                " constant strength may do as well. Compare both before you use it."
+            )
+        return f"The condition tells the kinds apart better than the refusal log-odds ({figures})."
+
+
+def crossvalidate(
+    known: HeadInputs, direction: Direction, linear: HeadMap, tokens: int
+) -> CrossValidation:
+    """Fit to four fifths of the prompts at a time, and look at the last fifth.
+
+    Args:
+        known: The labelled prompts.
+        direction: The fit to all of them.
+        linear: The model's output layer.
+        tokens: Most tokens whose logits are read.
+    """
+    score, sparse = _held_out(known, linear, tokens)
+    harmful, odds = known.harmful, known.log_odds
+    return CrossValidation(
+        condition=_auc(score, harmful),
+        sparse=_auc(sparse, harmful),
+        log_odds=_auc(odds, harmful),
+        gain=auc_change(_by_kind(odds, harmful), _by_kind(sparse, harmful)),
+        shuffled=_auc(_shuffled(known), harmful),
+        labels=_curve(known),
+        categories=_categories(known, sparse, direction.shrinkage),
+        harmful=int(harmful.sum()),
+        harmless=int((~harmful).sum()),
+        tokens=min(tokens, len(linear.tokens)),
+        shrinkage=direction.shrinkage,
+    )
+
+
+def _by_kind(score: Tensor, harmful: Tensor) -> tuple[list[float], list[float]]:
+    return score[harmful].tolist(), score[~harmful].tolist()
+
+
+def _auc(score: Tensor, harmful: Tensor) -> Estimate:
+    return auc(*_by_kind(score, harmful))
+
+
+def _held_out(known: HeadInputs, linear: HeadMap, tokens: int) -> tuple[Tensor, Tensor]:
+    """Scores of held-out prompts: of the direction, and of its tokens; float64 [prompts]."""
+    score, sparse = (torch.empty(len(known.inputs), dtype=torch.float64) for _ in range(2))
+    for test in folds(known.harmful, known.groups):
+        train = known.at(~test)
+        found = fit_direction(train.inputs, train.harmful, train.groups)
+        score[test] = found.score(known.inputs[test])
+        seen = to_tokens(found, train.inputs, linear, tokens).seen
+        sparse[test] = seen.score(known.inputs[test])
+    return score, sparse
+
+
+def _shuffled(known: HeadInputs) -> Tensor:
+    """Held-out scores of fits to labels in another order."""
+    generator = torch.Generator().manual_seed(0)
+    score = torch.empty(len(known.inputs), dtype=torch.float64)
+    for test in folds(known.harmful, known.groups):
+        train = known.at(~test)
+        labels = train.harmful[torch.randperm(len(train.harmful), generator=generator)]
+        copies = list(map(str, range(len(labels))))  # no group is of one kind any more
+        score[test] = fit_direction(train.inputs, labels, copies).score(known.inputs[test])
+    return score
+
+
+def _curve(known: HeadInputs) -> dict[str, Estimate]:
+    """The area by number of labels of each kind, as far as a fold leaves so many."""
+    found = {}
+    for number in CURVE:
+        score = torch.empty(len(known.inputs), dtype=torch.float64)
+        for test in folds(known.harmful, known.groups):
+            some = _some(known, ~test, number)
+            if some is None:
+                break
+            train = known.at(some)
+            copies = list(map(str, range(len(train.groups))))  # of few groups none can be held out
+            score[test] = fit_direction(train.inputs, train.harmful, copies).score(
+                known.inputs[test]
+            )
+        else:
+            found[str(number)] = _auc(score, known.harmful)
+    return found
+
+
+def _some(known: HeadInputs, among: Tensor, number: int) -> Tensor | None:
+    """So many prompts of each kind, drawn among some; None if there are not so many."""
+    chosen = torch.zeros_like(among)
+    generator = torch.Generator().manual_seed(number)
+    for kind in (known.harmful, ~known.harmful):
+        places = (kind & among).nonzero()[:, 0]
+        if len(places) < number:
+            return None
+        chosen[places[torch.randperm(len(places), generator=generator)[:number]]] = True
+    return chosen
+
+
+def _categories(known: HeadInputs, score: Tensor, shrinkage: float) -> tuple[CategoryAuc, ...]:
+    found = []
+    for kind, same in (("harmful", known.harmful), ("harmless", ~known.harmful)):
+        for name in sorted({known.categories[n] for n in same.nonzero()[:, 0].tolist()}):
+            inside = same & torch.tensor([one == name for one in known.categories])
+            seen = inside | ~same
+            found.append(
+                CategoryAuc(
+                    kind,
+                    name,
+                    int(inside.sum()),
+                    _auc(score[seen], known.harmful[seen]),
+                    _auc(known.log_odds[seen], known.harmful[seen]),
+                    _left_out(known, inside, same, shrinkage),
+                )
+            )
+    return tuple(found)
+
+
+def _left_out(known: HeadInputs, inside: Tensor, same: Tensor, shrinkage: float) -> Estimate | None:
+    """The area of a category that no fit has seen, against held-out prompts of the other kind."""
+    if int((same & ~inside).sum()) < LEAST_LABELS:
+        return None
+    score = torch.empty(len(known.inputs), dtype=torch.float64)
+    for test in folds(known.harmful, known.groups):
+        train = ~test & ~inside
+        if int((train & same).sum()) < LEAST_LABELS // 2:
+            return None
+        vectors, intercepts = discriminants(known.inputs[train], known.harmful[train], [shrinkage])
+        score[test] = known.inputs[test] @ vectors[0] + intercepts[0]
+    seen = inside | ~same
+    return _auc(score[seen], known.harmful[seen])

@@ -1,0 +1,114 @@
+"""When to subtract: a strength for each prompt, read off the logits that decode its first token.
+
+    h(x) = <w, z> + b                                    z: the model's own logits at step 0
+    s(x) = high + (low - high) x sigmoid(h(x) / width)   the strength at every step
+
+h is large where the prompt is harmful. How w and b are found is in `tsdi.condition`. The word is
+CAST's (arXiv 2409.05907), whose condition reads hidden states.
+"""
+
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tsdi.decoding.rule import LARGEST_STRENGTH
+from tsdi.errors import MismatchError, UsageError
+
+LARGEST_SUM = 1e-4
+"""Of the weights, as a share of the sum of their sizes: they add up to 0 but for rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """A linear function of the logits at step 0 that sets the strength for a prompt; a value.
+
+    Its weights add up to 0, so that a constant added to all logits changes nothing: it reads
+    log-probabilities as well, and only the logits of its own tokens.
+
+    Attributes:
+        tokens: Whose logits it reads, int64 [k], ascending.
+        weights: w at these tokens, float32 [k]; 0 elsewhere.
+        intercept: b.
+        low: Strength where the prompt is surely harmful; below 0 the bias is added.
+        high: Strength where it is surely harmless.
+        width: Of the change from one to the other, in units of h.
+        tokenizer_sha256: Of the tokenizer that it was fitted with.
+        template_sha256: Of the chat template.
+        evidence: What its fit found out (`tsdi.condition.crossvalidation`), as plain objects.
+
+    Raises:
+        UsageError: If it is none.
+    """
+
+    tokens: Tensor = field(repr=False)
+    weights: Tensor = field(repr=False)
+    intercept: float
+    low: float = 0.0
+    high: float = 1.0
+    width: float = 1.0
+    tokenizer_sha256: str = field(default="", repr=False)
+    template_sha256: str = field(default="", repr=False)
+    evidence: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if wrong := self._wrong():
+            raise UsageError(f"This is no condition: {wrong}.", "Fit it again.")
+
+    def _wrong(self) -> str:
+        tokens, weights = self.tokens, self.weights
+        if tokens.dim() != 1 or tokens.shape != weights.shape or not len(tokens):
+            shapes = f"{tuple(tokens.shape)} and {tuple(weights.shape)}"
+            return f"tokens and weights have the shapes {shapes}"
+        if tokens.dtype != torch.int64 or weights.dtype != torch.float32:
+            return f"tokens and weights are {tokens.dtype} and {weights.dtype}"
+        if int(tokens[0]) < 0 or bool((tokens.diff() <= 0).any()):
+            return "its tokens do not ascend from 0 on"
+        if not bool(weights.isfinite().all()):
+            return "a weight is NaN or infinite"
+        if abs(float(weights.double().sum())) > LARGEST_SUM * float(weights.double().abs().sum()):
+            return "its weights do not add up to 0"
+        return self._wrong_numbers()
+
+    def _wrong_numbers(self) -> str:
+        if not isfinite(self.intercept):
+            return f"its intercept is {self.intercept}"
+        if not -LARGEST_STRENGTH <= self.low <= self.high <= LARGEST_STRENGTH:
+            return (
+                f"low and high are {self.low:g} and {self.high:g}, not in order from"
+                f" {-LARGEST_STRENGTH:g} to {LARGEST_STRENGTH:g}"
+            )
+        return "" if 0 < self.width < float("inf") else f"its width is {self.width:g}"
+
+    def score(self, logits: Tensor) -> Tensor:
+        """Compute h of prompts, float32 [batch]: above 0 where they are rather harmful.
+
+        Args:
+            logits: The model's own at step 0, before any rule, [batch, width].
+        """
+        read = logits[:, self.tokens.to(logits.device)].float()
+        return read @ self.weights.to(logits.device) + self.intercept
+
+    def strength(self, logits: Tensor) -> Tensor:
+        """Compute s of prompts, float32 [batch].
+
+        Where a logit that it reads is no finite number, as a grammar or another processor has ruled
+        the token out, nothing is known of the prompt, and the strength is `low`.
+
+        Args:
+            logits: The model's own at step 0, before any rule, [batch, width].
+        """
+        score = self.score(logits)
+        harmful = torch.sigmoid(score / self.width)
+        strength = self.high + (self.low - self.high) * harmful
+        return torch.where(score.isfinite(), strength, self.low)
+
+    def check_width(self, width: int) -> None:
+        """Raise MismatchError unless there are logits for all of its tokens."""
+        if int(self.tokens[-1]) >= width:
+            raise MismatchError(
+                f"The condition reads token {int(self.tokens[-1])}, of {width}.",
+                "Use it with the model for which it was fitted.",
+            )

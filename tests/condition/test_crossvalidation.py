@@ -1,0 +1,103 @@
+"""What cross-validation says of planted directions, of noise, and of categories it never saw."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tsdi.condition.crossvalidation import crossvalidate
+from tsdi.condition.fit import fit_direction
+from tsdi.condition.prompts import HeadInputs
+from tsdi.condition.tokens import HeadMap
+from tsdi.errors import NumericalError
+
+HIDDEN, TOKENS = 10, 60
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+LINEAR = HeadMap(torch.arange(TOKENS), drawn(HIDDEN, TOKENS).float(), torch.zeros(TOKENS))
+
+
+def known(apart=4.0, rows=120, of=lambda n: "AB"[n % 4 // 2]):
+    """Harmful prompts of two categories, each apart along an axis of its own, and harmless ones."""
+    inputs = drawn(rows, HIDDEN, seed=1)
+    harmful = torch.arange(rows) % 2 == 0
+    categories = [of(n) if n % 2 == 0 else "" for n in range(rows)]
+    for n, name in enumerate(categories):
+        inputs[n, 0] += apart * (name == "A")
+        inputs[n, 1] += apart * (name == "B")
+    odds = 0.5 * inputs[:, 0]
+    return HeadInputs(inputs, harmful, odds, categories, [str(n) for n in range(rows)])
+
+
+def validated(data, tokens=TOKENS):
+    direction = fit_direction(data.inputs, data.harmful, data.groups)
+    return crossvalidate(data, direction, LINEAR, tokens)
+
+
+class TestPlanted:
+    FOUND = validated(known())
+
+    def test_it_tells_the_kinds_apart_better_than_the_log_odds(self):
+        found = self.FOUND
+        assert found.condition.value > 0.9
+        assert found.log_odds.value < 0.8
+        assert found.gain.value == pytest.approx(found.sparse.value - found.log_odds.value)
+        assert found.tells
+        assert "better than the refusal log-odds" in found.verdict
+        assert (found.harmful, found.harmless, found.tokens) == (60, 60, TOKENS)
+
+    def test_as_many_tokens_as_the_head_has_inputs_cost_nothing_and_two_cost_much(self):
+        assert self.FOUND.sparse.value == pytest.approx(self.FOUND.condition.value, abs=0.01)
+        assert validated(known(), 2).sparse.value < self.FOUND.condition.value - 0.05
+
+    def test_a_category_without_labels_is_lost(self):
+        for one in self.FOUND.categories[:2]:
+            assert one.condition.value > 0.9
+            assert one.left_out.value < one.condition.value - 0.2
+            assert not one.few
+
+    def test_every_category_is_there_with_its_labels(self):
+        shown = [(one.kind, one.category, one.labels) for one in self.FOUND.categories]
+        assert shown == [("harmful", "A", 30), ("harmful", "B", 30), ("harmless", "", 60)]
+        assert self.FOUND.categories[2].left_out is None  # no harmless prompt would be left
+
+    def test_a_category_with_few_labels_says_so(self):
+        found = validated(known(of=lambda n: "B" if n < 12 else "A"))
+        assert [(one.category, one.few) for one in found.categories] == [
+            ("A", False), ("B", True), ("", False),
+        ]  # fmt: skip
+
+    def test_more_labels_are_worth_more(self):
+        curve = self.FOUND.labels
+        assert list(curve) == ["8", "16", "32"]  # a fold leaves 48 of each kind
+        assert curve["8"].value < curve["32"].value
+
+    def test_shuffled_labels_are_near_a_half(self):
+        assert 0.3 < self.FOUND.shuffled.value < 0.7
+
+
+def test_noise_is_called_noise():
+    found = validated(known(apart=0.0))
+    assert found.condition.low < 0.5
+    assert not found.tells
+    assert ".5 is chance" in found.verdict
+
+
+def test_what_the_log_odds_say_too_is_no_gain():
+    data = known()
+    same = replace(data, log_odds=data.inputs[:, 0] + data.inputs[:, 1])
+    found = validated(same)
+    assert found.sparse.low > 0.5
+    assert not found.tells
+    assert "not clearly better than the refusal log-odds" in found.verdict
+
+
+@pytest.mark.parametrize("field", ["inputs", "log_odds"])
+def test_nan_is_refused(field):
+    data = known()
+    with pytest.raises(NumericalError, match="NaN"):
+        replace(data, **{field: getattr(data, field) * torch.nan})
