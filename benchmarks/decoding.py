@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from benchmarks.common import Claim, Report, parser, progress, random_model
+from benchmarks.common import Claim, Report, median_interval, parser, progress, random_model
 from benchmarks.estimation import llama
 from tsdi.decoding.transformers import SafetyDebias
 
-PROMPT_TOKENS, NEW_TOKENS, RESAMPLES = 32, 64, 2000
+PROMPT_TOKENS, NEW_TOKENS = 32, 64
 VOCABS, BATCHES = (32_000, 128_256), (1, 8)
 BIAS_STEPS = {"plain": 0, "ordinary": 16, "worst": NEW_TOKENS}
 
@@ -50,9 +50,8 @@ def main() -> None:
             for arm, low in (("ordinary", required), ("worst", None)):
                 ratios = np.divide(seconds["plain"], seconds[arm])
                 name = f"{arm}, vocabulary {vocab:,}, batch {batch}"
-                median, interval = float(np.median(ratios)), median_interval(ratios)
-                claims.append(Claim(name, median, low, interval=interval))
-                progress(f"decoding: {name}: {median:.3f}")
+                claims.append(Claim.of(name, median_interval(ratios), low))
+                progress(f"decoding: {name}: {claims[-1].value:.3f}")
             raw.append({"vocab": vocab, "batch": batch, "seconds": seconds})
     report.write(claims, {"runs": raw})
 
@@ -87,13 +86,6 @@ def generate(model: PreTrainedModel, ids: torch.Tensor, bias: torch.Tensor) -> f
     seconds = time.perf_counter() - begin
     assert output.shape[1] == PROMPT_TOKENS + NEW_TOKENS
     return seconds
-
-
-def median_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval of the median."""
-    drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.quantile(np.median(values[drawn], axis=1), [0.025, 0.975])
-    return float(low), float(high)
 
 
 if __name__ == "__main__":

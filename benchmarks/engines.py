@@ -18,8 +18,15 @@ import torch
 from tests.engines.gguf_file import write_gguf
 from transformers import PreTrainedModel
 
-from benchmarks.common import Claim, Report, parser, progress, random_model, word_tokenizer
-from benchmarks.decoding import median_interval
+from benchmarks.common import (
+    Claim,
+    Report,
+    median_interval,
+    parser,
+    progress,
+    random_model,
+    word_tokenizer,
+)
 from benchmarks.estimation import llama
 from tsdi.baselines.engine import dera_engine
 from tsdi.baselines.shifts import constant_shift
@@ -69,7 +76,7 @@ def main() -> None:
 
 def _claim(name: str, seconds: dict[str, list[float]], base: str, low: float) -> Claim:
     ratios = np.divide(seconds[base], seconds["debiased"])
-    return Claim(name, float(np.median(ratios)), low, interval=median_interval(ratios))
+    return Claim.of(name, median_interval(ratios), low)
 
 
 def _bias(tokenizer: Any, model: PreTrainedModel) -> SafetyBias:

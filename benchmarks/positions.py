@@ -54,11 +54,9 @@ def main() -> None:
         raw[name] = [one.to_dict() for one in found]
         above = sum(one.low > 0 for one in found[1:])
         claims += [
-            Claim(f"{name}: position {step}, nats", float(found[step].value or 0),
-                  interval=(found[step].low, found[step].high))
-            for step in SHOWN
-        ]  # fmt: skip
-        claims.append(Claim(f"{name}: later positions with an interval above 0, of 15", above))
+            *(Claim.of(f"{name}: position {step}, nats", found[step]) for step in SHOWN),
+            Claim(f"{name}: later positions with an interval above 0, of 15", above),
+        ]
     report.write(claims, raw)
 
 

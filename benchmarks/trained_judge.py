@@ -11,7 +11,6 @@ from benchmarks.common import Claim, Report, parser, progress
 from tsdi.audit.labels import read_labels
 from tsdi.audit.train_judge import STRENGTHS, train_judge
 from tsdi.judging.trained import TrainedJudge
-from tsdi.stats.interval import Estimate
 
 
 def main() -> None:
@@ -26,17 +25,17 @@ def main() -> None:
     TrainedJudge(found.weights, "", []).judge(responses)
     speed = len(responses) / (time.perf_counter() - begin)
     claims = [
-        *(_claim(f"kappa, {name}", kappa) for name, kappa in found.kappa.items()),
+        *(Claim.of(f"kappa, {name}", kappa) for name, kappa in found.kappa.items()),
         *(
-            _claim(f"kappa, trained minus {name}", gain, 0.0 if name == found.best_rule else None)
+            Claim.of(f"kappa, trained minus {name}", gain, 0.0 if name == found.best_rule else None)
             for name, gain in found.gain.items()
         ),
         *(
-            _claim(f"kappa on {model}, trained", kappas["trained"])
+            Claim.of(f"kappa on {model}, trained", kappas["trained"])
             for model, kappas in found.by_model.items()
         ),
         *(
-            _claim(f"{figure}, {name.lower()}", share)
+            Claim.of(f"{figure}, {name.lower()}", share)
             for name, shares in found.classes.items()
             for figure, share in shares.items()
         ),
@@ -45,11 +44,6 @@ def main() -> None:
         Claim("answers a second", round(speed)),
     ]
     report.write(claims, found.to_dict())
-
-
-def _claim(name: str, estimate: Estimate, low: float | None = None) -> Claim:
-    value = float("nan") if estimate.value is None else estimate.value
-    return Claim(name, value, low, None, (estimate.low, estimate.high))
 
 
 if __name__ == "__main__":
