@@ -16,6 +16,7 @@ from transformers import (
 
 from tsdi.bias import BiasInfo, SafetyBias, TokenPool
 from tsdi.bias.random_prompts import RandomPrompts, random_prompts
+from tsdi.decoding.condition import Condition
 from tsdi.errors import ModelError, TsdiError
 from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import tokenizer_size
@@ -182,6 +183,23 @@ def bias(
         **changes,
     }
     return SafetyBias(values, values.abs() / 10 if error is None else error, BiasInfo(**info))
+
+
+def condition(known: PreTrainedTokenizerFast | None = None, **changes: object) -> Condition:
+    """A condition for the tiny tokenizer, without any fit; random unless weights are given."""
+    known = tokenizer() if known is None else known
+    weights = torch.randn(12, generator=torch.Generator().manual_seed(8)) / 8
+    made = {
+        "tokens": torch.arange(20, 32) * 7,
+        "weights": weights - weights.mean(),
+        "intercept": 0.1,
+        "low": -0.5,
+        "high": 1.5,
+        "tokenizer_sha256": tokenizer_sha256(known),
+        "template_sha256": template_sha256(known, ChatFormat()),
+        **changes,
+    }
+    return Condition(**made)
 
 
 @contextmanager

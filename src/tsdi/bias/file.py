@@ -15,19 +15,29 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tsdi import __version__
+from tsdi.bias.condition_file import (
+    check_condition,
+    condition_fields,
+    condition_tensors,
+    read_condition,
+)
 from tsdi.decoding.anchor import LONGEST_ANCHOR
+from tsdi.decoding.condition import Condition
 from tsdi.decoding.rule import LARGEST_STRENGTH
 from tsdi.errors import FormatError, ModelError, UsageError
 from tsdi.files import parse_json, to_json, write_bytes
 from tsdi.models.chat import ChatFormat
 from tsdi.models.names import Place, is_local, locate, split_revision
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+PLAIN_VERSION = 2
+"""Of a bias without a condition, which older readers know."""
 CONFIG_FILE = "bias_config.json"
 TENSORS_FILE = "bias.safetensors"
 LARGEST_SHIFT = 1e6
 """In logits; real shifts are below 100, and far more leaves no finite logit of a model."""
 _AGAIN = "Estimate the bias again, or fetch it again from where it is whole."
+_FIT_AGAIN = "Fit it again, or fetch the bias again from where it is whole."
 _REMEDY = "Give a folder made by 'tsdi estimate', or a hub id."
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LEAST = {
@@ -173,7 +183,9 @@ def versions() -> dict[str, str]:
     return {"tsdi": __version__, **libraries}
 
 
-def write(folder: Path, values: Tensor, error: Tensor, info: BiasInfo) -> None:
+def write(
+    folder: Path, values: Tensor, error: Tensor, info: BiasInfo, condition: Condition | None
+) -> None:
     """Write values and standard errors, float32 [steps, vocab], with where they come from.
 
     Raises:
@@ -182,22 +194,26 @@ def write(folder: Path, values: Tensor, error: Tensor, info: BiasInfo) -> None:
     info.check(folder, len(values))  # what could not be read is not written
     _check_numbers(values, error, folder)
     tensors = {"bias": values.contiguous(), "error": error.contiguous()}
+    if condition is not None:
+        _check_condition(condition, folder, info, values.shape[1])
+        tensors |= condition_tensors(condition)
     data = save(tensors, {"format": "tsdi"})
     config = {
         "format": "tsdi",
-        "format_version": FORMAT_VERSION,
+        "format_version": PLAIN_VERSION if condition is None else FORMAT_VERSION,
         "tsdi_version": __version__,
         "tensors_sha256": hashlib.sha256(data).hexdigest(),
         "steps": values.shape[0],
         "vocab": values.shape[1],
         **info.model_dump(mode="json"),
+        **({} if condition is None else {"condition": condition_fields(condition)}),
     }
     text = to_json(config)  # what cannot be written fails before anything is
     write_bytes(folder / TENSORS_FILE, data)
     write_bytes(folder / CONFIG_FILE, text)  # last: it says that the bias is complete
 
 
-def read(name: str, how: Mapping[str, Any]) -> tuple[Tensor, Tensor, BiasInfo]:
+def read(name: str, how: Mapping[str, Any]) -> tuple[Tensor, Tensor, BiasInfo, Condition | None]:
     """Read a bias from a folder or the hub.
 
     Args:
@@ -205,13 +221,16 @@ def read(name: str, how: Mapping[str, Any]) -> tuple[Tensor, Tensor, BiasInfo]:
         how: Settings of ``hf_hub_download``, "revision" among them.
 
     Returns:
-        Values and standard errors, float32 [steps, vocab], and where they come from.
+        Values and standard errors, float32 [steps, vocab], where they come from, and the condition
+        if there is one.
 
     Raises:
         FormatError: If there is no valid bias.
     """
     config, data = _fetch(name, how)
-    info, shape, digest = _parse_config(name, config)
+    fields = _object(name, config)
+    asked = fields.pop("condition", None)
+    info, shape, digest = _parse_config(name, fields)
     if hashlib.sha256(data).hexdigest() != digest:
         raise FormatError(
             f"{name}/{TENSORS_FILE} is truncated or does not belong to its {CONFIG_FILE}.",
@@ -231,7 +250,32 @@ def read(name: str, how: Mapping[str, Any]) -> tuple[Tensor, Tensor, BiasInfo]:
             )
     info.check(name, shape[0])
     _check_numbers(values, error, name)
-    return values.float(), error.float(), info
+    condition = None if asked is None else _condition(name, asked, tensors, info)
+    return values.float(), error.float(), info, condition
+
+
+def _condition(
+    name: str, fields: object, tensors: Mapping[str, Tensor], info: BiasInfo
+) -> Condition:
+    try:
+        hashes = info.tokenizer_sha256, info.template_sha256
+        condition = read_condition(fields, tensors, hashes)
+    except ValueError as problem:
+        raise _bad_condition(name, problem) from None
+    _check_condition(condition, name, info, tensors["bias"].shape[1])
+    return condition
+
+
+def _check_condition(condition: Condition, place: object, info: BiasInfo, vocab: int) -> None:
+    try:
+        check_condition(condition, info.anchor, vocab)
+    except ValueError as problem:
+        raise _bad_condition(place, problem) from None
+
+
+def _bad_condition(place: object, problem: ValueError) -> FormatError:
+    what = _first(problem) if isinstance(problem, pydantic.ValidationError) else str(problem)
+    return FormatError(f"{place}: the bias's condition cannot be used: {what}.", _FIT_AGAIN)
 
 
 def _fetch(name: str, how: Mapping[str, Any]) -> list[bytes]:
@@ -280,16 +324,15 @@ def _check_numbers(values: Tensor, error: Tensor, place: object) -> None:
             raise FormatError(f"{place}/{TENSORS_FILE}: {name!r} has {wrong}.", _AGAIN)
 
 
-def _parse_config(name: str, data: bytes) -> tuple[BiasInfo, tuple[int, int], str]:
-    """Read ``bias_config.json``; ``BiasInfo.check`` has still to be called.
+def _parse_config(name: str, config: dict[str, Any]) -> tuple[BiasInfo, tuple[int, int], str]:
+    """Read the fields of ``bias_config.json``; ``BiasInfo.check`` has still to be called.
 
     Returns:
         The fields about the bias, steps and vocabulary, and the hash of the tensors' file.
 
     Raises:
-        FormatError: If the bytes are no such file.
+        FormatError: If they are those of no bias.
     """
-    config = _object(name, data)
     shape = (config.pop("steps", None), config.pop("vocab", None))
     digest = config.pop("tensors_sha256", None)
     for key, size in zip(("steps", "vocab"), shape, strict=True):
@@ -335,6 +378,12 @@ def _object(name: str, data: bytes) -> dict[str, Any]:
             "pip install --upgrade tsdi",
         )
     config.pop("tsdi_version", None)
+    if (config.get("condition") is not None) != (version > PLAIN_VERSION):
+        raise FormatError(
+            f"{name}/{CONFIG_FILE}: a bias has a condition exactly from format version"
+            f" {FORMAT_VERSION} on, and this is version {version}.",
+            _AGAIN,
+        )
     if version == 1 and not (config.get("diagnosis") or config.get("tuning")):
         config.pop("strength", None)  # it stood there as 1.0 although nothing had been examined
     return config

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias.file import BiasInfo, read, write
 from tsdi.decoding.anchor import find_anchor
+from tsdi.decoding.condition import Condition
 from tsdi.decoding.rule import check_strength
 from tsdi.decoding.transformers import SafetyDebias
 from tsdi.errors import MismatchError, UsageError
@@ -43,17 +44,25 @@ class SafetyBias(
         values: float32 [steps, vocab], in logits; zero mean per step, as estimated.
         standard_error: float32 [steps, vocab].
         info: Where it comes from.
+        condition: What sets the strength for each prompt; None leaves it to one number.
     """
 
-    def __init__(self, values: Tensor, standard_error: Tensor, info: BiasInfo) -> None:
+    def __init__(
+        self,
+        values: Tensor,
+        standard_error: Tensor,
+        info: BiasInfo,
+        condition: Condition | None = None,
+    ) -> None:
         if values.dim() != 2 or values.shape != standard_error.shape:
             raise UsageError(
                 f"A bias needs values and errors [steps, vocab], not {tuple(values.shape)} and "
                 f"{tuple(standard_error.shape)}."
             )
-        self.values = values
-        self.standard_error = standard_error
+        self.values, self.standard_error = values, standard_error
         self.info = info
+        self.condition = condition
+        self._hub_mixin_config = None  # else the hub's mixin would write arguments to config.json
 
     @property
     def steps(self) -> int:
@@ -82,8 +91,8 @@ class SafetyBias(
     ) -> "SafetyBias":
         """Another bias, made from this one.
 
-        What was found out about this one (recommended strength, diagnosis, tuning) is not true of
-        it, so it has none of that.
+        What was found out about this one (recommended strength, diagnosis, tuning, condition) is
+        not true of it, so it has none of that.
 
         Args:
             values: float32 [steps, vocab].
@@ -185,15 +194,32 @@ class SafetyBias(
 
     # --- decoding ----------------------------------------------------------------------------
 
-    def strength_or_recommended(self, strength: float | None) -> float:
-        """The strength that is named, else the recommended one.
+    def strength_or_condition(self, strength: float | None) -> float | Condition:
+        """What sets the strength: the number that is named, the condition, or what is recommended.
 
         Raises:
-            UsageError: If neither is there: without a diagnosis nothing is recommended; or if the
-                strength is none.
+            UsageError: If there is none of them, or the strength is none.
+        """
+        if strength is None and self.condition is not None:
+            return self.condition
+        return self.strength_or_recommended(strength)
+
+    def strength_or_recommended(self, strength: float | None) -> float:
+        """The strength that is named, else the recommended one, for all prompts.
+
+        Raises:
+            UsageError: If neither is there: without a diagnosis nothing is recommended; if the
+                strength is none; or if none is named and the bias has a condition, which would be
+                passed over.
         """
         if strength is not None:
             return check_strength(strength)
+        if self.condition is not None:
+            raise UsageError(
+                "The strength of this bias depends on the prompt (its condition), which is not"
+                " possible here.",
+                "Name one for all prompts: --strength 1, in Python strength=1.0.",
+            )
         if self.info.strength is None:
             raise UsageError(
                 "This bias recommends no strength.",
@@ -243,13 +269,36 @@ class SafetyBias(
 
     def with_diagnosis(self, strength: float, diagnosis: dict[str, Any]) -> "SafetyBias":
         """The same bias with a recommended strength and what it was found from."""
-        update = {"strength": strength, "diagnosis": diagnosis}
-        return SafetyBias(self.values, self.standard_error, self.info.model_copy(update=update))
+        info = self.info.model_copy(update={"strength": strength, "diagnosis": diagnosis})
+        return SafetyBias(self.values, self.standard_error, info, self.condition)
 
     def with_tuning(self, strength: float, evidence: dict[str, Any]) -> "SafetyBias":
-        """The same bias with a tuned strength and how it was chosen."""
-        update = {"strength": strength, "tuning": evidence}
-        return SafetyBias(self.values, self.standard_error, self.info.model_copy(update=update))
+        """The same bias with a tuned strength for all prompts and how it was chosen."""
+        info = self.info.model_copy(update={"strength": strength, "tuning": evidence})
+        return SafetyBias(self.values, self.standard_error, info)
+
+    def with_condition(self, condition: Condition | None) -> "SafetyBias":
+        """The same bias with a condition, which sets the strength where none is named.
+
+        Args:
+            condition: It, as `tsdi.fit_condition` makes it; None takes it away.
+
+        Raises:
+            MismatchError: If it was fitted with another tokenizer or chat template, or reads tokens
+                that the bias has not.
+            UsageError: If the bias begins behind a marker.
+        """
+        if condition is not None:
+            for what in ("tokenizer", "template"):
+                name = f"{what}_sha256"
+                if getattr(condition, name) != getattr(self.info, name):
+                    raise MismatchError(
+                        f"The condition was fitted with another {what} than the bias's.",
+                        "Fit it to the model and the prompt format that the bias is for.",
+                    )
+            condition.check_width(self.vocab)
+            self.check_no_anchor()
+        return SafetyBias(self.values, self.standard_error, self.info, condition)
 
     def check(
         self,
@@ -308,7 +357,7 @@ class SafetyBias(
         return super().save_pretrained(save_directory, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write(save_directory, self.values, self.standard_error, self.info)
+        write(save_directory, self.values, self.standard_error, self.info, self.condition)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # every argument by name, no **kwargs
