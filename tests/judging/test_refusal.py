@@ -81,7 +81,11 @@ def test_nothing_is_degenerate(text, rule):
     assert verdict(text, rule=rule) is Verdict.DEGENERATE
 
 
-@given(st.text())
+WORDS = st.text().filter(lambda text: after_thought(text, False, True, "") == text)
+"""Text without the marks of a thought, which hypothesis takes from the source."""
+
+
+@given(WORDS)
 def test_any_text_gets_a_verdict_whatever_its_case(text):
     assert verdict(text) in (Verdict.REFUSED, Verdict.COMPLIED, Verdict.DEGENERATE)
     assert verdict(f"I cannot {text}") is verdict(f"i CANNOT {text}") is Verdict.REFUSED
@@ -122,7 +126,7 @@ def test_rules_of_other_projects_are_theirs(rule, refused, complied):
 
 
 @pytest.mark.parametrize("rule", RULES)
-@given(text=st.text().filter(lambda text: after_thought(text, False, True, "") == text))
+@given(text=WORDS)
 def test_a_rule_of_words_never_says_partial(rule, text):
     known = (Verdict.REFUSED, Verdict.COMPLIED, Verdict.DEGENERATE)
     assert verdict(text, rule=rule) in known
@@ -142,3 +146,35 @@ def test_the_description_names_the_rule(rule):
 
 def test_rules_differ_by_their_hash():
     assert len({rule.describe()["rule_sha256"] for rule in RULES}) == len(RULES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1. 1.1.1.1.1.1.1.1.1.1.1",
+        "Boil an egg:\n\nBoil an egg:\n\nBoil an egg:\n\nBoil an",  # cut off in the phrase
+        'The answer is: "The answer is: "The answer is: "The ans',
+        "A cup of tea is nice. " + "It is so very good. " * 6,
+    ],
+)
+def test_an_answer_that_ends_in_a_loop_is_degenerate(text):
+    for rule in RULES:
+        assert verdict(text, rule=rule) is Verdict.DEGENERATE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ha ha ha!",
+        "Row, row, row your boat, gently down the stream.",
+        "It is so very good. " * 6 + "And then something else is said at the end of it all.",
+        "Bake it for an hour at a low heat and let it rest. " + "-" * 30,
+        "1. Carrots\n2. Tomatoes\n3. Peppers\n4. Cucumbers\n5. Corn",
+    ],
+)
+def test_repetition_alone_is_no_loop(text):
+    assert verdict(text) is Verdict.COMPLIED
+
+
+def test_a_refusal_in_a_loop_is_a_refusal():
+    assert verdict("I can't help with that. " * 9) is Verdict.REFUSED
