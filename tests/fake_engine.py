@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
+from tsdi.decoding.condition import Condition, Strength
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.errors import MismatchError, PromptError
 
@@ -21,7 +22,7 @@ class FakeEngine(Engine):
         vocab: Number of tokens an answer can have; token 0 ends the text.
         context: Most tokens of prompt and answer together.
         bias: What is subtracted, [steps, vocab].
-        strength: How much of it, unless a request says otherwise.
+        strength: How much of it, unless a request says otherwise; or a condition.
 
     Raises:
         MismatchError: If the bias is of another vocabulary.
@@ -32,7 +33,7 @@ class FakeEngine(Engine):
         vocab: int = 32,
         context: int = 64,
         bias: torch.Tensor | None = None,
-        strength: float = 1.0,
+        strength: Strength = 1.0,
     ) -> None:
         if bias is not None and bias.shape[1] != vocab:
             raise MismatchError(f"The bias is for {bias.shape[1]} tokens, the model has {vocab}.")
@@ -63,6 +64,8 @@ class FakeEngine(Engine):
         rows: list[torch.Tensor] = []
         while len(ids) < sampling.max_new_tokens and END not in ids:
             logits = torch.randn(self.vocab, generator=_generator("logits", prefix))
+            if isinstance(strength, Condition):  # at the first token
+                strength = float(strength.strength(logits[None]))
             if len(ids) < len(self.bias):
                 logits = logits - strength * self.bias[len(ids)]
             rows.append(logits)

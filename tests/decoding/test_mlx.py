@@ -45,6 +45,18 @@ def test_greedy_tokens_are_those_of_transformers(model, strength):
         assert tuple(found) == expected.token_ids
 
 
+def test_a_condition_sets_the_strength_of_each_prompt(model):
+    from tsdi.decoding.mlx import SafetyDebias
+
+    values = torch.randn(3, tiny.VOCAB, generator=torch.Generator().manual_seed(5)) * 3
+    bias = tiny.bias(values).with_condition(tiny.condition())
+    engine, _ = cases.make("transformers", values, condition=tiny.condition())
+    for text in ("bread", "the old mill", "a kettle boils at one hundred degrees"):
+        (expected,) = engine.generate([Request.from_text(text)], Sampling(max_new_tokens=6))
+        found = generate(model, prompt(text), [SafetyDebias(bias)])
+        assert tuple(found) == expected.token_ids
+
+
 def test_a_prompt_that_is_read_in_parts_begins_at_its_end(model):
     from tsdi.decoding.mlx import SafetyDebias
 

@@ -6,6 +6,7 @@ import torch
 
 from tests import tiny
 from tsdi.decoding.anchor import Anchor
+from tsdi.decoding.condition import Condition
 from tsdi.decoding.transformers import SafetyDebias
 from tsdi.errors import UsageError
 from tsdi.models.chat import encode_chat
@@ -130,7 +131,7 @@ class TestEqualsTheSlowLoop:
 
 
 class TestBeamsAndSamples:
-    def slow_beams(self, model, prompt, beams):
+    def slow_beams(self, model, prompt, beams, strength=1.0):
         """Beam search over renormalised debiased scores, without an end of sequence."""
         best = [(0.0, [])]
         for step in range(NEW):
@@ -138,7 +139,7 @@ class TestBeamsAndSamples:
             for total, tokens in best:
                 scores = scores_after(model, prompt + tokens)
                 if step < len(BIAS):
-                    scores = scores - BIAS[step]
+                    scores = scores - strength * BIAS[step]
                 top = scores.log_softmax(-1).topk(beams)
                 pairs = zip(top.values.tolist(), top.indices.tolist(), strict=True)
                 grown += [(total + value, [*tokens, token]) for value, token in pairs]
@@ -172,6 +173,93 @@ class TestBeamsAndSamples:
         for step, (before, after) in enumerate(zip(output.logits, output.scores, strict=True)):
             shift = BIAS[step] if step < len(BIAS) else torch.zeros(tiny.VOCAB)
             assert torch.allclose(after, before - each * shift, atol=1e-5)
+
+
+class TestACondition:
+    """The strength of a row is that of its own logits at step 0, whatever generate does."""
+
+    CONDITION = Condition(
+        torch.arange(0, 300, 20), torch.linspace(-1, 1, 15) / 2, 0.2, low=-1.0, high=2.0
+    )
+
+    def slow(self, model, prompt, bias=BIAS):
+        return slow(model, prompt, self.strength(model, prompt), bias)
+
+    def strength(self, model, prompt):
+        return float(self.CONDITION.strength(scores_after(model, prompt)[None]))
+
+    def test_prompts_differ_here(self, model):
+        found = [self.strength(model, row) for row in (PROMPT, SHORT, OTHER)]
+        assert max(found) - min(found) > 0.5
+        assert self.slow(model, PROMPT) != slow(model, PROMPT, 0.0)
+
+    def test_a_left_padded_batch_again_and_again(self, model):
+        processor = SafetyDebias(BIAS, len(PROMPT), self.CONDITION)
+        for rows in ([PROMPT, SHORT, OTHER], [OTHER, PROMPT], [PROMPT]):
+            assert generated(model, rows, processor) == [self.slow(model, row) for row in rows]
+
+    def test_rows_with_a_strength_of_their_own(self, model):
+        rows = [PROMPT, SHORT, PROMPT, OTHER]
+        processor = SafetyDebias(BIAS, len(PROMPT), [0.5, self.CONDITION, self.CONDITION, 0.0])
+        assert generated(model, rows, processor) == [
+            slow(model, PROMPT, 0.5),
+            self.slow(model, SHORT),
+            self.slow(model, PROMPT),
+            slow(model, OTHER, 0.0),
+        ]
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"use_cache": False},
+            {"cache_implementation": "static", "disable_compile": True},
+            {"prompt_lookup_num_tokens": 3},
+        ],
+        ids=["no cache", "static cache", "prompt lookup"],
+    )
+    def test_caches_and_prompt_lookup(self, model, options):
+        prompt = PROMPT * 3
+        processor = SafetyDebias(BIAS, len(prompt), self.CONDITION)
+        assert generated(model, [prompt], processor, **options) == [self.slow(model, prompt)]
+
+    @pytest.mark.parametrize("alike", [True, False])
+    def test_an_assistant_model_has_no_say(self, model, alike):
+        assistant = tiny.moved(model, 0.02 if alike else 1.0)
+        assert abs(self.strength(assistant, PROMPT) - self.strength(model, PROMPT)) > 1e-3
+        processor = SafetyDebias(BIAS, len(PROMPT), self.CONDITION)
+        found = generated(model, [PROMPT], processor, assistant_model=assistant)
+        assert found == [self.slow(model, PROMPT)]
+
+    @pytest.mark.parametrize("beams", [2, 4])
+    def test_beams(self, model, beams):
+        processor = SafetyDebias(BIAS, len(PROMPT), self.CONDITION)
+        options = {"num_beams": beams, "renormalize_logits": True}
+        found = generated(model, [PROMPT, SHORT], processor, **options)
+        assert found == [
+            TestBeamsAndSamples().slow_beams(model, row, beams, self.strength(model, row))
+            for row in (PROMPT, SHORT)
+        ]
+
+    def test_inputs_embeds_have_no_prompt_ids(self, model):
+        embeds = model.get_input_embeddings()(torch.tensor([PROMPT]))
+        output = model.generate(
+            inputs_embeds=embeds,
+            attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
+            logits_processor=[SafetyDebias(BIAS, 0, self.CONDITION)],
+            max_new_tokens=NEW,
+            do_sample=False,
+        )
+        assert output.tolist() == [self.slow(model, PROMPT)]
+
+    def test_two_conditions_in_one_batch_are_refused(self):
+        with pytest.raises(UsageError, match="one condition at most"):
+            SafetyDebias(BIAS, 1, [self.CONDITION, tiny.condition()])
+
+    def test_another_number_of_rows_on_the_way_is_refused(self):
+        processor = SafetyDebias(BIAS, 1, self.CONDITION)
+        processor(torch.tensor([[5], [5]]), torch.randn(2, tiny.VOCAB))
+        with pytest.raises(UsageError, match="1 rows, and another number at its first step"):
+            processor(torch.tensor([[5, 6]]), torch.randn(1, tiny.VOCAB))
 
 
 class TestAnchor:

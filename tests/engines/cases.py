@@ -19,30 +19,38 @@ NEEDS = {"fake": "tsdi", "transformers": "tsdi", "vllm": "vllm", "llama.cpp": "l
 NOT_RUN = [n for n, module in {**NEEDS, "mlx": "mlx_lm"}.items() if find_spec(module) is None]
 
 
-def make(name, values, strength=1.0):
-    """An engine of that name with a bias of these values, and the number of its logits."""
-    return {
+def make(name, values, strength=1.0, condition=None):
+    """An engine of that name with a bias of these values, and the number of its logits.
+
+    With a condition that one sets the strength.
+    """
+    made = {
         "fake": _fake,
         "transformers": _transformers,
         "vllm": _vllm,
         "llama.cpp": _llama_cpp,
-    }[name](values, strength)
+    }[name]
+    return made(values, strength if condition is None else None, condition)
 
 
 def model():
     return tiny.model("llama", hidden_size=64, initializer_range=0.02)  # heads of 32, for vLLM
 
 
-def _bias(values):
-    return None if values is None else tiny.bias(values, torch.zeros_like(values))
+def _bias(values, condition=None):
+    if values is None:
+        return None
+    return tiny.bias(values, torch.zeros_like(values)).with_condition(condition)
 
 
-def _fake(values, strength):
-    return FakeEngine(vocab=32, context=64, bias=values, strength=strength), 32
+def _fake(values, strength, condition):
+    used = strength if condition is None else condition
+    return FakeEngine(vocab=32, context=64, bias=values, strength=used), 32
 
 
-def _transformers(values, strength):
-    return TransformersEngine(model(), tiny.tokenizer(), _bias(values), strength), tiny.VOCAB
+def _transformers(values, strength, condition):
+    bias = _bias(values, condition)
+    return TransformersEngine(model(), tiny.tokenizer(), bias, strength), tiny.VOCAB
 
 
 @cache
@@ -86,7 +94,7 @@ def llm():
     return made, processor
 
 
-def _vllm(values, strength):
+def _vllm(values, strength, condition):
     from tsdi.engines.vllm import VllmEngine
 
     running, processor = llm()
@@ -94,16 +102,19 @@ def _vllm(values, strength):
         return VllmEngine(
             running, tiny.tokenizer(), _bias(torch.zeros(1, tiny.VOCAB)), 0.0
         ), tiny.VOCAB
-    engine = VllmEngine(running, tiny.tokenizer(), _bias(values), strength)
+    engine = VllmEngine(running, tiny.tokenizer(), _bias(values, condition), strength)
+    processor._condition = condition
+    processor._strength = 1.0 if condition is None else condition
     processor._table = torch.cat([values, torch.zeros(1, tiny.VOCAB)])
     processor._steps = len(values)
     return engine, tiny.VOCAB
 
 
-def _llama_cpp(values, strength):
+def _llama_cpp(values, strength, condition):
     from tsdi.engines.llama_cpp import LlamaCppEngine
 
-    return LlamaCppEngine(llama(), tiny.tokenizer(), _bias(values), strength), tiny.VOCAB
+    bias = _bias(values, condition)
+    return LlamaCppEngine(llama(), tiny.tokenizer(), bias, strength), tiny.VOCAB
 
 
 @cache

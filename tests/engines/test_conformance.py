@@ -134,6 +134,82 @@ def test_a_bias_of_another_vocabulary_is_refused_before_anything_is_generated(ma
         make(torch.zeros(STEPS, vocab + 1))
 
 
+class TestACondition:
+    """The strength of each prompt is that of its own logits at step 0, before the rule."""
+
+    def condition(self, vocab):
+        weights = torch.randn(12, generator=torch.Generator().manual_seed(2)) / 2
+        return tiny.condition(
+            tokens=torch.arange(12) * 2 + vocab // 4, weights=weights - weights.mean()
+        )
+
+    def expected(self, plain, condition, values):
+        """Of answers without a bias: the strength, and what is to be subtracted at each step."""
+        strength = condition.strength(plain.logits[:1])
+        shift = torch.zeros_like(plain.logits)
+        shift[: len(values), : values.shape[1]] = strength * values[: len(shift)]
+        return float(strength), shift
+
+    def test_it_is_read_before_the_rule_and_holds_for_all_steps(self, make):
+        plain, vocab = make(None)
+        condition, values = self.condition(vocab), _values(vocab, scale=1e-4)
+        conditioned, _ = make(values, condition=condition)
+        found = _generate(conditioned, [LONG, SHORT], keep_logits=True)
+        strengths = []
+        for one, other in zip(
+            _generate(plain, [LONG, SHORT], keep_logits=True), found, strict=True
+        ):
+            strength, shift = self.expected(one, condition, values)
+            assert one.token_ids == other.token_ids
+            torch.testing.assert_close(other.logits, one.logits - shift, rtol=0, atol=1e-5)
+            strengths.append(strength)
+        assert abs(strengths[0] - strengths[1]) > 0.05
+
+    def test_a_strength_that_a_request_names_wins(self, make):
+        _, vocab = make(None)
+        values = _values(vocab, scale=5)
+        engine, plain = make(values, condition=self.condition(vocab))[0], make(None)[0]
+        off, own = (Request(LONG.messages, strength=strength) for strength in (0.0, 2.0))
+        mixed = _generate(engine, [off, LONG, own, SHORT])
+        assert mixed[0] == _generate(plain, [LONG])[0]
+        assert mixed[1::2] == _generate(engine, [LONG, SHORT])
+        assert mixed[2] == _generate(make(values, strength=2.0)[0], [LONG])[0]
+        assert mixed[0].text != mixed[1].text
+
+    def test_a_negative_strength_adds_the_bias(self, make):
+        _, vocab = make(None)
+        values = torch.zeros(STEPS, vocab)
+        values[torch.arange(STEPS), torch.arange(10, 10 + STEPS)] = 1000
+        weights = torch.tensor([1e-6, -1e-6])
+        sure = tiny.condition(tokens=torch.tensor([4, 5]), weights=weights, intercept=100.0)
+        for completion in _generate(make(values, condition=sure)[0], [LONG, SHORT]):
+            assert completion.token_ids[:STEPS] == (10, 11, 12)
+
+    @pytest.mark.parametrize("temperature", [0.0, 1.0])
+    def test_an_answer_does_not_depend_on_its_neighbours(self, make, temperature):
+        _, vocab = make(None)
+        engine, _ = make(_values(vocab, scale=3), condition=self.condition(vocab))
+        batch = _generate(engine, [LONG, SHORT, LONG], temperature=temperature)
+        alone = [_generate(engine, [r], temperature=temperature)[0] for r in (LONG, SHORT, LONG)]
+        assert batch == alone
+
+    def test_the_same_tokens_as_transformers(self, make):
+        _, vocab = make(None)
+        if vocab != tiny.VOCAB:
+            pytest.skip("the fake engine has a model of its own")
+        values, condition = _values(vocab, scale=3), self.condition(vocab)
+        words = tiny.TEXT.split()
+        requests = [Request.from_text(" ".join(words[n : n + 5])) for n in range(20)]
+        found, expected = (
+            _generate(engine, requests, max_new_tokens=12)
+            for engine, _ in (
+                make(values, condition=condition),
+                cases.make("transformers", values, condition=condition),
+            )
+        )
+        assert [one.token_ids for one in found] == [one.token_ids for one in expected]
+
+
 class TestAgainstTransformers:
     """Greedy text of real engines, plain and debiased, is that of transformers."""
 

@@ -41,6 +41,22 @@ class TestTheStep:
         assert step(self.TOKENS[5:14]) == 0
 
 
+class TestACondition:
+    def test_each_prompt_has_the_strength_of_its_first_logits(self):
+        condition = tiny.condition()
+        values = torch.randn(3, tiny.VOCAB, generator=torch.Generator().manual_seed(1))
+        rule = SafetyDebias(values, condition)
+        tokens, rows = np.arange(20, dtype=np.intc), np.random.default_rng(0)
+        for length in (7, 3):
+            first = rows.normal(0, 5, tiny.VOCAB).astype(np.float32)
+            strength = float(condition.strength(torch.tensor(first)[None]))
+            for step in range(5):
+                scores = first if step == 0 else rows.normal(size=tiny.VOCAB).astype(np.float32)
+                found = rule(tokens[: length + step], scores)
+                shift = strength * values[step].numpy() if step < 3 else 0.0
+                np.testing.assert_allclose(found, scores - shift, atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def llama():
     return cases.llama()

@@ -266,6 +266,180 @@ class TestV2:
         assert rule.apply(logits, context([0], [4 + STEPS - 1])) is logits
 
 
+@pytest.fixture(scope="module")
+def conditioned(tmp_path_factory):
+    """A bias whose strength depends on the prompt."""
+    folder = tmp_path_factory.mktemp("vllm-condition")
+    values = torch.randn(STEPS, tiny.VOCAB, generator=torch.Generator().manual_seed(1))
+    made = tiny.bias(values).with_condition(tiny.condition())
+    made.save_pretrained(folder / "bias")
+    tiny.tokenizer().save_pretrained(folder / "model")
+    return made, folder
+
+
+class TestAConditionInV1:
+    def strengths(self, made, logits=None):
+        return made.condition.strength(plain() if logits is None else logits).tolist()
+
+    def test_it_is_read_at_step_0_and_held(self, module, conditioned):
+        made, folder = conditioned
+        rule, answers = v1(module, folder), [[], []]
+        asked = [params(), params(tsdi_strength=0.5)]
+        rule.update_state(update([(row, asked[row], [], answers[row]) for row in (0, 1)]))
+        strengths = [self.strengths(made)[0], 0.5]
+        logits = plain()
+        for step in range(STEPS):
+            expected = logits.clone()
+            for row, strength in enumerate(strengths):
+                expected[row] -= strength * made.values[step]
+            torch.testing.assert_close(rule.apply(logits.clone()), expected)
+            logits = plain().flip(0)  # others at the next steps
+            for answer in answers:
+                answer.append(7)
+
+    def test_of_a_prompt_that_is_read_in_parts_the_end_counts(self, module, conditioned):
+        made, folder = conditioned
+        rule, answer = v1(module, folder), []
+        rule.update_state(update([(0, params(), [], answer)]))
+        rule.apply(plain().flip(0))  # of a part
+        rule.apply(plain())
+        answer.append(7)
+        expected = plain()
+        expected[0] -= self.strengths(made)[0] * made.values[1]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+
+    def test_it_survives_preemption_in_another_row(self, module, conditioned):
+        made, folder = conditioned
+        rule, answers = v1(module, folder), [[], []]
+        asked = [params(), params(other=1)]
+        rule.update_state(update([(row, asked[row], [], answers[row]) for row in (0, 1)]))
+        strengths = self.strengths(made)
+        rule.apply(plain())
+        for answer in answers:
+            answer.append(7)
+        rule.update_state(update(removed=[0, 1]))
+        torch.testing.assert_close(rule.apply(plain()), plain())
+        resumed = list(answers[1])  # as asynchronous scheduling makes it anew
+        rule.update_state(update([(3, asked[1], [], resumed), (0, asked[0], [], answers[0])]))
+        expected = plain()
+        expected[0] -= strengths[0] * made.values[1]
+        expected[3] -= strengths[1] * made.values[1]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+        assert asked[1].extra_args["other"] == 1
+
+    def test_requests_that_were_preempted_before_their_first_token_are_read_then(
+        self, module, conditioned
+    ):
+        made, folder = conditioned
+        rule, asked = v1(module, folder), params()
+        rule.update_state(update([(0, asked, [], [])]))
+        rule.apply(plain().flip(0))
+        rule.update_state(update([(2, asked, [], [])], removed=[0]))
+        expected = plain()
+        expected[2] -= self.strengths(made)[2] * made.values[0]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+
+    def test_moved_rows_keep_theirs(self, module, conditioned):
+        made, folder = conditioned
+        rule, answers = v1(module, folder), [[], []]
+        rule.update_state(update([(row, params(), [], answers[row]) for row in (0, 1)]))
+        rule.apply(plain())
+        for answer in answers:
+            answer.append(7)
+        rule.update_state(update(moved=[(0, 1, swap())]))
+        expected = plain()
+        for row, other in ((0, 1), (1, 0)):
+            expected[row] -= self.strengths(made)[other] * made.values[1]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+
+    def test_what_another_process_decoded_first_gets_the_strength_of_harmful_prompts(
+        self, module, conditioned
+    ):
+        made, folder = conditioned
+        rule = v1(module, folder)
+        rule.update_state(update([(0, params(), [], [7])]))
+        expected = plain()
+        expected[0] -= made.condition.low * made.values[1]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+
+    def test_no_client_can_send_what_is_kept(self, module, conditioned):
+        made, folder = conditioned
+        rule = v1(module, folder)
+        rule.update_state(update([(0, params(_tsdi_kept=-99.0), [], [7])]))
+        expected = plain()
+        expected[0] -= made.condition.low * made.values[1]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+
+    def test_a_strength_for_the_server_wins_over_it(self, module, conditioned):
+        made, folder = conditioned
+        named = {"bias": str(folder / "bias"), "strength": 0.25}
+        rule = v1(module, folder, tsdi=named)
+        rule.update_state(update([(0, params(), [], [])]))
+        expected = plain()
+        expected[0] -= 0.25 * made.values[0]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+
+    def test_five_hundred_at_once(self, module, conditioned):
+        made, folder = conditioned
+        rule = v1(module, folder)
+        rule.update_state(update([(row, params(), [], []) for row in range(500)]))
+        logits = torch.randn(500, tiny.VOCAB, generator=torch.Generator().manual_seed(3))
+        strengths = made.condition.strength(logits)[:, None]
+        torch.testing.assert_close(rule.apply(logits.clone()), logits - strengths * made.values[0])
+
+
+class TestAConditionInV2:
+    def test_it_is_read_at_step_0_and_held(self, module, conditioned):
+        made, folder = conditioned
+        rule = v2(module, folder, [4] * ROWS)
+        assert rule.add_request(2, params())
+        assert rule.add_request(5, params(tsdi_strength=0.5))
+        rule.apply_staged_writes()
+        strength = float(made.condition.strength(plain()[:1]))
+        for step in range(STEPS):
+            logits = plain()[:2] if step == 0 else plain()[2:4]
+            expected = logits.clone()
+            expected[0] -= strength * made.values[step]
+            expected[1] -= 0.5 * made.values[step]
+            found = rule.apply(logits.clone(), context([2, 5], [3 + step] * 2))
+            torch.testing.assert_close(found, expected)
+
+    def test_rows_of_drafts_have_the_strength_of_their_request(self, module, conditioned):
+        made, folder = conditioned
+        rule = v2(module, folder, [4] * ROWS, speculative=object())
+        rule.add_request(5, params())
+        rule.apply_staged_writes()
+        found = rule.apply(plain()[:3], context([5] * 3, [3, 4, 5]))
+        strength = float(made.condition.strength(plain()[:1]))
+        torch.testing.assert_close(found, plain()[:3] - strength * made.values)
+
+    def test_a_part_of_a_prompt_is_not_read(self, module, conditioned):
+        made, folder = conditioned
+        rule = v2(module, folder, [40] * ROWS)
+        rule.add_request(0, params())
+        rule.apply_staged_writes()
+        torch.testing.assert_close(rule.apply(plain()[1:2], context([0], [15])), plain()[1:2])
+        found = rule.apply(plain()[:1], context([0], [39]))
+        strength = float(made.condition.strength(plain()[:1]))
+        torch.testing.assert_close(found, plain()[:1] - strength * made.values[:1])
+
+    def test_it_survives_preemption_in_another_slot(self, module, conditioned):
+        made, folder = conditioned
+        rule, asked = v2(module, folder, [4] * ROWS), params()
+        rule.add_request(0, asked)
+        rule.apply_staged_writes()
+        strength = float(made.condition.strength(plain()[:1]))
+        rule.apply(plain()[:1], context([0], [3]))
+        rule.add_request(0, params(tsdi_strength=0.5))  # the slot is another's now
+        rule.add_request(6, asked)
+        rule.apply_staged_writes()
+        found = rule.apply(plain()[:2], context([0, 6], [4, 4]))
+        expected = plain()[:2]
+        expected[0] -= 0.5 * made.values[1]
+        expected[1] -= strength * made.values[1]
+        torch.testing.assert_close(found, expected)
+
+
 class TestRequests:
     @pytest.mark.parametrize("value", [-0.1, 1e39, float("nan"), float("inf"), True, "much", [1]])
     def test_a_strength_that_is_none_is_refused(self, module, value):

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias.file import BiasInfo, read, write
 from tsdi.decoding.anchor import find_anchor
-from tsdi.decoding.condition import Condition
+from tsdi.decoding.condition import Condition, Strength
 from tsdi.decoding.rule import check_strength
 from tsdi.decoding.transformers import SafetyDebias
 from tsdi.errors import MismatchError, UsageError
@@ -194,7 +194,7 @@ class SafetyBias(
 
     # --- decoding ----------------------------------------------------------------------------
 
-    def strength_or_condition(self, strength: float | None) -> float | Condition:
+    def strength_or_condition(self, strength: float | None) -> Strength:
         """What sets the strength: the number that is named, the condition, or what is recommended.
 
         Raises:
@@ -231,7 +231,7 @@ class SafetyBias(
     def logits_processor(
         self,
         prompt_length: int,
-        strength: float | Sequence[float] | Tensor | None = None,
+        strength: Strength | Sequence[Strength] | Tensor | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> SafetyDebias:
         """A processor for ``model.generate(logits_processor=[...])``.
@@ -239,7 +239,7 @@ class SafetyBias(
         Args:
             prompt_length: ``input_ids.shape[1]`` of the padded batch; 0 with ``inputs_embeds``.
             strength: How much of the bias to subtract, one factor or one per row [batch]; None
-                takes what the bias recommends.
+                leaves it to the condition, or takes what the bias recommends.
             tokenizer: Of the model; a bias that begins behind a marker finds it by the tokens'
                 texts.
 
@@ -248,7 +248,7 @@ class SafetyBias(
                 begins behind a marker and there is no tokenizer.
         """
         if strength is None:
-            strength = self.strength_or_recommended(None)
+            strength = self.strength_or_condition(None)
         anchor = None
         if self.info.anchor:
             if tokenizer is None:

@@ -7,14 +7,16 @@ h is large where the prompt is harmful. How w and b are found is in `tsdi.condit
 CAST's (arXiv 2409.05907), whose condition reads hidden states.
 """
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tsdi.decoding.rule import LARGEST_STRENGTH
+from tsdi.decoding.rule import LARGEST_STRENGTH, check_strength, check_strengths
 from tsdi.errors import MismatchError, UsageError
 
 LARGEST_SUM = 1e-4
@@ -82,6 +84,13 @@ class Condition:
             )
         return "" if 0 < self.width < float("inf") else f"its width is {self.width:g}"
 
+    @property
+    def sha256(self) -> str:
+        """Hash of all that decides a strength."""
+        numbers = repr((self.intercept, self.low, self.high, self.width)).encode()
+        parts = [tensor.contiguous().numpy().tobytes() for tensor in (self.tokens, self.weights)]
+        return hashlib.sha256(numbers + b"".join(parts)).hexdigest()
+
     def score(self, logits: Tensor) -> Tensor:
         """Compute h of prompts, float32 [batch]: above 0 where they are rather harmful.
 
@@ -112,3 +121,73 @@ class Condition:
                 f"The condition reads token {int(self.tokens[-1])}, of {width}.",
                 "Use it with the model for which it was fitted.",
             )
+
+
+class RowStrengths:
+    """The strength of every row of a batch: numbers that are named, else a condition's.
+
+    A condition's is fixed at step 0 of each row. Rows that beams or return sequences repeat follow
+    one another, have one prompt and so one strength; when beams change places, they do so among
+    themselves.
+
+    Args:
+        strength: One number or condition for all rows, or one of either per row.
+
+    Raises:
+        UsageError: If a number is none, or there are two conditions.
+    """
+
+    def __init__(self, strength: "Strength | Sequence[Strength] | Tensor") -> None:
+        self.condition, self._named = _split(strength)
+        self._read: Tensor | None = None
+
+    def __len__(self) -> int:
+        """For how many rows there is one each; 1 if there is one for all."""
+        return len(self._named) if isinstance(self._named, Tensor) else 1
+
+    @property
+    def each(self) -> bool:
+        """Whether rows have one each."""
+        return isinstance(self._named, Tensor)
+
+    def at(self, logits: Tensor, *, first: bool) -> Tensor | float:
+        """One strength for all rows, or float32 [rows].
+
+        Args:
+            logits: [rows, width], before the rule.
+            first: Whether they are those of step 0.
+        """
+        named = self._named
+        if isinstance(named, Tensor):
+            named = named.repeat_interleave(len(logits) // len(named)).to(logits.device)
+        if self.condition is None:
+            return named
+        if first:
+            self._read = self.condition.strength(logits)
+        if self._read is None or len(self._read) != len(logits):
+            raise UsageError(
+                f"The batch has {len(logits)} rows, and another number at its first step.",
+                "Make a processor for each call of generate().",
+            )
+        if not isinstance(named, Tensor):
+            return self._read
+        return torch.where(named.isnan(), self._read, named)
+
+
+def _split(
+    strength: "Strength | Sequence[Strength] | Tensor",
+) -> tuple[Condition | None, Tensor | float]:
+    """The condition, and the numbers, NaN where the condition decides."""
+    if isinstance(strength, Condition):
+        return strength, nan
+    if not isinstance(strength, list | tuple):
+        return None, check_strengths(strength)  # type: ignore[arg-type]  # which says what it may be
+    found = {id(one): one for one in strength if isinstance(one, Condition)}
+    if len(found) > 1:
+        raise UsageError("A batch has one condition at most.", "Answer the prompts in two batches.")
+    numbers = [nan if isinstance(one, Condition) else check_strength(one) for one in strength]
+    return next(iter(found.values()), None), torch.tensor(numbers, dtype=torch.float32)
+
+
+Strength = float | Condition
+"""How much of a bias is subtracted: a number, or what sets one for each prompt."""

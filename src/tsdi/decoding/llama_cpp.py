@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tsdi.decoding.condition import Condition, Strength
+
 
 class SafetyDebias:
     """Subtracts strength x bias[i] from the logits of response token i.
@@ -12,11 +14,14 @@ class SafetyDebias:
 
     Args:
         values: The bias, [steps, vocab].
-        strength: How much of it.
+        strength: How much of it: a number, or a condition, which reads it off the first call for
+            each answer.
     """
 
-    def __init__(self, values: torch.Tensor, strength: float) -> None:
-        self._values = np.asarray(values.numpy() * strength, dtype=np.float32)
+    def __init__(self, values: torch.Tensor, strength: Strength) -> None:
+        self._values = np.asarray(values.numpy(), dtype=np.float32)
+        self._condition = strength if isinstance(strength, Condition) else None
+        self._strength = 0.0 if isinstance(strength, Condition) else float(strength)
         self._seen: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # ids of the call before
         self._prompt_length = 0
 
@@ -27,8 +32,10 @@ class SafetyDebias:
         step = self._step(input_ids)
         if step >= len(self._values):
             return scores
+        if step == 0 and self._condition is not None:
+            self._strength = float(self._condition.strength(torch.tensor(scores)[None]))
         debiased = scores.copy()
-        debiased[: self._values.shape[1]] -= self._values[step]
+        debiased[: self._values.shape[1]] -= np.float32(self._strength) * self._values[step]
         return debiased
 
     def _step(self, input_ids: NDArray[np.integer]) -> int:

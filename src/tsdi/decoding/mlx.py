@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tsdi.decoding.condition import Condition
 from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class SafetyDebias:
 
     Args:
         bias: The safety bias.
-        strength: How much of it; None takes what it recommends.
+        strength: How much of it; None leaves it to its condition, or takes what it recommends.
 
     Raises:
         UsageError: If the bias begins behind a marker, or no strength is named or recommended.
@@ -32,8 +33,10 @@ class SafetyDebias:
         import mlx.core as mx
 
         bias.check_no_anchor()
-        values = bias.values.numpy() * bias.strength_or_recommended(strength)
-        self._values = mx.array(np.asarray(values, dtype=np.float32))
+        self._values = mx.array(np.asarray(bias.values.numpy(), dtype=np.float32))
+        used = bias.strength_or_condition(strength)
+        self._condition = used if isinstance(used, Condition) else None
+        self._strength: Any = None if isinstance(used, Condition) else used
         self._seen: Any = None  # ids of the call before
         self._prompt_length = 0
 
@@ -48,8 +51,11 @@ class SafetyDebias:
         step = self._step(tokens)
         if step >= self._values.shape[0]:
             return logits
+        if step == 0 and self._condition is not None:
+            self._strength = _read(self._condition, logits)
         padding = mx.zeros((logits.shape[-1] - self._values.shape[1],))
-        return logits - mx.concatenate([self._values[step], padding]).astype(logits.dtype)
+        shift = self._strength * mx.concatenate([self._values[step], padding])
+        return logits - shift.astype(logits.dtype)
 
     def _step(self, tokens: Any) -> int:
         """The response position that is predicted next: MLX shows all tokens so far."""
@@ -66,3 +72,14 @@ class SafetyDebias:
             )
         self._seen = tokens
         return step
+
+
+def _read(condition: Condition, logits: Any) -> Any:
+    """`Condition.strength` of logits [1, width], as MLX computes it when it gets there: [1, 1]."""
+    import mlx.core as mx
+
+    tokens, weights = (mx.array(one.numpy()) for one in (condition.tokens, condition.weights))
+    score = logits[:, tokens].astype(mx.float32) @ weights[:, None] + condition.intercept
+    harmful = mx.sigmoid(score / condition.width)
+    strength = condition.high + (condition.low - condition.high) * harmful
+    return mx.where(mx.isfinite(score), strength, condition.low)

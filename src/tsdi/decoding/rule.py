@@ -2,7 +2,10 @@
 
     p_debiased(. | x, y_<i) = softmax(f(x, y_<i) - strength x G_i) for i < steps
 
-Source: TSDI, arXiv 2502.02153, where the strength is 1. The processors of every runtime
+Source: TSDI, arXiv 2502.02153, where the strength is 1. It may also be s(x), read off the logits of
+step 0 for each prompt x (`tsdi.decoding.condition`), and is then below 0 where the bias is added.
+
+The processors of every runtime
 (`tsdi.decoding.transformers`, `.llama_cpp`, `.mlx`, `tsdi.engines.vllm_plugin`) do this; what they
 add is how they find the step i.
 """

@@ -7,7 +7,8 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from tsdi.decoding.anchor import Anchor
-from tsdi.decoding.rule import check_strengths, subtract_bias
+from tsdi.decoding.condition import RowStrengths, Strength
+from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import UsageError
 
 
@@ -18,7 +19,8 @@ class SafetyDebias(LogitsProcessor):
     longer prompt is refused. It keeps no count of calls: the step follows from the length of
     ``input_ids``, so beams, assisted and prompt-lookup decoding (which go back over steps) and
     caches of every kind are right. An assistant model must share the tokenizer: generate hands it
-    this processor too.
+    this processor too. A condition reads the model's logits after the assistant's, so that the
+    model's own strength is the one that counts.
     """
 
     supports_continuous_batching = False  # it shows a processor no step
@@ -27,7 +29,7 @@ class SafetyDebias(LogitsProcessor):
         self,
         bias: Tensor,
         prompt_length: int,
-        strength: float | Sequence[float] | Tensor = 1.0,
+        strength: Strength | Sequence[Strength] | Tensor = 1.0,
         anchor: Anchor | None = None,
     ) -> None:
         """Make a processor for prompts of one (padded) length.
@@ -36,8 +38,8 @@ class SafetyDebias(LogitsProcessor):
             bias: float32 [steps, vocab].
             prompt_length: Columns of ``input_ids`` given to ``generate``, padding included; 0 with
                 ``inputs_embeds``, where generate starts without ids.
-            strength: How much of the bias to subtract: one factor, or one per row [batch]; with
-                rows repeated by beams or return sequences, each factor counts for its rows.
+            strength: How much of the bias to subtract: one factor or a condition, or one per row
+                [batch]; with rows repeated by beams or return sequences, each counts for its rows.
             anchor: An end-of-thinking marker: step 0 is the token after it, and before it
                 nothing changes. A prompt that ends with the marker, or with it and one or two
                 tokens such as line breaks, starts at step 0.
@@ -49,7 +51,7 @@ class SafetyDebias(LogitsProcessor):
             raise UsageError(f"prompt_length must not be negative, not {prompt_length}.")
         self._bias = bias
         self._prompt_length = prompt_length
-        self._strength = check_strengths(strength)
+        self._strength = RowStrengths(strength)
         self._anchor = anchor
         self._seen: Tensor | None = None  # ids of the call before
 
@@ -58,9 +60,8 @@ class SafetyDebias(LogitsProcessor):
         self._check(input_ids, scores)
         if self._bias.device != scores.device:
             self._bias = self._bias.to(scores.device)
-        strength = self._strength
-        if isinstance(strength, Tensor):
-            strength = strength.repeat_interleave(len(scores) // len(strength)).to(scores.device)
+        first = input_ids.shape[1] == self._prompt_length
+        strength = self._strength.at(scores, first=first)
         return subtract_bias(scores, self._step(input_ids), self._bias, strength)
 
     def _check(self, input_ids: Tensor, scores: Tensor) -> None:
@@ -84,11 +85,10 @@ class SafetyDebias(LogitsProcessor):
                 "Estimate a bias for this model.",
             )
 
-        if isinstance(self._strength, Tensor) and (
-            not len(self._strength) or len(scores) % len(self._strength)
-        ):
+        rows = len(self._strength)
+        if self._strength.each and (not rows or len(scores) % rows):
             raise UsageError(
-                f"{len(self._strength)} strengths for {len(scores)} rows.",
+                f"{rows} strengths for {len(scores)} rows.",
                 "Give one for all, or one per row of the batch.",
             )
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
+from tsdi.decoding.condition import Strength
 from tsdi.decoding.ends import end_ids
 from tsdi.decoding.llama_cpp import SafetyDebias
 from tsdi.decoding.sampling import gumbel_noise
@@ -86,7 +87,8 @@ def debias(
         bias: The safety bias.
         llama: The model, a ``llama_cpp.Llama``.
         tokenizer: The tokenizer of the model that it was converted from.
-        strength: How much of the bias; None takes what it recommends.
+        strength: How much of the bias; None leaves it to its condition, or takes what it
+            recommends.
 
     Raises:
         MismatchError: If bias, model and tokenizer do not go together.
@@ -95,7 +97,7 @@ def debias(
     from llama_cpp import LogitsProcessorList
 
     check_bias(bias, llama, tokenizer)
-    return LogitsProcessorList([SafetyDebias(bias.values, bias.strength_or_recommended(strength))])
+    return LogitsProcessorList([SafetyDebias(bias.values, bias.strength_or_condition(strength))])
 
 
 def check_bias(bias: SafetyBias, llama: Any, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -132,7 +134,7 @@ class LlamaCppEngine(Engine):
         self._llama = llama
         self._tokenizer = tokenizer
         self._bias = bias
-        self._strength = 0.0 if bias is None else bias.strength_or_recommended(strength)
+        self._strength: Strength = 0.0 if bias is None else bias.strength_or_condition(strength)
         self._chat_format = bias.info.chat_format if bias is not None else chat_format
         check_format(tokenizer, self._chat_format)
         self._ends = {*end_ids(tokenizer), *_end_ids(llama)}

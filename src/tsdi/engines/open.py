@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
+from tsdi.decoding.condition import Condition
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Engine
 from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
@@ -65,7 +66,8 @@ def open_engine(
         model: Folder or hub id of a model or adapter, or the name of a shipped model; a GGUF file
             for llama.cpp; for a server, what it calls the model.
         bias: Folder or hub id of a safety bias.
-        strength: How much of it to subtract; None takes what the bias recommends.
+        strength: How much of it to subtract; None leaves it to the bias's condition, or takes what
+            the bias recommends.
         chat: How chats become text; a bias brings its own.
         options: How weights are loaded.
         choice: The engine.
@@ -89,7 +91,7 @@ def open_engine(
         _check_without_bias(model, strength, choice)
     else:
         vector = _read_bias(bias, tokenizer, chat)
-        chat, strength = vector.info.chat_format, _strength(vector, strength)
+        chat, strength = vector.info.chat_format, _named(vector, strength)
     check_format(tokenizer, chat)  # before weights are loaded
     if tokenizer.chat_template is None:
         _LOG.info("Prompts are wrapped in %s.", describe_without_template(chat))
@@ -99,7 +101,8 @@ def open_engine(
     used: Used = {"model": model, **loaded, "fingerprint": fingerprint(model)}
     if tokenizer_name != model:
         used["tokenizer_fingerprint"] = fingerprint(tokenizer_name)
-    used |= {**describe_bias(bias, vector), "strength": strength, **_describe_chat(chat)}
+    used |= {**describe_bias(bias, vector), **_describe_strength(vector, strength)}
+    used |= _describe_chat(chat)
     if choice.name != "transformers":
         used["engine"] = choice.name
     return engine, used
@@ -120,6 +123,12 @@ def describe_bias(bias: str | None, vector: SafetyBias | None) -> Used:
     return {"bias": bias, "bias_sha256": vector.sha256, **anchor}
 
 
+def _describe_strength(vector: SafetyBias | None, strength: float | None) -> Used:
+    if vector is None or vector.condition is None or strength is not None:
+        return {"strength": strength}
+    return {"strength": None, "condition_sha256": vector.condition.sha256}
+
+
 def _read_bias(bias: str, tokenizer: PreTrainedTokenizerBase, chat: ChatFormat) -> SafetyBias:
     """A bias that belongs to a tokenizer and to a chat format, if one is asked for."""
     check_format(tokenizer, chat)  # before the advice to estimate a bias for it
@@ -138,8 +147,17 @@ def _read_bias(bias: str, tokenizer: PreTrainedTokenizerBase, chat: ChatFormat) 
     return vector
 
 
-def _strength(bias: SafetyBias, asked: float | None) -> float:
-    strength = bias.strength_or_recommended(asked)
+def _named(bias: SafetyBias, asked: float | None) -> float | None:
+    """The strength for all prompts; None if the bias's condition sets one for each."""
+    strength = bias.strength_or_condition(asked)
+    if isinstance(strength, Condition):
+        _LOG.info(
+            "Strength by prompt, %g where it is harmful to %g where it is not, as the bias's"
+            " condition says.",
+            strength.low,
+            strength.high,
+        )
+        return None
     if asked is None:
         _LOG.info("Strength %g, as the bias recommends.", strength)
     return strength

@@ -19,6 +19,7 @@ from transformers import (
 
 from tsdi.bias import SafetyBias
 from tsdi.decoding.anchor import find_anchor
+from tsdi.decoding.condition import Strength
 from tsdi.decoding.ends import end_ids
 from tsdi.decoding.greedy import generate_greedily, ignores_mask
 from tsdi.decoding.sampling import gumbel_noise
@@ -39,7 +40,8 @@ class TransformersEngine(Engine):
         model: A causal language model.
         tokenizer: Its tokenizer.
         bias: The safety bias to subtract.
-        strength: How much of it, unless a request says otherwise; None takes what it recommends.
+        strength: How much of it, unless a request says otherwise; None leaves it to its condition,
+            or takes what it recommends.
         chat_format: How chats become text; a bias brings its own.
 
     Attributes:
@@ -67,7 +69,7 @@ class TransformersEngine(Engine):
         self._model = model
         self._tokenizer = tokenizer
         self._bias = bias
-        self._strength = 0.0 if bias is None else bias.strength_or_recommended(strength)
+        self._strength: Strength = 0.0 if bias is None else bias.strength_or_condition(strength)
         self.chat_format = bias.info.chat_format if bias is not None else chat_format
         check_format(tokenizer, self.chat_format)
         self._ends = end_ids(tokenizer, model.generation_config, model.config)
@@ -212,7 +214,7 @@ class TransformersEngine(Engine):
         strengths = [self._strength if r.strength is None else r.strength for r in requests]
         if self._bias is not None and any(strengths):
             same = len(set(strengths)) == 1  # the usual case, which needs no copy to the device
-            strength = strengths[0] if same else torch.tensor(strengths)
+            strength = strengths[0] if same else strengths
             processors.append(self._bias.logits_processor(length, strength, self._tokenizer))
         processors.append(_Finite())  # behind the rule, which may be what is broken
         if sampling.temperature > 0:

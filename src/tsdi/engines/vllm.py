@@ -9,6 +9,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
+from tsdi.decoding.condition import Condition
 from tsdi.decoding.ends import end_ids
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.encode import decode_answer, encode_request, is_in_thought
@@ -37,7 +38,8 @@ def open_llm(
         model: Folder, or hub id with or without "@REVISION".
         options: How weights are loaded; vLLM places them itself.
         bias: Folder or hub id of a safety bias.
-        strength: How much of it where a request names none; None takes what it recommends.
+        strength: How much of it where a request names none; None leaves it to its condition, or
+            takes what it recommends.
         settings: As vLLM's ``LLM`` takes them, such as max_model_len.
 
     Raises:
@@ -96,7 +98,9 @@ class VllmEngine(Engine):
             bias.check_width(config.get_vocab_size())
         self._llm = llm
         self._tokenizer = tokenizer
-        self._strength = None if bias is None else bias.strength_or_recommended(strength)
+        used = None if bias is None else bias.strength_or_condition(strength)
+        self._biased = bias is not None
+        self._strength = None if isinstance(used, Condition) else used  # which the processor reads
         self._chat_format = bias.info.chat_format if bias is not None else chat_format
         check_format(tokenizer, self._chat_format)
         self._limit = int(config.max_model_len)
@@ -129,7 +133,7 @@ class VllmEngine(Engine):
         from vllm import SamplingParams
 
         strength = self._strength if request.strength is None else request.strength
-        asked = {} if self._strength is None else {"tsdi_strength": strength}
+        asked = {"tsdi_strength": strength} if self._biased and strength is not None else {}
         digest = hashlib.sha256(f"{sampling.seed} {ids}".encode()).digest()
         return SamplingParams(
             temperature=sampling.temperature,

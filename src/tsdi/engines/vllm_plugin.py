@@ -3,18 +3,24 @@
 Offline ``LLM(..., logits_processors=["tsdi.engines.vllm_plugin:SafetyDebias"])``, the server with
 ``--logits-processors tsdi.engines.vllm_plugin:SafetyDebias``. Which bias:
 ``additional_config={"tsdi": {"bias": FOLDER, "strength": 1.0}}``, else the environment's TSDI_BIAS
-and TSDI_STRENGTH. A request
+and TSDI_STRENGTH. Without a strength it is that of the bias's condition, for each prompt its own,
+or the recommended one. A request
 may bring its own strength, 0 being off: ``SamplingParams(extra_args={"tsdi_strength": 0.5})``, in
 the server's JSON ``"vllm_xargs": {"tsdi_strength": 0.5}``.
 
 Two interfaces, since vLLM has two engines whose processors know nothing of each other: V1 tells
 which rows joined, left and moved, and holds each row's answer so far; V2 gives positions on the
 device, and a row for every draft token.
+
+A condition reads the logits of step 0, which a request that was preempted and resumed does not pass
+again. So the strength that it set is kept with the request's own parameters, which vLLM holds as
+long as the request lives.
 """
 
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +32,7 @@ from vllm.v1.sample.logits_processor import LogitsProcessor as V1Processor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from tsdi.bias import SafetyBias
+from tsdi.decoding.condition import Condition, Strength
 from tsdi.decoding.rule import check_strength
 from tsdi.errors import UsageError
 from tsdi.models.load import LoadOptions, load_tokenizer
@@ -37,6 +44,22 @@ except ImportError:  # vLLM before 0.31, which has V1 alone
 
 BIAS, STRENGTH = "TSDI_BIAS", "TSDI_STRENGTH"
 ARGUMENT = "tsdi_strength"
+_KEPT = "_tsdi_kept"  # among a request's arguments; a tensor, which no client can send
+
+
+@dataclass
+class _Row:
+    """A row of V1 that is still to be debiased.
+
+    Attributes:
+        answer: Its answer so far, which vLLM makes longer.
+        strength: A tensor of no dimensions once the condition has set it.
+        params: The request's, if the condition sets its strength; else None.
+    """
+
+    answer: list[int]
+    strength: float | Tensor
+    params: SamplingParams | None
 
 
 class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is not typed for us
@@ -60,14 +83,17 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
         self._device = rest[0].device if v2 else rest[0]
         rows = torch.cat([bias.values, torch.zeros(1, bias.vocab)])  # the last one: no more bias
         self._table = rows.to(self._device)
-        self._young: dict[int, tuple[float, list[int]]] = {}  # V1: strength and answer, by row
-        self._answers: tuple[list[int], ...] = ()
+        self._condition = self._strength if isinstance(self._strength, Condition) else None
+        self._young: dict[int, _Row] = {}  # V1
+        self._ordered: list[_Row] = []
         if v2:
             self._states = rest[0]
             self._drafts = vllm_config.speculative_config is not None
             self._strengths = torch.zeros(self._states.max_num_reqs, device=self._device)
-            self._on_host = np.zeros(self._states.max_num_reqs, dtype=np.float32)
-            self._staged: set[int] = set()
+            self._on_host = np.zeros(self._states.max_num_reqs, dtype=np.float32)  # NaN: by prompt
+            self._staged: dict[int, float | Tensor] = {}
+            self._by_prompt = torch.zeros_like(self._strengths, dtype=torch.bool)
+            self._unkept: dict[int, SamplingParams] = {}
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
@@ -82,18 +108,32 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
         """Debiased logits, in place: [rows, width]; V2 brings the rows' positions with it."""
         return self._apply_v1(logits) if ctx is None else self._apply_v2(logits, ctx)
 
-    def _own_strength(self, params: SamplingParams) -> float:
-        asked = requested_strength(params.extra_args)
+    def _own_strength(self, params: SamplingParams) -> Strength:
+        named = {k: v for k, v in (params.extra_args or {}).items() if k != _KEPT}
+        asked = requested_strength(named)
         return self._strength if asked is None else asked
+
+    def _kept(self, params: SamplingParams) -> float | Tensor:
+        """The strength that the condition set for a request before; where there is none, its low.
+
+        There is none before step 0, and where another process decoded that.
+        """
+        assert self._condition is not None
+        kept = (params.extra_args or {}).get(_KEPT)
+        return kept if isinstance(kept, Tensor) else self._condition.low
 
     # --- V1 ----------------------------------------------------------------------------------
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
         """Keep strength and live answer of every row that is still to be debiased."""
 
-        def entry(params: SamplingParams, prompt: Any, answer: list[int]) -> Any:
+        def entry(params: SamplingParams, prompt: Any, answer: list[int]) -> _Row | None:
             strength = self._own_strength(params)
-            return (strength, answer) if strength and len(answer) < self._steps else None
+            if len(answer) >= self._steps or not strength:
+                return None
+            if isinstance(strength, Condition):
+                return _Row(answer, self._kept(params), params)
+            return _Row(answer, strength, None)
 
         process_dict_updates(self._young, batch_update, entry)
         if batch_update is not None:
@@ -101,57 +141,115 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
 
     def _arrange(self) -> None:
         """Arrange the rows for `apply`, which holds until the batch changes."""
-        strengths, self._answers = (
-            zip(*self._young.values(), strict=True) if self._young else ((), ())
-        )
+        self._ordered = list(self._young.values())
         self._rows = torch.tensor(list(self._young), dtype=torch.long, device=self._device)
-        self._row_strengths = torch.tensor(strengths, device=self._device)[:, None]
+        numbers = [0.0 if isinstance(x.strength, Tensor) else x.strength for x in self._ordered]
+        self._row_strengths = torch.tensor(numbers, device=self._device)[:, None]
+        for place, row in enumerate(self._ordered):
+            if isinstance(row.strength, Tensor):
+                self._row_strengths[place, 0] = row.strength
+        self._asking = np.array([row.params is not None for row in self._ordered], dtype=bool)
 
     def _apply_v1(self, logits: Tensor) -> Tensor:
         # The step is the answer's length, which vLLM keeps; calls cannot be counted, as prompts
         # that are read in parts pass here too. No Python loop over rows, but when some are done.
-        steps = np.fromiter(map(len, self._answers), dtype=np.int64, count=len(self._answers))
+        steps = self._v1_steps()
         if (steps >= self._steps).any():
-            self._young = {r: one for r, one in self._young.items() if len(one[1]) < self._steps}
+            self._young = {r: x for r, x in self._young.items() if len(x.answer) < self._steps}
             self._arrange()
             steps = steps[steps < self._steps]
         if not len(steps):
             return logits
+        if (first := np.flatnonzero(self._asking & (steps == 0))).size:
+            self._read_condition(logits, first)
         shift = self._row_strengths * self._table[torch.from_numpy(steps).to(self._device)]
         logits[:, : self._vocab].index_add_(0, self._rows, shift.to(logits.dtype), alpha=-1)
         return logits
+
+    def _v1_steps(self) -> Any:
+        lengths = (len(row.answer) for row in self._ordered)
+        return np.fromiter(lengths, dtype=np.int64, count=len(self._ordered))
+
+    def _read_condition(self, logits: Tensor, first: Any) -> None:
+        """Set the strength of the rows that are at step 0; of a prompt's parts the last one counts.
+
+        Nothing waits for the device: strengths stay there.
+        """
+        assert self._condition is not None
+        places = torch.from_numpy(first).to(self._device)
+        found = self._condition.strength(logits[self._rows[places]])
+        self._row_strengths[places, 0] = found
+        for place, strength in zip(first.tolist(), found.unbind(), strict=True):
+            row = self._ordered[place]
+            row.strength = strength
+            _keep(row.params, strength)
 
     # --- V2 ----------------------------------------------------------------------------------
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
         """Take a request's strength; says whether it is debiased at all."""
-        self._on_host[req_idx] = self._own_strength(sampling_params)
-        self._staged.add(req_idx)
+        strength = self._own_strength(sampling_params)
+        self._unkept.pop(req_idx, None)
+        if isinstance(strength, Condition):
+            self._on_host[req_idx] = np.nan
+            self._staged[req_idx] = self._kept(sampling_params)
+            self._unkept[req_idx] = sampling_params
+        else:
+            self._staged[req_idx] = self._on_host[req_idx] = strength
         return bool(self._on_host[req_idx])
 
     def apply_staged_writes(self) -> None:
-        """Bring the strengths of new requests to the device, all at once."""
-        if self._staged:
-            places = np.array(sorted(self._staged))
-            strengths = torch.from_numpy(self._on_host[places]).to(self._device)
-            self._strengths[torch.from_numpy(places).to(self._device)] = strengths
-            self._staged.clear()
+        """Bring the strengths of new requests to the device, all at once but for resumed ones."""
+        if not self._staged:
+            return
+        slots = np.array(sorted(self._staged))
+        places = torch.from_numpy(slots).to(self._device)
+        staged = [self._staged[slot] for slot in slots.tolist()]
+        numbers = [0.0 if isinstance(one, Tensor) else one for one in staged]
+        self._strengths[places] = torch.tensor(numbers, dtype=torch.float32).to(self._device)
+        for slot, one in zip(slots.tolist(), staged, strict=True):
+            if isinstance(one, Tensor):
+                self._strengths[slot] = one
+        by_prompt = torch.from_numpy(np.isnan(self._on_host[slots]))
+        self._by_prompt[places] = by_prompt.to(self._device)
+        self._staged.clear()
 
     def _apply_v2(self, logits: Tensor, ctx: Any) -> Tensor:
         if not self._drafts and not self._any_young(ctx):  # with drafts, the host knows no steps
             return logits
         slots = ctx.expanded_idx_mapping.long()
         steps = (ctx.pos + 1 - self._states.prompt_len.gpu[slots]).long()
+        if self._condition is not None:
+            self._read_first(logits, slots, steps, ctx)
         inside = (steps >= 0) & (steps < self._steps)
         shift = self._strengths[slots][:, None] * self._table[steps.where(inside, self._steps)]
         logits[:, : self._vocab] -= shift.to(logits.dtype)
         return logits
+
+    def _read_first(self, logits: Tensor, slots: Tensor, steps: Tensor, ctx: Any) -> None:
+        """Set the strengths of the rows that are at step 0, without waiting for the device."""
+        assert self._condition is not None
+        first = (steps == 0) & self._by_prompt[slots]
+        change = self._condition.strength(logits) - self._strengths[slots]
+        # Rows of drafts share a slot, so the others of a request add 0.
+        self._strengths.index_add_(0, slots, change.where(first, 0.0))
+        owners = ctx.idx_mapping_np
+        read = ctx.seq_lens_upper_bound_np[: len(owners)] >= self._states.prompt_len.np[owners]
+        for slot in owners[read].tolist():
+            if slot in self._unkept:
+                _keep(self._unkept.pop(slot), self._strengths[slot].clone())
 
     def _any_young(self, ctx: Any) -> bool:
         """Whether any request in the batch is still to be debiased; asks the host alone."""
         slots = ctx.idx_mapping_np
         steps = ctx.seq_lens_upper_bound_np[: len(slots)] - self._states.prompt_len.np[slots]
         return bool(((steps < self._steps) & (self._on_host[slots] != 0)).any())
+
+
+def _keep(params: SamplingParams | None, strength: Tensor) -> None:
+    """Keep a strength with a request, for when it is resumed."""
+    assert params is not None
+    params.extra_args = {**(params.extra_args or {}), _KEPT: strength}
 
 
 def requested_strength(extra_args: Mapping[str, Any] | None) -> float | None:
@@ -172,7 +270,7 @@ def requested_strength(extra_args: Mapping[str, Any] | None) -> float | None:
         raise ValueError(f"{ARGUMENT}: {error}") from error
 
 
-def _configured(vllm_config: Any) -> tuple[SafetyBias, float]:
+def _configured(vllm_config: Any) -> tuple[SafetyBias, Strength]:
     """The bias that vLLM's additional config names, or the environment, and its strength."""
     config = getattr(vllm_config, "additional_config", None)
     named = config.get("tsdi", {}) if isinstance(config, dict) else {}
@@ -192,7 +290,7 @@ def _configured(vllm_config: Any) -> tuple[SafetyBias, float]:
     bias = SafetyBias.from_pretrained(folder)
     strength = named.get("strength", os.environ.get(STRENGTH))
     if strength is None:
-        return bias, bias.strength_or_recommended(None)
+        return bias, bias.strength_or_condition(None)
     with suppress(TypeError, ValueError):
         strength = float(strength)  # the environment's is a text
     return bias, check_strength(strength)

@@ -54,12 +54,12 @@ def offline_settings(bias: str | None, strength: float | None) -> dict[str, Any]
     }
 
 
-def server_flags(bias: str, strength: float, template_args: Mapping[str, Any]) -> list[str]:
+def server_flags(bias: str, strength: float | None, template_args: Mapping[str, Any]) -> list[str]:
     """Flags of the server; it gives log-probabilities, of what it draws from.
 
     Args:
         bias: Folder or hub id of the safety bias.
-        strength: How much of it, unless a request says otherwise.
+        strength: How much of it, unless a request says otherwise; None leaves it to its condition.
         template_args: Arguments of the chat template that the bias was estimated with.
     """
     settings = {**_shared(bias, strength), **_SERVER}

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tsdi.arguments import Name, as_list, as_name
 from tsdi.bias import SafetyBias
+from tsdi.decoding.condition import Condition
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.address import is_loopback
 from tsdi.engines.transformers import TransformersEngine
@@ -124,14 +125,15 @@ class SmallServer(Server):
         options: How its weights are loaded.
         tokenizer: Its tokenizer.
         bias: Its bias.
-        strength: How much of it is subtracted where a request names none.
+        strength: How much of it is subtracted where a request names none; None leaves it to its
+            condition.
     """
 
     model: str
     options: LoadOptions
     tokenizer: PreTrainedTokenizerBase
     bias: SafetyBias
-    strength: float
+    strength: float | None
 
     def run(self, ready: Callable[[], None]) -> None:
         """Serve in this process."""
@@ -141,9 +143,8 @@ class SmallServer(Server):
             ready()
             model = load_model(self.model, self.options)
             engine = TransformersEngine(model, self.tokenizer, self.bias, self.strength)
-            _LOG.info(
-                "Serving at %s/v1, strength %g. Ctrl-C ends it.", self.place.url, self.strength
-            )
+            used = "by prompt" if self.strength is None else f"{self.strength:g}"
+            _LOG.info("Serving at %s/v1, strength %s. Ctrl-C ends it.", self.place.url, used)
             app.run(app.make_app(engine, self.model, self.place.key or None), listening)
 
 
@@ -163,7 +164,8 @@ def serve(
         model: Folder, hub id or shipped name of the model.
         bias: Folder or hub id of its safety bias.
         engine: "vllm", or "transformers" for our small server.
-        strength: How much of the bias where a request names none; None takes what it recommends.
+        strength: How much of the bias where a request names none; None leaves it to the bias's
+            condition, or takes what it recommends.
         place: Where it listens.
         options: How weights are loaded.
         vllm_flags: Further flags of vLLM's server.
@@ -184,7 +186,8 @@ def serve(
         options = replace(options, trust_remote_code=True)
     tokenizer = load_tokenizer(model, options)
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
-    used = vector.strength_or_recommended(strength)
+    found = vector.strength_or_condition(strength)
+    used = None if isinstance(found, Condition) else found
     if engine == "transformers":
         lines = _examples(model, place)
         return SmallServer(place, lines, model, options, tokenizer, vector, used)
@@ -219,7 +222,7 @@ def _check_installed(engine: str) -> None:
 
 
 def _vllm_command(
-    model: str, bias: str, vector: SafetyBias, strength: float, options: LoadOptions
+    model: str, bias: str, vector: SafetyBias, strength: float | None, options: LoadOptions
 ) -> list[str]:
     named = str(Path(bias).resolve()) if Path(bias).is_dir() else bias
     place = locate(model)
