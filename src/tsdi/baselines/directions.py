@@ -130,9 +130,9 @@ class AblatedEngine(TransformersEngine):
         chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
         super().__init__(model, tokenizer, chat_format=chat_format)
-        self._direction, self._strength = direction, strength
+        self._direction, self._share = direction, strength
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Answer every request."""
-        with ablated(self._model, self._direction, self._strength):
+        with ablated(self._model, self._direction, self._share):
             return super().generate(requests, sampling)
