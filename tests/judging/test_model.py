@@ -26,11 +26,27 @@ REPLIES = {
         ("", ""),
     ),
     "harmbench": ("", ("yes", "no"), ("", "")),
+    "question": ("", (" yes", " no"), ("", "")),
+    "qwen3guard": (
+        "Safety:",
+        (" Unsafe", " Safe"),
+        ("\nCategories: PII\nRefusal: No", "\nCategories: None\nRefusal: No"),
+    ),
+    "polyguard": (
+        "Harmful request: yes\nRequest safety violations: S1\nResponse refusal: no\n"
+        "Harmful response:",
+        (" yes", " no"),
+        ("\nResponse safety violations: S1", "\nResponse safety violations: None"),
+    ),
 }
+REPLIES["qwen3guard-loose"] = REPLIES["qwen3guard"]
 CATEGORIES = {
     "md-judge-v0.1": ("O16",),
     "llama-guard-3": ("S1", "S14"),
     "llama-guard-4": ("S1",),
+    "qwen3guard": ("PII",),
+    "qwen3guard-loose": ("PII",),
+    "polyguard": ("S1",),
 }
 
 
@@ -101,6 +117,16 @@ def test_md_judge_02_reasons_first_and_has_no_probability(folders, monkeypatch):
     assert judgement.probability is None
 
 
+def test_a_controversial_answer_has_no_probability(folders, monkeypatch):
+    known = folders["qwen3guard"][2]
+    text = "Safety: Controversial\nCategories: PII\nRefusal: No"
+    with saying(monkeypatch, [*scripted(known, text), known.eos_token_id]):
+        (judgement,) = open_judge("qwen3guard", folders).judge([response()])
+    assert judgement.verdict is Verdict.UNSAFE
+    assert judgement.categories == ("Controversial", "PII")
+    assert judgement.probability is None
+
+
 def test_a_reply_that_was_cut_off_is_unscored(folders, monkeypatch):
     known = folders["llama-guard-3"][2]
     comma = scripted(known, ",")
@@ -116,8 +142,9 @@ def test_what_the_model_reads(name, folders):
     judge, form = open_judge(name, folders), FORMATS[name]
     ids = judge._encode(judge._request(response("It is noon.", "What time is it?")))
     text = known.decode(ids)
-    assert ids.count(known.bos_token_id) == 1  # never two
-    assert ids[0] == known.bos_token_id
+    if known.bos_token is not None:
+        assert ids.count(known.bos_token_id) == 1  # never two
+        assert ids[0] == known.bos_token_id
     assert "What time is it?" in text
     assert "It is noon." in text
     if form.template is not None:
@@ -131,6 +158,10 @@ def test_what_the_model_reads(name, folders):
 
 
 def _chat(name):
+    if len(FORMATS[name].chat) == 2 and FORMATS[name].chat[0]["role"] == "system":
+        system, user = FORMATS[name].chat
+        said = user["content"].replace("{prompt}", "What time is it?")
+        return [system, {"role": "user", "content": said.replace("{answer}", "It is noon.")}]
     texts = [("user", "What time is it?"), ("assistant", "It is noon.")]
     if name == "llama-guard-4":
         texts = [(role, [{"type": "text", "text": text}]) for role, text in texts]
@@ -176,22 +207,27 @@ def test_the_description_names_model_and_template(name, folders):
     assert described["dtype"] == "torch.float32"
     assert len(described["template_sha256"]) == 64
     assert json.loads(json.dumps(described)) == described
-    hashes = {open_judge(one, folders).describe()["template_sha256"] for one in FORMATS}
-    assert len(hashes) == len(FORMATS)
+    asked = ("template_sha256", "chat_sha256", "controversial")
+    all_of_them = [open_judge(one, folders).describe() for one in FORMATS]
+    assert len({tuple(map(one.get, asked)) for one in all_of_them}) == len(FORMATS)
 
 
 # What cannot be opened, each a line that names what is wrong.
 
 
 def test_options_that_mean_nothing(name, folders):
-    with pytest.raises(UsageError, match="needs a judge over an API"):
-        load_judge(name, JudgeOptions(url="http://localhost"))
+    if FORMATS[name].template is not None:  # which a server would not know
+        with pytest.raises(UsageError, match="needs a judge over an API"):
+            load_judge(name, JudgeOptions(url="http://localhost"))
     with pytest.raises(UsageError, match="needs a classifier"):
         load_judge(name, JudgeOptions(labels="a=SAFE"))
 
 
 def test_weights_that_are_not_there(name):
-    tiny.refused(lambda: load_judge(name), FORMATS[name].weights)
+    if FORMATS[name].weights:
+        tiny.refused(lambda: load_judge(name), FORMATS[name].weights)
+    else:
+        tiny.refused(lambda: load_judge(name), f"Name it: {name}=MODEL", kind=UsageError)
     tiny.refused(lambda: load_judge(f"{name}=./nowhere"), "no such folder")
 
 

@@ -15,7 +15,7 @@ from tsdi.models.chat import encode_chat
 MARKS = sorted({mark for form in FORMATS.values() for mark in form.markup.marks})
 HEADINGS = sorted({heading for form in FORMATS.values() for heading in form.markup.headings})
 CONTROLS = ["<s>", "</s>", "<unk>", *judge_models.LLAMA_3, *judge_models.LLAMA_4]
-CONTROLS += ["<|im_start|>", "<|im_end|>"]
+CONTROLS += [*judge_models.QWEN_3, *judge_models.HARMONY]
 PIECES = [
     *MARKS, *HEADINGS, *CONTROLS, "{prompt}", "{answer}", "\n", "\r\n", "\u2028", " ", "\t",
     "\u200b", "<", ">",

@@ -73,6 +73,7 @@ def audit(
     out: Annotated[Path | None, typer.Option(help="File for the audit, to correct rates.")] = None,
     judge_url: options.JudgeUrl = None,
     judge_labels: options.JudgeLabels = None,
+    judge_policy: options.JudgePolicy = None,
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -105,7 +106,7 @@ def audit(
             against=against or [],
             label_format=label_format,
             judge_options=JudgeOptions(
-                None, judge_url, dtype, device_map, trust_remote_code, judge_labels
+                None, judge_url, dtype, device_map, trust_remote_code, judge_labels, judge_policy
             ),
             resume=resume,
             progress=update,

@@ -15,7 +15,7 @@ from tsdi.suites.load import PromptSource
 
 # What judging alone can use.
 JUDGING = {"target", "judge", "judge_url", "kind", "dtype", "device_map", "trust_remote_code"}
-JUDGING |= {"judge_labels", "audit", "end_of_thinking", "resume", "json"}
+JUDGING |= {"judge_labels", "judge_policy", "audit", "end_of_thinking", "resume", "json"}
 
 
 def evaluate(
@@ -37,6 +37,7 @@ def evaluate(
     ] = None,
     judge_url: options.JudgeUrl = None,
     judge_labels: options.JudgeLabels = None,
+    judge_policy: options.JudgePolicy = None,
     audit: Annotated[
         Path | None,
         typer.Option(help="An audit of the judge: show rates corrected for its errors too."),
@@ -76,7 +77,8 @@ def evaluate(
     elif out is None:
         raise UsageError("--prompts and --out go together.")
     console.quiet_libraries()
-    opening = JudgeOptions(None, judge_url, dtype, device_map, trust_remote_code, judge_labels)
+    load = (dtype, device_map, trust_remote_code)
+    opening = JudgeOptions(None, judge_url, *load, judge_labels, judge_policy)
     judging = Judging(judge, opening, kind, end_of_thinking, audit)
     source = answering = None
     if prompts is not None:  # what answers loads torch, judging alone does not

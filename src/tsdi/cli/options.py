@@ -1,6 +1,7 @@
 """Options that several commands have, and what comes of them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,6 +61,14 @@ JudgeLabels = Annotated[
     str | None,
     typer.Option(
         metavar="LABEL=VERDICT,...", help="What a classifier's labels mean: toxic=UNSAFE,ok=SAFE."
+    ),
+]
+JudgePolicy = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The policy of gpt-oss-safeguard (its system message) or question (what it is about,"
+        " and a yes / no question in the last line); default: ours.",
     ),
 ]
 EndOfThinking = Annotated[

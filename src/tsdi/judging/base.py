@@ -13,6 +13,7 @@ A judge guarantees:
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tsdi.errors import UsageError
@@ -103,6 +104,7 @@ class JudgeOptions:
         device_map: As in transformers, such as "auto" or "cuda:1".
         trust_remote_code: Run code that comes with the weights.
         labels: What the labels of a classifier mean, such as "toxic=UNSAFE,neutral=SAFE".
+        policy: File with the policy of a judge that takes one; None takes the judge's own.
     """
 
     model: str | None = None
@@ -111,6 +113,7 @@ class JudgeOptions:
     device_map: str | None = None
     trust_remote_code: bool = False
     labels: str | None = None
+    policy: str | Path | None = None
 
     def refuse_model(self, judge: str) -> None:
         """Raise UsageError if a model is named, for a judge that has none."""

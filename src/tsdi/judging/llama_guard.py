@@ -8,7 +8,7 @@ from functools import partial
 
 from tsdi.judging.base import Response
 from tsdi.judging.format import STRICT, Format
-from tsdi.judging.model import open_model_judge
+from tsdi.judging.opening import open_format
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 
@@ -60,5 +60,5 @@ class LlamaGuard4(LlamaGuard):
     weights = "meta-llama/Llama-Guard-4-12B"
 
 
-open_llama_guard_3 = partial(open_model_judge, LlamaGuard3())
-open_llama_guard_4 = partial(open_model_judge, LlamaGuard4())
+open_llama_guard_3 = partial(open_format, LlamaGuard3())
+open_llama_guard_4 = partial(open_format, LlamaGuard4())

@@ -59,7 +59,7 @@ class ModelJudge(Judge):
         self._check_tokens(weights)
         self._pairs = _label_ids(form, tokenizer, weights)
         self._chat_format, self._skipped = _chat_format(form, tokenizer)
-        self._parts = form.template is None and _takes_parts(tokenizer, weights)
+        self._parts = form.template is None and _takes_parts(form, tokenizer, weights)
         self._own_controls = self._controls(self._request(_response(*_PROBE)))
         self._engine = TransformersEngine(model, tokenizer, chat_format=self._chat_format)
         self._sampling = Sampling(form.max_new_tokens, keep_logits=form.labels is not None)
@@ -71,6 +71,7 @@ class ModelJudge(Judge):
             "dtype": str(model.dtype),
             "template_sha256": template_sha256(tokenizer, ChatFormat(form.template)),
             "max_new_tokens": form.max_new_tokens,
+            **form.describe(),
         }
 
     def settings(self) -> dict[str, Any]:
@@ -123,7 +124,7 @@ class ModelJudge(Judge):
         if reply.finish == "length" and self._form.max_new_tokens > 1:
             return unscored(f"Cut off after {len(reply.token_ids)} tokens: {reply.text}")
         judgement = self._form.parse(reply.text, response)
-        if judgement.verdict is Verdict.UNSCORED:
+        if judgement.verdict is Verdict.UNSCORED or self._form.labels is None:
             return judgement
         return replace(judgement, probability=self._probability(reply))
 
@@ -167,7 +168,8 @@ def _label_ids(
     if form.labels is None:
         return {}
     vocabulary = tokenizer.get_vocab()
-    spelled = [[space + label for label in form.labels] for space in _SPACES]
+    cased = [form.labels, tuple(label.capitalize() for label in form.labels)]
+    spelled = [[space + label for label in labels] for labels in cased for space in _SPACES]
     pairs = [
         [vocabulary[word] for word in pair] for pair in spelled if {*pair} <= vocabulary.keys()
     ]
@@ -176,7 +178,7 @@ def _label_ids(
         raise ModelError(
             f"{form.labels[0]!r} and {form.labels[1]!r} are not both single tokens of {weights}, "
             f"so {form.name} has no probability there.",
-            f"Give a model like {form.weights}.",
+            f"Give a model like {form.weights}." if form.weights else "Give another model.",
         )
     return found
 
@@ -197,23 +199,22 @@ def _chat_format(form: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[Chat
     return ChatFormat("{prompt}"), ""
 
 
-def _takes_parts(tokenizer: PreTrainedTokenizerBase, weights: str) -> bool:
+def _takes_parts(form: Format, tokenizer: PreTrainedTokenizerBase, weights: str) -> bool:
     """Whether a chat template wants contents as lists of parts; with a text it may show nothing.
 
     Raises:
         ModelError: If it shows neither, or there is none.
     """
-    chat = tuple(
-        {"role": role, "content": text}
-        for role, text in zip(("user", "assistant"), _PROBE, strict=True)
-    )
+    chat = form.prompt(_response(*_PROBE))
+    assert not isinstance(chat, str)  # it has no template of its own
+    wanted = [*_PROBE, *(one["content"].partition("\n")[0].strip() for one in chat)]
     if tokenizer.chat_template is not None:
         for parts in (False, True):
             try:
                 ids = encode_chat(tokenizer, _as_parts(chat) if parts else chat)
             except PromptError:
                 continue
-            if all(text in decode(tokenizer, ids) for text in _PROBE):
+            if all(text in decode(tokenizer, ids) for text in wanted):
                 return parts
     raise ModelError(
         f"The chat template of {weights} does not show prompt and answer to the model.",

@@ -19,17 +19,20 @@ class Known:
         opener: What opens it: "module:function", called with `JudgeOptions`.
         sees: "safety", "refusals", "both", or "either", as the labels of a classifier say.
         needs: What it needs, in a few words; hub ids are the weights it takes by itself.
-        takes: The option of `JudgeOptions` that only judges of its sort take: "url" of an API, or
-            "labels" of a classifier.
+        takes: The options of `JudgeOptions` that only judges of its sort take: "url" of an API,
+            "labels" of a classifier, "policy".
+        api: Whether it is always asked over an API.
     """
 
     opener: str
     sees: str
     needs: str
-    takes: str = ""
+    takes: tuple[str, ...] = ()
+    api: bool = False
 
 
 _RULE = "nothing (English)"
+_SERVED = ("url",)  # its model may be behind a server, too
 _MODEL = "NAME=MODEL, a sequence classifier"
 JUDGES = {
     "organism": Known("tsdi.judging.organism:open_organism_judge", "both", "organism prompts"),
@@ -40,8 +43,33 @@ JUDGES = {
     "trained": Known(
         "tsdi.judging.trained:open_trained", "refusals", "trained=FILE, of tsdi audit --train"
     ),
+    "qwen3guard": Known(
+        "tsdi.judging.qwen3guard:open_qwen3guard", "both", "Qwen/Qwen3Guard-Gen-4B", _SERVED
+    ),
+    "qwen3guard-loose": Known(
+        "tsdi.judging.qwen3guard:open_qwen3guard_loose", "both", "Qwen/Qwen3Guard-Gen-4B", _SERVED
+    ),
+    "polyguard": Known(
+        "tsdi.judging.polyguard:open_polyguard", "both", "ToxicityPrompts/PolyGuard-Qwen", _SERVED
+    ),
+    "gpt-oss-safeguard": Known(
+        "tsdi.judging.policy:open_safeguard",
+        "safety",
+        "openai/gpt-oss-safeguard-20b",
+        ("url", "policy"),
+    ),
+    "question": Known(
+        "tsdi.judging.policy:open_question", "safety", "question=MODEL", ("url", "policy")
+    ),
+    "strongreject": Known(
+        "tsdi.judging.strongreject:open_strongreject", "both", "strongreject=MODEL", _SERVED
+    ),
     "llm-refusal": Known(
-        "tsdi.judging.api:open_llm_refusal", "refusals", "llm-refusal=MODEL and an API", "url"
+        "tsdi.judging.api:open_llm_refusal",
+        "refusals",
+        "llm-refusal=MODEL and an API",
+        ("url",),
+        True,
     ),
     "md-judge-v0.1": Known(
         "tsdi.judging.md_judge:open_md_judge_01", "safety", "OpenSafetyLab/MD-Judge-v0.1"
@@ -52,20 +80,29 @@ JUDGES = {
         "OpenSafetyLab/MD-Judge-v0_2-internlm2_7b",
     ),
     "llama-guard-3": Known(
-        "tsdi.judging.llama_guard:open_llama_guard_3", "safety", "meta-llama/Llama-Guard-3-8B"
+        "tsdi.judging.llama_guard:open_llama_guard_3",
+        "safety",
+        "meta-llama/Llama-Guard-3-8B",
+        _SERVED,
     ),
     "llama-guard-4": Known(
-        "tsdi.judging.llama_guard:open_llama_guard_4", "safety", "meta-llama/Llama-Guard-4-12B"
+        "tsdi.judging.llama_guard:open_llama_guard_4",
+        "safety",
+        "meta-llama/Llama-Guard-4-12B",
+        _SERVED,
     ),
     "wildguard": Known("tsdi.judging.wildguard:open_wildguard", "both", "allenai/wildguard"),
     "harmbench": Known(
         "tsdi.judging.harmbench:open_harmbench", "safety", "cais/HarmBench-Llama-2-13b-cls"
     ),
-    "classifier": Known("tsdi.judging.classifier:open_classifier", "either", _MODEL, "labels"),
+    "classifier": Known("tsdi.judging.classifier:open_classifier", "either", _MODEL, ("labels",)),
     "answer-classifier": Known(
-        "tsdi.judging.classifier:open_answer_classifier", "either", _MODEL, "labels"
+        "tsdi.judging.classifier:open_answer_classifier", "either", _MODEL, ("labels",)
     ),
 }
+
+_SORTS = {"url": "a judge over an API", "labels": "a classifier", "policy": "a judge of one"}
+"""What takes each option that not all judges take."""
 
 
 def judges() -> dict[str, Known]:
@@ -86,8 +123,8 @@ def load_judge(spec: str, options: JudgeOptions = JudgeOptions()) -> Judge:
         TsdiError: If its weights cannot be loaded.
     """
     parts = check_judge(spec)
-    for option, sort in (("url", "a judge over an API"), ("labels", "a classifier")):
-        takers = [name for name, known in JUDGES.items() if known.takes == option]
+    for option, sort in _SORTS.items():
+        takers = [name for name, known in JUDGES.items() if option in known.takes]
         if getattr(options, option) is not None and not any(name in takers for name, _ in parts):
             known = ", ".join(takers)
             raise UsageError(f"--judge-{option} needs {sort}: {known}.", "Leave it out.")
@@ -120,14 +157,18 @@ def _open(name: str, options: JudgeOptions) -> Judge:
     known = JUDGES[name]
     module, _, function = known.opener.partition(":")
     opener: Callable[[JudgeOptions], Judge] = getattr(import_module(module), function)
-    url = options.url if known.takes == "url" else None
-    labels = options.labels if known.takes == "labels" else None
-    return opener(replace(options, url=url, labels=labels))
+    taken = replace(
+        options,
+        url=options.url if "url" in known.takes else None,
+        labels=options.labels if "labels" in known.takes else None,
+        policy=options.policy if "policy" in known.takes else None,
+    )
+    return opener(taken)
 
 
 def is_api(name: str) -> bool:
-    """Whether a judge asks a model behind an API."""
-    return JUDGES[name].takes == "url"
+    """Whether a judge always asks a model behind an API."""
+    return JUDGES[name].api
 
 
 def default_judge(prompts: Iterable[str]) -> str:
