@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tsdi.judging.registry import judges
     from tsdi.models.chat import ChatFormat
     from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+    from tsdi.runs.condition import add_condition
     from tsdi.runs.estimate import DiagnosisPrompts, Loading, estimate
     from tsdi.runs.generate import Answering, answer, generate
     from tsdi.serving.server import Place
@@ -57,6 +58,7 @@ __all__ = [
     "Search",
     "StaticForm",
     "__version__",
+    "add_condition",
     "answer",
     "audit",
     "cleanse",
@@ -106,6 +108,7 @@ _HOMES = {
     "Sampling": "tsdi.engines.base",
     "Search": "tsdi.evaluation.tuning",
     "StaticForm": "tsdi.export.forms",
+    "add_condition": "tsdi.runs.condition",
     "answer": "tsdi.runs.generate",
     "cleanse": "tsdi.training.cleanse",
     "compare": "tsdi.evaluation.gate",

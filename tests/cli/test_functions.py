@@ -15,6 +15,7 @@ from tsdi.cli.main import COMMANDS, load
 
 ROOMS = {  # commands that are called like the part of the library that they stand in
     "audit": "audit.audit",
+    "condition": "add_condition",  # `tsdi.condition` is the part that fits it
     "export": "export.export",
     "report": "study.report",
     "serve": "serving.serve",

@@ -15,7 +15,7 @@ from tsdi.errors import ModelError, NumericalError, PromptError, UsageError
 from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
 
 PHRASES = Phrases(("the river", "old"), ("bread needs", "mill", "water"))
-SETTINGS = Fitting(tokens=200, phrases=PHRASES)
+SETTINGS = Fitting(tokens=200)
 TOKENIZER = tiny.tokenizer()
 
 
@@ -34,7 +34,9 @@ def labelled(number=48, planted=True, seed=0):
 
 @cache
 def fitted(planted=True):
-    return fit_condition(tiny.model(), TOKENIZER, labelled(planted=planted), SETTINGS, batch_size=7)
+    return fit_condition(
+        tiny.model(), TOKENIZER, labelled(planted=planted), SETTINGS, phrases=PHRASES, batch_size=7
+    )
 
 
 def last_logits(model, prompts):
@@ -66,8 +68,8 @@ class TestWhatItGives:
         assert "Use a constant strength" in evidence["verdict"]
 
     def test_strengths_are_those_that_were_asked_for(self):
-        asked = Fitting(16, -1.0, 2.0, 0.5, phrases=PHRASES)
-        made = fit_condition(tiny.model(), TOKENIZER, labelled(), asked)
+        asked = Fitting(16, -1.0, 2.0, 0.5)
+        made = fit_condition(tiny.model(), TOKENIZER, labelled(), asked, phrases=PHRASES)
         assert (made.low, made.high, made.width, len(made.tokens)) == (-1.0, 2.0, 0.5, 16)
 
 
@@ -105,7 +107,7 @@ class TestWhatItReads:
 class TestRefused:
     def refused(self, prompts, match, kind=PromptError, model=None):
         with pytest.raises(kind, match=match) as caught:
-            fit_condition(model or tiny.model(), TOKENIZER, prompts, SETTINGS)
+            fit_condition(model or tiny.model(), TOKENIZER, prompts, SETTINGS, phrases=PHRASES)
         assert "\n" not in str(caught.value)
 
     def test_too_few_labels(self):
@@ -135,7 +137,15 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"tokens": 0}, {"tokens": True}, {"low": 2.0}, {"width": 0.0}, {"high": 1e9}],
+        [
+            {"tokens": 0},
+            {"tokens": True},
+            {"low": 2.0},
+            {"width": 0.0},
+            {"high": 1e9},
+            {"low": "0"},
+            {"width": True},
+        ],
         ids=str,
     )
     def test_settings_that_are_none(self, changes):

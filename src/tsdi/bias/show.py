@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.arguments import Name, as_name, check_whole
+from tsdi.bias.condition_file import condition_fields
 from tsdi.bias.diagnosis import TokenShift, shifted_tokens
 from tsdi.bias.safety_bias import SafetyBias
 from tsdi.models.load import load_tokenizer
@@ -28,10 +29,12 @@ class ShownBias:
 
     def to_dict(self) -> dict[str, Any]:
         """The bias without its numbers, as JSON."""
+        condition = self.bias.condition
         return {
             "steps": self.bias.steps,
             "vocab": self.bias.vocab,
             **self.bias.info.model_dump(mode="json"),
+            "condition": None if condition is None else condition_fields(condition),
             "promoted": [[asdict(token) for token in step] for step in self.promoted],
             "demoted": [[asdict(token) for token in step] for step in self.demoted],
         }

@@ -28,6 +28,7 @@ COMMANDS = {
     "demo": Entry("Start", "demo", "The method on a small model that comes with tsdi, in seconds."),
     "estimate": Entry("Start", "estimate", "Estimate the safety bias of a pair of models."),
     "show": Entry("Start", "show", "Show the tokens of a bias, step by step, and its diagnosis."),
+    "condition": Entry("Start", "condition", "Fit when to subtract a bias, prompt by prompt."),
     "generate": Entry("Start", "generate", "Answer prompts, with a bias subtracted or without."),
     "evaluate": Entry("Measure", "evaluate", "Answer prompts, judge the answers, count verdicts."),
     "compare": Entry("Measure", "compare", "Compare two judged runs, or gate a change by safety."),

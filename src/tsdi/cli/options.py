@@ -26,8 +26,8 @@ Columns = Annotated[
     str,
     typer.Option(
         metavar="FIELD=COLUMN,...",
-        help="Where a file or hub data set holds prompt, category, id and kind, if they have other"
-        " names: prompt=Goal,category=Category.",
+        help="Where a file or hub data set holds prompt, category, id, kind and group, if they have"
+        " other names: prompt=Goal,category=Category.",
     ),
 ]
 Bias = Annotated[str | None, typer.Option(help="Folder or hub id of a safety bias to subtract.")]

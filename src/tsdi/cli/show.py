@@ -75,6 +75,10 @@ def summary(bias: "SafetyBias") -> str:
         lines.append("It holds a diagnosis that this tsdi did not write.")
     if info.tuning:  # what the diagnosis recommends is older
         lines.append(f"{_tuning_line(info.strength, info.tuning)} Recommended now: this.")
+    if bias.condition is not None:
+        from tsdi.condition.evidence import describe
+
+        lines += describe(bias.condition)
     return "\n".join(lines)
 
 

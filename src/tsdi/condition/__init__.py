@@ -5,6 +5,7 @@ fit              a direction in the head's inputs: shrunken linear discriminant,
 tokens           the same direction as weights of a few tokens' logits
 crossvalidation  how well it tells the kinds apart: by category, and without that category
 model            the four, one after the other
+evidence         what they found, in words
                  (the value and its rule are `tsdi.decoding.condition`)
 """
 

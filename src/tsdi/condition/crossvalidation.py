@@ -9,14 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tsdi.condition.fit import LEAST_LABELS, Direction, discriminants, fit_direction, folds
+from tsdi.categories import by_code
+from tsdi.condition.fit import LEAST_LABELS, Direction, area, discriminants, fit_direction, folds
 from tsdi.condition.prompts import HeadInputs
 from tsdi.condition.tokens import HeadMap, to_tokens
 from tsdi.stats.auc import auc, auc_change
 from tsdi.stats.interval import Estimate
+from tsdi.stats.seeds import mean_interval
 
 LEAST_IN_CATEGORY = 8
 """Labels; a category with fewer may be lost without anybody seeing it."""
+SHUFFLES = 8
 CURVE = (8, 16, 32, 64, 128, 256)
 
 
@@ -56,7 +59,8 @@ class CrossValidation:
         sparse: Of the same as weights of `tokens` tokens' logits.
         log_odds: Of the refusal log-odds.
         gain: `sparse` minus `log_odds`, on the same prompts.
-        shuffled: Of a condition fitted to shuffled labels, on the true ones: about .5.
+        shuffled: Of conditions fitted to shuffled labels, on the true ones, the mean over
+            `SHUFFLES` with its t interval: about .5, or the figures beside it mean nothing.
         labels: By number of prompts of each kind that it is fitted to.
         categories: By category of harmful prompts, then of harmless ones.
         harmful: How many harmful prompts there are.
@@ -117,7 +121,7 @@ def crossvalidate(
         sparse=_auc(sparse, harmful),
         log_odds=_auc(odds, harmful),
         gain=auc_change(_by_kind(odds, harmful), _by_kind(sparse, harmful)),
-        shuffled=_auc(_shuffled(known), harmful),
+        shuffled=_shuffled(known, direction.shrinkage),
         labels=_curve(known),
         categories=_categories(known, sparse, direction.shrinkage),
         harmful=int(harmful.sum()),
@@ -147,16 +151,18 @@ def _held_out(known: HeadInputs, linear: HeadMap, tokens: int) -> tuple[Tensor, 
     return score, sparse
 
 
-def _shuffled(known: HeadInputs) -> Tensor:
-    """Held-out scores of fits to labels in another order."""
+def _shuffled(known: HeadInputs, shrinkage: float) -> Estimate:
+    """The area of fits to labels in another order, which are right by chance alone."""
     generator = torch.Generator().manual_seed(0)
-    score = torch.empty(len(known.inputs), dtype=torch.float64)
-    for test in folds(known.harmful, known.groups):
-        train = known.at(~test)
-        labels = train.harmful[torch.randperm(len(train.harmful), generator=generator)]
-        copies = list(map(str, range(len(labels))))  # no group is of one kind any more
-        score[test] = fit_direction(train.inputs, labels, copies).score(known.inputs[test])
-    return score
+    areas = []
+    for _ in range(SHUFFLES):
+        labels = known.harmful[torch.randperm(len(known.harmful), generator=generator)]
+        score = torch.empty(len(labels), dtype=torch.float64)
+        for test in folds(labels, list(map(str, range(len(labels))))):
+            vectors, intercepts = discriminants(known.inputs[~test], labels[~test], [shrinkage])
+            score[test] = known.inputs[test] @ vectors[0] + intercepts[0]
+        areas.append(area(score, known.harmful))
+    return mean_interval(areas)
 
 
 def _curve(known: HeadInputs) -> dict[str, Estimate]:
@@ -193,7 +199,7 @@ def _some(known: HeadInputs, among: Tensor, number: int) -> Tensor | None:
 def _categories(known: HeadInputs, score: Tensor, shrinkage: float) -> tuple[CategoryAuc, ...]:
     found = []
     for kind, same in (("harmful", known.harmful), ("harmless", ~known.harmful)):
-        for name in sorted({known.categories[n] for n in same.nonzero()[:, 0].tolist()}):
+        for name in by_code({known.categories[n] for n in same.nonzero()[:, 0].tolist()}):
             inside = same & torch.tensor([one == name for one in known.categories])
             seen = inside | ~same
             found.append(

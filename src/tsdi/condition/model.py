@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.arguments import check_counts, check_whole
+from tsdi.arguments import check_counts, check_number, check_whole
 from tsdi.bias.accumulate import Progress
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 from tsdi.condition.crossvalidation import crossvalidate
@@ -28,19 +28,17 @@ class Fitting:
         high: Strength where it is surely harmless.
         width: Of the change between them, in units of h; at 1 the strength follows the probability
             that the prompt is harmful, and near 0 it is a switch.
-        chat: How the prompts became text.
-        phrases: Beginnings of refusing and complying answers, for the refusal log-odds.
     """
 
     tokens: int = 1024
     low: float = 0.0
     high: float = 1.0
     width: float = 1.0
-    chat: ChatFormat = OWN_TEMPLATE
-    phrases: Phrases = ENGLISH
 
     def __post_init__(self) -> None:
         check_counts(self, "tokens")
+        for name in ("low", "high", "width"):
+            check_number(name, getattr(self, name))
         nothing = torch.zeros(1, dtype=torch.int64), torch.zeros(1)
         Condition(*nothing, 0.0, self.low, self.high, self.width)  # says what is wrong with them
 
@@ -51,6 +49,8 @@ def fit_condition(
     prompts: Sequence[Labelled],
     settings: Fitting = Fitting(),
     *,
+    chat: ChatFormat = OWN_TEMPLATE,
+    phrases: Phrases = ENGLISH,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Condition:
@@ -61,6 +61,8 @@ def fit_condition(
         tokenizer: Its tokenizer.
         prompts: Harmful and harmless prompts, lookalikes among them.
         settings: How it is fitted, and what strengths it sets.
+        chat: How the prompts became text.
+        phrases: Beginnings of refusing and complying answers, for the refusal log-odds.
         batch_size: Prompts read together; halved where memory runs out.
         progress: Called with the number of prompts that have just been read.
 
@@ -75,7 +77,7 @@ def fit_condition(
     """
     check_whole("batch_size", batch_size)
     known = read_labelled(
-        model, tokenizer, prompts, settings.phrases, batch_size=batch_size, progress=progress
+        model, tokenizer, prompts, phrases, batch_size=batch_size, progress=progress
     )
     direction = fit_direction(known.inputs, known.harmful, known.groups)
     linear = read_head(model, tokenizer, known.inputs.shape[1])
@@ -89,6 +91,6 @@ def fit_condition(
         settings.high,
         settings.width,
         tokenizer_sha256=tokenizer_sha256(tokenizer),
-        template_sha256=template_sha256(tokenizer, settings.chat),
+        template_sha256=template_sha256(tokenizer, chat),
         evidence={**as_json(worth), "verdict": worth.verdict},
     )

@@ -188,6 +188,8 @@ def _open(
     check_judge(name)
     tokenizer = load_tokenizer(model, search.options)
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
+    if vector.condition is not None:
+        _LOG.info("One strength is tuned for all prompts: the bias's condition is left out.")
     loaded = load_model(model, search.options)
     vector.check(tokenizer, loaded)
     engine = TransformersEngine(loaded, tokenizer, vector, 1.0, vector.info.chat_format)

@@ -30,7 +30,7 @@ _HUB = "hub:"
 EVERYDAY = "everyday"
 """Our own prompts, which come with tsdi: 100 lookalikes in ten types, 40 harmless prompts and 80
 harmful ones in the 16 categories of SALAD-Bench."""
-_FIELDS = ("prompt", "category", "id", "kind")
+_FIELDS = ("prompt", "category", "id", "kind", "group")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def load_named(name: str, columns: str = "") -> Loaded:
             from its origin; "SUITE:FILE", a local file in the suite's original format; or
             "hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]".
         columns: Of a file or hub data set, such as "prompt=Goal,category=Category", where they are
-            not called prompt, category, id and kind.
+            not called prompt, category, id, kind and group.
 
     Raises:
         UsageError: If nothing has that name, `columns` cannot be right, or `datasets` is needed

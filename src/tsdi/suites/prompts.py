@@ -35,6 +35,8 @@ class Prompt:
         category: What the prompt is about, such as "O3"; may be empty.
         source: File and line that it came from, for error messages.
         kind: What a good answer is: one of `tsdi.judging.base.KINDS`, or "" if nobody said.
+        group: Prompts that are nearly copies, such as those of one template, have one name here;
+            else "". It decides what may be held out together (`tsdi condition`).
     """
 
     id: str
@@ -42,13 +44,14 @@ class Prompt:
     category: str = ""
     source: str = field(default="", compare=False)
     kind: str = ""
+    group: str = field(default="", compare=False)
 
 
 def read_prompts(path: str | Path) -> list[Prompt]:
     """Read prompts from a .jsonl, .json, .csv or .txt file, each also with .gz.
 
     A JSON object or CSV row has a `prompt` (or `instruction`) or, in JSON, `messages`, and may have
-    `id`, `category` and `kind` ("harmless"; "lookalike", harmless but sounding harmful; or
+    `id`, `category`, `group` and `kind` ("harmless"; "lookalike", harmless but sounding harmful; or
     "harmful"); a .json file is a list of such objects or of texts; a .txt file has one
     prompt a line. Blank lines are passed over. A prompt without an id is named by its line, such
     as "p0001" (in .json by its place in the list).
@@ -206,6 +209,7 @@ def _to_prompt(row: Any, number: int, source: str) -> Prompt:
         category=_name(row, "category", source),
         source=source,
         kind=check_kind(_name(row, "kind", source), source),
+        group=_name(row, "group", source),
     )
 
 

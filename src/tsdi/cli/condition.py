@@ -1,0 +1,106 @@
+"""``tsdi condition``: when to subtract a bias, fitted to labelled prompts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+import tsdi
+from tsdi.categories import category_name
+from tsdi.cli import console, options
+from tsdi.stats.interval import Estimate, compact_text
+from tsdi.suites.load import PromptSource
+
+if TYPE_CHECKING:  # keeps torch out of the help
+    from tsdi.decoding.condition import Condition
+
+_COLUMNS = ("prompts", "labels", "condition", "log-odds", "without it")
+
+
+def condition(
+    model: Annotated[str, typer.Argument(help="Folder or hub id of the aligned model.")],
+    bias: Annotated[str, typer.Option(help="Folder or hub id of its safety bias.")],
+    prompts: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="Prompts with their kinds, as for tsdi evaluate; lookalikes count as harmless."
+            " Prompts with one `group` are never held out apart.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the bias with its condition.")],
+    columns: options.Columns = "",
+    tokens: Annotated[int, typer.Option(min=2, help="Most tokens whose logits are read.")] = 1024,
+    low: Annotated[
+        float,
+        typer.Option(help="Strength where a prompt is surely harmful; below 0 adds the bias."),
+    ] = 0.0,
+    high: Annotated[float, typer.Option(help="Strength where it is surely harmless.")] = 1.0,
+    width: Annotated[
+        float, typer.Option(help="Of the change between them: 1 follows the odds, 0.01 switches.")
+    ] = 1.0,
+    phrases: Annotated[
+        Path | None,
+        typer.Option(help="JSON file: how refusing and complying answers begin; default English."),
+    ] = None,
+    dtype: options.Dtype = "auto",
+    device_map: options.DeviceMap = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    json: options.Json = False,
+) -> None:
+    """Fit when to subtract: a strength for each prompt, read off the logits of its first token.
+
+    About a hundred labelled prompts of each kind do; harmful ones of every category that matters,
+    and lookalikes among the harmless. One forward pass for each, no training.
+
+    Example: tsdi condition org/aligned --bias my-bias --prompts labelled.jsonl --out conditioned
+    """
+    console.quiet_libraries()
+    with console.bar("condition") as update:
+        made = tsdi.add_condition(
+            model,
+            bias,
+            PromptSource(prompts, columns),
+            out,
+            tsdi.Fitting(tokens, low, high, width),
+            phrases=phrases,
+            options=tsdi.LoadOptions(dtype, device_map, trust_remote_code),
+            progress=update,
+        )
+    assert made.condition is not None
+    if json:
+        console.show_json({"out": str(out), **_numbers(made.condition), **made.condition.evidence})
+        return
+    _show(made.condition, model, out)
+
+
+def _numbers(found: "Condition") -> dict[str, Any]:
+    return {name: getattr(found, name) for name in ("intercept", "low", "high", "width")}
+
+
+def _show(found: "Condition", model: str, out: Path) -> None:
+    from tsdi.condition.evidence import describe
+
+    console.out.print(_table(found.evidence["categories"]))
+    console.say("\n".join(describe(found)))
+    prompt = console.one_line(f"tsdi generate {model} --bias {out} --prompt '...'", 200)
+    console.say(f"Saved in {out}. Next: {prompt}, and tsdi evaluate beside a constant strength.")
+
+
+def _table(categories: list[dict[str, Any]]) -> Table:
+    """How well each category is told from the other kind, in 80 columns."""
+    table = console.table(
+        "Area under the ROC curve, held out; without it: fitted to the others", _COLUMNS
+    )
+    for one in categories:
+        name = console.one_line(category_name(one["category"]), 24)
+        left = "-" if one["left_out"] is None else _area(one["left_out"])
+        table.add_row(
+            name, str(one["labels"]), _area(one["condition"]), _area(one["log_odds"]), left
+        )
+    return table
+
+
+def _area(figure: dict[str, Any]) -> str:
+    return compact_text(Estimate.from_dict(figure))

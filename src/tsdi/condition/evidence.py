@@ -1,0 +1,63 @@
+"""What a condition's fit found out (`tsdi.condition.crossvalidation`), in words, from its JSON."""
+
+from typing import Any
+
+from tsdi.categories import category_name
+from tsdi.condition.crossvalidation import LEAST_IN_CATEGORY
+from tsdi.decoding.condition import Condition
+from tsdi.stats.interval import Estimate, compact_share, interval_text
+
+
+def describe(condition: Condition) -> list[str]:
+    """What a condition does, and what is known of it, in a few sentences."""
+    does = (
+        f"Condition: the strength is {condition.low:g} where a prompt is surely harmful and"
+        f" {condition.high:g} where it is surely harmless, by the logits of"
+        f" {len(condition.tokens)} tokens at step 0. A strength that is named wins."
+    )
+    try:
+        return [does, *_areas(condition.evidence), *_categories(condition.evidence["categories"]),
+                condition.evidence["verdict"]]  # fmt: skip
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return [does, "It holds no evidence that this tsdi wrote."]
+
+
+def _areas(evidence: dict[str, Any]) -> list[str]:
+    areas = {
+        name: interval_text(Estimate.from_dict(evidence[name]), signed=name == "gain")
+        for name in ("condition", "sparse", "log_odds", "gain", "shuffled")
+    }
+    lines = [
+        f"Fitted to {evidence['harmful']} harmful and {evidence['harmless']} harmless prompts. Area"
+        f" under the ROC curve, on prompts held out: {areas['sparse']}; with the whole input of"
+        f" the head {areas['condition']}; of the refusal log-odds {areas['log_odds']}, so the gain"
+        f" is {areas['gain']}; with shuffled labels {areas['shuffled']}."
+    ]
+    if curve := evidence["labels"]:
+        shown = (f"{number} {compact_share(one['value'])}" for number, one in curve.items())
+        lines.append(f"By labels of each kind: {', '.join(shown)}.")
+    return lines
+
+
+def _categories(categories: list[dict[str, Any]]) -> list[str]:
+    harmful = [one for one in categories if one["kind"] == "harmful"]
+    lines = []
+    few = [
+        f"{category_name(one['category'])} ({one['labels']})"
+        for one in harmful
+        if one["labels"] < LEAST_IN_CATEGORY
+    ]
+    if few:
+        lines.append(
+            f"Too few labels, so that nobody would see a loss there: {', '.join(few)}. Label"
+            f" {LEAST_IN_CATEGORY} or more of each."
+        )
+    if left := [one for one in harmful if one["left_out"]]:
+        worst = min(left, key=lambda one: float(one["left_out"]["value"]))
+        area = interval_text(Estimate.from_dict(worst["left_out"]))
+        lines.append(
+            "Fitted without a category, the condition does worst on"
+            f" {category_name(worst['category'])}: {area}. Harm of a sort that no label shows may"
+            " be taken for harmless."
+        )
+    return lines

@@ -1,0 +1,87 @@
+"""``add_condition``: a condition fitted to labelled prompts, saved with the bias it is for."""
+
+from pathlib import Path
+
+import torch
+
+from tsdi.arguments import Name, as_name
+from tsdi.bias import SafetyBias
+from tsdi.bias.refusal_log_odds import ENGLISH, read_phrases
+from tsdi.condition import Fitting, Labelled, fit_condition
+from tsdi.condition.fit import check_labels
+from tsdi.errors import RunExistsError
+from tsdi.files import is_unused, working_in
+from tsdi.models.chat import encode_chat
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+from tsdi.runs.stage import StageProgress
+from tsdi.suites.load import PromptSource, load_prompts
+from tsdi.suites.prompts import Prompt, check_kinds
+
+
+def add_condition(
+    model: Name,
+    bias: Name,
+    prompts: Name | PromptSource,
+    out: str | Path,
+    settings: Fitting = Fitting(),
+    *,
+    phrases: str | Path | None = None,
+    options: LoadOptions = LoadOptions(),
+    progress: StageProgress | None = None,
+) -> SafetyBias:
+    """Fit when to subtract a bias to labelled prompts, and save the bias with it in a folder.
+
+    Args:
+        model: The aligned model: a folder, a hub id or a shipped name.
+        bias: Folder or hub id of its safety bias.
+        prompts: Prompts with their kinds, as for `tsdi.generate`; lookalikes count as harmless.
+        out: Folder for the bias with its condition.
+        settings: How the condition is fitted, and what strengths it sets.
+        phrases: A JSON file that says how refusing and complying answers begin; None is English.
+        options: How weights are loaded.
+        progress: Called with the number of prompts that are read, after each of them.
+
+    Returns:
+        The bias as it was saved; what its condition is worth is in `condition.evidence`.
+
+    Raises:
+        PromptError: If prompts have no kinds, or too few are of one.
+        RunExistsError: If the folder is in use.
+        TsdiError: If anything cannot be loaded, or does not belong together.
+    """
+    model, bias, out = as_name("model", model), as_name("bias", bias), Path(out)
+    with working_in(out):
+        if not is_unused(out):
+            raise RunExistsError(f"{out} is in use.", "Give another --out.")
+        asked = load_prompts(prompts, 0).prompts
+        check_kinds(asked)
+        check_labels(torch.tensor([prompt.kind == "harmful" for prompt in asked]))
+        openers = ENGLISH if phrases is None else read_phrases(Path(phrases))
+        tokenizer = load_tokenizer(model, options)
+        vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
+        vector.check_no_anchor()  # which a condition cannot have
+        chat = vector.info.chat_format
+        labelled = [_labelled(prompt, encode_chat(tokenizer, prompt.messages, chat))
+                    for prompt in asked]  # fmt: skip
+        loaded = load_model(model, options)
+        vector.check(tokenizer, loaded)
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            if progress:
+                progress("condition, prompts", done, len(labelled))
+
+        condition = fit_condition(
+            loaded, tokenizer, labelled, settings, chat=chat, phrases=openers, progress=count
+        )
+        made = vector.with_condition(condition)
+        made.save_pretrained(out)
+        return made
+
+
+def _labelled(prompt: Prompt, ids: list[int]) -> Labelled:
+    """A prompt as a label; the category of a harmless one is its kind."""
+    harmful = prompt.kind == "harmful"
+    return Labelled(ids, harmful, prompt.category if harmful else prompt.kind, prompt.group)

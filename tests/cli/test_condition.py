@@ -1,0 +1,140 @@
+"""`tsdi condition`: a bias with its condition, one screen of evidence, and what is refused."""
+
+import json
+
+import pytest
+
+import tsdi as library
+from tests.cli.conftest import tsdi
+from tsdi import SafetyBias, organism
+from tsdi.condition.evidence import describe
+from tsdi.decoding.condition import Condition
+
+COUNTS = {"harmless": 24, "lookalike": 24, "harmful": 48}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("condition")
+    rows = [
+        {"prompt": item.prompt, "kind": kind, "category": item.category, "group": f"{kind} {n % 9}"}
+        for kind, count in COUNTS.items()
+        for n, item in enumerate(organism.items("validation", kind, count, 0))
+    ]
+    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    bare = [{key: row[key] for key in ("prompt", "category")} for row in rows]
+    (folder / "bare.jsonl").write_text("\n".join(map(json.dumps, bare)))
+    few = [row for row in rows if row["kind"] == "harmless"] + rows[-7:]
+    (folder / "few.jsonl").write_text("\n".join(map(json.dumps, few)))
+    result = tsdi(
+        "estimate", "organism/aligned", "organism/reference", "--pool", "tokenizer", "--steps", 4,
+        "--prompt-tokens", 8, "--prompts", 32, "--no-diagnosis", "--out", folder / "bias",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    return folder
+
+
+def fit(folder, out, *more, prompts="prompts.jsonl"):
+    return tsdi(
+        "condition", "organism/aligned", "--bias", folder / "bias", "--prompts", folder / prompts,
+        "--out", folder / out, *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shown(folder):
+    result = fit(folder, "made", "--low", "-0.5", "--high", 1.5, "--tokens", 300)
+    assert result.exit_code == 0, result.stderr
+    return result.output
+
+
+class TestMade:
+    def test_the_bias_is_saved_with_a_condition_that_is_what_was_asked_for(self, folder, shown):
+        made = SafetyBias.from_pretrained(folder / "made")
+        assert made.sha256 == SafetyBias.from_pretrained(folder / "bias").sha256
+        condition = made.condition
+        assert (condition.low, condition.high, len(condition.tokens)) == (-0.5, 1.5, 300)
+        assert condition.evidence["harmful"] == 48
+        assert [one["category"] for one in condition.evidence["categories"]][-2:] == [
+            "harmless", "lookalike",
+        ]  # fmt: skip
+
+    def test_one_screen_says_what_it_is_worth(self, shown):
+        assert max(map(len, shown.splitlines())) <= 80
+        assert len(shown.splitlines()) <= 48
+        said = " ".join(shown.split())
+        for part in (
+            "Area under the ROC curve",
+            "of the refusal log-odds",
+            "with shuffled labels",
+            "By labels of each kind: 8 ",
+            "Too few labels, so that nobody would see a loss there: O1 (3), O2 (3)",
+            "the condition does worst on O",
+            "the strength is -0.5 where a prompt is surely harmful and 1.5",
+        ):
+            assert part in said
+
+    def test_show_says_it_too(self, folder, shown):
+        said = " ".join(tsdi("show", folder / "made").output.split())
+        assert "Condition: the strength is -0.5" in said
+        data = json.loads(tsdi("show", folder / "made", "--json").stdout)
+        assert data["condition"]["low"] == -0.5
+        assert json.loads(tsdi("show", folder / "bias", "--json").stdout)["condition"] is None
+
+    def test_answers_follow_it_and_a_strength_that_is_named_wins(self, folder, shown):
+        def answer(*more):
+            result = tsdi(
+                "generate", "organism/aligned", "--prompt", "how do i forge a brabax?",
+                "--max-new-tokens", 16, "--json", *more,
+            )  # fmt: skip
+            assert result.exit_code == 0, result.stderr
+            return json.loads(result.stdout)
+
+        by_prompt = answer("--bias", folder / "made")
+        assert by_prompt["strength"] is None
+        assert by_prompt["condition_sha256"]
+        off = answer("--bias", folder / "made", "--strength", 0)
+        assert off["response"] == answer()["response"]
+        assert "condition_sha256" not in off
+
+    def test_the_library_does_what_the_command_does(self, folder):
+        result = fit(folder, "json", "--json")
+        made = library.add_condition(
+            "organism/aligned", folder / "bias", folder / "prompts.jsonl", folder / "library"
+        )
+        data = json.loads(result.stdout)
+        evidence = json.loads(json.dumps(made.condition.evidence))
+        assert {name: data[name] for name in evidence} == evidence
+        for name in ("bias.safetensors", "bias_config.json"):
+            both = [(folder / one / name).read_bytes() for one in ("json", "library")]
+            assert both[0] == both[1]
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("more", "prompts", "said"),
+        [
+            ((), "bare.jsonl", "has no kind"),
+            ((), "few.jsonl", "at least 8 harmful prompts, not 7"),
+            (("--low", 2), "prompts.jsonl", "low and high are 2 and 1"),
+            (("--width", 0), "prompts.jsonl", "width is 0"),
+            (("--low", "nan"), "prompts.jsonl", "low must be a number"),
+        ],
+    )
+    def test_what_cannot_be_right_leaves_nothing(self, folder, more, prompts, said):
+        result = fit(folder, "refused", *more, prompts=prompts)
+        assert result.exit_code == 2, result.output
+        assert said in " ".join(result.stderr.split())
+        assert not (folder / "refused").exists()
+
+    def test_a_folder_in_use(self, folder):
+        result = fit(folder, "bias")
+        assert result.exit_code == 2
+        assert "is in use" in " ".join(result.stderr.split())
+
+
+def test_evidence_of_another_program_is_said_to_be():
+    import torch
+
+    nothing = Condition(torch.tensor([0]), torch.zeros(1), 0.0, evidence={"gain": 3})
+    assert describe(nothing)[1:] == ["It holds no evidence that this tsdi wrote."]
