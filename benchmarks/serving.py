@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +55,21 @@ def main() -> None:
             server.terminate()
             server.wait(60)
     wrong = [
-        key for key, answer in found["answers"].items()
-        if answer is not None and answer.strip() != expected[key[0], key[1]].strip()
-    ]  # fmt: skip
-    lost = [key for key, answer in found["answers"].items() if answer is None]
+        (text, strength, number)
+        for (text, strength, number), answer in found.answers.items()
+        if answer is not None and answer.strip() != expected[text, strength].strip()
+    ]
+    lost = sum(answer is None for answer in found.answers.values())
     changed = sum(expected[text, None] != expected[text, 0.0] for text in texts)
     claims = [
         Claim("requests at once", count, low=None if arguments.quick else 500),
         Claim("answers that are wrong", len(wrong), high=0),
-        Claim("answers that are lost", len(lost), high=0),
-        Claim("requests that their clients left", found["left"], low=1),
-        Claim("wrong arguments answered with 400", found["refused"], low=3, high=3),
+        Claim("answers that are lost", lost, high=0),
+        Claim("requests that their clients left", found.left, low=1),
+        Claim("wrong arguments answered with 400", found.refused, low=3, high=3),
         Claim("prompts whose answer the bias changes", changed, low=1),
     ]
-    report.write(claims, {"seconds": found["seconds"], "wrong": [list(key) for key in wrong]})
+    report.write(claims, {"seconds": round(found.seconds, 1), "wrong": wrong})
 
 
 def organism_bias(tokenizer: PreTrainedTokenizerBase, folder: Path) -> SafetyBias:
@@ -104,7 +106,26 @@ def _start(bias: Path, port: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-async def _ask_all(server: Any, port: int, texts: list[str], count: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Served:
+    """What the server did.
+
+    Attributes:
+        answers: By prompt, strength and number of the request; None if there was an error.
+        left: Requests that their clients left.
+        refused: Requests with wrong arguments that got HTTP 400.
+        seconds: What all answers took.
+    """
+
+    answers: dict[tuple[str, float | None, int], str | None]
+    left: int
+    refused: int
+    seconds: float
+
+
+async def _ask_all(
+    server: "subprocess.Popen[bytes]", port: int, texts: list[str], count: int
+) -> Served:
     url = f"http://127.0.0.1:{port}/v1"
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=300) as api:
         while True:
@@ -134,18 +155,13 @@ async def _ask_all(server: Any, port: int, texts: list[str], count: int) -> dict
             except openai.BadRequestError as error:
                 progress(f"serving: {error.message[:110]}")
                 refused += 1
-    return {
-        "answers": {
-            key: None if isinstance(answer, BaseException) else answer
-            for key, answer in zip(keys, answers, strict=True)
-        },
-        "left": sum(gone),
-        "refused": refused,
-        "seconds": round(seconds, 1),
-    }
+    said = [None if isinstance(answer, BaseException) else answer for answer in answers]
+    return Served(dict(zip(keys, said, strict=True)), sum(gone), refused, seconds)
 
 
-async def _create(api: Any, text: str, arguments: dict[str, Any], *, stream: bool) -> Any:
+async def _create(
+    api: openai.AsyncOpenAI, text: str, arguments: dict[str, Any], *, stream: bool
+) -> Any:
     return await api.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": text}],
@@ -156,7 +172,7 @@ async def _create(api: Any, text: str, arguments: dict[str, Any], *, stream: boo
     )
 
 
-async def _ask(api: Any, text: str, strength: float | None, *, stream: bool) -> str:
+async def _ask(api: openai.AsyncOpenAI, text: str, strength: float | None, *, stream: bool) -> str:
     arguments = {} if strength is None else {"tsdi_strength": strength}
     reply = await _create(api, text, arguments, stream=stream)
     if not stream:
@@ -164,7 +180,7 @@ async def _ask(api: Any, text: str, strength: float | None, *, stream: bool) -> 
     return "".join([part.choices[0].delta.content or "" async for part in reply if part.choices])
 
 
-async def _leave(api: Any, text: str) -> bool:
+async def _leave(api: openai.AsyncOpenAI, text: str) -> bool:
     """Ask, take the first part of the answer, and go."""
     reply = await _create(api, text, {}, stream=True)
     async for _ in reply:
