@@ -94,6 +94,39 @@ def test_log_likelihoods_are_those_of_a_slow_reference(
         assert greedy == is_greedy
 
 
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_a_condition_reads_the_first_token_of_each_answer(model, tokenizer, batch_size):
+    bias = tiny.bias().with_condition(tiny.condition())
+    lm, used = debiased(model, tokenizer, bias, None, batch_size=batch_size), set()
+    pairs = [*PAIRS, NEWLINE]
+    for pair, (total, greedy) in zip(pairs, scores(lm, pairs), strict=True):
+        context, continuation = split(lm, *pair)
+        before = int(pair == NEWLINE)
+        with torch.no_grad():
+            first = model(torch.tensor([context + continuation[:before]])).logits[0, -1:]
+        strength = float(bias.condition.strength(first))
+        truth, is_greedy = slow_score(model, bias, context, continuation, strength, before)
+        assert total == pytest.approx(truth, rel=1e-4)
+        assert greedy == is_greedy
+        used.add(round(strength, 3))
+    assert len(used) > 4
+    info = lm.get_model_info()
+    assert info["bias_strength"] is None
+    assert info["bias_condition_sha256"] == bias.condition.sha256
+
+
+def test_a_condition_generates_as_the_engine_does(model, tokenizer):
+    bias = tiny.bias().with_condition(tiny.condition())
+    text = "a kettle boils at one hundred"
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    expected = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False,
+        logits_processor=[bias.logits_processor(ids.shape[1])],
+    )[0, ids.shape[1] :]  # fmt: skip
+    found = generated(debiased(model, tokenizer, bias, None, batch_size=3))[1]
+    assert found == tokenizer.decode(expected, skip_special_tokens=True)
+
+
 def test_white_space_at_the_end_of_a_context_comes_before_the_answer(model, tokenizer):
     lm = debiased(model, tokenizer)
     for pair, before in ((NEWLINE, 1), (SPACE, 0)):

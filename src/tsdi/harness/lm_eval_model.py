@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tsdi.bias import SafetyBias
+from tsdi.decoding.condition import Condition, Strength
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import ModelError, UsageError
 from tsdi.models.chat import special_ids
@@ -47,8 +48,9 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
     Args:
         pretrained: Folder or hub id of a model, the name of a shipped one, or a loaded model.
         bias: Folder or hub id of a safety bias, or the bias.
-        strength: How much of it to subtract; None takes what the bias recommends. With 0 every
-            number is that of `HFLM`.
+        strength: How much of it to subtract; None leaves it to the bias's condition, which reads
+            the logits of response token 0, or takes what the bias recommends. With 0 every number
+            is that of `HFLM`.
         options: As for `HFLM`. Arguments of the chat template are the bias's; others are refused.
 
     Raises:
@@ -71,7 +73,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
                 "Add it: --model_args pretrained=MODEL,bias=FOLDER; without, use --model hf.",
             )
         self._bias = bias if isinstance(bias, SafetyBias) else SafetyBias.from_pretrained(bias)
-        self._strength = self._bias.strength_or_recommended(strength)
+        self._strength = self._bias.strength_or_condition(strength)
         self._answer_start: int | None = None  # in the continuations of the pass that is running
         self._templated = self._warned = False
         _check_template_args(self._bias, options)
@@ -105,7 +107,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
     def get_model_info(self) -> dict[str, Any]:
         """lm_eval's record of the model, and of the bias that is subtracted from its logits."""
         info: dict[str, Any] = super().get_model_info()
-        return {**info, "bias_sha256": self._bias.sha256, "bias_strength": self._strength}
+        return {**info, "bias_sha256": self._bias.sha256, **_record(self._strength)}
 
     # --- chats -------------------------------------------------------------------------------
 
@@ -218,6 +220,12 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         return debias_log_probs(selected, self._answer_start, self._values, self._strength)
 
 
+def _record(strength: Strength) -> dict[str, Any]:
+    if isinstance(strength, Condition):
+        return {"bias_strength": None, "bias_condition_sha256": strength.sha256}
+    return {"bias_strength": strength}
+
+
 def _check_template_args(bias: SafetyBias, options: dict[str, Any]) -> None:
     """Raise UsageError if lm_eval is asked for template arguments that are not the bias's."""
     asked = dict(options.get("chat_template_args") or {})
@@ -253,17 +261,17 @@ def _with_revision(name: str, options: dict[str, Any]) -> str:
     return name if known else f"{name}@{revision}"
 
 
-def debias_log_probs(log_probs: Tensor, start: int, bias: Tensor, strength: float) -> Tensor:
+def debias_log_probs(log_probs: Tensor, start: int, bias: Tensor, strength: Strength) -> Tensor:
     """Log-probabilities after the rule, from those before it.
 
     The logits f themselves are not needed, since log softmax(f - s b) is the same with log softmax
-    of f in place of f.
+    of f in place of f, and so is what a condition reads.
 
     Args:
         log_probs: Of a text, [tokens, width].
         start: Which of its tokens is response token 0.
         bias: The safety bias, [steps, vocab].
-        strength: How much of it to subtract.
+        strength: How much of it to subtract, or a condition, which reads it off response token 0.
 
     Returns:
         [tokens, width], in float32 at least.
@@ -271,7 +279,8 @@ def debias_log_probs(log_probs: Tensor, start: int, bias: Tensor, strength: floa
     wide = log_probs.to(torch.promote_types(log_probs.dtype, bias.dtype))
     answer = wide[start : start + len(bias)]
     steps = torch.arange(len(answer), device=wide.device)
-    debiased = subtract_bias(answer, steps, bias, strength).log_softmax(-1)
+    used = strength.strength(answer[:1]) if isinstance(strength, Condition) else strength
+    debiased = subtract_bias(answer, steps, bias, used).log_softmax(-1)
     return torch.cat([wide[:start], debiased, wide[start + len(bias) :]])
 
 
