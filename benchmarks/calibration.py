@@ -89,10 +89,11 @@ def main() -> None:
         Claim("(c) own prompts: largest mean shift left, share of scale", fresh["own"], high=1e-5),
         Claim("(c) fresh prompts: RMS of shift / standard error", fresh["rms"], 0.8, 1.25),
     ]
+    required = None if quick else 0.92  # 20 studies cannot show it
     for one in intervals:
         name = f"(d) {one['world']}, {one['seeds']} training seeds"
         claims += [
-            Claim(f"{name}: coverage of studies' intervals", one["coverage"]["study"], 0.92),
+            Claim(f"{name}: coverage of studies' intervals", one["coverage"]["study"], required),
             Claim(f"{name}: coverage of the bootstrap", one["coverage"]["bootstrap"]),
         ]
     found = {"head_bias": bias, "head_weights": weights, "proposition_1": fresh}
