@@ -11,6 +11,7 @@ used: w = W' (W W')^-1 v, the smallest weights with <w, z> = <v, x> for every x.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,6 +39,17 @@ class HeadMap:
     tokens: Tensor
     matrix: Tensor
     offset: Tensor
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """W W' of the centred columns, float64 [hidden, hidden]; of large models it takes a while.
+
+        A little is added to its diagonal, since it is summed in float32.
+        """
+        mean = self.matrix.mean(1).double()
+        gram = (self.matrix @ self.matrix.T).double() - len(self.tokens) * mean.outer(mean)
+        gram.diagonal().add_(1e-6 * gram.diagonal().mean())
+        return gram
 
 
 @dataclass(frozen=True)
@@ -107,9 +119,7 @@ def to_tokens(
 
 def _largest(vector: Tensor, linear: HeadMap, number: int) -> Tensor:
     """Places of the tokens with the largest weights among all, ascending."""
-    centred = linear.matrix - linear.matrix.mean(1, keepdim=True)
-    gram = (centred @ centred.T).double()
-    gram.diagonal().add_(1e-9 * gram.diagonal().mean())
-    weights = centred.T.double() @ torch.linalg.solve(gram, vector)
-    largest: Tensor = weights.abs().topk(min(number, len(weights))).indices
+    along = torch.linalg.solve(linear.gram, vector)
+    weights = linear.matrix.T @ along.float()
+    largest: Tensor = (weights - weights.mean()).abs().topk(min(number, len(weights))).indices
     return largest.sort().values

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsdi.decoding.rule import LARGEST_STRENGTH, check_strength, check_strengths
+from tsdi.decoding.rule import LARGEST_STRENGTH, check_strength
 from tsdi.errors import MismatchError, UsageError
 
 LARGEST_SUM = 1e-4
@@ -180,8 +180,10 @@ def _split(
     """The condition, and the numbers, NaN where the condition decides."""
     if isinstance(strength, Condition):
         return strength, nan
+    if isinstance(strength, Tensor) and strength.dim():
+        strength = strength.tolist()
     if not isinstance(strength, list | tuple):
-        return None, check_strengths(strength)  # type: ignore[arg-type]  # which says what it may be
+        return None, check_strength(strength)
     found = {id(one): one for one in strength if isinstance(one, Condition)}
     if len(found) > 1:
         raise UsageError("A batch has one condition at most.", "Answer the prompts in two batches.")

@@ -11,7 +11,6 @@ add is how they find the step i.
 """
 
 import math
-from collections.abc import Sequence
 from numbers import Real
 
 import torch
@@ -42,20 +41,6 @@ def check_strength(strength: object) -> float:
             "Write strength=1.0, which is TSDI.",
         )
     return value
-
-
-def check_strengths(strength: float | Sequence[float] | Tensor) -> float | Tensor:
-    """One strength for all rows as a number, or one per row as float32 [batch].
-
-    Raises:
-        UsageError: As `check_strength`, for any of them.
-    """
-    many = isinstance(strength, list | tuple) or (isinstance(strength, Tensor) and strength.dim())
-    if not many:
-        return check_strength(strength)
-    rows = strength.tolist() if isinstance(strength, Tensor) else strength
-    assert isinstance(rows, list | tuple)
-    return torch.tensor([check_strength(row) for row in rows], dtype=torch.float32)
 
 
 def subtract_bias(
