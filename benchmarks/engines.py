@@ -29,8 +29,7 @@ from benchmarks.common import (
 )
 from benchmarks.estimation import llama
 from tsdi.baselines.engine import dera_engine
-from tsdi.baselines.shifts import constant_shift
-from tsdi.bias import SafetyBias
+from tsdi.bias import Estimation, SafetyBias, estimate_bias
 from tsdi.engines.base import Engine, Request, Sampling
 from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
 from tsdi.engines.transformers import TransformersEngine
@@ -53,7 +52,7 @@ def main() -> None:
     report = Report("engines", arguments, settings)
     model, other = (random_model("llama", seed, config) for seed in (0, 1))
     tokenizer = word_tokenizer(VOCAB)
-    bias = _bias(tokenizer, model)
+    bias = _bias(tokenizer, model, other)
     raw: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -79,11 +78,12 @@ def _claim(name: str, seconds: dict[str, list[float]], base: str, low: float) ->
     return Claim.of(name, median_interval(ratios), low)
 
 
-def _bias(tokenizer: Any, model: PreTrainedModel) -> SafetyBias:
+def _bias(tokenizer: Any, model: PreTrainedModel, other: PreTrainedModel) -> SafetyBias:
     """A random bias that changes no choice, so that both sides decode the same tokens."""
-    made = constant_shift(tokenizer, model, [0], 0.0)
+    settings = Estimation(prompts=16, steps=STEPS, prompt_tokens=8, pool="tokenizer")
+    made = estimate_bias(model, other, tokenizer, settings)
     values = torch.randn(STEPS, VOCAB, generator=torch.Generator().manual_seed(0)) * 1e-6
-    return SafetyBias(values, torch.zeros_like(values), made.info)
+    return made.derived(values, torch.zeros_like(values), "random")
 
 
 def _turns(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
