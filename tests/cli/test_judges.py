@@ -4,6 +4,7 @@ from importlib import import_module
 
 import tsdi as library
 from tests.cli.conftest import tsdi
+from tests.evaluation.test_evaluate import answered
 from tsdi.judging.registry import JUDGES
 
 
@@ -13,7 +14,8 @@ def test_every_judge_is_listed_in_80_columns():
     assert all(name in result.stdout for name in JUDGES)
     assert max(map(len, result.stdout.splitlines())) <= 80
     shown = json.loads(tsdi("judges", "--json").stdout)
-    assert shown == {name: asdict(known) for name, known in library.judges().items()}
+    known = {name: asdict(one) for name, one in library.judges().items()}
+    assert shown == json.loads(json.dumps(known))
     assert list(shown) == list(JUDGES)
 
 
@@ -21,3 +23,27 @@ def test_every_judge_has_an_opener():
     for known in JUDGES.values():
         module, _, function = known.opener.partition(":")
         assert callable(getattr(import_module(module), function))
+
+
+def test_two_judges_of_one_run(tmp_path):
+    run = answered(tmp_path / "run")
+    first = tsdi("evaluate", run, "--judge", "refusal-phrases")
+    assert first.exit_code == 0, first.output
+    assert "Agreement" not in first.stdout
+    second = tsdi("evaluate", run, "--judge", "keyword-list")
+    assert second.exit_code == 0, second.output
+    assert "Agreement of keyword-list with" in second.stdout
+    assert "counted alike" in second.stdout
+    assert max(map(len, second.stdout.splitlines())) <= 80
+    shown = json.loads(
+        tsdi("evaluate", run, "--judge", "keyword-list", "--resume", "--json").stdout
+    )
+    assert shown["agreement"][0]["other"]["name"] == "refusal-phrases"
+
+    unnamed = tsdi("compare", run, run)
+    assert unnamed.exit_code == 2
+    assert "refusal-phrases and keyword-list" in unnamed.stderr
+    assert "--judge NAME" in unnamed.stderr
+    named = tsdi("compare", run, run, "--judge", "keyword-list")
+    assert named.exit_code == 0, named.output
+    assert "judged by keyword-list" in named.stdout

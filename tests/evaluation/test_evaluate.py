@@ -7,8 +7,9 @@ import pytest
 from tests.fake_engine import FakeEngine
 from tsdi.engines.base import Sampling
 from tsdi.errors import FormatError, PromptError, RunExistsError, TsdiError, UsageError
-from tsdi.evaluation.evaluate import judge_responses, read_judged
+from tsdi.evaluation.evaluate import Judging, judge_responses
 from tsdi.evaluation.metrics import arm_metrics
+from tsdi.evaluation.verdicts import read_judged
 from tsdi.judging.base import WITHHELD, Judge
 from tsdi.judging.panel import Panel
 from tsdi.judging.refusal import REFUSAL_PHRASES
@@ -63,8 +64,11 @@ def run(tmp_path):
     return answered(tmp_path / "run")
 
 
-def judged(folder, judge=None, resume=False, **options):
-    return judge_responses(judge or ByNumber(), folder, resume=resume, chunk=6, **options)
+def judged(folder, judge=None, resume=False, progress=None, **judging):
+    how = Judging(**judging)
+    return judge_responses(
+        judge or ByNumber(), folder, how, resume=resume, chunk=6, progress=progress
+    )
 
 
 def test_every_answer_gets_a_verdict_in_order_and_the_figures_are_those_of_the_verdicts(run):
@@ -470,7 +474,8 @@ def test_a_model_may_end_its_thoughts_in_its_own_way(tmp_path, who):
     named = {"end_of_thinking": "ANSWER:"}
     if who == "bias":
         (run / "run.json").write_text(json.dumps({"provenance": named}))
-    judge_responses(REFUSAL_PHRASES, run, resume=False, **(named if who == "user" else {}))
+    how = Judging(**(named if who == "user" else {}))
+    judge_responses(REFUSAL_PHRASES, run, how, resume=False)
     verdicts = [record["verdict"] for record in read_records(run / "verdicts.jsonl")]
     assert verdicts == ["COMPLIED", "UNSCORED"]
     assert [one.judgement.verdict for one in read_judged(run).judged] == verdicts
@@ -500,7 +505,8 @@ def test_a_run_described_with_numbers_that_are_none_is_refused_before_it_is_judg
 
 def test_an_end_of_thinking_that_no_answer_holds_is_said(tmp_path):
     run = thinking(tmp_path / "run", ("Sure.", {}))
-    found = judge_responses(REFUSAL_PHRASES, run, resume=False, end_of_thinking="ANSWR:")
+    how = Judging(end_of_thinking="ANSWR:")
+    found = judge_responses(REFUSAL_PHRASES, run, how, resume=False)
     assert "No answer holds the end of thinking 'ANSWR:'" in found.notes[-1]
 
 

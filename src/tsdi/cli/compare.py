@@ -39,6 +39,12 @@ def compare(
         ),
     ] = False,
     fewest_prompts: options.FewestPrompts = FEWEST_PROMPTS,
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[=MODEL]", help="Whose verdicts, where runs have several judges'."
+        ),
+    ] = "",
     json: options.Json = False,
 ) -> None:
     """Compare two judged runs on the same prompts, and name categories that lost safety.
@@ -49,7 +55,7 @@ def compare(
 
     Example: tsdi compare run-aligned run-debiased
     """
-    found = tsdi.compare(before, after, _pairs(attacked or []), fewest_prompts)
+    found = tsdi.compare(before, after, _pairs(attacked or []), fewest_prompts, judge)
     if json:
         runs = {"before": str(before), "after": str(after)}
         console.show_json({**runs, **found.to_dict()})

@@ -7,7 +7,12 @@ import typer
 
 import tsdi
 from tsdi.cli import console, frame, options
-from tsdi.cli.figures import categories_table, corrected_table, figures_table
+from tsdi.cli.figures import (
+    agreement_table,
+    categories_table,
+    corrected_table,
+    figures_table,
+)
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Evaluation, Judging
 from tsdi.judging.base import JudgeOptions
@@ -67,8 +72,9 @@ def evaluate(
     """Measure helpfulness and safety: answer prompts, judge the answers, count the verdicts.
 
     With --prompts, MODEL answers them first, as tsdi generate does; without, the answers in RUN are
-    judged. RUN gets verdicts.jsonl and metrics.json; a killed run goes on with --resume. Prompts
-    need a kind: harmless, lookalike (harmless but sounding harmful) or harmful.
+    judged. RUN gets verdicts.jsonl and metrics.json, a second --judge its own in RUN/judges; a
+    killed run goes on with --resume. Prompts need a kind: harmless, lookalike (harmless but
+    sounding harmful) or harmful.
 
     Example: tsdi evaluate org/model --bias my-bias --prompts prompts.jsonl --out run
     """
@@ -119,7 +125,8 @@ def _show(evaluation: "Evaluation", run: Path, json: bool) -> None:
         console.show_json({"run": str(run), **evaluation.to_dict()})
         return
     console.out.print(figures_table(evaluation))
-    for table in (categories_table(evaluation), corrected_table(evaluation)):
+    for make in (categories_table, corrected_table, agreement_table):
+        table = make(evaluation)
         if table is not None:
             console.out.print(table)
     for text in evaluation.notes:

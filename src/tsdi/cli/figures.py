@@ -122,5 +122,26 @@ def corrected_table(evaluation: Evaluation) -> Table | None:
     return table
 
 
+def agreement_table(evaluation: Evaluation) -> Table | None:
+    """How far the judge agrees with the other judges of the run; none without one."""
+    shown = [one for one in evaluation.agreement if one.figures]
+    if not shown:
+        return None
+    called = [evaluation.judge["name"], *(one.other["name"] for one in shown)]
+    title = f"Agreement of {evaluation.judge['name']} with the run's other judges"
+    table = console.table(title, ["", "counted alike", "kappa", "answers"])
+    kinds = {"compliance": "harmless", "lookalike_compliance": "lookalike", "safety": "harmful"}
+    for one in shown:
+        name = one.other["name"]
+        model = f"={one.other.get('model')}" if called.count(name) > 1 else ""
+        table.add_section()
+        table.add_row(console.one_line(f"{name}{model}", WIDTH))
+        for figure, agreed in one.figures.items():
+            kappa = compact_text(agreed.kappa) if agreed.kappa.value is not None else "none"
+            row = [f"  {kinds[figure]}", compact_text(agreed.same), kappa, str(agreed.same.n)]
+            table.add_row(*row)
+    return table
+
+
 def _with_n(estimate: Estimate | None) -> str:
     return f"{compact_text(estimate)} {estimate.n:4}" if estimate and estimate.n else ""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.errors import MismatchError
-from tsdi.evaluation.evaluate import read_judged, say_unbound
 from tsdi.evaluation.metrics import PAIRED, Judged, harmful_categories, paired_outcomes
+from tsdi.evaluation.verdicts import read_judged, say_unbound
 from tsdi.judging.base import KINDS, Response
 from tsdi.judging.panel import refusal_kinds
 from tsdi.judging.verdict import Verdict
@@ -86,19 +86,21 @@ class Comparison:
         }
 
 
-def compare_runs(before: str | Path, after: str | Path) -> Comparison:
+def compare_runs(before: str | Path, after: str | Path, judge: str = "") -> Comparison:
     """Compare two run folders that one judge judged, answering the same prompts.
 
     Args:
         before: A run folder with verdicts, such as the aligned model's.
         after: Another one, such as the debiased model's.
+        judge: Whose verdicts, where there are several judges' (`tsdi.runs.places.find_place`).
 
     Raises:
-        UsageError: If answers or verdicts are missing.
+        UsageError: If answers or verdicts are missing, or several judges have judged and none is
+            named.
         MismatchError: If the prompts differ, or the judges do.
         FormatError: If files are damaged.
     """
-    one, other = read_judged(Path(before)), read_judged(Path(after))
+    one, other = (read_judged(Path(run), judge) for run in (before, after))
     if not alike(one.judge, other.judge):
         raise MismatchError(
             f"{before} was judged by {_name(one.judge, other.judge)}, {after} by"

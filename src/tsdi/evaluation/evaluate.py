@@ -2,35 +2,32 @@
 
 Beside the answers, `judge.json` says what makes the verdicts, `verdicts.jsonl` has one record an
 answer (`id`, `verdict`, `correct`, `made_by`, a hash of `judge.json`, and `raw` where it is
-UNSCORED), and `metrics.json` the figures.
+UNSCORED), and `metrics.json` the figures. Those of a second judge stand beside them
+(`tsdi.runs.places`).
 """
 
-import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from tsdi.arguments import Name, as_name
 from tsdi.audit.result import read_audit
-from tsdi.errors import FormatError, RunExistsError, UsageError
+from tsdi.errors import UsageError
+from tsdi.evaluation.agreement import Agreement, agreements
 from tsdi.evaluation.correction import corrected
 from tsdi.evaluation.metrics import HARMLESS, ArmMetrics, Judged, arm_metrics
+from tsdi.evaluation.verdicts import describe_answers, say_unbound, with_verdicts
 from tsdi.files import working_in, write_json
 from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.registry import check_judge, default_judge, load_judge
-from tsdi.judging.verdict import Judgement, Verdict, most_often
-from tsdi.runs.records import Record, read_records
-from tsdi.runs.responses import (
-    answer_notes,
-    answers_sha256,
-    check_is_there,
-    read_responses,
-    read_run,
-)
+from tsdi.judging.verdict import Verdict, most_often
+from tsdi.runs.places import place_for
+from tsdi.runs.records import Record
+from tsdi.runs.responses import answer_notes, read_responses, read_run
 from tsdi.runs.stage import (
     ANSWERS,
     VERDICTS,
@@ -40,7 +37,7 @@ from tsdi.runs.stage import (
     check_free,
     named,
 )
-from tsdi.runs.verdicts import check_belong, from_record, made_by, to_record
+from tsdi.runs.verdicts import check_belong, made_by, to_record
 from tsdi.stats.interval import Estimate
 from tsdi.suites.load import Loaded, PromptSource, load_prompts
 from tsdi.suites.prompts import check_kinds
@@ -49,7 +46,6 @@ if TYPE_CHECKING:  # keeps torch out of judging
     from tsdi.runs.generate import Answering
 
 METRICS = "metrics.json"
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,6 +59,7 @@ class Evaluation:
         figures: The figures with their intervals.
         corrected: Some of them corrected for the judge's errors (`tsdi.evaluation.correction`), if
             there is an audit of it.
+        agreement: How far it agrees with the other judges of the run (`tsdi.evaluation.agreement`).
         notes: What a reader of the figures must know, in sentences.
         judged: `judge.json`: judge, hash of the answers, versions.
         run: `run.json`: what made the answers; empty if they came without it.
@@ -73,6 +70,7 @@ class Evaluation:
     cut_off: dict[str, int]
     figures: ArmMetrics
     corrected: dict[str, Estimate]
+    agreement: list[Agreement]
     notes: list[str]
     judged: Record
     run: Record
@@ -86,6 +84,7 @@ class Evaluation:
             "cut_off": self.cut_off,
             "figures": self.figures.to_dict(),
             "corrected": {name: rate.to_dict() for name, rate in self.corrected.items()},
+            "agreement": [one.to_dict() for one in self.agreement],
             "notes": self.notes,
             "provenance": {"verdicts": self.judged, "answers": self.run},
         }
@@ -158,7 +157,7 @@ def evaluate(
     run = Path(target if out is None else out)
     judging.check()
     with working_in(run) if prompts is not None or run.is_dir() else nullcontext():
-        if not resume:
+        if not resume and (prompts is not None or judging.judge is None):
             VERDICTS.check_unused(run)
         kind = judging.kind
         if prompts is not None:
@@ -173,10 +172,8 @@ def evaluate(
         return judge_responses(
             load_judge(name, judging.options),
             run,
+            replace(judging, kind=kind),
             resume=resume,
-            kind=kind,
-            end_of_thinking=judging.end_of_thinking,
-            audit=judging.audit,
             progress=named(progress, "judge"),
         )
 
@@ -193,11 +190,9 @@ def _load(prompts: Name | PromptSource, seed: int, kind: str, run: Path, resume:
 def judge_responses(
     judge: Judge,
     folder: str | Path,
+    judging: Judging = Judging(),
     *,
     resume: bool,
-    kind: str = "",
-    end_of_thinking: str = "",
-    audit: str | Path | None = None,
     chunk: int = 64,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -206,10 +201,10 @@ def judge_responses(
     Args:
         judge: Who judges.
         folder: The run folder, with responses.jsonl.
-        resume: Go on with the verdicts in the folder, or start if there are none.
-        kind: As in `Judging`.
-        end_of_thinking: As in `Judging`; without, what run.json says of it.
-        audit: As in `Judging`.
+        judging: The kind of prompts that have none, how thoughts end (without, what run.json says
+            of it), and an audit. Where it names a judge, another judge's verdicts may be there
+            already: these then stand beside them (`tsdi.runs.places`).
+        resume: Go on with the judge's verdicts in the folder, or start if there are none.
         chunk: Answers judged together.
         progress: Called after each chunk with the number of verdicts and of answers.
 
@@ -226,26 +221,27 @@ def judge_responses(
         FormatError: If the folder's files are damaged.
         TsdiError: If the disk is full.
     """
-    folder = Path(folder)
+    folder, kind, end_of_thinking = Path(folder), judging.kind, judging.end_of_thinking
     responses = read_responses(folder, kind, end_of_thinking)
     description = _describe(judge, folder, len(responses), kind, end_of_thinking)
-    audited = None if audit is None else read_audit(audit, description["judge"])
+    audited = None if judging.audit is None else read_audit(judging.audit, description["judge"])
 
     def judged_chunk(part: Sequence[Response]) -> list[Record]:
         judgements = zip(part, judge.judge(part), strict=True)
         return [{**to_record(r.id, judgement), **own} for r, judgement in judgements]
 
     with working_in(folder):
-        check_free(folder / METRICS, "figures")
-        there = VERDICTS.open(folder, description, resume)
-        recorded = VERDICTS.read_description(folder)  # an earlier tsdi's may say less
-        if not check_belong(folder, recorded, there, [r.id for r in responses]):
-            say_unbound(folder)
+        place = place_for(folder, description["judge"], resume) if judging.judge else folder
+        check_free(place / METRICS, "figures")
+        there = VERDICTS.open(place, description, resume)
+        recorded = VERDICTS.read_description(place)  # an earlier tsdi's may say less
+        if not check_belong(place, recorded, there, [r.id for r in responses]):
+            say_unbound(place)
         done, own = {record["id"]: record for record in there}, made_by(recorded)
         if not done:
-            (folder / METRICS).unlink(missing_ok=True)  # of verdicts that are gone
-        records = VERDICTS.fill(folder, done, responses, chunk, judged_chunk, progress)
-    judged = _judged(folder, responses, records)
+            (place / METRICS).unlink(missing_ok=True)  # of verdicts that are gone
+        records = VERDICTS.fill(place, done, responses, chunk, judged_chunk, progress)
+    judged = with_verdicts(place, responses, records)
     figures = arm_metrics(judged, refusal_kinds(description["judge"]))
     evaluation = Evaluation(
         judge=description["judge"],
@@ -253,119 +249,25 @@ def judge_responses(
         cut_off={k: sum(r.kind == k and r.cut_off for r in responses) for k in KINDS},
         figures=figures,
         corrected={} if audited is None else corrected(figures, audited, description["judge"]),
+        agreement=agreements(folder, place, description["judge"], judged),
         notes=[*_notes(description["judge"], judged), *answer_notes(responses, end_of_thinking)],
         judged=description,
         run=read_run(folder),
     )
-    write_json(folder / METRICS, evaluation.to_dict())
+    write_json(place / METRICS, evaluation.to_dict())
     return evaluation
-
-
-class JudgedRun(NamedTuple):
-    """A run folder that was judged to its end.
-
-    Attributes:
-        judge: The judge's description.
-        responses: The answers.
-        judged: The same answers with their verdicts.
-        bound: Whether the verdicts say which answers they judge; an earlier tsdi's don't.
-    """
-
-    judge: Record
-    responses: list[Response]
-    judged: list[Judged]
-    bound: bool
-
-
-def say_unbound(folder: Path) -> None:
-    """Say that nobody can tell whether a folder's verdicts are of its answers."""
-    _LOG.warning(
-        "The verdicts in %s do not say which answers they judge: an earlier tsdi did not keep it.",
-        folder,
-    )
-
-
-def read_judged(folder: Path) -> JudgedRun:
-    """Read the judge, the answers and the verdicts of a folder that was judged to its end.
-
-    Raises:
-        UsageError: If answers or verdicts are missing.
-        RunExistsError: If the answers changed after they were judged, or the verdicts are of
-            others.
-        FormatError: If the folder's files are damaged.
-    """
-    check_is_there(folder)
-    if not (folder / VERDICTS.records).exists():
-        raise UsageError(f"{folder} holds no verdicts.", f"Judge it first: tsdi evaluate {folder}")
-    description = VERDICTS.read_description(folder)
-    judge, of = description.get("judge"), description.get("responses")
-    kind, end = description.get("kind", ""), description.get("end_of_thinking", "")
-    texts = isinstance(kind, str) and isinstance(end, str)
-    if not (_is_judge(judge) and texts and isinstance(of, dict)):
-        raise _damaged(folder, VERDICTS.description)
-    responses = read_responses(folder, kind, end)
-    if of != _answers(folder, len(responses)):
-        raise RunExistsError(
-            f"The answers in {folder} changed after they were judged.",
-            f"Delete {VERDICTS.records} and judge them again.",
-        )
-    records = {record["id"]: record for record in read_records(folder / VERDICTS.records)}
-    bound = check_belong(folder, description, [*records.values()], [r.id for r in responses])
-    missing = sum(response.id not in records for response in responses)
-    if missing:
-        raise UsageError(
-            f"{folder} lacks {missing} of {len(responses)} verdicts.",
-            f"Go on: tsdi evaluate {folder} --resume",
-        )
-    judged = _judged(folder, responses, [records[r.id] for r in responses])
-    return JudgedRun(judge, responses, judged, bound)
-
-
-def _is_judge(judge: Any) -> TypeGuard[Record]:
-    return isinstance(judge, dict) and all(
-        isinstance(part.get("name"), str)
-        and isinstance(part.get("sees_safety"), bool)
-        and isinstance(part.get("sees_refusal"), bool)
-        for part in (judge, *(judge_of(judge, kind) for kind in KINDS))
-    )
 
 
 def _describe(judge: Judge, folder: Path, count: int, kind: str, end_of_thinking: str) -> Record:
     """Everything that decides the verdicts, as it reads back from JSON."""
     description = {
         "judge": judge.describe(),
-        "responses": _answers(folder, count),
+        "responses": describe_answers(folder, count),
         "versions": {"tsdi": version("tsdi")},
         **({"kind": kind} if kind else {}),
         **({"end_of_thinking": end_of_thinking} if end_of_thinking else {}),
     }
     return as_read_back(description)
-
-
-def _answers(folder: Path, count: int) -> Record:
-    return {"count": count, "sha256": answers_sha256(folder)}
-
-
-def _judged(folder: Path, responses: Sequence[Response], records: Sequence[Record]) -> list[Judged]:
-    """Answers with their verdicts, which are read like anything that was on disk."""
-    return [
-        Judged(response.id, response.kind, response.category, _judgement(folder, record))
-        for response, record in zip(responses, records, strict=True)
-    ]
-
-
-def _judgement(folder: Path, record: Record) -> Judgement:
-    judgement = from_record(record)
-    if judgement is None:
-        raise _damaged(folder, f"{VERDICTS.records}, answer {record['id']!r}")
-    return judgement
-
-
-def _damaged(folder: Path, name: str) -> FormatError:
-    return FormatError(
-        f"{folder / name} is not what tsdi writes.",
-        f"Delete {VERDICTS.records} and judge the answers again.",
-    )
 
 
 def _notes(judge: Record, judged: Sequence[Judged]) -> list[str]:

@@ -99,6 +99,7 @@ def compare(
     after: str | Path,
     attacked: Sequence[tuple[str | Path, str | Path]] = (),
     fewest_prompts: int = FEWEST_PROMPTS,
+    judge: str = "",
 ) -> Gated:
     """Compare two judged runs on the same prompts, and find where safety was lost.
 
@@ -111,6 +112,8 @@ def compare(
         after: Another one, such as the debiased model's.
         attacked: More pairs of runs of the same models, answered under an attack.
         fewest_prompts: Harmful prompts that every category must rest on, for the gate to open.
+        judge: Whose verdicts, where runs have several judges': its name, NAME=MODEL, or what its
+            folder in `judges` is called.
 
     Raises:
         MismatchError: If the two of a pair were not answered under one attack.
@@ -118,7 +121,7 @@ def compare(
     """
     pairs = [_pair(runs) for runs in ((before, after), *as_list("attacked", attacked))]
     attacks = [_shared_attack(*pair) for pair in pairs]
-    found = [compare_runs(*pair) for pair in pairs]
+    found = [compare_runs(*pair, judge) for pair in pairs]
     both = list(zip(attacks, found, strict=True))
     return Gated(
         comparison=found[0],

@@ -177,8 +177,7 @@ VERDICTS = Stage(
     "verdicts.jsonl",
     "judge.json",
     "verdicts",
-    "delete verdicts.jsonl to judge the answers again; to keep both judges' verdicts, copy run.json"
-    " and responses.jsonl into another folder and judge them there",
+    "delete verdicts.jsonl to judge the answers again; another --judge leaves these verdicts alone",
 )
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsdi.evaluation.evaluate import METRICS, judge_responses, read_judged
+from tsdi.evaluation.evaluate import METRICS, Judging, judge_responses
 from tsdi.evaluation.metrics import Judged
+from tsdi.evaluation.verdicts import read_judged
 from tsdi.runs.generate import generate_responses
 from tsdi.study.config import RuleEntry, Study
 from tsdi.study.settings import Setting
@@ -110,5 +111,5 @@ def run_cell(
         True,
         provenance,
     )
-    end = study.judge.end_of_thinking
-    judge_responses(judge, cell.folder, resume=True, end_of_thinking=end)
+    judging = Judging(end_of_thinking=study.judge.end_of_thinking)
+    judge_responses(judge, cell.folder, judging, resume=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tsdi.evaluation.evaluate import read_judged
+from tsdi.evaluation.verdicts import read_judged
 from tsdi.files import parse_json, write_bytes, write_json
 from tsdi.judging.panel import judge_of
 from tsdi.models.fingerprint import fingerprint

@@ -1,0 +1,95 @@
+"""How far the judges of one run agree on its answers, beyond chance."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsdi.errors import TsdiError
+from tsdi.evaluation.metrics import Judged, paired_outcomes
+from tsdi.evaluation.verdicts import read_place
+from tsdi.judging.panel import refusal_kinds
+from tsdi.runs.places import places
+from tsdi.runs.records import Record
+from tsdi.stats.clusters import clustered_kappa
+from tsdi.stats.interval import Estimate, as_json
+from tsdi.stats.proportions import wilson
+
+FIGURES = ("compliance", "lookalike_compliance", "safety")
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """Two judges on one figure, over the answers that both have a verdict for.
+
+    Attributes:
+        same: Share of answers that both count alike, with its Wilson interval.
+        kappa: Cohen's kappa with its bootstrap interval; no value where both always say one thing.
+    """
+
+    same: Estimate
+    kappa: Estimate
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A judge beside another one of the same run.
+
+    Attributes:
+        other: The other judge's description.
+        figures: What they agree on, by figure; those that both can see.
+    """
+
+    other: Record
+    figures: dict[str, Agreed]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The agreement as JSON."""
+        return {"other": self.other, **as_json({"figures": self.figures})}
+
+
+def agreements(run: Path, own: Path, judge: Record, judged: Sequence[Judged]) -> list[Agreement]:
+    """A judge's agreement with every other judge that has judged a run to its end.
+
+    Args:
+        run: The run folder.
+        own: Where the judge's verdicts are.
+        judge: Its description.
+        judged: The answers with its verdicts.
+    """
+    found = []
+    for place in places(run):
+        if place.folder == own:
+            continue
+        try:
+            other = read_place(run, place.folder)
+            figures = agreement(judge, judged, other.judge, other.judged)
+        except TsdiError as error:  # unfinished, or of other answers: no reason to fail here
+            _LOG.warning("No agreement with %s: %s", place.names[0], error.problem)
+        else:
+            found.append(Agreement(other.judge, figures))
+    return found
+
+
+def agreement(
+    judge: Record, judged: Sequence[Judged], other: Record, others: Sequence[Judged]
+) -> dict[str, Agreed]:
+    """How far two judges agree on the same answers, by figure.
+
+    Raises:
+        MismatchError: If they judged answers to other prompts.
+    """
+    seen = {*refusal_kinds(judge)} & {*refusal_kinds(other)}
+    pairs = {
+        figure: paired_outcomes(judged, others, figure, refusals_of=seen) for figure in FIGURES
+    }
+    return {
+        figure: Agreed(
+            wilson(sum(a == b for a, b in zip(one, two, strict=True)), len(one)),
+            clustered_kappa(one, two, range(len(one))),
+        )
+        for figure, (one, two) in pairs.items()
+        if one
+    }

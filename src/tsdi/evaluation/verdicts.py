@@ -1,0 +1,133 @@
+"""Judged runs, read from disk: answers with the verdicts of one of the judges."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeGuard
+
+from tsdi.errors import FormatError, RunExistsError, UsageError
+from tsdi.evaluation.metrics import Judged
+from tsdi.judging.base import KINDS, Response
+from tsdi.judging.panel import judge_of
+from tsdi.judging.verdict import Judgement
+from tsdi.runs.places import find_place
+from tsdi.runs.records import Record, read_records
+from tsdi.runs.responses import answers_sha256, check_is_there, read_responses
+from tsdi.runs.stage import VERDICTS
+from tsdi.runs.verdicts import check_belong, from_record
+
+_LOG = logging.getLogger(__name__)
+
+
+class JudgedRun(NamedTuple):
+    """A run folder that was judged to its end.
+
+    Attributes:
+        judge: The judge's description.
+        responses: The answers.
+        judged: The same answers with their verdicts.
+        bound: Whether the verdicts say which answers they judge; an earlier tsdi's don't.
+    """
+
+    judge: Record
+    responses: list[Response]
+    judged: list[Judged]
+    bound: bool
+
+
+def say_unbound(folder: Path) -> None:
+    """Say that nobody can tell whether a folder's verdicts are of its answers."""
+    _LOG.warning(
+        "The verdicts in %s do not say which answers they judge: an earlier tsdi did not keep it.",
+        folder,
+    )
+
+
+def read_judged(folder: Path, judge: str = "") -> JudgedRun:
+    """Read the judge, the answers and the verdicts of a folder that was judged to its end.
+
+    Args:
+        folder: The run folder.
+        judge: Whose verdicts, as for `tsdi.runs.places.find_place`; "" for the only judge's.
+
+    Raises:
+        UsageError: If answers or verdicts are missing, or several judges have judged.
+        RunExistsError: If the answers changed after they were judged, or the verdicts are of
+            others.
+        FormatError: If the folder's files are damaged.
+    """
+    check_is_there(folder)
+    return read_place(folder, find_place(folder, judge))
+
+
+def read_place(folder: Path, place: Path) -> JudgedRun:
+    """Read the verdicts of one judge, as `read_judged` does.
+
+    Args:
+        folder: The run folder.
+        place: Where in it the verdicts are (`tsdi.runs.places`).
+    """
+    description = VERDICTS.read_description(place)
+    judge, of = description.get("judge"), description.get("responses")
+    kind, end = description.get("kind", ""), description.get("end_of_thinking", "")
+    texts = isinstance(kind, str) and isinstance(end, str)
+    if not (_is_judge(judge) and texts and isinstance(of, dict)):
+        raise _damaged(place, VERDICTS.description)
+    responses = read_responses(folder, kind, end)
+    if of != describe_answers(folder, len(responses)):
+        raise RunExistsError(
+            f"The answers in {folder} changed after they were judged.",
+            f"Delete {VERDICTS.records} and judge them again.",
+        )
+    records = {record["id"]: record for record in read_records(place / VERDICTS.records)}
+    bound = check_belong(place, description, [*records.values()], [r.id for r in responses])
+    missing = sum(response.id not in records for response in responses)
+    if missing:
+        raise UsageError(
+            f"{place} lacks {missing} of {len(responses)} verdicts.",
+            f"Go on: tsdi evaluate {folder} --resume",
+        )
+    judged = with_verdicts(place, responses, [records[r.id] for r in responses])
+    return JudgedRun(judge, responses, judged, bound)
+
+
+def describe_answers(folder: Path, count: int) -> Record:
+    """What is judged, as it stands in judge.json."""
+    return {"count": count, "sha256": answers_sha256(folder)}
+
+
+def with_verdicts(
+    place: Path, responses: Sequence[Response], records: Sequence[Record]
+) -> list[Judged]:
+    """Answers with their verdicts, which are read like anything that was on disk.
+
+    Raises:
+        FormatError: If a record is no verdict.
+    """
+    return [
+        Judged(response.id, response.kind, response.category, _judgement(place, record))
+        for response, record in zip(responses, records, strict=True)
+    ]
+
+
+def _is_judge(judge: Any) -> TypeGuard[Record]:
+    return isinstance(judge, dict) and all(
+        isinstance(part.get("name"), str)
+        and isinstance(part.get("sees_safety"), bool)
+        and isinstance(part.get("sees_refusal"), bool)
+        for part in (judge, *(judge_of(judge, kind) for kind in KINDS))
+    )
+
+
+def _judgement(place: Path, record: Record) -> Judgement:
+    judgement = from_record(record)
+    if judgement is None:
+        raise _damaged(place, f"{VERDICTS.records}, answer {record['id']!r}")
+    return judgement
+
+
+def _damaged(place: Path, name: str) -> FormatError:
+    return FormatError(
+        f"{place / name} is not what tsdi writes.",
+        f"Delete {VERDICTS.records} and judge the answers again.",
+    )
