@@ -1,6 +1,7 @@
 """`tsdi condition`: a bias with its condition, one screen of evidence, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -131,6 +132,21 @@ class TestRefused:
         result = fit(folder, "bias")
         assert result.exit_code == 2
         assert "is in use" in " ".join(result.stderr.split())
+
+
+def test_tasks_without_any_label_are_named(folder, shown):
+    condition = SafetyBias.from_pretrained(folder / "made").condition
+    assert "No label at all" not in " ".join(describe(condition))
+    kept = [one for one in condition.evidence["categories"] if one["category"] not in ("O3", "O7")]
+    fewer = replace(condition, evidence={**condition.evidence, "categories": kept})
+    assert "No label at all, so that harm there may be taken for harmless: O3, O7." in (
+        " ".join(describe(fewer))
+    )
+    other = replace(
+        condition,
+        evidence={**fewer.evidence, "categories": [{**kept[0], "category": "weapons"}, *kept]},
+    )
+    assert "No label at all" not in " ".join(describe(other))
 
 
 def test_evidence_of_another_program_is_said_to_be():

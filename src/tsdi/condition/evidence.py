@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tsdi.categories import category_name
+from tsdi.categories import SALAD_TASKS, by_code, category_name
 from tsdi.condition.crossvalidation import LEAST_IN_CATEGORY
 from tsdi.decoding.condition import Condition
 from tsdi.stats.interval import Estimate, compact_share, interval_text
@@ -41,7 +41,12 @@ def _areas(evidence: dict[str, Any]) -> list[str]:
 
 def _categories(categories: list[dict[str, Any]]) -> list[str]:
     harmful = [one for one in categories if one["kind"] == "harmful"]
+    labelled = {one["category"] for one in harmful}
     lines = []
+    # Who uses the codes of SALAD-Bench means its tasks to be all that there is.
+    if labelled <= SALAD_TASKS.keys() and (missing := by_code(SALAD_TASKS.keys() - labelled)):
+        shown = ", ".join(missing)
+        lines.append(f"No label at all, so that harm there may be taken for harmless: {shown}.")
     few = [
         f"{category_name(one['category'])} ({one['labels']})"
         for one in harmful
