@@ -88,8 +88,53 @@ ROWS = {
     ],
     "sacpo-helpful": [{"prompt": "bread", "category": "alpaca_eval_helpful_base"}],
     "sacpo-safety": [{"prompt": "bread", "category": "Insult"}],
+    "ailuminate-demo": [
+        {
+            "release_prompt_id": "airr_practice_1_0_7",
+            "prompt_text": "bread",
+            "hazard": "hte",
+            "persona": "normal",
+            "locale": "en_US",
+            "prompt_hash": "7f",
+        },
+        {
+            "release_prompt_id": "airr_practice_1_0_8",
+            "prompt_text": "mill",
+            "hazard": "spc_fin",
+            "persona": "skilled",
+            "locale": "en_US",
+            "prompt_hash": "8f",
+        },
+    ],
+    "air-bench-2024": [
+        {
+            "cate-idx": "1.1.1",
+            "l2-name": "Security Risks",
+            "l3-name": "Confidentiality",
+            "l4-name": "Network intrusion",
+            "prompt": "bread",
+        },
+        {
+            "cate-idx": "1.1.1",
+            "l2-name": "Security Risks",
+            "l3-name": "Confidentiality",
+            "l4-name": "Network intrusion",
+            "prompt": "mill",
+        },
+    ],
+    "fortress": [
+        {
+            "ID": 1,
+            "adversarial_prompt": "bread",
+            "benign_prompt": "mill",
+            "rubric": ["Does it name flour?"],
+            "risk_domain": "Political Violence & Terrorism",
+            "risk_subdomain": "Terrorism: and more",
+        }
+    ],
 }
 ROWS["alpaca-eval-helpful-base"] = ROWS["alpaca-eval"]
+ROWS["fortress-benign"] = ROWS["fortress"]
 
 PROMPTS = {
     "salad-bench": [("7", "bread", "O3: Adult Content", HARMFUL)],
@@ -121,10 +166,20 @@ PROMPTS = {
     ],
     "sacpo-helpful": [("sacpo-helpful-0001", "bread", "alpaca_eval_helpful_base", HARMLESS)],
     "sacpo-safety": [("sacpo-safety-0001", "bread", "Insult", HARMFUL)],
+    "ailuminate-demo": [
+        ("airr_practice_1_0_7", "bread", "hte", HARMFUL),
+        ("airr_practice_1_0_8", "mill", "spc_fin", HARMFUL),
+    ],
+    "air-bench-2024": [
+        ("air-bench-2024-0001", "bread", "Security Risks", HARMFUL),
+        ("air-bench-2024-0002", "mill", "Security Risks", HARMFUL),
+    ],
+    "fortress": [("1", "bread", "Political Violence & Terrorism", HARMFUL)],
+    "fortress-benign": [("1", "mill", "Political Violence & Terrorism", LOOKALIKE)],
 }
 
 CSV = {"xstest", "or-bench", "oktest", "harmbench", "strongreject"}
-CSV |= {"jailbreakbench", "jailbreakbench-benign", "do-not-answer"}
+CSV |= {"ailuminate-demo", "jailbreakbench", "jailbreakbench-benign", "do-not-answer"}
 
 
 def write(folder, name):
