@@ -27,6 +27,7 @@ NAMES = {  # what a function or an option's dataclass calls otherwise
     "engine": "name",  # of `EngineChoice`
     "floor": "floors",
     "judge_labels": "labels",  # of `JudgeOptions`
+    "judge_policy": "policy",
     "judge_url": "url",
     "template_arg": "template_args",
     ("winrate", "model"): "judge",

@@ -62,6 +62,7 @@ def cleanse(
         ),
     ] = None,
     judge_labels: options.JudgeLabels = None,
+    judge_policy: options.JudgePolicy = None,
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -92,7 +93,7 @@ def cleanse(
             columns=parse_columns(columns, FIELDS),
             judge=judge,
             judge_options=JudgeOptions(
-                None, None, dtype, device_map, trust_remote_code, judge_labels
+                None, None, dtype, device_map, trust_remote_code, judge_labels, judge_policy
             ),
             resume=resume,
             progress=partial(update, "judge"),

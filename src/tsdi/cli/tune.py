@@ -34,6 +34,7 @@ def tune(
     ] = None,
     judge_url: options.JudgeUrl = None,
     judge_labels: options.JudgeLabels = None,
+    judge_policy: options.JudgePolicy = None,
     kind: options.Kind = "",
     end_of_thinking: options.EndOfThinking = "",
     floor: Annotated[
@@ -66,7 +67,7 @@ def tune(
     """
     floors = _floors(floor or [])
     console.quiet_libraries()
-    opening = JudgeOptions(None, judge_url, dtype, device_map, False, judge_labels)
+    opening = JudgeOptions(None, judge_url, dtype, device_map, False, judge_labels, judge_policy)
     with console.bar("tune") as update:
         tuned = tsdi.tune(
             model,
