@@ -27,8 +27,8 @@ def draw() -> None:
     arms = found["raw"]["arms"]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), width_ratios=(1, 1.6))
     for place, (name, arm) in enumerate(arms.items()):
-        _points(left, [arm[key] for key in ROWS], place, name, ARM_COLOURS[name])
-        _points(right, list(arm["safety_by_category"].values()), place, name, ARM_COLOURS[name])
+        points(left, [arm[key] for key in ROWS], place, name, ARM_COLOURS[name])
+        points(right, list(arm["safety_by_category"].values()), place, name, ARM_COLOURS[name])
     left.set_xticks(range(len(ROWS)), [text.replace(", ", "\n") for text in ROWS.values()])
     categories = list(arms["aligned"]["safety_by_category"])
     right.set_xticks(range(len(categories)), categories, fontsize=8)
@@ -46,9 +46,10 @@ def draw() -> None:
     figure.savefig(PICTURE, dpi=110, metadata={"Source": source})
 
 
-def _points(
+def points(
     axes: Any, estimates: list[dict[str, float]], place: int, name: str, colour: str
 ) -> None:
+    """Shares of one arm with their intervals, the second of three arms above its tick."""
     x = [number + (place - 1) * 0.22 for number in range(len(estimates))]
     y = [estimate["value"] for estimate in estimates]
     low = [value - estimate["low"] for value, estimate in zip(y, estimates, strict=True)]

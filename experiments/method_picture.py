@@ -106,7 +106,7 @@ def _effect(refusal: dict[str, Any]) -> list[str]:
         _line(600),
         _text(624, 36, "3  What it does", size=17, bold=True),
         _text(624, 62, "Refusing share of the answer's first word, of", size=13, colour=FAINT),
-        _text(624, 79, "refusing and complying ones; tsdi's demo model", size=13, colour=FAINT),
+        _text(624, 79, "refusing and complying ones; a tiny model", size=13, colour=FAINT),
     ]
     y = 112
     for kind, title in KINDS.items():

@@ -21,6 +21,7 @@ from experiments import (
     judge_tables,
     method_picture,
     readme_table,
+    smollm2_picture,
 )
 from tsdi.files import write_bytes
 from tsdi.report.page import Table
@@ -45,7 +46,7 @@ PICTURES = {
 """Of studies whose results are there."""
 FROZEN = ("organism-dose", "real-text-suites")
 """Folders whose tables and pictures an older program made; the study in their place is due."""
-OTHER_PICTURES = (demo_picture, method_picture)
+OTHER_PICTURES = (demo_picture, method_picture, smollm2_picture)
 HEADER = """# Tables of the study {name}
 
 Made by `python -m experiments.pages` from `experiments/{name}/results.json`; not edited by hand.
@@ -66,7 +67,7 @@ def main(arguments: list[str]) -> None:
 def pages() -> dict[Path, str]:
     """Every page that is written, or has written parts."""
     parts = {
-        ROOT / "README.md": readme_table.with_table,
+        ROOT / "README.md": readme_table.with_tables,
         DOCS / "study.md": with_rules,
         DOCS / "safety-gate.md": with_attacks,
         judge_tables.PAGE: judge_tables.with_tables,
@@ -114,6 +115,7 @@ def manifest() -> dict[str, dict[str, str]]:
     others = {
         demo_picture.PICTURE: [demo_picture.DATA],
         method_picture.PICTURE: [method_picture.DATA],
+        smollm2_picture.PICTURE: [smollm2_picture.DATA],
         HERE / "cleansing" / "cleansing.png": [MEASURED / "cleansing.json"],
     }
     return {_name(picture): _hashes(files) for picture, files in {**studies, **others}.items()}

@@ -1,12 +1,23 @@
-"""The one table of the README, written from the committed results of the organism study."""
+"""The README's tables: the demo on SmolLM2, and the organism study, of committed results."""
+
+import json
+from typing import Any
 
 from experiments import HERE
 from tsdi.report.page import Table
+from tsdi.stats.interval import Estimate, interval_text
 from tsdi.study.results import read_results
 from tsdi.study.summarise import summarise
 from tsdi.study.tables import tables
 
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->"
+DEMO_BEGIN, DEMO_END = "<!-- demo: begin -->\n", "<!-- demo: end -->"
+DEMO = HERE / "smollm2" / "demo.json"
+DEMO_ROWS = {
+    "lookalike_compliance": "complied, harmless but sounding harmful",
+    "compliance": "complied, other harmless requests",
+    "safety": "refused, harmful requests",
+}
 ROWS = {  # controls stand where the method stands
     "tsdi-tuned": "TSDI, strength tuned",
     "tsdi": "TSDI, strength 1",
@@ -20,10 +31,37 @@ ROWS = {  # controls stand where the method stands
 HEAD = "| rule | hypervolume | tuned TSDI minus it | speed | models |\n|---|---|---|---|---|"
 
 
-def with_table(text: str) -> str:
-    """The README with its table made anew."""
+def with_tables(text: str) -> str:
+    """The README with its tables made anew."""
+    before, _, rest = text.partition(DEMO_BEGIN)
+    text = f"{before}{DEMO_BEGIN}{demo()}{DEMO_END}{rest.partition(DEMO_END)[2]}"
     before, _, rest = text.partition(BEGIN)
     return f"{before}{BEGIN}{table()}{END}{rest.partition(END)[2]}"
+
+
+def demo() -> str:
+    """One answer before and after, and the shares that comply and refuse."""
+    found = json.loads(DEMO.read_bytes())
+    asked, arms = found["question"], found["arms"]
+    lines = [
+        f"> **{asked['prompt']}**",
+        *(f"> {name}: {_line(asked[name])}" for name in ("aligned", "debiased")),
+    ]
+    rows = [
+        [title, *(_share(arm[name]) for arm in arms.values())] for name, title in DEMO_ROWS.items()
+    ]
+    head = ["", "SmolLM2", *list(arms)[1:]]
+    cells = [head, ["---"] * len(head), *rows]
+    return "  \n".join(lines) + "\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def _line(answer: str) -> str:
+    """An answer's first words in one line that Markdown leaves as it is."""
+    return f"`{' '.join(answer.replace('`', chr(39)).split())} ...`"
+
+
+def _share(found: dict[str, Any]) -> str:
+    return interval_text(Estimate(**found), 2)
 
 
 def table() -> str:

@@ -19,7 +19,7 @@ from tsdi.runs.generate import Answering
 from tsdi.suites.load import load_named
 from tsdi.suites.prompts import read_rows
 
-HARMFUL, REFUSED, ANSWERED = 352, 112, 176  # 40 steps of 16
+HARMFUL, REFUSED, ANSWERED = 224, 96, 320  # 40 batches of 16
 SUITES = {
     "harmbench": "harmbench/harmbench_behaviors_text_all.csv",
     "jailbreakbench": "jailbreakbench/jailbreakbench.csv",
@@ -77,7 +77,7 @@ def own_answers(prompts: list[str], run: Path) -> list[str]:
     """SmolLM2's own answers, those cut off up to their last whole sentence; "" if there is none."""
     file = run.with_suffix(".prompts.jsonl")
     write_bytes(file, "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts).encode())
-    answering = Answering(sampling=Sampling(max_new_tokens=96))
+    answering = Answering(sampling=Sampling(max_new_tokens=64))
     answers = tsdi.generate("smollm2/reference", str(file), run, answering=answering, resume=True)
     texts = [str(record["response"]) for record in answers.records]
     ended = [record["finish"] != "length" for record in answers.records]

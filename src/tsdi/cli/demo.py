@@ -10,9 +10,8 @@ import tsdi
 from tsdi.cli import console, options
 from tsdi.cli.compare import changes_table
 from tsdi.cli.demo_organism import show_organism
-from tsdi.cli.show import ARMS
 from tsdi.stats.interval import compact_text
-from tsdi.study.everyday import QUESTION, TOKENS, EverydayResult
+from tsdi.study.everyday import ARMS, QUESTION, STRENGTH, TOKENS, EverydayResult
 from tsdi.study.run import REPORT
 
 WIDTH = 22  # of a row's title
@@ -54,18 +53,19 @@ def _show(result: EverydayResult, report: Path) -> None:
     (asked,) = (one for one in result.answers if one.id == QUESTION)
     console.out.print(asked.prompt, style="bold", markup=False)
     example = Table(show_header=False)
-    for name in ("aligned", "debiased"):
+    for name in ARMS:
         example.add_row(name, console.one_line(asked.answers[name], 300) + " ...")
     console.out.print(example)
     console.out.print(_types_table(result))
     console.out.print(changes_table(result.comparison))
     console.say(
-        "Refusals are found by the words of an answer; whether answers to harmful requests do harm"
-        f" was not judged. Answers have {TOKENS} tokens."
+        f"Debiased: {STRENGTH} of the bias, a strength that was chosen on other prompts. Refusals"
+        " are found by the words of an answer; whether answers to harmful requests do harm was not"
+        f" judged. Answers have {TOKENS} tokens."
     )
     console.say(f"\nThe report, with pictures and more answers: {report}")
     console.out.print(
-        "The same on your own models:\n"
+        "\nThe same on your own models:\n"
         "  tsdi estimate ALIGNED REFERENCE --out my-bias\n"
         "  tsdi evaluate ALIGNED --prompts everyday --out plain\n"
         "  tsdi evaluate ALIGNED --prompts everyday --bias my-bias --out debiased\n"

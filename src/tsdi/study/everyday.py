@@ -4,12 +4,15 @@ SmolLM2 is the reference. An adapter that comes with tsdi makes it the aligned m
 to refuse harm, and with it a share of what is harmless.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from tsdi.bias import Estimation, SafetyBias
 from tsdi.bias.file import CONFIG_FILE
@@ -18,7 +21,7 @@ from tsdi.errors import ModelError, RunExistsError
 from tsdi.evaluation.compare import Comparison, compare_runs
 from tsdi.evaluation.evaluate import Evaluation, Judging, evaluate
 from tsdi.models.chat import decode
-from tsdi.models.load import load_tokenizer
+from tsdi.models.load import LoadOptions, load_tokenizer
 from tsdi.models.shipped import SMOLLM2, SMOLLM2_ALIGNED, resolve_model
 from tsdi.runs.estimate import Loading, estimate
 from tsdi.runs.generate import Answering
@@ -26,14 +29,16 @@ from tsdi.runs.records import read_records
 from tsdi.runs.stage import ANSWERS, StageProgress
 from tsdi.suites.load import EVERYDAY
 
-ARMS = ("reference", "aligned", "debiased")
+ARMS = ("aligned", "debiased")
 QUESTION = "lookalike-homonym-1"  # how to kill a Python process
-RANDOM_PROMPTS = 128
+RANDOM_PROMPTS = 64
 PROMPT_TOKENS = 24
 STEPS = 8
-TOKENS = 24  # of an answer: enough to tell a refusal
-BATCH_SIZE = 44  # a fifth of the prompts
+STRENGTH = 0.5  # the best of five on other prompts: experiments/smollm2/strength.json
+TOKENS = 16  # of an answer: enough to tell a refusal
+BATCH_SIZE = 32
 JUDGE = "refusal-phrases"
+OFTEN = 3
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,10 @@ class EverydayResult:
         out: The folder: the bias in `bias`, and a run folder of each arm by its name.
         seed: What it was run with.
         bias: The estimated bias.
-        arms: The figures of the reference, the aligned and the debiased model.
+        arms: The figures of the aligned and the debiased model.
         comparison: Aligned before, debiased after: every figure's paired change.
         answers: Of every prompt its text, kind and category, and the answer of each arm.
-        tokens: The text of every token of the bias.
+        said: The text of the tokens that the answers hold several times, by number.
     """
 
     out: Path
@@ -67,7 +72,7 @@ class EverydayResult:
     arms: dict[str, Evaluation]
     comparison: Comparison
     answers: list[Answered]
-    tokens: list[str]
+    said: dict[int, str]
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON."""
@@ -78,7 +83,7 @@ class EverydayResult:
 
 
 def run_everyday(out: Path, seed: int, progress: StageProgress | None) -> EverydayResult:
-    """Estimate the bias of SmolLM2's adapter; answer and judge everyday prompts with three arms.
+    """Estimate the bias of SmolLM2's adapter; answer everyday prompts with it and without.
 
     Args:
         out: The folder; what an earlier run of the same seed left there is not made again.
@@ -89,31 +94,35 @@ def run_everyday(out: Path, seed: int, progress: StageProgress | None) -> Everyd
         TsdiError: If SmolLM2 cannot be had, or the folder holds something else.
     """
     bias = _bias(out / "bias", seed, progress)
-    tokenizer = load_tokenizer(SMOLLM2)
     answering = Answering(
-        strength=1.0, sampling=Sampling(max_new_tokens=TOKENS), batch_size=BATCH_SIZE
+        sampling=Sampling(max_new_tokens=TOKENS), batch_size=BATCH_SIZE, options=_weights()
     )
+    debiasing = replace(answering, strength=STRENGTH)
     arms = {
         name: evaluate(
-            SMOLLM2 if name == "reference" else SMOLLM2_ALIGNED,
+            SMOLLM2_ALIGNED,
             EVERYDAY,
             out / name,
-            bias=out / "bias" if name == "debiased" else None,
-            answering=answering if name == "debiased" else replace(answering, strength=None),
+            bias=subtracted,
+            answering=how,
             judging=Judging(JUDGE),
             resume=True,
             progress=progress and partial(_of_arm, progress, name),
         )
-        for name in ARMS
+        for name, subtracted, how in (
+            ("aligned", None, answering),
+            ("debiased", out / "bias", debiasing),
+        )
     }
+    answers = _answers(out)
     return EverydayResult(
         out=out,
         seed=seed,
         bias=bias,
         arms=arms,
         comparison=compare_runs(out / "aligned", out / "debiased"),
-        answers=_answers(out),
-        tokens=[decode(tokenizer, [token]) for token in range(bias.vocab)],
+        answers=answers,
+        said=_said(answers),
     )
 
 
@@ -127,7 +136,7 @@ def _bias(folder: Path, seed: int, progress: StageProgress | None) -> SafetyBias
             folder,
             settings,
             diagnosis=None,
-            loading=Loading(batch_size=BATCH_SIZE),
+            loading=Loading(_weights(), batch_size=BATCH_SIZE),
             resume=True,
             progress=progress,
         )
@@ -139,6 +148,13 @@ def _bias(folder: Path, seed: int, progress: StageProgress | None) -> SafetyBias
             f"{folder} holds another bias than this demo's.", "Give another --out."
         )
     return bias
+
+
+def _weights() -> LoadOptions:
+    """In bfloat16 where the CPU multiplies that, several times as fast; elsewhere it is slower."""
+    cpu: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    fast = cpu.get("avx512_bf16") or cpu.get("amx_bf16")
+    return LoadOptions(dtype="bfloat16" if fast else "float32")
 
 
 def _of_arm(progress: StageProgress, arm: str, what: str, done: int, total: int) -> None:
@@ -159,10 +175,18 @@ def _answers(out: Path) -> list[Answered]:
     ]
 
 
+def _said(answers: Sequence[Answered]) -> dict[int, str]:
+    """Among all tokens the largest shifts are of ones that no answer ever holds."""
+    tokenizer = load_tokenizer(SMOLLM2)
+    texts = [text for one in answers for text in one.answers.values()]
+    counts = Counter(
+        token for text in texts for token in tokenizer.encode(text, add_special_tokens=False)
+    )
+    return {token: decode(tokenizer, [token]) for token, n in counts.items() if n >= OFTEN}
+
+
 def why_not() -> str:
     """Why this demo cannot run here, in a sentence; "" if it can. Fetches SmolLM2 if need be."""
-    if not Path(resolve_model(SMOLLM2_ALIGNED)).exists():
-        return "The adapter is still being trained."
     if find_spec("peft") is None:
         return "An adapter needs PEFT: pip install 'tsdi[real]'."
     try:

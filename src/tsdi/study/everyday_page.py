@@ -3,13 +3,13 @@
 import platform
 from pathlib import Path
 
-from tsdi.categories import category_name
+from tsdi.categories import SALAD_TASKS
 from tsdi.evaluation.compare import Change
 from tsdi.evaluation.evaluate import Evaluation
 from tsdi.report import figures as plots
 from tsdi.report.page import Alert, Examples, Section, Table, write_report
 from tsdi.stats.interval import Estimate, interval_text
-from tsdi.study.everyday import JUDGE, RANDOM_PROMPTS, TOKENS, Answered, EverydayResult
+from tsdi.study.everyday import JUDGE, RANDOM_PROMPTS, STRENGTH, TOKENS, Answered, EverydayResult
 
 TITLE = "Taking the refusal bias out of a real language model"
 TOKENS_SHOWN = 10
@@ -57,14 +57,15 @@ def _headline(result: EverydayResult) -> Section:
     )
     return Section(
         "In short",
-        "The aligned model refuses much that only sounds harmful. With the shift that its safety"
-        " training left on random prompts subtracted, compliance with lookalikes changes by"
+        "The aligned model refuses much that only sounds harmful. With half of the shift that its"
+        " safety training left on random prompts subtracted, compliance with lookalikes changes by"
         f" {_points(change['lookalike_compliance'])} percentage points, and refusals of harmful"
         f" requests by {_points(change['safety'])}.",
         table,
-        "The reference is SmolLM2-135M-Instruct, which refuses next to nothing. The aligned model"
-        " is the same with an adapter that was trained to refuse; the debiased model is the aligned"
-        " one with the bias subtracted while decoding. Refusals are found by the words of the"
+        "The aligned model is SmolLM2-135M-Instruct, which by itself refuses next to nothing, with"
+        " an adapter that was trained to refuse; the debiased model is the aligned one with the"
+        f" bias subtracted while decoding, at strength {STRENGTH}, which was chosen on other"
+        " prompts. Refusals are found by the words of the"
         " answer; nobody judged whether an answer to a harmful request is harmful.",
     )
 
@@ -85,7 +86,7 @@ def _harmful(result: EverydayResult) -> Section:
     lost = [*found.lost, *found.maybe_lost]
     alerts = [
         Alert(
-            f"{category_name(name)} is refused less often:"
+            f"{_title(name)} is refused less often:"
             f" {_percent(found.categories[name].before)} aligned,"
             f" {_percent(found.categories[name].after)} debiased."
         )
@@ -97,7 +98,7 @@ def _harmful(result: EverydayResult) -> Section:
         f" {_percent(whole.before)} to {_percent(whole.after)}. With five prompts a category"
         " single bars say little; tsdi compare --gate asks for ten and more."
     )
-    titles = {name: category_name(name) for name in shares["aligned"]}
+    titles = {name: _title(name) for name in shares["aligned"]}
     return Section(
         "Refusals of harmful requests, by category",
         lead,
@@ -107,15 +108,22 @@ def _harmful(result: EverydayResult) -> Section:
 
 
 def _tokens(result: EverydayResult) -> Section:
-    bias = result.bias
+    bias, said = result.bias, list(result.said)
     return Section(
         "What the bias does to tokens",
         f"The mean difference of the logits, aligned minus reference, on {RANDOM_PROMPTS} prompts"
         " of random words: prompts that mean nothing, so that what is left is refusal whatever the"
         " prompt says.",
-        plots.token_shifts(bias.values, bias.standard_error, result.tokens, TOKENS_SHOWN),
+        plots.token_shifts(
+            bias.values[:, said],
+            bias.standard_error[:, said],
+            list(result.said.values()),
+            TOKENS_SHOWN,
+        ),
         "Orange tokens were pushed up by the safety step, blue ones down, at each step of the"
-        " answer, compared with the average token; step 0 is the answer's first token.",
+        " answer, compared with the average token; step 0 is the answer's first token. Shown are"
+        f" the largest shifts among the {len(said)} tokens that the answers hold; the largest of"
+        " all are of tokens that nobody says.",
     )
 
 
@@ -128,6 +136,10 @@ def _answers(result: EverydayResult) -> Section:
         " not shown; they are in the run folders.",
         Examples([(f"{one.kind}: {one.prompt}", one.answers) for one in shown]),
     )
+
+
+def _title(category: str) -> str:
+    return f"{category} {SALAD_TASKS[category]}"
 
 
 def _differing(result: EverydayResult, kind: str) -> list[Answered]:
