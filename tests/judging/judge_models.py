@@ -202,7 +202,7 @@ def save(name, folder, **changes):
 class Says(LogitsProcessor):
     """Makes a model say some tokens, in every row; both labels stay close to each other."""
 
-    FORCE, LEAD = 1000.0, 1.5
+    FORCE, LEAD = 1000.0, 2.5
 
     def __init__(self, ids, labels=()):
         self.ids, self.labels, self.start = ids, labels, None

@@ -88,9 +88,9 @@ def test_verdict_and_probability_of_a_model_that_says_its_labels(
 ):
     _, model, known = folders[name]
     before, labels, after = REPLIES[name]
-    head = scripted(known, before)
     ids = scripted(known, before + labels[not unsafe])
-    (label,) = ids[len(head) :]  # one token
+    *head, label = ids
+    assert known.decode([label]).strip() == labels[not unsafe].strip()  # one token
     other = scripted(known, before + labels[unsafe])[-1]
     tail = scripted(known, before + labels[not unsafe] + after[not unsafe])[len(ids) :]
     judge = open_judge(name, folders)
