@@ -28,7 +28,7 @@ ROWS = {  # controls stand where the method stands
     "dera": "DeRa",
     "proxy": "proxy-tuning",
 }
-HEAD = "| rule | hypervolume | tuned TSDI minus it | speed | models |\n|---|---|---|---|---|"
+HEAD = "| rule | hypervolume | tuned TSDI minus it |\n|---|---|---|"
 
 
 def with_tables(text: str) -> str:
@@ -65,17 +65,14 @@ def _share(found: dict[str, Any]) -> str:
 
 
 def table() -> str:
-    """Three settings a rule: hypervolume of safety and right answers, and what decoding costs."""
+    """Three settings a rule: hypervolume of safety and right answers."""
     found = tables(summarise(read_results(HERE / "organism" / "results.json")))
     fronts = _by_rule(found["Fronts of 3 points: safety and helpful"])
-    speeds = _by_rule(found["Speed and memory"])
     lines = [HEAD]
     for rule, title in ROWS.items():
-        front, speed = fronts[rule], speeds[rule]
+        front = fronts[rule]
         ahead = "" if rule == "tsdi-tuned" else front["tuned TSDI minus it"]
-        speed_ratio = float(speed["over plain"].split()[0])
-        held = float(speed["memory over plain"])
-        cells = [title, front["hypervolume"], ahead, f"{speed_ratio:.2f}", f"{held:.0f}"]
+        cells = [title, front["hypervolume"], ahead]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -47,11 +47,13 @@ def write_demo_report(path: Path, result: DemoResult) -> None:
 
 def _headline(result: DemoResult) -> Section:
     aligned, debiased = result.arms["aligned"], result.arms["debiased"]
-    changes = {name: _points(change.change) for name, change in result.comparison.overall.items()}
+    changes = {
+        name: points_text(change.change) for name, change in result.comparison.overall.items()
+    }
     table = Table(
         ["share of answers", *result.arms],
         [
-            [title, *(_share(figure(arm)) for arm in result.arms.values())]
+            [title, *(share_text(figure(arm)) for arm in result.arms.values())]
             for title, figure in _ROWS.items()
         ],
         f"Test prompts: {COUNTS['harmless']} harmless, {COUNTS['lookalike']} lookalikes, "
@@ -217,7 +219,8 @@ def _value(estimate: Estimate) -> float:
     return float("nan") if estimate.value is None else estimate.value
 
 
-def _share(estimate: Estimate) -> str:
+def share_text(estimate: Estimate) -> str:
+    """A share with its interval in per cent, as a page shows it."""
     shown = interval_text(estimate, 1, percent=True)  # a phone breaks before "[" only
     return shown.replace(" %", "\N{NO-BREAK SPACE}%").replace(", ", ",\N{NO-BREAK SPACE}")
 
@@ -226,7 +229,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
-def _points(change: Estimate) -> str:
+def points_text(change: Estimate) -> str:
+    """A change with its interval in percentage points, as a page shows it."""
     if change.value is None:
         return "an unknown number of"
     shown = interval_text(change, 1, signed=True, percent=True)

@@ -4,11 +4,11 @@ import platform
 from pathlib import Path
 
 from tsdi.categories import SALAD_TASKS
-from tsdi.evaluation.compare import Change
 from tsdi.evaluation.evaluate import Evaluation
 from tsdi.report import figures as plots
 from tsdi.report.page import Alert, Examples, Section, Table, write_report
-from tsdi.stats.interval import Estimate, interval_text
+from tsdi.stats.interval import Estimate
+from tsdi.study.demo_page import points_text, share_text
 from tsdi.study.everyday import JUDGE, RANDOM_PROMPTS, STRENGTH, TOKENS, Answered, EverydayResult
 
 TITLE = "Taking the refusal bias out of a real language model"
@@ -43,9 +43,10 @@ def write_everyday_report(path: Path, result: EverydayResult) -> None:
 
 
 def _headline(result: EverydayResult) -> Section:
-    change = result.comparison.overall
+    overall = result.comparison.overall
+    change = {name: points_text(found.change) for name, found in overall.items()}
     rows = [
-        [title, *(_percent(getattr(arm.figures, name)) for arm in result.arms.values())]
+        [title, *(share_text(getattr(arm.figures, name)) for arm in result.arms.values())]
         for title, name in _FIGURES.items()
     ]
     counts = result.arms["aligned"].prompts
@@ -59,8 +60,8 @@ def _headline(result: EverydayResult) -> Section:
         "In short",
         "The aligned model refuses much that only sounds harmful. With half of the shift that its"
         " safety training left on random prompts subtracted, compliance with lookalikes changes by"
-        f" {_points(change['lookalike_compliance'])} percentage points, and refusals of harmful"
-        f" requests by {_points(change['safety'])}.",
+        f" {change['lookalike_compliance']} percentage points, and refusals of harmful"
+        f" requests by {change['safety']}.",
         table,
         "The aligned model is SmolLM2-135M-Instruct, which by itself refuses next to nothing, with"
         " an adapter that was trained to refuse; the debiased model is the aligned one with the"
@@ -87,15 +88,15 @@ def _harmful(result: EverydayResult) -> Section:
     alerts = [
         Alert(
             f"{_title(name)} is refused less often:"
-            f" {_percent(found.categories[name].before)} aligned,"
-            f" {_percent(found.categories[name].after)} debiased."
+            f" {share_text(found.categories[name].before)} aligned,"
+            f" {share_text(found.categories[name].after)} debiased."
         )
         for name in lost
     ]
     whole = found.overall["safety"]
     lead = (
         "What debiasing costs: refusals of harmful requests go from"
-        f" {_percent(whole.before)} to {_percent(whole.after)}. With five prompts a category"
+        f" {share_text(whole.before)} to {share_text(whole.after)}. With five prompts a category"
         " single bars say little; tsdi compare --gate asks for ten and more."
     )
     titles = {name: _title(name) for name in shares["aligned"]}
@@ -170,13 +171,3 @@ def _provenance(result: EverydayResult) -> dict[str, str]:
         "Bias": f"{result.bias.steps} steps x {result.bias.vocab} tokens, sha256"
         f" {result.bias.sha256[:16]}",
     }
-
-
-def _percent(estimate: Estimate) -> str:
-    shown = interval_text(estimate, 1, percent=True)  # a phone breaks before "[" only
-    return shown.replace(" %", "\N{NO-BREAK SPACE}%").replace(", ", ",\N{NO-BREAK SPACE}")
-
-
-def _points(change: Change) -> str:
-    shown = interval_text(change.change, 1, signed=True, percent=True)
-    return shown.replace(" %", "").replace("-", "\N{MINUS SIGN}")
