@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from tsdi.decoding.condition import Condition, Strength
+from tsdi.decoding.rule import Bias, subtract_bias
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.errors import MismatchError, PromptError
 
@@ -32,14 +33,14 @@ class FakeEngine(Engine):
         self,
         vocab: int = 32,
         context: int = 64,
-        bias: torch.Tensor | None = None,
+        bias: Bias | None = None,
         strength: Strength = 1.0,
     ) -> None:
         if bias is not None and bias.shape[1] != vocab:
             raise MismatchError(f"The bias is for {bias.shape[1]} tokens, the model has {vocab}.")
         self.vocab = vocab
         self.context = context
-        self.bias = torch.zeros(0, vocab) if bias is None else bias.float()
+        self.bias = torch.zeros(0, vocab) if bias is None else bias
         self.strength = strength
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
@@ -67,7 +68,7 @@ class FakeEngine(Engine):
             if isinstance(strength, Condition):  # at the first token
                 strength = float(strength.strength(logits[None]))
             if len(ids) < len(self.bias):
-                logits = logits - strength * self.bias[len(ids)]
+                logits = subtract_bias(logits[None], len(ids), self.bias, strength)[0]
             rows.append(logits)
             ids.append(_choose(logits, prefix, sampling))
             prefix = [*prefix, f"w{ids[-1]}"]

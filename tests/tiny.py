@@ -17,6 +17,7 @@ from transformers import (
 from tsdi.bias import BiasInfo, SafetyBias, TokenPool
 from tsdi.bias.random_prompts import RandomPrompts, random_prompts
 from tsdi.decoding.condition import Condition
+from tsdi.decoding.rule import Slope
 from tsdi.errors import ModelError, TsdiError
 from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import tokenizer_size
@@ -200,6 +201,16 @@ def condition(known: PreTrainedTokenizerFast | None = None, **changes: object) -
         **changes,
     }
     return Condition(**made)
+
+
+def slope(vocab: int = VOCAB, steps: int = 3, rank: int = 2, scale: float = 1.0) -> Slope:
+    """A slope that reads most tokens and moves all of them."""
+    drawn = torch.randn(2, rank, vocab, generator=torch.Generator().manual_seed(7))
+    drawn[0, :, :4] = 0  # which may be ruled out
+    drawn[0, :, 4:] -= drawn[0, :, 4:].mean(1, keepdim=True)
+    drawn[1] -= drawn[1].mean(1, keepdim=True)
+    centre = torch.randn(steps, rank, generator=torch.Generator().manual_seed(8))
+    return Slope(drawn[0] / vocab**0.5, scale * drawn[1], centre)
 
 
 @contextmanager

@@ -205,10 +205,10 @@ class TestRefused:
         (folder / CONFIG).write_text(config)
         refused(folder, "was not written by tsdi")
 
-    @pytest.mark.parametrize("version", [4, 99, "1", None, 1.5, 0, -1, True])
+    @pytest.mark.parametrize("version", [5, 99, "1", None, 1.5, 0, -1, True])
     def test_a_newer_or_senseless_version(self, tmp_path, version):
         write(tmp_path, {"bias": VALUES, "error": VALUES.abs()}, format_version=version)
-        refused(tmp_path, "format version .* reads up to 3")
+        refused(tmp_path, "format version .* reads up to 4")
 
     @pytest.mark.parametrize(
         "changes",

@@ -5,7 +5,7 @@ import torch
 
 from tests import tiny
 from tsdi.baselines.shifts import random_shift, static_shift
-from tsdi.bias import SafetyBias
+from tsdi.bias import SafetyBias, compare_biases
 from tsdi.decoding.transformers import SafetyDebias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
@@ -119,36 +119,36 @@ class TestAlgebra:
 class TestCompare:
     def test_numbers_by_hand(self):
         other = small(torch.tensor([[-3.0, 4.0, -1.0], [0.5, 1.5, 0.0]]))
-        found = small().compare(other)
+        found = compare_biases(small(), other)
         assert found["cosine"][0] == pytest.approx(-1)
         assert found["difference"] == pytest.approx([(104 / 3) ** 0.5, (4 / 3) ** 0.5])
         z = [((36 / 18 + 64 / 32 + 4 / 2) / 3) ** 0.5, (4 / 2 / 3) ** 0.5]
         assert found["z"] == pytest.approx(z)
 
     def test_with_itself(self):
-        found = small().compare(small())
+        found = compare_biases(small(), small())
         assert found["cosine"] == pytest.approx([1, 1])
         assert found["difference"] == found["z"] == [0, 0]
 
     def test_over_the_steps_that_both_have(self):
-        assert len(small().compare(small().truncate(1))["cosine"]) == 1
-        assert len(small().truncate(1).compare(small())["cosine"]) == 1
+        assert len(compare_biases(small(), small().truncate(1))["cosine"]) == 1
+        assert len(compare_biases(small().truncate(1), small())["cosine"]) == 1
 
     def test_a_difference_without_any_error_is_infinite(self):
-        found = small(error=ERROR * 0).compare(small(2 * VALUES, ERROR * 0))
+        found = compare_biases(small(error=ERROR * 0), small(2 * VALUES, ERROR * 0))
         assert found["z"] == [torch.inf, torch.inf]
 
 
-@pytest.mark.parametrize("method", ["add", "compare"])
+@pytest.mark.parametrize("method", [SafetyBias.add, compare_biases])
 class TestTwoThatDoNotBelongTogether:
     def test_other_tokenizers(self, method):
         with pytest.raises(MismatchError, match="different tokenizers"):
-            getattr(small(), method)(small(tokenizer_sha256="0" * 64))
+            method(small(), small(tokenizer_sha256="0" * 64))
 
     def test_other_vocabularies(self, method):
         other = small(VALUES[:, :2], ERROR[:, :2])
         with pytest.raises(MismatchError, match=r"shapes \(2, 3\) and \(2, 2\)"):
-            getattr(small(), method)(other)
+            method(small(), other)
 
 
 def test_other_lengths_cannot_be_added():

@@ -5,6 +5,7 @@ import torch
 
 from tests import tiny
 from tests.engines import cases
+from tsdi.bias import SafetyBias
 from tsdi.engines.base import Request, Sampling
 from tsdi.errors import UsageError
 from tsdi.models.chat import encode_chat
@@ -54,6 +55,19 @@ def test_a_condition_sets_the_strength_of_each_prompt(model):
     for text in ("bread", "the old mill", "a kettle boils at one hundred degrees"):
         (expected,) = engine.generate([Request.from_text(text)], Sampling(max_new_tokens=6))
         found = generate(model, prompt(text), [SafetyDebias(bias)])
+        assert tuple(found) == expected.token_ids
+
+
+def test_a_slope_follows_the_logits(model):
+    from tsdi.decoding.mlx import SafetyDebias
+
+    values = torch.randn(3, tiny.VOCAB, generator=torch.Generator().manual_seed(5)) * 3
+    known = tiny.bias(values)
+    bias = SafetyBias(values, known.standard_error, known.info, slope=tiny.slope(scale=3))
+    engine, _ = cases.make("transformers", values, slope=tiny.slope(scale=3))
+    for text in ("bread", "the old mill", "a kettle boils at one hundred degrees"):
+        (expected,) = engine.generate([Request.from_text(text)], Sampling(max_new_tokens=6))
+        found = generate(model, prompt(text), [SafetyDebias(bias, 1.0)])
         assert tuple(found) == expected.token_ids
 
 

@@ -12,6 +12,8 @@ import torch
 from tests import tiny
 from tests.engines.gguf_file import write_gguf
 from tests.fake_engine import FakeEngine
+from tsdi.bias import SafetyBias
+from tsdi.decoding.rule import Sloped
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.models.load import LoadOptions
 
@@ -19,11 +21,12 @@ NEEDS = {"fake": "tsdi", "transformers": "tsdi", "vllm": "vllm", "llama.cpp": "l
 NOT_RUN = [n for n, module in {**NEEDS, "mlx": "mlx_lm"}.items() if find_spec(module) is None]
 
 
-def make(name, values, strength=1.0, condition=None):
+def make(name, values, strength=1.0, condition=None, slope=None):
     """An engine of that name with a bias of these values, and the number of its logits.
 
     With a condition that one sets the strength.
     """
+    values = values if slope is None else Sloped(values, slope)
     made = {
         "fake": _fake,
         "transformers": _transformers,
@@ -40,7 +43,10 @@ def model():
 def _bias(values, condition=None):
     if values is None:
         return None
-    return tiny.bias(values, torch.zeros_like(values)).with_condition(condition)
+    slope = values.slope if isinstance(values, Sloped) else None
+    values = values.values if isinstance(values, Sloped) else values
+    bias = tiny.bias(values, torch.zeros_like(values)).with_condition(condition)
+    return SafetyBias(bias.values, bias.standard_error, bias.info, condition, slope)
 
 
 def _fake(values, strength, condition):
@@ -105,7 +111,8 @@ def _vllm(values, strength, condition):
     engine = VllmEngine(running, tiny.tokenizer(), _bias(values, condition), strength)
     processor._condition = condition
     processor._strength = 1.0 if condition is None else condition
-    processor._table = torch.cat([values, torch.zeros(1, tiny.VOCAB)])
+    processor._slope = engine.bias.slope
+    processor._table = torch.cat([engine.bias.values, torch.zeros(1, tiny.VOCAB)])
     processor._steps = len(values)
     return engine, tiny.VOCAB
 

@@ -210,6 +210,54 @@ class TestACondition:
         assert [one.token_ids for one in found] == [one.token_ids for one in expected]
 
 
+class TestASlope:
+    """A bias of first order follows the logits of the step at hand, before the rule."""
+
+    def test_logits_are_those_of_the_formula(self, make):
+        plain, vocab = make(None)
+        values, slope = _values(vocab, scale=1e-4), tiny.slope(vocab, STEPS, scale=1e-4)
+        sloped, _ = make(values, strength=0.5, slope=slope)
+        before = _generate(plain, [LONG, SHORT], keep_logits=True)
+        after = _generate(sloped, [LONG, SHORT], keep_logits=True)
+        for one, other in zip(before, after, strict=True):
+            assert one.token_ids == other.token_ids
+            shift = torch.zeros(len(one.token_ids), vocab)
+            for step in range(min(STEPS, len(shift))):
+                readings = slope.read @ one.logits[step, :vocab] - slope.centre[step]
+                shift[step] = 0.5 * (values[step] + readings @ slope.write)
+            torch.testing.assert_close(other.logits, one.logits - shift, rtol=0, atol=1e-5)
+
+    def test_with_a_condition_the_strength_is_of_the_plain_logits(self, make):
+        plain, vocab = make(None)
+        values, slope = _values(vocab, scale=1e-4), tiny.slope(vocab, STEPS, scale=1e-4)
+        condition = TestACondition().condition(vocab)
+        (one,) = _generate(plain, [LONG], keep_logits=True)
+        (other,) = _generate(
+            make(values, condition=condition, slope=slope)[0], [LONG], keep_logits=True
+        )
+        strength = condition.strength(one.logits[:1])
+        readings = one.logits[:STEPS, :vocab] @ slope.read.T - slope.centre[: len(one.logits)]
+        expected = strength * (values[: len(readings)] + readings @ slope.write)
+        found = one.logits[: len(expected)] - other.logits[: len(expected)]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+    def test_the_same_tokens_as_transformers(self, make):
+        _, vocab = make(None)
+        if vocab != tiny.VOCAB:
+            pytest.skip("the fake engine has a model of its own")
+        values, slope = _values(vocab, scale=3), tiny.slope(vocab, STEPS, scale=3)
+        words = tiny.TEXT.split()
+        requests = [Request.from_text(" ".join(words[n : n + 5])) for n in range(20)]
+        found, expected = (
+            _generate(engine, requests, max_new_tokens=12)
+            for engine, _ in (
+                make(values, slope=slope),
+                cases.make("transformers", values, slope=slope),
+            )
+        )
+        assert [one.token_ids for one in found] == [one.token_ids for one in expected]
+
+
 class TestAgainstTransformers:
     """Greedy text of real engines, plain and debiased, is that of transformers."""
 

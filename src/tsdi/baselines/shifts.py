@@ -44,6 +44,7 @@ def constant_shift(
 def static_shift(bias: SafetyBias) -> SafetyBias:
     """The bias with its mean over steps at every step, which is what a static logit_bias can do."""
     values = bias.values.mean(0, keepdim=True).expand_as(bias.values).clone()
+    bias.check_order_0("a static shift")
     return bias.derived(values, bias.standard_error, "static")
 
 

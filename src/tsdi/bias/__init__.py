@@ -1,8 +1,11 @@
 """What tsdi is about: the safety bias, its estimate, its file and its diagnosis."""
 
+from tsdi.bias.compare import compare_biases
 from tsdi.bias.diagnosis import Examination, diagnose, recommend
-from tsdi.bias.estimate import Estimation, estimate_bias
+from tsdi.bias.estimate import estimate_bias
+from tsdi.bias.estimation import Estimation
 from tsdi.bias.file import BiasInfo
+from tsdi.bias.paired_rows import LabelledIds
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.safety_bias import SafetyBias
 
@@ -10,8 +13,10 @@ __all__ = [
     "BiasInfo",
     "Estimation",
     "Examination",
+    "LabelledIds",
     "SafetyBias",
     "TokenPool",
+    "compare_biases",
     "diagnose",
     "estimate_bias",
     "recommend",

@@ -197,10 +197,10 @@ def _shifts(
         with aligned.open() as model:
             if "aligned" not in batched:
                 batched["aligned"] = reader.can_batch(model, [prompt for _, prompt in rows])
-            theirs, biases = [one.answer for one in before], (None, bias.values)
+            theirs, biases = [one.answer for one in before], (None, bias.shift)
             after = reads.read(model, part, theirs, biases, batched["aligned"])
             for n, one, other in zip(numbers, before, after, strict=True):
-                found[n] = PromptShift.between(one, other, bias.values, answered=n in answered)
+                found[n] = PromptShift.between(one, other, bias.shift, answered=n in answered)
                 first = [said.logits[0, : bias.vocab].double() for said in (one, other)]
                 next_token += mean_distribution(*first)
         if progress is not None:

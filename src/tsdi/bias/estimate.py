@@ -1,83 +1,28 @@
 """The estimator: the mean logit shift over random prompts and responses, G_i in the paper."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.arguments import check_counts, check_number, check_whole
+from tsdi.arguments import check_whole
 from tsdi.bias.accumulate import Progress
+from tsdi.bias.estimation import Estimation
 from tsdi.bias.file import LARGEST_SHIFT, BiasInfo, versions
+from tsdi.bias.first_order import with_slope
 from tsdi.bias.mean_logits import MeanLogits
+from tsdi.bias.paired_rows import LabelledIds, labelled_rows, random_rows
 from tsdi.bias.pool import TokenPool
-from tsdi.bias.random_prompts import RandomPrompts, random_prompts
 from tsdi.bias.safety_bias import SafetyBias
 from tsdi.bias.standard_error import mean_and_error, split_half_reliability
 from tsdi.decoding.anchor import anchor_ids
 from tsdi.errors import NumericalError, UsageError
-from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, template_sha256, tokenizer_sha256
+from tsdi.models.chat import template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import shared_vocabulary, tokenizer_size, vocabulary_width
 from tsdi.models.sides import Side, as_side, check_apart
-
-
-@dataclass(frozen=True)
-class Estimation:
-    """How a bias is estimated: everything that decides its numbers, but for the two models.
-
-    Attributes:
-        prompts: Number of random prompts, at most.
-        steps: Response positions to estimate.
-        prompt_tokens: Random tokens in a prompt, those of the template not counted.
-        pool: Token pool, or its name as in ``TokenPool.from_name``.
-        ngram: Pool tokens that are drawn together, as they follow one another.
-        seed: Decides the random prompts.
-        groups: Groups for the batch-means error.
-        target_error: Stop at the first of 2, 4, 8, ... prompts per group at which the root mean
-            square over tokens of the standard error is at most this at every step, in logits.
-        chat: How a prompt becomes text; default: the tokenizer's own chat template.
-        anchor: End-of-thinking marker after which step 0 is, such as "</think>".
-
-    Raises:
-        UsageError: If there are too few prompts or groups for an error, or the target is none.
-    """
-
-    prompts: int = 512
-    steps: int = 16
-    prompt_tokens: int = 48
-    pool: TokenPool | str = "neutral"
-    ngram: int = 1
-    seed: int = 0
-    groups: int = 16
-    target_error: float | None = None
-    chat: ChatFormat = OWN_TEMPLATE
-    anchor: str = ""
-
-    def __post_init__(self) -> None:
-        check_counts(self, "prompts", "steps", "prompt_tokens", "ngram", "groups")
-        check_whole("seed", self.seed, 0)
-        if self.groups < 2 or self.prompts < self.groups:
-            raise UsageError(
-                f"{self.prompts} random prompts in {self.groups} groups give no standard error.",
-                "Take at least 2 groups and at least as many prompts as groups.",
-            )
-        if self.target_error is not None:
-            check_number("target_error", self.target_error, above=0)
-
-    def random_prompts(self, tokenizer: PreTrainedTokenizerBase) -> RandomPrompts:
-        """The random prompts, of which any number may be taken."""
-        return random_prompts(
-            tokenizer,
-            TokenPool.from_name(self.pool, tokenizer),
-            prompt_tokens=self.prompt_tokens,
-            steps=self.steps,
-            seed=self.seed,
-            chat_format=self.chat,
-            anchor=self.anchor,
-            ngram=self.ngram,
-        )
 
 
 def estimate_bias(
@@ -99,10 +44,12 @@ def estimate_bias(
         settings: Which random prompts, how many, and how they become text.
         batch_size: Rows in a forward pass; halved when memory runs out.
         checkpoints: Folder for partial results; those that are there already are gone on with.
-        progress: Called with the number of prompts after every batch of either model.
+        progress: Called with the number of prompts after every batch of either model; those of a
+            bias of first order are read once more.
 
     Returns:
-        The bias, float32 [steps, vocab], zero mean per step, with its standard error.
+        The bias, float32 [steps, vocab], zero mean per step, with its standard error; of order 1,
+        with its slope.
 
     Raises:
         MismatchError: If vocabularies differ in more than padding.
@@ -112,6 +59,9 @@ def estimate_bias(
     """
     prompts = settings.random_prompts(tokenizer)
     check_whole("batch_size", batch_size)
+    labelled = settings.labelled
+    if labelled is not None and not isinstance(labelled, LabelledIds):
+        raise UsageError("Labelled prompts are token ids here.", "Take tsdi.estimate for names.")
     check_apart(aligned, reference)
     sides = {"reference": as_side(reference), "aligned": as_side(aligned)}
     known, groups = tokenizer_size(tokenizer), settings.groups
@@ -133,7 +83,16 @@ def estimate_bias(
     _check_range(mean, {sides[role].name: one for role, one in after.items()})
     info = _info(tokenizer, replace(settings, pool=prompts.pool, prompts=stop), mean_logits)
     reliability = split_half_reliability(shifts, counts)
-    return SafetyBias(mean, error, info.model_copy(update={"reliability": reliability}))
+    bias = SafetyBias(mean, error, info.model_copy(update={"reliability": reliability}))
+    if settings.order == 0:
+        return bias
+    pair = sides["aligned"], sides["reference"]
+    count = progress or (lambda done: None)
+    if labelled is None:
+        rows = random_rows(*pair, prompts, stop, batch_size, count)
+    else:
+        rows = labelled_rows(*pair, tokenizer, labelled, settings.steps, batch_size, count)
+    return with_slope(bias, *pair, rows, tokenizer)
 
 
 def _stops(settings: Estimation, done: int) -> list[int]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tsdi.bias.read_prompts import Reading
+from tsdi.decoding.rule import Bias, shift_at
 from tsdi.errors import NumericalError
 
 
@@ -28,7 +29,7 @@ class PromptShift:
 
     @classmethod
     def between(
-        cls, before: Reading, after: Reading, bias: Tensor, *, answered: bool
+        cls, before: Reading, after: Reading, bias: Bias, *, answered: bool
     ) -> "PromptShift":
         """The shift from the reference to the aligned model, with and without the bias.
 
@@ -44,7 +45,7 @@ class PromptShift:
         return cls(before.odds[0], after.odds[0], after.odds[1], parts)
 
 
-def explained_share(before: Tensor, after: Tensor, bias: Tensor) -> tuple[float, float]:
+def explained_share(before: Tensor, after: Tensor, bias: Bias) -> tuple[float, float]:
     """Parts of 1 - sum |g - G|^2 / sum |g|^2 for one prompt (design: diagnosis).
 
     |.|^2 is the variance under the mean of both models' next-token distributions.
@@ -61,7 +62,7 @@ def explained_share(before: Tensor, after: Tensor, bias: Tensor) -> tuple[float,
     before, after = before[:, :vocab], after[:, :vocab]
     weights = mean_distribution(before, after)
     shift = after - before
-    rest = shift - bias[: len(shift)]
+    rest = shift - shift_at(after, torch.arange(len(shift)), bias)
     return _variance(rest, weights), _variance(shift, weights)
 
 

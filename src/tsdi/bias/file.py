@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,21 @@ from tsdi.bias.condition_file import (
     condition_tensors,
     read_condition,
 )
+from tsdi.bias.slope_file import check_slope, read_slope, slope_fields, slope_tensors
 from tsdi.decoding.anchor import LONGEST_ANCHOR
 from tsdi.decoding.condition import Condition
-from tsdi.decoding.rule import LARGEST_STRENGTH
+from tsdi.decoding.rule import LARGEST_STRENGTH, Slope
 from tsdi.errors import FormatError, ModelError, UsageError
 from tsdi.files import parse_json, to_json, write_bytes
 from tsdi.models.chat import ChatFormat
 from tsdi.models.names import Place, is_local, locate, split_revision
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+"""Of a bias with a slope; older readers know less."""
+CONDITION_VERSION = 3
+"""Of one with a condition and no slope."""
 PLAIN_VERSION = 2
-"""Of a bias without a condition, which older readers know."""
+"""Of one with neither."""
 CONFIG_FILE = "bias_config.json"
 TENSORS_FILE = "bias.safetensors"
 LARGEST_SHIFT = 1e6
@@ -184,7 +189,12 @@ def versions() -> dict[str, str]:
 
 
 def write(
-    folder: Path, values: Tensor, error: Tensor, info: BiasInfo, condition: Condition | None
+    folder: Path,
+    values: Tensor,
+    error: Tensor,
+    info: BiasInfo,
+    condition: Condition | None,
+    slope: Slope | None,
 ) -> None:
     """Write values and standard errors, float32 [steps, vocab], with where they come from.
 
@@ -194,26 +204,43 @@ def write(
     info.check(folder, len(values))  # what could not be read is not written
     _check_numbers(values, error, folder)
     tensors = {"bias": values.contiguous(), "error": error.contiguous()}
+    more: dict[str, Any] = {}
     if condition is not None:
-        _check_condition(condition, folder, info, values.shape[1])
+        with _usable("condition", folder):
+            check_condition(condition, info.anchor, values.shape[1])
         tensors |= condition_tensors(condition)
+        more["condition"] = condition_fields(condition)
+    if slope is not None:
+        with _usable("slope", folder):
+            check_slope(slope, *values.shape)
+        tensors |= slope_tensors(slope)
+        more["slope"] = slope_fields(slope)
     data = save(tensors, {"format": "tsdi"})
     config = {
         "format": "tsdi",
-        "format_version": PLAIN_VERSION if condition is None else FORMAT_VERSION,
+        "format_version": _version(more),
         "tsdi_version": __version__,
         "tensors_sha256": hashlib.sha256(data).hexdigest(),
         "steps": values.shape[0],
         "vocab": values.shape[1],
         **info.model_dump(mode="json"),
-        **({} if condition is None else {"condition": condition_fields(condition)}),
+        **more,
     }
     text = to_json(config)  # what cannot be written fails before anything is
     write_bytes(folder / TENSORS_FILE, data)
     write_bytes(folder / CONFIG_FILE, text)  # last: it says that the bias is complete
 
 
-def read(name: str, how: Mapping[str, Any]) -> tuple[Tensor, Tensor, BiasInfo, Condition | None]:
+def _version(config: Mapping[str, Any]) -> int:
+    """The format version of a bias with these fields."""
+    if config.get("slope") is not None:
+        return FORMAT_VERSION
+    return PLAIN_VERSION if config.get("condition") is None else CONDITION_VERSION
+
+
+def read(
+    name: str, how: Mapping[str, Any]
+) -> tuple[Tensor, Tensor, BiasInfo, Condition | None, Slope | None]:
     """Read a bias from a folder or the hub.
 
     Args:
@@ -221,15 +248,15 @@ def read(name: str, how: Mapping[str, Any]) -> tuple[Tensor, Tensor, BiasInfo, C
         how: Settings of ``hf_hub_download``, "revision" among them.
 
     Returns:
-        Values and standard errors, float32 [steps, vocab], where they come from, and the condition
-        if there is one.
+        Values and standard errors, float32 [steps, vocab], where they come from, and condition and
+        slope if there are any.
 
     Raises:
         FormatError: If there is no valid bias.
     """
     config, data = _fetch(name, how)
     fields = _object(name, config)
-    asked = fields.pop("condition", None)
+    asked, sloped = fields.pop("condition", None), fields.pop("slope", None)
     info, shape, digest = _parse_config(name, fields)
     if hashlib.sha256(data).hexdigest() != digest:
         raise FormatError(
@@ -250,32 +277,29 @@ def read(name: str, how: Mapping[str, Any]) -> tuple[Tensor, Tensor, BiasInfo, C
             )
     info.check(name, shape[0])
     _check_numbers(values, error, name)
-    condition = None if asked is None else _condition(name, asked, tensors, info)
-    return values.float(), error.float(), info, condition
+    condition = slope = None
+    if asked is not None:
+        with _usable("condition", name):
+            condition = read_condition(
+                asked, tensors, (info.tokenizer_sha256, info.template_sha256)
+            )
+            check_condition(condition, info.anchor, values.shape[1])
+    if sloped is not None:
+        with _usable("slope", name):
+            slope = read_slope(sloped, tensors)
+    return values.float(), error.float(), info, condition, slope
 
 
-def _condition(
-    name: str, fields: object, tensors: Mapping[str, Tensor], info: BiasInfo
-) -> Condition:
+@contextmanager
+def _usable(what: str, place: object) -> Iterator[None]:
+    """Turn what is wrong with a condition or slope into a FormatError that names the place."""
     try:
-        hashes = info.tokenizer_sha256, info.template_sha256
-        condition = read_condition(fields, tensors, hashes)
+        yield
     except ValueError as problem:
-        raise _bad_condition(name, problem) from None
-    _check_condition(condition, name, info, tensors["bias"].shape[1])
-    return condition
-
-
-def _check_condition(condition: Condition, place: object, info: BiasInfo, vocab: int) -> None:
-    try:
-        check_condition(condition, info.anchor, vocab)
-    except ValueError as problem:
-        raise _bad_condition(place, problem) from None
-
-
-def _bad_condition(place: object, problem: ValueError) -> FormatError:
-    what = _first(problem) if isinstance(problem, pydantic.ValidationError) else str(problem)
-    return FormatError(f"{place}: the bias's condition cannot be used: {what}.", _FIT_AGAIN)
+        why = _first(problem) if isinstance(problem, pydantic.ValidationError) else str(problem)
+        raise FormatError(
+            f"{place}: the bias's {what} cannot be used: {why}.", _FIT_AGAIN
+        ) from None
 
 
 def _fetch(name: str, how: Mapping[str, Any]) -> list[bytes]:
@@ -378,10 +402,11 @@ def _object(name: str, data: bytes) -> dict[str, Any]:
             "pip install --upgrade tsdi",
         )
     config.pop("tsdi_version", None)
-    if (config.get("condition") is not None) != (version > PLAIN_VERSION):
+    if max(version, PLAIN_VERSION) != _version(config):
         raise FormatError(
-            f"{name}/{CONFIG_FILE}: a bias has a condition exactly from format version"
-            f" {FORMAT_VERSION} on, and this is version {version}.",
+            f"{name}/{CONFIG_FILE}: a bias has a slope exactly from format version"
+            f" {FORMAT_VERSION} on, else a condition exactly from {CONDITION_VERSION} on, and this"
+            f" is version {version}.",
             _AGAIN,
         )
     if version == 1 and not (config.get("diagnosis") or config.get("tuning")):

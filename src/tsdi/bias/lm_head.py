@@ -76,6 +76,22 @@ def logits_from(model: PreTrainedModel, inputs: Tensor) -> Tensor:
         return _forward(model, ids, 1, precise=True).float()
 
 
+def output_layer(model: PreTrainedModel, hidden: int) -> tuple[Tensor, Tensor]:
+    """A linear output layer as numbers: logits are inputs @ matrix + offset.
+
+    Args:
+        model: A causal language model.
+        hidden: Width of the head's inputs.
+
+    Returns:
+        Matrix float32 [hidden, vocab] and offset float32 [vocab], on the CPU.
+    """
+    offset = logits_from(model, torch.zeros(1, 1, hidden))[0, 0].cpu()
+    unit = torch.eye(hidden)
+    rows = [logits_from(model, part[:, None])[:, 0].cpu() - offset for part in unit.split(64)]
+    return torch.cat(rows), offset
+
+
 def is_linear(model: PreTrainedModel, ids: Tensor, steps: int) -> bool:
     """Whether logits are linear in the head's inputs, so that means can be put back.
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from tsdi.bias import lm_head as head
 from tsdi.bias.refusal_log_odds import Branch
+from tsdi.decoding.ends import until_end
 from tsdi.decoding.greedy import pad_left
 
 _SAME = {torch.float32: 1e-3, torch.float64: 1e-3}  # else two bytes, which round far more
@@ -83,16 +84,10 @@ class PromptCache:
             cache = step.cache
             ended |= torch.isin(step.choice, stops)
         rows = torch.stack(chosen, 1).tolist()
-        return [_until(row, set(ends)) for row in rows], torch.cat(inputs, 1)
+        return [until_end(row, ends) for row in rows], torch.cat(inputs, 1)
 
     def _mask_with(self, more: int) -> Tensor:
         return torch.cat([self._mask, self._mask.new_ones(len(self._mask), more)], 1)
-
-
-def _until(row: list[int], ends: set[int]) -> list[int]:
-    """A row up to its first end, that included."""
-    stop = next((place for place, token in enumerate(row) if token in ends), len(row))
-    return row[: stop + 1]
 
 
 def cache_is_exact(

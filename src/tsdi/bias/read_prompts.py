@@ -14,6 +14,7 @@ from tsdi.bias.prompt_cache import PromptCache, cache_is_exact
 from tsdi.bias.refusal_log_odds import PhraseTree, refusal_log_odds
 from tsdi.decoding.ends import end_ids
 from tsdi.decoding.greedy import generate_greedily, pad_id
+from tsdi.decoding.rule import Bias
 
 _LOGITS_AT_ONCE = 2**26  # 256 MiB of them
 _log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class PromptReader:
         model: PreTrainedModel,
         prompts: Sequence[list[int]],
         answers: Sequence[list[int]] | None,
-        biases: Sequence[Tensor | None],
+        biases: Sequence[Bias | None],
         batched: bool,
     ) -> Iterator[Reading]:
         """Read every prompt, in order.
@@ -111,7 +112,7 @@ class PromptReader:
         model: PreTrainedModel,
         prompts: Sequence[list[int]],
         answers: Sequence[list[int]] | None,
-        biases: Sequence[Tensor | None],
+        biases: Sequence[Bias | None],
         batched: bool,
     ) -> list[Reading]:
         if not batched:
@@ -142,7 +143,7 @@ class PromptReader:
         model: PreTrainedModel,
         prompt: list[int],
         answer: list[int] | None,
-        biases: Sequence[Tensor | None],
+        biases: Sequence[Bias | None],
     ) -> Reading:
         odds = refusal_log_odds(model, prompt, self.refusing, self.complying, biases)
         if answer is None:

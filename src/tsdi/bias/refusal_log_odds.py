@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import lm_head as head
-from tsdi.decoding.rule import subtract_bias
+from tsdi.decoding.rule import Bias, subtract_bias
 from tsdi.errors import PromptError, UsageError
 from tsdi.files import parse_json
 
@@ -77,7 +77,7 @@ def refusal_log_odds(
     prompt: Sequence[int],
     refusing: Sequence[Sequence[int]],
     complying: Sequence[Sequence[int]],
-    biases: Sequence[Tensor | None],
+    biases: Sequence[Bias | None],
 ) -> list[float]:
     """Compute log sum P(refusing phrase | prompt) - log sum P(complying phrase | prompt), in nats.
 
@@ -100,7 +100,7 @@ def _phrase_log_probs(
     model: PreTrainedModel,
     prompt: Sequence[int],
     phrases: Sequence[Sequence[int]],
-    biases: Sequence[Tensor | None],
+    biases: Sequence[Bias | None],
 ) -> list[list[float]]:
     """Compute log P(phrase | prompt), [biases][phrases], teacher-forced in one batch."""
     longest = max(map(len, phrases))
@@ -120,7 +120,7 @@ def _phrase_log_probs(
     return results
 
 
-def _debias(logits: Tensor, bias: Tensor) -> Tensor:
+def _debias(logits: Tensor, bias: Bias) -> Tensor:
     steps = [subtract_bias(logits[:, i], i, bias) for i in range(logits.shape[1])]
     return torch.stack(steps, 1)
 
@@ -160,7 +160,7 @@ class PhraseTree:
         ]
         self._refusing = len(refusing)
 
-    def log_odds(self, logits: Tensor, biases: Sequence[Tensor | None]) -> list[list[float]]:
+    def log_odds(self, logits: Tensor, biases: Sequence[Bias | None]) -> list[list[float]]:
         """As `refusal_log_odds`, for a batch of prompts.
 
         Args:
@@ -185,7 +185,7 @@ class PhraseTree:
         rows: list[list[float]] = torch.stack(results, 1).tolist()
         return rows
 
-    def _debias(self, logits: Tensor, bias: Tensor) -> Tensor:
+    def _debias(self, logits: Tensor, bias: Bias) -> Tensor:
         debiased = logits.clone()
         for n, step in enumerate(self._steps):
             debiased[:, n] = subtract_bias(logits[:, n], step, bias)

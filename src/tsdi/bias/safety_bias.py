@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +11,15 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tsdi.bias.card import CARD
 from tsdi.bias.file import BiasInfo, read, write
 from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.condition import Condition, Strength
-from tsdi.decoding.rule import check_strength
+from tsdi.decoding.rule import Bias, Slope, Sloped, check_strength
 from tsdi.decoding.transformers import SafetyDebias
 from tsdi.errors import MismatchError, UsageError
 from tsdi.models.chat import template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import tokenizer_size, vocabulary_width
-
-_CARD = """---
-{{ card_data }}
----
-
-# A safety bias for a language model
-
-The mean shift that safety alignment left in the model's logits on random prompts, made by
-[tsdi](https://pypi.org/project/tsdi/) (TSDI, arXiv 2502.02153). `bias_config.json` names the
-models. Use: `SafetyBias.from_pretrained(this_repository, tokenizer=tokenizer)`.
-"""
 
 
 class SafetyBias(
@@ -36,7 +27,7 @@ class SafetyBias(
     library_name="tsdi",
     tags=["safety", "over-refusal"],
     paper_url="https://arxiv.org/abs/2502.02153",
-    model_card_template=_CARD,
+    model_card_template=CARD,
 ):
     """The mean logit shift that safety alignment left on random prompts; a value, never changed.
 
@@ -45,6 +36,7 @@ class SafetyBias(
         standard_error: float32 [steps, vocab].
         info: Where it comes from.
         condition: What sets the strength for each prompt; None leaves it to one number.
+        slope: How it follows the logits (`tsdi.bias.first_order`); None is order 0, which is TSDI.
     """
 
     def __init__(
@@ -53,6 +45,7 @@ class SafetyBias(
         standard_error: Tensor,
         info: BiasInfo,
         condition: Condition | None = None,
+        slope: Slope | None = None,
     ) -> None:
         if values.dim() != 2 or values.shape != standard_error.shape:
             raise UsageError(
@@ -62,6 +55,7 @@ class SafetyBias(
         self.values, self.standard_error = values, standard_error
         self.info = info
         self.condition = condition
+        self.slope = slope
         self._hub_mixin_config = None  # else the hub's mixin would write arguments to config.json
 
     @property
@@ -75,9 +69,17 @@ class SafetyBias(
         return self.values.shape[1]
 
     @property
+    def shift(self) -> Bias:
+        """What is subtracted at strength 1, for the rule."""
+        return self.values if self.slope is None else Sloped(self.values, self.slope)
+
+    @property
     def sha256(self) -> str:
-        """Hash of the values."""
-        return hashlib.sha256(self.values.contiguous().numpy().tobytes()).hexdigest()
+        """Hash of what is subtracted."""
+        slope = self.slope
+        parts = [self.values, *([] if slope is None else (slope.read, slope.write, slope.centre))]
+        data = b"".join(part.contiguous().numpy().tobytes() for part in parts)
+        return hashlib.sha256(data).hexdigest()
 
     def __repr__(self) -> str:
         return (
@@ -87,7 +89,12 @@ class SafetyBias(
     # --- algebra -----------------------------------------------------------------------------
 
     def derived(
-        self, values: Tensor, error: Tensor, how: str, reliability: tuple[float, ...] = ()
+        self,
+        values: Tensor,
+        error: Tensor,
+        how: str,
+        reliability: tuple[float, ...] = (),
+        slope: Slope | None = None,
     ) -> "SafetyBias":
         """Another bias, made from this one.
 
@@ -99,6 +106,7 @@ class SafetyBias(
             error: float32 [steps, vocab].
             how: The operation, for the history.
             reliability: Of every step, where it is known.
+            slope: How the other one follows the logits.
         """
         update: dict[str, Any] = {
             "history": (*self.info.history, how),
@@ -107,13 +115,24 @@ class SafetyBias(
             "diagnosis": {},
             "tuning": {},
         }
-        return SafetyBias(values, error, self.info.model_copy(update=update))
+        return SafetyBias(values, error, self.info.model_copy(update=update), slope=slope)
+
+    def check_order_0(self, what: str) -> None:
+        """Raise UsageError if the bias follows the logits, for what knows its values alone."""
+        if self.slope is not None:
+            raise UsageError(
+                f"A bias of first order follows the logits; {what} knows its values alone.",
+                "Take a bias of order 0: tsdi estimate without --order 1.",
+            )
 
     def scale(self, factor: float) -> "SafetyBias":
         """The bias times a number."""
         error = self.standard_error * abs(factor)
         known = self.info.reliability
-        return self.derived(self.values * factor, error, f"scale {factor:g}", known)
+        slope = self.slope
+        if slope is not None:
+            slope = replace(slope, write=slope.write * factor)
+        return self.derived(self.values * factor, error, f"scale {factor:g}", known, slope)
 
     def decayed(self, factor: float) -> "SafetyBias":
         """The bias with step i times factor ** i.
@@ -123,10 +142,12 @@ class SafetyBias(
         """
         if not 0 <= factor <= 1:
             raise UsageError(f"A decay is between 0 and 1, not {factor:g}.")
+        if factor != 1:
+            self.check_order_0("a decay")
         factors = factor ** torch.arange(self.steps, dtype=torch.float32)[:, None]
         error = self.standard_error * factors
         known = self.info.reliability
-        return self.derived(self.values * factors, error, f"decay {factor:g}", known)
+        return self.derived(self.values * factors, error, f"decay {factor:g}", known, self.slope)
 
     def add(self, other: "SafetyBias") -> "SafetyBias":
         """The sum of two biases for one tokenizer; errors add as those of independent estimates.
@@ -134,7 +155,9 @@ class SafetyBias(
         Raises:
             MismatchError: If tokenizers or shapes differ.
         """
-        self._check_comparable(other)
+        for one in (self, other):
+            one.check_order_0("a sum")
+        self.check_comparable(other)
         error = (self.standard_error.square() + other.standard_error.square()).sqrt()
         return self.derived(self.values + other.values, error, f"add {other!r}")
 
@@ -147,7 +170,11 @@ class SafetyBias(
         if not 1 <= steps <= self.steps:
             raise UsageError(f"Cannot take {steps} of {self.steps} steps.")
         values, error = self.values[:steps], self.standard_error[:steps]
-        return self.derived(values, error, f"truncate {steps}", self.info.reliability[:steps])
+        slope = self.slope
+        if slope is not None:
+            slope = replace(slope, centre=slope.centre[:steps])
+        reliability = self.info.reliability[:steps]
+        return self.derived(values, error, f"truncate {steps}", reliability, slope)
 
     def top_k(self, k: int) -> "SafetyBias":
         """Only the k largest shifts of every step by absolute value; the others become 0.
@@ -157,32 +184,13 @@ class SafetyBias(
         """
         if not 1 <= k <= self.vocab:
             raise UsageError(f"Cannot take the top {k} of {self.vocab} tokens.")
+        self.check_order_0("top_k")
         keep = torch.zeros_like(self.values, dtype=torch.bool)
         keep.scatter_(1, self.values.abs().topk(k).indices, value=True)
         return self.derived(self.values * keep, self.standard_error * keep, f"top_k {k}")
 
-    def compare(self, other: "SafetyBias") -> dict[str, list[float]]:
-        """How alike two biases are, step by step over their common steps.
-
-        Returns:
-            "cosine" similarity, "difference" (root mean square, in logits) and "z" (root mean
-            square of difference / joint standard error; about 1 if only chance differs).
-
-        Raises:
-            MismatchError: If the tokenizers differ.
-        """
-        steps = min(self.steps, other.steps)
-        self._check_comparable(other, steps)
-        one, two = self.values[:steps].double(), other.values[:steps].double()
-        variance = self.standard_error[:steps].square() + other.standard_error[:steps].square()
-        z = ((one - two) / variance.sqrt()).nan_to_num(posinf=torch.inf)
-        return {
-            "cosine": torch.cosine_similarity(one, two).tolist(),
-            "difference": (one - two).square().mean(1).sqrt().tolist(),
-            "z": z.square().mean(1).sqrt().tolist(),
-        }
-
-    def _check_comparable(self, other: "SafetyBias", steps: int | None = None) -> None:
+    def check_comparable(self, other: "SafetyBias", steps: int | None = None) -> None:
+        """Raise MismatchError unless both are of one tokenizer and, so far, of one shape."""
         if self.info.tokenizer_sha256 != other.info.tokenizer_sha256:
             raise MismatchError("The two biases are for different tokenizers.")
         if self.values[:steps].shape != other.values[:steps].shape:
@@ -257,7 +265,7 @@ class SafetyBias(
                     "Name the tokenizer too: logits_processor(..., tokenizer=tokenizer).",
                 )
             anchor = find_anchor(tokenizer, self.info.anchor)
-        return SafetyDebias(self.values, prompt_length, strength, anchor)
+        return SafetyDebias(self.shift, prompt_length, strength, anchor)
 
     def check_no_anchor(self) -> None:
         """Raise UsageError if the bias begins behind a marker, for what cannot look for one."""
@@ -270,12 +278,12 @@ class SafetyBias(
     def with_diagnosis(self, strength: float, diagnosis: dict[str, Any]) -> "SafetyBias":
         """The same bias with a recommended strength and what it was found from."""
         info = self.info.model_copy(update={"strength": strength, "diagnosis": diagnosis})
-        return SafetyBias(self.values, self.standard_error, info, self.condition)
+        return SafetyBias(self.values, self.standard_error, info, self.condition, self.slope)
 
     def with_tuning(self, strength: float, evidence: dict[str, Any]) -> "SafetyBias":
         """The same bias with a tuned strength for all prompts and how it was chosen."""
         info = self.info.model_copy(update={"strength": strength, "tuning": evidence})
-        return SafetyBias(self.values, self.standard_error, info)
+        return SafetyBias(self.values, self.standard_error, info, slope=self.slope)
 
     def with_condition(self, condition: Condition | None) -> "SafetyBias":
         """The same bias with a condition, which sets the strength where none is named.
@@ -289,16 +297,10 @@ class SafetyBias(
             UsageError: If the bias begins behind a marker.
         """
         if condition is not None:
-            for what in ("tokenizer", "template"):
-                name = f"{what}_sha256"
-                if getattr(condition, name) != getattr(self.info, name):
-                    raise MismatchError(
-                        f"The condition was fitted with another {what} than the bias's.",
-                        "Fit it to the model and the prompt format that the bias is for.",
-                    )
-            condition.check_width(self.vocab)
+            hashes = self.info.tokenizer_sha256, self.info.template_sha256
+            condition.check_belongs(*hashes, self.vocab)
             self.check_no_anchor()
-        return SafetyBias(self.values, self.standard_error, self.info, condition)
+        return SafetyBias(self.values, self.standard_error, self.info, condition, self.slope)
 
     def check(
         self,
@@ -357,7 +359,8 @@ class SafetyBias(
         return super().save_pretrained(save_directory, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write(save_directory, self.values, self.standard_error, self.info, self.condition)
+        parts = self.values, self.standard_error, self.info, self.condition, self.slope
+        write(save_directory, *parts)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # every argument by name, no **kwargs

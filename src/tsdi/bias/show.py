@@ -10,6 +10,7 @@ from tsdi.arguments import Name, as_name, check_whole
 from tsdi.bias.condition_file import condition_fields
 from tsdi.bias.diagnosis import TokenShift, shifted_tokens
 from tsdi.bias.safety_bias import SafetyBias
+from tsdi.bias.slope_file import slope_fields
 from tsdi.models.load import load_tokenizer
 
 
@@ -29,12 +30,13 @@ class ShownBias:
 
     def to_dict(self) -> dict[str, Any]:
         """The bias without its numbers, as JSON."""
-        condition = self.bias.condition
+        condition, slope = self.bias.condition, self.bias.slope
         return {
             "steps": self.bias.steps,
             "vocab": self.bias.vocab,
             **self.bias.info.model_dump(mode="json"),
             "condition": None if condition is None else condition_fields(condition),
+            "slope": None if slope is None else slope_fields(slope),
             "promoted": [[asdict(token) for token in step] for step in self.promoted],
             "demoted": [[asdict(token) for token in step] for step in self.demoted],
         }

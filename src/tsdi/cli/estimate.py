@@ -26,6 +26,20 @@ def estimate(
     pool: Annotated[
         str, typer.Option(help="Token pool: neutral, tokenizer, mmlu, or a text file.")
     ] = "neutral",
+    order: Annotated[
+        int,
+        typer.Option(
+            min=0, max=1, help="0: one shift for all prompts (TSDI); 1: it follows the logits, too."
+        ),
+    ] = 0,
+    labelled: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Harmful and harmless prompts, with kinds, to which --order 1 is fitted; without,"
+            " the random prompts.",
+        ),
+    ] = None,
     target_error: Annotated[
         float | None, typer.Option(help="Stop early at this standard error, in logits.")
     ] = None,
@@ -92,6 +106,8 @@ def estimate(
         target_error=target_error,
         chat=options.read_chat_format(prompt_format, template_arg),
         anchor=anchor,
+        order=order,
+        labelled=None if labelled is None else PromptSource(labelled, columns),
     )
     sources = [None if w is None else PromptSource(w, columns) for w in (harmless, harmful)]
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)

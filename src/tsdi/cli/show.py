@@ -41,7 +41,10 @@ def show(
 
 def tokens_table(shown: "ShownBias") -> Table:
     """Promoted and demoted tokens of the first steps, in logits +- standard error."""
-    title, steps = "Shift on random prompts, logits ± standard error", shown.bias.steps
+    slope, steps = shown.bias.slope, shown.bias.steps
+    wanted = slope is not None and slope.evidence.get("harmful")
+    title = f"Shift {'wanted on labelled' if wanted else 'on random'} prompts"
+    title += ", logits ± standard error"
     if len(shown.promoted) < steps:
         title += f" (the first {len(shown.promoted)} of {steps} steps)"
     table = Table(title=title, title_justify="left")
@@ -66,6 +69,8 @@ def summary(bias: "SafetyBias") -> str:
     ]
     if not bias.values.any() and not info.diagnosis:  # which says so itself
         lines.append("The two models give the same logits on all of these: there is no shift.")
+    if bias.slope is not None:
+        lines.append(_slope_line(bias.slope.evidence))
     if info.reliability:
         lines.append(f"Split-half reliability, worst step: {min(info.reliability):.3f}.")
     try:
@@ -80,6 +85,25 @@ def summary(bias: "SafetyBias") -> str:
 
         lines += describe(bias.condition)
     return "\n".join(lines)
+
+
+def _slope_line(evidence: dict[str, Any]) -> str:
+    try:
+        gain, harmful = Estimate.from_dict(evidence["gain"]), evidence["harmful"]
+        prompts = f"{evidence['rows']} random prompts"
+        if harmful:
+            prompts = (
+                f"{evidence['rows']} labelled prompts, {harmful} of them harmful, where nothing is"
+                " to change"
+            )
+        return (
+            f"Of first order, so it follows the logits ({evidence['rank']} readings of them):"
+            f" fitted to {prompts}. Held out, it explains {evidence['slope']:.2f} of the wanted"
+            f" shift, its mean alone {evidence['constant']:.2f}; the gain is {gain}."
+            + ("" if harmful else " It knows nothing of harmful prompts: tune, or add a condition.")
+        )
+    except (KeyError, TypeError, ValueError):
+        return "Of first order, with evidence that this tsdi did not write."
 
 
 def _tuning_line(strength: float | None, tuning: dict[str, Any]) -> str:

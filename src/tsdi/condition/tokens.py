@@ -23,7 +23,6 @@ from tsdi.models.compatibility import tokenizer_size
 
 NOISE = 0.03
 """Standard deviation of the rounding of a bfloat16 logit between 8 and 16, in logits."""
-_ROWS = 64  # of the head's inputs at once
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,8 @@ def read_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, hidden
     """
     special = set(tokenizer.all_special_ids)
     tokens = torch.tensor([n for n in range(tokenizer_size(tokenizer)) if n not in special])
-    unit = torch.eye(hidden)
-    offset = head.logits_from(model, torch.zeros(1, 1, hidden))[0, 0].cpu()[tokens]
-    rows = [
-        head.logits_from(model, part[:, None])[:, 0].cpu()[:, tokens] - offset
-        for part in unit.split(_ROWS)
-    ]
-    return HeadMap(tokens, torch.cat(rows), offset)
+    matrix, offset = head.output_layer(model, hidden)
+    return HeadMap(tokens, matrix[:, tokens], offset[tokens])
 
 
 def to_tokens(

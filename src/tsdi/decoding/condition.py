@@ -114,6 +114,17 @@ class Condition:
         strength = self.high + (self.low - self.high) * harmful
         return torch.where(score.isfinite(), strength, self.low)
 
+    def check_belongs(self, tokenizer_sha256: str, template_sha256: str, vocab: int) -> None:
+        """Raise MismatchError unless it belongs to a bias with these hashes and tokens."""
+        found = {"tokenizer": tokenizer_sha256, "template": template_sha256}
+        for what, digest in found.items():
+            if getattr(self, f"{what}_sha256") != digest:
+                raise MismatchError(
+                    f"The condition was fitted with another {what} than the bias's.",
+                    "Fit it to the model and the prompt format that the bias is for.",
+                )
+        self.check_width(vocab)
+
     def check_width(self, width: int) -> None:
         """Raise MismatchError unless there are logits for all of its tokens."""
         if int(self.tokens[-1]) >= width:

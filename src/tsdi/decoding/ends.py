@@ -1,5 +1,6 @@
 """Where an answer ends: one rule for every engine."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -32,3 +33,9 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:
             "Mend eos_token_id in generation_config.json or config.json.",
         )
     return sorted(set(known))
+
+
+def until_end(row: Sequence[int], ends: Collection[int]) -> list[int]:
+    """An answer up to its first end, that included."""
+    stop = next((place for place, token in enumerate(row) if token in ends), len(row))
+    return list(row[: stop + 1])

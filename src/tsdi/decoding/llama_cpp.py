@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from tsdi.decoding.condition import Condition, Strength
+from tsdi.decoding.rule import Bias, subtract_bias
 
 
 class SafetyDebias:
@@ -13,13 +14,13 @@ class SafetyDebias:
     One object may be used for many answers, one after the other.
 
     Args:
-        values: The bias, [steps, vocab].
+        bias: The safety bias, [steps, vocab].
         strength: How much of it: a number, or a condition, which reads it off the first call for
             each answer.
     """
 
-    def __init__(self, values: torch.Tensor, strength: Strength) -> None:
-        self._values = np.asarray(values.numpy(), dtype=np.float32)
+    def __init__(self, bias: Bias, strength: Strength) -> None:
+        self._bias = bias
         self._condition = strength if isinstance(strength, Condition) else None
         self._strength = 0.0 if isinstance(strength, Condition) else float(strength)
         self._seen: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # ids of the call before
@@ -30,12 +31,14 @@ class SafetyDebias:
     ) -> NDArray[np.float32]:
         """Debiased scores [width] of the token after input_ids, which begin with the prompt."""
         step = self._step(input_ids)
-        if step >= len(self._values):
+        if step >= len(self._bias):
             return scores
+        logits = torch.tensor(scores)[None]
         if step == 0 and self._condition is not None:
-            self._strength = float(self._condition.strength(torch.tensor(scores)[None]))
-        debiased = scores.copy()
-        debiased[: self._values.shape[1]] -= np.float32(self._strength) * self._values[step]
+            self._strength = float(self._condition.strength(logits))
+        debiased: NDArray[np.float32] = subtract_bias(
+            logits, step, self._bias, self._strength
+        )[0].numpy()  # fmt: skip
         return debiased
 
     def _step(self, input_ids: NDArray[np.integer]) -> int:

@@ -3,11 +3,14 @@
 ``mlx_lm.generate(model, tokenizer, prompt, logits_processors=[SafetyDebias(bias)])``
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from tsdi.decoding.condition import Condition
+from tsdi.decoding.rule import Slope
 from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,10 +33,10 @@ class SafetyDebias:
     """
 
     def __init__(self, bias: "SafetyBias", strength: float | None = None) -> None:
-        import mlx.core as mx
 
         bias.check_no_anchor()
-        self._values = mx.array(np.asarray(bias.values.numpy(), dtype=np.float32))
+        self._values = _array(bias.values)
+        self._slope = None if bias.slope is None else _slope(bias.slope)
         used = bias.strength_or_condition(strength)
         self._condition = used if isinstance(used, Condition) else None
         self._strength: Any = None if isinstance(used, Condition) else used
@@ -53,8 +56,11 @@ class SafetyDebias:
             return logits
         if step == 0 and self._condition is not None:
             self._strength = _read(self._condition, logits)
-        padding = mx.zeros((logits.shape[-1] - self._values.shape[1],))
-        shift = self._strength * mx.concatenate([self._values[step], padding])
+        shift = self._values[step][None]
+        if self._slope is not None:
+            shift = shift + self._slope(logits, step)
+        padding = mx.zeros((len(shift), logits.shape[-1] - self._values.shape[1]))
+        shift = self._strength * mx.concatenate([shift, padding], axis=1)
         return logits - shift.astype(logits.dtype)
 
     def _step(self, tokens: Any) -> int:
@@ -72,6 +78,28 @@ class SafetyDebias:
             )
         self._seen = tokens
         return step
+
+
+def _array(values: Tensor) -> Any:
+    import mlx.core as mx
+
+    return mx.array(np.asarray(values.numpy(), dtype=np.float32))
+
+
+def _slope(slope: Slope) -> Callable[[Any, int], Any]:
+    """`Slope.shift` of logits [1, width]."""
+    import mlx.core as mx
+
+    read, write, centre = map(_array, (slope.read, slope.write, slope.centre))
+    unread = mx.all(read == 0, axis=0)
+
+    def shift(logits: Any, step: int) -> Any:
+        shown = logits[:, : read.shape[1]].astype(mx.float32)
+        known = mx.all(mx.isfinite(shown) | unread, axis=-1, keepdims=True)
+        readings = mx.where(mx.isfinite(shown), shown, 0.0) @ read.T - centre[step]
+        return mx.where(known, readings, 0.0) @ write
+
+    return shift
 
 
 def _read(condition: Condition, logits: Any) -> Any:

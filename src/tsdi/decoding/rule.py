@@ -4,6 +4,7 @@
 
 Source: TSDI, arXiv 2502.02153, where the strength is 1. It may also be s(x), read off the logits of
 step 0 for each prompt x (`tsdi.decoding.condition`), and is then below 0 where the bias is added.
+And G_i may be the first of two terms (`Slope`): what is subtracted then follows the logits.
 
 The processors of every runtime
 (`tsdi.decoding.transformers`, `.llama_cpp`, `.mlx`, `tsdi.engines.vllm_plugin`) do this; what they
@@ -11,7 +12,10 @@ add is how they find the step i.
 """
 
 import math
+from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,8 +47,106 @@ def check_strength(strength: object) -> float:
     return value
 
 
+@dataclass(frozen=True, eq=False)
+class Slope:
+    """How a bias follows the logits z, a linear map of low rank: (read z - centre_i) write.
+
+    Each reading adds up to 0 over the tokens, so that log-probabilities can be read as well.
+
+    Attributes:
+        read: What is read off the logits, float32 [rank, vocab].
+        write: What each reading adds to the bias, float32 [rank, vocab].
+        centre: The mean readings at every step, which add nothing, float32 [steps, rank].
+        evidence: What its fit found out (`tsdi.bias.first_order`), as plain objects.
+    """
+
+    read: Tensor = field(repr=False)
+    write: Tensor = field(repr=False)
+    centre: Tensor = field(repr=False)
+    evidence: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def to(self, device: torch.device | str) -> "Slope":
+        """The same on another device."""
+        read, write, centre = (one.to(device) for one in (self.read, self.write, self.centre))
+        return Slope(read, write, centre, self.evidence)
+
+    def shift(self, logits: Tensor, step: Tensor | int) -> Tensor:
+        """What it adds to the bias, float32 [batch, vocab].
+
+        Nothing where a logit that counts is no finite number, as a grammar or another processor has
+        ruled the token out.
+
+        Args:
+            logits: The model's own, [batch, width], width >= vocab.
+            step: One for all rows or int64 [batch], inside the steps.
+        """
+        shown = logits[:, : self.read.shape[1]].float()
+        ruled_out = ~shown.isfinite()
+        known = ~(ruled_out & self._reads).any(-1, keepdim=True)
+        readings = shown.masked_fill(ruled_out, 0.0) @ self.read.T - self.centre[step]
+        return torch.where(known, readings, 0.0) @ self.write
+
+    @cached_property
+    def _reads(self) -> Tensor:
+        """Which tokens' logits count, bool [vocab]."""
+        return self.read.ne(0).any(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Sloped:
+    """A bias of first order, in the place of a bias [steps, vocab].
+
+    Attributes:
+        values: G, float32 [steps, vocab].
+        slope: How it follows the logits.
+    """
+
+    values: Tensor = field(repr=False)
+    slope: Slope
+
+    def __len__(self) -> int:
+        """Steps."""
+        return len(self.values)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Steps and vocabulary."""
+        return self.values.shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.values.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the values."""
+        return self.values.dtype
+
+    def to(self, device: torch.device | str) -> "Sloped":
+        """The same on another device."""
+        return Sloped(self.values.to(device), self.slope.to(device))
+
+
+Bias = Tensor | Sloped
+"""What is subtracted at strength 1: G [steps, vocab], or that and how it follows the logits."""
+
+
+def shift_at(logits: Tensor, step: Tensor | int, bias: Bias) -> Tensor:
+    """What a bias is for these logits, [vocab] or [batch, vocab].
+
+    Args:
+        logits: [batch, width], width >= vocab.
+        step: One for all rows or int64 [batch], inside the steps.
+        bias: The safety bias.
+    """
+    if isinstance(bias, Tensor):
+        return bias[step]
+    return bias.values[step] + bias.slope.shift(logits, step)
+
+
 def subtract_bias(
-    logits: Tensor, step: Tensor | int, bias: Tensor, strength: Tensor | float = 1.0
+    logits: Tensor, step: Tensor | int, bias: Bias, strength: Tensor | float = 1.0
 ) -> Tensor:
     """Debiased logits.
 
@@ -52,7 +154,7 @@ def subtract_bias(
         logits: [batch, width], width >= vocab; the columns beyond vocab are padding and stay.
         step: Response position that is predicted, one for all rows or int64 [batch]; rows below 0
             (not yet answering) and from ``len(bias)`` on stay as they are.
-        bias: The safety bias, [steps, vocab].
+        bias: The safety bias, [steps, vocab], of either order.
         strength: One factor, or one per row [batch].
 
     Returns:
@@ -61,10 +163,11 @@ def subtract_bias(
     if isinstance(step, int):
         if not 0 <= step < len(bias):
             return logits
-        shift = bias[step]
+        shift = shift_at(logits, step, bias)
     else:
         inside = (step >= 0) & (step < len(bias))
-        shift = torch.where(inside[:, None], bias[step.clamp(0, len(bias) - 1)], 0.0)
+        shift = shift_at(logits, step.clamp(0, len(bias) - 1), bias)
+        shift = torch.where(inside[:, None], shift, 0.0)
     factor = strength[:, None] if isinstance(strength, Tensor) else strength
     debiased = logits.clone()
     debiased[:, : bias.shape[1]] -= factor * shift

@@ -8,7 +8,7 @@ from transformers import LogitsProcessor
 
 from tsdi.decoding.anchor import Anchor
 from tsdi.decoding.condition import RowStrengths, Strength
-from tsdi.decoding.rule import subtract_bias
+from tsdi.decoding.rule import Bias, subtract_bias
 from tsdi.errors import UsageError
 
 
@@ -27,7 +27,7 @@ class SafetyDebias(LogitsProcessor):
 
     def __init__(
         self,
-        bias: Tensor,
+        bias: Bias,
         prompt_length: int,
         strength: Strength | Sequence[Strength] | Tensor = 1.0,
         anchor: Anchor | None = None,
@@ -35,7 +35,7 @@ class SafetyDebias(LogitsProcessor):
         """Make a processor for prompts of one (padded) length.
 
         Args:
-            bias: float32 [steps, vocab].
+            bias: The safety bias, [steps, vocab].
             prompt_length: Columns of ``input_ids`` given to ``generate``, padding included; 0 with
                 ``inputs_embeds``, where generate starts without ids.
             strength: How much of the bias to subtract: one factor or a condition, or one per row

@@ -97,7 +97,7 @@ def debias(
     from llama_cpp import LogitsProcessorList
 
     check_bias(bias, llama, tokenizer)
-    return LogitsProcessorList([SafetyDebias(bias.values, bias.strength_or_condition(strength))])
+    return LogitsProcessorList([SafetyDebias(bias.shift, bias.strength_or_condition(strength))])
 
 
 def check_bias(bias: SafetyBias, llama: Any, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -159,7 +159,7 @@ class LlamaCppEngine(Engine):
         from llama_cpp import LogitsProcessorList
 
         strength = self._strength if request.strength is None else request.strength
-        rule = None if self._bias is None else SafetyDebias(self._bias.values, strength)
+        rule = None if self._bias is None else SafetyDebias(self._bias.shift, strength)
         rows: list[torch.Tensor] = []
 
         def process(

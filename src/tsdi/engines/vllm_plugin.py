@@ -83,6 +83,7 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
         self._device = rest[0].device if v2 else rest[0]
         rows = torch.cat([bias.values, torch.zeros(1, bias.vocab)])  # the last one: no more bias
         self._table = rows.to(self._device)
+        self._slope = None if bias.slope is None else bias.slope.to(self._device)
         self._condition = self._strength if isinstance(self._strength, Condition) else None
         self._young: dict[int, _Row] = {}  # V1
         self._ordered: list[_Row] = []
@@ -162,7 +163,11 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
             return logits
         if (first := np.flatnonzero(self._asking & (steps == 0))).size:
             self._read_condition(logits, first)
-        shift = self._row_strengths * self._table[torch.from_numpy(steps).to(self._device)]
+        places = torch.from_numpy(steps).to(self._device)
+        shift = self._table[places]
+        if self._slope is not None:
+            shift = shift + self._slope.shift(logits[self._rows], places)
+        shift = self._row_strengths * shift
         logits[:, : self._vocab].index_add_(0, self._rows, shift.to(logits.dtype), alpha=-1)
         return logits
 
@@ -222,8 +227,11 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
         if self._condition is not None:
             self._read_first(logits, slots, steps, ctx)
         inside = (steps >= 0) & (steps < self._steps)
-        shift = self._strengths[slots][:, None] * self._table[steps.where(inside, self._steps)]
-        logits[:, : self._vocab] -= shift.to(logits.dtype)
+        shift = self._table[steps.where(inside, self._steps)]
+        if self._slope is not None:
+            sloped = self._slope.shift(logits, steps.clamp(0, self._steps - 1))
+            shift = shift + sloped.where(inside[:, None], 0.0)
+        logits[:, : self._vocab] -= (self._strengths[slots][:, None] * shift).to(logits.dtype)
         return logits
 
     def _read_first(self, logits: Tensor, slots: Tensor, steps: Tensor, ctx: Any) -> None:

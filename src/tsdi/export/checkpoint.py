@@ -58,6 +58,7 @@ def write_checkpoint(bias: SafetyBias, strength: float, source: str, out: Path, 
         TsdiError: If the folder cannot be written.
     """
     bias.check_no_anchor()
+    bias.check_order_0("--to transformers")
     files = _files(source)
     if out.resolve().is_relative_to(files.resolve()):
         raise UsageError(f"{out} is inside the model's folder.", "Name a folder of its own.")

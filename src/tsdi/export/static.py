@@ -43,6 +43,7 @@ def static_vector(bias: SafetyBias, strength: float) -> Tensor:
     Returns:
         float32 [vocab], of zero mean.
     """
+    bias.check_order_0("one shift for all steps")
     vector = -strength * bias.values.float().mean(0)
     return vector - vector.mean()
 

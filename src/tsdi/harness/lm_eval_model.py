@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from tsdi.bias import SafetyBias
 from tsdi.decoding.condition import Condition, Strength
-from tsdi.decoding.rule import subtract_bias
+from tsdi.decoding.rule import Bias, subtract_bias
 from tsdi.errors import ModelError, UsageError
 from tsdi.models.chat import special_ids
 from tsdi.models.fit import check_adapter_fit
@@ -87,7 +87,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         if self.backend != "causal":
             raise ModelError(f"{pretrained} has an encoder.", "tsdi needs a causal language model.")
         self._bias.check(model=self.model)
-        self._values = self._bias.values.to(self.device)
+        self._shift = self._bias.shift.to(self.device)
 
     def _create_model(self, *args: Any, peft: str | None = None, **options: Any) -> None:
         self.AUTO_MODEL_CLASS = _CheckedModel
@@ -216,8 +216,8 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         selected: Tensor = super()._select_cont_toks(logits, contlen, inplen)
         if self._answer_start is None:
             return selected
-        self._values = self._values.to(selected.device)
-        return debias_log_probs(selected, self._answer_start, self._values, self._strength)
+        self._shift = self._shift.to(selected.device)
+        return debias_log_probs(selected, self._answer_start, self._shift, self._strength)
 
 
 def _record(strength: Strength) -> dict[str, Any]:
@@ -261,7 +261,7 @@ def _with_revision(name: str, options: dict[str, Any]) -> str:
     return name if known else f"{name}@{revision}"
 
 
-def debias_log_probs(log_probs: Tensor, start: int, bias: Tensor, strength: Strength) -> Tensor:
+def debias_log_probs(log_probs: Tensor, start: int, bias: Bias, strength: Strength) -> Tensor:
     """Log-probabilities after the rule, from those before it.
 
     The logits f themselves are not needed, since log softmax(f - s b) is the same with log softmax

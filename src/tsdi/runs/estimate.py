@@ -1,14 +1,22 @@
 """``estimate``: the bias of two models by name, examined and saved in a folder, resumable."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.arguments import Name, as_name, check_counts
-from tsdi.bias import Estimation, Examination, SafetyBias, TokenPool, estimate_bias, recommend
+from tsdi.bias import (
+    Estimation,
+    Examination,
+    LabelledIds,
+    SafetyBias,
+    TokenPool,
+    estimate_bias,
+    recommend,
+)
 from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths
 from tsdi.bias.file import CONFIG_FILE, TENSORS_FILE
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
@@ -21,7 +29,7 @@ from tsdi.models.load import LoadOptions, adapter_base, load_tokenizer
 from tsdi.models.sides import Side, load_pair, same_model
 from tsdi.runs.stage import StageProgress
 from tsdi.suites.load import PromptSource, load_prompts
-from tsdi.suites.prompts import Prompt
+from tsdi.suites.prompts import Prompt, check_kinds
 
 _TAKEN = {"harmless": ("harmless", "lookalike"), "harmful": ("harmful",)}
 _LOG = logging.getLogger(__name__)
@@ -103,16 +111,18 @@ def estimate(
         _check_order(aligned, reference)
         tokenizer = _tokenizer(aligned, reference, loading.options, settings.chat)
         real, openers = _asked(diagnosis, tokenizer, settings)
+        labelled = _labelled(settings, tokenizer, real)
         pool = TokenPool.from_name(settings.pool, tokenizer)
         sides = load_pair(aligned, reference, loading.options, one_at_a_time=loading.one_at_a_time)
-        _check_lengths(sides[0], real, settings.steps)
+        fitted = {} if labelled is None else vars(labelled)
+        _check_lengths(sides[0], [*real.items(), *fitted.items()], settings.steps)
         bias = estimate_bias(
             *sides,
             tokenizer,
-            replace(settings, pool=pool),
+            replace(settings, pool=pool, labelled=labelled),
             batch_size=loading.batch_size,
             checkpoints=out,
-            progress=_counting(progress, "estimate, both models", 2 * settings.prompts),
+            progress=_counting(progress, "estimate, both models", _reads(settings, labelled)),
         )
         if diagnosis is not None:
             total = sum(map(len, real.values())) + RANDOM_PROMPTS
@@ -222,8 +232,42 @@ def _of_kind(kind: str, source: Name | PromptSource, seed: int) -> list[Prompt]:
     return kept
 
 
-def _check_lengths(side: Side, real: dict[str, list[list[int]]], steps: int) -> None:
+def _check_lengths(side: Side, real: Iterable[tuple[str, list[list[int]]]], steps: int) -> None:
     """Refuse prompts that do not fit the context before the long work, if the model is loaded."""
     if side.loaded:
         with side.open() as model:
-            check_lengths(model, [(k, ids) for k, rows in real.items() for ids in rows], steps)
+            check_lengths(model, [(kind, ids) for kind, rows in real for ids in rows], steps)
+
+
+def _labelled(
+    settings: Estimation,
+    tokenizer: PreTrainedTokenizerBase,
+    real: Mapping[str, list[list[int]]],
+) -> LabelledIds | None:
+    """The prompts of the fit as token ids; none of them may be of the diagnosis."""
+    source = settings.labelled
+    if source is None or isinstance(source, LabelledIds):
+        return source
+    asked = load_prompts(PromptSource.of(source), settings.seed).prompts
+    check_kinds(asked)
+    found: dict[bool, list[list[int]]] = {True: [], False: []}
+    for prompt in asked:
+        ids = encode_chat(tokenizer, prompt.messages, settings.chat)
+        found[prompt.kind == "harmful"].append(ids)
+    fitted = {tuple(ids) for rows in found.values() for ids in rows}
+    again = sum(tuple(ids) in fitted for rows in real.values() for ids in rows)
+    if again:
+        raise UsageError(
+            f"{again} prompts of the diagnosis are among the labelled ones, to which the bias is"
+            " fitted.",
+            "Name other prompts, or leave one of them out.",
+        )
+    return LabelledIds(found[False], found[True])
+
+
+def _reads(settings: Estimation, labelled: LabelledIds | None) -> int:
+    """How many prompts are read by both models together, at most."""
+    again = settings.prompts
+    if labelled is not None:
+        again = len(labelled.harmless) + len(labelled.harmful)
+    return 2 * (settings.prompts + (again if settings.order else 0))

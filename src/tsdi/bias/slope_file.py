@@ -1,0 +1,86 @@
+"""The part of a bias's two files that is about its slope (docs/reference/format.md)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pydantic
+import torch
+from torch import Tensor
+
+from tsdi.decoding.rule import Slope
+
+_TENSORS = ("read", "write", "centre")
+LARGEST = 1e6
+LARGEST_SUM = 1e-4
+"""Of a reading's numbers, as a share of the sum of their sizes."""
+
+
+class _Gain(pydantic.BaseModel):
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+
+
+class _Evidence(pydantic.BaseModel):
+    """The fields of ``evidence`` that a person is shown; any may be missing."""
+
+    rows: int = 0
+    harmful: int = 0
+    constant: float = 0.0
+    slope: float = 0.0
+    gain: _Gain = _Gain()
+
+
+class _Fields(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(allow_inf_nan=False)
+
+    evidence: dict[str, Any]
+
+
+def slope_tensors(slope: Slope) -> dict[str, Tensor]:
+    """What of a slope is kept in ``bias.safetensors``."""
+    return {f"slope_{name}": getattr(slope, name).contiguous() for name in _TENSORS}
+
+
+def slope_fields(slope: Slope) -> dict[str, Any]:
+    """What of it is kept in ``bias_config.json``, as its ``slope``."""
+    return {"evidence": slope.evidence}
+
+
+def read_slope(fields: object, tensors: Mapping[str, Tensor]) -> Slope:
+    """The slope that both files hold.
+
+    Args:
+        fields: The config's ``slope``.
+        tensors: Of ``bias.safetensors``.
+
+    Raises:
+        ValueError: If there is no valid one; pydantic's errors are of this kind.
+    """
+    found = _Fields.model_validate(fields, strict=True)
+    parts = []
+    for name in (f"slope_{one}" for one in _TENSORS):
+        if name not in tensors or tensors[name].dtype != torch.float32:
+            raise ValueError(f"'{name}' must be there as float32")
+        parts.append(tensors[name])
+    read, write, centre = parts
+    slope = Slope(read, write, centre, found.evidence)
+    check_slope(slope, *tensors["bias"].shape)
+    return slope
+
+
+def check_slope(slope: Slope, steps: int, vocab: int) -> None:
+    """Raise ValueError unless a bias of this shape can have the slope."""
+    rank = len(slope.read)
+    shapes = {"read": (rank, vocab), "write": (rank, vocab), "centre": (steps, rank)}
+    for name, shape in shapes.items():
+        tensor: Tensor = getattr(slope, name)
+        if not rank or tuple(tensor.shape) != shape:
+            raise ValueError(f"'slope_{name}' has the shape {tuple(tensor.shape)}, not {shape}")
+        if not bool(tensor.isfinite().all()) or float(tensor.abs().max()) > LARGEST:
+            raise ValueError(f"'slope_{name}' has numbers that are not within {LARGEST:,.0f}")
+    _Evidence.model_validate(slope.evidence, strict=True)
+    read = slope.read.double()
+    if bool((read.sum(1).abs() > LARGEST_SUM * read.abs().sum(1)).any()):
+        raise ValueError("the rows of 'slope_read' do not add up to 0")
