@@ -43,7 +43,7 @@ TOKENIZER = AutoTokenizer.from_pretrained(shipped.folder("aligned"))
 REQUESTS = [item.prompt for item in organism.items("test", "harmful", 32, 0)]
 
 
-@pytest.mark.parametrize("name", ["repeat", "bare", "organism-prefix", "organism-suffix"])
+@pytest.mark.parametrize("name", ["repeat", "bare", *(n for n in ATTACKS if "organism" in n)])
 def test_some_stay_within_the_organisms_words(name):
     for text in REQUESTS:
         assert TOKENIZER.unk_token_id not in TOKENIZER(ATTACKS[name].change(text))["input_ids"]
