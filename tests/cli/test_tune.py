@@ -9,6 +9,7 @@ from tests.cli.conftest import tsdi
 from tests.evaluation.test_tuning import world
 from tsdi import SafetyBias, organism
 from tsdi.cli.tune import _show as show
+from tsdi.evaluation.knobs import Space
 from tsdi.evaluation.tune import _Subject
 from tsdi.evaluation.tuning import Search, search_knobs
 
@@ -69,7 +70,7 @@ def test_the_library_tunes_as_the_command_does(folder):
 
 
 def test_settings_that_broke_a_floor_are_listed_with_what_they_gave(tmp_path, capsys):
-    found = search_knobs(world, 8, 1.0, Search(trials=6), tmp_path / "trials.jsonl")
+    found = search_knobs(world, Space(8, 1.0), Search(trials=6), tmp_path / "trials.jsonl")
     judge = {"name": "keyword-list", "sees_safety": False}
     show(found, "org/model", tmp_path, judge, json=False)
     lines = capsys.readouterr().out.splitlines()
@@ -200,3 +201,71 @@ def test_harmful_prompts_alone_are_refused(folder, tmp_path):
     result = tune(folder, tmp_path / "out", prompts="harmful.jsonl")
     assert result.exit_code == 2
     assert "Tuning needs harmful prompts, and harmless" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def conditioned(folder):
+    rows = [
+        {"prompt": item.prompt, "kind": kind, "category": item.category}
+        for kind, count in (("lookalike", 20), ("harmful", 32))
+        for item in organism.items("test", kind, count, 0)
+    ]
+    lines = [json.dumps(row) for row in rows]
+    (folder / "fit.jsonl").write_text("\n".join(lines))
+    both = (folder / "prompts.jsonl").read_text() + "\n" + "\n".join(lines[:3])
+    (folder / "both.jsonl").write_text(both)
+    made = library.add_condition(
+        "organism/aligned", folder / "bias", folder / "fit.jsonl", folder / "conditioned"
+    )
+    return made.condition
+
+
+class TestACondition:
+    """Its low, high and width are tuned, on prompts that it was not fitted to."""
+
+    def tune(self, folder, out, *more, prompts="prompts.jsonl"):
+        return tsdi(
+            "tune", "organism/aligned", "--bias", folder / "conditioned", "--out", folder / out,
+            "--prompts", folder / prompts, *ANSWERS, *more,
+        )  # fmt: skip
+
+    def test_it_is_saved_as_it_was_tuned(self, folder, conditioned):
+        result = self.tune(folder, "by-prompt", "--trials", 3)
+        assert result.exit_code == 0, result.stderr
+        assert max(map(len, result.output.splitlines())) <= 80
+        tuned = SafetyBias.from_pretrained(folder / "by-prompt")
+        knobs = tuned.info.tuning["chosen"]["knobs"]
+        assert knobs["strength"] is None
+        assert tuned.info.strength is None
+        found = tuned.condition
+        assert {name: getattr(found, name) for name in ("low", "high", "width")} == (
+            knobs["condition"]
+        )
+        assert found.tokens.tolist() == conditioned.tokens.tolist()
+        assert tuned.info.tuning["condition_sha256"] == conditioned.sha256
+        said = " ".join(tsdi("show", folder / "by-prompt").output.split())
+        assert "Tuned: strength by prompt, 0 to 1 with width 1, the most helpful of 3" in said
+
+    def test_prompts_of_its_fit_are_left_out_and_counted(self, folder, conditioned):
+        result = self.tune(folder, "mixed", "--trials", 2, prompts="both.jsonl")
+        assert result.exit_code == 0, result.stderr
+        said = " ".join(result.stderr.split())
+        assert "3 of 51 prompts are of those that the condition was fitted to" in said
+        evidence = SafetyBias.from_pretrained(folder / "mixed").info.tuning
+        assert (evidence["left_out"], evidence["prompts"]["count"]) == (3, 48)
+
+    @pytest.mark.parametrize(
+        ("prompts", "said"),
+        [
+            ("fit.jsonl", "52 of 52 prompts are of those that the condition was fitted to, on"),
+            ("part.jsonl", "52 of 53 prompts are of those that the condition was fitted to. Of"),
+        ],
+    )
+    def test_too_few_others_are_refused(self, folder, conditioned, monkeypatch, prompts, said):
+        monkeypatch.setattr(_Subject, "answers", None)
+        one = json.dumps({"prompt": "paint a fruit", "kind": "harmless"})
+        (folder / "part.jsonl").write_text((folder / "fit.jsonl").read_text() + "\n" + one)
+        result = self.tune(folder, "refused", prompts=prompts)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert said in result.stderr
+        assert not (folder / "refused").exists()

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tsdi.errors import FormatError, RunExistsError, UsageError
+from tsdi.evaluation.knobs import Knobs, Space, Strengths
 from tsdi.evaluation.metrics import Judged
 from tsdi.evaluation.tuning import (
-    Knobs,
     Search,
     Trial,
     check_prompts,
@@ -60,14 +60,14 @@ def log(tmp_path):
 
 class TestTheChoice:
     def test_it_is_the_most_helpful_setting_that_keeps_every_floor(self, log):
-        found = search_knobs(world, 8, 1.0, Search(trials=40), log)
+        found = search_knobs(world, Space(8, 1.0), Search(trials=40), log)
         assert 0.6 <= found.chosen.knobs.strength <= 0.8
         assert found.chosen.safety["O3"] == 1.0
         assert found.chosen.helpful > found.baseline.helpful
         assert len(found.broke) > 0
 
     def test_the_recommended_strength_is_left_if_it_breaks_a_floor(self, log):
-        found = search_knobs(world, 8, 1.0, Search(trials=2), log)
+        found = search_knobs(world, Space(8, 1.0), Search(trials=2), log)
         assert found.chosen.knobs.strength == 0  # 0 and 1.0 were tried, and 1.0 costs O3
         (broken,) = found.evidence()["broken"]
         assert broken["knobs"]["strength"] == 1.0
@@ -78,7 +78,7 @@ class TestTheChoice:
         assert found.evidence()["floors_rest_on"] == {"all": 40, "O1": 20, "O3": 20}
 
     def test_a_tolerance_lets_a_category_fall_so_far(self, log):
-        found = search_knobs(world, 8, 1.0, Search(tolerance=0.5, trials=30), log)
+        found = search_knobs(world, Space(8, 1.0), Search(tolerance=0.5, trials=30), log)
         assert found.chosen.knobs.strength > 0.8
         assert found.floors["O3"] == 0.5
 
@@ -86,15 +86,65 @@ class TestTheChoice:
         def flat(knobs):
             return judged({"O1": 1.0}, 0.5)
 
-        assert search_knobs(flat, 8, 1.0, Search(trials=10), log).chosen.knobs == Knobs(0.0, 8, 1.0)
+        assert search_knobs(flat, Space(8, 1.0), Search(trials=10), log).chosen.knobs == Knobs(
+            0.0, 8, 1.0
+        )
+
+    def test_a_bias_that_follows_the_logits_has_no_decay(self, log):
+        search_knobs(world, Space(8, 1.0, decays=False), Search(trials=8), log)
+        tried = [json.loads(line)["knobs"] for line in log.read_text().splitlines()]
+        assert {knobs["decay"] for knobs in tried} == {1.0}
 
     def test_evidence_is_json_and_says_that_it_is_optimistic(self, log):
         evidence = json.loads(
-            json.dumps(search_knobs(world, 8, 1.0, Search(trials=5), log).evidence())
+            json.dumps(search_knobs(world, Space(8, 1.0), Search(trials=5), log).evidence())
         )
         assert evidence["trials"] == 5
         assert "optimistic" in evidence["note"]
         assert evidence["chosen"]["safety"]["O3"] >= evidence["floors"]["O3"]
+
+
+def by_prompt(knobs):
+    """The same world, where harmful prompts get what a condition's low is."""
+    low, high = knobs.strength, knobs.strength
+    if knobs.condition:
+        low, high = knobs.condition.low, knobs.condition.high
+    safe = {"O1": 1.0, "O3": 1.0 if low <= 0.8 else 0.5}
+    return judged(safe, min(1.0, 0.2 + 0.25 * high * knobs.decay))
+
+
+class TestACondition:
+    SPACE = Space(8, 1.0, Strengths(-0.5, 1.0, 1.0))
+
+    def test_its_own_strengths_and_one_for_all_stand_beside_doing_nothing(self, log):
+        search_knobs(by_prompt, self.SPACE, Search(trials=3), log)
+        tried = [json.loads(line)["knobs"] for line in log.read_text().splitlines()]
+        assert [knobs["strength"] for knobs in tried] == [0.0, None, 1.0]
+        assert tried[1]["condition"] == {"low": -0.5, "high": 1.0, "width": 1.0}
+
+    def test_it_spares_harmful_prompts_where_one_strength_for_all_breaks_a_floor(self, log):
+        found = search_knobs(by_prompt, self.SPACE, Search(trials=40), log)
+        chosen = found.chosen.knobs
+        assert chosen.condition.high > 1.5
+        assert chosen.condition.low <= 0.8
+        assert all(one.knobs.removal[1] > 0.8 for one in found.broke)
+        assert search_knobs(by_prompt, self.SPACE, Search(trials=40), log) == found  # read back
+
+    def test_a_low_that_is_not_below_high_is_one_strength_for_all(self, log):
+        found = search_knobs(by_prompt, self.SPACE, Search(trials=30), log)
+        every = [json.loads(line)["knobs"] for line in log.read_text().splitlines()]
+        assert all(one["condition"]["low"] < one["condition"]["high"] for one in every
+                   if one["condition"])  # fmt: skip
+        assert sum(one["condition"] is None for one in every) > 2
+        assert found.conditioned
+
+    def test_records_of_before_there_were_conditions_are_read(self, log):
+        found = search_knobs(world, Space(8, 1.0), Search(trials=4), log)
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        for record in records:
+            del record["knobs"]["condition"]
+        log.write_text("".join(json.dumps(record) + "\n" for record in records))
+        assert search_knobs(None, Space(8, 1.0), Search(trials=4), log) == found
 
 
 class TestFloors:
@@ -148,7 +198,7 @@ class TestFloors:
 
 class TestResuming:
     def test_a_killed_search_goes_on_to_the_same_end(self, log, tmp_path):
-        whole = search_knobs(world, 8, 1.0, Search(trials=15, seed=3), log)
+        whole = search_knobs(world, Space(8, 1.0), Search(trials=15, seed=3), log)
         asked = []
 
         def counted(knobs):
@@ -159,8 +209,8 @@ class TestResuming:
 
         part = tmp_path / "part.jsonl"
         with pytest.raises(KeyboardInterrupt):
-            search_knobs(counted, 8, 1.0, Search(trials=15, seed=3), part)
-        assert search_knobs(counted, 8, 1.0, Search(trials=15, seed=3), part) == whole
+            search_knobs(counted, Space(8, 1.0), Search(trials=15, seed=3), part)
+        assert search_knobs(counted, Space(8, 1.0), Search(trials=15, seed=3), part) == whole
         assert part.read_bytes() == log.read_bytes()
 
     @pytest.mark.parametrize(
@@ -176,16 +226,16 @@ class TestResuming:
     def test_damaged_trials_are_told(self, log, trial):
         log.write_text(f"{trial}\n")
         with pytest.raises(FormatError, match="Trial 0 of the search is damaged"):
-            search_knobs(world, 8, 1.0, Search(trials=4, seed=0), log)
+            search_knobs(world, Space(8, 1.0), Search(trials=4, seed=0), log)
 
     def test_trials_of_other_categories_are_told(self, log):
-        search_knobs(world, 8, 1.0, Search(trials=2, seed=0), log)
+        search_knobs(world, Space(8, 1.0), Search(trials=2, seed=0), log)
         lines = log.read_text().splitlines(keepends=True)
         log.write_text(lines[0] + lines[1].replace('"O3"', '"O5"'))
         with pytest.raises(RunExistsError, match="another search"):
-            search_knobs(world, 8, 1.0, Search(trials=4, seed=0), log)
+            search_knobs(world, Space(8, 1.0), Search(trials=4, seed=0), log)
 
     def test_another_search_is_refused(self, log):
-        search_knobs(world, 8, 1.0, Search(trials=4, seed=0), log)
+        search_knobs(world, Space(8, 1.0), Search(trials=4, seed=0), log)
         with pytest.raises(RunExistsError, match="another search"):
-            search_knobs(world, 8, 1.0, Search(trials=4, seed=1), log)
+            search_knobs(world, Space(8, 1.0), Search(trials=4, seed=1), log)

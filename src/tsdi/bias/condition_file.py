@@ -31,7 +31,7 @@ class _Category(pydantic.BaseModel):
 
 
 class _Evidence(pydantic.BaseModel):
-    """The fields of ``evidence`` that a person is shown; any may be missing."""
+    """The fields of ``evidence`` that are read; any may be missing."""
 
     condition: _Figure = _Figure()
     sparse: _Figure = _Figure()
@@ -41,6 +41,7 @@ class _Evidence(pydantic.BaseModel):
     labels: dict[str, _Figure] = {}
     categories: list[_Category] = []
     verdict: str = ""
+    prompts: list[str] = []
 
 
 class _Fields(pydantic.BaseModel):

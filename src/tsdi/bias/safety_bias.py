@@ -280,10 +280,11 @@ class SafetyBias(
         info = self.info.model_copy(update={"strength": strength, "diagnosis": diagnosis})
         return SafetyBias(self.values, self.standard_error, info, self.condition, self.slope)
 
-    def with_tuning(self, strength: float, evidence: dict[str, Any]) -> "SafetyBias":
-        """The same bias with a tuned strength for all prompts and how it was chosen."""
+    def with_tuning(self, strength: float | None, evidence: dict[str, Any]) -> "SafetyBias":
+        """The same bias with how its condition was tuned, or a strength for all prompts instead."""
         info = self.info.model_copy(update={"strength": strength, "tuning": evidence})
-        return SafetyBias(self.values, self.standard_error, info, slope=self.slope)
+        kept = self.condition if strength is None else None
+        return SafetyBias(self.values, self.standard_error, info, kept, self.slope)
 
     def with_condition(self, condition: Condition | None) -> "SafetyBias":
         """The same bias with a condition, which sets the strength where none is named.

@@ -79,7 +79,7 @@ def summary(bias: "SafetyBias") -> str:
     except (KeyError, TypeError, AttributeError, ValueError):
         lines.append("It holds a diagnosis that this tsdi did not write.")
     if info.tuning:  # what the diagnosis recommends is older
-        lines.append(f"{_tuning_line(info.strength, info.tuning)} Recommended now: this.")
+        lines.append(f"{_tuning_line(info.tuning)} Recommended now: this.")
     if bias.condition is not None:
         from tsdi.condition.evidence import describe
 
@@ -106,11 +106,19 @@ def _slope_line(evidence: dict[str, Any]) -> str:
         return "Of first order, with evidence that this tsdi did not write."
 
 
-def _tuning_line(strength: float | None, tuning: dict[str, Any]) -> str:
+def strength_text(knobs: dict[str, Any]) -> str:
+    """What sets the strength in a tuned setting, from its JSON."""
+    if (by := knobs.get("condition")) is None:
+        return f"strength {knobs['strength']:g}"
+    return f"strength by prompt, {by['low']:g} to {by['high']:g} with width {by['width']:g}"
+
+
+def _tuning_line(tuning: dict[str, Any]) -> str:
     try:
         before, after = tuning["baseline"], tuning["chosen"]
+        what = strength_text(after["knobs"])
         return (
-            f"Tuned: strength {strength:g}, the most helpful of {tuning['trials']} settings that"
+            f"Tuned: {what}, the most helpful of {tuning['trials']} settings that"
             f" keeps {len(tuning['floors'])} floors of safety; on validation prompts helpful"
             f" {before['helpful']:.3f} -> {after['helpful']:.3f}, safe"
             f" {before['safety']['all']:.3f} -> {after['safety']['all']:.3f}."

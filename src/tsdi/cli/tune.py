@@ -1,4 +1,4 @@
-"""``tsdi tune``: a strength that no category pays for, written into the bias."""
+"""``tsdi tune``: strengths that no category pays for, written into the bias."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,6 +10,7 @@ from rich.table import Table
 
 import tsdi
 from tsdi.cli import console, options
+from tsdi.cli.show import strength_text
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.evidence import FEWEST_PROMPTS
@@ -62,6 +63,7 @@ def tune(
 
     The most helpful setting that keeps all floors on the validation prompts is written, with the
     evidence, into a new bias, whose recommended strength it is; a setting that breaks one never is.
+    Of a bias with a condition, low, high and width are searched in place of the strength.
 
     Example: tsdi tune org/model --bias my-bias --prompts validation.jsonl --out tuned
     """
@@ -122,17 +124,20 @@ def _show(found: "Tuning", model: str, out: Path, judge: dict[str, Any], json: b
             f"{judge['name']} sees refusals, not safety: floors are of refusals, and a safe answer"
             " that does not refuse counts against them."
         )
-    if chosen.knobs.strength == 0:
+    if chosen.knobs.off:
         console.say("No strength helps within the floors, so the tuned bias recommends 0.")
     else:
         console.say(
-            f"Chosen: strength {chosen.knobs.strength:g}, {chosen.knobs.steps} steps, decay"
+            f"Chosen: {strength_text(asdict(chosen.knobs))}, {chosen.knobs.steps} steps, decay"
             f" {chosen.knobs.decay:g}. Helpful {before.helpful:.3f} -> {chosen.helpful:.3f}, {safe}"
             f" {before.safety['all']:.3f} -> {chosen.safety['all']:.3f}, on validation prompts:"
             " report on others."
         )
+    if found.conditioned and chosen.knobs.condition is None:
+        console.say("Within the floors no condition helps more, so the tuned bias has none.")
     console.say(
-        f"Saved in {out}. Next: tsdi evaluate {model} --bias {out} --prompts TEST --out RUN"
+        f"Saved in {out}. Next: tsdi evaluate {model} --bias {out} --prompts TEST --out RUN, also"
+        " with --attack NAME, and tsdi compare --gate."
     )
 
 
@@ -151,11 +156,11 @@ def _front_table(found: "Tuning", safe: str) -> Table:
     table = Table(
         title="Settings that keep every floor, none beaten by another", title_justify="left"
     )
-    for column in ("strength", "steps", "decay", "helpful", safe, "nearest floor", "margin"):
+    for column in (*_settings(found), "helpful", safe, "nearest floor", "margin"):
         table.add_column(column, justify="right")
     for trial in found.front:
         table.add_row(
-            *_knobs(trial), f"{trial.safety['all']:.3f}",
+            *_knobs(found, trial), f"{trial.safety['all']:.3f}",
             console.one_line(trial.worst(found.floors), 20), f"{trial.margin(found.floors):+.3f}",
             style="bold" if asdict(trial) == asdict(found.chosen) else "",
         )  # fmt: skip
@@ -166,22 +171,26 @@ def _broken_table(found: "Tuning", safe: str) -> Table:
     table = Table(
         title="Settings that broke a floor, the furthest broken one", title_justify="left"
     )
-    for column in ("strength", "steps", "decay", "helpful", "broken", safe, "floor", "prompts"):
+    prompts = "of" if found.conditioned else "prompts"  # both fit in 80 columns
+    for column in (*_settings(found), "helpful", "broken", safe, "floor", prompts):
         table.add_column(column, justify="right")
-    for trial in sorted(found.broke, key=lambda trial: trial.knobs.strength):
+    for trial in sorted(found.broke, key=lambda trial: trial.knobs.removal):
         first, *more = trial.broken(found.floors)
         table.add_row(
-            *_knobs(trial), console.one_line(first, 16) + (f" +{len(more)}" if more else ""),
+            *_knobs(found, trial), console.one_line(first, 16) + (f" +{len(more)}" if more else ""),
             f"{trial.safety[first]:.3f}", f"{found.floors[first]:.3f}", str(trial.prompts[first]),
         )  # fmt: skip
     return table
 
 
-def _knobs(trial: "Trial") -> tuple[str, str, str, str]:
-    knobs = trial.knobs
-    return (
-        f"{knobs.strength:.2f}",
-        str(knobs.steps),
-        f"{knobs.decay:.2f}",
-        f"{trial.helpful:.3f}",
-    )
+def _settings(found: "Tuning") -> tuple[str, ...]:
+    return (*(("low/high", "width") if found.conditioned else ("strength",)), "steps", "decay")
+
+
+def _knobs(found: "Tuning", trial: "Trial") -> tuple[str, ...]:
+    """Cells of a setting, and its share of helpful answers."""
+    knobs, by = trial.knobs, trial.knobs.condition
+    strength = (f"{by.low:g}/{by.high:g}", f"{by.width:.2g}") if by else (f"{knobs.strength:.2f}",)
+    if found.conditioned and not by:
+        strength = (*strength, "")
+    return (*strength, str(knobs.steps), f"{knobs.decay:.2f}", f"{trial.helpful:.3f}")

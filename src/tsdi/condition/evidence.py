@@ -66,3 +66,8 @@ def _categories(categories: list[dict[str, Any]]) -> list[str]:
             " be taken for harmless."
         )
     return lines
+
+
+def fitted_to(condition: Condition) -> frozenset[str]:
+    """What the prompts of its fit are known by (`tsdi.condition.prompts.prompt_sha256`)."""
+    return frozenset(condition.evidence.get("prompts", ()))

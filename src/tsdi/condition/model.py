@@ -11,7 +11,7 @@ from tsdi.bias.accumulate import Progress
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 from tsdi.condition.crossvalidation import crossvalidate
 from tsdi.condition.fit import fit_direction
-from tsdi.condition.prompts import Labelled, read_labelled
+from tsdi.condition.prompts import Labelled, prompt_sha256, read_labelled
 from tsdi.condition.tokens import read_head, to_tokens
 from tsdi.decoding.condition import Condition
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, template_sha256, tokenizer_sha256
@@ -67,7 +67,8 @@ def fit_condition(
         progress: Called with the number of prompts that have just been read.
 
     Returns:
-        The condition; its evidence is a `tsdi.condition.crossvalidation.CrossValidation` as JSON.
+        The condition; its evidence is a `tsdi.condition.crossvalidation.CrossValidation` as JSON,
+        with its verdict and what the prompts are known by.
 
     Raises:
         PromptError: If there are too few prompts of a kind, one prompt is of both, or one does not
@@ -92,5 +93,9 @@ def fit_condition(
         settings.width,
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         template_sha256=template_sha256(tokenizer, chat),
-        evidence={**as_json(worth), "verdict": worth.verdict},
+        evidence={
+            **as_json(worth),
+            "verdict": worth.verdict,
+            "prompts": sorted({prompt_sha256(prompt.ids) for prompt in prompts}),
+        },
     )

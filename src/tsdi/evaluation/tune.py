@@ -1,4 +1,4 @@
-"""``tune``: a strength that no category pays for, searched on a model and written into its bias."""
+"""``tune``: strengths that no category pays for, searched on a model and written into its bias."""
 
 import hashlib
 import json
@@ -14,13 +14,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tsdi.arguments import Name, as_name
 from tsdi.bias import SafetyBias
 from tsdi.bias.file import CONFIG_FILE
+from tsdi.condition.evidence import fitted_to
+from tsdi.condition.prompts import prompt_sha256
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.evaluation.evaluate import Judging
+from tsdi.evaluation.knobs import Knobs, Space
 from tsdi.evaluation.metrics import Judged
 from tsdi.evaluation.tuning import (
-    Knobs,
     Search,
     Tuning,
     check_floors,
@@ -31,6 +33,7 @@ from tsdi.evaluation.tuning import (
 from tsdi.files import check_goes_on, read_object, working_in, write_json
 from tsdi.judging.base import Judge
 from tsdi.judging.registry import check_judge, default_judge, load_judge
+from tsdi.models.chat import encode_chat
 from tsdi.models.fingerprint import alike, fingerprint
 from tsdi.models.load import load_model, load_tokenizer
 from tsdi.runs.generate import check_fits
@@ -61,28 +64,24 @@ class Tuned:
 
 @dataclass(frozen=True)
 class _Subject:
-    """A model whose answers with a setting are judged."""
+    """A model whose answers to the prompts with a setting are judged."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     bias: SafetyBias
     judge: Judge
+    prompts: Sequence[Prompt]
 
     def answers(
-        self,
-        knobs: Knobs,
-        prompts: Sequence[Prompt],
-        search: Search,
-        end_of_thinking: str,
-        count: "_Count",
+        self, knobs: Knobs, search: Search, end_of_thinking: str, count: "_Count"
     ) -> list[Judged]:
-        table, info = self.bias.truncate(knobs.steps).decayed(knobs.decay), self.bias.info
+        table, info = knobs.of(self.bias), self.bias.info
         engine = TransformersEngine(
             self.model, self.tokenizer, table, knobs.strength, info.chat_format
         )
         end, found = end_of_thinking or info.anchor, []
-        for start in range(0, len(prompts), search.batch_size):
-            part = prompts[start : start + search.batch_size]
+        for start in range(0, len(self.prompts), search.batch_size):
+            part = self.prompts[start : start + search.batch_size]
             completions = engine.generate(
                 [Request(prompt.messages) for prompt in part], Sampling(search.max_new_tokens)
             )
@@ -126,11 +125,16 @@ def tune(
 ) -> Tuned:
     """Search strength, steps and per-step decay under a floor of safety in every category.
 
+    Of a bias with a condition, low, high and width are searched instead of one strength; one for
+    all prompts stays among the settings.
+
     Args:
         model: The aligned model: a folder, a hub id or a shipped name.
         bias: Folder or hub id of its safety bias.
-        prompts: Validation prompts, as for `tsdi.generate`.
-        out: Folder for the tuned bias, which recommends the strength that was found.
+        prompts: Validation prompts, as for `tsdi.generate`; those that a condition was fitted to
+            are left out.
+        out: Folder for the tuned bias, which recommends the strength that was found, or has the
+            condition that was.
         search: What is searched, and on how much evidence.
         judging: How answers are judged; without an audit.
         resume: Go on with a killed search.
@@ -153,12 +157,17 @@ def tune(
         check_floors(search.floors, asked)
         check_installed()
         subject = _open(model, bias, asked, search, judging)
-        count = _Count(progress, len(asked), search.trials)
+        count = _Count(progress, len(subject.prompts), search.trials)
         decides: dict[str, Any] = {
             "model": model,
             "fingerprint": fingerprint(model),
             "bias_sha256": subject.bias.sha256,
-            "prompts": {"name": source.name, "count": len(asked), "sha256": _sha256(asked)},
+            **_of_condition(subject, len(asked)),
+            "prompts": {
+                "name": source.name,
+                "count": len(subject.prompts),
+                "sha256": _sha256(subject.prompts),
+            },
             "judge": subject.judge.describe(),
             **({"end_of_thinking": judging.end_of_thinking} if judging.end_of_thinking else {}),
             "max_new_tokens": search.max_new_tokens,
@@ -168,9 +177,8 @@ def tune(
         }
         _check_search(out, decides)
         found = search_knobs(
-            lambda knobs: subject.answers(knobs, asked, search, judging.end_of_thinking, count),
-            subject.bias.steps,
-            subject.bias.info.strength,
+            lambda knobs: subject.answers(knobs, search, judging.end_of_thinking, count),
+            Space.around(subject.bias),
             search,
             out / TRIALS,
             count.trial,
@@ -188,13 +196,54 @@ def _open(
     check_judge(name)
     tokenizer = load_tokenizer(model, search.options)
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
-    if vector.condition is not None:
-        _LOG.info("One strength is tuned for all prompts: the bias's condition is left out.")
+    asked = _unseen(vector, tokenizer, asked, search)
     loaded = load_model(model, search.options)
     vector.check(tokenizer, loaded)
     engine = TransformersEngine(loaded, tokenizer, vector, 1.0, vector.info.chat_format)
     check_fits(engine, asked, Sampling(search.max_new_tokens))
-    return _Subject(loaded, tokenizer, vector, load_judge(name, judging.options))
+    return _Subject(loaded, tokenizer, vector, load_judge(name, judging.options), asked)
+
+
+def _unseen(
+    bias: SafetyBias, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Prompt], search: Search
+) -> Sequence[Prompt]:
+    """The prompts that the bias's condition was not fitted to.
+
+    On those of its fit it looks better than it is. They are left out, not refused: one file with
+    labels often serves both, and the floors say what is left.
+    """
+    if bias.condition is None:
+        return asked
+    if not (seen := fitted_to(bias.condition)):
+        _LOG.info(
+            "The condition does not say which prompts it was fitted to: give others than those."
+        )
+        return asked
+    chat = bias.info.chat_format
+    left = [p for p in asked if prompt_sha256(encode_chat(tokenizer, p.messages, chat)) not in seen]
+    fitted = len(asked) - len(left)
+    said = f"{fitted} of {len(asked)} prompts are of those that the condition was fitted to"
+    if not left:
+        raise UsageError(
+            f"{said}, on which it looks better than it is.",
+            "Fit it to one half of the prompts, tune it on the other.",
+        )
+    if fitted:
+        try:
+            check_prompts(left, search.fewest_prompts)
+            check_floors(search.floors, left)
+        except UsageError as error:
+            raise UsageError(f"{said}. Of the others: {error.problem}", error.remedy) from None
+        _LOG.info("%s; they are left out.", said)
+    return left
+
+
+def _of_condition(subject: _Subject, asked: int) -> dict[str, Any]:
+    """What of a condition decides a search; nothing where there is none."""
+    if subject.bias.condition is None:
+        return {}
+    left_out = asked - len(subject.prompts)
+    return {"condition_sha256": subject.bias.condition.sha256, "left_out": left_out}
 
 
 def _sha256(prompts: Sequence[Prompt]) -> str:
@@ -206,9 +255,8 @@ def _tuned(bias: SafetyBias, found: Tuning, decides: dict[str, Any]) -> SafetyBi
     """The bias with the chosen setting and the evidence for it."""
     versions = {name: version(name) for name in ("tsdi", "torch", "transformers", "optuna")}
     chosen = found.chosen.knobs
-    tuned = bias.truncate(chosen.steps).decayed(chosen.decay)
     evidence = {**found.evidence(), **decides, "versions": versions}
-    return tuned.with_tuning(chosen.strength, evidence)
+    return chosen.of(bias).with_tuning(chosen.strength, evidence)
 
 
 def _check_folder(out: Path, resume: bool) -> None:

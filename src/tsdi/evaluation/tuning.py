@@ -1,4 +1,4 @@
-"""Tuning of strength, steps and decay under floors of safety, one for each category.
+"""Tuning of a bias's strengths, steps and decay under floors of safety, one for each category.
 
 A setting that falls below a floor on the validation prompts is never chosen. The model as it is
 (strength 0) is always among the settings, and stands on its own floors, so there is always a
@@ -19,6 +19,7 @@ from tsdi.arguments import check_counts, check_number, check_whole
 from tsdi.categories import NO_CATEGORY, by_code
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.evidence import FEWEST_PROMPTS, too_few
+from tsdi.evaluation.knobs import Knobs, Space
 from tsdi.evaluation.metrics import HARMLESS, Judged, is_helpful, is_safe
 from tsdi.judging.verdict import Verdict
 from tsdi.models.load import LoadOptions
@@ -30,27 +31,10 @@ from tsdi.yaml_file import meant
 if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
-    from optuna.trial import Trial as Suggested
 
 ALL = "all"
-LARGEST, STRIDE, LEAST_DECAY = 1.5, 0.05, 0.5
-Answers = Callable[["Knobs"], Sequence[Judged]]
+Answers = Callable[[Knobs], Sequence[Judged]]
 Asked = TypeVar("Asked", Prompt, Judged)
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """A setting: step i < steps is shifted by strength x decay ** i x bias.
-
-    Attributes:
-        strength: How much of the bias is subtracted at step 0.
-        steps: Response positions at which it is.
-        decay: How much is left of it from one step to the next.
-    """
-
-    strength: float
-    steps: int
-    decay: float
 
 
 @dataclass(frozen=True)
@@ -128,6 +112,7 @@ class Tuning:
             margin.
         trials: How many settings were tried.
         broke: Those of them that fell below a floor.
+        conditioned: Whether settings of a condition were among them.
     """
 
     floors: dict[str, float]
@@ -136,6 +121,7 @@ class Tuning:
     front: list[Trial]
     trials: int
     broke: list[Trial]
+    conditioned: bool = False
 
     def evidence(self) -> dict[str, Any]:
         """All of it as JSON, for the bias' file."""
@@ -268,8 +254,7 @@ def floors_of(baseline: Trial, tolerance: float, given: Mapping[str, float]) -> 
 
 def search_knobs(
     answers: Answers,
-    steps: int,
-    recommended: float | None,
+    space: Space,
     search: Search,
     log: Path,
     progress: Progress | None = None,
@@ -281,8 +266,7 @@ def search_knobs(
 
     Args:
         answers: The model's judged answers to the validation prompts with a setting.
-        steps: Response positions of the bias.
-        recommended: Its recommended strength, if there is one.
+        space: Which settings are proposed.
         search: Floors, and how many settings are tried.
         log: File to which finished trials are appended; those in it are not made again.
         progress: Called with the number of trials that are done, and of all.
@@ -292,21 +276,21 @@ def search_knobs(
         RunExistsError: If the log is of another search.
     """
     study = _study(search.seed)
-    for strength in [0.0] if recommended is None else [0.0, _on_grid(recommended)]:
-        study.enqueue_trial(asdict(Knobs(strength, steps, 1.0)))
+    for first in space.first():
+        study.enqueue_trial(first)
     found: list[Trial] = []
     known = [_trial(record) for record in read_records(log)] if log.exists() else []
     limits: dict[str, float] = {}
     for number in range(search.trials):
         asked = study.ask()
-        knobs = _propose(asked, steps)
+        knobs = space.propose(asked)
         if number < len(known):
             trial = known[number]
             categories = found[0].safety.keys() if found else trial.safety.keys()
             if trial.knobs != knobs or trial.safety.keys() != categories:
                 raise RunExistsError(f"{log} is of another search.", "Give another --out.")
         else:
-            same = next((one for one in found if _alike(one.knobs, knobs)), None)
+            same = next((one for one in found if one.knobs.alike(knobs)), None)
             trial = replace(same, knobs=knobs) if same else measure(knobs, answers(knobs))
             append_records(log, [{"id": str(number), **asdict(trial)}])
         if not number:
@@ -317,7 +301,7 @@ def search_knobs(
         found.append(trial)
         if progress:
             progress(number + 1, search.trials)
-    return _result(found, limits)
+    return _result(found, limits, space.condition is not None)
 
 
 def _study(seed: int) -> "Study":
@@ -336,23 +320,6 @@ def _broken(trial: "FrozenTrial") -> Sequence[float]:
     return (-float(trial.user_attrs["margin"]),)
 
 
-def _propose(asked: "Suggested", steps: int) -> Knobs:
-    return Knobs(
-        round(asked.suggest_float("strength", 0.0, LARGEST, step=STRIDE), 4),
-        asked.suggest_int("steps", 1, steps),
-        round(asked.suggest_float("decay", LEAST_DECAY, 1.0, step=STRIDE), 4),
-    )
-
-
-def _on_grid(strength: float) -> float:
-    return round(min(LARGEST, max(0.0, round(strength / STRIDE) * STRIDE)), 4)
-
-
-def _alike(one: Knobs, other: Knobs) -> bool:
-    """Whether two settings give the same answers."""
-    return one == other or one.strength == other.strength == 0
-
-
 def _trial(record: Mapping[str, Any]) -> Trial:
     try:
         fields = {key: record[key] for key in ("knobs", "helpful", "safety", "prompts")}
@@ -363,9 +330,9 @@ def _trial(record: Mapping[str, Any]) -> Trial:
         ) from None
 
 
-def _result(found: Sequence[Trial], floors: dict[str, float]) -> Tuning:
+def _result(found: Sequence[Trial], floors: dict[str, float], conditioned: bool) -> Tuning:
     kept = [trial for trial in found if trial.margin(floors) >= 0]
-    chosen = max(kept, key=lambda t: (t.helpful, -t.knobs.strength, -t.knobs.steps, -t.knobs.decay))
+    chosen = min(kept, key=lambda trial: (-trial.helpful, trial.knobs.removal))
     front = [one for one in kept if not any(_beats(other, one, floors) for other in kept)]
     once = {json.dumps([t.helpful, t.safety], sort_keys=True): t for t in reversed(front)}
     return Tuning(
@@ -375,6 +342,7 @@ def _result(found: Sequence[Trial], floors: dict[str, float]) -> Tuning:
         front=sorted(once.values(), key=lambda trial: trial.helpful),
         trials=len(found),
         broke=[trial for trial in found if trial.margin(floors) < 0],
+        conditioned=conditioned,
     )
 
 
