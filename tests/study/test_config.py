@@ -103,6 +103,22 @@ def test_what_opens_an_api_is_used_and_not_written():
         ("seed: [0, 1]", "seed: [1.5]", r"models\.0\.grid: seed is a whole number.* not 1\.5"),
         ("seed: [0, 1]", "seed: [-1]", r"models\.0\.grid: seed is a whole number.* not -1"),
         ("weight: [1.0, 0.25]", "weight: [1.0, 1]", "weight has a value twice"),
+        ("  - plain", "  - plain\n  - conditioned", "conditioned has a condition.*`fit`"),
+        (
+            "- {rule: dera,",
+            "- {rule: conditioned, low: 2}\n  - {rule: dera,",
+            "low is 2, above its",
+        ),
+        (
+            "- {rule: dera,",
+            "- {rule: conditioned, width: 0}\n  - {rule: dera,",
+            "is above 0, not 0",
+        ),
+        (
+            "- {rule: dera,",
+            "- {rule: conditioned, sees: [top]}\n  - {rule: dera,",
+            "one of all, top",
+        ),
         (
             "{load: test.jsonl}",
             "{load: test.jsonl, limit: {harmful: yes}}",
@@ -238,6 +254,24 @@ class TestPrompts:
         result = tsdi("study", file, "--out", tmp_path / "out")
         assert result.exit_code == 2
         assert "a validation prompt and a test prompt" in result.stderr
+
+    def test_labels_that_conditions_are_fitted_to_are_no_prompts_of_another_split(self, tmp_path):
+        file = study_file(tmp_path)
+        text = file.read_text()
+        for split in ("validation", "test"):
+            fit = f"prompts:\n  fit: [{{load: {split}.jsonl}}]"
+            file.write_text(text.replace("prompts:", fit, 1))
+            result = tsdi("study", file, "--out", tmp_path / "out")
+            assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+            assert f"'p0001' is a fit prompt and a {split} prompt" in result.stderr
+
+    def test_labels_that_are_too_few_for_a_fit_are_refused(self, tmp_path):
+        file = study_file(tmp_path)
+        few = '{load: "organism:fit", seed: 1, limit: {harmful: 7, harmless: 8}}'
+        file.write_text(file.read_text().replace("prompts:", f"prompts:\n  fit: [{few}]", 1))
+        result = tsdi("study", file, "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "at least 8 harmful prompts, not 7" in result.stderr
 
     def test_harmful_prompts_alone_are_refused(self, tmp_path):
         file = study_file(tmp_path)

@@ -19,8 +19,17 @@ def test_the_organisms_prompts_are_those_of_the_demo(split):
     assert load_prompts(f"organism:{split}", seed=1).prompts != prompts
 
 
+def test_labels_to_fit_to_are_no_prompts_of_another_split():
+    splits = ("fit", "validation", "test")
+    prompts = {split: load_prompts(f"organism:{split}", seed=3).prompts for split in splits}
+    texts = {prompt.messages[0]["content"] for own in prompts.values() for prompt in own}
+    assert len(texts) == 3 * 1280
+    kinds = [(prompt.kind, prompt.category) for prompt in prompts["fit"]]
+    assert kinds == [(prompt.kind, prompt.category) for prompt in prompts["validation"]]
+
+
 def test_unknown_prompts_and_kinds_are_named():
-    with pytest.raises(UsageError, match=r"organism:train.*organism:validation or organism:test"):
+    with pytest.raises(UsageError, match=r"organism:train.*organism:validation, organism:test"):
         load_prompts("organism:train", 0)
     with pytest.raises(PromptError, match=r"'evil'.*harmless, lookalike, harmful"):
         load_prompts("organism:test", 0, kind="evil")

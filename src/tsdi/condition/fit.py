@@ -70,7 +70,7 @@ def fit_direction(inputs: Tensor, harmful: Tensor, groups: Sequence[str]) -> Dir
     areas = [area(score, harmful) for score in held_out.T]
     best = max(range(len(areas)), key=lambda n: (areas[n], SHRINKAGES[n]))  # of equals the simpler
     vectors, intercepts = discriminants(inputs, harmful, SHRINKAGES[best : best + 1])
-    scale, centre = _calibration(held_out[:, best], harmful)
+    scale, centre = calibration(held_out[:, best], harmful)
     return Direction(vectors[0] * scale, float((intercepts[0] - centre) * scale), SHRINKAGES[best])
 
 
@@ -103,8 +103,8 @@ def discriminants(
     return vectors, -vectors @ (means[0] + means[1]) / 2
 
 
-def _calibration(score: Tensor, harmful: Tensor) -> tuple[float, float]:
-    """Scale and centre that make held-out scores log-odds; 0 where they tell nothing."""
+def calibration(score: Tensor, harmful: Tensor) -> tuple[float, float]:
+    """Scale and centre that make held-out scores log-odds; scale 0 where they tell nothing."""
     kinds = score[~harmful], score[harmful]
     variance = sum(float(kind.var()) for kind in kinds) / 2
     means = [float(kind.mean()) for kind in kinds]

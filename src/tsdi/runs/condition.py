@@ -61,7 +61,7 @@ def add_condition(
         vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
         vector.check_no_anchor()  # which a condition cannot have
         chat = vector.info.chat_format
-        labelled = [_labelled(prompt, encode_chat(tokenizer, prompt.messages, chat))
+        labelled = [to_labelled(prompt, encode_chat(tokenizer, prompt.messages, chat))
                     for prompt in asked]  # fmt: skip
         loaded = load_model(model, options)
         vector.check(tokenizer, loaded)
@@ -81,7 +81,7 @@ def add_condition(
         return made
 
 
-def _labelled(prompt: Prompt, ids: list[int]) -> Labelled:
+def to_labelled(prompt: Prompt, ids: list[int]) -> Labelled:
     """A prompt as a label; the category of a harmless one is its kind."""
     harmful = prompt.kind == "harmful"
     return Labelled(ids, harmful, prompt.category if harmful else prompt.kind, prompt.group)

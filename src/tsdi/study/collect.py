@@ -288,7 +288,7 @@ def _bytes(family: ModelFamily, entry: RuleEntry) -> int:
     held = [family.model(role) for role in RULES[entry.rule].holds]
     weights = {p.data_ptr(): p.numel() * p.element_size() for m in held for p in m.parameters()}
     table = 0
-    if entry.rule in ("tsdi", "static", "random-shift"):
+    if entry.rule in ("tsdi", "static", "random-shift", "conditioned"):
         bias = family.bias(entry.candidates[0])
         table = bias.values.numel() * bias.values.element_size()
     return sum(weights.values()) + table
@@ -322,10 +322,8 @@ def _biases(made: Plan, progress: Progress) -> list[Bias]:
 
 def _diagnosed(own: Bias, family: ModelFamily, entry: RuleEntry) -> DiagnosedBias:
     from tsdi.bias.diagnosis import Examination, diagnose, shifted_tokens
-    from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 
-    given = family.estimation
-    phrases = Phrases(given.refusing or ENGLISH.refusing, given.complying or ENGLISH.complying)
+    given, phrases = family.estimation, family.phrases
     bias = tsdi_bias(family, {**entry.candidates[0], "strength": 1.0})
     real = {kind: family.prompt_ids(kind)[:DIAGNOSED] for kind in family.kinds}
     found = diagnose(

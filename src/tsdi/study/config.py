@@ -85,6 +85,7 @@ class RuleEntry(Strict):
                 )
         for key, values in self.settings.items():
             _check_values(self.rule, key, values)
+        _check_order(self.rule, self.candidates)
         if self.vary is None:
             return self
         if self.vary not in self.settings:
@@ -163,6 +164,12 @@ class Study(Strict):
         alone = self.organism is not None and len(self.organism.seeds) == 1
         if alone and any("proxy" in RULES[entry.rule].holds for entry in self.rules):
             raise ValueError("proxy-tuning takes the pair of another seed; there is only one")
+        fitted = next((entry.name for entry in self.rules if RULES[entry.rule].fitted), "")
+        if fitted and not self.prompts.fit:
+            raise ValueError(
+                f"{fitted} has a condition, and `prompts` names no labelled ones that it is fitted"
+                " to: `fit`"
+            )
         _check_fair(self.rules)
         return self
 
@@ -218,6 +225,16 @@ def _check_values(rule: str, key: str, values: Sequence[Number]) -> None:
             raise ValueError(f"{rule}'s {key} is {wanted}, not {value!r}")
 
 
+def _check_order(rule: str, candidates: Sequence[Setting]) -> None:
+    for one in candidates:
+        low, high = (float(one.get(key) or 0.0) for key in ("low", "high"))
+        if low > high:
+            raise ValueError(
+                f"{rule}'s low is {low:g}, above its high of {high:g}: the strength is low where a"
+                " prompt is harmful"
+            )
+
+
 def _wanted_text(key: str, value: Number) -> str:
     """What a text should be; "" if it is that."""
     allowed = TEXT[key]
@@ -234,6 +251,8 @@ def _wanted_number(key: str, value: Number) -> str:
         return "a whole number from 1 on"
     if key == "decay" and not 0 <= value <= 1:
         return "between 0 and 1"
+    if key == "width" and value <= 0:
+        return "above 0"
     return "0 or more" if key == "strength" and value < 0 else ""
 
 

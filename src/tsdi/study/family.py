@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from tsdi.bias import SafetyBias
+    from tsdi.bias.refusal_log_odds import Phrases
     from tsdi.models.chat import ChatFormat
     from tsdi.models.load import LoadOptions
+    from tsdi.study.conditions import Conditions
     from tsdi.suites.prompts import Prompt
 
 _ESTIMATION = ("prompts", "prompt_tokens", "steps", "pool", "reference", "template", "ngram")
@@ -57,7 +59,7 @@ class ModelFamily:
         estimation: How biases are estimated where a setting does not say otherwise.
         options: How weights are loaded.
         chat_format: How chats become text.
-        validation: Prompts that settings may be learned from.
+        prompts: By split; directions are learned from "validation", conditions from "fit".
         biases: Folder in which estimated biases are kept.
         home: Where text files of token pools are.
     """
@@ -68,7 +70,7 @@ class ModelFamily:
         estimation: Estimation,
         options: "LoadOptions",
         chat_format: "ChatFormat",
-        validation: "Sequence[Prompt]",
+        prompts: "Mapping[str, Sequence[Prompt]]",
         biases: Path,
         home: Path,
     ) -> None:
@@ -76,7 +78,7 @@ class ModelFamily:
         self.chat_format = chat_format
         self.estimation = estimation
         self._options = options
-        self._validation = validation
+        self._prompts = prompts
         self._biases = biases
         self._home = home
         self._models: dict[str, PreTrainedModel] = {}
@@ -99,14 +101,34 @@ class ModelFamily:
     @cached_property
     def openers(self) -> tuple[list[int], list[int]]:
         """First tokens of refusing and of complying answers."""
-        from tsdi.bias.refusal_log_odds import ENGLISH, phrase_ids
+        from tsdi.bias.refusal_log_odds import phrase_ids
+
+        return (
+            sorted({ids[0] for ids in phrase_ids(self.tokenizer, self.phrases.refusing)}),
+            sorted({ids[0] for ids in phrase_ids(self.tokenizer, self.phrases.complying)}),
+        )
+
+    @cached_property
+    def phrases(self) -> "Phrases":
+        """Beginnings of refusing and of complying answers."""
+        from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 
         given = self.estimation
-        refusing = given.refusing or ENGLISH.refusing
-        complying = given.complying or ENGLISH.complying
-        return (
-            sorted({ids[0] for ids in phrase_ids(self.tokenizer, refusing)}),
-            sorted({ids[0] for ids in phrase_ids(self.tokenizer, complying)}),
+        return Phrases(given.refusing or ENGLISH.refusing, given.complying or ENGLISH.complying)
+
+    @cached_property
+    def conditions(self) -> "Conditions":
+        """What decides when to subtract, fitted to the study's labelled prompts."""
+        from tsdi.models.chat import encode_chat
+        from tsdi.runs.condition import to_labelled
+        from tsdi.study.conditions import Conditions
+
+        labelled = [
+            to_labelled(prompt, encode_chat(self.tokenizer, prompt.messages, self.chat_format))
+            for prompt in self._prompts["fit"]
+        ]
+        return Conditions(
+            self.tokenizer, labelled, self.phrases, self.openers, self.chat_format, self.member.seed
         )
 
     def bias(self, setting: Setting) -> "SafetyBias":
@@ -194,7 +216,7 @@ class ModelFamily:
         """
         from tsdi.models.chat import encode_chat
 
-        prompts = [prompt for prompt in self._validation if prompt.kind == kind]
+        prompts = [prompt for prompt in self._prompts["validation"] if prompt.kind == kind]
         if not prompts:
             raise UsageError(
                 f"No validation prompt is {kind}, and a rule learns from such.",
@@ -205,7 +227,7 @@ class ModelFamily:
     @property
     def kinds(self) -> list[str]:
         """The kinds of validation prompts that there are."""
-        return sorted({prompt.kind for prompt in self._validation})
+        return sorted({prompt.kind for prompt in self._prompts["validation"]})
 
     def mean_activation(self, kind: str, layer: int) -> "Tensor":
         """Mean residual stream of the aligned model on validation prompts of a kind, float64."""

@@ -203,7 +203,7 @@ def open_family(made: Plan, member: Member) -> ModelFamily:
         made.study.estimation,
         LoadOptions(dtype=dtype, device_map=generation.device_map),
         generation.chat_format,
-        made.prompts["validation"],
+        made.prompts,
         made.out / "biases",
         made.home,
     )
@@ -229,7 +229,7 @@ def locate(
     rule, study = RULES[entry.rule], made.study
     shown = member.id if rule.of == "aligned" else f"seed{member.seed}/{rule.of}"
     # Directions are learned from validation prompts, so these decide answers to test prompts too.
-    described = {
+    described: dict[str, Any] = {
         "models": {
             role: fingerprint(member.paths[role]) for role in _roles(member, entry, setting)
         },
@@ -242,6 +242,9 @@ def locate(
         "judge's files": judge_fingerprints(study.judge.name, made.base),
         "attack": attack,
     }
+    if rule.fitted:
+        labelled = made.prompts["fit"]
+        described["fitted"] = [prompts_sha256(labelled), [prompt.group for prompt in labelled]]
     parts = (*shown.split("/"), f"{split}{'-' + attack if attack else ''}")
     folder = cell_folder(made.out / "cells", parts, described, entry, setting)
     return Cell(shown, entry, setting, split, attack, folder)

@@ -183,8 +183,10 @@ def _prompts(study: Study, base: Path) -> dict[str, list[Prompt]]:
             for s in sources
         ]
 
-    test, validation = load(study.prompts.test), load(study.prompts.validation)
-    found = split_prompts(test, validation, study.prompts.validation_share)
+    asked = study.prompts
+    named = {"fit": asked.fit, "validation": asked.validation, "test": asked.test}
+    loaded = {split: load(sources) for split, sources in named.items() if sources}
+    found = split_prompts(loaded, asked.validation_share)
     for split, prompts in found.items():
         kinds = {prompt.kind for prompt in prompts}
         if "harmful" not in kinds or not kinds & {"harmless", "lookalike"}:
@@ -193,7 +195,18 @@ def _prompts(study: Study, base: Path) -> dict[str, list[Prompt]]:
                 "Give harmful ones and harmless or lookalike ones: safety is shown beside"
                 " helpfulness.",
             )
+    if "fit" in found:
+        _check_labels(found["fit"])
     return found
+
+
+def _check_labels(prompts: Sequence[Prompt]) -> None:
+    """Refuse labels that no condition can be fitted to."""
+    import torch
+
+    from tsdi.condition.fit import check_labels
+
+    check_labels(torch.tensor([prompt.kind == "harmful" for prompt in prompts]))
 
 
 def _place(name: str, base: Path) -> str:

@@ -1,8 +1,9 @@
-"""The prompts of a study: limited, named apart, and split into validation and test."""
+"""The prompts of a study: limited, named apart, and split by what they are for."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 from tsdi.errors import PromptError
@@ -12,30 +13,30 @@ from tsdi.suites.prompts import Prompt
 Loaded = Sequence[tuple[Source, list[Prompt]]]
 
 
-def split_prompts(test: Loaded, validation: Loaded, share: float | None) -> dict[str, list[Prompt]]:
+def split_prompts(loaded: Mapping[str, Loaded], share: float | None) -> dict[str, list[Prompt]]:
     """Prompts by split.
 
     Args:
-        test: Sources of test prompts with what they hold.
-        validation: Sources of validation prompts; none if a share of the test prompts is put aside.
-        share: That share; by a hash of the text, so that it does not depend on what else there is.
+        loaded: By split, the sources of its prompts with what they hold.
+        share: Of the test prompts, which is put aside for validation; by a hash of the text, so
+            that it does not depend on what else there is. None takes the validation sources.
 
     Raises:
-        PromptError: If a prompt has no kind, or stands in both splits.
+        PromptError: If a prompt has no kind, or stands in two splits.
     """
-    if share is None:
-        found = {"validation": _joined(validation), "test": _joined(test)}
-    else:
-        every = _joined(test)
-        aside = [prompt for prompt in every if _place(prompt) < share]
-        found = {"validation": aside, "test": [p for p in every if _place(p) >= share]}
-    texts = {p.messages[-1]["content"]: p.source or p.id for p in found["validation"]}
-    for prompt in found["test"]:
-        if prompt.messages[-1]["content"] in texts:
-            raise PromptError(
-                f"The prompt {prompt.id!r} is a validation prompt and a test prompt.",
-                "Give different ones, or a validation_share.",
-            )
+    found = {split: _joined(sources) for split, sources in loaded.items()}
+    if share is not None:
+        every = found["test"]
+        found["validation"] = [prompt for prompt in every if _place(prompt) < share]
+        found["test"] = [prompt for prompt in every if _place(prompt) >= share]
+    for one, other in combinations(found, 2):
+        texts = {prompt.messages[-1]["content"] for prompt in found[one]}
+        for prompt in found[other]:
+            if prompt.messages[-1]["content"] in texts:
+                raise PromptError(
+                    f"The prompt {prompt.id!r} is a {one} prompt and a {other} prompt.",
+                    "Give every split prompts of its own, or a validation_share.",
+                )
     return found
 
 

@@ -14,13 +14,17 @@ from tsdi.study.settings import Setting
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
     from tsdi.bias import SafetyBias
     from tsdi.engines.base import Engine
 
 NONE = "nothing"
 WHOLE = ("steps", "prompts", "prompt_tokens", "ngram", "common")
-TEXT = {"pool": (), "reference": (), "template": ("with", "without")}
+TEXT = {
+    "pool": (), "reference": (), "template": ("with", "without"),
+    "labels": ("own", "shuffled"), "sees": ("all", "top-20", "log-odds"),
+}  # fmt: skip
 """Whole numbers from 1 on; and texts, with what they may be. Other parameters are numbers."""
 
 
@@ -49,6 +53,11 @@ class Rule:
     of: str = "aligned"
     nothing: Mapping[str, float] = field(default_factory=dict)
     english: bool = False
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has a condition, which is fitted to labelled prompts."""
+        return "sees" in self.parameters
 
 
 def _transformers(family: ModelFamily, role: str, bias: "SafetyBias | None" = None) -> "Engine":
@@ -89,25 +98,73 @@ def _random(family: ModelFamily, setting: Setting) -> "Engine":
 
 def _openers(role: str) -> Callable[[ModelFamily, Setting], "Engine"]:
     def build(family: ModelFamily, setting: Setting) -> "Engine":
-        from tsdi.baselines.shifts import constant_shift
-
         constant = float(setting["constant"] or 0.0)
-        shift = constant_shift(
-            family.tokenizer, family.model(role), family.openers[0], constant,
-            chat_format=family.chat_format,
-        )  # fmt: skip
-        return _transformers(family, role, shift)
+        return _transformers(family, role, _constant_shift(family, family.model(role), constant))
 
     return build
 
 
-def _merge(family: ModelFamily, setting: Setting) -> "Engine":
+def _constant_shift(family: ModelFamily, model: "PreTrainedModel", constant: float) -> "SafetyBias":
+    """What adds a constant to refusing openers where it is subtracted."""
+    from tsdi.baselines.shifts import constant_shift
+
+    openers = family.openers[0]
+    return constant_shift(family.tokenizer, model, openers, constant, family.chat_format)
+
+
+def _merged(family: ModelFamily, weight: float) -> "PreTrainedModel":
     from tsdi.baselines.weights import merged
+
+    return merged(family.model("aligned"), family.model("reference"), weight)
+
+
+def _merge(family: ModelFamily, setting: Setting) -> "Engine":
     from tsdi.engines.transformers import TransformersEngine
 
-    weight = float(setting["weight"] or 0.0)
-    model = merged(family.model("aligned"), family.model("reference"), weight)
+    model = _merged(family, float(setting["weight"] or 0.0))
     return TransformersEngine(model, family.tokenizer, chat_format=family.chat_format)
+
+
+def _with_condition(
+    family: ModelFamily, name: str, model: "PreTrainedModel", shift: "SafetyBias", setting: Setting
+) -> "Engine":
+    """A model whose own logits say how much of a shift is subtracted."""
+    from tsdi.engines.transformers import TransformersEngine
+
+    condition = family.conditions.of(name, model, setting)
+    return TransformersEngine(model, family.tokenizer, shift.with_condition(condition))
+
+
+def _conditioned(family: ModelFamily, setting: Setting) -> "Engine":
+    model = family.model("aligned")
+    return _with_condition(family, "aligned", model, tsdi_bias(family, setting), setting)
+
+
+def _conditioned_openers(family: ModelFamily, setting: Setting) -> "Engine":
+    model = family.model("aligned")
+    shift = _constant_shift(family, model, float(setting["constant"] or 0.0))
+    return _with_condition(family, "aligned", model, shift, setting)
+
+
+def _refuser(
+    family: ModelFamily, name: str, model: "PreTrainedModel", constant: float, setting: Setting
+) -> "Engine":
+    """A model with a constant on refusing openers where its own logits say harmful."""
+    shift = _constant_shift(family, model, -constant)
+    switch = {**setting, "low": -1.0, "high": 0.0}
+    return _with_condition(family, name, model, shift, switch)
+
+
+def _reference_refuser(family: ModelFamily, setting: Setting) -> "Engine":
+    constant = float(setting["constant"] or 0.0)
+    return _refuser(family, "reference", family.model("reference"), constant, setting)
+
+
+def _merge_refuser(family: ModelFamily, setting: Setting) -> "Engine":
+    weight, constant = float(setting["weight"] or 0.0), float(setting["constant"] or 0.0)
+    model = _merged(family, weight)
+    # The less is left of the alignment, the more refuses in its place: weight 1 is as it was.
+    return _refuser(family, f"merge {weight}", model, (1 - weight) * constant, setting)
 
 
 def _dera(family: ModelFamily, setting: Setting) -> "Engine":
@@ -214,7 +271,10 @@ _TSDI: dict[str, int | float | str | None] = {
     "strength": 1.0, "decay": 1.0, "steps": None, "prompts": None, "prompt_tokens": None,
     "pool": None, "reference": None, "template": None, "ngram": None,
 }  # fmt: skip
+_CONDITION: dict[str, int | float | str | None] = {"width": 1.0, "labels": "own", "sees": "all"}
+_STRENGTHS: dict[str, int | float | str | None] = {"low": 0.0, "high": 1.0, **_CONDITION}
 _LABELS = "judged validation prompts, to choose {}"
+_FITTED = "labelled prompts; " + _LABELS
 _PAIR = ("aligned", "reference")
 _TSDI_PAPER = "Tran et al. 2025, arXiv 2502.02153"
 RULES: Mapping[str, Rule] = {
@@ -278,6 +338,24 @@ RULES: Mapping[str, Rule] = {
         "ablated false-refusal direction", "Wang et al. 2025, arXiv 2410.03415",
         "harmful, harmless and lookalike prompts, weights", _false_refusal_direction,
         {"depth": 0.6, "strength": 1.0}, nothing={"strength": 0.0},
+    ),
+    "conditioned": Rule(
+        "TSDI with a condition", "ours", "the reference, once; labelled prompts", _conditioned,
+        {"strength": 1.0, "steps": None, **_STRENGTHS}, nothing={"strength": 0.0},
+    ),
+    "conditioned-openers": Rule(
+        "aligned + constant on refusing openers, with a condition", "control", _FITTED.format("it"),
+        _conditioned_openers, {"constant": -1.0, **_STRENGTHS}, nothing={"constant": 0.0},
+    ),
+    "reference-refuser": Rule(
+        "reference + constant on refusing openers where a condition says harmful", "control",
+        _FITTED.format("it"), _reference_refuser, {"constant": 8.0, **_CONDITION},
+        ("reference",), "reference", {"constant": 0.0},
+    ),
+    "merge-refuser": Rule(
+        "weight merge + constant on refusing openers where a condition says harmful", "control",
+        _FITTED.format("the weight"), _merge_refuser,
+        {"weight": 0.5, "constant": 8.0, **_CONDITION}, nothing={"weight": 1.0},
     ),
     "self-reminder": Rule(
         "self-reminder", "Xie et al. 2023, Nat. Mach. Intell. 5, 1486-1496", NONE,

@@ -107,12 +107,14 @@ class Prompts(Strict):
     Attributes:
         test: Where results come from.
         validation: Where settings are chosen.
+        fit: Labelled prompts that conditions are fitted to; for rules that have one.
         validation_share: Instead of `validation`: the share of the test prompts put aside for it,
             by a hash of their text.
     """
 
     test: tuple[Source, ...] = Field(min_length=1)
     validation: tuple[Source, ...] = ()
+    fit: tuple[Source, ...] = ()
     validation_share: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     @model_validator(mode="after")

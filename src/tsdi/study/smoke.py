@@ -42,8 +42,9 @@ def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
     content["generation"] = {"max_new_tokens": 8, "batch_size": 32, "dtype": "float32"}
     content["estimation"] = study.estimation.model_dump(mode="json", exclude_defaults=True)
     content["estimation"] |= {"prompts": 32, "steps": STEPS, "prompt_tokens": 8}
+    splits = ("validation", "test", *(["fit"] if study.prompts.fit else []))
     content["prompts"] = {
-        split: [{"load": f"organism:{split}", "limit": PROMPTS}] for split in ("validation", "test")
+        split: [{"load": f"organism:{split}", "limit": PROMPTS}] for split in splits
     }
     content["title"] = f"{study.title} (smoke: the figures mean nothing)"
     for entry, shown in zip(study.rules, content["rules"], strict=True):

@@ -24,7 +24,7 @@ from tsdi.suites.table import SUITES
 from tsdi.yaml_file import meant
 
 ORGANISM_COUNTS = {"harmless": 320, "lookalike": 320, "harmful": 640}  # 40 harmful per category
-_SPLITS = ("validation", "test")
+_SPLITS = ("validation", "test", "fit")
 _PROMPTS = "organism:"
 _HUB = "hub:"
 EVERYDAY = "everyday"
@@ -97,8 +97,8 @@ def load_prompts(source: Name | PromptSource, seed: int, kind: str = "") -> Load
     """Prompts of a file, a suite, a hub data set, or the organism.
 
     Args:
-        source: A name as for `load_named`, or "organism:test" or "organism:validation"; or one with
-            its columns.
+        source: A name as for `load_named`, or "organism:test", "organism:validation" or
+            "organism:fit"; or one with its columns.
         seed: Decides which requests of the organism's world; those of seed 0 are the demo's.
         kind: Given to prompts that have none.
 
@@ -123,7 +123,7 @@ def _organism_prompts(name: str, seed: int) -> list[Prompt]:
     if split not in _SPLITS:
         raise UsageError(
             f"There are no prompts {name!r}.",
-            f"Use {' or '.join(_PROMPTS + known for known in _SPLITS)}, or a prompt file.",
+            f"Use {', '.join(_PROMPTS + known for known in _SPLITS)}, or a prompt file.",
         )
     return [
         Prompt(
@@ -134,8 +134,15 @@ def _organism_prompts(name: str, seed: int) -> list[Prompt]:
             kind=kind,
         )
         for kind, count in ORGANISM_COUNTS.items()
-        for number, item in enumerate(organism.items(split, kind, count, seed), start=1)
+        for number, item in enumerate(_requests(split, kind, count, seed), start=1)
     ]
+
+
+def _requests(split: str, kind: str, count: int, seed: int) -> list[organism.Item]:
+    """The organism's requests; "fit" are those that its world draws after "validation"."""
+    if split != "fit":
+        return organism.items(split, kind, count, seed)
+    return organism.items("validation", kind, 2 * count, seed)[count:]
 
 
 def load_named(name: str, columns: str = "") -> Loaded:

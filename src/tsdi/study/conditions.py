@@ -1,0 +1,79 @@
+"""The conditions of a study: fitted to its labelled prompts, once for each model of a family."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi.baselines.conditions import fit_log_odds, fit_top, shuffled
+from tsdi.bias.refusal_log_odds import Phrases
+from tsdi.condition import Condition, Fitting, Labelled
+from tsdi.condition.fit import fit_direction
+from tsdi.condition.prompts import HeadInputs, read_labelled
+from tsdi.condition.tokens import read_head, to_tokens
+from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
+from tsdi.models.compatibility import tokenizer_size
+from tsdi.study.settings import Setting
+
+
+@dataclass
+class Conditions:
+    """Conditions by model, by whose labels they are fitted to, and by what they see.
+
+    Attributes:
+        tokenizer: The tokenizer of all models.
+        prompts: What conditions are fitted to.
+        phrases: Beginnings of refusing and complying answers.
+        openers: First tokens of these.
+        chat_format: How chats become text.
+        seed: Of shuffled labels.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[Labelled]
+    phrases: Phrases
+    openers: tuple[list[int], list[int]]
+    chat_format: ChatFormat
+    seed: int
+    _read: dict[str, HeadInputs] = field(default_factory=dict, init=False)
+    _fitted: dict[tuple[str, str, str], Condition] = field(default_factory=dict, init=False)
+
+    def of(self, name: str, model: PreTrainedModel, setting: Setting) -> Condition:
+        """A model's condition with the strengths of a setting.
+
+        Args:
+            name: The model's, within the family.
+            model: Whose logits are read.
+            setting: With `labels`, `sees`, `low`, `high` and `width`.
+        """
+        labels, sees = str(setting["labels"]), str(setting["sees"])
+        key = name, labels, sees
+        if key not in self._fitted:
+            self._fitted[key] = self._fit(model, self._labelled(name, model, labels), sees)
+        low, high, width = (float(setting[key] or 0.0) for key in ("low", "high", "width"))
+        return replace(
+            self._fitted[key],
+            low=low,
+            high=high,
+            width=width,
+            tokenizer_sha256=tokenizer_sha256(self.tokenizer),
+            template_sha256=template_sha256(self.tokenizer, self.chat_format),
+        )
+
+    def _labelled(self, name: str, model: PreTrainedModel, labels: str) -> HeadInputs:
+        if name not in self._read:
+            self._read[name] = read_labelled(
+                model, self.tokenizer, self.prompts, self.phrases, batch_size=32
+            )
+        known = self._read[name]
+        return known if labels == "own" else shuffled(known, self.seed)
+
+    def _fit(self, model: PreTrainedModel, known: HeadInputs, sees: str) -> Condition:
+        if sees == "log-odds":
+            return fit_log_odds(model, known, *self.openers)
+        if sees == "top-20":
+            return fit_top(model, known, tokenizer_size(self.tokenizer))
+        direction = fit_direction(known.inputs, known.harmful, known.groups)
+        linear = read_head(model, self.tokenizer, known.inputs.shape[1])
+        found = to_tokens(direction, known.inputs, linear, Fitting().tokens)
+        return Condition(found.tokens, found.weights, found.intercept)
