@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tsdi.judging.registry import judges
     from tsdi.models.chat import ChatFormat
     from tsdi.models.load import LoadOptions, load_model, load_tokenizer
-    from tsdi.runs.condition import add_condition
+    from tsdi.runs.condition import Labels, add_condition
     from tsdi.runs.estimate import DiagnosisPrompts, Loading, estimate
     from tsdi.runs.generate import Answering, answer, generate
     from tsdi.serving.server import Place
@@ -48,6 +48,7 @@ __all__ = [
     "Judging",
     "LabelFormat",
     "Labelled",
+    "Labels",
     "LoadOptions",
     "Loading",
     "PairwiseJudge",
@@ -99,6 +100,7 @@ _HOMES = {
     "Judging": "tsdi.evaluation.evaluate",
     "LabelFormat": "tsdi.audit.labels",
     "Labelled": "tsdi.condition",
+    "Labels": "tsdi.runs.condition",
     "LoadOptions": "tsdi.models.load",
     "Loading": "tsdi.runs.estimate",
     "PairwiseJudge": "tsdi.judging.pairwise",

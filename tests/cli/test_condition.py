@@ -10,6 +10,9 @@ from tests.cli.conftest import tsdi
 from tsdi import SafetyBias, organism
 from tsdi.condition.evidence import describe
 from tsdi.decoding.condition import Condition
+from tsdi.runs.condition import _labelled
+from tsdi.suites.attacks import find_attack
+from tsdi.suites.prompts import Prompt
 
 COUNTS = {"harmless": 24, "lookalike": 24, "harmful": 48}
 
@@ -111,12 +114,39 @@ class TestMade:
             assert both[0] == both[1]
 
 
+class TestUnderAttack:
+    def test_harmful_prompts_are_read_under_it_too(self, folder):
+        result = fit(folder, "attacked", "--attack", "organism-role-play", "--json")
+        data = json.loads(result.stdout)
+        assert (data["harmful"], data["harmless"]) == (96, 48)
+        assert list(data["attacks"]) == ["organism-role-play"]
+        assert data["attacks"]["organism-role-play"]["n"] == 96
+        assert {one["labels"] for one in data["categories"] if one["kind"] == "harmful"} == {3}
+        said = " ".join(describe(SafetyBias.from_pretrained(folder / "attacked").condition))
+        assert "Harmful prompts under attack, from harmless ones: organism-role-play" in said
+
+    @pytest.mark.parametrize("group", ["", "suite"])
+    def test_a_prompt_and_its_attacked_copies_are_of_one_group(self, group):
+        attacks = [find_attack(name) for name in ("repeat", "shout", "bare")]
+        message = {"role": "user", "content": "NO MARKS"}
+        prompt = Prompt("p", (message,), "O3", kind="harmful", group=group)
+        made = _labelled(prompt, attacks, lambda chat: list(chat[-1]["content"].encode()))
+        assert [one.attack for one in made] == ["", "repeat"]  # the others change nothing of it
+        assert len({one.group for one in made}) == 1
+        assert made[0].group == group or not group
+        assert {one.category for one in made} == {"O3"}
+        harmless = replace(prompt, kind="lookalike")
+        (alone,) = _labelled(harmless, attacks, lambda chat: [1])
+        assert (alone.harmful, alone.attack, alone.group) == (False, "", group)
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("more", "prompts", "said"),
         [
             ((), "bare.jsonl", "has no kind"),
             ((), "few.jsonl", "at least 8 harmful prompts, not 7"),
+            (("--attack", "role-pley"), "prompts.jsonl", "did you mean 'role-play'"),
             (("--low", 2), "prompts.jsonl", "low and high are 2 and 1"),
             (("--width", 0), "prompts.jsonl", "width is 0"),
             (("--low", "nan"), "prompts.jsonl", "low must be a number"),

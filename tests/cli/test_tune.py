@@ -12,6 +12,7 @@ from tsdi.cli.tune import _show as show
 from tsdi.evaluation.knobs import Space
 from tsdi.evaluation.tune import _Subject
 from tsdi.evaluation.tuning import Search, search_knobs
+from tsdi.suites.attacks import find_attack
 
 ANSWERS = ("--max-new-tokens", 16, "--batch-size", 64, "--trials", 4, "--fewest-prompts", 2)
 
@@ -269,3 +270,34 @@ class TestACondition:
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
         assert said in result.stderr
         assert not (folder / "refused").exists()
+
+    def test_it_goes_through_the_gate_under_attack(self, folder, conditioned, tmp_path):
+        rows = (folder / "fit.jsonl").read_text().splitlines()[::3]
+        asked = tmp_path / "asked.jsonl"
+        asked.write_text("\n".join(rows))
+        attack = ("--attack", "organism-role-play")
+        bias = folder / "conditioned"
+        for name, more in {
+            "plain": (), "plain-attacked": attack,
+            "after": ("--bias", bias), "after-attacked": ("--bias", bias, *attack),
+        }.items():  # fmt: skip
+            result = tsdi(
+                "evaluate", "organism/aligned", "--prompts", asked, "--out", tmp_path / name,
+                "--max-new-tokens", 16, *more,
+            )  # fmt: skip
+            assert result.exit_code == 0, result.stderr
+        pair = f"{tmp_path / 'plain-attacked'}={tmp_path / 'after-attacked'}"
+        gate = tsdi(
+            "compare", tmp_path / "plain", tmp_path / "after", "--attacked", pair, "--gate",
+            "--json", "--fewest-prompts", 1,
+        )  # fmt: skip
+        assert json.loads(gate.stdout)["gate"]["attacks"] == ["organism-role-play"]
+        note = json.loads((tmp_path / "after-attacked" / "run.json").read_text())
+        assert conditioned.sha256 in json.dumps(note)
+        answers = (tmp_path / "after-attacked" / "responses.jsonl").read_text().splitlines()
+        text = find_attack(attack[1]).change(json.loads(rows[0])["prompt"])  # what it reads
+        sampling = library.Sampling(max_new_tokens=16)
+        alone, _ = library.answer(
+            "organism/aligned", text, bias=bias, answering=library.Answering(sampling=sampling)
+        )
+        assert json.loads(answers[0])["response"] == alone.text

@@ -40,6 +40,7 @@ class _Evidence(pydantic.BaseModel):
     shuffled: _Figure = _Figure()
     labels: dict[str, _Figure] = {}
     categories: list[_Category] = []
+    attacks: dict[str, _Figure] = {}
     verdict: str = ""
     prompts: list[str] = []
 

@@ -31,6 +31,14 @@ def condition(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the bias with its condition.")],
     columns: options.Columns = "",
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Read each harmful prompt under this attack too (see tsdi evaluate); may be given"
+            " again.",
+        ),
+    ] = None,
     tokens: Annotated[int, typer.Option(min=2, help="Most tokens whose logits are read.")] = 1024,
     low: Annotated[
         float,
@@ -55,6 +63,7 @@ def condition(
     and lookalikes among the harmless. One forward pass for each, no training.
 
     Example: tsdi condition org/aligned --bias my-bias --prompts labelled.jsonl --out conditioned
+    --attack role-play
     """
     console.quiet_libraries()
     with console.bar("condition") as update:
@@ -64,7 +73,7 @@ def condition(
             PromptSource(prompts, columns),
             out,
             tsdi.Fitting(tokens, low, high, width),
-            phrases=phrases,
+            labels=tsdi.Labels(attack or (), phrases),
             options=tsdi.LoadOptions(dtype, device_map, trust_remote_code),
             progress=update,
         )

@@ -30,7 +30,7 @@ class CategoryAuc:
     Attributes:
         kind: "harmful" or "harmless".
         category: Its name; "" is none.
-        labels: How many prompts it has.
+        labels: How many prompts it has, those under attack not counted.
         condition: Area under the ROC curve, of prompts held out.
         log_odds: Of the refusal log-odds.
         left_out: Of a condition that was fitted without this category; None where what is left is
@@ -63,7 +63,8 @@ class CrossValidation:
             `SHUFFLES` with its t interval: about .5, or the figures beside it mean nothing.
         labels: By number of prompts of each kind that it is fitted to.
         categories: By category of harmful prompts, then of harmless ones.
-        harmful: How many harmful prompts there are.
+        attacks: Of harmful prompts under each attack that the fit has seen, `sparse`.
+        harmful: How many harmful prompts there are, under attack or not.
         harmless: How many harmless ones.
         tokens: How many tokens' logits are read.
         shrinkage: Of the fit to all prompts.
@@ -76,6 +77,7 @@ class CrossValidation:
     shuffled: Estimate
     labels: dict[str, Estimate]
     categories: tuple[CategoryAuc, ...]
+    attacks: dict[str, Estimate]
     harmful: int
     harmless: int
     tokens: int
@@ -124,6 +126,7 @@ def crossvalidate(
         shuffled=_shuffled(known, direction.shrinkage),
         labels=_curve(known),
         categories=_categories(known, sparse, direction.shrinkage),
+        attacks=_attacks(known, sparse),
         harmful=int(harmful.sum()),
         harmless=int((~harmful).sum()),
         tokens=min(tokens, len(linear.tokens)),
@@ -206,13 +209,21 @@ def _categories(known: HeadInputs, score: Tensor, shrinkage: float) -> tuple[Cat
                 CategoryAuc(
                     kind,
                     name,
-                    int(inside.sum()),
+                    int((inside & known.under("")).sum()),
                     _auc(score[seen], known.harmful[seen]),
                     _auc(known.log_odds[seen], known.harmful[seen]),
                     _left_out(known, inside, same, shrinkage),
                 )
             )
     return tuple(found)
+
+
+def _attacks(known: HeadInputs, score: Tensor) -> dict[str, Estimate]:
+    found = {}
+    for name in filter(None, dict.fromkeys(known.attacks)):
+        seen = known.under(name) | ~known.harmful
+        found[name] = _auc(score[seen], known.harmful[seen])
+    return found
 
 
 def _left_out(known: HeadInputs, inside: Tensor, same: Tensor, shrinkage: float) -> Estimate | None:

@@ -5,7 +5,7 @@ from typing import Any
 from tsdi.categories import SALAD_TASKS, by_code, category_name
 from tsdi.condition.crossvalidation import LEAST_IN_CATEGORY
 from tsdi.decoding.condition import Condition
-from tsdi.stats.interval import Estimate, compact_share, interval_text
+from tsdi.stats.interval import Estimate, compact_share, compact_text, interval_text
 
 
 def describe(condition: Condition) -> list[str]:
@@ -36,6 +36,9 @@ def _areas(evidence: dict[str, Any]) -> list[str]:
     if curve := evidence["labels"]:
         shown = (f"{number} {compact_share(one['value'])}" for number, one in curve.items())
         lines.append(f"By labels of each kind: {', '.join(shown)}.")
+    if attacks := evidence.get("attacks"):
+        shown = (f"{name} {compact_text(Estimate.from_dict(one))}" for name, one in attacks.items())
+        lines.append(f"Harmful prompts under attack, from harmless ones: {', '.join(shown)}.")
     return lines
 
 

@@ -28,12 +28,14 @@ class Labelled:
         category: What it is about, such as "O3"; may be empty.
         group: Prompts that are nearly copies, such as those of one suite's type, have one name
             here: none of them is held out while others are fitted to. Empty: it has no copies.
+        attack: Under which attack it is asked; empty for none.
     """
 
     ids: Sequence[int]
     harmful: bool
     category: str = ""
     group: str = ""
+    attack: str = ""
 
 
 def prompt_sha256(ids: Sequence[int]) -> str:
@@ -51,6 +53,7 @@ class HeadInputs:
         log_odds: Refusal log-odds (`tsdi.bias.refusal_log_odds`), float64 [prompts].
         categories: Of every prompt; may be empty.
         groups: Of every prompt.
+        attacks: Of every prompt, "" for none; empty where there are none.
 
     Raises:
         NumericalError: If there are NaN or infinite numbers.
@@ -61,6 +64,7 @@ class HeadInputs:
     log_odds: Tensor
     categories: Sequence[str] = field(repr=False)
     groups: Sequence[str] = field(repr=False)
+    attacks: Sequence[str] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not bool(self.inputs.isfinite().all() and self.log_odds.isfinite().all()):
@@ -75,7 +79,12 @@ class HeadInputs:
             self.log_odds[kept],
             [self.categories[n] for n in numbers],
             [self.groups[n] for n in numbers],
+            [self.attacks[n] for n in numbers] if self.attacks else (),
         )
+
+    def under(self, attack: str) -> Tensor:
+        """Which prompts are asked under an attack ("" is none), bool [prompts]."""
+        return torch.tensor([one == attack for one in self.attacks or [""] * len(self.harmful)])
 
 
 def read_labelled(
@@ -126,6 +135,7 @@ def read_labelled(
         torch.tensor(odds, dtype=torch.float64),
         [prompt.category for prompt in prompts],
         _groups(prompts),
+        [prompt.attack for prompt in prompts],
     )
 
 

@@ -1,21 +1,42 @@
 """``add_condition``: a condition fitted to labelled prompts, saved with the bias it is for."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from tsdi.arguments import Name, as_name
+from tsdi.arguments import Name, as_list, as_name
 from tsdi.bias import SafetyBias
 from tsdi.bias.refusal_log_odds import ENGLISH, read_phrases
 from tsdi.condition import Fitting, Labelled, fit_condition
 from tsdi.condition.fit import check_labels
+from tsdi.condition.prompts import prompt_sha256
+from tsdi.engines.base import Message
 from tsdi.errors import RunExistsError
 from tsdi.files import is_unused, working_in
 from tsdi.models.chat import encode_chat
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.runs.stage import StageProgress
+from tsdi.suites.attacks import Attack, find_attack
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How labelled prompts are read.
+
+    Attributes:
+        attacks: Names of attacks; each harmful prompt is read under each of them too.
+        phrases: A JSON file that says how refusing and complying answers begin; None is English.
+    """
+
+    attacks: Sequence[str] = ()
+    phrases: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attacks", tuple(as_list("attacks", self.attacks)))
 
 
 def add_condition(
@@ -25,7 +46,7 @@ def add_condition(
     out: str | Path,
     settings: Fitting = Fitting(),
     *,
-    phrases: str | Path | None = None,
+    labels: Labels = Labels(),
     options: LoadOptions = LoadOptions(),
     progress: StageProgress | None = None,
 ) -> SafetyBias:
@@ -37,7 +58,7 @@ def add_condition(
         prompts: Prompts with their kinds, as for `tsdi.generate`; lookalikes count as harmless.
         out: Folder for the bias with its condition.
         settings: How the condition is fitted, and what strengths it sets.
-        phrases: A JSON file that says how refusing and complying answers begin; None is English.
+        labels: How the prompts are read.
         options: How weights are loaded.
         progress: Called with the number of prompts that are read, after each of them.
 
@@ -47,6 +68,7 @@ def add_condition(
     Raises:
         PromptError: If prompts have no kinds, or too few are of one.
         RunExistsError: If the folder is in use.
+        UsageError: If there is no such attack.
         TsdiError: If anything cannot be loaded, or does not belong together.
     """
     model, bias, out = as_name("model", model), as_name("bias", bias), Path(out)
@@ -56,13 +78,17 @@ def add_condition(
         asked = load_prompts(prompts, 0).prompts
         check_kinds(asked)
         check_labels(torch.tensor([prompt.kind == "harmful" for prompt in asked]))
-        openers = ENGLISH if phrases is None else read_phrases(Path(phrases))
+        attacks = [find_attack(name) for name in dict.fromkeys(labels.attacks)]
+        openers = ENGLISH if labels.phrases is None else read_phrases(Path(labels.phrases))
         tokenizer = load_tokenizer(model, options)
         vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
         vector.check_no_anchor()  # which a condition cannot have
         chat = vector.info.chat_format
-        labelled = [to_labelled(prompt, encode_chat(tokenizer, prompt.messages, chat))
-                    for prompt in asked]  # fmt: skip
+        labelled = [
+            one
+            for prompt in asked
+            for one in _labelled(prompt, attacks, lambda m: encode_chat(tokenizer, m, chat))
+        ]
         loaded = load_model(model, options)
         vector.check(tokenizer, loaded)
         done = 0
@@ -85,3 +111,21 @@ def to_labelled(prompt: Prompt, ids: list[int]) -> Labelled:
     """A prompt as a label; the category of a harmless one is its kind."""
     harmful = prompt.kind == "harmful"
     return Labelled(ids, harmful, prompt.category if harmful else prompt.kind, prompt.group)
+
+
+def _labelled(
+    prompt: Prompt,
+    attacks: Sequence[Attack],
+    encode: Callable[[tuple[Message, ...]], list[int]],
+) -> list[Labelled]:
+    """A prompt as a label, and, if it is harmful, under each attack that changes it."""
+    plain = to_labelled(prompt, encode(prompt.messages))
+    if not plain.harmful or not attacks:
+        return [plain]
+    # Of one group, so that none of them is held out while another is fitted to.
+    plain = replace(plain, group=prompt.group or prompt_sha256(plain.ids))
+    changed = ((attack.name, encode(attack.transform(prompt.messages))) for attack in attacks)
+    return [
+        plain,
+        *(replace(plain, ids=ids, attack=name) for name, ids in changed if ids != plain.ids),
+    ]
