@@ -2,22 +2,27 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tests import tiny
+from tsdi.bias import SafetyBias
+from tsdi.decoding.rule import subtract_bias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import ModelError, UsageError
+from tsdi.export.edited_head import edited_head
 from tsdi.export.static import (
     as_vector,
     divergence,
     logit_bias,
-    shifted_head,
+    rule_answers,
     static_vector,
     write_logit_bias,
 )
+from tsdi.models.load import LoadOptions, load_model
 
 REQUESTS = [Request.from_text(text) for text in ("bread", "the old mill", "a kettle boils")]
 TOKENIZER = tiny.tokenizer()
@@ -57,25 +62,9 @@ class TestLogitBias:
         assert vector.tolist() == [0.0, -2.0, 0.0]
 
 
-class TestTheHead:
-    def test_logits_are_shifted_and_nothing_else(self):
-        model = tiny.model("phi")
-        vector = torch.randn(tiny.VOCAB, generator=torch.Generator().manual_seed(0))
-        changed = shifted_head(model, vector)
-        ids = tiny.ids()
-        with torch.no_grad():
-            before, after = model(ids).logits, changed(ids).logits
-        torch.testing.assert_close(after, before + vector, rtol=0, atol=1e-5)
-
-    def test_a_head_without_a_bias_is_refused(self):
-        with pytest.raises(ModelError, match="LlamaForCausalLM has no bias"):
-            shifted_head(tiny.model("llama"), torch.zeros(tiny.VOCAB))
-
-    def test_logits_that_are_changed_behind_the_head_are_refused(self):
-        model = tiny.model("phi")
-        model.config.logit_scale = 0.5
-        with pytest.raises(ModelError, match="logit_scale"):
-            shifted_head(model, torch.zeros(tiny.VOCAB))
+def compare(model, bias, strength, vector, requests=REQUESTS, tokens=5):
+    texts = rule_answers(model, TOKENIZER, bias, strength, requests, tokens, batch_size=2)
+    return divergence(model, bias, strength, vector, texts)
 
 
 def slow(model, bias, strength, vector, tokens):
@@ -110,7 +99,7 @@ class TestDivergence:
     def test_it_equals_the_slow_computation(self):
         model, bias = tiny.model("llama"), tiny.bias()
         vector = as_vector(logit_bias(static_vector(bias, 0.7), 20, 1.0), tiny.VOCAB)
-        found = divergence(model, TOKENIZER, bias, 0.7, vector, REQUESTS, 5, batch_size=2)
+        found = compare(model, bias, 0.7, vector)
         rows = slow(model, bias, 0.7, vector, 5)
         for step, one in enumerate(found.by_step):
             known = [row[step] for row in rows if step < len(row)]
@@ -122,18 +111,77 @@ class TestDivergence:
         values = torch.randn(1, tiny.VOCAB, generator=torch.Generator().manual_seed(4))
         bias = tiny.bias((values - values.mean()).repeat(3, 1))
         vector = static_vector(bias, 1.0)
-        found = divergence(tiny.model("llama"), TOKENIZER, bias, 1.0, vector, REQUESTS, 5)
+        found = compare(tiny.model("llama"), bias, 1.0, vector)
         assert [one.value for one in found.by_step[:3]] == pytest.approx([0, 0, 0], abs=1e-6)
         assert found.by_step[3].value > 1e-3  # where the rule has ended, the static shift has not
 
     def test_its_interval_does_not_reach_below_0(self):
         vector = static_vector(tiny.bias(), 1.0)
-        found = divergence(
-            tiny.model("llama"), TOKENIZER, tiny.bias(), 1.0, vector, REQUESTS[:2], 5
-        )
+        found = compare(tiny.model("llama"), tiny.bias(), 1.0, vector, REQUESTS[:2])
         assert min(one.low for one in (*found.by_step, found.total)) >= 0
 
     def test_no_prompts_are_refused(self):
         bias = tiny.bias()
         with pytest.raises(UsageError, match="no prompts"):
-            divergence(tiny.model("llama"), TOKENIZER, bias, 1.0, torch.zeros(3), [], 5)
+            compare(tiny.model("llama"), bias, 1.0, torch.zeros(3), [])
+
+
+class TestAnEditedHead:
+    """A bias of first order as weights: its logits are the rule's wherever its constant is one."""
+
+    def sloped(self, steps=1, order=1):
+        values = torch.randn(steps, tiny.VOCAB, generator=torch.Generator().manual_seed(4))
+        known = tiny.bias(values)
+        slope = tiny.slope(steps=steps, scale=0.3) if order else None
+        return SafetyBias(values, known.standard_error, known.info, slope=slope)
+
+    def texts(self, model, bias):
+        words = tiny.TEXT.split()
+        asked = [Request.from_text(" ".join(words[n : n + m])) for n in range(29) for m in range(5)]
+        return rule_answers(model, TOKENIZER, bias, 0.5, asked, 6)
+
+    @pytest.mark.parametrize(
+        ("kind", "options", "order"),
+        [
+            ("phi", {}, 1),  # with a bias in the head
+            ("llama", {"tie_word_embeddings": False}, 0),
+            ("llama", {"tie_word_embeddings": False}, 1),
+            ("llama", {"tie_word_embeddings": True}, 1),
+        ],
+    )
+    def test_it_is_close_to_the_rule_on_other_prompts(self, kind, options, order, tmp_path):
+        model, bias = tiny.model(kind, **options), self.sloped(2, order)
+        texts = self.texts(model, bias)
+        changed = edited_head(model, bias, 0.5, texts[::2])
+        changed.save_pretrained(tmp_path)
+        again = load_model(str(tmp_path), LoadOptions("float32"))
+        embeddings = model.get_input_embeddings().weight
+        assert torch.equal(again.get_input_embeddings().weight, embeddings)
+        whole = [one for one in texts[1::2] if one[1] >= bias.steps]
+        first = [(ids[: len(ids) - answer + 2], 2) for ids, answer in whole]
+        found, plain = (
+            divergence(model, bias, 0.5, form, first) for form in (again, torch.zeros(tiny.VOCAB))
+        )
+        assert found.total.value < 0.5 * plain.total.value
+
+    def test_without_constants_it_is_exact(self):
+        model, bias = tiny.model("phi"), self.sloped()
+        slope = bias.slope
+        with torch.no_grad():
+            model.lm_head.bias.zero_()
+        bias = SafetyBias(
+            bias.values * 0, bias.standard_error, bias.info,
+            slope=replace(slope, centre=slope.centre * 0),
+        )  # fmt: skip
+        changed = edited_head(model, bias, 0.5, self.texts(model, bias)[:2])
+        ids = tiny.ids()
+        with torch.no_grad():
+            before, after = model(ids).logits[:, -1], changed(ids).logits[:, -1]
+        expected = subtract_bias(before, 0, bias.shift, 0.5)
+        torch.testing.assert_close(after, expected, rtol=0, atol=1e-4)
+
+    def test_logits_that_are_changed_behind_the_head_are_refused(self):
+        model = tiny.model("llama")
+        model.config.logit_scale = 0.5
+        with pytest.raises(ModelError, match="logit_scale"):
+            edited_head(model, self.sloped(), 1.0, [])

@@ -44,8 +44,9 @@ def export(
 
     transformers: a copy of the model whose own code subtracts the bias at every step, for
     from_pretrained(..., trust_remote_code=True); to serve a model, take tsdi serve.
-    logit-bias: one shift for all steps, for a request to an OpenAI-compatible API. checkpoint: the
-    same in the bias of the model's head. Both say on --prompts how far they are from the real rule.
+    logit-bias: one shift for all steps, for a request to an OpenAI-compatible API. checkpoint: a
+    plain model with another head, for any engine. Both say on --prompts how far they are from the
+    real rule.
 
     Example: tsdi export my-bias org/model out --to transformers
     """

@@ -1,21 +1,26 @@
 """``export``: a bias in a form that runs without tsdi."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from tsdi.arguments import Name, as_name, check_counts
 from tsdi.bias import SafetyBias
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Request
-from tsdi.errors import UsageError
+from tsdi.errors import PromptError, UsageError
 from tsdi.export.checkpoint import write_checkpoint
+from tsdi.export.edited_head import edited_head
 from tsdi.export.static import (
     Divergence,
     as_vector,
     divergence,
     logit_bias,
-    shifted_head,
+    rule_answers,
     static_vector,
     write_logit_bias,
 )
@@ -24,6 +29,7 @@ from tsdi.models.chat import fix_arguments
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.suites.load import PromptSource, load_prompts
 
+LEAST_PROMPTS = 16
 FORMS = ("transformers", "logit-bias", "checkpoint")
 
 
@@ -95,9 +101,9 @@ def export(
         model: Folder, hub id or shipped name of the model that it is for.
         out: A new folder; for "logit-bias" a new JSON file.
         to: "transformers": a copy of the model whose own code subtracts the bias; "logit-bias": one
-            shift for all steps, for a request; "checkpoint": the same in the bias of the head.
+            shift for all steps, for a request; "checkpoint": a plain model with another head.
         strength: How much of the bias; None takes what it recommends.
-        static: For the two static forms, which say how far they are from the real rule.
+        static: For the two forms without a rule, which say how far they are from it.
         options: How weights are loaded.
 
     Raises:
@@ -147,16 +153,20 @@ def _write_static(
     requests = [Request(prompt.messages) for prompt in load_prompts(static.prompts, 0).prompts]
     model = load_model(name, options)
     vector.check(tokenizer, model)
-    added, shifts = static_vector(vector, strength), None
+    texts = rule_answers(
+        model, tokenizer, vector, strength, requests, static.max_new_tokens, static.batch_size
+    )
+    shifts: dict[int, float] | None = None
+    form: Tensor | PreTrainedModel
     if to == "logit-bias":
+        added = static_vector(vector, strength)
         shifts = logit_bias(added, static.top, static.limit)
-        added = as_vector(shifts, len(added))
-    else:
-        changed = shifted_head(model, added)
-    found = divergence(
-        model, tokenizer, vector, strength, added, requests,
-        static.max_new_tokens, static.batch_size,
-    )  # fmt: skip
+        form = as_vector(shifts, len(added))
+    else:  # what the head is fitted to is not what it is compared on
+        _check_halves(texts)
+        form = changed = edited_head(model, vector, strength, texts[::2])
+        texts = texts[1::2]
+    found = divergence(model, vector, strength, form, texts)
     if shifts is not None:
         write_logit_bias(out, shifts, vector.info.template_args)
         return Exported(out, to, strength, len(shifts), found)
@@ -165,3 +175,12 @@ def _write_static(
         fix_arguments(tokenizer, vector.info.template_args)
         tokenizer.save_pretrained(made)
     return Exported(out, to, strength, None, found)
+
+
+def _check_halves(texts: Sequence[object]) -> None:
+    if len(texts) < LEAST_PROMPTS:
+        raise PromptError(
+            f"A head is fitted to one half of the prompts and compared on the other: {len(texts)}"
+            f" are too few.",
+            f"Name at least {LEAST_PROMPTS}.",
+        )

@@ -4,7 +4,6 @@ A static shift acts on every token of an answer, the rule on the first ones only
 says what that costs before it is deployed.
 """
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +15,18 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
+from tsdi.bias import lm_head as head
+from tsdi.decoding.rule import subtract_bias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
-from tsdi.errors import ModelError, UsageError
+from tsdi.errors import UsageError
 from tsdi.files import write_bytes
+from tsdi.models.chat import encode_chat
 from tsdi.stats.interval import Estimate
 from tsdi.stats.seeds import mean_interval
+
+Text = tuple[list[int], int]
+"""A prompt with its answer as token ids, and how many of them are the answer."""
 
 
 @dataclass(frozen=True)
@@ -90,51 +95,42 @@ def write_logit_bias(
     write_bytes(path, (json.dumps(body, allow_nan=False) + "\n").encode())
 
 
-def shifted_head(model: PreTrainedModel, vector: Tensor) -> PreTrainedModel:
-    """A copy of a model whose head's bias has a static shift added.
+def divergence(
+    model: PreTrainedModel,
+    bias: SafetyBias,
+    strength: float,
+    static: Tensor | PreTrainedModel,
+    texts: Sequence[Text],
+) -> Divergence:
+    """How far a static form is from the rule, on the rule's own greedy answers.
 
     Args:
-        model: A causal language model.
-        vector: What is added to the logits, [vocab].
+        model: The model.
+        bias: Its safety bias.
+        strength: How much of it the rule subtracts.
+        static: What is added to the logits at every step, [vocab], or another model.
+        texts: Of `rule_answers`.
 
-    Raises:
-        ModelError: If its head has no bias, or its logits are capped or scaled behind the head.
+    Returns:
+        KL by step and in total, with t-intervals over prompts.
     """
-    head = model.get_output_embeddings()
-    if getattr(head, "bias", None) is None:
-        raise ModelError(
-            f"The head of {type(model).__name__} has no bias, so no static shift fits into it.",
-            "Take --to logit-bias or --to transformers, or an engine that runs the rule.",
-        )
-    config = model.config.get_text_config()
-    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
-        if getattr(config, name, None) not in (None, 1.0):
-            raise ModelError(
-                f"{type(model).__name__} changes its logits behind the head ({name}), so that a"
-                " shift in the head would be another one.",
-                "Take --to logit-bias or --to transformers.",
-            )
-    changed: PreTrainedModel = copy.deepcopy(model)
-    with torch.no_grad():
-        weight = changed.get_output_embeddings().bias
-        weight[: len(vector)] += vector.to(weight.dtype).to(weight.device)
-    return changed
+    rows = [_kl(model, bias, strength, static, ids, answer) for ids, answer in texts]
+    longest = max(map(len, rows))
+    by_step = [[row[step] for row in rows if step < len(row)] for step in range(longest)]
+    totals = [sum(row) for row in rows]
+    return Divergence(tuple(map(_divergence_interval, by_step)), _divergence_interval(totals))
 
 
-def divergence(
+def rule_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     bias: SafetyBias,
     strength: float,
-    vector: Tensor,
     requests: Sequence[Request],
     max_new_tokens: int,
     batch_size: int = 16,
-) -> Divergence:
-    """How far a static shift, a vector [vocab], is from the rule, on the rule's own greedy answers.
-
-    Returns:
-        KL by step and in total, with t-intervals over prompts.
+) -> list[Text]:
+    """Prompts with the rule's greedy answers as token ids, and how many of them are the answer.
 
     Raises:
         UsageError: If there is nothing to ask.
@@ -142,16 +138,14 @@ def divergence(
     if not requests:
         raise UsageError("There are no prompts to compare on.")
     engine = TransformersEngine(model, tokenizer, bias, strength)
-    sampling = Sampling(max_new_tokens=max_new_tokens, keep_logits=True)
-    rows: list[list[float]] = []
+    sampling = Sampling(max_new_tokens=max_new_tokens)
+    texts = []
     for start in range(0, len(requests), batch_size):
-        for completion in engine.generate(requests[start : start + batch_size], sampling):
-            assert completion.logits is not None
-            rows.append(_kl(completion.logits, bias, strength, vector))
-    longest = max(map(len, rows))
-    by_step = [[row[step] for row in rows if step < len(row)] for step in range(longest)]
-    totals = [sum(row) for row in rows]
-    return Divergence(tuple(map(_divergence_interval, by_step)), _divergence_interval(totals))
+        part = requests[start : start + batch_size]
+        for request, completion in zip(part, engine.generate(part, sampling), strict=True):
+            prompt = encode_chat(tokenizer, request.messages, bias.info.chat_format)
+            texts.append(([*prompt, *completion.token_ids], len(completion.token_ids)))
+    return texts
 
 
 def _divergence_interval(values: list[float]) -> Estimate:
@@ -160,14 +154,24 @@ def _divergence_interval(values: list[float]) -> Estimate:
     return replace(found, low=max(found.low, 0.0))
 
 
-def _kl(debiased: Tensor, bias: SafetyBias, strength: float, vector: Tensor) -> list[float]:
-    """KL(rule, static) at every position of an answer, from the rule's logits [tokens, width]."""
-    rule = debiased.double()
-    static = rule.clone()
-    covered = min(len(rule), bias.steps)
-    static[:covered, : bias.vocab] += strength * bias.values[:covered].double()
-    static[:, : len(vector)] += vector.double()
-    one, other = rule.log_softmax(-1), static.log_softmax(-1)
-    terms = torch.where(one > -torch.inf, one.exp() * (one - other), 0.0)
+def _kl(
+    model: PreTrainedModel,
+    bias: SafetyBias,
+    strength: float,
+    static: Tensor | PreTrainedModel,
+    ids: list[int],
+    answer: int,
+) -> list[float]:
+    """KL(rule, static) at every position of an answer, the last tokens of these."""
+    before = torch.tensor([ids])[:, :-1]
+    plain = head.logits(model, before, answer)[0].cpu().double()
+    rule = subtract_bias(plain, torch.arange(answer), bias.shift, strength)
+    if isinstance(static, Tensor):
+        plain[:, : len(static)] += static.double()
+        other = plain
+    else:
+        other = head.logits(static, before, answer)[0].cpu().double()
+    one, two = rule.log_softmax(-1), other.log_softmax(-1)
+    terms = torch.where(one > -torch.inf, one.exp() * (one - two), 0.0)
     found: list[float] = terms.sum(-1).clamp(min=0).tolist()
     return found
