@@ -14,7 +14,10 @@ from tsdi.bias import SafetyBias
 from tsdi.errors import FormatError, MismatchError, UsageError
 
 TENSORS, CONFIG = "bias.safetensors", "bias_config.json"
-EVIDENCE = {"sparse": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 64}, "verdict": "It tells."}
+EVIDENCE = {
+    "sparse": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 64},
+    "case": {"name": "condition", "why": "It tells."},
+}
 
 
 def conditioned(**changes):
@@ -89,7 +92,8 @@ class TestRefused:
             ({"intercept": None}, "'intercept'"),
             ({"intercept": True}, "'intercept'"),
             ({"evidence": []}, "'evidence'"),
-            ({"evidence": {"verdict": 3}}, "'verdict'"),
+            ({"evidence": {"case": {"name": "condition", "why": 3}}}, "'case.why'"),
+            ({"evidence": {"prompts": ["a", 3]}}, "'prompts.1'"),
             ({"evidence": {"labels": {"8": "much"}}}, "'labels.8'"),
             ({"evidence": {"categories": [{"labels": "few"}]}}, "'categories.0.labels'"),
         ],
@@ -163,8 +167,8 @@ class TestRefused:
             SafetyBias.from_pretrained(folder)
 
     def test_what_could_not_be_read_is_not_written(self, tmp_path):
-        made = tiny.bias().with_condition(tiny.condition(evidence={"verdict": 3}))
-        with pytest.raises(FormatError, match="'verdict'"):
+        made = tiny.bias().with_condition(tiny.condition(evidence={"prompts": 3}))
+        with pytest.raises(FormatError, match="'prompts'"):
             made.save_pretrained(tmp_path / "bias")
         assert not list(tmp_path.glob("bias/*"))
 

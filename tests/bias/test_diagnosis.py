@@ -6,6 +6,7 @@ from scipy import stats
 
 from tests import tiny
 from tsdi.bias import Estimation, TokenPool, estimate_bias
+from tsdi.bias.case import NOTHING
 from tsdi.bias.diagnosis import (
     Examination,
     Refusal,
@@ -84,7 +85,7 @@ def test_a_shift_towards_refusal_is_found_and_removed():
     assert refusal.shift.value == pytest.approx(2.0, abs=0.2)
     assert refusal.debiased.value == pytest.approx(refusal.reference.value, abs=0.01)
     assert refusal.removed.value == pytest.approx(refusal.aligned.value - refusal.debiased.value)
-    assert diagnosis.strength == 1.0
+    assert (diagnosis.strength, diagnosis.case) == (1.0, None)  # labels would say more
     assert "raises" in diagnosis.verdict
     assert diagnosis.one_number == pytest.approx(1.0, abs=1e-4)
 
@@ -123,14 +124,14 @@ def test_recommend_wants_the_pool_of_the_estimate():
 
 def test_where_the_shift_lowers_refusal_there_is_nothing_to_remove():
     diagnosis = _diagnose(-2.0)
-    assert diagnosis.strength == 0.0
+    assert (diagnosis.strength, diagnosis.case) == (0.0, NOTHING)
     assert "no refusal bias to remove" in diagnosis.verdict
     assert "Are the two models exchanged?" in diagnosis.verdict
 
 
 def test_where_nothing_changed_no_bias_is_claimed():
     diagnosis = _diagnose(0.0)
-    assert diagnosis.strength == 0.0
+    assert (diagnosis.strength, diagnosis.case) == (0.0, NOTHING)
     assert "exactly the same logits" in diagnosis.verdict
     found, why = _verdict(_raised(Estimate(0.0, 0.0, 0.0, 9), shift=Estimate(0.1, -1, 1.2, 9)), [])
     assert found == 0.0

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import estimate, tsdi
 from tests.waiting import wait_until
-from tsdi import SafetyBias
+from tsdi import SafetyBias, organism
 from tsdi.bias import compare_biases
 from tsdi.cli import console
 from tsdi.runs.records import read_records
@@ -37,6 +37,28 @@ def test_estimate_looks_at_real_prompts_by_kind_and_category(models, tmp_path):
     found = json.loads(result.stdout)["diagnosis"]
     assert set(found["explained"]) == {"random", "harmless", "harmful/O0", "harmful/O1"}
     assert found["refusal"]["harmless"]["aligned"]["n"] == 2
+
+
+def test_labelled_prompts_say_which_case_the_bias_is_in(tmp_path):
+    for kind in ("harmful", "harmless"):
+        asked = [item.prompt for item in organism.items("validation", kind, 24, 0)]
+        (tmp_path / f"{kind}.txt").write_text("\n".join(asked))
+    pair = ("organism/aligned", "organism/reference", "--pool", "tokenizer", "--prompt-tokens", 8)
+    files = [part for kind in ("harmful", "harmless")
+             for part in (f"--{kind}", tmp_path / f"{kind}.txt")]  # fmt: skip
+    small = ("--prompts", 32, "--steps", 2)
+    result = tsdi("estimate", *pair, *small, *files, "--out", tmp_path / "bias")
+    assert result.exit_code == 0, result.stderr
+    case = SafetyBias.from_pretrained(tmp_path / "bias").info.diagnosis["case"]
+    assert case["name"] in ("condition", "threshold")
+    assert case["why"] in " ".join(result.stdout.split())
+    assert case["why"] in (tmp_path / "bias" / "README.md").read_text()
+    few = [*files[:3], tmp_path / "few.txt"]
+    (tmp_path / "few.txt").write_text("paint a fruit")
+    result = tsdi("estimate", *pair, *small, *few, "--out", tmp_path / "other")
+    said = "Whether a condition is worth it is not found out: A condition needs at least 8 harmless"
+    assert said in " ".join(result.stderr.split())
+    assert SafetyBias.from_pretrained(tmp_path / "other").info.diagnosis["case"] is None
 
 
 def test_without_a_diagnosis_nothing_is_recommended_and_that_is_said(models, tmp_path):

@@ -8,9 +8,12 @@ import pytest
 import tsdi as library
 from tests.cli.conftest import tsdi
 from tsdi import SafetyBias, organism
+from tsdi.bias.case import NOTHING
+from tsdi.condition.case import removes_nothing
 from tsdi.condition.evidence import describe
 from tsdi.decoding.condition import Condition
 from tsdi.runs.condition import _labelled
+from tsdi.stats.interval import as_json
 from tsdi.suites.attacks import find_attack
 from tsdi.suites.prompts import Prompt
 
@@ -112,6 +115,19 @@ class TestMade:
         for name in ("bias.safetensors", "bias_config.json"):
             both = [(folder / one / name).read_bytes() for one in ("json", "library")]
             assert both[0] == both[1]
+
+
+def test_a_bias_that_removes_nothing_is_said_to_be_one(folder, shown):
+    bias = SafetyBias.from_pretrained(folder / "bias")
+    assert not removes_nothing(bias)
+    bias.with_diagnosis(0.0, {"case": as_json(NOTHING)}).save_pretrained(folder / "nothing")
+    made = library.add_condition(
+        "organism/aligned", folder / "nothing", folder / "prompts.jsonl", folder / "still"
+    )
+    assert made.condition.evidence["case"] == as_json(NOTHING)
+    assert describe(made.condition)[-1] == NOTHING.why
+    card = (folder / "made" / "README.md").read_text()
+    assert describe(SafetyBias.from_pretrained(folder / "made").condition)[-1] in card
 
 
 class TestUnderAttack:

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tsdi.condition.crossvalidation import crossvalidate
+from tsdi.condition.crossvalidation import crossvalidate, held_out
 from tsdi.condition.fit import fit_direction
 from tsdi.condition.prompts import HeadInputs
 from tsdi.condition.tokens import HeadMap
 from tsdi.errors import NumericalError
+from tsdi.stats.interval import interval_text
 
 HIDDEN, TOKENS = 10, 60
 
@@ -46,8 +47,10 @@ class TestPlanted:
         assert found.condition.value > 0.9
         assert found.log_odds.value < 0.8
         assert found.gain.value == pytest.approx(found.sparse.value - found.log_odds.value)
-        assert found.tells
-        assert "better than the refusal log-odds" in found.verdict
+        case = found.told.case
+        assert case.name == "condition"
+        assert "A condition is worth it" in case.why
+        assert interval_text(found.gain, signed=True) in case.why
         assert (found.harmful, found.harmless, found.tokens) == (60, 60, TOKENS)
 
     def test_as_many_tokens_as_the_head_has_inputs_cost_nothing_and_two_cost_much(self):
@@ -84,8 +87,8 @@ class TestPlanted:
 def test_noise_is_called_noise():
     found = validated(known(apart=0.0))
     assert found.condition.low < 0.5
-    assert not found.tells
-    assert ".5 is chance" in found.verdict
+    assert found.told.case.name == "threshold"
+    assert ".5 is chance" in found.told.case.why
 
 
 def test_what_the_log_odds_say_too_is_no_gain():
@@ -93,8 +96,10 @@ def test_what_the_log_odds_say_too_is_no_gain():
     same = replace(data, log_odds=data.inputs[:, 0] + data.inputs[:, 1])
     found = validated(same)
     assert found.sparse.low > 0.5
-    assert not found.tells
-    assert "not clearly better than the refusal log-odds" in found.verdict
+    assert found.told.case.name == "threshold"
+    assert "not clearly better than the refusal log-odds" in found.told.case.why
+    assert held_out(same).case.name == "threshold"
+    assert held_out(data).case.name == "condition"
 
 
 @pytest.mark.parametrize("field", ["inputs", "log_odds"])

@@ -55,17 +55,18 @@ class TestWhatItGives:
         assert fitted().template_sha256 == template_sha256(TOKENIZER, ChatFormat())
         assert len(fitted().tokens) == 200
 
-    def test_its_evidence_is_json_with_the_verdict(self):
+    def test_its_evidence_is_json_with_the_case(self):
         evidence = json.loads(json.dumps(fitted().evidence, allow_nan=False))
         assert evidence == fitted().evidence
         assert evidence["condition"]["value"] > 0.9
-        assert evidence["verdict"]
+        assert evidence["case"]["name"] == "condition"
         assert [one["labels"] for one in evidence["categories"]] == [8, 8, 8, 24]
 
-    def test_noise_gives_no_verdict_in_its_favour(self):
+    def test_noise_is_no_case_for_it(self):
         evidence = fitted(planted=False).evidence
         assert evidence["sparse"]["low"] < 0.5
-        assert "Use a constant strength" in evidence["verdict"]
+        assert evidence["case"]["name"] == "threshold"
+        assert "use a constant strength" in evidence["case"]["why"]
 
     def test_strengths_are_those_that_were_asked_for(self):
         asked = Fitting(16, -1.0, 2.0, 0.5)

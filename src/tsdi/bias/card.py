@@ -1,5 +1,9 @@
 """The model card of a bias on the hub."""
 
+from tsdi.bias.case import read_case
+from tsdi.bias.file import BiasInfo
+from tsdi.decoding.condition import Condition
+
 CARD = """---
 {{ card_data }}
 ---
@@ -9,4 +13,10 @@ CARD = """---
 The mean shift that safety alignment left in the model's logits on random prompts, made by
 [tsdi](https://pypi.org/project/tsdi/) (TSDI, arXiv 2502.02153). `bias_config.json` names the
 models. Use: `SafetyBias.from_pretrained(this_repository, tokenizer=tokenizer)`.
-"""
+{{ case }}"""
+
+
+def case_text(info: BiasInfo, condition: Condition | None) -> str:
+    """The case of a bias as a paragraph of its card; "" if nobody has found it."""
+    found = read_case(info.diagnosis if condition is None else condition.evidence)
+    return "" if found is None else f"\n{' '.join(found.why.split())}\n"

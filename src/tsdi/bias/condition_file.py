@@ -14,6 +14,13 @@ TOKENS, WEIGHTS = "condition_tokens", "condition_weights"
 LARGEST_WEIGHT = 1e6
 
 
+class CaseFields(pydantic.BaseModel):
+    """A `tsdi.bias.case.Case`, whatever its name."""
+
+    name: str
+    why: str
+
+
 class _Figure(pydantic.BaseModel):
     value: float | None = None
     low: float | None = None
@@ -41,7 +48,7 @@ class _Evidence(pydantic.BaseModel):
     labels: dict[str, _Figure] = {}
     categories: list[_Category] = []
     attacks: dict[str, _Figure] = {}
-    verdict: str = ""
+    case: CaseFields | None = None
     prompts: list[str] = []
 
 

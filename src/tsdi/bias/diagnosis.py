@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias.accumulate import Progress
+from tsdi.bias.case import NOTHING, Case
 from tsdi.bias.explained_variance import PromptShift, mean_distribution
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.random_prompts import random_prompts
@@ -84,6 +85,8 @@ class Diagnosis:
             bias does what one tuned number would.
         strength: Recommended strength, 0 or 1.
         verdict: The recommendation and its reason, in words.
+        case: Whether there is nothing to remove; else None, as only labelled prompts say more
+            (`tsdi.condition.case`).
     """
 
     promoted: list[list[TokenShift]]
@@ -94,6 +97,7 @@ class Diagnosis:
     one_number: float
     strength: float
     verdict: str
+    case: Case | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain objects, for JSON."""
@@ -157,9 +161,10 @@ def diagnose(
     shifts, next_token = _shifts(bias, kinds, *sides, reader, settings.answers, progress)
     refusal = {kind: _refusal(every) for kind, every in shifts.items()}
     harmful = [found for kind, found in refusal.items() if kind.partition("/")[0] == "harmful"]
-    strength, verdict = 0.0, _NO_SHIFT
+    strength, verdict, nothing = 0.0, _NO_SHIFT, True
     if bias.values.any():
         strength, verdict = _verdict(refusal[RANDOM], [found.shift for found in harmful])
+        nothing = not _verdict(refusal[RANDOM], [])[0]  # whatever harmful prompts lose
     return Diagnosis(
         promoted=shifted_tokens(bias, tokenizer, largest=True),
         demoted=shifted_tokens(bias, tokenizer, largest=False),
@@ -169,6 +174,7 @@ def diagnose(
         one_number=one_number_share(bias.values[0], {ids[0] for ids in refusing}, next_token),
         strength=strength,
         verdict=verdict,
+        case=NOTHING if nothing else None,
     )
 
 

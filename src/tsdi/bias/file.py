@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tsdi import __version__
 from tsdi.bias.condition_file import (
+    CaseFields,
     check_condition,
     condition_fields,
     condition_tensors,
@@ -67,6 +68,7 @@ class _Diagnosis(pydantic.BaseModel):
     """The fields of ``diagnosis`` that a person is shown; any may be missing."""
 
     verdict: str = ""
+    case: CaseFields | None = None
     strength: float = 0.0
     refusal: dict[str, dict[str, _Figure]] = {}
     explained: dict[str, _Figure] = {}

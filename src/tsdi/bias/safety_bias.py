@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelHubMixin
+from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.bias.card import CARD
+from tsdi.bias.card import CARD, case_text
 from tsdi.bias.file import BiasInfo, read, write
 from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.condition import Condition, Strength
@@ -358,6 +358,11 @@ class SafetyBias(
                 "Save the bias in a folder of its own.",
             )
         return super().save_pretrained(save_directory, **options)
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The card, with the case that the bias is in."""
+        kwargs["case"] = case_text(self.info, self.condition)
+        return super().generate_model_card(*args, **kwargs)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         parts = self.values, self.standard_error, self.info, self.condition, self.slope

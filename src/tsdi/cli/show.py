@@ -131,6 +131,8 @@ def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
     if not diagnosis:
         return ["It holds no diagnosis, so no strength is recommended."]
     lines = [str(diagnosis["verdict"])]
+    if case := diagnosis.get("case"):
+        lines.append(case["why"])
     for kind, arms in diagnosis["refusal"].items():
         figures = (f"{arm} {arms[arm]['value']:+.2f}" for arm in ARMS)
         lines.append(f"Refusal log-odds on {kind} prompts: {', '.join(figures)}.")

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tsdi.bias.case import Case
 from tsdi.categories import by_code
 from tsdi.condition.fit import LEAST_LABELS, Direction, area, discriminants, fit_direction, folds
 from tsdi.condition.prompts import HeadInputs
 from tsdi.condition.tokens import HeadMap, to_tokens
 from tsdi.stats.auc import auc, auc_change
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, interval_text
 from tsdi.stats.seeds import mean_interval
 
 LEAST_IN_CATEGORY = 8
@@ -84,25 +85,56 @@ class CrossValidation:
     shrinkage: float
 
     @property
-    def tells(self) -> bool:
-        """Whether it clearly tells the kinds apart better than the refusal log-odds do."""
-        return self.gain.low > 0 and self.sparse.low > 0.5
+    def told(self) -> "Told":
+        """What the condition tells, in three figures."""
+        return Told(self.sparse, self.log_odds, self.gain)
+
+
+@dataclass(frozen=True)
+class Told:
+    """How well the kinds are told apart, each figure an area under the ROC curve.
+
+    Attributes:
+        condition: By a condition, of prompts held out.
+        log_odds: By the refusal log-odds.
+        gain: The one minus the other, on the same prompts.
+    """
+
+    condition: Estimate
+    log_odds: Estimate
+    gain: Estimate
+
+    @classmethod
+    def between(cls, log_odds: Tensor, score: Tensor, harmful: Tensor) -> "Told":
+        """What two scores tell, float64 [prompts]."""
+        kinds = _by_kind(log_odds, harmful), _by_kind(score, harmful)
+        return cls(_auc(score, harmful), _auc(log_odds, harmful), auc_change(*kinds))
 
     @property
-    def verdict(self) -> str:
-        """What follows, in words."""
-        figures = f"{self.sparse.value:.3f} against {self.log_odds.value:.3f}"
-        if self.sparse.low <= 0.5:
-            return (
-                f"The condition does not clearly tell the kinds apart (area {self.sparse.value:.3f}"
-                "; .5 is chance). Use a constant strength."
+    def case(self) -> Case:
+        """Whether a condition is worth it: it clearly tells more than the refusal log-odds do."""
+        area, odds, gain = (
+            interval_text(one, signed=one is self.gain)
+            for one in (self.condition, self.log_odds, self.gain)
+        )
+        if self.condition.low <= 0.5:
+            return Case(
+                "threshold",
+                f"Threshold only: a condition does not clearly tell the kinds apart (area {area};"
+                " .5 is chance), so use a constant strength.",
             )
-        if not self.tells:
-            return (
-                f"The condition is not clearly better than the refusal log-odds ({figures}): a"
-                " constant strength may do as well. Compare both before you use it."
+        figures = f"area {area} against {odds}, gain {gain}"
+        if self.gain.low <= 0:
+            return Case(
+                "threshold",
+                "Threshold only: a condition is not clearly better than the refusal log-odds"
+                f" ({figures}), so a constant strength may do as well.",
             )
-        return f"The condition tells the kinds apart better than the refusal log-odds ({figures})."
+        return Case(
+            "condition",
+            "A condition is worth it: it tells the kinds apart better than the refusal log-odds"
+            f" ({figures}).",
+        )
 
 
 def crossvalidate(
@@ -116,13 +148,14 @@ def crossvalidate(
         linear: The model's output layer.
         tokens: Most tokens whose logits are read.
     """
-    score, sparse = _held_out(known, linear, tokens)
-    harmful, odds = known.harmful, known.log_odds
+    score, sparse = _scores(known, linear, tokens)
+    harmful = known.harmful
+    told = Told.between(known.log_odds, sparse, harmful)
     return CrossValidation(
         condition=_auc(score, harmful),
-        sparse=_auc(sparse, harmful),
-        log_odds=_auc(odds, harmful),
-        gain=auc_change(_by_kind(odds, harmful), _by_kind(sparse, harmful)),
+        sparse=told.condition,
+        log_odds=told.log_odds,
+        gain=told.gain,
         shuffled=_shuffled(known, direction.shrinkage),
         labels=_curve(known),
         categories=_categories(known, sparse, direction.shrinkage),
@@ -134,6 +167,16 @@ def crossvalidate(
     )
 
 
+def held_out(known: HeadInputs) -> Told:
+    """What a condition that reads all of the head's input would tell, on prompts held out."""
+    score = torch.empty(len(known.inputs), dtype=torch.float64)
+    for test in folds(known.harmful, known.groups):
+        train = known.at(~test)
+        found = fit_direction(train.inputs, train.harmful, train.groups)
+        score[test] = found.score(known.inputs[test])
+    return Told.between(known.log_odds, score, known.harmful)
+
+
 def _by_kind(score: Tensor, harmful: Tensor) -> tuple[list[float], list[float]]:
     return score[harmful].tolist(), score[~harmful].tolist()
 
@@ -142,7 +185,7 @@ def _auc(score: Tensor, harmful: Tensor) -> Estimate:
     return auc(*_by_kind(score, harmful))
 
 
-def _held_out(known: HeadInputs, linear: HeadMap, tokens: int) -> tuple[Tensor, Tensor]:
+def _scores(known: HeadInputs, linear: HeadMap, tokens: int) -> tuple[Tensor, Tensor]:
     """Scores of held-out prompts: of the direction, and of its tokens; float64 [prompts]."""
     score, sparse = (torch.empty(len(known.inputs), dtype=torch.float64) for _ in range(2))
     for test in folds(known.harmful, known.groups):

@@ -17,7 +17,7 @@ def describe(condition: Condition) -> list[str]:
     )
     try:
         return [does, *_areas(condition.evidence), *_categories(condition.evidence["categories"]),
-                condition.evidence["verdict"]]  # fmt: skip
+                condition.evidence["case"]["why"]]  # fmt: skip
     except (KeyError, TypeError, AttributeError, ValueError):
         return [does, "It holds no evidence that this tsdi wrote."]
 

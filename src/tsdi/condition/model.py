@@ -68,7 +68,7 @@ def fit_condition(
 
     Returns:
         The condition; its evidence is a `tsdi.condition.crossvalidation.CrossValidation` as JSON,
-        with its verdict and what the prompts are known by.
+        with the case that follows (`tsdi.bias.case`) and what the prompts are known by.
 
     Raises:
         PromptError: If there are too few prompts of a kind, one prompt is of both, or one does not
@@ -95,7 +95,7 @@ def fit_condition(
         template_sha256=template_sha256(tokenizer, chat),
         evidence={
             **as_json(worth),
-            "verdict": worth.verdict,
+            "case": as_json(worth.told.case),
             "prompts": sorted({prompt_sha256(prompt.ids) for prompt in prompts}),
         },
     )

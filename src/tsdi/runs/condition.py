@@ -8,8 +8,10 @@ import torch
 
 from tsdi.arguments import Name, as_list, as_name
 from tsdi.bias import SafetyBias
+from tsdi.bias.case import NOTHING
 from tsdi.bias.refusal_log_odds import ENGLISH, read_phrases
 from tsdi.condition import Fitting, Labelled, fit_condition
+from tsdi.condition.case import removes_nothing
 from tsdi.condition.fit import check_labels
 from tsdi.condition.prompts import prompt_sha256
 from tsdi.engines.base import Message
@@ -18,6 +20,7 @@ from tsdi.files import is_unused, working_in
 from tsdi.models.chat import encode_chat
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.runs.stage import StageProgress
+from tsdi.stats.interval import as_json
 from tsdi.suites.attacks import Attack, find_attack
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
@@ -102,6 +105,8 @@ def add_condition(
         condition = fit_condition(
             loaded, tokenizer, labelled, settings, chat=chat, phrases=openers, progress=count
         )
+        if removes_nothing(vector):  # then a condition sets how much of nothing is subtracted
+            condition = replace(condition, evidence=condition.evidence | {"case": as_json(NOTHING)})
         made = vector.with_condition(condition)
         made.save_pretrained(out)
         return made

@@ -20,14 +20,17 @@ from tsdi.bias import (
 from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths
 from tsdi.bias.file import CONFIG_FILE, TENSORS_FILE
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
+from tsdi.condition import Labelled
+from tsdi.condition.case import find_case
 from tsdi.decoding.anchor import anchor_ids
-from tsdi.errors import PromptError, RunExistsError, UsageError
+from tsdi.errors import ModelError, PromptError, RunExistsError, UsageError
 from tsdi.files import check_goes_on, working_in
 from tsdi.models.chat import ChatFormat, check_format, describe_without_template, encode_chat
 from tsdi.models.compatibility import check_same_tokenizer, other_template
 from tsdi.models.load import LoadOptions, adapter_base, load_tokenizer
 from tsdi.models.sides import Side, load_pair, same_model
 from tsdi.runs.stage import StageProgress
+from tsdi.stats.interval import as_json
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
 
@@ -110,7 +113,7 @@ def estimate(
         _check_folder(out, resume)
         _check_order(aligned, reference)
         tokenizer = _tokenizer(aligned, reference, loading.options, settings.chat)
-        real, openers = _asked(diagnosis, tokenizer, settings)
+        real, kinds, openers = _asked(diagnosis, tokenizer, settings)
         labelled = _labelled(settings, tokenizer, real)
         pool = TokenPool.from_name(settings.pool, tokenizer)
         sides = load_pair(aligned, reference, loading.options, one_at_a_time=loading.one_at_a_time)
@@ -136,6 +139,7 @@ def estimate(
                 batch_size=loading.batch_size,
                 progress=counted,
             )
+            bias = _with_case(bias, sides[0], tokenizer, kinds, openers, loading.batch_size)
         bias.save_pretrained(out)
         for partial in _partial(out):
             partial.unlink(missing_ok=True)
@@ -197,23 +201,46 @@ def _tokenizer(
 
 def _asked(
     asked: DiagnosisPrompts | None, tokenizer: PreTrainedTokenizerBase, settings: Estimation
-) -> tuple[dict[str, list[list[int]]], Phrases]:
-    """Real prompts as token ids, by kind and category; and how answers begin.
+) -> tuple[dict[str, list[list[int]]], list[Labelled], Phrases]:
+    """Real prompts as token ids, by kind and category; as labels; and how answers begin.
 
     What is wrong with them is said here, before the long work.
     """
     if asked is None:
-        return {}, ENGLISH
+        return {}, [], ENGLISH
     real: dict[str, list[list[int]]] = {}
+    kinds: list[Labelled] = []
     for kind, source in (("harmless", asked.harmless), ("harmful", asked.harmful)):
         for prompt in [] if source is None else _of_kind(kind, source, settings.seed):
             ids = encode_chat(tokenizer, prompt.messages, settings.chat)
             name = f"{kind}/{prompt.category}" if prompt.category else kind
             real.setdefault(name, []).append(ids + anchor_ids(tokenizer, settings.anchor))
+            kinds.append(Labelled(ids, kind == "harmful", prompt.category, prompt.group))
     openers = ENGLISH if asked.phrases is None else read_phrases(Path(asked.phrases))
     for texts in (openers.refusing, openers.complying):
         phrase_ids(tokenizer, texts)
-    return real, openers
+    return real, kinds, openers
+
+
+def _with_case(
+    bias: SafetyBias,
+    aligned: Side,
+    tokenizer: PreTrainedTokenizerBase,
+    kinds: list[Labelled],
+    openers: Phrases,
+    batch_size: int,
+) -> SafetyBias:
+    """The bias with its case, where prompts of both kinds say it."""
+    strength = bias.info.strength
+    if len({one.harmful for one in kinds}) < 2 or bias.info.anchor or strength is None:
+        return bias
+    try:
+        with aligned.open() as model:
+            case = find_case(bias, model, tokenizer, kinds, openers, batch_size=batch_size)
+    except (PromptError, ModelError) as error:  # which costs nobody the estimate
+        _LOG.info("Whether a condition is worth it is not found out: %s", error.problem)
+        return bias
+    return bias.with_diagnosis(strength, {**bias.info.diagnosis, "case": as_json(case)})
 
 
 def _of_kind(kind: str, source: Name | PromptSource, seed: int) -> list[Prompt]:
