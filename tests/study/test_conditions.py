@@ -55,6 +55,20 @@ def test_tsdi_is_subtracted_from_harmless_prompts_and_added_to_harmful_ones(fami
     assert -1.01 < strength.min() < strength.max() < 2.01
 
 
+def test_a_bias_of_first_order_leaves_harmful_prompts_as_they_are(family, made, plain):
+    found, harmful = logits(family, made, "first-order")
+    change = (found - plain)[:, family.openers[1]].mean(1)
+    assert float(change[~harmful].mean()) > float(change[harmful].mean()) + 0.5
+    assert family.bias(setting("first-order")).slope.evidence["harmful"] == 48
+    assert family.bias(setting("first-order", slope="random")).slope.evidence["harmful"] == 0
+
+
+def test_it_goes_with_a_condition(family, made):
+    one, _ = logits(family, made, "first-order", strength=0.5)
+    both, _ = logits(family, made, "conditioned", slope="labelled", low=0.5, high=0.5)
+    torch.testing.assert_close(one, both)
+
+
 def test_a_constant_has_the_same_condition(family, made, plain):
     found, harmful = logits(family, made, "conditioned-openers", **STRENGTHS, constant=-3.0)
     moved = (found - plain)[:, family.openers[0]]

@@ -103,7 +103,11 @@ def test_what_opens_an_api_is_used_and_not_written():
         ("seed: [0, 1]", "seed: [1.5]", r"models\.0\.grid: seed is a whole number.* not 1\.5"),
         ("seed: [0, 1]", "seed: [-1]", r"models\.0\.grid: seed is a whole number.* not -1"),
         ("weight: [1.0, 0.25]", "weight: [1.0, 1]", "weight has a value twice"),
-        ("  - plain", "  - plain\n  - conditioned", "conditioned has a condition.*`fit`"),
+        (
+            "  - plain",
+            "  - plain\n  - conditioned",
+            "conditioned is fitted to labelled prompts.*`fit`",
+        ),
         (
             "- {rule: dera,",
             "- {rule: conditioned, low: 2}\n  - {rule: dera,",

@@ -72,7 +72,7 @@ def test_summary_json_keeps_its_keys(summary):
         " members caveats sentences answer alerts"
     )
     front = found["fronts"]["helpful"]["1"]["plain"]
-    assert [*front] == ["chosen", "volume", "ours_minus", "tuned_minus"]
+    assert [*front] == ["chosen", "volume", "ours_minus", "tuned_minus", "conditioned_minus"]
     assert front["volume"].keys() == {"value", "low", "high", "n"}
     shares = ["safety", "helpful", "complied, harmless", "complied, lookalike", "corrupted"]
     assert [*found["grid"]["plain"][0]] == ["cell", *shares, "by_category"]

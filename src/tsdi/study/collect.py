@@ -288,9 +288,11 @@ def _bytes(family: ModelFamily, entry: RuleEntry) -> int:
     held = [family.model(role) for role in RULES[entry.rule].holds]
     weights = {p.data_ptr(): p.numel() * p.element_size() for m in held for p in m.parameters()}
     table = 0
-    if entry.rule in ("tsdi", "static", "random-shift", "conditioned"):
+    if entry.rule in ("tsdi", "static", "random-shift", "first-order", "conditioned"):
         bias = family.bias(entry.candidates[0])
-        table = bias.values.numel() * bias.values.element_size()
+        slope = bias.slope
+        parts = [bias.values, *([] if slope is None else (slope.read, slope.write))]
+        table = sum(part.numel() * part.element_size() for part in parts)
     return sum(weights.values()) + table
 
 

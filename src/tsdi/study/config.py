@@ -167,8 +167,7 @@ class Study(Strict):
         fitted = next((entry.name for entry in self.rules if RULES[entry.rule].fitted), "")
         if fitted and not self.prompts.fit:
             raise ValueError(
-                f"{fitted} has a condition, and `prompts` names no labelled ones that it is fitted"
-                " to: `fit`"
+                f"{fitted} is fitted to labelled prompts, and `prompts` names none of them: `fit`"
             )
         _check_fair(self.rules)
         return self

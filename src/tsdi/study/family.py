@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from tsdi.bias import SafetyBias
+    from tsdi.bias import LabelledIds, SafetyBias
     from tsdi.bias.refusal_log_odds import Phrases
     from tsdi.models.chat import ChatFormat
     from tsdi.models.load import LoadOptions
@@ -145,10 +145,13 @@ class ModelFamily:
             "seed": usual.seed,
         }
         how |= {key: setting[key] for key in _ESTIMATION if setting.get(key) is not None}
+        if setting.get("slope", "none") != "none":
+            how["slope"] = setting["slope"]
         # Fewer steps are the beginning of more: prompt k is drawn in the same order.
         steps = int(how["steps"] or 0)
         how |= {"steps": max(steps, usual.steps)}
-        return self._kept(how).truncate(steps)
+        bias = self._kept(how)
+        return bias.truncate(min(steps, bias.steps))  # answers may be shorter
 
     def _kept(self, how: Setting) -> "SafetyBias":
         """The bias on disk, or a new one, which is put there."""
@@ -164,6 +167,8 @@ class ModelFamily:
             "template_args": dict(self.chat_format.template_args),
             "dtype": self._options.dtype,
         }
+        if how.get("slope") == "labelled":
+            decides["labelled"] = vars(self._labelled_ids)
         key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
         folder = self._biases / self.member.id / key
         try:
@@ -192,6 +197,8 @@ class ModelFamily:
                 seed=int(how["seed"] or 0),
                 ngram=int(how["ngram"] or 0),
                 chat=ChatFormat("{prompt}") if bare else self.chat_format,
+                order=1 if "slope" in how else 0,
+                labelled=self._labelled_ids if how.get("slope") == "labelled" else None,
             ),
         )
         if not bare:
@@ -203,6 +210,17 @@ class ModelFamily:
             "template_sha256": template_sha256(self.tokenizer, self.chat_format),
         }
         return SafetyBias(bias.values, bias.standard_error, bias.info.model_copy(update=used))
+
+    @cached_property
+    def _labelled_ids(self) -> "LabelledIds":
+        from tsdi.bias import LabelledIds
+        from tsdi.models.chat import encode_chat
+
+        found: dict[bool, list[list[int]]] = {True: [], False: []}
+        for prompt in self._prompts["fit"]:
+            ids = encode_chat(self.tokenizer, prompt.messages, self.chat_format)
+            found[prompt.kind == "harmful"].append(ids)
+        return LabelledIds(found[False], found[True])
 
     def pool(self, name: str) -> str:
         """A token pool's name as `TokenPool.from_name` takes it."""

@@ -24,6 +24,7 @@ WHOLE = ("steps", "prompts", "prompt_tokens", "ngram", "common")
 TEXT = {
     "pool": (), "reference": (), "template": ("with", "without"),
     "labels": ("own", "shuffled"), "sees": ("all", "top-20", "log-odds"),
+    "slope": ("none", "random", "labelled"),
 }  # fmt: skip
 """Whole numbers from 1 on; and texts, with what they may be. Other parameters are numbers."""
 
@@ -56,8 +57,8 @@ class Rule:
 
     @property
     def fitted(self) -> bool:
-        """Whether it has a condition, which is fitted to labelled prompts."""
-        return "sees" in self.parameters
+        """Whether it has a condition or a slope, which are fitted to labelled prompts."""
+        return bool({"sees", "slope"} & set(self.parameters))
 
 
 def _transformers(family: ModelFamily, role: str, bias: "SafetyBias | None" = None) -> "Engine":
@@ -339,9 +340,13 @@ RULES: Mapping[str, Rule] = {
         "harmful, harmless and lookalike prompts, weights", _false_refusal_direction,
         {"depth": 0.6, "strength": 1.0}, nothing={"strength": 0.0},
     ),
+    "first-order": Rule(
+        "TSDI of first order", "ours", "the reference, once; labelled prompts", _tsdi,
+        {"strength": 1.0, "steps": None, "slope": "labelled"}, nothing={"strength": 0.0},
+    ),
     "conditioned": Rule(
         "TSDI with a condition", "ours", "the reference, once; labelled prompts", _conditioned,
-        {"strength": 1.0, "steps": None, **_STRENGTHS}, nothing={"strength": 0.0},
+        {"strength": 1.0, "steps": None, "slope": "none", **_STRENGTHS}, nothing={"strength": 0.0},
     ),
     "conditioned-openers": Rule(
         "aligned + constant on refusing openers, with a condition", "control", _FITTED.format("it"),

@@ -108,14 +108,17 @@ def _fronts(answers: Answers, helpfulness: str, k: int, resamples: int) -> dict[
         seed = answers.results.study.seed
         return compare_fronts(outcomes, chosen, ours, resamples=resamples, seed=seed)
 
-    tuned = _tuned(answers.results.rules)
-    ahead = against(tuned) if tuned in able else {}
+    names = _tuned(answers.results.rules), _conditioned(answers.results.rules)
+    others = [(name, against(name) if name in able else {}) for name in names]
     return {
         name: Front(
             tuple(able[name].cells[i] for i in chosen[name]),
             one.volume,
             None if name == OURS else one.ours_minus,
-            ahead[name].ours_minus if ahead and name != tuned else None,
+            *(
+                found[name].ours_minus if found and name != other else None
+                for other, found in others
+            ),
         )
         for name, one in against(OURS).items()
     }
@@ -128,6 +131,18 @@ def _tuned(rules: Sequence[RuleDescription]) -> str:
             rule.name
             for rule in rules
             if rule.rule == OURS and len(rule.settings.get("strength", ())) > 1 and not rule.vary
+        ),
+        "",
+    )
+
+
+def _conditioned(rules: Sequence[RuleDescription]) -> str:
+    """The name of TSDI with a condition, and no control in its place; "" if there is none."""
+    return next(
+        (
+            rule.name
+            for rule in rules
+            if rule.rule == "conditioned" and {"labels", "sees", "slope"}.isdisjoint(rule.settings)
         ),
         "",
     )

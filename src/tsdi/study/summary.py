@@ -74,12 +74,14 @@ class Front:
         volume: Its hypervolume.
         ours_minus: TSDI's hypervolume minus it; None of TSDI's own.
         tuned_minus: The same of TSDI with a tuned strength; None where the study has none.
+        conditioned_minus: The same of TSDI with a condition; None where the study has none.
     """
 
     chosen: tuple[str, ...]
     volume: Estimate
     ours_minus: Estimate | None
     tuned_minus: Estimate | None
+    conditioned_minus: Estimate | None
 
     @property
     def is_ahead(self) -> bool:

@@ -114,9 +114,11 @@ def effects_table(summary: Summary) -> Table:
 def front_table(summary: Summary, comparison: FrontComparison) -> Table:
     """Hypervolumes of all rules that have so many operating points."""
     rows, marked = [], []
+    conditioned = any(front.conditioned_minus for front in comparison.fronts.values())
     for name, front in comparison.fronts.items():
-        ahead = ("-" if one is None else change_text(one)
-                 for one in (front.ours_minus, front.tuned_minus))  # fmt: skip
+        minus = [front.ours_minus, front.tuned_minus]
+        minus += [front.conditioned_minus] if conditioned else []
+        ahead = ("-" if one is None else change_text(one) for one in minus)
         chosen = front.chosen if len(front.chosen) <= SHOWN_POINTS else ["all of the grid"]
         rows.append([name, interval_text(front.volume), *ahead, "; ".join(chosen)])
         if front.is_ahead:
@@ -128,8 +130,9 @@ def front_table(summary: Summary, comparison: FrontComparison) -> Table:
         f"Every method has {comparison.size}, chosen on validation prompts (training seeds"
         f" {choosing}) and measured on test prompts (seeds {test}). {interval_note(summary)}"
     )
-    header = ["method", "hypervolume", "TSDI minus it", "tuned TSDI minus it", "points"]
-    return Table(header, rows, note, marked)
+    header = ["method", "hypervolume", "TSDI minus it", "tuned TSDI minus it"]
+    header += ["conditioned TSDI minus it"] if conditioned else []
+    return Table([*header, "points"], rows, note, marked)
 
 
 def grid_table(summary: Summary) -> Table:
