@@ -1,6 +1,7 @@
 """What a command does is one call in Python, with the same defaults and the same result."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,55 @@ class TestEstimate:
     def test_tokens_are_those_of_show(self, bias):
         shown = json.loads(tsdi("show", bias, "--steps", 2, "--tokens", 3, "--json").stdout)
         assert json.loads(json.dumps(library.show(str(bias), 2, 3).to_dict())) == shown
+
+
+class TestOrder1:
+    @pytest.fixture
+    def labelled(self, tmp_path):
+        """Twenty prompts of each kind."""
+        rows = [
+            {"id": f"{kind}-{n}", "prompt": f"the old {what} {n}", "kind": kind}
+            for kind, what in (("harmless", "mill"), ("harmful", "kettle"))
+            for n in range(20)
+        ]
+        file = tmp_path / "labelled.jsonl"
+        file.write_text("\n".join(map(json.dumps, rows)) + "\n")
+        return file
+
+    def test_the_bias_is_the_commands(self, models, labelled, tmp_path):
+        heard = []
+        settings = replace(SHORT, order=1, labelled=labelled)
+        made = library.estimate(
+            *pair(models), tmp_path / "one", settings, progress=lambda *said: heard.append(said)
+        )
+        more = ["--order", 1, "--labelled", labelled]
+        result = tsdi(*estimate(models, tmp_path / "two", *more))
+        assert result.exit_code == 0, result.output
+        assert made.sha256 == library.SafetyBias.from_pretrained(tmp_path / "two").sha256
+        assert "40 labelled prompts, 20 of them harmful" in " ".join(result.output.split())
+        assert "wanted on labelled prompts" in " ".join(result.output.split())
+        ((done, total),) = [one[1:] for one in heard if one[0].startswith("estimate")][-1:]
+        assert done == total == 2 * 32 + 3 * 40
+
+    def test_random_prompts_know_nothing_of_harm(self, models, tmp_path):
+        result = tsdi(*estimate(models, tmp_path / "out", "--order", 1))
+        assert "knows nothing of harmful prompts" in " ".join(result.output.split())
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (["--labelled", "labelled.jsonl"], "for a bias of first order"),
+            (["--order", 1, "--labelled", "labelled.jsonl", "--harmful", "labelled.jsonl"],
+             "20 prompts of the diagnosis are among the labelled ones"),
+            (["--order", 1, "--anchor", "</think>"], "begins at no marker"),
+        ],
+    )  # fmt: skip
+    def test_what_makes_no_sense_is_refused(self, models, labelled, tmp_path, more, said):
+        more = [tmp_path / one if one == "labelled.jsonl" else one for one in more]
+        result = tsdi(*estimate(models, tmp_path / "out", *more))
+        assert result.exit_code == 2
+        assert said in " ".join(result.stderr.split())
+        assert not (tmp_path / "out" / "bias_config.json").exists()
 
 
 class TestGenerate:

@@ -111,9 +111,9 @@ def labelled_rows(
     """
     asked = [*prompts.harmless, *prompts.harmful]
     with reference.open() as model:
-        answers = _answers(model, tokenizer, prompts.harmless, steps, batch_size)
+        answers = _answers(model, tokenizer, prompts.harmless, steps, batch_size, progress)
     with aligned.open() as model:
-        answers += _answers(model, tokenizer, prompts.harmful, steps, batch_size)
+        answers += _answers(model, tokenizer, prompts.harmful, steps, batch_size, progress)
     found = []
     for side in (aligned, reference):
         with side.open() as model:
@@ -132,6 +132,7 @@ def _answers(
     prompts: Sequence[list[int]],
     steps: int,
     batch_size: int,
+    progress: Callable[[int], None],
 ) -> list[list[int]]:
     """The most likely answers of at most so many tokens, their ends included."""
     ends = end_ids(tokenizer, model.generation_config, model.config)
@@ -140,6 +141,7 @@ def _answers(
         rows, _ = generate_greedily(model, tokenizer, [prompts[n] for n in numbers], steps)
         for n, row in zip(numbers, rows, strict=True):
             answers[n] = until_end(row, ends)
+        progress(len(numbers))
     return answers
 
 

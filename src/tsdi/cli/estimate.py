@@ -9,7 +9,7 @@ import tsdi
 from tsdi.cli import console, options
 from tsdi.cli.show import summary, tokens_table
 from tsdi.errors import UsageError
-from tsdi.models.shipped import EXAMPLE, resolve_model
+from tsdi.models.shipped import EXAMPLE
 from tsdi.suites.load import PromptSource
 
 if TYPE_CHECKING:  # keeps torch out of the help
@@ -137,7 +137,7 @@ def _show(shown: "ShownBias", out: Path, json: bool) -> None:
         return
     more = " --strength 1" if info.strength is None else ""  # none is recommended
     prompt = "..."
-    if resolve_model(info.aligned) != info.aligned:  # of a short context
+    if info.aligned.startswith("organism/"):  # of a short context
         more, prompt = f"{more} --max-new-tokens 24", EXAMPLE
     console.say(
         f"Saved in {out}. Next: tsdi generate {info.aligned} --bias {out}{more} --prompt {prompt!r}"

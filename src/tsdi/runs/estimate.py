@@ -293,8 +293,10 @@ def _labelled(
 
 
 def _reads(settings: Estimation, labelled: LabelledIds | None) -> int:
-    """How many prompts are read by both models together, at most."""
-    again = settings.prompts
-    if labelled is not None:
-        again = len(labelled.harmless) + len(labelled.harmful)
-    return 2 * (settings.prompts + (again if settings.order else 0))
+    """How often a prompt is read or answered by a model, at most."""
+    once = 2 * settings.prompts
+    if settings.order == 0:
+        return once
+    if labelled is None:
+        return 2 * once
+    return once + 3 * (len(labelled.harmless) + len(labelled.harmful))  # one model answers

@@ -23,7 +23,7 @@ from tsdi.engines.vllm_settings import ENVIRONMENT, check_flags, server_flags
 from tsdi.errors import UsageError
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.models.names import locate
-from tsdi.models.shipped import EXAMPLE, resolve_model
+from tsdi.models.shipped import EXAMPLE
 
 SERVERS = ("vllm", "transformers")
 KEY = "TSDI_API_KEY"
@@ -237,7 +237,7 @@ def _vllm_command(
 
 def _examples(model: str, place: Place, prompt_format: str | None = None) -> list[str]:
     """A line for the debiased answer, and one for the plain one; in a prompt format, if any."""
-    prompt = _PROMPT if resolve_model(model) == model else EXAMPLE
+    prompt = EXAMPLE if model.startswith("organism/") else _PROMPT
     body: dict[str, object] = {"messages": [{"role": "user", "content": prompt}]}
     path = "chat/completions"
     if prompt_format is not None:
