@@ -149,7 +149,7 @@ class TestUnderAttack:
         made = _labelled(prompt, attacks, lambda chat: list(chat[-1]["content"].encode()))
         assert [one.attack for one in made] == ["", "repeat"]  # the others change nothing of it
         assert len({one.group for one in made}) == 1
-        assert made[0].group == group or not group
+        assert made[0].group == group or (made[0].group and not group)  # "" would be no group
         assert {one.category for one in made} == {"O3"}
         harmless = replace(prompt, kind="lookalike")
         (alone,) = _labelled(harmless, attacks, lambda chat: [1])

@@ -32,6 +32,7 @@ NAMES = {  # what a function or an option's dataclass calls otherwise
     "template_arg": "template_args",
     ("winrate", "model"): "judge",
     ("winrate", "url"): "judge",  # of another API: `PairwiseJudge(ChatClient(model, url))`
+    ("condition", "attack"): "attacks",  # of `Labels`
     ("generate", "prompt"): "prompts",  # one prompt: `tsdi.answer`
     ("merge", "weights"): "models",  # pairs of a model and its weight
     ("sample-size", "points"): "change",

@@ -245,7 +245,9 @@ class TestACondition:
         assert found.tokens.tolist() == conditioned.tokens.tolist()
         assert tuned.info.tuning["condition_sha256"] == conditioned.sha256
         said = " ".join(tsdi("show", folder / "by-prompt").output.split())
-        assert "Tuned: strength by prompt, 0 to 1 with width 1, the most helpful of 3" in said
+        assert (
+            f"Tuned: strength by prompt, {found.low:g} to {found.high:g} with width 1, the" in said
+        )
 
     def test_prompts_of_its_fit_are_left_out_and_counted(self, folder, conditioned):
         result = self.tune(folder, "mixed", "--trials", 2, prompts="both.jsonl")

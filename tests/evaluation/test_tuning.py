@@ -117,9 +117,9 @@ class TestACondition:
     SPACE = Space(8, 1.0, Strengths(-0.5, 1.0, 1.0))
 
     def test_its_own_strengths_and_one_for_all_stand_beside_doing_nothing(self, log):
-        search_knobs(by_prompt, self.SPACE, Search(trials=3), log)
+        search_knobs(by_prompt, self.SPACE, Search(trials=4), log)
         tried = [json.loads(line)["knobs"] for line in log.read_text().splitlines()]
-        assert [knobs["strength"] for knobs in tried] == [0.0, None, 1.0]
+        assert [knobs["strength"] for knobs in tried] == [0.0, None, None, 1.0]
         assert tried[1]["condition"] == {"low": -0.5, "high": 1.0, "width": 1.0}
 
     def test_it_spares_harmful_prompts_where_one_strength_for_all_breaks_a_floor(self, log):
@@ -127,15 +127,22 @@ class TestACondition:
         chosen = found.chosen.knobs
         assert chosen.condition.high > 1.5
         assert chosen.condition.low <= 0.8
-        assert all(one.knobs.removal[1] > 0.8 for one in found.broke)
+        assert all(one.knobs.removal[0] > 0.8 for one in found.broke)
         assert search_knobs(by_prompt, self.SPACE, Search(trials=40), log) == found  # read back
+
+    def test_of_equals_the_one_that_takes_least_from_harmful_prompts(self, log):
+        def flat(knobs):
+            return judged({"O1": 1.0}, 0.2 if knobs.off else 0.5)
+
+        chosen = search_knobs(flat, self.SPACE, Search(trials=20), log).chosen.knobs
+        assert chosen.condition.low <= 0
 
     def test_a_low_that_is_not_below_high_is_one_strength_for_all(self, log):
         found = search_knobs(by_prompt, self.SPACE, Search(trials=30), log)
         every = [json.loads(line)["knobs"] for line in log.read_text().splitlines()]
         assert all(one["condition"]["low"] < one["condition"]["high"] for one in every
                    if one["condition"])  # fmt: skip
-        assert sum(one["condition"] is None for one in every) > 2
+        assert sum(one["condition"] is None for one in every) >= 2
         assert found.conditioned
 
     def test_records_of_before_there_were_conditions_are_read(self, log):

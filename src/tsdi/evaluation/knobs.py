@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 LARGEST, STRIDE, LEAST_DECAY = 1.5, 0.05, 0.5
 LARGEST_HIGH = 3.0
 """Where a condition spares harmful prompts, more can be taken away from the others."""
+BOLD = (-1.0, 2.0)
 LEAST_WIDTH, LARGEST_WIDTH = 0.05, 5.0
 
 
@@ -54,11 +55,12 @@ class Knobs:
 
     @property
     def removal(self) -> tuple[float, ...]:
-        """How much it takes away from the model, to be compared in order."""
+        """How much it takes away, from harmful prompts first, to be compared in order."""
         if self.condition is not None:
-            return self.condition.high, abs(self.condition.low), self.steps, self.decay
+            low, high = self.condition.low, self.condition.high
+            return max(low, 0.0), high, abs(low), self.steps, self.decay
         assert self.strength is not None
-        return self.strength, self.strength, self.steps, self.decay
+        return self.strength, self.strength, self.strength, self.steps, self.decay
 
     def alike(self, other: "Knobs") -> bool:
         """Whether two settings give the same answers."""
@@ -102,7 +104,10 @@ class Space:
         return cls(bias.steps, bias.info.strength, own, bias.slope is None)
 
     def first(self) -> Iterator[dict[str, Any]]:
-        """What is tried first: the model as it is, the bias as it is, and what it recommends."""
+        """What is tried first: the model as it is, the bias as it is, and what it recommends.
+
+        Of a condition also a bold setting, which was best by hand where harm is easy to see.
+        """
         whole = {"steps": self.steps, "decay": 1.0}
         own = self.condition
         constants = [0.0] if self.recommended is None else [0.0, self.recommended]
@@ -110,7 +115,8 @@ class Space:
             yield from ({"strength": _on_grid(one, 0.0, LARGEST), **whole} for one in constants)
             return
         width = min(LARGEST_WIDTH, max(LEAST_WIDTH, own.width))
-        for low, high in ((0.0, 0.0), (own.low, own.high), *((one, one) for one in constants[1:])):
+        known = ((0.0, 0.0), (own.low, own.high), BOLD, *((one, one) for one in constants[1:]))
+        for low, high in known:
             yield {
                 "high": _on_grid(high, 0.0, LARGEST_HIGH),
                 "low": _on_grid(low, -LARGEST, LARGEST),

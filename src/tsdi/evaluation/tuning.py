@@ -107,7 +107,7 @@ class Tuning:
         floors: By category, and over `ALL`.
         baseline: The model without the bias.
         chosen: The most helpful trial that keeps every floor; among equals the one that takes away
-            least.
+            least, from harmful prompts first.
         front: The trials that keep every floor and of which none is better in helpfulness and in
             margin.
         trials: How many settings were tried.
