@@ -8,6 +8,7 @@ from functools import partial
 from importlib.metadata import entry_points
 
 import pytest
+import torch
 from inspect_ai import Task
 from inspect_ai import eval as inspect_eval
 from inspect_ai import score as score_again
@@ -27,11 +28,16 @@ from inspect_ai.model import (
 
 import tsdi.harness.inspect_registry  # noqa: F401  # as the entry point does
 from tests.cli.conftest import tsdi as command
+from tsdi.bias import SafetyBias
+from tsdi.decoding.condition import Condition
+from tsdi.engines.base import Request, Sampling
+from tsdi.engines.transformers import TransformersEngine
 from tsdi.harness.inspect_scorers import SCORERS, SharedJudge
 from tsdi.harness.inspect_tasks import SUITE_TASKS
 from tsdi.harness.inspect_tasks import prompts as prompts_task
 from tsdi.judging.base import Judge
 from tsdi.judging.verdict import Judgement, Verdict, unscored
+from tsdi.models.load import load_model, load_tokenizer
 from tsdi.suites.table import SUITES
 
 # Inspect's own: it calls tenacity by a name that is going away, and leaves streams unclosed.
@@ -111,6 +117,28 @@ def test_the_log_has_the_texts_verdicts_and_figures_of_tsdi_evaluate(run, bias, 
         assert list(shown) == [f"O{n}" for n in range(1, 17)]
     assert log.eval.metadata["judge"]["name"] == "organism"
     assert log.samples[0].output.metadata["tsdi"]["bias_sha256"]
+
+
+def test_a_condition_sets_the_strength_of_each_chat(run, bias, prompts, tmp_path):
+    plain = SafetyBias.from_pretrained(bias)
+    weights = torch.linspace(-1, 1, 40)
+    condition = Condition(
+        torch.arange(20, 60), weights, 0.0, -1.0, 3.0, 1.0,
+        plain.info.tokenizer_sha256, plain.info.template_sha256,
+    )  # fmt: skip
+    made = plain.with_condition(condition)
+    made.save_pretrained(tmp_path / "conditioned")
+    log = run(
+        prompts_task(str(prompts)), model_args={"bias": str(tmp_path / "conditioned")}, limit=12
+    )
+    engine = TransformersEngine(
+        load_model("organism/aligned"), load_tokenizer("organism/aligned"), made
+    )
+    requests = [Request.from_text(sample.input) for sample in log.samples]
+    answers = engine.generate(requests, Sampling(max_new_tokens=24))
+    assert [s.output.completion for s in log.samples] == [a.text for a in answers]
+    used = log.samples[0].output.metadata["tsdi"]
+    assert (used["strength"], used["condition_sha256"]) == (None, condition.sha256)
 
 
 def test_names_of_categories_do_not_end_in_digits_which_the_viewer_drops(run, tmp_path):
