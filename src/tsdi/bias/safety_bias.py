@@ -122,7 +122,8 @@ class SafetyBias(
         if self.slope is not None:
             raise UsageError(
                 f"A bias of first order follows the logits; {what} knows its values alone.",
-                "Take a bias of order 0: tsdi estimate without --order 1.",
+                "Take a bias of order 0 (tsdi estimate without --order 1), or tsdi export --to"
+                " checkpoint.",
             )
 
     def scale(self, factor: float) -> "SafetyBias":
