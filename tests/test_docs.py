@@ -276,3 +276,31 @@ def test_every_judge_is_in_the_list_of_judges():
     sees = {name: what for names, what in rows[::-1] for name in re.findall(r"`([^`]+)`", names)}
     listed = {name: sees.get(name, "").replace("as its labels say", "either") for name in JUDGES}
     assert listed == {name: known.sees for name, known in JUDGES.items()}
+
+
+REFERENCES = re.findall(r"^\| (.*) \|$", TEXTS["docs/references.md"], re.M)[
+    1:
+]  # the first names columns
+
+
+@pytest.mark.parametrize("row", REFERENCES)
+def test_a_published_pair_has_all_its_cells(row):
+    aligned, reference, *facts = cells = [cell.strip() for cell in row.split(" | ")]
+    assert len(cells) == 8
+    assert all(re.search(r"\w", cell) for cell in cells)
+    for model in (aligned, reference):
+        assert re.fullmatch(r"`[\w-]+/[\w.-]+(@[\w.-]+)?`", model)
+    assert aligned != reference
+    assert facts[1] in {"safety", "safety and helpfulness", "general"}
+    assert re.match(r"\d+(\.\d+)?[BM]\b", facts[2])
+    for commit in re.findall(r"`([^`]*)`", facts[-1]):
+        assert re.fullmatch(r"[0-9a-f]{7}|[0-9a-f]{40}", commit)
+
+
+def test_published_pairs_are_listed_once_and_the_example_is_one():
+    pairs = [tuple(row.replace("`", "").split(" | ")[:2]) for row in REFERENCES]
+    assert len(pairs) > 10
+    assert len(set(pairs)) == len(pairs)
+    shown = [line.split()[2:4] for page, line in LINES if page == "docs/references.md"]
+    assert shown
+    assert [pair for pair in shown if tuple(pair) not in pairs] == []
