@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import tsdi
+from tsdi.arguments import Name
+from tsdi.bias import LabelledIds
 from tsdi.cli.main import COMMANDS, load
 
 ROOMS = {  # commands that are called like the part of the library that they stand in
@@ -59,6 +61,12 @@ PYTHON_ONLY = {
     "kind": "of `Judging`: prompts of `tune` have kinds",
     "url": "of `JudgeOptions`: judges of `cleanse` give probabilities, and APIs none",
 }
+HINTS = {  # names that a module has for a type checker alone
+    "LoadOptions": tsdi.LoadOptions,
+    "LabelledIds": LabelledIds,
+    "Name": Name,
+    "PromptSource": tsdi.PromptSource,
+}
 DIFFERENT = {  # defaults, with the reason
     ("sample-size", "points"): (5, 0.05, "percent on the command line, a share in Python"),
     ("sample-size", "share"): (95, 0.95, "percent on the command line, a share in Python"),
@@ -84,7 +92,7 @@ def leaves(name: str, default: Any, kind: Any) -> Iterator[tuple[str, Any]]:
         return
     for field in dataclasses.fields(kinds[0]):
         given = getattr(default, field.name, field.default)
-        hint = typing.get_type_hints(kinds[0], {"LoadOptions": tsdi.LoadOptions})[field.name]
+        hint = typing.get_type_hints(kinds[0], HINTS)[field.name]
         yield from leaves(field.name, None if given is dataclasses.MISSING else given, hint)
 
 
@@ -172,7 +180,7 @@ def test_the_page_says_what_a_function_takes_and_returns(command):
         for option in dict.fromkeys(options_of(hint, OPTIONS)):
             fields = typing.get_type_hints(
                 OPTIONS[option].__init__ if option == "PairwiseJudge" else OPTIONS[option],
-                {"LoadOptions": tsdi.LoadOptions},
+                HINTS,
             )
             held = [one for kind in fields.values() for one in options_of(kind, OPTIONS)]
             inner = ", ".join(f"`{one}`" for one in dict.fromkeys(held))
