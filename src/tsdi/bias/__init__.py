@@ -4,7 +4,7 @@ from tsdi.bias.compare import compare_biases
 from tsdi.bias.diagnosis import Examination, diagnose, recommend
 from tsdi.bias.estimate import estimate_bias
 from tsdi.bias.estimation import Estimation
-from tsdi.bias.file import BiasInfo
+from tsdi.bias.info import BiasInfo
 from tsdi.bias.paired_rows import LabelledIds
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.safety_bias import SafetyBias

@@ -1,7 +1,7 @@
 """The model card of a bias on the hub."""
 
 from tsdi.bias.case import read_case
-from tsdi.bias.file import BiasInfo
+from tsdi.bias.info import BiasInfo
 from tsdi.decoding.condition import Condition
 
 CARD = """---

@@ -11,8 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tsdi.arguments import check_whole
 from tsdi.bias.accumulate import Progress
 from tsdi.bias.estimation import Estimation
-from tsdi.bias.file import LARGEST_SHIFT, BiasInfo, versions
+from tsdi.bias.file import LARGEST_SHIFT
 from tsdi.bias.first_order import with_slope
+from tsdi.bias.info import BiasInfo, versions
 from tsdi.bias.mean_logits import MeanLogits
 from tsdi.bias.paired_rows import LabelledIds, labelled_rows, random_rows
 from tsdi.bias.pool import TokenPool

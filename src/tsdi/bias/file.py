@@ -1,7 +1,6 @@
 """A bias's two files, ``bias_config.json`` and ``bias.safetensors`` (docs/reference/format.md)."""
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import pydantic
 import torch
-import transformers
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -17,19 +15,17 @@ from torch import Tensor
 
 from tsdi import __version__
 from tsdi.bias.condition_file import (
-    CaseFields,
     check_condition,
     condition_fields,
     condition_tensors,
     read_condition,
 )
+from tsdi.bias.info import AGAIN, CONFIG_FILE, SHA256, BiasInfo, first_problem
 from tsdi.bias.slope_file import check_slope, read_slope, slope_fields, slope_tensors
-from tsdi.decoding.anchor import LONGEST_ANCHOR
 from tsdi.decoding.condition import Condition
-from tsdi.decoding.rule import LARGEST_STRENGTH, Slope
-from tsdi.errors import FormatError, ModelError, UsageError
+from tsdi.decoding.rule import Slope
+from tsdi.errors import FormatError, ModelError
 from tsdi.files import parse_json, to_json, write_bytes
-from tsdi.models.chat import ChatFormat
 from tsdi.models.names import Place, is_local, locate, split_revision
 
 FORMAT_VERSION = 4
@@ -38,156 +34,11 @@ CONDITION_VERSION = 3
 """Of one with a condition and no slope."""
 PLAIN_VERSION = 2
 """Of one with neither."""
-CONFIG_FILE = "bias_config.json"
 TENSORS_FILE = "bias.safetensors"
 LARGEST_SHIFT = 1e6
 """In logits; real shifts are below 100, and far more leaves no finite logit of a model."""
-_AGAIN = "Estimate the bias again, or fetch it again from where it is whole."
 _FIT_AGAIN = "Fit it again, or fetch the bias again from where it is whole."
 _REMEDY = "Give a folder made by 'tsdi estimate', or a hub id."
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_LEAST = {
-    "tokenizer_size": 1,
-    "prompts": 1,
-    "prompt_tokens": 1,
-    "ngram": 1,
-    "groups": 2,
-    "seed": 0,
-}
-_LARGEST_WHOLE = 2**63 - 1
-
-
-class _Figure(pydantic.BaseModel):
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-
-
-class _Diagnosis(pydantic.BaseModel):
-    """The fields of ``diagnosis`` that a person is shown; any may be missing."""
-
-    verdict: str = ""
-    case: CaseFields | None = None
-    strength: float = 0.0
-    refusal: dict[str, dict[str, _Figure]] = {}
-    explained: dict[str, _Figure] = {}
-    one_number: float = 0.0
-
-
-class _Trial(pydantic.BaseModel):
-    helpful: float = 0.0
-    safety: dict[str, float] = {}
-
-
-class _Tuning(pydantic.BaseModel):
-    """The fields of ``tuning`` that a person is shown; any may be missing."""
-
-    floors: dict[str, float] = {}
-    baseline: _Trial = _Trial()
-    chosen: _Trial = _Trial()
-    trials: int = 0
-    note: str = ""
-
-
-class BiasInfo(pydantic.BaseModel):
-    """Where a bias comes from; the fields of ``bias_config.json`` (docs/reference/format.md)."""
-
-    model_config = pydantic.ConfigDict(frozen=True, allow_inf_nan=False)
-
-    tokenizer_sha256: str
-    template_sha256: str
-    tokenizer_size: int
-    aligned: str
-    reference: str
-    aligned_revision: str | None = None
-    reference_revision: str | None = None
-    pool: str
-    pool_sha256: str
-    prompts: int
-    prompt_tokens: int
-    ngram: int = 1
-    groups: int
-    seed: int
-    prompt_format: str | None = None
-    template_args: dict[str, Any] = {}
-    anchor: str = ""
-    anchor_ids: tuple[int, ...] = ()
-    strength: float | None = None
-    reliability: tuple[float, ...] = ()
-    paths: dict[str, str] = {}
-    diagnosis: dict[str, Any] = {}
-    tuning: dict[str, Any] = {}
-    versions: dict[str, str] = {}
-    history: tuple[str, ...] = ()
-
-    @pydantic.field_validator("diagnosis", "tuning")
-    @classmethod
-    def _check_evidence(cls, value: dict[str, Any], field: Any) -> dict[str, Any]:
-        """Refuse junk where tsdi writes figures; what it does not know, it leaves alone."""
-        kind = _Diagnosis if field.field_name == "diagnosis" else _Tuning
-        try:
-            kind.model_validate(value, strict=True)
-        except pydantic.ValidationError as problem:
-            raise ValueError(_first(problem)) from None
-        return value
-
-    @property
-    def chat_format(self) -> ChatFormat:
-        """How prompts become text."""
-        return ChatFormat(self.prompt_format, self.template_args)
-
-    def check(self, place: object, steps: int) -> None:
-        """Check that every field is what docs/reference/format.md says, before it is used.
-
-        Raises:
-            FormatError: If one is not; it names the first.
-        """
-        for wrong in _broken(self, steps):
-            raise FormatError(f"{place}/{CONFIG_FILE}: {wrong}.", _AGAIN)
-
-
-def _broken(info: BiasInfo, steps: int) -> Iterator[str]:
-    for name in ("tokenizer_sha256", "template_sha256", "pool_sha256"):
-        if not _SHA256.fullmatch(getattr(info, name)):
-            yield f"{name!r} must be 64 lower-case hex digits"
-    for name, least in _LEAST.items():
-        number: int = getattr(info, name)
-        if not least <= number <= _LARGEST_WHOLE:
-            shown = str(number)[:20]  # which may be of thousands of digits
-            yield f"{name!r} must be a whole number from {least} on, not {shown}"
-    if info.prompts < info.groups:
-        yield f"'groups' must be at most 'prompts', which is {info.prompts}, not {info.groups}"
-    yield from _broken_findings(info, steps)
-    yield from _broken_chat(info)
-
-
-def _broken_findings(info: BiasInfo, steps: int) -> Iterator[str]:
-    if info.strength is not None and not 0 <= info.strength <= LARGEST_STRENGTH:
-        yield f"'strength' must be null or from 0 to {LARGEST_STRENGTH:g}, not {info.strength:g}"
-    if info.reliability and len(info.reliability) != steps:
-        yield f"'reliability' must have no numbers or {steps}, not {len(info.reliability)}"
-    if not all(-1 <= one <= 1 for one in info.reliability):
-        yield "'reliability' must have numbers from -1 to 1"
-
-
-def _broken_chat(info: BiasInfo) -> Iterator[str]:
-    try:
-        _ = info.chat_format
-    except UsageError as error:
-        yield f"'prompt_format': {error.problem.rstrip('.')}"
-    if len(info.anchor) > LONGEST_ANCHOR:
-        yield f"'anchor' must have {LONGEST_ANCHOR} characters at most"
-    if bool(info.anchor) != bool(info.anchor_ids):
-        yield "'anchor' and 'anchor_ids' must both be there or both be empty"
-    if not all(0 <= one < info.tokenizer_size for one in info.anchor_ids):
-        yield f"'anchor_ids' must be ids from 0 to {info.tokenizer_size - 1}"
-
-
-def versions() -> dict[str, str]:
-    """Versions of what an estimate's numbers come from, for its ``versions``."""
-    libraries = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return {"tsdi": __version__, **libraries}
 
 
 def write(
@@ -269,13 +120,13 @@ def read(
         tensors = load(data)
         values, error = tensors["bias"], tensors["error"]
     except (SafetensorError, KeyError, ValueError) as problem:
-        raise FormatError(f"{name}/{TENSORS_FILE} is no bias: {problem}.", _AGAIN) from problem
+        raise FormatError(f"{name}/{TENSORS_FILE} is no bias: {problem}.", AGAIN) from problem
     for tensor in (values, error):
         if tuple(tensor.shape) != shape or tensor.dtype not in (torch.float32, torch.float16):
             raise FormatError(
                 f"{name}/{TENSORS_FILE} holds {tensor.dtype} {tuple(tensor.shape)}, its "
                 f"{CONFIG_FILE} says {shape}.",
-                _AGAIN,
+                AGAIN,
             )
     info.check(name, shape[0])
     _check_numbers(values, error, name)
@@ -298,7 +149,11 @@ def _usable(what: str, place: object) -> Iterator[None]:
     try:
         yield
     except ValueError as problem:
-        why = _first(problem) if isinstance(problem, pydantic.ValidationError) else str(problem)
+        why = (
+            first_problem(problem)
+            if isinstance(problem, pydantic.ValidationError)
+            else str(problem)
+        )
         raise FormatError(
             f"{place}: the bias's {what} cannot be used: {why}.", _FIT_AGAIN
         ) from None
@@ -347,7 +202,7 @@ def _check_numbers(values: Tensor, error: Tensor, place: object) -> None:
         elif name == "error" and bool((tensor < 0).any()):
             wrong = "negative numbers"
         if wrong:
-            raise FormatError(f"{place}/{TENSORS_FILE}: {name!r} has {wrong}.", _AGAIN)
+            raise FormatError(f"{place}/{TENSORS_FILE}: {name!r} has {wrong}.", AGAIN)
 
 
 def _parse_config(name: str, config: dict[str, Any]) -> tuple[BiasInfo, tuple[int, int], str]:
@@ -363,24 +218,17 @@ def _parse_config(name: str, config: dict[str, Any]) -> tuple[BiasInfo, tuple[in
     digest = config.pop("tensors_sha256", None)
     for key, size in zip(("steps", "vocab"), shape, strict=True):
         if type(size) is not int or size < 1:
-            raise FormatError(f"{name}/{CONFIG_FILE}: {key!r} must be a whole number.", _AGAIN)
-    if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+            raise FormatError(f"{name}/{CONFIG_FILE}: {key!r} must be a whole number.", AGAIN)
+    if not isinstance(digest, str) or not SHA256.fullmatch(digest):
         raise FormatError(
-            f"{name}/{CONFIG_FILE}: 'tensors_sha256' must be 64 lower-case hex digits.", _AGAIN
+            f"{name}/{CONFIG_FILE}: 'tensors_sha256' must be 64 lower-case hex digits.", AGAIN
         )
     try:
         return BiasInfo.model_validate_json(to_json(config), strict=True), shape, digest
     except pydantic.ValidationError as problem:
-        raise FormatError(f"{name}/{CONFIG_FILE}: {_first(problem)}.", _AGAIN) from problem
+        raise FormatError(f"{name}/{CONFIG_FILE}: {first_problem(problem)}.", AGAIN) from problem
     except ValueError as problem:
-        raise FormatError(f"{name}/{CONFIG_FILE} is no valid JSON: {problem}.", _AGAIN) from problem
-
-
-def _first(problem: pydantic.ValidationError) -> str:
-    """The first field that is wrong, and how."""
-    first = problem.errors(include_url=False, include_input=False)[0]
-    key = ".".join(map(str, first["loc"]))
-    return f"{key!r}: {first['msg'].removeprefix('Value error, ')}"
+        raise FormatError(f"{name}/{CONFIG_FILE} is no valid JSON: {problem}.", AGAIN) from problem
 
 
 def _object(name: str, data: bytes) -> dict[str, Any]:
@@ -409,7 +257,7 @@ def _object(name: str, data: bytes) -> dict[str, Any]:
             f"{name}/{CONFIG_FILE}: a bias has a slope exactly from format version"
             f" {FORMAT_VERSION} on, else a condition exactly from {CONDITION_VERSION} on, and this"
             f" is version {version}.",
-            _AGAIN,
+            AGAIN,
         )
     if version == 1 and not (config.get("diagnosis") or config.get("tuning")):
         config.pop("strength", None)  # it stood there as 1.0 although nothing had been examined

@@ -12,14 +12,14 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias.card import CARD, case_text
-from tsdi.bias.file import BiasInfo, read, write
+from tsdi.bias.file import read, write
+from tsdi.bias.info import BiasInfo
 from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.condition import Condition, Strength
 from tsdi.decoding.rule import Bias, Slope, Sloped, check_strength
 from tsdi.decoding.transformers import SafetyDebias
 from tsdi.errors import MismatchError, UsageError
-from tsdi.models.chat import template_sha256, tokenizer_sha256
-from tsdi.models.compatibility import tokenizer_size, vocabulary_width
+from tsdi.models.compatibility import vocabulary_width
 
 
 class SafetyBias(
@@ -310,25 +310,8 @@ class SafetyBias(
         model: PreTrainedModel | None = None,
     ) -> None:
         """Raise MismatchError unless the bias belongs to this tokenizer and fits this model."""
-        if tokenizer is not None and tokenizer_sha256(tokenizer) != self.info.tokenizer_sha256:
-            raise MismatchError(
-                f"The bias was made for the tokenizer of {self.info.aligned}, not for this one.",
-                "Use it with that model, or estimate a bias for this one.",
-            )
-        if tokenizer is not None and tokenizer_size(tokenizer) != self.info.tokenizer_size:
-            raise MismatchError(
-                f"The bias says that its tokenizer has {self.info.tokenizer_size} ids, it has"
-                f" {tokenizer_size(tokenizer)}.",
-                "Restore bias_config.json, or estimate the bias again.",
-            )
-        if (
-            tokenizer is not None
-            and template_sha256(tokenizer, self.info.chat_format) != self.info.template_sha256
-        ):
-            raise MismatchError(
-                "The bias was estimated with another chat template than this tokenizer's.",
-                "Estimate it again with this template.",
-            )
+        if tokenizer is not None:
+            self.info.check_tokenizer(tokenizer)
         if model is not None:
             self.check_width(vocabulary_width(model))
 

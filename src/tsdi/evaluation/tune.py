@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.arguments import Name, as_name
 from tsdi.bias import SafetyBias
-from tsdi.bias.file import CONFIG_FILE
+from tsdi.bias.info import CONFIG_FILE
 from tsdi.condition.evidence import fitted_to
 from tsdi.condition.prompts import prompt_sha256
 from tsdi.engines.base import Request, Sampling

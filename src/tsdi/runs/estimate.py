@@ -18,7 +18,8 @@ from tsdi.bias import (
     recommend,
 )
 from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths
-from tsdi.bias.file import CONFIG_FILE, TENSORS_FILE
+from tsdi.bias.file import TENSORS_FILE
+from tsdi.bias.info import CONFIG_FILE
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
 from tsdi.condition import Labelled
 from tsdi.condition.case import find_case

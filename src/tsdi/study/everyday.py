@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from tsdi.bias import Estimation, SafetyBias
-from tsdi.bias.file import CONFIG_FILE
+from tsdi.bias.info import CONFIG_FILE
 from tsdi.engines.base import Sampling
 from tsdi.errors import ModelError, RunExistsError
 from tsdi.evaluation.compare import Comparison, compare_runs

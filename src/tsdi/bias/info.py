@@ -1,0 +1,189 @@
+"""Where a bias comes from: the fields of ``bias_config.json`` (docs/reference/format.md)."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pydantic
+import torch
+import transformers
+from transformers import PreTrainedTokenizerBase
+
+from tsdi import __version__
+from tsdi.bias.condition_file import CaseFields
+from tsdi.decoding.anchor import LONGEST_ANCHOR
+from tsdi.decoding.rule import LARGEST_STRENGTH
+from tsdi.errors import FormatError, MismatchError, UsageError
+from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
+from tsdi.models.compatibility import tokenizer_size
+
+CONFIG_FILE = "bias_config.json"
+AGAIN = "Estimate the bias again, or fetch it again from where it is whole."
+SHA256 = re.compile(r"[0-9a-f]{64}")
+_LEAST = {
+    "tokenizer_size": 1,
+    "prompts": 1,
+    "prompt_tokens": 1,
+    "ngram": 1,
+    "groups": 2,
+    "seed": 0,
+}
+_LARGEST_WHOLE = 2**63 - 1
+
+
+class _Figure(pydantic.BaseModel):
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+
+
+class _Diagnosis(pydantic.BaseModel):
+    """The fields of ``diagnosis`` that a person is shown; any may be missing."""
+
+    verdict: str = ""
+    case: CaseFields | None = None
+    strength: float = 0.0
+    refusal: dict[str, dict[str, _Figure]] = {}
+    explained: dict[str, _Figure] = {}
+    one_number: float = 0.0
+
+
+class _Trial(pydantic.BaseModel):
+    helpful: float = 0.0
+    safety: dict[str, float] = {}
+
+
+class _Tuning(pydantic.BaseModel):
+    """The fields of ``tuning`` that a person is shown; any may be missing."""
+
+    floors: dict[str, float] = {}
+    baseline: _Trial = _Trial()
+    chosen: _Trial = _Trial()
+    trials: int = 0
+    note: str = ""
+
+
+class BiasInfo(pydantic.BaseModel):
+    """Where a bias comes from; the fields of ``bias_config.json`` (docs/reference/format.md)."""
+
+    model_config = pydantic.ConfigDict(frozen=True, allow_inf_nan=False)
+
+    tokenizer_sha256: str
+    template_sha256: str
+    tokenizer_size: int
+    aligned: str
+    reference: str
+    aligned_revision: str | None = None
+    reference_revision: str | None = None
+    pool: str
+    pool_sha256: str
+    prompts: int
+    prompt_tokens: int
+    ngram: int = 1
+    groups: int
+    seed: int
+    prompt_format: str | None = None
+    template_args: dict[str, Any] = {}
+    anchor: str = ""
+    anchor_ids: tuple[int, ...] = ()
+    strength: float | None = None
+    reliability: tuple[float, ...] = ()
+    paths: dict[str, str] = {}
+    diagnosis: dict[str, Any] = {}
+    tuning: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    history: tuple[str, ...] = ()
+
+    @pydantic.field_validator("diagnosis", "tuning")
+    @classmethod
+    def _check_evidence(cls, value: dict[str, Any], field: Any) -> dict[str, Any]:
+        """Refuse junk where tsdi writes figures; what it does not know, it leaves alone."""
+        kind = _Diagnosis if field.field_name == "diagnosis" else _Tuning
+        try:
+            kind.model_validate(value, strict=True)
+        except pydantic.ValidationError as problem:
+            raise ValueError(first_problem(problem)) from None
+        return value
+
+    @property
+    def chat_format(self) -> ChatFormat:
+        """How prompts become text."""
+        return ChatFormat(self.prompt_format, self.template_args)
+
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Raise MismatchError unless the bias was made for this tokenizer and chat template."""
+        if tokenizer_sha256(tokenizer) != self.tokenizer_sha256:
+            raise MismatchError(
+                f"The bias was made for the tokenizer of {self.aligned}, not for this one.",
+                "Use it with that model, or estimate a bias for this one.",
+            )
+        if (size := tokenizer_size(tokenizer)) != self.tokenizer_size:
+            raise MismatchError(
+                f"The bias says that its tokenizer has {self.tokenizer_size} ids, it has {size}.",
+                "Restore bias_config.json, or estimate the bias again.",
+            )
+        if template_sha256(tokenizer, self.chat_format) != self.template_sha256:
+            raise MismatchError(
+                "The bias was estimated with another chat template than this tokenizer's.",
+                "Estimate it again with this template.",
+            )
+
+    def check(self, place: object, steps: int) -> None:
+        """Check that every field is what docs/reference/format.md says, before it is used.
+
+        Raises:
+            FormatError: If one is not; it names the first.
+        """
+        for wrong in _broken(self, steps):
+            raise FormatError(f"{place}/{CONFIG_FILE}: {wrong}.", AGAIN)
+
+
+def _broken(info: BiasInfo, steps: int) -> Iterator[str]:
+    for name in ("tokenizer_sha256", "template_sha256", "pool_sha256"):
+        if not SHA256.fullmatch(getattr(info, name)):
+            yield f"{name!r} must be 64 lower-case hex digits"
+    for name, least in _LEAST.items():
+        number: int = getattr(info, name)
+        if not least <= number <= _LARGEST_WHOLE:
+            shown = str(number)[:20]  # which may be of thousands of digits
+            yield f"{name!r} must be a whole number from {least} on, not {shown}"
+    if info.prompts < info.groups:
+        yield f"'groups' must be at most 'prompts', which is {info.prompts}, not {info.groups}"
+    yield from _broken_findings(info, steps)
+    yield from _broken_chat(info)
+
+
+def _broken_findings(info: BiasInfo, steps: int) -> Iterator[str]:
+    if info.strength is not None and not 0 <= info.strength <= LARGEST_STRENGTH:
+        yield f"'strength' must be null or from 0 to {LARGEST_STRENGTH:g}, not {info.strength:g}"
+    if info.reliability and len(info.reliability) != steps:
+        yield f"'reliability' must have no numbers or {steps}, not {len(info.reliability)}"
+    if not all(-1 <= one <= 1 for one in info.reliability):
+        yield "'reliability' must have numbers from -1 to 1"
+
+
+def _broken_chat(info: BiasInfo) -> Iterator[str]:
+    try:
+        _ = info.chat_format
+    except UsageError as error:
+        yield f"'prompt_format': {error.problem.rstrip('.')}"
+    if len(info.anchor) > LONGEST_ANCHOR:
+        yield f"'anchor' must have {LONGEST_ANCHOR} characters at most"
+    if bool(info.anchor) != bool(info.anchor_ids):
+        yield "'anchor' and 'anchor_ids' must both be there or both be empty"
+    if not all(0 <= one < info.tokenizer_size for one in info.anchor_ids):
+        yield f"'anchor_ids' must be ids from 0 to {info.tokenizer_size - 1}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what an estimate's numbers come from, for its ``versions``."""
+    libraries = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {"tsdi": __version__, **libraries}
+
+
+def first_problem(problem: pydantic.ValidationError) -> str:
+    """The first field that is wrong, and how."""
+    first = problem.errors(include_url=False, include_input=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    return f"{key!r}: {first['msg'].removeprefix('Value error, ')}"
