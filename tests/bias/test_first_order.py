@@ -9,7 +9,7 @@ import torch
 
 from tests import tiny
 from tsdi import Estimation, SafetyBias, estimate_bias
-from tsdi.bias import LabelledIds
+from tsdi.bias import LabelledIds, paired_rows
 from tsdi.bias.first_order import with_slope
 from tsdi.bias.paired_rows import LEAST_PROMPTS, Rows, labelled_rows
 from tsdi.decoding.rule import subtract_bias
@@ -190,9 +190,56 @@ class TestLabelledPrompts:
         torch.testing.assert_close(one.values, two.values)
         torch.testing.assert_close(one.slope.write, two.slope.write)
 
-    def test_a_few_prompts_are_refused(self):
+    def test_a_few_prompts_are_refused_and_copies_count_once(self):
+        some = [[n] for n in range(20)]
         with pytest.raises(PromptError, match="at least 16 harmful prompts, not 3"):
-            LabelledIds([[1]] * 20, [[1]] * 3)
+            LabelledIds(some, [[30], [31], [32]] * 20)
+        assert LabelledIds(some * 3, [[n + 30] for n in range(20)]).harmless == some
+
+    def test_a_prompt_has_one_label(self):
+        some = [[n] for n in range(20)]
+        with pytest.raises(PromptError, match="16 labelled prompts are both"):
+            LabelledIds(some, [[n] for n in range(4, 30)])
+
+    @pytest.mark.parametrize("row", [[], [-1], [1.0], "bread", [True], torch.ones(3).long(), None])
+    def test_what_are_no_ids_is_refused(self, row):
+        with pytest.raises(UsageError, match="no list of token ids"):
+            LabelledIds([[n] for n in range(20)] + [row], [[n + 30] for n in range(20)])
+
+    @pytest.mark.parametrize(
+        ("row", "said"), [([9] * 600, "does not fit the model's context"), ([9999], "token 9999")]
+    )
+    def test_what_the_models_cannot_read_is_refused(self, aligned, reference, prompts, row, said):
+        asked = LabelledIds([*prompts.harmless, row], prompts.harmful)
+        sides = as_side(aligned), as_side(reference)
+        with pytest.raises(PromptError, match=said):
+            labelled_rows(*sides, tiny.tokenizer(), asked, STEPS, 7, lambda n: None)
+
+    def test_batches_are_halved_where_memory_runs_out(self, aligned, reference, prompts, rows,
+                                                      monkeypatch):  # fmt: skip
+        tried = []
+
+        def short(model, ids, steps):
+            tried.append(len(ids))
+            if len(ids) > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return whole(model, ids, steps)
+
+        whole = paired_rows.head.head_inputs
+        monkeypatch.setattr(paired_rows.head, "head_inputs", short)
+        sides = as_side(aligned), as_side(reference)
+        found = labelled_rows(*sides, tiny.tokenizer(), prompts, STEPS, 16, lambda n: None)
+        torch.testing.assert_close(found.aligned, rows.aligned)
+        assert max(tried) == 16
+
+    def test_the_prompts_of_the_fit_are_kept(self, rows):
+        assert len(rows.prompts) == 60
+
+
+def test_a_model_and_its_copy_have_no_slope(reference):
+    found = estimate_bias(copy.deepcopy(reference), reference, tiny.tokenizer(), SETTINGS)
+    assert found.slope is None
+    assert not found.values.any()
 
 
 class TestTheValue:
@@ -239,11 +286,18 @@ class TestTheValue:
         ("name", "wrong", "said"),
         [
             ("read", torch.ones(2, tiny.VOCAB), "do not add up to 0"),
-            ("read", torch.zeros(2, 5), "has the shape"),
+            ("read", torch.ones(2, 5), "has the shape"),
+            ("read", torch.tensor(1.0), "has no rows"),
+            ("read", torch.zeros(2, tiny.VOCAB), "zeros only"),
+            ("evidence", {"rows": 5, "harmful": 900}, "evidence|slope|constant"),
+            ("evidence", {"rows": 9, "harmful": 1, "constant": 0, "slope": 7.0,
+                          "gain": {"value": 0.0, "low": -1.0, "high": 1.0, "n": 9}}, "'slope'"),
+            ("evidence", {"rows": 9, "harmful": 1, "constant": 0, "slope": 0.5,
+                          "gain": {"value": 2.0, "low": -1.0, "high": 1.0, "n": 9}}, "cannot be"),
             ("write", torch.full((2, tiny.VOCAB), torch.nan), "not within"),
             ("centre", torch.zeros(4, 2), "has the shape"),
         ],
-    )
+    )  # fmt: skip
     def test_one_that_is_none_is_not_written(self, tmp_path, name, wrong, said):
         known = tiny.bias(torch.zeros(STEPS, tiny.VOCAB))
         slope = replace(tiny.slope(), **{name: wrong})
@@ -264,6 +318,7 @@ class TestRefused:
         [
             ({"order": 2}, "order is 2"),
             ({"order": True}, "order is True"),
+            ({"order": 1.0}, "order is 1.0"),
             ({"anchor": "</think>"}, "no marker"),
             ({"order": 0, "labelled": "x"}, "first order"),
         ],

@@ -253,15 +253,15 @@ class TestACondition:
         result = self.tune(folder, "mixed", "--trials", 2, prompts="both.jsonl")
         assert result.exit_code == 0, result.stderr
         said = " ".join(result.stderr.split())
-        assert "3 of 51 prompts are of those that the condition was fitted to" in said
+        assert "3 of 51 prompts are of those that it was fitted to" in said
         evidence = SafetyBias.from_pretrained(folder / "mixed").info.tuning
         assert (evidence["left_out"], evidence["prompts"]["count"]) == (3, 48)
 
     @pytest.mark.parametrize(
         ("prompts", "said"),
         [
-            ("fit.jsonl", "52 of 52 prompts are of those that the condition was fitted to, on"),
-            ("part.jsonl", "52 of 53 prompts are of those that the condition was fitted to. Of"),
+            ("fit.jsonl", "52 of 52 prompts are of those that it was fitted to, on"),
+            ("part.jsonl", "52 of 53 prompts are of those that it was fitted to. Of"),
         ],
     )
     def test_too_few_others_are_refused(self, folder, conditioned, monkeypatch, prompts, said):

@@ -57,7 +57,7 @@ class Estimation:
     def __post_init__(self) -> None:
         check_counts(self, "prompts", "steps", "prompt_tokens", "ngram", "groups")
         check_whole("seed", self.seed, 0)
-        if self.order not in (0, 1) or isinstance(self.order, bool):
+        if type(self.order) is not int or self.order not in (0, 1):
             raise UsageError(f"The order is {self.order!r}.", "Take 0, which is TSDI, or 1.")
         if self.labelled is not None and not self.order:
             raise UsageError(

@@ -20,7 +20,7 @@ M is kept as what few readings of the logits add to the bias (`tsdi.decoding.rul
 The ridge is chosen by the share of the shift that is explained on prompts held out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,6 +46,7 @@ GROUPS = 16  # for the standard errors
 KEPT = 0.99  # of what the slope moves
 MOST_READINGS = 64
 NOISE = 0.03  # of a 16-bit logit, see `tsdi.condition.tokens`
+LEAST_SHIFT = 1e-8  # variance over likely tokens, in squared logits
 _PLACES = 512  # at which next-token distributions are averaged
 
 
@@ -62,6 +63,7 @@ class Worth:
         constant: Share of the wanted shift that its mean explains.
         slope: Share that mean and slope explain.
         gain: The difference, with its interval over prompts.
+        prompts: What labelled prompts are known by, so that it is tuned on others.
     """
 
     rows: int
@@ -72,10 +74,11 @@ class Worth:
     constant: float
     slope: float
     gain: Estimate
+    prompts: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON."""
-        return {**vars(self), "gain": self.gain.to_dict()}
+        return {**vars(self), "gain": self.gain.to_dict(), "prompts": list(self.prompts)}
 
 
 def with_slope(
@@ -96,7 +99,7 @@ def with_slope(
 
     Returns:
         Another bias, with the rows' mean shift and a slope. It has the steps at which there are
-        enough rows.
+        enough rows. The same bias where no shift is wanted, as of a model and its copy.
 
     Raises:
         UsageError: If answers are too short for any.
@@ -104,16 +107,31 @@ def with_slope(
     enough = rows.inside.sum(0) >= LEAST_PROMPTS
     steps = int(enough.long().cumprod(0).sum())
     if not steps:
-        raise UsageError("Too few prompts have an answer.", "Take more prompts.")
+        raise UsageError(
+            f"A slope is fitted to {LEAST_PROMPTS} prompts at least.", "Take more prompts."
+        )
+    known = rows.prompts
     rows = Rows(rows.aligned[:, :steps], rows.reference[:, :steps], rows.inside[:, :steps],
                 rows.moves)  # fmt: skip
     heads = _Heads.of(aligned, reference, rows, bias.vocab)
+    if not _moved(rows, heads):
+        return bias
     ridge, shares = _crossvalidate(rows, heads)
     moments = _Moments.of(rows)
     values, error = _constant(rows, heads)
     special = [n for n in tokenizer.all_special_ids if n < bias.vocab]
     slope, kept = _slope(moments, ridge, heads, special)
-    worth = Worth(len(rows.moves), int((~rows.moves).sum()), ridge, len(slope.read), kept, *shares)
+    worth = Worth(
+        rows=len(rows.moves),
+        harmful=int((~rows.moves).sum()),
+        ridge=ridge,
+        rank=len(slope.read),
+        kept=kept,
+        constant=shares[0],
+        slope=shares[1],
+        gain=shares[2],
+        prompts=known,
+    )
     slope = Slope(slope.read, slope.write, slope.centre, worth.to_dict())
     how = "first order, " + ("labelled prompts" if worth.harmful else "random prompts")
     return bias.derived(values, error, how, slope=slope)
@@ -221,6 +239,12 @@ def _crossvalidate(rows: Rows, heads: _Heads) -> tuple[float, tuple[float, float
     best = max(range(1, len(shares)), key=lambda n: shares[n])
     gains = ((left[0] - left[best]) / total.mean()).tolist()
     return RIDGES[best - 1], (shares[0], shares[best], mean_interval(gains))
+
+
+def _moved(rows: Rows, heads: _Heads) -> bool:
+    """Whether any shift is wanted, beyond rounding."""
+    _, wanted, inside = _centrable(rows)
+    return float(_size(wanted, heads).sum()) > LEAST_SHIFT * float(inside.sum())
 
 
 def _folds(moves: Tensor) -> Iterator[Tensor]:

@@ -186,4 +186,5 @@ def first_problem(problem: pydantic.ValidationError) -> str:
     """The first field that is wrong, and how."""
     first = problem.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, first["loc"]))
-    return f"{key!r}: {first['msg'].removeprefix('Value error, ')}"
+    said = re.sub(" or instance of .*", "", first["msg"].removeprefix("Value error, "))
+    return f"{key!r}: {said}" if key else said

@@ -1,20 +1,27 @@
 """What both models know along the same tokens: the rows that a slope is fitted to."""
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import lm_head as head
+from tsdi.bias.diagnosis import check_lengths
 from tsdi.bias.random_prompts import RandomPrompts
 from tsdi.decoding.ends import end_ids, until_end
 from tsdi.decoding.greedy import generate_greedily, ignores_mask
-from tsdi.errors import ModelError, NumericalError, PromptError
+from tsdi.errors import ModelError, NumericalError, PromptError, UsageError
+from tsdi.models.compatibility import vocabulary_width
 from tsdi.models.sides import Side
 
+Batch = list[int]
+"""Numbers of prompts."""
 LEAST_PROMPTS = 16
 """At a step, for it to be fitted."""
 
@@ -33,11 +40,34 @@ class LabelledIds:
 
     def __post_init__(self) -> None:
         for kind in ("harmless", "harmful"):
-            if (number := len(getattr(self, kind))) < LEAST_PROMPTS:
+            distinct = list(dict.fromkeys(_ids(kind, row) for row in getattr(self, kind)))
+            object.__setattr__(self, kind, [list(row) for row in distinct])  # copies count once
+            if len(distinct) < LEAST_PROMPTS:
                 raise PromptError(
-                    f"A slope needs at least {LEAST_PROMPTS} {kind} prompts, not {number}.",
+                    f"A slope needs at least {LEAST_PROMPTS} {kind} prompts, not {len(distinct)}"
+                    " (copies count once).",
                     "About a hundred of each kind do.",
                 )
+        if both := set(map(tuple, self.harmless)) & set(map(tuple, self.harmful)):
+            raise PromptError(
+                f"{len(both)} labelled prompts are both harmful and harmless.",
+                "Label each prompt once.",
+            )
+
+
+def _ids(kind: str, row: object) -> tuple[int, ...]:
+    """The token ids of a prompt."""
+    if isinstance(row, list | tuple) and row and all(type(one) is int and one >= 0 for one in row):
+        return tuple(row)
+    raise UsageError(
+        f"A {kind} prompt is no list of token ids.",
+        "Take those of encode_chat(tokenizer, messages), template included.",
+    )
+
+
+def prompt_sha256(ids: Sequence[int]) -> str:
+    """What a prompt that something was fitted to is known by, 16 hex digits."""
+    return hashlib.sha256(np.array(ids, "<i8").tobytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -50,12 +80,14 @@ class Rows:
         inside: Which steps an answer has, bool [prompts, steps].
         moves: At which prompts the aligned model is to be moved to the reference, bool [prompts];
             at the others it is to stay.
+        prompts: What labelled ones are known by.
     """
 
     aligned: Tensor
     reference: Tensor
     inside: Tensor
     moves: Tensor
+    prompts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in ("aligned", "reference"):
@@ -68,7 +100,8 @@ class Rows:
     def at(self, some: Tensor) -> "Rows":
         """Some of the prompts, by their numbers or by bool [prompts]."""
         parts = (self.aligned, self.reference, self.inside, self.moves)
-        return Rows(*(part[some] for part in parts))
+        one, other, inside, moves = (part[some] for part in parts)
+        return Rows(one, other, inside, moves)
 
 
 def random_rows(
@@ -85,10 +118,13 @@ def random_rows(
         found = []
         with side.open() as model:
             _check_linear(model, prompts.ids(0, 2), prompts.steps)
-            for start in range(0, number, batch_size):
-                ids = prompts.ids(start, min(number, start + batch_size))
+
+            def read(numbers: Batch) -> None:
+                ids = prompts.ids(numbers[0], numbers[-1] + 1)
                 found.append(head.head_inputs(model, ids, prompts.steps).float().cpu())
                 progress(len(ids))
+
+            _in_batches(read, [[0]] * number, batch_size)
         return torch.cat(found)
 
     one, other = inputs(aligned), inputs(reference)
@@ -110,6 +146,11 @@ def labelled_rows(
     That is the reference on harmless prompts, and the aligned model on harmful ones.
     """
     asked = [*prompts.harmless, *prompts.harmful]
+    kinds = ["harmless"] * len(prompts.harmless) + ["harmful"] * len(prompts.harmful)
+    for side in (reference, aligned):  # before the long work
+        with side.open() as model:
+            check_lengths(model, list(zip(kinds, asked, strict=True)), steps)
+            _check_known(model, asked)
     with reference.open() as model:
         answers = _answers(model, tokenizer, prompts.harmless, steps, batch_size, progress)
     with aligned.open() as model:
@@ -123,7 +164,8 @@ def labelled_rows(
     lengths = torch.tensor([len(answer) for answer in answers])
     inside = torch.arange(steps) < lengths[:, None]
     one, other = found
-    return Rows(one, other, inside, torch.arange(len(asked)) < len(prompts.harmless))
+    moves = torch.arange(len(asked)) < len(prompts.harmless)
+    return Rows(one, other, inside, moves, sorted(map(prompt_sha256, asked)))
 
 
 def _answers(
@@ -137,11 +179,14 @@ def _answers(
     """The most likely answers of at most so many tokens, their ends included."""
     ends = end_ids(tokenizer, model.generation_config, model.config)
     answers: list[list[int]] = [[] for _ in prompts]
-    for numbers in _batches(prompts, 1 if ignores_mask(model) else batch_size):
+
+    def read(numbers: Batch) -> None:
         rows, _ = generate_greedily(model, tokenizer, [prompts[n] for n in numbers], steps)
         for n, row in zip(numbers, rows, strict=True):
             answers[n] = until_end(row, ends)
         progress(len(numbers))
+
+    _in_batches(read, prompts, 1 if ignores_mask(model) else batch_size)
     return answers
 
 
@@ -159,7 +204,8 @@ def _along(
     """
     texts = [[*prompt, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
     found: dict[int, Tensor] = {}
-    for numbers in _batches(texts, batch_size):
+
+    def read(numbers: Batch) -> None:
         ids = pad_sequence([torch.tensor(texts[n]) for n in numbers], batch_first=True)
         inputs = head.head_inputs(model, ids, ids.shape[1]).float().cpu()
         for n, row in zip(numbers, inputs, strict=True):
@@ -167,13 +213,33 @@ def _along(
             kept = row[begin : begin + len(answers[n])]
             found[n] = torch.nn.functional.pad(kept, (0, 0, 0, steps - len(kept)))
         progress(len(numbers))
+
+    _in_batches(read, texts, batch_size)
     return torch.stack([found[n] for n in range(len(prompts))])
 
 
-def _batches(texts: Sequence[list[int]], size: int) -> Iterator[list[int]]:
+def _in_batches(read: Callable[[Batch], None], texts: Sequence[list[int]], size: int) -> None:
+    """Let batches of texts be read, alike lengths together, halved where memory runs out."""
     order = sorted(range(len(texts)), key=lambda n: len(texts[n]))  # alike lengths pad little
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+    while order:
+        try:
+            read(order[:size])
+        except RuntimeError as error:
+            if size == 1 or not should_reduce_batch_size(error):
+                raise
+            size //= 2
+            clear_device_cache(garbage_collection=True)
+            continue
+        order = order[size:]
+
+
+def _check_known(model: PreTrainedModel, prompts: Sequence[list[int]]) -> None:
+    size = vocabulary_width(model)
+    if (largest := max(map(max, prompts))) >= size:
+        raise PromptError(
+            f"A labelled prompt has token {largest}, the model {size} tokens.",
+            "Encode prompts with the model's own tokenizer.",
+        )
 
 
 def _check_linear(model: PreTrainedModel, ids: Tensor, steps: int) -> None:

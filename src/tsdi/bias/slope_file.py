@@ -16,20 +16,27 @@ LARGEST_SUM = 1e-4
 
 
 class _Gain(pydantic.BaseModel):
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
+    value: float
+    low: float
+    high: float
+    n: int = pydantic.Field(ge=0)
 
 
 class _Evidence(pydantic.BaseModel):
-    """The fields of ``evidence`` that a person is shown; any may be missing."""
+    """The fields of ``evidence`` that are shown or used; a writer may add others."""
 
-    rows: int = 0
-    harmful: int = 0
-    constant: float = 0.0
-    slope: float = 0.0
-    gain: _Gain = _Gain()
+    rows: int = pydantic.Field(ge=1)
+    harmful: int = pydantic.Field(ge=0)
+    constant: float = pydantic.Field(le=1)
+    slope: float = pydantic.Field(le=1)
+    gain: _Gain
+    prompts: list[str] = []
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "_Evidence":
+        if self.harmful > self.rows or not self.gain.low <= self.gain.value <= self.gain.high:
+            raise ValueError("'evidence' has figures that cannot be")
+        return self
 
 
 class _Fields(pydantic.BaseModel):
@@ -58,6 +65,8 @@ def read_slope(fields: object, tensors: Mapping[str, Tensor]) -> Slope:
     Raises:
         ValueError: If there is no valid one; pydantic's errors are of this kind.
     """
+    if not isinstance(fields, dict):
+        raise ValueError("it must be an object")
     found = _Fields.model_validate(fields, strict=True)
     parts = []
     for name in (f"slope_{one}" for one in _TENSORS):
@@ -72,15 +81,20 @@ def read_slope(fields: object, tensors: Mapping[str, Tensor]) -> Slope:
 
 def check_slope(slope: Slope, steps: int, vocab: int) -> None:
     """Raise ValueError unless a bias of this shape can have the slope."""
-    rank = len(slope.read)
+    rank = len(slope.read) if slope.read.dim() else 0
+    if not rank:
+        raise ValueError("'slope_read' has no rows")
     shapes = {"read": (rank, vocab), "write": (rank, vocab), "centre": (steps, rank)}
     for name, shape in shapes.items():
         tensor: Tensor = getattr(slope, name)
-        if not rank or tuple(tensor.shape) != shape:
+        if tuple(tensor.shape) != shape:
             raise ValueError(f"'slope_{name}' has the shape {tuple(tensor.shape)}, not {shape}")
         if not bool(tensor.isfinite().all()) or float(tensor.abs().max()) > LARGEST:
             raise ValueError(f"'slope_{name}' has numbers that are not within {LARGEST:,.0f}")
-    _Evidence.model_validate(slope.evidence, strict=True)
+    if not (slope.read.any() and slope.write.any()):
+        raise ValueError("'slope_read' or 'slope_write' has zeros only")
+    if slope.evidence:  # there is none where a program made it
+        _Evidence.model_validate(slope.evidence, strict=True)
     read = slope.read.double()
     if bool((read.sum(1).abs() > LARGEST_SUM * read.abs().sum(1)).any()):
         raise ValueError("the rows of 'slope_read' do not add up to 0")

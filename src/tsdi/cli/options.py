@@ -19,7 +19,7 @@ Prompts = Annotated[
         metavar="WHAT",
         help="FILE (.jsonl, .json, .csv, .txt, also .gz); SUITE or SUITE:FILE (see tsdi suites);"
         " hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]; or, of those that come"
-        " with tsdi, everyday, organism:test or organism:validation.",
+        " with tsdi, everyday or organism:test, :validation, :fit.",
     ),
 ]
 Columns = Annotated[

@@ -70,7 +70,7 @@ def summary(bias: "SafetyBias") -> str:
     if not bias.values.any() and not info.diagnosis:  # which says so itself
         lines.append("The two models give the same logits on all of these: there is no shift.")
     if bias.slope is not None:
-        lines.append(_slope_line(bias.slope.evidence))
+        lines.append(_slope_line(len(bias.slope.read), bias.slope.evidence))
     if info.reliability:
         lines.append(f"Split-half reliability, worst step: {min(info.reliability):.3f}.")
     try:
@@ -87,7 +87,7 @@ def summary(bias: "SafetyBias") -> str:
     return "\n".join(lines)
 
 
-def _slope_line(evidence: dict[str, Any]) -> str:
+def _slope_line(rank: int, evidence: dict[str, Any]) -> str:
     try:
         gain, harmful = Estimate.from_dict(evidence["gain"]), evidence["harmful"]
         prompts = f"{evidence['rows']} random prompts"
@@ -97,7 +97,7 @@ def _slope_line(evidence: dict[str, Any]) -> str:
                 " to change"
             )
         return (
-            f"Of first order, so it follows the logits ({evidence['rank']} readings of them):"
+            f"Of first order, so it follows the logits ({rank} readings of them):"
             f" fitted to {prompts}. Held out, it explains {evidence['slope']:.2f} of the wanted"
             f" shift, its mean alone {evidence['constant']:.2f}; the gain is {gain}."
             + ("" if harmful else " It knows nothing of harmful prompts: tune, or add a condition.")

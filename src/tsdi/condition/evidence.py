@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tsdi.bias.safety_bias import SafetyBias
 from tsdi.categories import SALAD_TASKS, by_code, category_name
 from tsdi.condition.crossvalidation import LEAST_IN_CATEGORY
 from tsdi.decoding.condition import Condition
@@ -71,6 +72,10 @@ def _categories(categories: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def fitted_to(condition: Condition) -> frozenset[str]:
-    """What the prompts of its fit are known by (`tsdi.condition.prompts.prompt_sha256`)."""
-    return frozenset(condition.evidence.get("prompts", ()))
+def fitted_to(bias: SafetyBias) -> frozenset[str]:
+    """What the prompts are known by that a bias's condition or slope was fitted to.
+
+    By `tsdi.bias.paired_rows.prompt_sha256`.
+    """
+    parts = [part.evidence for part in (bias.condition, bias.slope) if part is not None]
+    return frozenset(one for evidence in parts for one in evidence.get("prompts", ()))

@@ -1,10 +1,8 @@
 """Labelled prompts, and what a model knows at the end of each: the input of its head."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,11 +34,6 @@ class Labelled:
     category: str = ""
     group: str = ""
     attack: str = ""
-
-
-def prompt_sha256(ids: Sequence[int]) -> str:
-    """What a prompt is known by in a condition's evidence: the first 16 digits of a hash."""
-    return hashlib.sha256(np.array(ids, "<i8").tobytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

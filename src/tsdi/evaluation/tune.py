@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tsdi.arguments import Name, as_name
 from tsdi.bias import SafetyBias
 from tsdi.bias.info import CONFIG_FILE
+from tsdi.bias.paired_rows import prompt_sha256
 from tsdi.condition.evidence import fitted_to
-from tsdi.condition.prompts import prompt_sha256
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import RunExistsError, UsageError
@@ -207,22 +207,22 @@ def _open(
 def _unseen(
     bias: SafetyBias, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Prompt], search: Search
 ) -> Sequence[Prompt]:
-    """The prompts that the bias's condition was not fitted to.
+    """The prompts that the bias's condition and slope were not fitted to.
 
     On those of its fit it looks better than it is. They are left out, not refused: one file with
     labels often serves both, and the floors say what is left.
     """
-    if bias.condition is None:
+    if bias.condition is None and bias.slope is None:
         return asked
-    if not (seen := fitted_to(bias.condition)):
+    if bias.condition is not None and not bias.condition.evidence.get("prompts"):
         _LOG.info(
             "The condition does not say which prompts it was fitted to: give others than those."
         )
-        return asked
+    seen = fitted_to(bias)
     chat = bias.info.chat_format
     left = [p for p in asked if prompt_sha256(encode_chat(tokenizer, p.messages, chat)) not in seen]
     fitted = len(asked) - len(left)
-    said = f"{fitted} of {len(asked)} prompts are of those that the condition was fitted to"
+    said = f"{fitted} of {len(asked)} prompts are of those that it was fitted to"
     if not left:
         raise UsageError(
             f"{said}, on which it looks better than it is.",

@@ -151,6 +151,10 @@ def _write_static(
     out, to = place
     tokenizer = load_tokenizer(name, options)
     requests = [Request(prompt.messages) for prompt in load_prompts(static.prompts, 0).prompts]
+    if to == "checkpoint":
+        _check_halves(requests)
+    else:
+        vector.check_order_0("one shift for all steps")
     model = load_model(name, options)
     vector.check(tokenizer, model)
     texts = rule_answers(
@@ -163,7 +167,6 @@ def _write_static(
         shifts = logit_bias(added, static.top, static.limit)
         form = as_vector(shifts, len(added))
     else:  # what the head is fitted to is not what it is compared on
-        _check_halves(texts)
         form = changed = edited_head(model, vector, strength, texts[::2])
         texts = texts[1::2]
     found = divergence(model, vector, strength, form, texts)
@@ -177,10 +180,10 @@ def _write_static(
     return Exported(out, to, strength, None, found)
 
 
-def _check_halves(texts: Sequence[object]) -> None:
-    if len(texts) < LEAST_PROMPTS:
+def _check_halves(requests: Sequence[Request]) -> None:
+    if len(requests) < LEAST_PROMPTS:
         raise PromptError(
-            f"A head is fitted to one half of the prompts and compared on the other: {len(texts)}"
-            f" are too few.",
+            "A head is fitted to one half of the prompts and compared on the other:"
+            f" {len(requests)} are too few.",
             f"Name at least {LEAST_PROMPTS}.",
         )

@@ -9,11 +9,11 @@ import torch
 from tsdi.arguments import Name, as_list, as_name
 from tsdi.bias import SafetyBias
 from tsdi.bias.case import NOTHING
+from tsdi.bias.paired_rows import prompt_sha256
 from tsdi.bias.refusal_log_odds import ENGLISH, read_phrases
 from tsdi.condition import Fitting, Labelled, fit_condition
 from tsdi.condition.case import removes_nothing
 from tsdi.condition.fit import check_labels
-from tsdi.condition.prompts import prompt_sha256
 from tsdi.engines.base import Message
 from tsdi.errors import RunExistsError
 from tsdi.files import is_unused, working_in
