@@ -10,9 +10,9 @@ CARD = """---
 
 # A safety bias for a language model
 
-The mean shift that safety alignment left in the model's logits on random prompts, made by
-[tsdi](https://pypi.org/project/tsdi/) (TSDI, arXiv 2502.02153). `bias_config.json` names the
-models. Use: `SafetyBias.from_pretrained(this_repository, tokenizer=tokenizer)`.
+The shift that safety alignment left in the model's logits, made by
+[tsdi](https://pypi.org/project/tsdi/) (TSDI, arXiv 2502.02153). `bias_config.json` names the models
+and says on which prompts. Use: `SafetyBias.from_pretrained(this_repository, tokenizer=tokenizer)`.
 {{ case }}"""
 
 

@@ -21,7 +21,9 @@ class CaseFields(pydantic.BaseModel):
     why: str
 
 
-class _Figure(pydantic.BaseModel):
+class Figure(pydantic.BaseModel):
+    """A figure with its interval, as it stands in the file."""
+
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -32,22 +34,22 @@ class _Category(pydantic.BaseModel):
     kind: str = ""
     category: str = ""
     labels: int = 0
-    condition: _Figure = _Figure()
-    log_odds: _Figure = _Figure()
-    left_out: _Figure | None = None
+    condition: Figure = Figure()
+    log_odds: Figure = Figure()
+    left_out: Figure | None = None
 
 
 class _Evidence(pydantic.BaseModel):
     """The fields of ``evidence`` that are read; any may be missing."""
 
-    condition: _Figure = _Figure()
-    sparse: _Figure = _Figure()
-    log_odds: _Figure = _Figure()
-    gain: _Figure = _Figure()
-    shuffled: _Figure = _Figure()
-    labels: dict[str, _Figure] = {}
+    condition: Figure = Figure()
+    sparse: Figure = Figure()
+    log_odds: Figure = Figure()
+    gain: Figure = Figure()
+    shuffled: Figure = Figure()
+    labels: dict[str, Figure] = {}
     categories: list[_Category] = []
-    attacks: dict[str, _Figure] = {}
+    attacks: dict[str, Figure] = {}
     case: CaseFields | None = None
     prompts: list[str] = []
 

@@ -10,7 +10,7 @@ import transformers
 from transformers import PreTrainedTokenizerBase
 
 from tsdi import __version__
-from tsdi.bias.condition_file import CaseFields
+from tsdi.bias.condition_file import CaseFields, Figure
 from tsdi.decoding.anchor import LONGEST_ANCHOR
 from tsdi.decoding.rule import LARGEST_STRENGTH
 from tsdi.errors import FormatError, MismatchError, UsageError
@@ -31,21 +31,14 @@ _LEAST = {
 _LARGEST_WHOLE = 2**63 - 1
 
 
-class _Figure(pydantic.BaseModel):
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-
-
 class _Diagnosis(pydantic.BaseModel):
     """The fields of ``diagnosis`` that a person is shown; any may be missing."""
 
     verdict: str = ""
     case: CaseFields | None = None
     strength: float = 0.0
-    refusal: dict[str, dict[str, _Figure]] = {}
-    explained: dict[str, _Figure] = {}
+    refusal: dict[str, dict[str, Figure]] = {}
+    explained: dict[str, Figure] = {}
     one_number: float = 0.0
 
 
