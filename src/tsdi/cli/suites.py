@@ -49,22 +49,15 @@ def suites(
 
 
 def suites_table(found: Sequence[Suite]) -> Table:
-    """Suites: what they hold, and from which commit."""
+    """Suites and what they hold; from which commit is in `tsdi suites NAME`."""
     table = Table(title="Suites", title_justify="left")
     table.add_column("suite", no_wrap=True)
-    table.add_column("prompts")
-    table.add_column("cat.", justify="right")
-    table.add_column("licence", no_wrap=True)
-    table.add_column("pinned at", no_wrap=True)
+    table.add_column("prompts", no_wrap=True)
+    table.add_column("cat.", justify="right", no_wrap=True)
+    table.add_column("licence")
     for suite in found:
-        host = "GitHub" if suite.origin.name.startswith("github.com/") else "hub"
-        table.add_row(
-            suite.name,
-            ",\n".join(suite.kinds.values()),
-            str(len(suite.categories) or "-"),
-            suite.licence,
-            f"{host} {suite.origin.revision[:7]}",
-        )
+        kinds, categories = ",\n".join(suite.kinds.values()), str(len(suite.categories) or "-")
+        table.add_row(suite.name, kinds, categories, suite.licence)
     return table
 
 
