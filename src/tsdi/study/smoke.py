@@ -1,34 +1,31 @@
 """Studies made small enough to be tried out in minutes, on any machine, without downloads."""
 
-import json
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tsdi.files import read_object, write_json
 from tsdi.study.config import RuleEntry, Study
 from tsdi.study.members import members
 from tsdi.study.rules import RULES
 from tsdi.study.settings import Model, Number, Organism
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from tsdi.training.recipe import NewModel
 
 PROMPTS = {"harmless": 4, "lookalike": 4, "harmful": 16}
 STEPS = 4
 SEEDS = 2  # reported ones
 FEW = 2  # values of what is varied: grid points, settings of a rule
-_HIDDEN, _LAYERS, _HEADS, _CONTEXT = 32, 2, 2, 512
+_SIZES = NewModel(hidden_size=32, intermediate_size=64, layers=2, heads=2, vocabulary=512)
 
 
 def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
     """The same study, all of its rules among them, with tiny models and few prompts.
 
-    Organisms are trained for a few steps. Models become random ones of the same architecture as far
-    as it is known without a download (Llama otherwise), every one with weights of its own, with a
-    tokenizer trained on tsdi's own neutral text; prompts become the organism's, and the judge
-    refusal phrases. Two grid points, two seeds, two settings of a rule and one attack are kept. So
-    all of the study's code is run, and its figures mean nothing.
+    Organisms are trained for a few steps. Models become tiny random ones, every one with weights of
+    its own; prompts become the organism's, and the judge refusal phrases. Two grid points, two
+    seeds, two settings of a rule and one attack are kept. So all of the study's code is run, and
+    its figures mean nothing.
 
     Args:
         study: The study.
@@ -116,7 +113,7 @@ def _in_folder(model: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A study's model with its paths in the folder of the tiny ones."""
 
     def place(path: str) -> str:
-        return str(folder / _flat(path))
+        return str(folder / path.replace("/", "--"))  # the grid's keys stay
 
     changed = dict(model)
     for key in ("path", "reference", "sft"):
@@ -129,64 +126,15 @@ def _in_folder(model: dict[str, Any], folder: Path) -> dict[str, Any]:
     return changed
 
 
-def _flat(name: str) -> str:
-    """A name as one folder's, with the grid's keys left as they are."""
-    return name.replace("/", "--")
-
-
 def _random_models(folder: Path, names: Iterable[str]) -> None:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tsdi.training.model import new_model, new_tokenizer
 
-    note = folder / "models.json"
-    wanted = json.loads(json.dumps({"names": list(names), "hidden": _HIDDEN}))
+    note, wanted = folder / "models.json", {"names": list(names), "hidden": _SIZES.hidden_size}
     if note.exists() and read_object(note, "Delete its folder.") == wanted:
         return
-    tokenizer = _tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        num_attention_heads=_HEADS,
-        num_key_value_heads=_HEADS,
-        max_position_embeddings=_CONTEXT,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        hidden_size=_HIDDEN,
-        intermediate_size=2 * _HIDDEN,
-        num_hidden_layers=_LAYERS,
-    )
+    text = files("tsdi.bias").joinpath("neutral.txt").read_text(encoding="utf-8")
+    tokenizer = new_tokenizer(text.splitlines(), _SIZES.vocabulary)
     for number, name in enumerate(wanted["names"]):
-        torch.manual_seed(number)
-        LlamaForCausalLM(config).save_pretrained(folder / name)
+        new_model(_SIZES, tokenizer, number).save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     write_json(note, wanted)
-
-
-def _tokenizer() -> "PreTrainedTokenizerBase":
-    from importlib.resources import files
-
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    text = files("tsdi.bias").joinpath("neutral.txt").read_text(encoding="utf-8")
-    special = ["<pad>", "<s>", "</s>"]
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.train_from_iterator(
-        text.splitlines(),
-        trainers.BpeTrainer(
-            vocab_size=512,
-            special_tokens=special,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    )
-    tokenizer.chat_template = (
-        "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} {% endfor %}"
-        "[assistant]"
-    )
-    return tokenizer
