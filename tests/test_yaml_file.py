@@ -23,7 +23,7 @@ def file(tmp_path_factory):
 
 def read(file, text):
     file.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
-    return read_settings(file, Anything, ["share", "epochs"], "study")
+    return read_settings(file, Anything, "study")
 
 
 def bomb(levels, wide=9):

@@ -58,13 +58,12 @@ def _has_truth_value(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def read_settings(path: Path, model: type[M], keys: Collection[str], extra: str) -> M:
+def read_settings(path: Path, model: type[M], extra: str) -> M:
     """Read a YAML file of settings: plain values, at most 10,000 of them once aliases are expanded.
 
     Args:
         path: The file.
         model: What it must be.
-        keys: All keys that such a file may hold, at any depth, for "did you mean".
         extra: The optional dependencies that bring PyYAML, such as "train".
 
     Raises:
@@ -87,7 +86,7 @@ def read_settings(path: Path, model: type[M], keys: Collection[str], extra: str)
     except yaml.YAMLError as error:
         raise FormatError(_syntax_problem(path, text, error)) from None
     except ValidationError as error:
-        raise FormatError(_first_problem(path, node, error, keys)) from None
+        raise FormatError(_first_problem(path, node, error, _all_keys(model))) from None
 
 
 def meant(name: str, known: Collection[str]) -> str:
@@ -96,11 +95,16 @@ def meant(name: str, known: Collection[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def field_names(*models: type[BaseModel]) -> list[str]:
-    """The keys of some models as their files write them."""
-    return sorted(
-        {field.alias or name for model in models for name, field in model.model_fields.items()}
-    )
+def field_names(model: type[BaseModel]) -> set[str]:
+    """The keys of a model as its files write them."""
+    return {field.alias or name for name, field in model.model_fields.items()}
+
+
+def _all_keys(model: type[BaseModel]) -> set[str]:
+    """The keys of a model and of its parts, at any depth, for "did you mean"."""
+    kinds = set().union(*(_kinds(field.annotation) for field in model.model_fields.values()))
+    parts = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return field_names(model).union(*map(_all_keys, parts))
 
 
 def _read(path: Path) -> str:

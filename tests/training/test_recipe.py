@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from tsdi.errors import FormatError
-from tsdi.training.recipe_file import read_recipe
+from tsdi.training.recipe import read_recipe
 from tsdi.training.smoke import shrink
 
 RECIPE = """\

@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 from tsdi.errors import FormatError, RunExistsError
 from tsdi.files import parse_json, write_json
 from tsdi.training import run, run_folder
-from tsdi.training.recipe_file import read_recipe
+from tsdi.training.recipe import read_recipe
 from tsdi.training.run import train_recipe
 from tsdi.training.run_folder import Settings
 from tsdi.training.trainers import last_checkpoint

@@ -16,8 +16,7 @@ from tsdi.files import parse_json
 from tsdi.models.chat import ChatFormat, encode_chat
 from tsdi.models.load import load_model, load_tokenizer
 from tsdi.suites.prompts import read_prompts
-from tsdi.training.recipe import Model, Recipe
-from tsdi.training.recipe_file import read_recipe
+from tsdi.training.recipe import Model, Recipe, read_recipe
 from tsdi.training.sources import Data
 from tsdi.training.start import set_template
 

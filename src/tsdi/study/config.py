@@ -22,10 +22,9 @@ from tsdi.study.settings import (
     Prompts,
     Seed,
     Setting,
-    Source,
 )
 from tsdi.suites.attacks import find_attack
-from tsdi.yaml_file import Strict, field_names, meant, read_settings
+from tsdi.yaml_file import Strict, meant, read_settings
 
 ALWAYS = ("plain", "tsdi")  # rules that every study has, to compare
 
@@ -262,5 +261,4 @@ def read_study(path: Path) -> Study:
         UsageError: If PyYAML is not installed.
         FormatError: If the file cannot be read or is no study; it names line and key.
     """
-    parts = (Organism, Model, Source, Prompts, JudgeSettings, Generation, Estimation, RuleEntry)
-    return read_settings(path, Study, field_names(*parts, Study), "study")
+    return read_settings(path, Study, "study")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from tsdi.training.monitor_log import MonitorSettings
-from tsdi.yaml_file import Strict, field_names, meant
+from tsdi.yaml_file import Strict, field_names, meant, read_settings
 
 Positive = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -362,6 +362,16 @@ class Recipe(Strict):
                     )
             taken |= {name.replace("/", "-") for names in kinds for name in names}
         return self
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        UsageError: If PyYAML is not installed.
+        FormatError: If the file cannot be read or is no recipe; it names line and key.
+    """
+    return read_settings(path, Recipe, "train")
 
 
 def run_names(name: str, stage: Sft | Preference | Merge) -> list[str]:

@@ -6,8 +6,7 @@ from typing import Any
 
 from tsdi.runs.command_line import command_line
 from tsdi.training.progress import Progress
-from tsdi.training.recipe import Recipe
-from tsdi.training.recipe_file import read_recipe
+from tsdi.training.recipe import Recipe, read_recipe
 from tsdi.training.run import train_recipe
 from tsdi.training.run_folder import Settings, read_logs
 from tsdi.training.smoke import shrink
