@@ -1,7 +1,5 @@
 """``tune``: strengths that no category pays for, searched on a model and written into its bias."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +39,7 @@ from tsdi.runs.records import Record
 from tsdi.runs.responses import to_response
 from tsdi.runs.stage import StageProgress, as_read_back
 from tsdi.suites.load import PromptSource, load_prompts
-from tsdi.suites.prompts import Prompt, check_kinds
+from tsdi.suites.prompts import Prompt, check_kinds, prompts_sha256
 
 TRIALS, SEARCH = "trials.jsonl", "search.json"
 _LOG = logging.getLogger(__name__)
@@ -166,7 +164,7 @@ def tune(
             "prompts": {
                 "name": source.name,
                 "count": len(subject.prompts),
-                "sha256": _sha256(subject.prompts),
+                "sha256": prompts_sha256(subject.prompts),
             },
             "judge": subject.judge.describe(),
             **({"end_of_thinking": judging.end_of_thinking} if judging.end_of_thinking else {}),
@@ -244,11 +242,6 @@ def _of_condition(subject: _Subject, asked: int) -> dict[str, Any]:
         return {}
     left_out = asked - len(subject.prompts)
     return {"condition_sha256": subject.bias.condition.sha256, "left_out": left_out}
-
-
-def _sha256(prompts: Sequence[Prompt]) -> str:
-    content = [[p.id, p.category, p.kind, p.messages] for p in prompts]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _tuned(bias: SafetyBias, found: Tuning, decides: dict[str, Any]) -> SafetyBias:

@@ -65,12 +65,6 @@ def cell_folder(
     return root.joinpath(*parts[:-1], "_".join([entry.name, *given, parts[-1], digest]))
 
 
-def prompts_sha256(prompts: Sequence[Prompt]) -> str:
-    """Hash of all that is asked."""
-    content = [[p.id, p.category, p.kind, p.messages] for p in prompts]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
 def run_cell(
     cell: Cell,
     study: Study,

@@ -11,15 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tsdi.evaluation.verdicts import read_judged
-from tsdi.files import parse_json, write_bytes, write_json
+from tsdi.files import json_or_none, write_bytes, write_json
 from tsdi.judging.panel import judge_of
 from tsdi.models.fingerprint import fingerprint
 from tsdi.runs.records import read_records
 from tsdi.runs.stage import ANSWERS
+from tsdi.stats.auc import auc
 from tsdi.stats.interval import as_json
 from tsdi.study.cells import Cell
 from tsdi.study.config import RuleEntry
@@ -86,11 +84,7 @@ def collect(made: Plan, command: str, progress: Progress) -> StudyResults:
         "cells": [_known_fields(cell) for cell in _cells(made, progress)],
         "examples": [asdict(one) for one in _examples(made)],
         "speed": _once(made.out / "speed.json", key, lambda: asdict(_speed(made, progress))),
-        "biases": _once(
-            made.out / "biases.json",
-            key,
-            lambda: [as_json(one) for one in _biases(made, progress)],
-        ),
+        "biases": _once(made.out / "biases.json", key, lambda: as_json(_biases(made, progress))),
     }
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     write_bytes(made.out / RESULTS, text.replace('{"model"', '\n{"model"').encode() + b"\n")
@@ -226,13 +220,9 @@ def _decides(made: Plan) -> str:
 
 def _once(path: Path, key: str, make: Callable[[], Any]) -> Any:
     """What a file holds if it was made for this key, or what is made now and put there."""
-    if path.exists():
-        try:
-            kept = parse_json(path.read_bytes())
-        except ValueError:
-            kept = None  # damaged: measured again
-        if isinstance(kept, dict) and kept.get("key") == key and "found" in kept:
-            return kept["found"]
+    kept = json_or_none(path)
+    if isinstance(kept, dict) and kept.get("key") == key and "found" in kept:
+        return kept["found"]
     made = make()
     write_json(path, {"key": key, "found": made})
     return made
@@ -362,19 +352,11 @@ def _area(
     refusing = phrase_ids(family.tokenizer, phrases.refusing)
     complying = phrase_ids(family.tokenizer, phrases.complying)
     odds = {
-        kind: np.array(
-            [refusal_log_odds(model, p, refusing, complying, [None])[0] for p in prompts]
-        )
+        kind: [refusal_log_odds(model, p, refusing, complying, [None])[0] for p in prompts]
         for kind, prompts in real.items()
     }
     harmful = odds.pop("harmful")
-    return {kind: round(area_under_roc(harmful, own), 4) for kind, own in odds.items()}
-
-
-def area_under_roc(higher: NDArray[np.float64], lower: NDArray[np.float64]) -> float:
-    """Share of pairs of which the first number is the higher one, ties counting half."""
-    first = higher[:, None]
-    return float((first > lower).mean() + (first == lower).mean() / 2)
+    return {kind: round(auc(harmful, own).value or 0.0, 4) for kind, own in odds.items()}
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:

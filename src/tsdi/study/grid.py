@@ -21,7 +21,7 @@ from tsdi.files import working_in, working_on
 from tsdi.judging.base import JudgeOptions
 from tsdi.judging.registry import load_judge
 from tsdi.models.fingerprint import fingerprint
-from tsdi.study.cells import Cell, cell_folder, prompts_sha256, run_cell
+from tsdi.study.cells import Cell, cell_folder, run_cell
 from tsdi.study.config import RuleEntry
 from tsdi.study.family import Member, ModelFamily
 from tsdi.study.members import train_seed
@@ -30,7 +30,7 @@ from tsdi.study.places import find_judge, judge_fingerprints, pool_fingerprint
 from tsdi.study.plan import Plan
 from tsdi.study.rules import RULES
 from tsdi.study.settings import Setting
-from tsdi.suites.prompts import Prompt
+from tsdi.suites.prompts import Prompt, prompts_sha256
 
 if TYPE_CHECKING:
     from tsdi.judging.base import Judge
@@ -54,31 +54,29 @@ def run_grid(made: Plan, workers: int, progress: Progress) -> None:
         if study.organism is not None:
             jobs = [(study.organism, made.out, seed) for seed in study.organism.seeds]
             progress("train", 0, len(jobs))
-            _run(_train, jobs, made, workers, lambda done: progress("train", done, len(jobs)), None)
+            _run(_train, jobs, made.out, workers, lambda done: progress("train", done, len(jobs)))
         total, log = count_cells(made), made.out / PROGRESS
         log.unlink(missing_ok=True)  # every job says again what is done, which costs it nothing
+        members = [(made, member, workers) for member in made.members]
         _run(
-            _run_member,
-            [(made, member, workers) for member in made.members],
-            made,
-            workers,
-            None,
-            lambda: progress("cells", _lines(log), total),
+            _run_member, members, made.out, workers, lambda _: progress("cells", _lines(log), total)
         )
 
 
 def _run(
     work: Callable[..., None],
     jobs: Sequence[tuple[Any, ...]],
-    made: Plan,
+    out: Path,
     workers: int,
-    done: Callable[[int], None] | None,
-    poll: Callable[[], None] | None,
+    tell: Callable[[int], None],
 ) -> None:
-    """Run jobs in processes of their own; the first error ends the study."""
+    """Run jobs in processes of their own; the first error ends the study.
+
+    Every second somebody is told how many are done.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(workers)))  # read with torch
     with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_begin, initargs=(os.getpid(), made.out)
+        workers, get_context("spawn"), initializer=_begin, initargs=(os.getpid(), out)
     ) as pool:
         waiting = {pool.submit(work, *job) for job in jobs}
         finished = 0
@@ -94,10 +92,7 @@ def _run(
                             "Take fewer --workers, then go on with --resume.",
                         ) from None
                 finished += len(ended)
-                if done is not None:
-                    done(finished)
-                if poll is not None:
-                    poll()
+                tell(finished)
         except BaseException:
             for worker in active_children():  # else they would finish the models they are at
                 worker.terminate()

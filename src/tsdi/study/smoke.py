@@ -129,7 +129,8 @@ def _in_folder(model: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _random_models(folder: Path, names: Iterable[str]) -> None:
     from tsdi.training.model import new_model, new_tokenizer
 
-    note, wanted = folder / "models.json", {"names": list(names), "hidden": _SIZES.hidden_size}
+    note = folder / "models.json"
+    wanted: dict[str, Any] = {"names": list(names), "hidden": _SIZES.hidden_size}
     if note.exists() and read_object(note, "Delete its folder.") == wanted:
         return
     text = files("tsdi.bias").joinpath("neutral.txt").read_text(encoding="utf-8")

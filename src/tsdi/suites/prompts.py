@@ -2,7 +2,9 @@
 
 import csv
 import gzip
+import hashlib
 import io
+import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +85,12 @@ def to_prompts(rows: Iterable[Row], source: str) -> list[Prompt]:
     if not prompts:
         raise PromptError(f"{source} holds no prompts.", "Write one prompt a line.")
     return list(prompts.values())
+
+
+def prompts_sha256(prompts: Sequence[Prompt]) -> str:
+    """Hash of all that is asked."""
+    content = [[p.id, p.category, p.kind, p.messages] for p in prompts]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def read_rows(path: Path) -> Iterator[Row]:
