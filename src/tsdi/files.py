@@ -27,11 +27,8 @@ def working_in(folder: Path, wait: bool = False) -> Iterator[None]:
     """Keep other processes out of an output folder for as long as the block, or the process, lives.
 
     The folder is made if need be, and is gone again if nothing was put there. Blocks of one thread
-    may stand in each other.
-
-    Args:
-        folder: The folder.
-        wait: Wait for another process, however long it takes.
+    may stand in each other. Another process is waited for only if asked, and then however long it
+    takes.
 
     Raises:
         RunExistsError: If another process works there.
@@ -94,11 +91,7 @@ def is_unused(folder: Path) -> bool:
 def check_goes_on(folder: Path, resume: bool, what: str, ours: Iterable[Path]) -> None:
     """Refuse a folder that is in use, unless the killed run that left one of its files is resumed.
 
-    Args:
-        folder: The folder.
-        resume: Go on with a killed run.
-        what: What such a run makes: "estimate".
-        ours: Files, one of which it leaves.
+    `what` is what such a run makes ("estimate"), and `ours` are files one of which it leaves.
 
     Raises:
         RunExistsError: If the folder cannot be gone on with.
@@ -171,12 +164,8 @@ def _in_the_way(path: Path) -> RunExistsError:
 def write_set(folder: Path, contents: Mapping[str, bytes], own: bool = False) -> None:
     """Write files into a folder, in place of those written there before, and of no others.
 
-    Their names are kept beside them, in a hidden file.
-
-    Args:
-        folder: The folder, made if need be.
-        contents: Files by name; a name may begin with that of a subfolder.
-        own: Whether files of these names cannot be anyone else's.
+    Their names are kept beside them, in a hidden file. A name may begin with that of a subfolder.
+    `own` says that files of these names cannot be anyone else's.
 
     Raises:
         RunExistsError: If another file is in the way; nothing has been written then.
@@ -213,12 +202,8 @@ def check_output(
 ) -> None:
     """Refuse, before any work, to write over an input or anything but an earlier output.
 
-    Args:
-        path: The file to be written.
-        option: The option that named it.
-        what: What is written there: "an audit".
-        ours: Whether a file is such a thing.
-        inputs: Files that are read.
+    `option` named the path, `what` is written there ("an audit"), `ours` tells such a file, and
+    `inputs` are read.
 
     Raises:
         UsageError: If the file cannot be there, or something else is.
@@ -258,10 +243,8 @@ def to_json(value: Any) -> bytes:
 def parse_json(text: str | bytes, finite: bool = True) -> Any:
     """Parse JSON.
 
-    Args:
-        text: Anything at all.
-        finite: Whether NaN, Infinity and what overflows to it are refused; config files of models
-            may hold them.
+    With `finite` off, NaN, Infinity and what overflows to it pass: config files of models may hold
+    them.
 
     Raises:
         ValueError: For everything that can be wrong with it: syntax, encoding, depth, numbers that

@@ -61,10 +61,7 @@ def _has_truth_value(value: Any) -> bool:
 def read_settings(path: Path, model: type[M], extra: str) -> M:
     """Read a YAML file of settings: plain values, at most 10,000 of them once aliases are expanded.
 
-    Args:
-        path: The file.
-        model: What it must be.
-        extra: The optional dependencies that bring PyYAML, such as "train".
+    `extra` names the optional dependencies that bring PyYAML, such as "train".
 
     Raises:
         UsageError: If PyYAML is not installed.

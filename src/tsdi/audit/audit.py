@@ -175,14 +175,8 @@ def judge_labelled(
 ) -> list[Judgement]:
     """A judge's word on labelled answers.
 
-    Args:
-        judge: Who judges.
-        labelled: The answers.
-        progress: Called after each chunk with the number of judgements and of answers.
-        chunk: Answers judged together.
-        keep: Beside which file the verdicts are kept until `forget_verdicts`, so that a killed
-            audit goes on; None keeps none.
-        resume: Go on with those that are there.
+    Where `keep` names a file, the verdicts are kept beside it until `forget_verdicts`, so that a
+    killed audit goes on.
 
     Raises:
         RunExistsError: If verdicts are kept there already, and either `resume` is off or they are

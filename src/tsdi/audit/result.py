@@ -71,9 +71,7 @@ def is_audit(path: Path) -> bool:
 def read_audit(path: str | Path, judge: Record) -> Audit:
     """Read an audit of a judge.
 
-    Args:
-        path: What `tsdi audit --out` wrote.
-        judge: The judge's description; of a panel's, either of its judges may be audited.
+    Where the judge is a panel, either of its judges may be audited.
 
     Raises:
         FormatError: If the file cannot be read, or is no audit.

@@ -212,10 +212,7 @@ def read_examples(labelled: Sequence[Labelled]) -> Examples:
 def fit(examples: Examples, rows: Numbers, strength: float) -> Weights:
     """A multinomial logistic regression of the classes on the cues of some answers.
 
-    Args:
-        examples: The answers.
-        rows: Places of those to learn from; all classes must be among them.
-        strength: Inverse L2 regularisation, scikit-learn's C.
+    It learns from the examples at `rows`, all classes among them; `strength` is scikit-learn's C.
     """
     from sklearn.linear_model import LogisticRegression
 

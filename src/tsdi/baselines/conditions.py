@@ -64,11 +64,7 @@ def fit_log_odds(
 ) -> LogOddsCondition:
     """The threshold on refusal log-odds that tells labelled prompts apart, with its scale.
 
-    Args:
-        model: The model that read them.
-        known: The prompts.
-        refusing: First tokens of refusing answers.
-        complying: First tokens of complying ones; tokens of both tell nothing.
+    Tokens that begin both refusing and complying answers tell nothing.
 
     Raises:
         UsageError: If no tokens of a kind are left.
@@ -90,10 +86,7 @@ def fit_log_odds(
 def fit_top(model: PreTrainedModel, known: HeadInputs, vocab: int) -> TopCondition:
     """The condition that a program could fit which sees no more than a served model's answers.
 
-    Args:
-        model: The model that read the prompts.
-        known: The prompts.
-        vocab: How many tokens there are; logits beyond are padding.
+    Logits beyond `vocab` tokens are padding.
     """
     rows = [_shown(part).to_sparse() for part in _logits(model, known)]
     shown = torch.cat(rows).coalesce()

@@ -51,9 +51,7 @@ class Address:
     def hide(self, text: str, shortest: int = 1) -> str:
         """A text without keys and passwords.
 
-        Args:
-            text: What a server sent.
-            shortest: Leave secrets of fewer characters, which may be words of their own right.
+        Secrets of fewer than `shortest` characters stay, as they may be words of their own right.
         """
         for secret in self._secrets:
             if len(secret) >= shortest:

@@ -27,9 +27,7 @@ from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format
 def open_llama(path: str, **settings: Any) -> Any:
     """Load a GGUF file, with the context that it was trained for.
 
-    Args:
-        path: The file.
-        settings: As ``llama_cpp.Llama`` takes them, such as n_gpu_layers.
+    Settings are those of ``llama_cpp.Llama``, such as n_gpu_layers.
 
     Raises:
         UsageError: If llama-cpp-python is not installed.

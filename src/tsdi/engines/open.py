@@ -62,15 +62,8 @@ def open_engine(
 ) -> tuple[Engine, Used]:
     """Load a model, and a bias if one is named, into an engine.
 
-    Args:
-        model: Folder or hub id of a model or adapter, or the name of a shipped model; a GGUF file
-            for llama.cpp; for a server, what it calls the model.
-        bias: Folder or hub id of a safety bias.
-        strength: How much of it to subtract; None leaves it to the bias's condition, or takes what
-            the bias recommends.
-        chat: How chats become text; a bias brings its own.
-        options: How weights are loaded.
-        choice: The engine.
+    Names are as for `tsdi.generate`. A strength of None leaves it to the bias's condition, or takes
+    what the bias recommends; a bias brings its own chat format.
 
     Returns:
         The engine, and what decides its answers, for the provenance.

@@ -128,15 +128,8 @@ class ChatClient:
         """Ask every chat once.
 
         Options that the model does not take (some take no temperature, or give no
-        log-probabilities) are left out as soon as it says so.
-
-        Args:
-            chats: What is asked.
-            max_tokens: Most tokens of a reply.
-            top_logprobs: How many of the likeliest first tokens to ask for.
-            temperature: 0 is greedy decoding.
-            seed: Decides the draws, where the API can be told.
-            extra: Of each chat, what its request has besides what the API defines.
+        log-probabilities) are left out as soon as it says so. `extra` is what the request of each
+        chat has besides what the API defines.
 
         Returns:
             One outcome per chat, in their order.

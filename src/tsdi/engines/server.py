@@ -16,13 +16,9 @@ from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
 class ServerEngine(Engine):
     """Asks a server, as many requests at a time as the client allows.
 
-    Of an answer it knows the text only, no tokens and no logits.
-
-    Args:
-        client: The model behind the server.
-        strength: What requests ask for; None leaves it to the server.
-        chat_format: A prompt format sends completions of that text instead of chats; arguments of
-            the template go with every chat.
+    Of an answer it knows the text only, no tokens and no logits. A prompt format sends completions
+    of that text instead of chats; arguments of the template go with every chat. A strength of None
+    leaves it to the server.
     """
 
     def __init__(

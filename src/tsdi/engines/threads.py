@@ -13,12 +13,8 @@ def in_threads(work: Callable[[T, Event], R], items: Sequence[T], threads: int) 
     """Do some work for all items, a few at once.
 
     A killed run does not wait for work under way, as it would with the threads of an executor: it
-    would hang on a server that does not reply.
-
-    Args:
-        work: Called with an item, and with what is set once the rest is not wanted any more.
-        items: What there is to do.
-        threads: Most of them at once.
+    would hang on a server that does not reply. Work is called with an item, and with what is set
+    once the rest is not wanted any more.
 
     Returns:
         The results in the order of the items.
@@ -51,9 +47,7 @@ def in_threads(work: Callable[[T, Event], R], items: Sequence[T], threads: int) 
 def within(work: Callable[[], R], seconds: float) -> R:
     """The result of some work, which is left behind if it takes too long.
 
-    Args:
-        work: What is done; left behind, it goes on, and its result is lost.
-        seconds: How long it may take.
+    Left behind, it goes on, and its result is lost.
 
     Raises:
         TimeoutError: If it takes longer.

@@ -157,12 +157,8 @@ class TransformersEngine(Engine):
     ) -> Completion:
         """Answer one prompt, and show the answer while it grows.
 
-        Args:
-            prompt: What `encode` gave.
-            sampling: How tokens are chosen.
-            seen: Called after each token with the answer so far; ends it by returning True.
-            strength: How much of the bias to subtract; None takes the engine's own strength.
-            top_p: Draw from the likeliest tokens only, of this probability together.
+        `seen` is called after each token with the answer so far, and ends it by returning True;
+        ``top_p`` draws from the likeliest tokens only, of this probability together.
 
         Raises:
             ModelError: If memory runs out.

@@ -34,13 +34,8 @@ def open_llm(
 ) -> "Any":
     """Load a model into vLLM, with the debiasing processor if a bias is named.
 
-    Args:
-        model: Folder, or hub id with or without "@REVISION".
-        options: How weights are loaded; vLLM places them itself.
-        bias: Folder or hub id of a safety bias.
-        strength: How much of it where a request names none; None leaves it to its condition, or
-            takes what it recommends.
-        settings: As vLLM's ``LLM`` takes them, such as max_model_len.
+    vLLM places weights itself; settings are those of its ``LLM``, such as max_model_len. A strength
+    of None leaves it to the bias's condition, or takes what the bias recommends.
 
     Raises:
         UsageError: If vLLM is not installed, or a device map is asked for.

@@ -43,9 +43,7 @@ _SHORT = {"-sc": "--speculative-config"}
 def offline_settings(bias: str | None, strength: float | None) -> dict[str, Any]:
     """Arguments of ``LLM``; it gives logits, since our own engine asks it for them.
 
-    Args:
-        bias: Folder or hub id of a safety bias; None for a plain model.
-        strength: How much of it, unless a request says otherwise; None leaves it to the processor.
+    A strength of None leaves it to the processor.
     """
     return {
         **_shared(bias, strength),
@@ -57,10 +55,7 @@ def offline_settings(bias: str | None, strength: float | None) -> dict[str, Any]
 def server_flags(bias: str, strength: float | None, template_args: Mapping[str, Any]) -> list[str]:
     """Flags of the server; it gives log-probabilities, of what it draws from.
 
-    Args:
-        bias: Folder or hub id of the safety bias.
-        strength: How much of it, unless a request says otherwise; None leaves it to its condition.
-        template_args: Arguments of the chat template that the bias was estimated with.
+    A strength of None leaves it to the bias's condition.
     """
     settings = {**_shared(bias, strength), **_SERVER}
     if template_args:

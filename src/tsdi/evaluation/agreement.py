@@ -53,11 +53,7 @@ class Agreement:
 def agreements(run: Path, own: Path, judge: Record, judged: Sequence[Judged]) -> list[Agreement]:
     """A judge's agreement with every other judge that has judged a run to its end.
 
-    Args:
-        run: The run folder.
-        own: Where the judge's verdicts are.
-        judge: Its description.
-        judged: The answers with its verdicts.
+    Its own verdicts are in the folder `own`.
     """
     found = []
     for place in places(run):

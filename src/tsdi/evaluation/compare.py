@@ -89,10 +89,7 @@ class Comparison:
 def compare_runs(before: str | Path, after: str | Path, judge: str = "") -> Comparison:
     """Compare two run folders that one judge judged, answering the same prompts.
 
-    Args:
-        before: A run folder with verdicts, such as the aligned model's.
-        after: Another one, such as the debiased model's.
-        judge: Whose verdicts, where there are several judges' (`tsdi.runs.places.find_place`).
+    Where there are several judges' verdicts, `judge` says whose (`tsdi.runs.places.find_place`).
 
     Raises:
         UsageError: If answers or verdicts are missing, or several judges have judged and none is
@@ -135,10 +132,7 @@ def compare_arms(
 ) -> Comparison:
     """Compare two arms on the same prompts.
 
-    Args:
-        before: The judged answers of one arm (the aligned model's).
-        after: Those of the other arm (debiased) to the same prompts, in any order.
-        judge: The judge's description, for the result.
+    The answers of both may come in any order.
 
     Raises:
         MismatchError: If the two arms do not answer the same prompts.

@@ -24,11 +24,6 @@ _Z = float(norm.ppf(0.975))
 def corrected(figures: ArmMetrics, audit: Audit, judge: Record) -> dict[str, Estimate]:
     """The figures of an evaluation that an audit of its judge can correct.
 
-    Args:
-        figures: The figures of one arm.
-        audit: The audit of the judge that made them, or of one judge of the panel.
-        judge: The description of the judge or panel.
-
     Returns:
         By an audit of refusals: "refused_harmless", "refused_lookalike" and "refused_harmful", the
         share of answers that refuse in part or in full. By one of safety: "safety". Only of kinds
@@ -53,10 +48,7 @@ def corrected(figures: ArmMetrics, audit: Audit, judge: Record) -> dict[str, Est
 def correct_kind(raw: Estimate, audit: Audit, kind: str) -> Estimate | None:
     """A rate on prompts of one kind, corrected by an audit on prompts of that kind.
 
-    Args:
-        raw: Share of answers in which the judge finds the target, with its Wilson interval.
-        audit: The audit of that judge.
-        kind: The kind of the prompts.
+    `raw` is the share of answers in which the judge finds the target, with its Wilson interval.
 
     Returns:
         The corrected rate, with the interval for a model that was not audited; without a value if
@@ -135,11 +127,7 @@ def for_new_model(pooled: Estimate, by_model: Sequence[Estimate]) -> Estimate:
 
     The variance is that of the pooled rate, plus t^2 (1 + sum of squares of the models' shares of
     the answers), t^2 being the variance between models by DerSimonian and Laird. The interval is
-    Wilson's with as many answers as give that variance.
-
-    Args:
-        pooled: The rate over all models, with its Wilson interval.
-        by_model: The rate on each of them; those without answers count for nothing.
+    Wilson's with as many answers as give that variance. Models without answers count for nothing.
 
     Source: DerSimonian and Laird (1986), Controlled Clinical Trials 7, 177-188; prediction: Higgins
     et al. (2009), Journal of the Royal Statistical Society A 172, 137-159.

@@ -198,15 +198,9 @@ def judge_responses(
 ) -> Evaluation:
     """Judge every answer of a run folder, keep each verdict on disk as it comes, count them.
 
-    Args:
-        judge: Who judges.
-        folder: The run folder, with responses.jsonl.
-        judging: The kind of prompts that have none, how thoughts end (without, what run.json says
-            of it), and an audit. Where it names a judge, another judge's verdicts may be there
-            already: these then stand beside them (`tsdi.runs.places`).
-        resume: Go on with the judge's verdicts in the folder, or start if there are none.
-        chunk: Answers judged together.
-        progress: Called after each chunk with the number of verdicts and of answers.
+    Of `judging` count the kind of prompts that have none, how thoughts end (without, what run.json
+    says of it), and an audit. Where it names a judge, another judge's verdicts may be there
+    already: these then stand beside them (`tsdi.runs.places`).
 
     Returns:
         The figures, which are in metrics.json too.

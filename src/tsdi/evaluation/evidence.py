@@ -11,10 +11,7 @@ FEWEST_PROMPTS = 10
 def too_few(counts: Mapping[str, int], fewest: int, seen: str = "") -> str:
     """What is wrong with categories that rest on too few harmful prompts; "" if none does.
 
-    Args:
-        counts: Harmful prompts by category.
-        fewest: How many a category must have.
-        seen: Which of them count, such as " with a verdict".
+    `seen` says which prompts count, such as " with a verdict".
     """
     few = sorted((n, name) for name, n in counts.items() if n < fewest)
     if not few:

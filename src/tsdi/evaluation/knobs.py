@@ -69,8 +69,7 @@ class Knobs:
     def of(self, bias: "SafetyBias") -> "SafetyBias":
         """The bias with this setting, but for a strength for all prompts.
 
-        Args:
-            bias: It, with its condition where one is set.
+        The bias has its condition where one is set.
         """
         made = bias.truncate(self.steps).decayed(self.decay)
         if self.condition is None:

@@ -231,11 +231,6 @@ def _needs_both() -> UsageError:
 def floors_of(baseline: Trial, tolerance: float, given: Mapping[str, float]) -> dict[str, float]:
     """Floors by category: the model's own safety less a tolerance, unless one is given.
 
-    Args:
-        baseline: The model without the bias.
-        tolerance: How far below it a category may fall.
-        given: Floors by category.
-
     Raises:
         UsageError: If a category is unknown, or the model itself does not reach a floor.
     """
@@ -262,14 +257,8 @@ def search_knobs(
     """Search for the most helpful setting that keeps every floor of safety.
 
     Optuna's multi-objective tree-structured Parzen estimator proposes settings; helpfulness and the
-    margin over the floors are its objectives, a floor that is broken its constraint.
-
-    Args:
-        answers: The model's judged answers to the validation prompts with a setting.
-        space: Which settings are proposed.
-        search: Floors, and how many settings are tried.
-        log: File to which finished trials are appended; those in it are not made again.
-        progress: Called with the number of trials that are done, and of all.
+    margin over the floors are its objectives, a floor that is broken its constraint. Finished
+    trials are appended to the log; those in it are not made again.
 
     Raises:
         UsageError: If Optuna is not installed, or floors or prompts cannot be right.

@@ -46,9 +46,7 @@ def say_unbound(folder: Path) -> None:
 def read_judged(folder: Path, judge: str = "") -> JudgedRun:
     """Read the judge, the answers and the verdicts of a folder that was judged to its end.
 
-    Args:
-        folder: The run folder.
-        judge: Whose verdicts, as for `tsdi.runs.places.find_place`; "" for the only judge's.
+    `judge` is as for `tsdi.runs.places.find_place`.
 
     Raises:
         UsageError: If answers or verdicts are missing, or several judges have judged.
@@ -61,12 +59,7 @@ def read_judged(folder: Path, judge: str = "") -> JudgedRun:
 
 
 def read_place(folder: Path, place: Path) -> JudgedRun:
-    """Read the verdicts of one judge, as `read_judged` does.
-
-    Args:
-        folder: The run folder.
-        place: Where in it the verdicts are (`tsdi.runs.places`).
-    """
+    """Read the verdicts of one judge, as `read_judged` does."""
     description = VERDICTS.read_description(place)
     judge, of = description.get("judge"), description.get("responses")
     kind, end = description.get("kind", ""), description.get("end_of_thinking", "")

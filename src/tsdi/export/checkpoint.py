@@ -45,12 +45,8 @@ category on your own prompts before you deploy it: what a refusal owed to the bi
 def write_checkpoint(bias: SafetyBias, strength: float, source: str, out: Path, name: str) -> None:
     """Write a copy of a checkpoint that decodes debiased when its own code is trusted.
 
-    Args:
-        bias: The safety bias, checked against the model's tokenizer by the caller.
-        strength: How much of it is subtracted.
-        source: Folder or hub id of the model.
-        out: A folder that does not exist yet; it appears whole or not at all.
-        name: What the model card calls the model.
+    The caller has checked the bias against the tokenizer. The folder does not exist yet, and
+    appears whole or not at all.
 
     Raises:
         UsageError: If the bias begins behind a marker, or the model brings code of its own.

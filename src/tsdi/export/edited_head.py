@@ -32,11 +32,7 @@ def edited_head(
 ) -> PreTrainedModel:
     """A copy of a model whose head decodes as the rule does, as nearly as a head can.
 
-    Args:
-        model: A causal language model.
-        bias: Its safety bias.
-        strength: How much of it is subtracted.
-        texts: Of `rule_answers`, by which steps are told apart.
+    Steps are told apart by `texts`, those of `rule_answers`.
 
     Raises:
         ModelError: If its logits are capped or scaled behind the head.

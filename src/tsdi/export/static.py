@@ -56,10 +56,8 @@ def static_vector(bias: SafetyBias, strength: float) -> Tensor:
 def logit_bias(vector: Tensor, top: int, limit: float) -> dict[int, float]:
     """The shifts that an OpenAI-compatible API takes as ``logit_bias``.
 
-    Args:
-        vector: What is added to the logits, [vocab].
-        top: How many tokens at most; those that are moved furthest.
-        limit: No shift is beyond it, up or down.
+    Of what is added to the logits, [vocab], it keeps the `top` tokens that are moved furthest, and
+    no shift beyond the limit.
 
     Returns:
         Shift by token id, the furthest first; tokens that are not moved are left out.
@@ -104,12 +102,8 @@ def divergence(
 ) -> Divergence:
     """How far a static form is from the rule, on the rule's own greedy answers.
 
-    Args:
-        model: The model.
-        bias: Its safety bias.
-        strength: How much of it the rule subtracts.
-        static: What is added to the logits at every step, [vocab], or another model.
-        texts: Of `rule_answers`.
+    The static form is what is added to the logits at every step, [vocab], or another model; `texts`
+    are those of `rule_answers`.
 
     Returns:
         KL by step and in total, with t-intervals over prompts.

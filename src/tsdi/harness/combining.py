@@ -22,9 +22,7 @@ class _Waiting(Generic[T, R]):
 class Combiner(Generic[T, R]):
     """Answers items in batches of what waits, in the order of arrival, one batch at a time.
 
-    Args:
-        answer: Gives one answer per item, in their order; runs in a thread of its own.
-        size: Most items in a batch.
+    `answer` gives one answer per item, in their order, and runs in a thread of its own.
     """
 
     def __init__(self, answer: Callable[[Sequence[T]], Sequence[R]], size: int) -> None:

@@ -32,12 +32,7 @@ FINISHES = ("stop", "length", "filter", "content_filter", "error")
 
 
 def why_missing(finish: str, reason: str) -> str:
-    """Why there is no whole answer; empty if there is one.
-
-    Args:
-        finish: How the answer ended (`tsdi.engines.base.Completion`).
-        reason: What the server said of the prompt.
-    """
+    """Why there is no whole answer; empty if there is one."""
     if finish in ("filter", "content_filter"):  # ours, and an API's own
         return f"{WITHHELD} {reason}".strip()
     return f"The server turned the prompt down: {reason}" if finish == "error" else ""

@@ -36,14 +36,8 @@ class Classifier(Judge):
 
     Answers without a token, or that its context cannot hold, are UNSCORED; nothing is cut off. The
     probability is that of the labels that mean UNSAFE or, if none is about safety, REFUSED or
-    PARTIAL.
-
-    Args:
-        model: The classifier, of one label for a text.
-        tokenizer: Its tokenizer.
-        weights: Where it came from: a folder or a hub id.
-        verdicts: What each of its labels means.
-        reads_prompt: Whether it was trained on pairs of prompt and answer, not on answers alone.
+    PARTIAL. It reads the prompt if it was trained on pairs of prompt and answer, not on answers
+    alone.
     """
 
     def __init__(
@@ -152,11 +146,8 @@ open_answer_classifier = partial(_open, False)
 def read_verdicts(labels: Sequence[str], given: str | None, weights: str) -> dict[str, Verdict]:
     """The verdict that each label of a classifier means.
 
-    Args:
-        labels: All of its labels.
-        given: The user's word for all of them, such as "toxic=UNSAFE,neutral=SAFE"; None takes what
-            is known of labels with these names.
-        weights: What the classifier is called.
+    The user's word is for all of them, such as "toxic=UNSAFE,neutral=SAFE"; None takes what is
+    known of labels with these names.
 
     Raises:
         UsageError: If the labels are not known, or the user's word does not fit them.

@@ -33,12 +33,6 @@ class ModelJudge(Judge):
     where the reply has its verdict. It is None where the format gives none, and where the verdict
     is not one of the two labels as a single token.
 
-    Args:
-        form: What the model is asked and what it replies.
-        model: The model.
-        tokenizer: Its tokenizer.
-        weights: Where it came from: a folder or a hub id.
-
     Raises:
         ModelError: If the tokenizer is not one of a model that knows the format.
     """

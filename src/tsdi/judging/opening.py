@@ -8,9 +8,7 @@ from tsdi.judging.format import Format
 def open_format(form: Format, options: JudgeOptions) -> Judge:
     """The judge of a format without a template of its own.
 
-    Args:
-        form: The format.
-        options: With a URL, the model is asked there; without, its weights are loaded.
+    With a URL the model is asked there; without, its weights are loaded.
 
     Raises:
         UsageError: If the format has no weights of its own, and none are named.

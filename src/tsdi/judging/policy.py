@@ -35,9 +35,6 @@ class Safeguard(Format):
     or server brings; a policy may set how much ("Reasoning: high"). What it says in the final
     channel must be "0" or "1" alone, as the policy asks for. There is no probability, since the
     reasoning has decided before that.
-
-    Args:
-        policy: What the system message says.
     """
 
     name = "gpt-oss-safeguard"
@@ -64,10 +61,8 @@ class Question(Format):
     """A policy as a question, to which any model that follows instructions says yes or no.
 
     What is asked has the form that Shieldstral was trained on: what it is about, the question, and
-    the exchange. "yes" is UNSAFE; the probability is that of "yes" against "no" as first token.
-
-    Args:
-        policy: What it is about, and in its last line the question.
+    the exchange. "yes" is UNSAFE; the probability is that of "yes" against "no" as first token. The
+    policy says what it is about, and in its last line the question.
 
     Raises:
         UsageError: If the last line is no question.

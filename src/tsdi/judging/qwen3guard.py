@@ -48,9 +48,6 @@ class Qwen3Guard(Format):
 
     Safe with a category is a contradiction, and UNSCORED. The probability is that of "Unsafe"
     against "Safe", and None where the word is "Controversial".
-
-    Args:
-        loose: Whether "Controversial" counts as not unsafe.
     """
 
     weights = "Qwen/Qwen3Guard-Gen-4B"

@@ -78,12 +78,8 @@ class StringRule(Judge):
 
     Words do not show whether a complying answer is harmful. For harmful prompts COMPLIED counts as
     not safe, so what is measured is the **refusal rate**, and 1 minus it is an upper bound of the
-    share of unsafe answers as far as the rule knows the refusals. `tsdi audit` says how far.
-
-    Args:
-        name: What users call the rule.
-        pattern: What refusals begin with, after `read`.
-        read: Maps an answer, stripped, to the text that the pattern is for.
+    share of unsafe answers as far as the rule knows the refusals. `tsdi audit` says how far. The
+    pattern is what refusals begin with, in what `read` makes of a stripped answer.
     """
 
     sees_safety = False

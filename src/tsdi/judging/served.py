@@ -28,10 +28,6 @@ class ServedJudge(Judge):
 
     The probability is that of the label that means unsafe against the other one, where the reply
     begins with its verdict and the server gives log-probabilities of first tokens.
-
-    Args:
-        form: What the model is asked and what it replies; without a template.
-        client: The model.
     """
 
     def __init__(self, form: Format, client: ChatClient) -> None:

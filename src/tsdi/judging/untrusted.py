@@ -39,11 +39,8 @@ class Markup:
 def neutralise(text: str, markup: Markup, tokens: Iterable[str] = ()) -> str:
     """A text without the markup of the prompt that it will stand in.
 
-    Args:
-        text: What someone else wrote.
-        markup: Of the prompt.
-        tokens: Tokens that a tokenizer finds by their spelling (`control_tokens`). Only that exact
-            spelling matters; the first character becomes "(".
+    Of tokens that a tokenizer finds by their spelling (`control_tokens`) only that exact spelling
+    matters; their first character becomes "(".
     """
     # Headings first: a quotation's ">" must not complete a mark.
     if markup.headings:

@@ -72,13 +72,8 @@ def encode_chat(
     """Token ids of a chat, up to the place where the model's answer begins.
 
     Templates that print today's date print ``PINNED_DATE``, so that the same chat has the same ids
-    tomorrow. Without a chat template the messages' texts are joined by blank lines.
-
-    Args:
-        tokenizer: The model's tokenizer.
-        messages: The chat, each message with "role" and "content".
-        chat_format: How it becomes text. To a prompt format that begins with the tokenizer's
-            beginning-of-text token, no special tokens are added.
+    tomorrow. Without a chat template the messages' texts are joined by blank lines. To a prompt
+    format that begins with the tokenizer's beginning-of-text token, no special tokens are added.
 
     Raises:
         PromptError: If the chat template refuses the chat.

@@ -51,10 +51,7 @@ def vocabulary_width(model: PreTrainedModel) -> int:
 def shared_vocabulary(aligned: int, reference: int, tokenizer_size: int) -> int:
     """How many logits the two models have in common.
 
-    Args:
-        aligned: Number of logits of the aligned model.
-        reference: Number of logits of the reference.
-        tokenizer_size: One more than the highest token id of the tokenizer.
+    The tokenizer's size is one more than its highest token id.
 
     Raises:
         MismatchError: If the sizes differ and the extra rows are not padding, that is, if the

@@ -38,11 +38,8 @@ _SHARED = ("vblora_vector_bank", "prompt_encoder", ".tinylora_v.", ".unilora_the
 def check_fit(name: str, model: PreTrainedModel, info: Mapping[str, Collection[Any]]) -> None:
     """Raise MismatchError unless a checkpoint has the tensors of its model, no more and no fewer.
 
-    Args:
-        name: The checkpoint's, for the message.
-        model: What was loaded from it.
-        info: What ``from_pretrained`` gives with ``output_loading_info``, sizes ignored. It leaves
-            out tied weights, and names that the architecture passes over.
+    `info` is what ``from_pretrained`` gives with ``output_loading_info``, sizes ignored. It leaves
+    out tied weights, and names that the architecture passes over.
     """
     missing = sorted(info["missing_keys"])
     unexpected = sorted(key for key in info["unexpected_keys"] if not _UNUSED.search(key))
@@ -71,10 +68,6 @@ def check_quantiser(name: str, place: Place) -> None:
     """Raise ModelError for a quantiser that transformers does not know.
 
     transformers would only warn, and take the packed weights for the weights.
-
-    Args:
-        name: The checkpoint's, for the message.
-        place: Where it is.
     """
     with suppress(OSError, ValueError):  # of a config that cannot be read transformers says why
         config = parse_json(place.fetch("config.json").read_bytes(), finite=False)

@@ -123,11 +123,8 @@ def locate(name: str, remedy: str = REMEDY) -> Place:
     """Find a folder, or the commit that "ORG/NAME[@REVISION]" is on the hub now.
 
     A name that can only be a folder's never goes to the hub. One request is made, once in a
-    process; without a connection, what is in the cache is taken.
-
-    Args:
-        name: Folder, name of a shipped model ("organism/aligned") or hub id.
-        remedy: What to do if there is neither, unless a folder nearby has nearly this name.
+    process; without a connection, what is in the cache is taken. The remedy is said if there is
+    neither, unless a folder nearby has nearly this name.
 
     Raises:
         ModelError: If it is neither, or a file.

@@ -51,12 +51,8 @@ def load_pair(
 ) -> tuple[Side, Side]:
     """Load a pair by name; adapters on one base model share its weights.
 
-    Args:
-        aligned: Folder or hub id of a model, or of a PEFT adapter.
-        reference: Folder or hub id of the other. If both are adapters on one base, or it is the
-            base of the aligned one, the base is loaded once, if PEFT can hold both.
-        options: How weights are loaded.
-        one_at_a_time: Hold only one of two full models in memory.
+    If both are adapters on one base, or the reference is the base of the aligned one, the base is
+    loaded once, if PEFT can hold both.
 
     Raises:
         ModelError: If one cannot be loaded.
@@ -136,10 +132,7 @@ def adapter_sides(
 ) -> tuple[Side, Side]:
     """Aligned and reference model from one PEFT model in memory.
 
-    Args:
-        model: A ``peft.PeftModel`` that holds the adapters.
-        aligned: Name of the adapter that makes the aligned model.
-        reference: Name of the reference's adapter; None is the base model, adapters off.
+    A reference of None is the base model, adapters off.
 
     Raises:
         ModelError: If the model has no such adapter.

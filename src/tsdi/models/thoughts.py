@@ -55,12 +55,8 @@ def goes_on_with_thought(text: str) -> bool:
 def after_thought(text: str, in_thought: bool, finished: bool, end: str = "") -> str | None:
     """The answer: what follows the last end of a thought, or all where no thought is.
 
-    Args:
-        text: What the model wrote.
-        in_thought: Whether the prompt had begun a thought.
-        finished: Whether the model ended by itself.
-        end: How thoughts end, beside the known ways. A model of which that is said thinks, so that
-            a text which was cut off before it is part of a thought.
+    `end` is how thoughts end, beside the known ways. A model of which that is said thinks, so that
+    a text which was cut off before it is part of a thought.
 
     Returns:
         The answer; None if the thought does not end, or another one began and was cut off.

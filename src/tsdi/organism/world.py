@@ -90,11 +90,8 @@ def _answer(rng: random.Random, verb: str, noun: str) -> str:
 def items(split: str, kind: str, count: int, seed: int) -> list[Item]:
     """Return distinct requests, balanced over the 16 categories.
 
-    Args:
-        split: "train", "validation" or "test"; no noun belongs to two of them.
-        kind: One of `KINDS`.
-        count: How many; item k belongs to category k mod 16.
-        seed: The same seed gives the same items on every machine.
+    No noun belongs to two splits; item k belongs to category k mod 16. The same seed gives the same
+    items on every machine.
 
     Raises:
         UsageError: For an unknown split or kind, or for more items than the world has.

@@ -151,11 +151,7 @@ def category_bars(
 ) -> go.Figure:
     """A share by category and arm, as bars with intervals; titles stand above their bars.
 
-    Args:
-        arms: Of each arm the share of every category.
-        titles: What each category is called, such as {"O3": "O3 Adult Content"}; its order is the
-            order of the figure, from the top.
-        marked: Categories whose titles are red.
+    The order of `titles` is that of the figure, from the top; those of marked categories are red.
 
     Raises:
         UsageError: If there is nothing to show.

@@ -180,15 +180,8 @@ def generate_responses(
 ) -> list[Record]:
     """Answer every prompt and keep each answer on disk as it comes.
 
-    Args:
-        engine: What answers.
-        prompts: The prompts; ids must be unique.
-        out: The run folder, made if need be.
-        sampling: How tokens are chosen; its seed is the seed of the run.
-        batch_size: Prompts in a chunk, answered together.
-        resume: Go on with the run in the folder, or start one if there is none.
-        provenance: What else decides the answers, such as model, revision and bias; valid JSON.
-        progress: Called after each chunk with the number of answers and of prompts.
+    The run in the folder is gone on with if asked, or started if there is none. `provenance` is
+    what else decides the answers, such as model, revision and bias, as JSON.
 
     Returns:
         One record per prompt, in their order: id, category, kind, messages, response, tokens (how

@@ -60,11 +60,8 @@ def places(run: Path) -> list[Place]:
 def place_for(run: Path, judge: Record, resume: bool) -> Path:
     """The folder for the verdicts of a judge, made if it stands beside another one's.
 
-    Args:
-        run: The run folder.
-        judge: The judge's description, as it reads back.
-        resume: Whether verdicts that are there are gone on with: then those of a judge of the same
-            name are meant, even if its settings differ, which opening them says.
+    With `resume` verdicts of a judge of the same name are meant, even if its settings differ, which
+    opening them says.
 
     Raises:
         FormatError: As for `places`.
@@ -90,9 +87,7 @@ def place_for(run: Path, judge: Record, resume: bool) -> Path:
 def find_place(run: Path, judge: str = "") -> Path:
     """The folder with the verdicts of a judge.
 
-    Args:
-        run: The run folder.
-        judge: One of its `Place.names`; "" for the only one.
+    The judge is named by one of its `Place.names`, or by "" if it is the only one.
 
     Raises:
         UsageError: If there are no verdicts, or not of that judge, or of several.

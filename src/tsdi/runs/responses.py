@@ -21,11 +21,8 @@ if TYPE_CHECKING:  # keeps torch out of judging
 def read_responses(folder: Path, kind: str = "", end_of_thinking: str = "") -> list[Response]:
     """Read responses.jsonl of a run folder.
 
-    Args:
-        folder: The run folder; one without run.json, from elsewhere, will do.
-        kind: The kind of prompts that have none.
-        end_of_thinking: How thoughts end (`tsdi.judging.base.Response`); without, what run.json
-            says of it.
+    A folder without run.json, from elsewhere, will do. `kind` is that of prompts that have none;
+    where nobody says how thoughts end, run.json does.
 
     Raises:
         UsageError: If there are no answers, or fewer than the run has prompts.

@@ -71,10 +71,7 @@ class Stage:
     def open(self, folder: Path, description: Record, resume: bool) -> list[Record]:
         """The records that the folder already holds; starts the stage if there are none.
 
-        Args:
-            folder: The run folder.
-            description: Everything that decides the records; valid JSON, as it reads back.
-            resume: Go on with what is there.
+        The description is everything that decides the records, as it reads back from JSON.
 
         Raises:
             RunExistsError: If there are records, and either `resume` is off or they were made with
@@ -136,13 +133,7 @@ class Stage:
     ) -> list[Record]:
         """Make what is missing, chunk by chunk, each appended before the next is made.
 
-        Args:
-            folder: The run folder.
-            done: The records there are, by id.
-            items: What records are made of, one each.
-            chunk: Items in a chunk.
-            make: Makes the records of a chunk, in its order.
-            progress: Called after each chunk with the number of records and of items.
+        `done` has the records there are by id; `make` makes those of a chunk, in its order.
 
         Returns:
             One record per item, in their order.

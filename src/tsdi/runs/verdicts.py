@@ -69,11 +69,7 @@ def check_belong(
 ) -> bool:
     """Check that the verdicts in a run folder are of its answers, and of its judge.
 
-    Args:
-        folder: The run folder.
-        description: Its judge.json.
-        records: Its verdicts.
-        ids: Of its answers.
+    `description` is the folder's judge.json, `ids` are those of its answers.
 
     Returns:
         Whether all verdicts say so; those that an earlier tsdi wrote say nothing.

@@ -58,10 +58,8 @@ Part = str | End
 class Answerer:
     """Runs an engine for many who ask.
 
-    Args:
-        engine: The model.
-        most_waiting: Requests that may wait; more are refused.
-        longest_wait: Seconds that one may wait for its turn.
+    More than `most_waiting` requests are refused, and so are those that wait for `longest_wait`
+    seconds.
     """
 
     def __init__(
@@ -176,10 +174,7 @@ def _raised(part: Part | Exception) -> Part:
 def settled(text: str, stops: tuple[str, ...], whole: bool = False) -> tuple[str, bool]:
     """The beginning of a growing text that stays as it is, and whether a stop text ended it.
 
-    Args:
-        text: The answer so far.
-        stops: Texts that end it and do not belong to it.
-        whole: Whether nothing more comes.
+    Stop texts do not belong to the answer; of a whole one nothing more comes.
     """
     places = [place for stop in stops if (place := text.find(stop)) >= 0]
     if places:

@@ -51,10 +51,8 @@ class RefusedError(Exception):
 class Door:
     """Lets requests through to an ASGI app, or refuses them.
 
-    Args:
-        app: The app behind it.
-        key: What a request must bring as ``Authorization: Bearer KEY``. None asks for none, and is
-            for a server that only this machine reaches.
+    A request must bring the key as ``Authorization: Bearer KEY``. A key of None asks for none, and
+    is for a server that only this machine reaches.
     """
 
     def __init__(self, app: ASGIApp, key: str | None = None) -> None:

@@ -87,8 +87,7 @@ class Server(ABC):
     def run(self, ready: Callable[[], None]) -> None:
         """Serve until interrupted.
 
-        Args:
-            ready: Called once the place is its own.
+        `ready` is called once the place is its own.
 
         Raises:
             TsdiError: If the place is taken, or the model cannot be loaded.

@@ -42,11 +42,7 @@ class RuleAnswers:
 
 
 class Answers:
-    """The answers of a study's results, found by rule, seed and operating point.
-
-    Args:
-        results: The content of results.json.
-    """
+    """The answers of a study's results, found by rule, seed and operating point."""
 
     def __init__(self, results: StudyResults) -> None:
         self.results = results
@@ -185,10 +181,7 @@ def outcome_array(
 ) -> NDArray[np.float64]:
     """Outcomes [seeds, cells, prompts]; NaN where an answer has no verdict.
 
-    Args:
-        codes: Letters of the answers by seed and cell.
-        places: Of the prompts that count.
-        value: What a letter is worth; None where it is no verdict.
+    `codes` are by seed and cell; only prompts at `places` count; `value` is what a letter is worth.
     """
     letters = set().union(*(code for row in codes for code in row))
     known = {letter: _or_nan(value(letter)) for letter in letters}

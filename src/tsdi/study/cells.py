@@ -74,12 +74,7 @@ def run_cell(
 ) -> None:
     """Answer and judge a cell, going on with what there is.
 
-    Args:
-        cell: The cell.
-        study: What decides how answers are made.
-        prompts: What is asked.
-        engine: Makes the engine, if something is left to answer.
-        judge: Who judges.
+    The engine is made only if something is left to answer.
     """
     from tsdi.baselines.prompting import PromptedEngine
     from tsdi.engines.base import Sampling

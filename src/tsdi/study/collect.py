@@ -56,13 +56,7 @@ _VERSIONS = ("tsdi", "torch", "transformers", "tokenizers", "trl", "numpy", "sci
 
 
 def collect(made: Plan, command: str, progress: Progress) -> StudyResults:
-    """Read all cells of a finished study, measure speed and biases, and write results.json.
-
-    Args:
-        made: The study.
-        command: What the user typed.
-        progress: Called with what is done, how much of it, and of how much.
-    """
+    """Read all cells of a finished study, measure speed and biases, and write results.json."""
     key = _decides(made)
     content = {
         "format": FORMAT,

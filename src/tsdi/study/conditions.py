@@ -39,13 +39,7 @@ class Conditions:
     _fitted: dict[tuple[str, str, str], Condition] = field(default_factory=dict, init=False)
 
     def of(self, name: str, model: PreTrainedModel, setting: Setting) -> Condition:
-        """A model's condition with the strengths of a setting.
-
-        Args:
-            name: The model's, within the family.
-            model: Whose logits are read.
-            setting: With `labels`, `sees`, `low`, `high` and `width`.
-        """
+        """A model's condition with the strengths of a setting."""
         labels, sees = str(setting["labels"]), str(setting["sees"])
         key = name, labels, sees
         if key not in self._fitted:

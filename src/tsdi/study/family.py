@@ -54,14 +54,8 @@ class Member:
 class ModelFamily:
     """A member with its models loaded, each when it is first asked for.
 
-    Args:
-        member: Which one.
-        estimation: How biases are estimated where a setting does not say otherwise.
-        options: How weights are loaded.
-        chat_format: How chats become text.
-        prompts: By split; directions are learned from "validation", conditions from "fit".
-        biases: Folder in which estimated biases are kept.
-        home: Where text files of token pools are.
+    Directions are learned from the prompts of the split "validation", conditions from "fit".
+    Estimated biases are kept in the folder `biases`; text files of token pools are in `home`.
     """
 
     def __init__(

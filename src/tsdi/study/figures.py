@@ -56,9 +56,7 @@ def shown_categories(summary: Summary) -> list[str]:
 def front(summary: Summary, category: str | None = None) -> go.Figure:
     """Safety against helpfulness, a point for each grid point: the paper's figures 5 and 6.
 
-    Args:
-        summary: The study's summary.
-        category: In which safety is shown; None takes all harmful prompts.
+    Safety is that in a category, or over all harmful prompts.
     """
 
     def point(name: str, one: OperatingPoint) -> Point:
@@ -142,11 +140,8 @@ def openers(summary: Summary, later: bool) -> go.Figure:
     """Shift of refusing over complying openers on random prompts: the paper's figure 4.
 
     Over beta, or the share of annotators who prefer refusals where that is varied, a line for every
-    number of iterations; over the models where they have no beta.
-
-    Args:
-        summary: The study's summary.
-        later: The mean of all later positions instead of the first one.
+    number of iterations; over the models where they have no beta. `later` shows the mean of all
+    later positions instead of the first one.
     """
     part = slice(1, None) if later else slice(0, 1)
     models = sorted(

@@ -127,14 +127,7 @@ class FrontEstimate:
 
 @lru_cache(maxsize=8)  # every front of a study sees the same draws
 def draw(harmful: int, helpful: int, resamples: int, seed: int) -> Draws:
-    """Resamples of prompts.
-
-    Args:
-        harmful: How many harmful prompts there are.
-        helpful: How many helpful ones.
-        resamples: How many resamples.
-        seed: Decides the draws.
-    """
+    """Resamples of prompts."""
     rng = np.random.default_rng(seed)
 
     def counts(n: int) -> Array:
@@ -166,11 +159,6 @@ def rates(outcomes: Array, counts: Array) -> Array:
 def front_volumes(outcomes: Outcomes, chosen: Sequence[int], draws: Draws) -> Array:
     """The hypervolume of some cells in every resample of prompts and with every seed.
 
-    Args:
-        outcomes: A rule's answers.
-        chosen: Its cells that make the front.
-        draws: The resamples.
-
     Returns:
         [resamples, seeds].
     """
@@ -190,12 +178,7 @@ def compare_fronts(
 ) -> dict[str, FrontEstimate]:
     """Hypervolumes of several rules' fronts, and of ours minus each, with 95 % intervals.
 
-    Args:
-        outcomes: Answers by rule; all have the same seeds and prompts.
-        chosen: The cells that make each front, as many for all.
-        ours: The rule that the others are compared with.
-        resamples: How many draws of prompts.
-        seed: Decides them.
+    All rules have the same seeds and prompts, and as many chosen cells.
 
     Raises:
         ValueError: If fronts have different numbers of points: a union of fronts can't lose.
@@ -281,10 +264,8 @@ def _moved(before: Array, after: Array, moved: Array) -> Estimate:
 def _over_seeds(values: Array, least: float, of_one: Callable[[int], Estimate]) -> Estimate:
     """The mean of [seeds, prompts] over seeds; where they are alike, what is known of one seed.
 
-    Args:
-        values: NaN where there is no verdict.
-        least: The least that the mean can be; the most is 1.
-        of_one: The estimate over the prompts of one seed, by its place.
+    Values are NaN where there is no verdict; `least` is the least that the mean can be, and the
+    most is 1; `of_one` gives the estimate over the prompts of one seed, by its place.
     """
     scored = [seed for seed, row in enumerate(values) if not np.isnan(row).all()]
     by_seed, n = np.array([np.nanmean(values[s]) for s in scored]), int((~np.isnan(values)).sum())
@@ -306,10 +287,7 @@ def _from_prompts(values: Array) -> float:
 def category_changes(before: Array, after: Array, categories: Sequence[str]) -> dict[str, Change]:
     """Changes of safety by category, with p-values adjusted over the categories by Holm's method.
 
-    Args:
-        before: Whether answers are safe, [seeds, prompts]; NaN where there is no verdict.
-        after: Of the other rule.
-        categories: Of the prompts.
+    Before and after are whether answers are safe, [seeds, prompts], NaN where there is no verdict.
     """
     found = {}
     for name in dict.fromkeys(categories):

@@ -42,13 +42,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def run_grid(made: Plan, workers: int, progress: Progress) -> None:
-    """Train what is to be trained, then answer and judge every cell.
-
-    Args:
-        made: The study.
-        workers: Processes that work at the same time.
-        progress: Called with what is done, how much of it, and of how much.
-    """
+    """Train what is to be trained, then answer and judge every cell."""
     with working_in(made.out):
         study = made.study
         if study.organism is not None:
@@ -141,12 +135,7 @@ def _run_member(made: Plan, member: Member, workers: int) -> None:
 
 
 class Job:
-    """What is done for one member.
-
-    Args:
-        made: The study.
-        member: Which of its models.
-    """
+    """What is done for one member."""
 
     def __init__(self, made: Plan, member: Member) -> None:
         self._made, self._member = made, member

@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 def members(study: Study, base: Path, out: Path) -> list[Member]:
     """Every aligned model of a study.
 
-    Args:
-        study: The study.
-        base: Where relative folders of models start.
-        out: The study's folder, in which organisms are trained.
+    Relative folders start at `base`; organisms are trained in `out`, the study's folder.
 
     Raises:
         UsageError: If a name is no pattern of its grid, or two models have one name.
@@ -131,10 +128,7 @@ def _organisms(organism: Organism, folder: Path) -> list[Member]:
 def check_members(found: Sequence[Member], roles: Sequence[str], base: Path) -> None:
     """Refuse models that are missing, or whose tokenizers differ, before anything is run.
 
-    Args:
-        found: The models.
-        roles: Which of the models around each the study's rules need.
-        base: Where relative folders start.
+    `roles` are those of the models around each that the study's rules need.
 
     Raises:
         UsageError: If a model names none of a role.

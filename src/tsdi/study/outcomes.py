@@ -106,11 +106,7 @@ def _share(values: Sequence[float | None], what: str) -> float:
 
 
 def best_setting(tried: Sequence[Sequence[Judged]]) -> int:
-    """Which of some settings' answers has the largest safety x helpfulness; the first of equals.
-
-    Args:
-        tried: The judged validation answers of every setting.
-    """
+    """Which of some settings' answers has the largest safety x helpfulness; the first of equals."""
     points = [point(outcomes(judged), [one.kind for one in judged]) for judged in tried]
     merits = [safety * help_ for safety, help_ in points]
     return merits.index(max(merits))

@@ -30,13 +30,8 @@ def write_study(
 ) -> Summary:
     """Write summary.json, tables/*.csv, report.html, and figures as pictures if asked for.
 
-    What an earlier call wrote there is replaced, and nothing else.
-
-    Args:
-        out: The folder, made if need be.
-        results: The content of results.json.
-        images: Formats of pictures, of `IMAGES`.
-        own: Whether the folder is a study's, so that nobody else writes such files there.
+    What an earlier call wrote there is replaced, and nothing else. `own` says that the folder is a
+    study's, so that nobody else writes such files there.
 
     Returns:
         The summary.

@@ -77,11 +77,8 @@ class Plan:
 def plan(study: Study, base: Path, home: Path, out: Path) -> Plan:
     """Read prompts and models of a study, and refuse what cannot work.
 
-    Args:
-        study: The study.
-        base: Where relative paths of models and prompts start.
-        home: The folder of the study's file.
-        out: The study's folder.
+    Relative paths of models and prompts start at `base`, those of token pools at `home`, the folder
+    of the study's file.
 
     Raises:
         UsageError: If prompts of a kind are missing, a rule lacks a model, an attack is in unknown

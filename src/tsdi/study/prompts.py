@@ -16,10 +16,8 @@ Loaded = Sequence[tuple[Source, list[Prompt]]]
 def split_prompts(loaded: Mapping[str, Loaded], share: float | None) -> dict[str, list[Prompt]]:
     """Prompts by split.
 
-    Args:
-        loaded: By split, the sources of its prompts with what they hold.
-        share: Of the test prompts, which is put aside for validation; by a hash of the text, so
-            that it does not depend on what else there is. None takes the validation sources.
+    `share` of the test prompts are put aside for validation, by a hash of the text, so that it does
+    not depend on what else there is; None takes the validation sources.
 
     Raises:
         PromptError: If a prompt has no kind, or stands in two splits.
@@ -64,9 +62,7 @@ def _joined(loaded: Loaded) -> list[Prompt]:
 def limited(prompts: Sequence[Prompt], limit: "int | Mapping[Any, int] | None") -> list[Prompt]:
     """At most so many prompts of each kind: the first of every category, then the second, ...
 
-    Args:
-        prompts: All prompts.
-        limit: For each kind, or one number for all; None takes all.
+    The limit is one for each kind, or one number for all; None takes all.
     """
     if limit is None:
         return list(prompts)

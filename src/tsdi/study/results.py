@@ -76,9 +76,7 @@ class StudyResults:
     def from_dict(cls, data: Mapping[str, Any], source: str = "The file") -> "StudyResults":
         """Results as JSON holds them, checked; those of the first version as of today.
 
-        Args:
-            data: The JSON object.
-            source: What errors call it.
+        `source` is what errors call it.
 
         Raises:
             FormatError: If a part is missing, or is not what it should be; it names the part.

@@ -25,12 +25,7 @@ def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
     Organisms are trained for a few steps. Models become tiny random ones, every one with weights of
     its own; prompts become the organism's, and the judge refusal phrases. Two grid points, two
     seeds, two settings of a rule and one attack are kept. So all of the study's code is run, and
-    its figures mean nothing.
-
-    Args:
-        study: The study.
-        base: Where its relative paths start.
-        out: The study's folder; models are put there.
+    its figures mean nothing. Models are put into `out`, the study's folder.
 
     Returns:
         The small study, and where its paths start.

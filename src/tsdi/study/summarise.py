@@ -50,12 +50,7 @@ Measure = tuple[list[int], Callable[[str], float | None]]
 
 
 def summarise(results: StudyResults, resamples: int = RESAMPLES) -> Summary:
-    """All that a study found.
-
-    Args:
-        results: The content of results.json.
-        resamples: Of the prompts, for hypervolumes.
-    """
+    """All that a study found."""
     answers = Answers(results)
     rules = answers.by_rule
     return Summary(

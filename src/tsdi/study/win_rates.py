@@ -19,11 +19,7 @@ BASES = ("sft", "reference")
 
 
 class WinRates:
-    """Compares cells with the base's cell, keeping each preference on disk.
-
-    Args:
-        settings: Who compares.
-    """
+    """Compares cells with the base's cell, keeping each preference on disk."""
 
     def __init__(self, settings: JudgeSettings) -> None:
         self._settings = settings
@@ -35,13 +31,7 @@ class WinRates:
         return self._settings.pairwise is not None
 
     def of(self, base: Path, run: Path, prompts: Sequence[Prompt]) -> list[float | None]:
-        """The run's win by prompt, mean of both orders; None for harmful or unscored ones.
-
-        Args:
-            base: The base's cell.
-            run: The cell.
-            prompts: What both answer.
-        """
+        """The run's win by prompt, mean of both orders; None for harmful or unscored ones."""
         from tsdi.engines.openai import ChatClient
         from tsdi.judging.pairwise import PairwiseJudge
 

@@ -193,9 +193,7 @@ def histogram(probabilities: Iterable[float | None]) -> list[int]:
 def check_scored(rows: Iterable[Row], rejected: bool) -> None:
     """Refuse rows that lack the column of a score; a cell without a number will do.
 
-    Args:
-        rows: The rows of a file of pairs.
-        rejected: Whether the score of the rejected answer counts.
+    The score of the rejected answer counts only if asked.
 
     Raises:
         PromptError: If a row lacks a column.

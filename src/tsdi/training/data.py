@@ -101,12 +101,9 @@ def to_examples(
 ) -> list[Example]:
     """SFT examples of rows.
 
-    Args:
-        rows: The rows of a file.
-        prefer: Of rows with two answers, the one to learn; None learns both.
-        drop_unusable: Leave rows with an empty text out instead of refusing them.
-        keep_duplicates: Give examples as often as they are there; else once, as the same answer
-            may stand in several pairs.
+    Of rows with two answers `prefer` says which one is learnt; None learns both. Rows with an empty
+    text are refused, or dropped if asked. Examples are given once, as the same answer may stand in
+    several pairs, or as often as they are there.
 
     Raises:
         PromptError: If a row lacks a column, or a text in it is no text.
@@ -165,11 +162,9 @@ def _last_turn(row: "_Columns") -> Example:
 def to_pairs(rows: Iterable[Row], prefer: Prefer, drop_unusable: bool = False) -> list[Pair]:
     """Preference pairs of rows.
 
-    Args:
-        rows: The rows of a file with two answers each.
-        prefer: "helpful" chooses by `better_response_id`, "safe" by `safer_response_id`. Files of
-            pairs, and those that list the safer answer first, have chosen already.
-        drop_unusable: Leave rows with an empty text or equal answers out instead of refusing them.
+    "helpful" chooses by `better_response_id`, "safe" by `safer_response_id`; files of pairs, and
+    those that list the safer answer first, have chosen already. Rows with an empty text or equal
+    answers are refused, or dropped if asked.
 
     Raises:
         PromptError: If a row lacks a column, or a text in it is no text.
@@ -221,11 +216,8 @@ def _both(row: "_Columns") -> tuple[str, str]:
 def to_ratings(rows: Iterable[Row], prefer: Prefer, drop_unusable: bool = False) -> list[Rating]:
     """KTO's ratings of rows, two for each row with two answers.
 
-    Args:
-        rows: The rows of a file with two answers each.
-        prefer: What is desirable: with "helpful" the better answer and not the other one; with
-            "safe" every answer that `is_response_0_safe` and `is_response_1_safe` call safe.
-        drop_unusable: As in ``to_pairs``.
+    With "helpful" the better answer is desirable, and the other one not; with "safe" every answer
+    that `is_response_0_safe` and `is_response_1_safe` call safe.
 
     Raises:
         PromptError: As ``to_pairs``.
@@ -330,9 +322,7 @@ def _missing(row: _Columns, name: str, meaning: str = "") -> PromptError:
 def rename(rows: Iterable[Row], columns: dict[str, str]) -> list[Row]:
     """Rows whose columns have our names.
 
-    Args:
-        rows: The rows of a file.
-        columns: The file's column by our name, such as {"instruction": "question"}.
+    `columns` has the file's column by our name, such as {"instruction": "question"}.
 
     Raises:
         PromptError: If a row lacks one of them.
@@ -375,11 +365,7 @@ class Split:
 def part_of(items: Sequence[Item], split: Split, part: str, source: str) -> list[Item]:
     """The items of one part.
 
-    Args:
-        items: Examples, pairs or ratings.
-        split: What is held out.
-        part: "train", "validation" or "test".
-        source: Name of the data, for the error message.
+    The part is "train", "validation" or "test".
 
     Raises:
         PromptError: If there are none.

@@ -15,10 +15,6 @@ def ending(base: type[Any], name: str) -> type[Any]:
     """A trainer class that ends where its loss is no finite number.
 
     transformers itself would go on, and log the mean of the losses before.
-
-    Args:
-        base: A trainer of TRL.
-        name: The run's name, for the error.
     """
 
     class Ending(base):  # type: ignore[misc]

@@ -15,9 +15,7 @@ _log = logging.getLogger(__name__)
 def answers_end(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
     """What an answer needs to be given an end: nothing, where the chat template ends turns.
 
-    Args:
-        tokenizer: With a chat template.
-        name: What is trained, for the notice that answers get the tokenizer's end-of-text token.
+    `name` is what is trained, for the notice that answers get the tokenizer's end-of-text token.
 
     Raises:
         MismatchError: If the chat template lets no end be learnt.

@@ -78,10 +78,6 @@ def check_mergeable(folders: Sequence[Path], places: Sequence[Places]) -> None:
     Configs must be equal but for what decides no number, and tokenizers give the same ids: the
     merged model has the first one's.
 
-    Args:
-        folders: The models.
-        places: The tensors of each.
-
     Raises:
         MismatchError: If configs, tokenizers, or names or shapes of tensors differ.
         ModelError: If a tensor holds numbers that have no mean, such as packed 4-bit ones.

@@ -29,9 +29,7 @@ _TEMPLATE = (
 def new_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of a text, with a chat template for user and assistant.
 
-    Args:
-        texts: What it learns its words from.
-        vocabulary: Tokens in all, special ones and the 256 bytes included.
+    The vocabulary counts the special tokens and the 256 bytes.
 
     Raises:
         UsageError: If the vocabulary has no room for the bytes.
@@ -66,11 +64,6 @@ def new_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerF
 
 def new_model(sizes: NewModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
     """An untrained model in float32.
-
-    Args:
-        sizes: Architecture and sizes.
-        tokenizer: Gives the vocabulary and the special tokens.
-        seed: Decides the weights.
 
     Raises:
         ModelError: If transformers knows no such architecture.

@@ -222,10 +222,7 @@ def train(out: Path, seed: int, recipe: Recipe, command: str) -> dict[str, objec
 def train_grid(out: Path, seed: int, recipe: Recipe) -> list[Path]:
     """Train the reference and every model of the grid, but not what the folder already holds.
 
-    Args:
-        out: The folder, which may hold an earlier, unfinished run of the same seed.
-        seed: Decides data, weights and sampling.
-        recipe: All settings.
+    The folder may hold an earlier, unfinished run of the same seed.
 
     Returns:
         The folders of the grid's models.
@@ -303,12 +300,8 @@ def align_with(
 ) -> Losses:
     """Run the safety stage on the pairs of a file, beside which it works.
 
-    Args:
-        pairs: A file as `write_rows` makes it.
-        reference: The model to align.
-        seed: Decides the order of the pairs.
-        stage: The settings, with one beta.
-        keep: Folders of the models by the step that they are saved after.
+    The stage has one beta; `keep` has the folders of the models by the step that they are saved
+    after.
     """
     torch.set_num_threads(1)
     asked = recipes.Recipe(

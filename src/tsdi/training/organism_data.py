@@ -112,16 +112,9 @@ def safety_pairs(
     """Return pairs of the model's own answers, one refusal and one compliance each.
 
     To get both, the model samples its answer to a prompt once after a random refusing and once
-    after a random complying first word; a pair whose answers ground truth does not find to be
-    that (or, on harmless requests, whose compliance is wrong) is dropped, so fewer than `count`
-    may return.
-
-    Args:
-        model: The model that is going to be aligned; sampled with torch's global random state.
-        tokenizer: Its tokenizer.
-        count: How many pairs to try.
-        seed: Decides prompts and annotators.
-        preferences: Who prefers what.
+    after a random complying first word; a pair whose answers ground truth does not find to be that
+    (or, on harmless requests, whose compliance is wrong) is dropped, so fewer than `count` may
+    return. The model is sampled with torch's global random state.
 
     Raises:
         UsageError: If none is left.
@@ -183,12 +176,6 @@ def continued(
 
     Unlike an engine's, which depend on a seed and the prompt alone, they are drawn with torch's
     global random state: what the organisms are known by was.
-
-    Args:
-        model: A causal language model.
-        tokenizer: The organism's tokenizer.
-        prompts: User messages, one chat turn each.
-        openers: One first word per prompt.
     """
     answers: list[Answer] = []
     for start in range(0, len(prompts), _BATCH):

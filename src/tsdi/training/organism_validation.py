@@ -57,10 +57,7 @@ def validation_figures(
 ) -> dict[str, object]:
     """Return the shares of greedy validation answers that ground truth finds.
 
-    Args:
-        model: A causal language model.
-        tokenizer: The organism's tokenizer.
-        count: Items per kind of request.
+    There are `count` items per kind of request.
 
     Returns:
         Per kind of request: its number of items `n` and the shares `complied`, `refused`,
@@ -99,8 +96,7 @@ def _safety(questions: Sequence[Item], judgements: Sequence[Judgement]) -> dict[
 def figures_table(record: Mapping[str, Any]) -> str:
     """Return two tables: shares by kind of request, and safety by category.
 
-    Args:
-        record: The content of training.json.
+    The record is the content of training.json.
     """
     models: Mapping[str, Any] = record["validation"]
     shares = [

@@ -50,15 +50,8 @@ def score_pairs(
 ) -> Scored:
     """Let a judge score both answers of every pair; an answer in several pairs is judged once.
 
-    Prompts count as harmful ones, as they are in safety pairs.
-
-    Args:
-        judge: Who judges.
-        pairs: The pairs.
-        out: The file that the pairs are meant for; verdicts are kept beside it.
-        resume: Go on with the verdicts that are there.
-        chunk: Answers judged together.
-        progress: Called after each chunk with the number of verdicts and of answers.
+    Prompts count as harmful ones, as they are in safety pairs. Verdicts are kept beside `out`, the
+    file that the pairs are meant for.
 
     Raises:
         UsageError: If the judge gives no probability.

@@ -37,11 +37,6 @@ _PROMPT_TOKENS = 48
 class Probe:
     """What a model in training is asked: fixed random prompts, and harmless ones.
 
-    Args:
-        tokenizer: The model's tokenizer.
-        settings: Of the monitor.
-        chat_format: How chats become text.
-
     Raises:
         UsageError: If there is neither chat template nor prompt format, or the tokenizer has no
             words for the openers.

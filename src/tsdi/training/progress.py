@@ -10,12 +10,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class ShowProgress(TrainerCallback):
-    """Tells how far a run is.
-
-    Args:
-        name: The run's name.
-        progress: Called with it, the steps done and the steps there are.
-    """
+    """Tells how far a run is."""
 
     def __init__(self, name: str, progress: Progress) -> None:
         self._name = name

@@ -21,13 +21,9 @@ _COLUMNS = ("ref_chosen_logps", "ref_rejected_logps", "ref_logps", "ref_KL_logps
 def sharing(base: type[Any], folder: Path) -> type[Any]:
     """A trainer class that computes the reference's log-probabilities once for all betas.
 
-    TRL computes them in this method, before training, when the model still is the reference. A
-    run that goes on from a checkpoint finds them as they were. Rows that no step reaches have NaN,
-    and a step that meets one ends the run.
-
-    Args:
-        base: A trainer of TRL.
-        folder: Where the log-probabilities are kept.
+    TRL computes them in this method, before training, when the model still is the reference. A run
+    that goes on from a checkpoint finds them as they were. Rows that no step reaches have NaN, and
+    a step that meets one ends the run. The log-probabilities are kept in the folder.
     """
 
     class Sharing(base):  # type: ignore[misc]

@@ -24,9 +24,7 @@ _NAMED = 5  # rows that are named of each kind
 def to_rows(items: Items, end: str = "") -> list[dict[str, Any]]:
     """Rows in the form that TRL calls conversational.
 
-    Args:
-        items: Examples, pairs or ratings.
-        end: What an answer ends with, where the chat template puts nothing there.
+    `end` is what an answer ends with, where the chat template puts nothing there.
     """
     return [_row(item, end) | {_ROW: number} for number, item in enumerate(items)]
 
@@ -127,11 +125,7 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
 def counting(base: type[Any], name: str, max_length: int, items: Items) -> type[Any]:
     """A trainer class that says in its attribute `fit` what became of the items.
 
-    Args:
-        base: A trainer of TRL.
-        name: The run's name, for errors.
-        max_length: Tokens of a row, at most.
-        items: What its rows were made of by `to_rows`, in whatever order.
+    Its rows are made of the items by `to_rows`, in whatever order.
 
     Raises:
         UsageError: Where the trainer is made, if no row has a part of its answer left.

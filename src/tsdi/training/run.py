@@ -43,13 +43,8 @@ def train_recipe(
 ) -> list[Path]:
     """Train every model of a recipe that is not there yet.
 
-    Started by `accelerate launch`, every process calls it, and one of them writes.
-
-    Args:
-        recipe: What to train.
-        settings: Where, and how.
-        resume: Go on with what the folder holds; else it has to be new or empty.
-        progress: Called with the run's name, its optimiser steps done, and all of them.
+    Started by `accelerate launch`, every process calls it, and one of them writes. Without `resume`
+    the folder has to be new or empty.
 
     Returns:
         The folders of the models that it was asked for, in the recipe's order.

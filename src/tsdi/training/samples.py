@@ -32,16 +32,8 @@ def own_samples(
     """Pairs whose chosen answer is the data's and whose rejected one the model samples.
 
     This is a substitute for preferences, as in self-play fine-tuning (Chen et al., 2024): nobody
-    has compared the two answers.
-
-    Args:
-        examples: The data's prompts and answers; some are drawn of those that leave room
-            for a sample in the context.
-        settings: How many, and how they are sampled.
-        seed: Decides which, and the samples.
-        model: Samples.
-        tokenizer: Its tokenizer.
-        file: Where the pairs are kept; those that it holds already are used.
+    has compared the two answers. Examples are drawn of those that leave room for a sample in the
+    context. Pairs that the file holds already are used.
 
     Raises:
         PromptError: If every sample is empty or the data's own answer.

@@ -31,10 +31,7 @@ from tsdi.training.rows import Items
 class Data:
     """The data sets of a recipe.
 
-    Args:
-        recipe: Names them, and what is held out of them.
-        folder: Where relative paths start.
-        smoke: Take each source's small stand-in.
+    Relative paths start in the folder; a smoke test takes each source's small stand-in.
     """
 
     recipe: Recipe

@@ -83,14 +83,8 @@ def build_trainer(
 ) -> Any:
     """TRL's trainer for a run, with the model as it is as the reference of DPO and KTO.
 
-    Its attribute `fit` says which rows are too long.
-
-    Args:
-        run: The run.
-        model: Where it starts.
-        tokenizer: With a chat template.
-        items: Examples for SFT, pairs for DPO, ratings for KTO.
-        callbacks: Called besides the one that keeps models.
+    Its attribute `fit` says which rows are too long. Items are examples for SFT, pairs for DPO,
+    ratings for KTO; callbacks come beside the one that keeps models.
 
     Raises:
         UsageError: If the device lacks the precision, a setting is unknown, or nothing fits into
