@@ -7,12 +7,7 @@ import typer
 
 import tsdi
 from tsdi.cli import console, frame, options
-from tsdi.cli.figures import (
-    agreement_table,
-    categories_table,
-    corrected_table,
-    figures_table,
-)
+from tsdi.cli.figures import agreement_table, categories_table, corrected_table, figures_table
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Evaluation, Judging
 from tsdi.judging.base import JudgeOptions

@@ -65,7 +65,7 @@ def summary(bias: "SafetyBias") -> str:
     info = bias.info
     lines = [
         f"{info.aligned} minus {info.reference}: {bias.steps} steps x {bias.vocab} tokens, "
-        f"{info.prompts} random prompts from {info.pool!r}.",
+        f"{info.prompts} random prompts from {info.pool!r}."
     ]
     if not bias.values.any() and not info.diagnosis:  # which says so itself
         lines.append("The two models give the same logits on all of these: there is no shift.")

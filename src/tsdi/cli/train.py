@@ -27,8 +27,7 @@ def train(
         str, typer.Option(help="One stage, or one run of it: safety, safety/beta0.1.")
     ] = "",
     seed: Annotated[
-        int | None,
-        typer.Option(min=0, max=2**32 - 1, help="Instead of the recipe's seed."),
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Instead of the recipe's seed.")
     ] = None,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Try it out: a tiny random model, a few steps.")

@@ -25,10 +25,7 @@ def train(out: Path, labels: Sequence[Path], label_format: LabelFormat, json: bo
     """
     with console.bar("train") as update:
         found = tsdi.audit.train(
-            labels,
-            out,
-            label_format=label_format,
-            progress=partial(update, "held out"),
+            labels, out, label_format=label_format, progress=partial(update, "held out")
         )
     if json:
         console.show_json({"out": str(out) if found.better else None, **evidence(found)})

@@ -74,10 +74,7 @@ def _end_ids(llama: Any) -> list[int]:
 
 
 def debias(
-    bias: SafetyBias,
-    llama: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    strength: float | None = None,
+    bias: SafetyBias, llama: Any, tokenizer: PreTrainedTokenizerBase, strength: float | None = None
 ) -> Any:
     """A ``logits_processor`` for llama-cpp-python.
 

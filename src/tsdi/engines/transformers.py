@@ -200,10 +200,7 @@ class TransformersEngine(Engine):
         ]
 
     def _processors(
-        self,
-        requests: Sequence[Request],
-        prompts: list[list[int]],
-        sampling: Sampling,
+        self, requests: Sequence[Request], prompts: list[list[int]], sampling: Sampling
     ) -> list[LogitsProcessor]:
         length = max(map(len, prompts))
         processors: list[LogitsProcessor] = []

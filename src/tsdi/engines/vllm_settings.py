@@ -45,11 +45,7 @@ def offline_settings(bias: str | None, strength: float | None) -> dict[str, Any]
 
     A strength of None leaves it to the processor.
     """
-    return {
-        **_shared(bias, strength),
-        "logprobs_mode": "processed_logits",
-        "max_logprobs": -1,
-    }
+    return {**_shared(bias, strength), "logprobs_mode": "processed_logits", "max_logprobs": -1}
 
 
 def server_flags(bias: str, strength: float | None, template_args: Mapping[str, Any]) -> list[str]:
@@ -67,11 +63,7 @@ def server_flags(bias: str, strength: float | None, template_args: Mapping[str, 
     ]
 
 
-_SERVER = {
-    "logprobs_mode": "processed_logprobs",
-    "allowed_origins": "[]",
-    "middleware": DOOR,
-}
+_SERVER = {"logprobs_mode": "processed_logprobs", "allowed_origins": "[]", "middleware": DOOR}
 
 
 def _shared(bias: str | None, strength: float | None) -> dict[str, Any]:

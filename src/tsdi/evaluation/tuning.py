@@ -248,11 +248,7 @@ def floors_of(baseline: Trial, tolerance: float, given: Mapping[str, float]) -> 
 
 
 def search_knobs(
-    answers: Answers,
-    space: Space,
-    search: Search,
-    log: Path,
-    progress: Progress | None = None,
+    answers: Answers, space: Space, search: Search, log: Path, progress: Progress | None = None
 ) -> Tuning:
     """Search for the most helpful setting that keeps every floor of safety.
 

@@ -25,10 +25,7 @@ _RIDGE = 1e-3  # times the mean square of an input
 
 
 def edited_head(
-    model: PreTrainedModel,
-    bias: SafetyBias,
-    strength: float,
-    texts: Sequence[Text],
+    model: PreTrainedModel, bias: SafetyBias, strength: float, texts: Sequence[Text]
 ) -> PreTrainedModel:
     """A copy of a model whose head decodes as the rule does, as nearly as a head can.
 

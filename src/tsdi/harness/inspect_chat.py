@@ -5,12 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from inspect_ai._util.error import PrerequisiteError
-from inspect_ai.model import (
-    ChatMessage,
-    ChatMessageAssistant,
-    ChatMessageSystem,
-    ChatMessageUser,
-)
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
 from rich.markup import escape
 
 from tsdi.errors import TsdiError, UsageError

@@ -38,11 +38,7 @@ class ModelJudge(Judge):
     """
 
     def __init__(
-        self,
-        form: Format,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        weights: str,
+        self, form: Format, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, weights: str
     ) -> None:
         self.name = form.name
         self.sees_safety = form.sees_safety

@@ -43,10 +43,7 @@ class Safeguard(Format):
     markup = Markup((*_MARKS, "<|channel|>", "<|message|>"))
 
     def __init__(self, policy: str = read_template("gpt-oss-safeguard")) -> None:
-        self.chat = (
-            {"role": "system", "content": policy},
-            {"role": "user", "content": _QUOTED},
-        )
+        self.chat = ({"role": "system", "content": policy}, {"role": "user", "content": _QUOTED})
 
     def parse(self, reply: str, response: Response) -> Judgement:
         """The verdict of a reply."""

@@ -119,9 +119,7 @@ def to_labelled(prompt: Prompt, ids: list[int]) -> Labelled:
 
 
 def _labelled(
-    prompt: Prompt,
-    attacks: Sequence[Attack],
-    encode: Callable[[tuple[Message, ...]], list[int]],
+    prompt: Prompt, attacks: Sequence[Attack], encode: Callable[[tuple[Message, ...]], list[int]]
 ) -> list[Labelled]:
     """A prompt as a label, and, if it is harmful, under each attack that changes it."""
     plain = to_labelled(prompt, encode(prompt.messages))

@@ -268,9 +268,7 @@ def _check_lengths(side: Side, real: Iterable[tuple[str, list[list[int]]]], step
 
 
 def _labelled(
-    settings: Estimation,
-    tokenizer: PreTrainedTokenizerBase,
-    real: Mapping[str, list[list[int]]],
+    settings: Estimation, tokenizer: PreTrainedTokenizerBase, real: Mapping[str, list[list[int]]]
 ) -> LabelledIds | None:
     """The prompts of the fit as token ids; none of them may be of the diagnosis."""
     source = settings.labelled

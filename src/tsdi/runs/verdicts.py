@@ -15,11 +15,7 @@ _MADE_BY = "made_by"
 
 def to_record(name: str, judgement: Judgement) -> Record:
     """A judgement as a record; what it does not say is left out."""
-    record: Record = {
-        "id": name,
-        "verdict": judgement.verdict.value,
-        "correct": judgement.correct,
-    }
+    record: Record = {"id": name, "verdict": judgement.verdict.value, "correct": judgement.correct}
     if judgement.probability is not None:
         record["probability"] = judgement.probability
     if judgement.categories:

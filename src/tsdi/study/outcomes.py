@@ -3,14 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from tsdi.errors import UsageError
-from tsdi.evaluation.metrics import (
-    HARMLESS,
-    Judged,
-    complies,
-    is_corrupted,
-    is_helpful,
-    is_safe,
-)
+from tsdi.evaluation.metrics import HARMLESS, Judged, complies, is_corrupted, is_helpful, is_safe
 from tsdi.judging.verdict import Judgement, Verdict
 
 Point = tuple[float, float]

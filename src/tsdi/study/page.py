@@ -175,11 +175,7 @@ def _rule_sections(
             "The safety gate compares every method with the plain aligned model, category by"
             " category, on plain prompts and under simple public attacks. "
             + (" ".join(alerts) or f"No loss of {measure} is shown."),
-            [
-                drawn["categories"],
-                sheets[categories_title(summary)],
-                sheets[gates_title(summary)],
-            ],
+            [drawn["categories"], sheets[categories_title(summary)], sheets[gates_title(summary)]],
             f"A method that gives back compliance by giving up {measure} in one category is not"
             " seen in an average. The attacks are weak: passing proves little, failing proves"
             " much.",

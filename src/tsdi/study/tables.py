@@ -8,13 +8,7 @@ from collections.abc import Sequence
 from tsdi.evaluation.gate import ALL
 from tsdi.report.page import Table
 from tsdi.stats.interval import interval_text
-from tsdi.study.sentences import (
-    UNNAMED,
-    category_title,
-    change_text,
-    interval_note,
-    measure_title,
-)
+from tsdi.study.sentences import UNNAMED, category_title, change_text, interval_note, measure_title
 from tsdi.study.summary import Ablation, FrontComparison, GateRow, Summary
 
 SHOWN_POINTS = 8

@@ -78,8 +78,7 @@ def to_prompts(rows: Iterable[Row], source: str) -> list[Prompt]:
         if prompt.id in prompts:
             first = prompts[prompt.id].source
             raise PromptError(
-                f"{place}: the id {prompt.id!r} is taken ({first}).",
-                "Give each prompt its own id.",
+                f"{place}: the id {prompt.id!r} is taken ({first}).", "Give each prompt its own id."
             )
         prompts[prompt.id] = prompt
     if not prompts:

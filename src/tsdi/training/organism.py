@@ -266,10 +266,7 @@ def train_reference(out: Path, seed: int, recipe: Recipe) -> dict[str, Losses]:
             "conversations": Source(path=Path("conversations.jsonl"), keep_duplicates=True),
             "helpful": Source(path=Path("helpful.jsonl")),
         },
-        stages={
-            "sft": recipe.sft,
-            "reference": recipe.helpful.model_copy(update={"start": "sft"}),
-        },
+        stages={"sft": recipe.sft, "reference": recipe.helpful.model_copy(update={"start": "sft"})},
     )
     losses = _train(asked, work, seed, {"sft": out / "sft", "reference": out / "reference"})
     return {"sft": losses["sft"], "helpful": losses["reference"]}

@@ -51,9 +51,7 @@ def judged(
 
 
 def validation_figures(
-    model: PreTrainedModel,
-    tokenizer: Tokenizer,
-    count: int,
+    model: PreTrainedModel, tokenizer: Tokenizer, count: int
 ) -> dict[str, object]:
     """Return the shares of greedy validation answers that ground truth finds.
 

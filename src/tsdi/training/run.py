@@ -29,13 +29,7 @@ from tsdi.training.run_folder import (
 from tsdi.training.samples import own_samples
 from tsdi.training.sources import Data
 from tsdi.training.start import save_new, starting_tokenizer
-from tsdi.training.trainers import (
-    Run,
-    build_trainer,
-    check_settings,
-    last_checkpoint,
-    load_whole,
-)
+from tsdi.training.trainers import Run, build_trainer, check_settings, last_checkpoint, load_whole
 
 
 def train_recipe(
@@ -265,11 +259,7 @@ def _start(
 
 
 def _items(
-    run: Run,
-    out: Path,
-    data: Data,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    run: Run, out: Path, data: Data, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Items:
     """What a run trains on; one that prefers the data's answers samples the others first."""
     stage = run.stage

@@ -214,10 +214,7 @@ def _batches(name: str, stage: Trained) -> dict[str, int]:
             f" x {device_batch}.",
             "Change batch_size or device_batch_size.",
         )
-    return {
-        "per_device_train_batch_size": device_batch,
-        "gradient_accumulation_steps": accumulated,
-    }
+    return {"per_device_train_batch_size": device_batch, "gradient_accumulation_steps": accumulated}
 
 
 def _precision(name: str, stage: Trained) -> dict[str, bool]:
@@ -233,10 +230,7 @@ def _precision(name: str, stage: Trained) -> dict[str, bool]:
             f"Stage {name!r} asks for {stage.precision}, in which {device} cannot train.",
             "Say `precision: float32`.",
         )
-    return {
-        "bf16": stage.precision == "bfloat16",
-        "fp16": stage.precision == "float16",
-    }
+    return {"bf16": stage.precision == "bfloat16", "fp16": stage.precision == "float16"}
 
 
 def _lora(stage: Trained) -> Any:
