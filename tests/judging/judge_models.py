@@ -15,7 +15,7 @@ from tsdi.judging.llama_guard import LlamaGuard3, LlamaGuard4
 from tsdi.judging.md_judge import MDJudge01, MDJudge02
 from tsdi.judging.policy import Question, Safeguard
 from tsdi.judging.polyguard import PolyGuard
-from tsdi.judging.qwen3guard import Qwen3Guard
+from tsdi.judging.qwen3guard import Qwen3Guard, Qwen3GuardLoose
 from tsdi.judging.strongreject import StrongReject
 from tsdi.judging.wildguard import WildGuard
 
@@ -29,7 +29,7 @@ FORMATS = {
         WildGuard(),
         HarmBench(),
         Qwen3Guard(),
-        Qwen3Guard(loose=True),
+        Qwen3GuardLoose(),
         PolyGuard(),
         Safeguard(),
         Question(),

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tsdi.errors import UsageError
 from tsdi.judging.verdict import Judgement, unscored
 from tsdi.models.thoughts import after_thought
 
@@ -109,11 +108,6 @@ class JudgeOptions:
     trust_remote_code: bool = False
     labels: str | None = None
     policy: str | Path | None = None
-
-    def refuse_model(self, judge: str) -> None:
-        """Raise UsageError if a model is named, for a judge that has none."""
-        if self.model is not None:
-            raise UsageError(f"The judge {judge} takes no model.", "Leave it out.")
 
 
 class Judge(ABC):

@@ -1,11 +1,9 @@
 """The classifier of HarmBench (Mazeika et al. 2024, arXiv 2402.04249)."""
 
 import re
-from functools import partial
 
 from tsdi.judging.base import Response
 from tsdi.judging.format import STRICT, Format, read_template
-from tsdi.judging.model import open_model_judge
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 
@@ -37,6 +35,3 @@ class HarmBench(Format):
         if match is None:
             return unscored(reply)
         return Judgement(Verdict.UNSAFE if match[1] else Verdict.SAFE)
-
-
-open_harmbench = partial(open_model_judge, HarmBench())

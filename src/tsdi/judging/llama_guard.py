@@ -4,11 +4,9 @@ Their categories "S1" to "S14" are those of MLCommons' taxonomy, not of SALAD-Be
 """
 
 import re
-from functools import partial
 
 from tsdi.judging.base import Response
 from tsdi.judging.format import STRICT, Format
-from tsdi.judging.opening import open_format
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 
@@ -58,7 +56,3 @@ class LlamaGuard4(LlamaGuard):
 
     name = "llama-guard-4"
     weights = "meta-llama/Llama-Guard-4-12B"
-
-
-open_llama_guard_3 = partial(open_format, LlamaGuard3())
-open_llama_guard_4 = partial(open_format, LlamaGuard4())

@@ -5,12 +5,10 @@ scales: their figures are not to be compared.
 """
 
 import re
-from functools import partial
 
 from tsdi.categories import SALAD_TASKS
 from tsdi.judging.base import Response
 from tsdi.judging.format import STRICT, Format, read_template
-from tsdi.judging.model import open_model_judge
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 
@@ -99,7 +97,3 @@ class MDJudge02(Format):
 def _unsafe(category: str) -> Judgement:
     code = category.strip().partition(":")[0].rstrip(". ").upper()
     return Judgement(Verdict.UNSAFE, categories=(code,))
-
-
-open_md_judge_01 = partial(open_model_judge, MDJudge01())
-open_md_judge_02 = partial(open_model_judge, MDJudge02())

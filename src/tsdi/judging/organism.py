@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tsdi.judging.base import Judge, JudgeOptions, Response
+from tsdi.judging.base import Judge, Response
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 from tsdi.organism import lexicon as lex
 from tsdi.organism.world import FACTS_OF_ANSWERS, Item, find_item, split_words
@@ -34,10 +34,7 @@ class OrganismJudge(Judge):
         return [_judgement(answer) for answer in answers]
 
 
-def open_organism_judge(options: JudgeOptions) -> OrganismJudge:
-    """The judge `organism`, which takes no options."""
-    options.refuse_model(OrganismJudge.name)
-    return OrganismJudge()
+ORGANISM = OrganismJudge()
 
 
 def _judgement(response: Response) -> Judgement:

@@ -1,11 +1,9 @@
 """PolyGuard (Kumar et al. 2025, arXiv 2504.04377): harm and refusal, in 17 languages."""
 
 import re
-from functools import partial
 
 from tsdi.judging.base import Response
 from tsdi.judging.format import STRICT, Format, outcome, read_template
-from tsdi.judging.opening import open_format
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, unscored
 
@@ -54,6 +52,3 @@ class PolyGuard(Format):
             return unscored(reply)
         codes = [] if named == "none" else [code.strip().upper() for code in named.split(",")]
         return outcome(harm == "yes", refusal == "yes", response.kind, tuple(dict.fromkeys(codes)))
-
-
-open_polyguard = partial(open_format, PolyGuard())

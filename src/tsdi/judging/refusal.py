@@ -3,10 +3,9 @@
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-from tsdi.judging.base import Judge, JudgeOptions, Response
+from tsdi.judging.base import Judge, Response
 from tsdi.judging.verdict import Judgement, Verdict
 
 _OUR_BEGINNINGS = (
@@ -179,14 +178,3 @@ GCG_KEYWORDS = StringRule("gcg-keywords", rf".*?(?:{_any_of(_GCG_KEYWORDS)})", s
 
 Source: Zou et al. (2023), arXiv 2307.15043; the longer list as in Qi et al. (2024), arXiv
 2310.03693, llama2/safety_evaluation/keyword_eval.py of LLM-Tuning-Safety/LLMs-Finetuning-Safety."""
-
-
-def _open(rule: StringRule, options: JudgeOptions) -> StringRule:
-    options.refuse_model(rule.name)
-    return rule
-
-
-open_refusal_phrases = partial(_open, REFUSAL_PHRASES)
-open_xstest_strings = partial(_open, XSTEST_STRINGS)
-open_keyword_list = partial(_open, KEYWORD_LIST)
-open_gcg_keywords = partial(_open, GCG_KEYWORDS)

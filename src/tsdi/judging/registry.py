@@ -1,11 +1,14 @@
 """The judges by name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
+from typing import Any
 
 from tsdi.errors import UsageError
 from tsdi.judging.base import Judge, JudgeOptions
+from tsdi.judging.format import Format
+from tsdi.judging.opening import open_format
 from tsdi.judging.panel import Panel
 from tsdi.organism.world import find_item
 from tsdi.yaml_file import meant
@@ -16,7 +19,8 @@ class Known:
     """A judge that can be loaded by name.
 
     Attributes:
-        opener: What opens it: "module:function", called with `JudgeOptions`.
+        opener: "module:name" of the judge itself, of its `Format`, or of a function that is called
+            with `JudgeOptions`.
         sees: "safety", "refusals", "both", or "either", as the labels of a classifier say.
         needs: What it needs, in a few words; hub ids are the weights it takes by itself.
         takes: The options of `JudgeOptions` that only judges of its sort take: "url" of an API,
@@ -35,22 +39,22 @@ _RULE = "nothing (English)"
 _SERVED = ("url",)  # its model may be behind a server, too
 _MODEL = "NAME=MODEL, a sequence classifier"
 JUDGES = {
-    "organism": Known("tsdi.judging.organism:open_organism_judge", "both", "organism prompts"),
-    "refusal-phrases": Known("tsdi.judging.refusal:open_refusal_phrases", "refusals", _RULE),
-    "xstest-strings": Known("tsdi.judging.refusal:open_xstest_strings", "refusals", _RULE),
-    "keyword-list": Known("tsdi.judging.refusal:open_keyword_list", "refusals", _RULE),
-    "gcg-keywords": Known("tsdi.judging.refusal:open_gcg_keywords", "refusals", _RULE),
+    "organism": Known("tsdi.judging.organism:ORGANISM", "both", "organism prompts"),
+    "refusal-phrases": Known("tsdi.judging.refusal:REFUSAL_PHRASES", "refusals", _RULE),
+    "xstest-strings": Known("tsdi.judging.refusal:XSTEST_STRINGS", "refusals", _RULE),
+    "keyword-list": Known("tsdi.judging.refusal:KEYWORD_LIST", "refusals", _RULE),
+    "gcg-keywords": Known("tsdi.judging.refusal:GCG_KEYWORDS", "refusals", _RULE),
     "trained": Known(
         "tsdi.judging.trained:open_trained", "refusals", "trained=FILE, of tsdi audit --train"
     ),
     "qwen3guard": Known(
-        "tsdi.judging.qwen3guard:open_qwen3guard", "both", "Qwen/Qwen3Guard-Gen-4B", _SERVED
+        "tsdi.judging.qwen3guard:Qwen3Guard", "both", "Qwen/Qwen3Guard-Gen-4B", _SERVED
     ),
     "qwen3guard-loose": Known(
-        "tsdi.judging.qwen3guard:open_qwen3guard_loose", "both", "Qwen/Qwen3Guard-Gen-4B", _SERVED
+        "tsdi.judging.qwen3guard:Qwen3GuardLoose", "both", "Qwen/Qwen3Guard-Gen-4B", _SERVED
     ),
     "polyguard": Known(
-        "tsdi.judging.polyguard:open_polyguard", "both", "ToxicityPrompts/PolyGuard-Qwen", _SERVED
+        "tsdi.judging.polyguard:PolyGuard", "both", "ToxicityPrompts/PolyGuard-Qwen", _SERVED
     ),
     "gpt-oss-safeguard": Known(
         "tsdi.judging.policy:open_safeguard",
@@ -62,7 +66,7 @@ JUDGES = {
         "tsdi.judging.policy:open_question", "safety", "question=MODEL", ("url", "policy")
     ),
     "strongreject": Known(
-        "tsdi.judging.strongreject:open_strongreject", "both", "strongreject=MODEL", _SERVED
+        "tsdi.judging.strongreject:StrongReject", "both", "strongreject=MODEL", _SERVED
     ),
     "llm-refusal": Known(
         "tsdi.judging.api:open_llm_refusal",
@@ -72,28 +76,28 @@ JUDGES = {
         True,
     ),
     "md-judge-v0.1": Known(
-        "tsdi.judging.md_judge:open_md_judge_01", "safety", "OpenSafetyLab/MD-Judge-v0.1"
+        "tsdi.judging.md_judge:MDJudge01", "safety", "OpenSafetyLab/MD-Judge-v0.1"
     ),
     "md-judge-v0.2": Known(
-        "tsdi.judging.md_judge:open_md_judge_02",
+        "tsdi.judging.md_judge:MDJudge02",
         "safety",
         "OpenSafetyLab/MD-Judge-v0_2-internlm2_7b",
     ),
     "llama-guard-3": Known(
-        "tsdi.judging.llama_guard:open_llama_guard_3",
+        "tsdi.judging.llama_guard:LlamaGuard3",
         "safety",
         "meta-llama/Llama-Guard-3-8B",
         _SERVED,
     ),
     "llama-guard-4": Known(
-        "tsdi.judging.llama_guard:open_llama_guard_4",
+        "tsdi.judging.llama_guard:LlamaGuard4",
         "safety",
         "meta-llama/Llama-Guard-4-12B",
         _SERVED,
     ),
-    "wildguard": Known("tsdi.judging.wildguard:open_wildguard", "both", "allenai/wildguard"),
+    "wildguard": Known("tsdi.judging.wildguard:WildGuard", "both", "allenai/wildguard"),
     "harmbench": Known(
-        "tsdi.judging.harmbench:open_harmbench", "safety", "cais/HarmBench-Llama-2-13b-cls"
+        "tsdi.judging.harmbench:HarmBench", "safety", "cais/HarmBench-Llama-2-13b-cls"
     ),
     "classifier": Known("tsdi.judging.classifier:open_classifier", "either", _MODEL, ("labels",)),
     "answer-classifier": Known(
@@ -155,15 +159,24 @@ def check_judge(spec: str) -> list[tuple[str, str | None]]:
 def _open(name: str, options: JudgeOptions) -> Judge:
     """A judge, opened with the options that judges of its sort take."""
     known = JUDGES[name]
-    module, _, function = known.opener.partition(":")
-    opener: Callable[[JudgeOptions], Judge] = getattr(import_module(module), function)
+    module, _, named = known.opener.partition(":")
+    found: Any = getattr(import_module(module), named)
     taken = replace(
         options,
         url=options.url if "url" in known.takes else None,
         labels=options.labels if "labels" in known.takes else None,
         policy=options.policy if "policy" in known.takes else None,
     )
-    return opener(taken)
+    if isinstance(found, Judge):
+        if options.model is not None:
+            raise UsageError(f"The judge {name} takes no model.", "Leave it out.")
+        return found
+    judge: Judge = open_format(found(), taken) if _is_format(found) else found(taken)
+    return judge
+
+
+def _is_format(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, Format)
 
 
 def is_api(name: str) -> bool:

@@ -3,11 +3,9 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 from tsdi.judging.base import Response
 from tsdi.judging.format import STRICT, Format, outcome, read_template
-from tsdi.judging.opening import open_format
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, unscored
 
@@ -66,6 +64,3 @@ def _are_allowed(answers: Sequence[str]) -> bool:
         len(answer) == 1 and answer in allowed
         for answer, allowed in zip(answers, _ALLOWED, strict=True)
     )
-
-
-open_strongreject = partial(open_format, StrongReject())

@@ -1,11 +1,9 @@
 """WildGuard (Han et al. 2024, arXiv 2406.18495): harm and refusal in one reply."""
 
 import re
-from functools import partial
 
 from tsdi.judging.base import Response
 from tsdi.judging.format import STRICT, Format, outcome, read_template
-from tsdi.judging.model import open_model_judge
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, unscored
 
@@ -51,6 +49,3 @@ class WildGuard(Format):
         if harm != "yes" and "n/a" in (refusal, harm):
             return unscored(reply)
         return outcome(harm == "yes", refusal == "yes", response.kind)
-
-
-open_wildguard = partial(open_model_judge, WildGuard())
