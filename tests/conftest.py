@@ -1,3 +1,4 @@
+import gc
 import os
 
 # Tiny models run six times faster on one thread; this must be said before torch is imported.
@@ -12,6 +13,16 @@ from hypothesis import settings
 # A machine that is busy with other things is no reason for a test to fail.
 settings.register_profile("tsdi", deadline=None, max_examples=50)
 settings.load_profile("tsdi")
+
+
+# What imports and lists of tests allocate lives to the end. The collector, which would look through
+# it again and again, is off until all is there, and passes over it then.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")
