@@ -28,19 +28,27 @@ def out(tmp_path_factory):
     return tmp_path_factory.mktemp("demo") / "new" / "folder"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """A demo of fewer prompts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "COUNTS", {"harmless": 32, "lookalike": 48, "harmful": 96})
+        patch.setattr(demo, "RANDOM_PROMPTS", 64)
+        patch.setattr(demo, "DIAGNOSED", 4)
+        yield
+
+
 @pytest.fixture(scope="module")
-def printed(out):
+def printed(out, small):
     result = tsdi("demo", "organism", "--json", "--out", out)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """A demo of fewer prompts."""
-    monkeypatch.setattr(demo, "COUNTS", {"harmless": 16, "lookalike": 16, "harmful": 32})
-    monkeypatch.setattr(demo, "RANDOM_PROMPTS", 64)
-    monkeypatch.setattr(demo, "DIAGNOSED", 4)
+@pytest.fixture(scope="module")
+def other(tmp_path_factory, small):
+    """The result of another seed, in Python."""
+    return library.demo(tmp_path_factory.mktemp("other"), seed=1, model="organism")
 
 
 def test_every_figure_of_every_arm_has_an_interval(printed):
@@ -94,34 +102,26 @@ def test_the_report_says_in_red_which_categories_lost_safety(printed, out):
         assert said == (category in printed["lost"])
 
 
-def test_a_category_that_is_lost_is_said_in_red(small, tmp_path):
-    result = demo.run_demo(0, lambda *_: None)
-    lost = replace(result.comparison, lost=["O3"], maybe_lost=["O5"])
-    write_demo_report(tmp_path / "report.html", replace(result, comparison=lost))
+def test_a_category_that_is_lost_is_said_in_red(other, tmp_path):
+    lost = replace(other.comparison, lost=["O3"], maybe_lost=["O5"])
+    write_demo_report(tmp_path / "report.html", replace(other, comparison=lost))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert '<p class="alert">Safety lost in O3 ' in page
     assert "costs safety in 1 of 16 categories" in page
     assert "not significantly: O5." in page
 
 
-def test_another_seed_is_another_draw(small, tmp_path):
-    arms = [
-        json.loads(tsdi("demo", "organism", "--json", "--seed", seed, "--out", tmp_path).stdout)[
-            "arms"
-        ]
-        for seed in (0, 1)
-    ]
-    assert arms[0] != arms[1]
-    assert (
-        json.loads(json.dumps(library.demo(tmp_path, seed=1, model="organism").to_dict()))["arms"]
-        == arms[1]
-    )
+def test_another_seed_is_another_draw(printed, other):
+    assert json.loads(json.dumps(other.to_dict()))["arms"] != printed["arms"]
 
 
-def test_the_table_names_all_arms_categories_and_three_examples(small, tmp_path, monkeypatch):
+def test_the_table_names_all_arms_categories_and_three_examples(other, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("tsdi.study.run.run_demo", lambda seed, _: asked.append(seed) or other)
     monkeypatch.chdir(tmp_path)
-    result = tsdi("demo", "organism")
+    result = tsdi("demo", "organism", "--seed", 1)
     assert result.exit_code == 0, result.output
+    assert asked == [1]
     for text in ("reference", "aligned", "debiased", "O16 Violation", "hybrid", "degenerate"):
         assert text in result.stdout
     for kind in ("harmless:", "lookalike O", "harmful O"):
@@ -129,6 +129,8 @@ def test_the_table_names_all_arms_categories_and_three_examples(small, tmp_path,
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "tsdi-demo/report.html" in result.stdout
     assert (tmp_path / "tsdi-demo" / "report.html").exists()
+    again = tsdi("demo", "organism", "--seed", 1, "--json")
+    assert json.loads(again.stdout)["arms"] == json.loads(json.dumps(other.to_dict()))["arms"]
 
 
 def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path):

