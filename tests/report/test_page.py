@@ -1,8 +1,6 @@
 import base64
 import hashlib
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -151,9 +149,3 @@ def test_a_report_that_cannot_be_made_leaves_the_old_one(tmp_path):
     with pytest.raises(TsdiError, match="Cannot write"):
         written(tmp_path / "missing", Section("First", "lead", Alert("a")))
     assert old.read_text() == "old"
-
-
-@pytest.mark.parametrize("module", ["tsdi", "tsdi.cli.main"])
-def test_importing_loads_no_plotly(module):
-    code = f"import sys, {module}; sys.exit('plotly' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
