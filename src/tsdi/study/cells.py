@@ -10,19 +10,19 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tsdi.baselines.prompting import PromptedEngine
+from tsdi.engines.base import Engine, Sampling
 from tsdi.evaluation.evaluate import METRICS, Judging, judge_responses
 from tsdi.evaluation.metrics import Judged
 from tsdi.evaluation.verdicts import read_judged
+from tsdi.judging.base import Judge
 from tsdi.runs.generate import generate_responses
 from tsdi.study.config import RuleEntry, Study
 from tsdi.study.settings import Setting
+from tsdi.suites.attacks import find_attack
 from tsdi.suites.prompts import Prompt
-
-if TYPE_CHECKING:
-    from tsdi.engines.base import Engine
-    from tsdi.judging.base import Judge
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,13 @@ def run_cell(
     cell: Cell,
     study: Study,
     prompts: Sequence[Prompt],
-    engine: "Callable[[], Engine]",
-    judge: "Judge",
+    engine: Callable[[], Engine],
+    judge: Judge,
 ) -> None:
     """Answer and judge a cell, going on with what there is.
 
     The engine is made only if something is left to answer.
     """
-    from tsdi.baselines.prompting import PromptedEngine
-    from tsdi.engines.base import Sampling
-    from tsdi.suites.attacks import find_attack
-
     if cell.done:
         return
     answering = engine()

@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tsdi.bias.diagnosis import Examination, diagnose, shifted_tokens
+from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
+from tsdi.engines.base import Request, Sampling
 from tsdi.evaluation.verdicts import read_judged
 from tsdi.files import json_or_none, write_bytes, write_json
 from tsdi.judging.panel import judge_of
@@ -45,9 +48,6 @@ from tsdi.study.results import FORMAT, RESULTS, VERSION, StudyResults
 from tsdi.study.rules import RULES, tsdi_bias
 from tsdi.study.settings import Number
 from tsdi.study.win_rates import BASES, WinRates
-
-if TYPE_CHECKING:
-    from tsdi.bias.refusal_log_odds import Phrases
 
 ROUNDS = 7  # of the speed measurement, each with every rule
 EXAMPLES = 4  # prompts of each kind whose answers are shown
@@ -231,8 +231,6 @@ def _speed(made: Plan, progress: Progress) -> Speed:
     Speed is rows of the batch x decoding steps over seconds, so that short answers don't count as
     slow ones.
     """
-    from tsdi.engines.base import Request, Sampling
-
     member = main_member(made)
     family = open_family(made, member)
     sampling = Sampling(max_new_tokens=made.study.generation.max_new_tokens)
@@ -307,8 +305,6 @@ def _biases(made: Plan, progress: Progress) -> list[Bias]:
 
 
 def _diagnosed(own: Bias, family: ModelFamily, entry: RuleEntry) -> DiagnosedBias:
-    from tsdi.bias.diagnosis import Examination, diagnose, shifted_tokens
-
     given, phrases = family.estimation, family.phrases
     bias = tsdi_bias(family, {**entry.candidates[0], "strength": 1.0})
     real = {kind: family.prompt_ids(kind)[:DIAGNOSED] for kind in family.kinds}
@@ -337,11 +333,9 @@ def _diagnosed(own: Bias, family: ModelFamily, entry: RuleEntry) -> DiagnosedBia
 
 
 def _area(
-    family: ModelFamily, role: str, phrases: "Phrases", real: dict[str, list[list[int]]]
+    family: ModelFamily, role: str, phrases: Phrases, real: dict[str, list[list[int]]]
 ) -> dict[str, float]:
     """How well refusal log-odds tell harmful prompts from those of another kind, by kind."""
-    from tsdi.bias.refusal_log_odds import phrase_ids, refusal_log_odds
-
     model = family.model(role)
     refusing = phrase_ids(family.tokenizer, phrases.refusing)
     complying = phrase_ids(family.tokenizer, phrases.complying)

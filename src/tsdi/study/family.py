@@ -6,23 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tsdi.baselines.directions import mean_activation
+from tsdi.bias import Estimation as BiasEstimation
+from tsdi.bias import LabelledIds, SafetyBias, estimate_bias
+from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids
 from tsdi.errors import FormatError, UsageError
+from tsdi.models.chat import ChatFormat, encode_chat, template_sha256
 from tsdi.models.fingerprint import fingerprint
+from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+from tsdi.runs.condition import to_labelled
+from tsdi.study.conditions import Conditions
 from tsdi.study.places import find_pool, pool_fingerprint
 from tsdi.study.settings import Estimation, Setting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from tsdi.bias import LabelledIds, SafetyBias
-    from tsdi.bias.refusal_log_odds import Phrases
-    from tsdi.models.chat import ChatFormat
-    from tsdi.models.load import LoadOptions
-    from tsdi.study.conditions import Conditions
-    from tsdi.suites.prompts import Prompt
+from tsdi.suites.prompts import Prompt
 
 _ESTIMATION = ("prompts", "prompt_tokens", "steps", "pool", "reference", "template", "ngram")
 
@@ -62,9 +62,9 @@ class ModelFamily:
         self,
         member: Member,
         estimation: Estimation,
-        options: "LoadOptions",
-        chat_format: "ChatFormat",
-        prompts: "Mapping[str, Sequence[Prompt]]",
+        options: LoadOptions,
+        chat_format: ChatFormat,
+        prompts: Mapping[str, Sequence[Prompt]],
         biases: Path,
         home: Path,
     ) -> None:
@@ -78,45 +78,33 @@ class ModelFamily:
         self._models: dict[str, PreTrainedModel] = {}
 
     @cached_property
-    def tokenizer(self) -> "PreTrainedTokenizerBase":
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         """The aligned model's tokenizer, which all models share."""
-        from tsdi.models.load import load_tokenizer
-
         return load_tokenizer(self.member.paths["aligned"], self._options)
 
-    def model(self, role: str) -> "PreTrainedModel":
+    def model(self, role: str) -> PreTrainedModel:
         """The model of a role, loaded once."""
         if role not in self._models:
-            from tsdi.models.load import load_model
-
             self._models[role] = load_model(self.member.paths[role], self._options)
         return self._models[role]
 
     @cached_property
     def openers(self) -> tuple[list[int], list[int]]:
         """First tokens of refusing and of complying answers."""
-        from tsdi.bias.refusal_log_odds import phrase_ids
-
         return (
             sorted({ids[0] for ids in phrase_ids(self.tokenizer, self.phrases.refusing)}),
             sorted({ids[0] for ids in phrase_ids(self.tokenizer, self.phrases.complying)}),
         )
 
     @cached_property
-    def phrases(self) -> "Phrases":
+    def phrases(self) -> Phrases:
         """Beginnings of refusing and of complying answers."""
-        from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
-
         given = self.estimation
         return Phrases(given.refusing or ENGLISH.refusing, given.complying or ENGLISH.complying)
 
     @cached_property
-    def conditions(self) -> "Conditions":
+    def conditions(self) -> Conditions:
         """What decides when to subtract, fitted to the study's labelled prompts."""
-        from tsdi.models.chat import encode_chat
-        from tsdi.runs.condition import to_labelled
-        from tsdi.study.conditions import Conditions
-
         labelled = [
             to_labelled(prompt, encode_chat(self.tokenizer, prompt.messages, self.chat_format))
             for prompt in self._prompts["fit"]
@@ -125,7 +113,7 @@ class ModelFamily:
             self.tokenizer, labelled, self.phrases, self.openers, self.chat_format, self.member.seed
         )
 
-    def bias(self, setting: Setting) -> "SafetyBias":
+    def bias(self, setting: Setting) -> SafetyBias:
         """The safety bias, estimated once for each way to estimate it."""
         usual = self.estimation
         how: Setting = {
@@ -147,10 +135,8 @@ class ModelFamily:
         bias = self._kept(how)
         return bias.truncate(min(steps, bias.steps))  # answers may be shorter
 
-    def _kept(self, how: Setting) -> "SafetyBias":
+    def _kept(self, how: Setting) -> SafetyBias:
         """The bias on disk, or a new one, which is put there."""
-        from tsdi.bias import SafetyBias
-
         decides = {
             **how,
             "models": [
@@ -173,17 +159,13 @@ class ModelFamily:
             bias.save_pretrained(folder)
             return bias
 
-    def _estimate(self, how: Setting) -> "SafetyBias":
-        from tsdi.bias import Estimation, estimate_bias
-        from tsdi.bias.safety_bias import SafetyBias
-        from tsdi.models.chat import ChatFormat, template_sha256
-
+    def _estimate(self, how: Setting) -> SafetyBias:
         bare = how["template"] == "without"
         bias = estimate_bias(
             self.model("aligned"),
             self.model(str(how["reference"])),
             self.tokenizer,
-            Estimation(
+            BiasEstimation(
                 prompts=int(how["prompts"] or 0),
                 steps=int(how["steps"] or 0),
                 prompt_tokens=int(how["prompt_tokens"] or 0),
@@ -206,10 +188,7 @@ class ModelFamily:
         return SafetyBias(bias.values, bias.standard_error, bias.info.model_copy(update=used))
 
     @cached_property
-    def _labelled_ids(self) -> "LabelledIds":
-        from tsdi.bias import LabelledIds
-        from tsdi.models.chat import encode_chat
-
+    def _labelled_ids(self) -> LabelledIds:
         found: dict[bool, list[list[int]]] = {True: [], False: []}
         for prompt in self._prompts["fit"]:
             ids = encode_chat(self.tokenizer, prompt.messages, self.chat_format)
@@ -226,8 +205,6 @@ class ModelFamily:
         Raises:
             UsageError: If there are none.
         """
-        from tsdi.models.chat import encode_chat
-
         prompts = [prompt for prompt in self._prompts["validation"] if prompt.kind == kind]
         if not prompts:
             raise UsageError(
@@ -241,8 +218,6 @@ class ModelFamily:
         """The kinds of validation prompts that there are."""
         return sorted({prompt.kind for prompt in self._prompts["validation"]})
 
-    def mean_activation(self, kind: str, layer: int) -> "Tensor":
+    def mean_activation(self, kind: str, layer: int) -> Tensor:
         """Mean residual stream of the aligned model on validation prompts of a kind, float64."""
-        from tsdi.baselines.directions import mean_activation
-
         return mean_activation(self.model("aligned"), self.prompt_ids(kind), layer)

@@ -14,13 +14,16 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from tsdi.errors import TsdiError, UsageError
 from tsdi.files import working_in, working_on
-from tsdi.judging.base import JudgeOptions
+from tsdi.judging.base import Judge, JudgeOptions
 from tsdi.judging.registry import load_judge
 from tsdi.models.fingerprint import fingerprint
+from tsdi.models.load import LoadOptions
 from tsdi.study.cells import Cell, cell_folder, run_cell
 from tsdi.study.config import RuleEntry
 from tsdi.study.family import Member, ModelFamily
@@ -31,9 +34,6 @@ from tsdi.study.plan import Plan
 from tsdi.study.rules import RULES
 from tsdi.study.settings import Setting
 from tsdi.suites.prompts import Prompt, prompts_sha256
-
-if TYPE_CHECKING:
-    from tsdi.judging.base import Judge
 
 PROGRESS = "progress.jsonl"
 SPLITS = ("validation", "test")
@@ -123,8 +123,6 @@ def _train(organism: Any, out: Path, seed: int) -> None:
 
 def _run_member(made: Plan, member: Member, workers: int) -> None:
     """All cells of a member, and those that its seed's members share if it is their first."""
-    import torch
-
     generation = made.study.generation
     torch.set_num_threads(generation.threads or _threads(workers))
     with working_on(made.out / member.id.replace("/", "-"), wait=True):
@@ -176,8 +174,6 @@ class Job:
 
 def open_family(made: Plan, member: Member) -> ModelFamily:
     """A member with what rules may need of it."""
-    from tsdi.models.load import LoadOptions
-
     generation = made.study.generation
     dtype = generation.dtype
     if made.study.organism is not None and dtype == "auto":
@@ -193,7 +189,7 @@ def open_family(made: Plan, member: Member) -> ModelFamily:
     )
 
 
-def open_judge(made: Plan) -> "Judge":
+def open_judge(made: Plan) -> Judge:
     """The study's judge."""
     settings = made.study.judge
     options = JudgeOptions(url=settings.url, labels=settings.labels, dtype=settings.dtype)

@@ -2,20 +2,21 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedTokenizerBase
 
 from tsdi.errors import ModelError, UsageError
+from tsdi.models.compatibility import check_same_tokenizer
+from tsdi.models.load import load_tokenizer
+from tsdi.models.names import is_local
 from tsdi.study.config import Study
 from tsdi.study.family import Member
 from tsdi.study.places import find
 from tsdi.study.settings import NAME, Model, Organism
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from tsdi.training.organism import Recipe
+from tsdi.training.organism import SMOKE, Alignment, Recipe, train_grid
 
 
 def members(study: Study, base: Path, out: Path) -> list[Member]:
@@ -86,12 +87,8 @@ def _member(model: Model, cell: dict[str, float | int | None], base: Path) -> Me
     )
 
 
-def recipe(organism: Organism) -> "Recipe":
+def recipe(organism: Organism) -> Recipe:
     """How an organism of a study is trained."""
-    from dataclasses import replace
-
-    from tsdi.training.organism import SMOKE, Alignment, Recipe
-
     grid = tuple(
         Alignment(annotators, beta, organism.iterations)
         for annotators, beta in product(organism.annotators, organism.betas)
@@ -101,8 +98,6 @@ def recipe(organism: Organism) -> "Recipe":
 
 def train_seed(organism: Organism, out: Path, seed: int) -> None:
     """Train all models of one seed, but not what there is already."""
-    from tsdi.training.organism import train_grid
-
     train_grid(out / "models" / f"seed{seed}", seed, recipe(organism))
 
 
@@ -135,8 +130,6 @@ def check_members(found: Sequence[Member], roles: Sequence[str], base: Path) -> 
         ModelError: If folders are missing; it names all.
         MismatchError: If tokenizers differ; it says whose.
     """
-    from tsdi.models.compatibility import check_same_tokenizer
-
     for member in found:
         lacking = [role for role in roles if role not in member.paths]
         if lacking:
@@ -159,11 +152,8 @@ def check_members(found: Sequence[Member], roles: Sequence[str], base: Path) -> 
                 ) from None
 
 
-def _tokenizers(names: Sequence[str], base: Path) -> "dict[str, PreTrainedTokenizerBase]":
+def _tokenizers(names: Sequence[str], base: Path) -> dict[str, PreTrainedTokenizerBase]:
     """Every model's tokenizer, or an error that names all models that are missing."""
-    from tsdi.models.load import load_tokenizer
-    from tsdi.models.names import is_local
-
     tokenizers: dict[str, PreTrainedTokenizerBase] = {}
     missing = [name for name in names if is_local(name) and not Path(name).is_dir()]
     for name in names if not missing else ():

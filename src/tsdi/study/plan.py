@@ -3,23 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from tsdi.condition.fit import check_labels
 from tsdi.errors import UsageError
+from tsdi.models.load import load_tokenizer
 from tsdi.study.config import RuleEntry, Study
 from tsdi.study.family import Member
 from tsdi.study.members import check_members, members
 from tsdi.study.places import find, find_judge
+from tsdi.study.prompts import split_prompts
 from tsdi.study.rules import RULES
 from tsdi.study.settings import Source
 from tsdi.suites.attacks import find_attack, unknown_words
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt
 from tsdi.suites.table import SUITES
+from tsdi.training.organism_tokenizer import build_tokenizer
 from tsdi.yaml_file import meant
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -127,14 +130,10 @@ def _check_attacks(made: Plan) -> None:
             )
 
 
-def _tokenizer(made: Plan) -> "PreTrainedTokenizerBase":
+def _tokenizer(made: Plan) -> PreTrainedTokenizerBase:
     """The tokenizer of all models, also of organisms that are not trained yet."""
     if made.study.organism is not None:
-        from tsdi.training.organism_tokenizer import build_tokenizer
-
         return build_tokenizer()
-    from tsdi.models.load import load_tokenizer
-
     return load_tokenizer(made.members[0].paths["aligned"])
 
 
@@ -172,8 +171,6 @@ def _check_shared(made: Plan) -> None:
 
 
 def _prompts(study: Study, base: Path) -> dict[str, list[Prompt]]:
-    from tsdi.study.prompts import split_prompts
-
     def load(sources: Sequence[Source]) -> list[tuple[Source, list[Prompt]]]:
         return [
             (s, load_prompts(PromptSource(_place(s.load, base), s.columns), s.seed, s.kind).prompts)
@@ -199,10 +196,6 @@ def _prompts(study: Study, base: Path) -> dict[str, list[Prompt]]:
 
 def _check_labels(prompts: Sequence[Prompt]) -> None:
     """Refuse labels that no condition can be fitted to."""
-    import torch
-
-    from tsdi.condition.fit import check_labels
-
     check_labels(torch.tensor([prompt.kind == "harmful" for prompt in prompts]))
 
 

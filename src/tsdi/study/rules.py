@@ -7,17 +7,26 @@ decodes.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tsdi.baselines import prompting
+from tsdi.baselines.directions import AblatedEngine, false_refusal_direction, refusal_direction
+from tsdi.baselines.engine import (
+    adacd_engine,
+    dera_engine,
+    proxy_engine,
+    safe_decoding_engine,
+    self_contrast_engine,
+)
+from tsdi.baselines.shifts import constant_shift, random_shift, static_shift
+from tsdi.baselines.weights import merged
+from tsdi.bias import SafetyBias
+from tsdi.engines.base import Engine
+from tsdi.engines.transformers import TransformersEngine
 from tsdi.study.family import ModelFamily
 from tsdi.study.settings import Setting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
-
-    from tsdi.bias import SafetyBias
-    from tsdi.engines.base import Engine
 
 NONE = "nothing"
 WHOLE = ("steps", "prompts", "prompt_tokens", "ngram", "common")
@@ -48,7 +57,7 @@ class Rule:
     title: str
     source: str
     needs: str
-    build: Callable[[ModelFamily, Setting], "Engine"]
+    build: Callable[[ModelFamily, Setting], Engine]
     parameters: Mapping[str, int | float | str | None] = field(default_factory=dict)
     holds: tuple[str, ...] = ("aligned",)
     of: str = "aligned"
@@ -61,17 +70,15 @@ class Rule:
         return bool({"sees", "slope"} & set(self.parameters))
 
 
-def _transformers(family: ModelFamily, role: str, bias: "SafetyBias | None" = None) -> "Engine":
-    from tsdi.engines.transformers import TransformersEngine
-
+def _transformers(family: ModelFamily, role: str, bias: SafetyBias | None = None) -> Engine:
     return TransformersEngine(family.model(role), family.tokenizer, bias, 1.0, family.chat_format)
 
 
-def _plain(role: str) -> Callable[[ModelFamily, Setting], "Engine"]:
+def _plain(role: str) -> Callable[[ModelFamily, Setting], Engine]:
     return lambda family, _setting: _transformers(family, role)
 
 
-def tsdi_bias(family: ModelFamily, setting: Setting) -> "SafetyBias":
+def tsdi_bias(family: ModelFamily, setting: Setting) -> SafetyBias:
     """The bias that `tsdi` subtracts with a setting, its strength included."""
     bias = family.bias(setting)
     decay = setting.get("decay")
@@ -79,114 +86,96 @@ def tsdi_bias(family: ModelFamily, setting: Setting) -> "SafetyBias":
     return bias.scale(float(setting["strength"] or 0.0))
 
 
-def _tsdi(family: ModelFamily, setting: Setting) -> "Engine":
+def _tsdi(family: ModelFamily, setting: Setting) -> Engine:
     return _transformers(family, "aligned", tsdi_bias(family, setting))
 
 
-def _static(family: ModelFamily, setting: Setting) -> "Engine":
-    from tsdi.baselines.shifts import static_shift
-
+def _static(family: ModelFamily, setting: Setting) -> Engine:
     bias = static_shift(family.bias(setting)).scale(float(setting["strength"] or 0.0))
     return _transformers(family, "aligned", bias)
 
 
-def _random(family: ModelFamily, setting: Setting) -> "Engine":
-    from tsdi.baselines.shifts import random_shift
-
+def _random(family: ModelFamily, setting: Setting) -> Engine:
     bias = random_shift(family.bias(setting), 0).scale(float(setting["strength"] or 0.0))
     return _transformers(family, "aligned", bias)
 
 
-def _openers(role: str) -> Callable[[ModelFamily, Setting], "Engine"]:
-    def build(family: ModelFamily, setting: Setting) -> "Engine":
+def _openers(role: str) -> Callable[[ModelFamily, Setting], Engine]:
+    def build(family: ModelFamily, setting: Setting) -> Engine:
         constant = float(setting["constant"] or 0.0)
         return _transformers(family, role, _constant_shift(family, family.model(role), constant))
 
     return build
 
 
-def _constant_shift(family: ModelFamily, model: "PreTrainedModel", constant: float) -> "SafetyBias":
+def _constant_shift(family: ModelFamily, model: PreTrainedModel, constant: float) -> SafetyBias:
     """What adds a constant to refusing openers where it is subtracted."""
-    from tsdi.baselines.shifts import constant_shift
-
     openers = family.openers[0]
     return constant_shift(family.tokenizer, model, openers, constant, family.chat_format)
 
 
-def _merged(family: ModelFamily, weight: float) -> "PreTrainedModel":
-    from tsdi.baselines.weights import merged
-
+def _merged(family: ModelFamily, weight: float) -> PreTrainedModel:
     return merged(family.model("aligned"), family.model("reference"), weight)
 
 
-def _merge(family: ModelFamily, setting: Setting) -> "Engine":
-    from tsdi.engines.transformers import TransformersEngine
-
+def _merge(family: ModelFamily, setting: Setting) -> Engine:
     model = _merged(family, float(setting["weight"] or 0.0))
     return TransformersEngine(model, family.tokenizer, chat_format=family.chat_format)
 
 
 def _with_condition(
-    family: ModelFamily, name: str, model: "PreTrainedModel", shift: "SafetyBias", setting: Setting
-) -> "Engine":
+    family: ModelFamily, name: str, model: PreTrainedModel, shift: SafetyBias, setting: Setting
+) -> Engine:
     """A model whose own logits say how much of a shift is subtracted."""
-    from tsdi.engines.transformers import TransformersEngine
-
     condition = family.conditions.of(name, model, setting)
     return TransformersEngine(model, family.tokenizer, shift.with_condition(condition))
 
 
-def _conditioned(family: ModelFamily, setting: Setting) -> "Engine":
+def _conditioned(family: ModelFamily, setting: Setting) -> Engine:
     model = family.model("aligned")
     return _with_condition(family, "aligned", model, tsdi_bias(family, setting), setting)
 
 
-def _conditioned_openers(family: ModelFamily, setting: Setting) -> "Engine":
+def _conditioned_openers(family: ModelFamily, setting: Setting) -> Engine:
     model = family.model("aligned")
     shift = _constant_shift(family, model, float(setting["constant"] or 0.0))
     return _with_condition(family, "aligned", model, shift, setting)
 
 
 def _refuser(
-    family: ModelFamily, name: str, model: "PreTrainedModel", constant: float, setting: Setting
-) -> "Engine":
+    family: ModelFamily, name: str, model: PreTrainedModel, constant: float, setting: Setting
+) -> Engine:
     """A model with a constant on refusing openers where its own logits say harmful."""
     shift = _constant_shift(family, model, -constant)
     switch = {**setting, "low": -1.0, "high": 0.0}
     return _with_condition(family, name, model, shift, switch)
 
 
-def _reference_refuser(family: ModelFamily, setting: Setting) -> "Engine":
+def _reference_refuser(family: ModelFamily, setting: Setting) -> Engine:
     constant = float(setting["constant"] or 0.0)
     return _refuser(family, "reference", family.model("reference"), constant, setting)
 
 
-def _merge_refuser(family: ModelFamily, setting: Setting) -> "Engine":
+def _merge_refuser(family: ModelFamily, setting: Setting) -> Engine:
     weight, constant = float(setting["weight"] or 0.0), float(setting["constant"] or 0.0)
     model = _merged(family, weight)
     # The less is left of the alignment, the more refuses in its place: weight 1 is as it was.
     return _refuser(family, f"merge {weight}", model, (1 - weight) * constant, setting)
 
 
-def _dera(family: ModelFamily, setting: Setting) -> "Engine":
-    from tsdi.baselines.engine import dera_engine
-
+def _dera(family: ModelFamily, setting: Setting) -> Engine:
     models = family.model("aligned"), family.model("reference")
     weight = float(setting["weight"] or 0.0)
     return dera_engine(*models, family.tokenizer, weight, family.chat_format)
 
 
-def _proxy(family: ModelFamily, setting: Setting) -> "Engine":
-    from tsdi.baselines.engine import proxy_engine
-
+def _proxy(family: ModelFamily, setting: Setting) -> Engine:
     base, expert, antiexpert = (family.model(role) for role in RULES["proxy"].holds)
     weight = float(setting["weight"] or 0.0)
     return proxy_engine(base, expert, antiexpert, family.tokenizer, weight, family.chat_format)
 
 
-def _safe_decoding(family: ModelFamily, setting: Setting) -> "Engine":
-    from tsdi.baselines.engine import safe_decoding_engine
-
+def _safe_decoding(family: ModelFamily, setting: Setting) -> Engine:
     return safe_decoding_engine(
         family.model("reference"),
         family.model("aligned"),
@@ -198,17 +187,13 @@ def _safe_decoding(family: ModelFamily, setting: Setting) -> "Engine":
     )
 
 
-def _self_contrast(family: ModelFamily, setting: Setting) -> "Engine":
-    from tsdi.baselines.engine import self_contrast_engine
-
+def _self_contrast(family: ModelFamily, setting: Setting) -> Engine:
     alpha = float(setting["alpha"] or 0.0)
     model = family.model("aligned")
     return self_contrast_engine(model, family.tokenizer, alpha, family.chat_format)
 
 
-def _adacd(family: ModelFamily, setting: Setting) -> "Engine":
-    from tsdi.baselines.engine import adacd_engine
-
+def _adacd(family: ModelFamily, setting: Setting) -> Engine:
     return adacd_engine(
         family.model("aligned"),
         family.tokenizer,
@@ -218,17 +203,13 @@ def _adacd(family: ModelFamily, setting: Setting) -> "Engine":
     )
 
 
-def _refusal_direction(family: ModelFamily, setting: Setting) -> "Engine":
-    from tsdi.baselines.directions import refusal_direction
-
+def _refusal_direction(family: ModelFamily, setting: Setting) -> Engine:
     harmful, harmless = (family.mean_activation(k, _layer(family, setting)) for k in _CONTRAST)
     direction = refusal_direction(harmful, harmless)
     return _ablated(family, setting, direction)
 
 
-def _false_refusal_direction(family: ModelFamily, setting: Setting) -> "Engine":
-    from tsdi.baselines.directions import false_refusal_direction, refusal_direction
-
+def _false_refusal_direction(family: ModelFamily, setting: Setting) -> Engine:
     layer = _layer(family, setting)
     harmful, harmless, lookalike = (
         family.mean_activation(kind, layer) for kind in (*_CONTRAST, "lookalike")
@@ -238,9 +219,7 @@ def _false_refusal_direction(family: ModelFamily, setting: Setting) -> "Engine":
     return _ablated(family, setting, direction)
 
 
-def _ablated(family: ModelFamily, setting: Setting, direction: "Tensor") -> "Engine":
-    from tsdi.baselines.directions import AblatedEngine
-
+def _ablated(family: ModelFamily, setting: Setting, direction: Tensor) -> Engine:
     strength = float(setting["strength"] or 0.0)
     model = family.model("aligned")
     return AblatedEngine(model, family.tokenizer, direction, strength, family.chat_format)
@@ -255,10 +234,8 @@ def _layer(family: ModelFamily, setting: Setting) -> int:
     return max(1, min(layers - 1, round(float(setting["depth"] or 0.0) * layers)))
 
 
-def _prompted(name: str) -> Callable[[ModelFamily, Setting], "Engine"]:
-    def build(family: ModelFamily, _setting: Setting) -> "Engine":
-        from tsdi.baselines import prompting
-
+def _prompted(name: str) -> Callable[[ModelFamily, Setting], Engine]:
+    def build(family: ModelFamily, _setting: Setting) -> Engine:
         transform = {
             "self-reminder": prompting.self_reminder,
             "demonstration": prompting.in_context_demonstration,

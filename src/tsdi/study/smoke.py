@@ -10,6 +10,7 @@ from tsdi.study.config import RuleEntry, Study
 from tsdi.study.members import members
 from tsdi.study.rules import RULES
 from tsdi.study.settings import Model, Number, Organism
+from tsdi.training.model import new_model, new_tokenizer
 from tsdi.training.recipe import NewModel
 
 PROMPTS = {"harmless": 4, "lookalike": 4, "harmful": 16}
@@ -122,8 +123,6 @@ def _in_folder(model: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _random_models(folder: Path, names: Iterable[str]) -> None:
-    from tsdi.training.model import new_model, new_tokenizer
-
     note = folder / "models.json"
     wanted: dict[str, Any] = {"names": list(names), "hidden": _SIZES.hidden_size}
     if note.exists() and read_object(note, "Delete its folder.") == wanted:
