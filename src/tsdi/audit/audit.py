@@ -13,7 +13,7 @@ from tsdi.audit.confusion import Figures, Seen, measure
 from tsdi.audit.labels import LabelFormat, Labelled, parse_label, read_labels
 from tsdi.audit.result import SAFETY_LABELS, TARGETS, Audit, is_audit
 from tsdi.categories import by_code
-from tsdi.errors import FormatError, MismatchError, PromptError, UsageError
+from tsdi.errors import MismatchError, PromptError, UsageError
 from tsdi.files import check_output, working_on, write_json
 from tsdi.judging.base import KINDS, Judge, JudgeOptions
 from tsdi.judging.panel import judge_of, refusal_kinds
@@ -21,7 +21,7 @@ from tsdi.judging.registry import check_judge, load_judge
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 from tsdi.runs.records import Record
 from tsdi.runs.stage import Progress, Stage, StageProgress, as_read_back, named
-from tsdi.runs.verdicts import from_record, to_record
+from tsdi.runs.verdicts import read_judgement, to_record
 from tsdi.stats.interval import Estimate
 
 COLUMN = "column:"
@@ -184,41 +184,30 @@ def judge_labelled(
         FormatError: If these are damaged.
         TsdiError: If the disk is full.
     """
-    items = [_Numbered(str(number), one) for number, one in enumerate(labelled)]
+    if keep is None:
+        said: list[Judgement] = []
+        for start in range(0, len(labelled), chunk):
+            said += judge.judge([one.response for one in labelled[start : start + chunk]])
+            if progress:
+                progress(len(said), len(labelled))
+        return said
 
     def judged(part: Sequence[_Numbered]) -> list[Record]:
         found = judge.judge([one.labelled.response for one in part])
         return [to_record(one.id, j) for one, j in zip(part, found, strict=True)]
 
-    if keep is None:
-        records: list[Record] = []
-        for start in range(0, len(items), chunk):
-            records += judged(items[start : start + chunk])
-            if progress:
-                progress(len(records), len(items))
-    else:
-        stage = _stage(keep)
-        content = [
-            [one.model, one.response.messages, one.response.text, one.response.end_of_thinking]
-            for one in labelled
-        ]
-        sha256 = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-        description = {"judge": judge.describe(), "answers_sha256": sha256}
-        with working_on(keep):
-            done = stage.open(keep.parent, as_read_back(description), resume)
-            kept = {record["id"]: record for record in done}
-            records = stage.fill(keep.parent, kept, items, chunk, judged, progress)
-    return [_judgement(record) for record in records]
-
-
-def _judgement(record: Record) -> Judgement:
-    judgement = from_record(record)
-    if judgement is None:
-        raise FormatError(
-            f"The verdict on answer {record['id']} is not what tsdi writes.",
-            "Delete the kept verdicts, and audit again.",
-        )
-    return judgement
+    stage, items = _stage(keep), [_Numbered(str(n), one) for n, one in enumerate(labelled)]
+    content = [
+        [one.model, one.response.messages, one.response.text, one.response.end_of_thinking]
+        for one in labelled
+    ]
+    sha256 = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    description = {"judge": judge.describe(), "answers_sha256": sha256}
+    with working_on(keep):
+        done = stage.open(keep.parent, as_read_back(description), resume)
+        records = stage.fill(keep.parent, done, items, chunk, judged, progress)
+    file = keep.with_name(stage.records)
+    return [read_judgement(one, file, "Delete it, and audit again.") for one in records]
 
 
 def _stage(keep: Path) -> Stage:

@@ -231,10 +231,10 @@ def judge_responses(
         recorded = VERDICTS.read_description(place)  # an earlier tsdi's may say less
         if not check_belong(place, recorded, there, [r.id for r in responses]):
             say_unbound(place)
-        done, own = {record["id"]: record for record in there}, made_by(recorded)
-        if not done:
+        own = made_by(recorded)
+        if not there:
             (place / METRICS).unlink(missing_ok=True)  # of verdicts that are gone
-        records = VERDICTS.fill(place, done, responses, chunk, judged_chunk, progress)
+        records = VERDICTS.fill(place, there, responses, chunk, judged_chunk, progress)
     judged = with_verdicts(place, responses, records)
     figures = arm_metrics(judged, refusal_kinds(description["judge"]))
     evaluation = Evaluation(

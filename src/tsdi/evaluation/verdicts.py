@@ -9,14 +9,14 @@ from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.metrics import Judged
 from tsdi.judging.base import KINDS, Response
 from tsdi.judging.panel import judge_of
-from tsdi.judging.verdict import Judgement
 from tsdi.runs.places import find_place
 from tsdi.runs.records import Record, read_records
 from tsdi.runs.responses import answers_sha256, check_is_there, read_responses
 from tsdi.runs.stage import VERDICTS
-from tsdi.runs.verdicts import check_belong, from_record
+from tsdi.runs.verdicts import check_belong, read_judgement
 
 _LOG = logging.getLogger(__name__)
+_REMEDY = f"Delete {VERDICTS.records} and judge the answers again."
 
 
 class JudgedRun(NamedTuple):
@@ -65,7 +65,7 @@ def read_place(folder: Path, place: Path) -> JudgedRun:
     kind, end = description.get("kind", ""), description.get("end_of_thinking", "")
     texts = isinstance(kind, str) and isinstance(end, str)
     if not (_is_judge(judge) and texts and isinstance(of, dict)):
-        raise _damaged(place, VERDICTS.description)
+        raise FormatError(f"{place / VERDICTS.description} is not what tsdi writes.", _REMEDY)
     responses = read_responses(folder, kind, end)
     if of != describe_answers(folder, len(responses)):
         raise RunExistsError(
@@ -97,9 +97,10 @@ def with_verdicts(
     Raises:
         FormatError: If a record is no verdict.
     """
+    file = place / VERDICTS.records
     return [
-        Judged(response.id, response.kind, response.category, _judgement(place, record))
-        for response, record in zip(responses, records, strict=True)
+        Judged(one.id, one.kind, one.category, read_judgement(record, file, _REMEDY))
+        for one, record in zip(responses, records, strict=True)
     ]
 
 
@@ -109,18 +110,4 @@ def _is_judge(judge: Any) -> TypeGuard[Record]:
         and isinstance(part.get("sees_safety"), bool)
         and isinstance(part.get("sees_refusal"), bool)
         for part in (judge, *(judge_of(judge, kind) for kind in KINDS))
-    )
-
-
-def _judgement(place: Path, record: Record) -> Judgement:
-    judgement = from_record(record)
-    if judgement is None:
-        raise _damaged(place, f"{VERDICTS.records}, answer {record['id']!r}")
-    return judgement
-
-
-def _damaged(place: Path, name: str) -> FormatError:
-    return FormatError(
-        f"{place / name} is not what tsdi writes.",
-        f"Delete {VERDICTS.records} and judge the answers again.",
     )

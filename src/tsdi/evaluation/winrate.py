@@ -150,7 +150,7 @@ def _preferences(
 ) -> list[Record]:
     """Two records a prompt, one for each order; those that the folder has are not made again."""
     check_free(out / WINRATE, "figures")
-    done = {record["id"]: record for record in PREFERENCES.open(out, description, resume)}
+    done = PREFERENCES.open(out, description, resume)
     if not done:
         (out / WINRATE).unlink(missing_ok=True)  # of preferences that are gone
     pairs = [pair for both in answers for pair in _orders(both)]

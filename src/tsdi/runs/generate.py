@@ -206,7 +206,7 @@ def generate_responses(
         return [_record(p, c) for p, c in zip(chunk, completions, strict=True)]
 
     with working_in(out):
-        done = {record["id"]: record for record in ANSWERS.open(out, run, resume)}
+        done = ANSWERS.open(out, run, resume)
         return ANSWERS.fill(out, done, prompts, batch_size, answer, progress)
 
 

@@ -125,7 +125,7 @@ class Stage:
     def fill(
         self,
         folder: Path,
-        done: dict[str, Record],
+        done: Sequence[Record],
         items: Sequence[T],
         chunk: int,
         make: Callable[[Sequence[T]], Sequence[Record]],
@@ -133,22 +133,22 @@ class Stage:
     ) -> list[Record]:
         """Make what is missing, chunk by chunk, each appended before the next is made.
 
-        `done` has the records there are by id; `make` makes those of a chunk, in its order.
+        `done` has the records there are; `make` makes those of a chunk, in its order.
 
         Returns:
             One record per item, in their order.
         """
-        done = dict(done)
+        known = {record["id"]: record for record in done}
         for start in range(0, len(items), chunk):
             part = items[start : start + chunk]
-            if any(item.id not in done for item in part):
+            if any(item.id not in known for item in part):
                 made = make(part)
-                missing = [record for record in made if record["id"] not in done]
+                missing = [record for record in made if record["id"] not in known]
                 append_records(folder / self.records, missing)
-                done |= {record["id"]: record for record in missing}
+                known |= {record["id"]: record for record in missing}
             if progress:
                 progress(min(start + chunk, len(items)), len(items))
-        return [done[item.id] for item in items]
+        return [known[item.id] for item in items]
 
 
 def check_free(path: Path, *keys: str) -> None:

@@ -45,6 +45,18 @@ def from_record(record: Record) -> Judgement | None:
     )
 
 
+def read_judgement(record: Record, file: Path, remedy: str) -> Judgement:
+    """The judgement in a record of a file.
+
+    Raises:
+        FormatError: If none is.
+    """
+    judgement = from_record(record)
+    if judgement is None:
+        raise FormatError(f"{file}, answer {record['id']!r} is not what tsdi writes.", remedy)
+    return judgement
+
+
 def _is_share(value: object) -> bool:
     if value is None:
         return True

@@ -6,23 +6,20 @@ words on what is UNSCORED, and `OUT.judge.json` beside it says whose they are.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tsdi.errors import FormatError, UsageError
+from tsdi.errors import UsageError
 from tsdi.files import working_on
 from tsdi.judging.base import Judge, Response
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.runs.records import Record
-from tsdi.runs.stage import Progress, Stage
-from tsdi.runs.verdicts import from_record, to_record
+from tsdi.runs.stage import Progress, Stage, as_read_back
+from tsdi.runs.verdicts import read_judgement, to_record
 from tsdi.training.data import Pair
 
-_WITHOUT = (
-    Verdict.UNSCORED,
-    Verdict.DEGENERATE,
-)  # verdicts with which a probability may be missing
+_WITHOUT = (Verdict.UNSCORED, Verdict.DEGENERATE)  # with which a probability may be missing
 
 
 @dataclass(frozen=True)
@@ -72,22 +69,22 @@ def score_pairs(
 
     with working_on(out):
         opened = stage.open(out.parent, _description(judge, answers), resume)
-        done = {record["id"]: record for record in opened}
-        records = stage.fill(out.parent, done, answers, chunk, judged, progress)
-    judgements = [_judgement(record, out) for record in records]
+        records = stage.fill(out.parent, opened, answers, chunk, judged, progress)
+    file, remedy = out.with_name(stage.records), f"Delete {stage.records}, and judge again."
+    judgements = [read_judgement(record, file, remedy) for record in records]
     safety = {
         (answer.prompt, answer.text): safety_probability(judge, judgement)
         for answer, judgement in zip(answers, judgements, strict=True)
     }
-    return Scored([_with_safety(pair, safety) for pair in pairs], judgements)
-
-
-def _with_safety(pair: Pair, safety: Mapping[tuple[str, str], float | None]) -> Pair:
-    return replace(
-        pair,
-        chosen_safety=safety[pair.prompt, pair.chosen],
-        rejected_safety=safety[pair.prompt, pair.rejected],
-    )
+    scored = [
+        replace(
+            pair,
+            chosen_safety=safety[pair.prompt, pair.chosen],
+            rejected_safety=safety[pair.prompt, pair.rejected],
+        )
+        for pair in pairs
+    ]
+    return Scored(scored, judgements)
 
 
 def safety_probability(judge: Judge, judgement: Judgement) -> float | None:
@@ -132,15 +129,8 @@ def _distinct_answers(pairs: Sequence[Pair]) -> list[Response]:
 def _description(judge: Judge, answers: Sequence[Response]) -> Record:
     """Everything that decides the verdicts, as it reads back from JSON."""
     content = json.dumps([[answer.prompt, answer.text] for answer in answers])
-    description: Record = json.loads(
-        json.dumps(
-            {
-                "judge": judge.describe(),
-                "answers_sha256": hashlib.sha256(content.encode()).hexdigest(),
-            }
-        )
-    )
-    return description
+    sha256 = hashlib.sha256(content.encode()).hexdigest()
+    return as_read_back({"judge": judge.describe(), "answers_sha256": sha256})
 
 
 def _gives_probability(judgements: Sequence[Judgement]) -> bool:
@@ -154,14 +144,3 @@ def _no_probability(judge: Judge) -> UsageError:
         f"The judge {judge.name} gives no probability that an answer is safe.",
         "Name one that does: md-judge-v0.1, llama-guard-3, wildguard, harmbench or a classifier.",
     )
-
-
-def _judgement(record: Record, out: Path) -> Judgement:
-    judgement = from_record(record)
-    if judgement is None:
-        stage = verdicts_beside(out)
-        raise FormatError(
-            f"{out.parent / stage.records}, answer {record['id']!r} is not what tsdi writes.",
-            f"Delete {stage.records}, and judge the pairs again.",
-        )
-    return judgement
