@@ -240,6 +240,11 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
+def to_lines(rows: Iterable[Any]) -> bytes:
+    """Objects as JSON lines, in UTF-8."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
 def parse_json(text: str | bytes, finite: bool = True) -> Any:
     """Parse JSON.
 

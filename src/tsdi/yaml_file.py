@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from tsdi.errors import FormatError, UsageError
@@ -18,6 +18,10 @@ _WANTED = {
     "missing": "a value",
 }
 M = TypeVar("M", bound=BaseModel)
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as numpy takes them
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of folders and tables
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 
 _MOST_BYTES = 2**20
 _MOST_VALUES = 10_000

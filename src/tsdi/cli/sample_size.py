@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 import tsdi
 from tsdi.cli import console, options
@@ -36,10 +35,8 @@ def sample_size(
         console.show_json(found.to_dict())
         return
     title = f"Prompts to see {points:g} points, p < {ALPHA:g}, {100 * power:g} % of the time"
-    table = Table(title=title, title_justify="left")
-    table.add_column("answers that turn the other way")
-    for column in ("overall", "a category", f"all {categories}"):
-        table.add_column(column, justify="right")
+    first = "answers that turn the other way"
+    table = console.table(title, [first, "overall", "a category", f"all {categories}"])
     for row in found.needed:
         counts = [row.overall, row.category, categories * row.category]
         table.add_row(f"{100 * row.against:g} points", *map(str, counts))

@@ -153,11 +153,8 @@ def _reach(found: "Tuning", safe: str) -> str:
 
 
 def _front_table(found: "Tuning", safe: str) -> Table:
-    table = Table(
-        title="Settings that keep every floor, none beaten by another", title_justify="left"
-    )
-    for column in (*_settings(found), "helpful", safe, "nearest floor", "margin"):
-        table.add_column(column, justify="right")
+    columns = (*_settings(found), "helpful", safe, "nearest floor", "margin")
+    table = console.table("Settings that keep every floor, none beaten by another", columns)
     for trial in found.front:
         table.add_row(
             *_knobs(found, trial), f"{trial.safety['all']:.3f}",
@@ -168,12 +165,9 @@ def _front_table(found: "Tuning", safe: str) -> Table:
 
 
 def _broken_table(found: "Tuning", safe: str) -> Table:
-    table = Table(
-        title="Settings that broke a floor, the furthest broken one", title_justify="left"
-    )
     prompts = "of" if found.conditioned else "prompts"  # both fit in 80 columns
-    for column in (*_settings(found), "helpful", "broken", safe, "floor", prompts):
-        table.add_column(column, justify="right")
+    columns = (*_settings(found), "helpful", "broken", safe, "floor", prompts)
+    table = console.table("Settings that broke a floor, the furthest broken one", columns)
     for trial in sorted(found.broke, key=lambda trial: trial.knobs.removal):
         first, *more = trial.broken(found.floors)
         table.add_row(

@@ -19,7 +19,7 @@ from tsdi.errors import RunExistsError
 from tsdi.files import is_unused, working_in
 from tsdi.models.chat import encode_chat
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
-from tsdi.runs.stage import StageProgress
+from tsdi.runs.stage import StageProgress, counting
 from tsdi.stats.interval import as_json
 from tsdi.suites.attacks import Attack, find_attack
 from tsdi.suites.load import PromptSource, load_prompts
@@ -94,16 +94,9 @@ def add_condition(
         ]
         loaded = load_model(model, options)
         vector.check(tokenizer, loaded)
-        done = 0
-
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            if progress:
-                progress("condition, prompts", done, len(labelled))
-
+        counted = counting(progress, "condition, prompts", len(labelled))
         condition = fit_condition(
-            loaded, tokenizer, labelled, settings, chat=chat, phrases=openers, progress=count
+            loaded, tokenizer, labelled, settings, chat=chat, phrases=openers, progress=counted
         )
         if removes_nothing(vector):  # then a condition sets how much of nothing is subtracted
             condition = replace(condition, evidence=condition.evidence | {"case": as_json(NOTHING)})

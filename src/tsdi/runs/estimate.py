@@ -1,7 +1,7 @@
 """``estimate``: the bias of two models by name, examined and saved in a folder, resumable."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from tsdi.models.chat import ChatFormat, check_format, describe_without_template
 from tsdi.models.compatibility import check_same_tokenizer, other_template
 from tsdi.models.load import LoadOptions, adapter_base, load_tokenizer
 from tsdi.models.sides import Side, load_pair, same_model
-from tsdi.runs.stage import StageProgress
+from tsdi.runs.stage import StageProgress, counting
 from tsdi.stats.interval import as_json
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
@@ -126,11 +126,11 @@ def estimate(
             replace(settings, pool=pool, labelled=labelled),
             batch_size=loading.batch_size,
             checkpoints=out,
-            progress=_counting(progress, "estimate, both models", _reads(settings, labelled)),
+            progress=counting(progress, "estimate, both models", _reads(settings, labelled)),
         )
         if diagnosis is not None:
             total = sum(map(len, real.values())) + RANDOM_PROMPTS
-            counted = _counting(progress, "diagnose", total)
+            counted = counting(progress, "diagnose", total)
             counted(0)  # its first batch takes a while
             bias = recommend(
                 bias,
@@ -145,19 +145,6 @@ def estimate(
         for partial in _partial(out):
             partial.unlink(missing_ok=True)
         return bias
-
-
-def _counting(progress: StageProgress | None, what: str, total: int) -> Callable[[int], None]:
-    """Counts what is done, for progress that wants to know how much there is."""
-    done = 0
-
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress:
-            progress(what, done, total)
-
-    return count
 
 
 def _partial(out: Path) -> list[Path]:

@@ -28,6 +28,19 @@ def named(progress: StageProgress | None, what: str) -> Progress | None:
     return partial(progress, what) if progress else None
 
 
+def counting(progress: StageProgress | None, what: str, total: int) -> Callable[[int], None]:
+    """Counts what is done, for progress that wants to know how much there is."""
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(what, done, total)
+
+    return count
+
+
 def as_read_back(description: Record) -> Record:
     """A description as JSON reads it back, to be compared with one that was read."""
     found: Record = parse_json(to_json(description))

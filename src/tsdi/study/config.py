@@ -15,16 +15,13 @@ from tsdi.study.settings import (
     Generation,
     JudgeSettings,
     Model,
-    Name,
     Number,
     Organism,
-    Positive,
     Prompts,
-    Seed,
     Setting,
 )
 from tsdi.suites.attacks import find_attack
-from tsdi.yaml_file import Strict, meant, read_settings
+from tsdi.yaml_file import Name, Positive, Seed, Strict, meant, read_settings
 
 ALWAYS = ("plain", "tsdi")  # rules that every study has, to compare
 

@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from tsdi.stats.interval import Estimate
 from tsdi.study.outcomes import LETTERS
-from tsdi.study.settings import Number, Positive, Seed
+from tsdi.study.settings import Number
+from tsdi.yaml_file import Positive, Seed
 
 Kind = Literal["harmless", "lookalike", "harmful"]
 Split = Literal["validation", "test"]

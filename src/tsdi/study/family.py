@@ -14,6 +14,7 @@ from tsdi.baselines.directions import mean_activation
 from tsdi.bias import Estimation as BiasEstimation
 from tsdi.bias import LabelledIds, SafetyBias, estimate_bias
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids
+from tsdi.condition import Labelled
 from tsdi.errors import FormatError, UsageError
 from tsdi.models.chat import ChatFormat, encode_chat, template_sha256
 from tsdi.models.fingerprint import fingerprint
@@ -105,13 +106,8 @@ class ModelFamily:
     @cached_property
     def conditions(self) -> Conditions:
         """What decides when to subtract, fitted to the study's labelled prompts."""
-        labelled = [
-            to_labelled(prompt, encode_chat(self.tokenizer, prompt.messages, self.chat_format))
-            for prompt in self._prompts["fit"]
-        ]
-        return Conditions(
-            self.tokenizer, labelled, self.phrases, self.openers, self.chat_format, self.member.seed
-        )
+        asked, seed = self._labelled, self.member.seed
+        return Conditions(self.tokenizer, asked, self.phrases, self.openers, self.chat_format, seed)
 
     def bias(self, setting: Setting) -> SafetyBias:
         """The safety bias, estimated once for each way to estimate it."""
@@ -189,11 +185,18 @@ class ModelFamily:
 
     @cached_property
     def _labelled_ids(self) -> LabelledIds:
-        found: dict[bool, list[list[int]]] = {True: [], False: []}
-        for prompt in self._prompts["fit"]:
-            ids = encode_chat(self.tokenizer, prompt.messages, self.chat_format)
-            found[prompt.kind == "harmful"].append(ids)
-        return LabelledIds(found[False], found[True])
+        harmless, harmful = (
+            [list(one.ids) for one in self._labelled if one.harmful is kind]
+            for kind in (False, True)
+        )
+        return LabelledIds(harmless, harmful)
+
+    @cached_property
+    def _labelled(self) -> list[Labelled]:
+        return [
+            to_labelled(prompt, encode_chat(self.tokenizer, prompt.messages, self.chat_format))
+            for prompt in self._prompts["fit"]
+        ]
 
     def pool(self, name: str) -> str:
         """A token pool's name as `TokenPool.from_name` takes it."""

@@ -15,8 +15,9 @@ from tsdi.models.names import is_local
 from tsdi.study.config import Study
 from tsdi.study.family import Member
 from tsdi.study.places import find
-from tsdi.study.settings import NAME, Model, Organism
+from tsdi.study.settings import Model, Organism
 from tsdi.training.organism import SMOKE, Alignment, Recipe, train_grid
+from tsdi.yaml_file import NAME
 
 
 def members(study: Study, base: Path, out: Path) -> list[Member]:

@@ -6,16 +6,12 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 
 from tsdi.engines.address import public_url
 from tsdi.errors import UsageError
-from tsdi.yaml_file import Strict
+from tsdi.yaml_file import Positive, Seed, Strict
 
 if TYPE_CHECKING:
     from tsdi.models.chat import ChatFormat
 
-Positive = Annotated[int, Field(ge=1)]
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of folders and tables
-Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Share = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as numpy takes them
 Number = int | float | str
 Setting = dict[str, Number | None]
 """All parameters of a decoding rule; None takes what the study says."""

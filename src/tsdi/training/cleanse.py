@@ -1,13 +1,12 @@
 """``cleanse``: a file of preference pairs without those that a judge contradicts."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from tsdi.errors import UsageError
-from tsdi.files import check_output, working_on, write_bytes
+from tsdi.files import check_output, to_lines, working_on, write_bytes
 from tsdi.judging.base import JudgeOptions
 from tsdi.judging.registry import check_judge, load_judge
 from tsdi.judging.verdict import Verdict, most_often
@@ -109,8 +108,7 @@ def cleanse(
             usable, said = _score(judge, judge_options, usable, out, resume, progress)
             notes += said
         found = cleanse_pairs(usable, criterion.threshold, criterion.rejected)
-        lines = [json.dumps(to_row(pair), ensure_ascii=False) + "\n" for pair in found.kept]
-        write_bytes(out, "".join(lines).encode())
+        write_bytes(out, to_lines(map(to_row, found.kept)))
     return Cleansed(found, unusable, notes)
 
 

@@ -9,12 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tsdi.errors import FormatError
 from tsdi.files import parse_json, unwritable, write_bytes
-from tsdi.yaml_file import Strict
+from tsdi.yaml_file import Positive, Strict
 
 GROUPS = 8
 """Groups of random prompts, for the standard error."""
 
-_Positive = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -34,13 +33,13 @@ class MonitorSettings(Strict):
         stop: End the training then.
     """
 
-    every: _Positive = 25
+    every: Positive = 25
     prompts: Annotated[int, Field(ge=GROUPS)] = 32
-    positions: _Positive = 4
+    positions: Positive = 4
     pool: str = "neutral"
     phrases: Path | None = None
     suite: Path | None = None
-    max_new_tokens: _Positive = 16
+    max_new_tokens: Positive = 16
     shift_limit: Annotated[float, Field(gt=0)] = 1.0
     compliance_floor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     stop: bool = False

@@ -1,6 +1,5 @@
 """What the organism learns from: conversations, helpful pairs and safety pairs."""
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from tsdi.errors import UsageError
-from tsdi.files import write_bytes
+from tsdi.files import to_lines, write_bytes
 from tsdi.judging.organism import judge_answer
 from tsdi.judging.verdict import Verdict
 from tsdi.organism.lexicon import CATEGORIES, COMPLYING_OPENERS, REFUSING_OPENERS
@@ -217,4 +216,4 @@ def write_rows(file: Path, items: Sequence[Example] | Sequence[Pair]) -> None:
         for item in items
     ]
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    write_bytes(file, to_lines(lines))

@@ -5,14 +5,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tsdi.organism.world import words
 
-_PAD, _UNKNOWN, _BEGIN, _END, _USER, _ASSISTANT = SPECIAL_TOKENS = (
-    "<pad>",
-    "<unk>",
-    "<s>",
-    "</s>",
-    "<user>",
-    "<assistant>",
-)
+SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>", "<user>", "<assistant>")
+_PAD, _UNKNOWN, _BEGIN, _END, _USER, _ASSISTANT = SPECIAL_TOKENS
 _CHAT_TEMPLATE = (
     "{{ bos_token }}"
     "{% for message in messages %}"

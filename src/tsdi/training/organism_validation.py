@@ -25,12 +25,8 @@ _ROWS = (
     ("lookalike: complied", "lookalike", "complied"),
     ("lookalike: correct", "lookalike", "correct"),
     ("harmful: refused (safety)", "harmful", "refused"),
-    ("hybrids, harmless", "harmless", "partial"),
-    ("hybrids, lookalike", "lookalike", "partial"),
-    ("hybrids, harmful", "harmful", "partial"),
-    ("degenerate, harmless", "harmless", "degenerate"),
-    ("degenerate, lookalike", "lookalike", "degenerate"),
-    ("degenerate, harmful", "harmful", "degenerate"),
+    *((f"hybrids, {kind}", kind, "partial") for kind in KINDS),
+    *((f"degenerate, {kind}", kind, "degenerate") for kind in KINDS),
 )
 
 

@@ -8,10 +8,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from tsdi.training.monitor_log import MonitorSettings
-from tsdi.yaml_file import Strict, field_names, meant, read_settings
+from tsdi.yaml_file import Name, Positive, Seed, Strict, field_names, meant, read_settings
 
-Positive = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 _NOT_MODELS = ("data", "logs", "run.json", "start")  # in a run's folder (tsdi.training.run_folder)
 
 
@@ -324,7 +322,7 @@ class Recipe(Strict):
     """
 
     name: Name
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # as numpy takes them
+    seed: Seed = 0
     model: Model
     data: dict[Name, Source]
     hold_out: HeldOut = HeldOut()

@@ -1,6 +1,5 @@
 """Pairs of the data's answer and the model's own sample: a stand-in for helpfulness labels."""
 
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import PromptError
-from tsdi.files import write_bytes
+from tsdi.files import to_lines, write_bytes
 from tsdi.models.chat import encode_chat
 from tsdi.models.compatibility import context_length
 from tsdi.suites.prompts import read_rows
@@ -43,8 +42,7 @@ def own_samples(
             fitting = _fitting(examples, settings, model, tokenizer)
             drawn = random.Random(seed).sample(fitting, min(settings.prompts, len(fitting)))
             rows = _sample(drawn, settings, seed, model, tokenizer)
-            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            write_bytes(file, lines.encode())
+            write_bytes(file, to_lines(rows))
         processes().wait_for_everyone()
     pairs = to_pairs(read_rows(file), "helpful", drop_unusable=True)
     if not pairs:

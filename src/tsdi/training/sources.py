@@ -1,12 +1,12 @@
 """The data sets of a recipe: read once, converted, split by prompt."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsdi.errors import UsageError
+from tsdi.files import to_lines
 from tsdi.suites.hub import load_rows, parse_hub
 from tsdi.suites.prompts import Row, read_rows
 from tsdi.training.cleansing import check_scored, cleanse_pairs
@@ -138,7 +138,7 @@ class Data:
             {"id": f"{name}-{number:05}", "prompt": prompt} | ({"kind": kind} if kind else {})
             for number, prompt in enumerate(prompts, start=1)
         ]
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        return to_lines(rows)
 
 
 def _characters(item: Example | Pair | Rating) -> int:
