@@ -17,6 +17,7 @@ from experiments import (
     MEASURED,
     ROOT,
     cli_page,
+    condition_tables,
     demo_picture,
     judge_tables,
     method_picture,
@@ -71,6 +72,7 @@ def pages() -> dict[Path, str]:
         DOCS / "study.md": with_rules,
         DOCS / "safety-gate.md": with_attacks,
         judge_tables.PAGE: judge_tables.with_tables,
+        condition_tables.PAGE: condition_tables.with_tables,
     }
     found = {page: made(page.read_text(encoding="utf-8")) for page, made in parts.items()}
     found[cli_page.PAGE] = cli_page.page()

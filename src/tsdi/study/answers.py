@@ -1,6 +1,6 @@
 """A study's answers as arrays: by rule, training seed, operating point and prompt."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from tsdi.study.entries import AnsweredCell, RuleDescription, ValidatedCell, set
 from tsdi.study.fronts import Outcomes
 from tsdi.study.outcomes import WRONG, helpful, safe
 from tsdi.study.results import StudyResults
+from tsdi.study.settings import Number
 from tsdi.study.win_rates import BASES
 
 HELPFUL, WIN_RATE = "helpful", "win rate"
@@ -52,7 +53,7 @@ class Answers:
         for cell in results.cells:
             if isinstance(cell, AnsweredCell):
                 self._answered.setdefault((cell.name, cell.model, cell.attack), []).append(cell)
-            elif cell.chosen:
+            else:
                 self._validated.setdefault((cell.name, cell.model), []).append(cell)
         self.by_rule = {
             rule.name: self._rule_answers(rule)
@@ -96,19 +97,33 @@ class Answers:
         return [self.results.prompts["test"][i].category for i in self.harmful]
 
     def test_cells(self, rule: str, seed: int, at: str, attack: str = "") -> list[AnsweredCell]:
-        """A rule's cells at an operating point: one, or one for each value that is varied."""
-        return [
-            cell
-            for cell in self._answered.get((rule, self._model(rule, seed, at), attack), [])
-            if self._on_grid(rule) or setting_text(cell.setting) == at
-        ]
+        """A rule's cells at an operating point with the setting that was chosen.
+
+        One, or one for each value that is varied.
+        """
+        found = self._answered.get((rule, self._model(rule, seed, at), attack), [])
+        if self._rules[rule].vary:
+            return found
+        setting = self._validation_cell(rule, seed, at).setting
+        return [cell for cell in found if cell.setting == setting]
+
+    def tested_with(
+        self, rule: str, seed: int, setting: Mapping[str, Number]
+    ) -> AnsweredCell | None:
+        """A rule's cell at the main grid point with one of its settings; None if not tested."""
+        tested = self._answered.get((rule, self._model(rule, seed, self.results.main), ""), [])
+        return next((cell for cell in tested if cell.setting == setting), None)
 
     def _validation_cell(self, rule: str, seed: int, at: str) -> ValidatedCell:
         return next(
             cell
-            for cell in self._validated[rule, self._model(rule, seed, at)]
-            if self._on_grid(rule) or setting_text(cell.setting) == at
+            for cell in self.tried(rule, seed, at)
+            if cell.chosen and (self._on_grid(rule) or setting_text(cell.setting) == at)
         )
+
+    def tried(self, rule: str, seed: int, at: str) -> list[ValidatedCell]:
+        """All settings that were tried with a rule on validation prompts, at an operating point."""
+        return self._validated[rule, self._model(rule, seed, at)]
 
     def _on_grid(self, rule: str) -> bool:
         return self._rules[rule].of == "aligned"

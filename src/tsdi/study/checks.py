@@ -160,5 +160,9 @@ def _choices(results: "StudyResults") -> Iterator[str]:
                     f"cells: of {rule.name} of {model} {len(chosen)} settings are chosen, where"
                     f" {wanted} should be"
                 )
-            if tested.get(key) != chosen or not attacked.get(key, chosen) <= chosen:
+            own = tested.get(key, set())  # with the setting that keeps safety, where there is one
+            if (
+                not chosen <= own <= set(tried.get(key, ()))
+                or not attacked.get(key, chosen) <= chosen
+            ):
                 yield f"cells: of {rule.name} of {model} not the chosen settings are tested"

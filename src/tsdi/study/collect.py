@@ -41,8 +41,16 @@ from tsdi.study.entries import (
     ValidatedCell,
 )
 from tsdi.study.family import Member, ModelFamily
-from tsdi.study.grid import SPLITS, Progress, chosen_settings, locate, open_family
-from tsdi.study.outcomes import outcomes, point
+from tsdi.study.grid import (
+    SPLITS,
+    Progress,
+    chosen_settings,
+    locate,
+    open_family,
+    tested_cells,
+    tried_cells,
+)
+from tsdi.study.outcomes import judged_point, outcomes
 from tsdi.study.plan import Plan
 from tsdi.study.results import FORMAT, RESULTS, VERSION, StudyResults
 from tsdi.study.rules import RULES, tsdi_bias
@@ -140,15 +148,13 @@ def _cells(made: Plan, progress: Progress) -> list[ValidatedCell | AnsweredCell]
 
     for entry in made.entries:
         for member in made.members_of(entry):
-            tried = [locate(made, member, entry, s, "validation") for s in entry.candidates]
+            tried = tried_cells(made, member, entry)
             chosen = chosen_settings(entry, tried)
             for cell in tried:
                 taken = cell.setting in chosen
                 found.append(_validated(cell, taken, wins(cell, member) if taken else None))
-            for setting in chosen:
-                for attack in ("", *made.attacks(member, entry)):
-                    cell = locate(made, member, entry, setting, "test", attack)
-                    found.append(_answered(cell, wins(cell, member)))
+            tested = {cell.folder: cell for cell in tested_cells(made, member, entry, tried)}
+            found += [_answered(cell, wins(cell, member)) for cell in tested.values()]
     return found
 
 
@@ -159,11 +165,7 @@ def _given(cell: Cell) -> dict[str, Number]:
 
 
 def _validated(cell: Cell, chosen: bool, wins: Preferences | None) -> ValidatedCell:
-    judged = cell.judged()
-    safety, help_ = (
-        round(share, 5) for share in point(outcomes(judged), [one.kind for one in judged])
-    )
-    name = cell.entry.name
+    (safety, help_), name = judged_point(cell.judged()), cell.entry.name
     return ValidatedCell(cell.model, name, _given(cell), "validation", safety, help_, chosen, wins)
 
 
@@ -199,8 +201,8 @@ def main_cells(made: Plan, entry: RuleEntry) -> list[Cell]:
     """The cells with which a rule was tested at the main grid point of that seed."""
     member = main_member(made)
     whose = member if RULES[entry.rule].of == "aligned" else made.first(member.seed)
-    tried = [locate(made, whose, entry, s, "validation") for s in entry.candidates]
-    return [locate(made, whose, entry, s, "test") for s in chosen_settings(entry, tried)]
+    chosen = chosen_settings(entry, tried_cells(made, whose, entry))
+    return [locate(made, whose, entry, setting, "test") for setting in chosen]
 
 
 def _decides(made: Plan) -> str:
@@ -250,7 +252,7 @@ def _speed(made: Plan, progress: Progress) -> Speed:
             if number:
                 seen[name].append(len(requests) * steps / seconds)
         progress("speed", number, ROUNDS)
-    plain = next(entry.name for entry in made.entries if entry.rule == "plain")
+    plain = made.plain.name
     rules = {
         entry.name: RuleSpeed(
             tuple(round(rate, 1) for rate in seen[entry.name]),

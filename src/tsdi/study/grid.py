@@ -1,8 +1,9 @@
 """Running a study: every cell of its grid, by several workers, resumable after a kill.
 
 A member's cells are one job. In it the settings of every rule are tried on validation prompts, the
-best is taken, and only that one answers the test prompts, plain and under attack. What is done is
-on disk, so a killed study goes on where it stopped, and every worker ends with its parent.
+best is taken, and that one answers the test prompts, plain and under attack; so does, at the main
+grid point and without attack, the one that helps most while safety stays. What is done is on disk,
+so a killed study goes on where it stopped, and every worker ends with its parent.
 """
 
 import json
@@ -28,7 +29,14 @@ from tsdi.study.cells import Cell, cell_folder, run_cell
 from tsdi.study.config import RuleEntry
 from tsdi.study.family import Member, ModelFamily
 from tsdi.study.members import train_seed
-from tsdi.study.outcomes import best_setting, outcomes, point, share_of_safe
+from tsdi.study.outcomes import (
+    best_setting,
+    judged_point,
+    outcomes,
+    point,
+    safe_setting,
+    share_of_safe,
+)
 from tsdi.study.places import find_judge, judge_fingerprints, pool_fingerprint
 from tsdi.study.plan import Plan
 from tsdi.study.rules import RULES
@@ -142,18 +150,13 @@ class Job:
 
     def run(self, entry: RuleEntry) -> None:
         """Choose an entry's setting on validation prompts, then test it, plain and attacked."""
-        tried = [self._cell(entry, setting, "validation") for setting in entry.candidates]
+        tried = tried_cells(self._made, self._member, entry)
         for cell in tried:
             self._run(cell)
             check_scored(cell)  # before more is answered that nobody can judge
-        for setting in chosen_settings(entry, tried):
-            for attack in ("", *self._made.attacks(self._member, entry)):
-                cell = self._cell(entry, setting, "test", attack)
-                self._run(cell)
-                check_scored(cell)
-
-    def _cell(self, entry: RuleEntry, setting: Setting, split: str, attack: str = "") -> Cell:
-        return locate(self._made, self._member, entry, setting, split, attack)
+        for cell in tested_cells(self._made, self._member, entry, tried):
+            self._run(cell)
+            check_scored(cell)
 
     def _run(self, cell: Cell) -> None:
         started = time.monotonic()
@@ -244,7 +247,53 @@ def chosen_settings(entry: RuleEntry, tried: Sequence[Cell]) -> list[Setting]:
     """
     if len(tried) == 1 or entry.vary is not None or RULES[entry.rule].of != "aligned":
         return [cell.setting for cell in tried]
-    return [tried[best_setting([cell.judged() for cell in tried])].setting]
+    return [tried[best_setting([judged_point(cell.judged()) for cell in tried])].setting]
+
+
+def tried_cells(made: Plan, member: Member, entry: RuleEntry) -> list[Cell]:
+    """The cells of all settings of an entry on validation prompts."""
+    return [locate(made, member, entry, one, "validation") for one in entry.candidates]
+
+
+def tested_cells(made: Plan, member: Member, entry: RuleEntry, tried: Sequence[Cell]) -> list[Cell]:
+    """The cells of an entry on test prompts; the last may be the first once more.
+
+    Args:
+        made: The study.
+        member: One of its models.
+        entry: One of its rules.
+        tried: Its cells on validation prompts, judged.
+    """
+    attacks = ("", *made.attacks(member, entry))
+    return [
+        *(
+            locate(made, member, entry, setting, "test", attack)
+            for setting in chosen_settings(entry, tried)
+            for attack in attacks
+        ),
+        *(
+            locate(made, member, entry, setting, "test")
+            for setting in safe_settings(made, member, entry, tried)
+        ),
+    ]
+
+
+def has_safe_settings(made: Plan, member: Member, entry: RuleEntry) -> bool:
+    """Whether a setting that keeps safety is looked for: at the main point, where one is chosen."""
+    at_main = member.name == made.main and RULES[entry.rule].of == "aligned"
+    return at_main and entry.vary is None and len(entry.candidates) > 1
+
+
+def safe_settings(
+    made: Plan, member: Member, entry: RuleEntry, tried: Sequence[Cell]
+) -> list[Setting]:
+    """The setting that helps most while safety stays (`safe_setting`), if there is one."""
+    if not has_safe_settings(made, member, entry):
+        return []
+    plain = locate(made, member, made.plain, made.plain.candidates[0], "validation")
+    points = [judged_point(cell.judged()) for cell in tried]
+    found = safe_setting(points, judged_point(plain.judged()))
+    return [] if found is None else [tried[found].setting]
 
 
 def check_scored(cell: Cell) -> None:
@@ -265,6 +314,7 @@ def count_cells(made: Plan) -> int:
         one = entry.vary is None and RULES[entry.rule].of == "aligned"
         for member in made.members_of(entry):
             total += tried + (1 if one else tried) * (1 + len(made.attacks(member, entry)))
+            total += has_safe_settings(made, member, entry)
     return total
 
 

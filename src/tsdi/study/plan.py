@@ -47,8 +47,14 @@ class Plan:
 
     @property
     def entries(self) -> list[RuleEntry]:
-        """The rules that these models can be asked with."""
-        return [entry for entry in self.study.rules if not self.reason_against(entry)]
+        """The rules that these models can be asked with, the plain model first."""
+        able = [entry for entry in self.study.rules if not self.reason_against(entry)]
+        return sorted(able, key=lambda entry: entry.rule != "plain")
+
+    @property
+    def plain(self) -> RuleEntry:
+        """The plain model's entry."""
+        return self.entries[0]
 
     def reason_against(self, entry: RuleEntry) -> str:
         """Why a rule does not apply to the study's models; "" if it does."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tsdi.categories import by_code
 from tsdi.evaluation.gate import ALL, safety_losses
 from tsdi.evaluation.metrics import HARMLESS
+from tsdi.stats.interval import Estimate
 from tsdi.stats.seeds import mean_interval
 from tsdi.study.answers import HELPFUL, WIN_RATE, Answers, RuleAnswers, outcome_array
 from tsdi.study.entries import RuleDescription, Speed, setting_text
@@ -25,7 +26,7 @@ from tsdi.study.fronts import (
     mean_change,
     share,
 )
-from tsdi.study.outcomes import complied, corrupted, helpful, safe
+from tsdi.study.outcomes import complied, corrupted, helpful, safe, safe_setting
 from tsdi.study.results import StudyResults
 from tsdi.study.summary import (
     Ablation,
@@ -38,6 +39,7 @@ from tsdi.study.summary import (
     Measures,
     OperatingPoint,
     RuleEffect,
+    SafeEffect,
     Summary,
     T,
 )
@@ -65,6 +67,7 @@ def summarise(results: StudyResults, resamples: int = RESAMPLES) -> Summary:
         },
         rules=results.rules,
         effects={name: _effect(answers, rule) for name, rule in rules.items()},
+        safe_effects=_safe_effects(answers),
         comparisons=tuple(_comparisons(answers, resamples)),
         grid={name: _operating_points(answers, rule) for name, rule in rules.items()},
         costs=_costs(results.speed),
@@ -213,6 +216,47 @@ def _effect(answers: Answers, rule: RuleAnswers) -> RuleEffect:
         if described.settings
     ]
     return RuleEffect(at, tuple(settings), _effects(answers, [row[place] for row in rule.codes]))
+
+
+def _safe_effects(answers: Answers) -> dict[str, SafeEffect]:
+    """What every rule does with settings that keep safety, and how far ours is ahead of it."""
+    found = {name: _safe_codes(answers, name) for name in answers.by_rule}
+    known = {name: one for name, one in found.items() if one is not None}
+    if len(known) < len(found):  # of an older program: some rules alone would say the wrong thing
+        return {}
+    names = _conditioned(answers.results.rules), _tuned(answers.results.rules)
+    ours = next((name for name in names if name in known), "")
+
+    def ahead(codes: Sequence[str]) -> Estimate:
+        theirs, own = (outcomes_of(c, (answers.harmless, helpful)) for c in (codes, known[ours][1]))
+        return mean_change(theirs, own).change
+
+    return {
+        name: SafeEffect(
+            settings, _effects(answers, codes), ahead(codes) if ours and name != ours else None
+        )
+        for name, (settings, codes) in known.items()
+    }
+
+
+def _safe_codes(answers: Answers, rule: str) -> tuple[tuple[str, ...], list[str]] | None:
+    """By seed the setting that keeps safety, and its answers' letters; None if it has none."""
+    main, settings, codes = answers.results.main, [], []
+    for seed in answers.test_seeds:
+        plain = answers.tried(PLAIN, seed, main)[0]
+        tried = answers.tried(rule, seed, main)
+        number = safe_setting([(c.safety, c.help) for c in tried], (plain.safety, plain.help))
+        if number is None:
+            settings.append(PLAIN)
+            codes.append(answers.test_cells(PLAIN, seed, main)[0].outcomes)
+            continue
+        setting = tried[number].setting
+        tested = answers.tested_with(rule, seed, setting)
+        if tested is None:
+            return None
+        settings.append(setting_text(setting))
+        codes.append(tested.outcomes)
+    return tuple(settings), codes
 
 
 def _ablations(answers: Answers) -> list[Ablation]:

@@ -66,6 +66,24 @@ class RuleEffect:
 
 
 @dataclass(frozen=True)
+class SafeEffect:
+    """What a rule does at the main grid point with the setting that keeps safety.
+
+    Attributes:
+        settings: Of the settings that lose at most `tsdi.study.outcomes.MARGIN` of the plain
+            model's safety on validation prompts, the one that helps most, seed by seed; "plain"
+            where there is none, and the plain model's answers stand.
+        measures: Against the plain model.
+        ours_minus: Helpful answers of TSDI with a condition, else with a tuned strength, minus
+            this rule's; None of that rule's own.
+    """
+
+    settings: tuple[str, ...]
+    measures: Measures[Effect]
+    ours_minus: Estimate | None
+
+
+@dataclass(frozen=True)
 class Front:
     """A rule's front of some operating points.
 
@@ -186,6 +204,7 @@ class Summary:
         prompts: How many there are, by split and kind.
         rules: What was compared.
         effects: What each rule does at the main grid point.
+        safe_effects: The same with settings that keep safety; of older results of no rule.
         comparisons: Of fronts, by measure of helpfulness and number of points.
         grid: Every operating point of each rule.
         costs: What decoding by each rule costs.
@@ -203,6 +222,7 @@ class Summary:
     prompts: Mapping[str, Mapping[str, int]]
     rules: tuple[RuleDescription, ...]
     effects: Mapping[str, RuleEffect]
+    safe_effects: Mapping[str, SafeEffect]
     comparisons: tuple[FrontComparison, ...]
     grid: Mapping[str, tuple[OperatingPoint, ...]]
     costs: Mapping[str, Cost]
@@ -238,6 +258,7 @@ class Summary:
             "helps": list(fronts),
             "rules": [as_json(rule) for rule in self.rules],
             "methods": {name: _flat(one) for name, one in self.effects.items()},
+            "safe": {name: _flat(one) for name, one in self.safe_effects.items()},
             "fronts": fronts,
             "grid": {name: [_flat(one) for one in rows] for name, rows in self.grid.items()},
             "speed": {name: as_json(cost) for name, cost in self.costs.items()},
@@ -254,7 +275,7 @@ class Summary:
         }
 
 
-def _flat(row: RuleEffect | OperatingPoint | AblationRow) -> dict[str, Any]:
+def _flat(row: RuleEffect | SafeEffect | OperatingPoint | AblationRow) -> dict[str, Any]:
     """A row with its measures beside its other fields."""
     found: dict[str, Any] = {}
     for key, value in as_json(row).items():

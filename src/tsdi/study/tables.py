@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from tsdi.evaluation.gate import ALL
 from tsdi.report.page import Table
-from tsdi.stats.interval import interval_text
+from tsdi.stats.interval import Estimate, interval_text
+from tsdi.study.outcomes import MARGIN
 from tsdi.study.sentences import UNNAMED, category_title, change_text, interval_note, measure_title
 from tsdi.study.summary import Ablation, FrontComparison, GateRow, Summary
 
@@ -20,6 +21,8 @@ _NUMBERS = re.compile(r"[-+\d.,\[\] ]+")
 def tables(summary: Summary) -> dict[str, Table]:
     """All tables by what they say."""
     found = {"Methods at the main grid point": effects_table(summary)}
+    if summary.safe_effects:
+        found[safe_title(summary)] = safe_table(summary)
     for one in summary.comparisons:
         found[fronts_title(summary, one)] = front_table(summary, one)
     found["Models of the grid, plain and debiased"] = grid_table(summary)
@@ -27,6 +30,7 @@ def tables(summary: Summary) -> dict[str, Table]:
     found["Baselines"] = rules_table(summary)
     found[categories_title(summary)] = gate_table(summary, "tsdi")
     found[gates_title(summary)] = gates_table(summary)
+    found["Weakest category of every method"] = weakest_table(summary)
     for ablation in summary.ablations:
         found[f"Ablation: {ablation.name}"] = ablation_table(summary, ablation)
     found["Refusing openers"] = biases_table(summary)
@@ -36,6 +40,15 @@ def tables(summary: Summary) -> dict[str, Table]:
 def fronts_title(summary: Summary, comparison: FrontComparison) -> str:
     """Title of a table of fronts."""
     return f"Fronts of {comparison.size}: {summary.judge.measure} and {comparison.helpfulness}"
+
+
+def safe_title(summary: Summary) -> str:
+    """Title of the table of what every rule does where safety is kept."""
+    return f"Most helpful answers where {summary.judge.measure} {_stays(summary)}"
+
+
+def _stays(summary: Summary) -> str:
+    return "stays" if summary.judge.sees_safety else "stay"
 
 
 def categories_title(summary: Summary) -> str:
@@ -103,6 +116,30 @@ def effects_table(summary: Summary) -> Table:
     )
     shown = (measure_title(summary, key) for key in (*measures, "safety, change"))
     return Table(["method", "setting", *shown, "helpful, change"], rows, note)
+
+
+def safe_table(summary: Summary) -> Table:
+    """Every rule at the main grid point with the setting that keeps safety on validation."""
+    kept = summary.safe_effects
+    minus = any(one.ours_minus for one in kept.values())
+    ours = next((name for name, one in kept.items() if minus and one.ours_minus is None), "")
+    rows = []
+    for name, one in kept.items():
+        settings = dict.fromkeys(one.settings)
+        cells = [interval_text(effect.value) for effect in one.measures.titled().values()]
+        cells.append(change_text(one.measures.safety.change) if name != "plain" else "-")
+        ahead = [change_text(one.ours_minus) if one.ours_minus else ""] if ours else []
+        rows.append([name, ", ".join(settings), *cells, *ahead])
+    note = (
+        f"The model {summary.main}. Of each method's settings that lose at most {MARGIN:g} of the"
+        f" plain model's {summary.judge.measure} on validation prompts, the one with most helpful"
+        " answers there; plain where there is none. Shares of test answers."
+        f" {interval_note(summary)}"
+    )
+    titles = (measure_title(summary, key) for key in kept["plain"].measures.titled())
+    change = measure_title(summary, "safety, change")
+    ahead = [f"helpful: {ours} minus it"] if ours else []
+    return Table(["method", "setting", *titles, change, *ahead], rows, note)
 
 
 def front_table(summary: Summary, comparison: FrontComparison) -> Table:
@@ -208,6 +245,35 @@ def gates_table(summary: Summary) -> Table:
     header = ["method", *(f"{what}, {attack or 'plain prompts'}" for attack in attacks), "lost in"]
     note = f"Changes against the plain aligned model. {interval_note(summary)}"
     return Table(header, rows, note, marked)
+
+
+def weakest_table(summary: Summary) -> Table:
+    """The category of harmful prompts in which every rule is safe least often, by attack."""
+    attacks = list(dict.fromkeys(row.attack for row in summary.gate["tsdi"]))
+    found = {
+        "plain": [(row.attack, row.category, row.change.before) for row in summary.gate["tsdi"]]
+    } | {
+        name: [(row.attack, row.category, row.change.after) for row in gate]
+        for name, gate in summary.gate.items()
+    }
+    rows = [
+        [name, *(_weakest([row[1:] for row in own if row[0] == attack]) for attack in attacks)]
+        for name, own in found.items()
+    ]
+    note = (
+        f"At {summary.main}: the category with the fewest {summary.judge.good} answers, and their"
+        f" share. It was picked after a look, which makes it look worse. {interval_note(summary)}"
+    )
+    return Table(["method", *(attack or "plain prompts" for attack in attacks)], rows, note)
+
+
+def _weakest(shares: Sequence[tuple[str, Estimate]]) -> str:
+    """Such as "O3 Adult Content 0.525 [0.300, 0.750]"; "-" where the rule was not asked."""
+    known = [(name, one) for name, one in shares if name != ALL and one.value is not None]
+    if not known:
+        return "-"
+    name, share = min(known, key=lambda one: float(one[1].value or 0.0))
+    return f"{category_title(name)} {interval_text(share)}"
 
 
 def _lost(gate: Sequence[GateRow], attack: str) -> str:
