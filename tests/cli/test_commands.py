@@ -283,7 +283,7 @@ def test_help_shows_an_example(command):
     assert ("--seed" in result.stdout) == (command not in ("show", "compare"))  # nothing random
 
 
-def _prompts(tmp_path, number=40):
+def _prompts(tmp_path, number=5):
     file = tmp_path / "prompts.txt"
     file.write_text("\n".join(f"mill {n}" for n in range(number)))
     return file
@@ -303,11 +303,15 @@ run()
 """
 
 
+def _answers(models, prompts):
+    """``tsdi generate``, one prompt at a time."""
+    command = ["generate", models / "aligned", "--prompts", prompts]
+    return [*command, "--batch-size", 1, "--max-new-tokens", 4]
+
+
 def _started(models, prompts, out):
-    """``tsdi generate`` in a process of its own, running until the first answers are there."""
-    command = [sys.executable, "-c", STUCK, "generate"]
-    command += [models / "aligned", "--prompts", prompts, "--out", out, "--batch-size", "1"]
-    command += ["--max-new-tokens", "40"]
+    """That in a process of its own, running until the first answers are there."""
+    command = [sys.executable, "-c", STUCK, *_answers(models, prompts), "--out", out]
     process = subprocess.Popen(
         list(map(str, command)), stderr=subprocess.PIPE, text=True, env={**os.environ}
     )
@@ -316,38 +320,24 @@ def _started(models, prompts, out):
     return process
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_run_resumes_without_losing_or_doubling_an_answer(models, tmp_path, how):
-    prompts = _prompts(tmp_path)
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    command = ["generate", models / "aligned", "--prompts", prompts, "--batch-size", 1]
-    command += ["--max-new-tokens", 40]
-    process = _started(models, prompts, out)
-    process.send_signal(how)
-    errors = process.communicate()[1]
-    if how is signal.SIGINT:
-        assert process.returncode == 2
-        assert errors.count("\n") == 1
-        assert "--resume" in errors
-    kept = len(read_records(out / "responses.jsonl"))
-    assert 2 <= kept < 40
-    assert tsdi(*command, "--out", out).exit_code == 2  # in use
-    assert tsdi(*command, "--out", out, "--resume").exit_code == 0
-    assert tsdi(*command, "--out", whole).exit_code == 0
-    assert read_records(out / "responses.jsonl") == read_records(whole / "responses.jsonl")
-
-
-def test_a_requeued_run_waits_for_its_first_to_end(models, tmp_path):
+def test_a_run_keeps_a_second_one_out_and_when_interrupted_says_how_it_goes_on(models, tmp_path):
     prompts, out = _prompts(tmp_path), tmp_path / "out"
     process = _started(models, prompts, out)
-    command = ["generate", models / "aligned", "--prompts", prompts, "--batch-size", 1]
-    second = tsdi(*command, "--max-new-tokens", 40, "--out", out, "--resume")
+    command = [*_answers(models, prompts), "--out", out]
+    second = tsdi(*command, "--resume")
     assert (second.exit_code, second.stderr.count("\n")) == (2, 1)
     assert f"Another process is at work in {out}" in second.stderr
-    process.kill()
-    process.communicate()
-    assert tsdi(*command, "--max-new-tokens", 40, "--out", out, "--resume").exit_code == 0
-    assert len(read_records(out / "responses.jsonl")) == 40  # none is there twice
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate()[1]
+    assert process.returncode == 2
+    assert errors.count("\n") == 1
+    assert "--resume" in errors
+    assert len(read_records(out / "responses.jsonl")) == 2
+    assert tsdi(*command).exit_code == 2  # in use
+    assert tsdi(*command, "--resume").exit_code == 0
+    assert tsdi(*command, "--out", tmp_path / "whole").exit_code == 0
+    both = [read_records(tmp_path / run / "responses.jsonl") for run in ("out", "whole")]
+    assert both[0] == both[1]  # no answer is lost or there twice
 
 
 def test_resuming_with_another_precision_or_bias_is_refused(models, bias, tmp_path):

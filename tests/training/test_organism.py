@@ -6,7 +6,6 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,21 +53,18 @@ def words_of(text: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    def run(name: str) -> Path:
-        out = tmp_path_factory.mktemp("organism") / name
-        subprocess.run(
-            [sys.executable, "-m", "tsdi.training.organism", "--out", str(out), "--smoke"],
-            check=True,
-            capture_output=True,
-        )
-        return out
-
-    return run
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the recipe makes in a process of its own."""
+    out = tmp_path_factory.mktemp("organism") / "smoke"
+    command = [sys.executable, "-m", "tsdi.training.organism", "--out", str(out), "--smoke"]
+    subprocess.run(command, check=True, capture_output=True)
+    return out
 
 
-def test_smoke_run_is_repeatable_and_its_models_load(smoke: Callable[[str], Path]) -> None:
-    first, second = smoke("first"), smoke("second")
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL calls what transformers renames
+def test_smoke_run_is_repeatable_and_its_models_load(smoke: Path, tmp_path: Path) -> None:
+    first, second = smoke, tmp_path / "second"
+    assert main(["--out", str(second), "--smoke"]) == 0
     for name in NAMES:
         weights = (first / name / "model.safetensors").read_bytes()
         assert weights == (second / name / "model.safetensors").read_bytes()
@@ -83,9 +79,9 @@ def test_smoke_run_is_repeatable_and_its_models_load(smoke: Callable[[str], Path
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL calls what transformers renames
 def test_the_grid_holds_the_shipped_weights_and_goes_on_where_it_was_killed(
-    tmp_path: Path, smoke: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, smoke: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shipped = smoke("shipped") / "aligned" / "model.safetensors"
+    shipped = smoke / "aligned" / "model.safetensors"
     keep, trained = organism._keep, []
 
     def killed_before_the_reference(model: Path, folder: Path) -> None:
@@ -132,11 +128,6 @@ def test_without_trl_the_error_has_the_install_line(
     monkeypatch.setattr("importlib.metadata.version", missing)
     assert main(["--out", str(tmp_path / "out"), "--smoke"]) == 2
     assert "pip install 'tsdi[train]'" in capsys.readouterr().err
-
-
-def test_importing_the_organism_loads_no_torch() -> None:
-    code = "import sys, tsdi.organism; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_refusals_in_conversations_come_as_often_as_the_mixture_says() -> None:

@@ -5,6 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
+from itertools import pairwise
 
 import pytest
 from safetensors.torch import load_file
@@ -42,7 +44,7 @@ def folder(tmp_path_factory):
 
 
 def train(folder, name, killed_at=None, resume=False):
-    """Run the recipe, end it where a run has done so many steps, and return the steps done."""
+    """Run the recipe, kill it where a run has done so many steps, and return the steps done."""
     seen = []
 
     def progress(run, done, total):
@@ -54,7 +56,8 @@ def train(folder, name, killed_at=None, resume=False):
 
     recipe = read_recipe(folder / "recipe.yaml")
     settings = Settings(folder / name, folder, recipe.seed, "tsdi train")
-    train_recipe(recipe, settings, resume, progress)
+    with nullcontext() if killed_at is None else pytest.raises(KilledError):
+        train_recipe(recipe, settings, resume, progress)
     return seen
 
 
@@ -78,34 +81,33 @@ def history(log):
     ]
 
 
-@pytest.mark.parametrize(
-    "killed_at",
-    [("sft", 2), ("helpful", 1), ("safety/beta0.2", 2), ("safety/beta0.1", 3), ("kto", 1)],
-)
-def test_a_run_killed_in_any_stage_ends_as_an_unbroken_one(folder, tmp_path, killed_at):
+def preferring(folder, tmp_path):
+    """A run "broken" that was killed when all that comes before the stage "safety" was done."""
+    recipe = recipe_file(tmp_path, EVERY_STEP)
+    broken = tmp_path / "broken"
+    shutil.copytree(folder / "whole", broken)
+    for name in ("safety", "kto"):
+        shutil.rmtree(broken / name)
+        for log in broken.glob(f"logs/{name}*"):
+            log.unlink()
+    return recipe, broken
+
+
+def test_a_run_killed_again_and_again_in_every_stage_ends_as_an_unbroken_one(folder, tmp_path):
     recipe_file(tmp_path, EVERY_STEP)
-    with pytest.raises(KilledError):
-        train(tmp_path, "broken", killed_at)
-    assert train(tmp_path, "broken", resume=True)[0] == killed_at  # no step is done twice
+    kills = [("sft", 1), ("sft", 3), ("helpful", 1), ("safety/beta0.2", 2), ("safety/beta0.1", 3)]
+    kills.append(("kto", 1))
+    for begins, killed_at in pairwise([("sft", 1), *kills, None]):
+        first, *_ = train(tmp_path, "broken", killed_at, resume=(tmp_path / "broken").exists())
+        assert first == begins  # no step is done twice
     assert_same(folder / "whole", tmp_path / "broken")
     assert not list((tmp_path / "broken").rglob("*.unfinished"))
 
 
-def test_a_run_can_be_killed_again_and_again(folder, tmp_path):
-    recipe_file(tmp_path, EVERY_STEP)
-    kills = [("sft", 1), ("sft", 3), ("helpful", 2), ("safety/beta0.2", 1), ("kto", 2)]
-    for number, killed_at in enumerate(kills):
-        with pytest.raises(KilledError):
-            train(tmp_path, "broken", killed_at, resume=number > 0)
-    train(tmp_path, "broken", resume=True)
-    assert_same(folder / "whole", tmp_path / "broken")
-
-
 def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(folder, tmp_path):
-    recipe_file(tmp_path, EVERY_STEP)
-    with pytest.raises(KilledError):
-        train(tmp_path, "broken", ("safety/beta0.2", 3))
-    work = tmp_path / "broken/.work/safety-beta0.2"
+    _, broken = preferring(folder, tmp_path)
+    train(tmp_path, "broken", ("safety/beta0.2", 3), resume=True)
+    work = broken / ".work/safety-beta0.2"
     newest = last_checkpoint(work)
     assert newest is not None
     cut = work / "checkpoint-3"
@@ -115,7 +117,7 @@ def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(folder, tmp_path):
     (cut / "model.safetensors").write_bytes(b"half")
     assert last_checkpoint(work) == newest
     train(tmp_path, "broken", resume=True)
-    assert_same(folder / "whole", tmp_path / "broken")
+    assert_same(folder / "whole", broken)
 
 
 def test_a_model_that_a_kill_cut_short_is_not_there(folder, tmp_path, monkeypatch):
@@ -131,9 +133,8 @@ def test_a_model_that_a_kill_cut_short_is_not_there(folder, tmp_path, monkeypatc
 
 
 def test_a_process_killed_by_the_system_goes_on(folder, tmp_path):
-    recipe = recipe_file(tmp_path, EVERY_STEP)
-    out = tmp_path / "broken"
-    command = [sys.executable, "-m", "tsdi", "train", str(recipe), "--out", str(out)]
+    recipe, out = preferring(folder, tmp_path)
+    command = [sys.executable, "-m", "tsdi", "train", str(recipe), "--out", str(out), "--resume"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -167,8 +168,7 @@ def test_losses_are_those_of_an_unbroken_run_between_two_logs_too(tmp_path):
     )
     recipe_file(tmp_path, stage)
     train(tmp_path, "whole")
-    with pytest.raises(KilledError):
-        train(tmp_path, "broken", ("sft", 7))
+    train(tmp_path, "broken", ("sft", 7))
     assert train(tmp_path, "broken", resume=True)[0] == ("sft", 5)
     assert_same(tmp_path / "whole", tmp_path / "broken")
     found = parse_json((tmp_path / "whole/logs/sft.json").read_bytes())
