@@ -1,6 +1,7 @@
 """Shares, changes of paired figures with intervals, and tests of such changes."""
 
 from collections.abc import Sequence
+from functools import cache
 from math import sqrt
 
 import numpy as np
@@ -138,6 +139,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+@cache  # scipy takes longer for it than all the rest of an interval
 def _quantile(confidence: float) -> float:
     """How many standard errors a two-sided normal interval reaches."""
     return float(norm.ppf((1 + confidence) / 2))
