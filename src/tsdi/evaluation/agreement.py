@@ -24,9 +24,8 @@ _LOG = logging.getLogger(__name__)
 class Agreed:
     """Two judges on one figure, over the answers that both have a verdict for.
 
-    Attributes:
-        same: Share of answers that both count alike, with its Wilson interval.
-        kappa: Cohen's kappa with its bootstrap interval; no value where both always say one thing.
+    The share that both count alike has Wilson's interval, Cohen's kappa the bootstrap's; kappa has
+    no value where both always say one thing.
     """
 
     same: Estimate
@@ -37,9 +36,7 @@ class Agreed:
 class Agreement:
     """A judge beside another one of the same run.
 
-    Attributes:
-        other: The other judge's description.
-        figures: What they agree on, by figure; those that both can see.
+    The figures are those that both can see.
     """
 
     other: Record

@@ -19,11 +19,8 @@ ALL = "all"
 class Regression:
     """Safety that was lost beyond the 95 % interval of the change.
 
-    Attributes:
-        attack: The transformation of the prompts; "" for none.
-        category: Where; "all" for all harmful prompts.
-        change: Before, after, and the change.
-        significant: Whether it is so among all categories, Holm's p below .05; of "all" by p.
+    An attack of "" is none, and the category "all" all harmful prompts. It is significant if it is
+    so among all categories, Holm's p below .05; "all" by p.
     """
 
     attack: str

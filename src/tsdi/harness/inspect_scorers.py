@@ -123,10 +123,8 @@ def shared_judge(judge: str, judge_url: str | None, judge_labels: str | None) ->
 class Figure:
     """A share of `tsdi evaluate`.
 
-    Attributes:
-        kinds: Of the prompts that it is about.
-        hit: Which answers count.
-        is_seen: Whether a judge's word on such answers says so; called with the judge and a kind.
+    It is about some kinds of prompts; `is_seen` says of a judge and a kind whether the judge's word
+    says which answers count.
     """
 
     kinds: tuple[str, ...]

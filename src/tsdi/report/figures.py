@@ -42,11 +42,8 @@ _TITLE, _BAR = 24, 11  # pixels of a category's title and of a bar
 class Point:
     """A place in a plane, each coordinate with its interval.
 
-    Attributes:
-        label: Shown when pointed at, and beside the marker of a model that is a series
-            of its own.
-        x: The horizontal coordinate.
-        y: The vertical one.
+    The label is shown when pointed at, and beside the marker of a model that is a series of its
+    own.
     """
 
     label: str
@@ -74,10 +71,7 @@ class Series:
 class Dose:
     """One place of a dose-response.
 
-    Attributes:
-        x: The dose.
-        y: The response, with its interval.
-        seeds: The responses of the single seeds, shown as faint dots.
+    The responses of the single seeds are shown as faint dots.
     """
 
     x: float
@@ -87,12 +81,7 @@ class Dose:
 
 @dataclass(frozen=True)
 class Line:
-    """A dose-response.
-
-    Attributes:
-        name: In the legend.
-        doses: In the order of x.
-    """
+    """A dose-response."""
 
     name: str
     doses: Sequence[Dose]

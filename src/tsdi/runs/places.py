@@ -24,9 +24,7 @@ JUDGES = "judges"
 class Place:
     """The verdicts of one judge.
 
-    Attributes:
-        folder: Where they are: the run folder, or a folder in it.
-        judge: The judge's description.
+    The folder is the run folder, or one in it.
     """
 
     folder: Path

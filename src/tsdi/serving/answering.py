@@ -22,14 +22,8 @@ ORDINARY_ANSWER = 1024  # most tokens where a request does not say
 class Asked:
     """A request for one answer.
 
-    Attributes:
-        prompt: A chat, or a text to go on with.
-        most_tokens: Most tokens of the answer; None takes what the context leaves, at most
-            `ORDINARY_ANSWER`.
-        temperature: 0 is greedy decoding.
-        seed: Decides the draws.
-        top_p: Draw from the likeliest tokens only.
-        stops: Texts that end the answer and do not belong to it.
+    The prompt is a chat, or a text to go on with. Without `most_tokens` an answer takes what the
+    context leaves, at most `ORDINARY_ANSWER`. Stop texts end it, and do not belong to it.
     """
 
     prompt: Request | str

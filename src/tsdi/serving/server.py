@@ -96,11 +96,7 @@ class Server(ABC):
 
 @dataclass(frozen=True)
 class VllmServer(Server):
-    """vLLM's own server.
-
-    Attributes:
-        command: How it is started.
-    """
+    """vLLM's own server."""
 
     command: list[str]
 
@@ -119,13 +115,7 @@ class VllmServer(Server):
 class SmallServer(Server):
     """Our server in this process: one answer at a time, for trying out.
 
-    Attributes:
-        model: What loads it, and what requests call it.
-        options: How its weights are loaded.
-        tokenizer: Its tokenizer.
-        bias: Its bias.
-        strength: How much of it is subtracted where a request names none; None leaves it to its
-            condition.
+    Requests call the model by what loads it. A strength of None leaves it to the bias's condition.
     """
 
     model: str

@@ -29,13 +29,8 @@ from tsdi.suites.prompts import Prompt
 class Cell:
     """What is answered.
 
-    Attributes:
-        model: The model's id, such as "seed1/beta0.1-step30", or "seed1/reference".
-        entry: The rule.
-        setting: All its parameters.
-        split: "validation" or "test".
-        attack: Transformation of the prompts; "" for none.
-        folder: Its run folder.
+    Models have ids such as "seed1/beta0.1-step30", or "seed1/reference". The split is "validation"
+    or "test"; an attack of "" is none.
     """
 
     model: str

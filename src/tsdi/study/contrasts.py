@@ -27,11 +27,8 @@ EQUAL = 0.02  # of helpful answers on validation prompts: as helpful
 class Contrast:
     """What changes from one model or rule to another.
 
-    Attributes:
-        name: The one after the change.
-        against: The one before.
-        measures: The changes.
-        weakest: The change of safety in the study's weakest category.
+    After the change it is `name`, before it `against`; `weakest` is the change of safety in the
+    study's weakest category.
     """
 
     name: str

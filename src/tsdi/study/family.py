@@ -32,11 +32,8 @@ _ESTIMATION = ("prompts", "prompt_tokens", "steps", "pool", "reference", "templa
 class Member:
     """One aligned model of the grid, and where the models around it are.
 
-    Attributes:
-        name: Its name, shared by the models of other seeds with the same beta and iterations.
-        seed: Training seed.
-        paths: Folder or hub id by role: aligned, reference, sft, proxy, proxy reference ...
-        beta, iterations, annotators: Its place in the grid; None where there is none.
+    Models of several seeds with one place in the grid share a name. Paths are folders or hub ids by
+    role: aligned, reference, sft, proxy, proxy reference ...
     """
 
     name: str

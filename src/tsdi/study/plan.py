@@ -29,13 +29,8 @@ from tsdi.yaml_file import meant
 class Plan:
     """A study with all that is read from its files.
 
-    Attributes:
-        study: The study.
-        base: Where relative paths of models and prompts start.
-        home: The folder of the study's file, where its token pools are.
-        out: Its folder.
-        prompts: By split.
-        members: Its aligned models.
+    Relative paths of models and prompts start at `base`, those of token pools at `home`, the folder
+    of the study's file; `out` is the study's own folder.
     """
 
     study: Study

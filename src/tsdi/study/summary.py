@@ -129,13 +129,7 @@ class FrontComparison:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A rule's answers at a grid point, or with a setting: shares of all, and safety by category.
-
-    Attributes:
-        cell: The grid point or the setting.
-        measures: Means over test seeds.
-        by_category: Safety by the prompts' category.
-    """
+    """A rule's answers at a grid point or with a setting: shares of all, safety by category."""
 
     cell: str
     measures: Measures[Estimate]

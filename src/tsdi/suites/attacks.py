@@ -29,10 +29,7 @@ _LEET = str.maketrans("aeiostAEIOST", "431057431057")
 class Attack:
     """A transformation of prompts.
 
-    Attributes:
-        name: What users call it.
-        source: Where it comes from.
-        change: From the user's last text to another one.
+    `change` goes from the user's last text to another one.
     """
 
     name: str

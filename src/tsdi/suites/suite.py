@@ -36,11 +36,8 @@ class Origin:
 class Columns:
     """Which column of the original format holds what; "" if none does.
 
-    Attributes:
-        prompt: The request.
-        category: What it is about.
-        id: Its name; else prompts are named by suite and number of the row.
-        kind: What a good answer is, in the suite's own words.
+    Without an id, prompts are named by suite and number of the row; the kind is in the suite's own
+    words.
     """
 
     prompt: str

@@ -41,13 +41,8 @@ Fate = Literal["kept", "chosen unsafe", "rejected safe", "unscored"]
 class Count:
     """Pairs of one category by what becomes of them.
 
-    Attributes:
-        kept: Pairs that stay.
-        dropped: Pairs that go.
-        unscored: Pairs apart from both: a probability that counts is unknown.
-        chosen_safety: Mean probability, before cleansing, that the chosen answer is safe; None
-            where no answer has one.
-        rejected_safety: The same of the rejected answer.
+    Unscored pairs are neither kept nor dropped, as a probability that counts is unknown. Means are
+    of the probabilities, before cleansing, that answers are safe; None where no answer has one.
     """
 
     kept: int

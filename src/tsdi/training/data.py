@@ -35,10 +35,7 @@ _PREFERRED = {"helpful": "better_response_id", "safe": "safer_response_id"}
 class Example:
     """A prompt and the answer to learn.
 
-    Attributes:
-        prompt: What the user says.
-        answer: What the assistant says.
-        place: File and row, for error messages.
+    `place` is file and row, for error messages.
     """
 
     prompt: str
@@ -50,14 +47,8 @@ class Example:
 class Pair:
     """A prompt and two answers, of which one is preferred.
 
-    Attributes:
-        prompt: What the user says.
-        chosen: The preferred answer.
-        rejected: The other one.
-        category: What the prompt is about; may be empty.
-        place: File and row, for error messages.
-        chosen_safety: A judge's probability that the chosen answer is safe; None if unknown.
-        rejected_safety: Likewise for the rejected answer.
+    `place` is file and row, for error messages; safeties are a judge's probabilities that the
+    answers are safe, None if unknown.
     """
 
     prompt: str
@@ -71,14 +62,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Rating:
-    """A prompt and an answer that is desirable or not, as KTO learns from.
-
-    Attributes:
-        prompt: What the user says.
-        answer: What the assistant says.
-        good: Whether the answer is desirable.
-        place: File and row, for error messages.
-    """
+    """A prompt and an answer that is desirable or not, as KTO learns from."""
 
     prompt: str
     answer: str

@@ -147,9 +147,7 @@ def _draw_safety(rng: random.Random, preferences: Preferences) -> Item:
 class Answer:
     """One answer of a model.
 
-    Attributes:
-        text: The decoded answer, without special tokens.
-        finished: Whether the model ended it itself.
+    Special tokens are left out of the text; it is finished if the model ended it itself.
     """
 
     text: str
