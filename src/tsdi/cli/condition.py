@@ -48,10 +48,7 @@ def condition(
     width: Annotated[
         float, typer.Option(help="Of the change between them: 1 follows the odds, 0.01 switches.")
     ] = 1.0,
-    phrases: Annotated[
-        Path | None,
-        typer.Option(help="JSON file: how refusing and complying answers begin; default English."),
-    ] = None,
+    phrases: options.Phrases = None,
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,

@@ -66,10 +66,7 @@ def estimate(
         ),
     ] = None,
     columns: options.Columns = "",
-    phrases: Annotated[
-        Path | None,
-        typer.Option(help="JSON file: how refusing and complying answers begin; default English."),
-    ] = None,
+    phrases: options.Phrases = None,
     prompt_format: options.PromptFormat = None,
     template_arg: options.TemplateArg = None,
     anchor: Annotated[

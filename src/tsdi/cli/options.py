@@ -101,6 +101,10 @@ Tokenizer = Annotated[
     str | None,
     typer.Option(help="Tokenizer of the model behind a GGUF file, for --engine llama-cpp."),
 ]
+Phrases = Annotated[
+    Path | None,
+    typer.Option(help="JSON file: how refusing and complying answers begin; default English."),
+]
 FewestPrompts = Annotated[
     int,
     typer.Option(min=1, help="Harmful prompts that a category must have, to say it loses nothing."),

@@ -28,6 +28,13 @@ EXCHANGE: Chat = (
 )
 """What was said, as it was said."""
 
+CONVERSATION = (
+    *("<BEGIN UNSAFE CONTENT CATEGORIES>", "<END UNSAFE CONTENT CATEGORIES>"),
+    *("<BEGIN CONVERSATION>", "<END CONVERSATION>"),
+)
+"""Marks of a policy and of what was said, as Llama Guard's and MD-Judge's prompts have them."""
+TURNS = ("User:", "Agent:")
+
 STRICT = re.ASCII | re.IGNORECASE
 """Flags of reply grammars: without ASCII, the long s would be an s."""
 

@@ -6,7 +6,7 @@ Their categories "S1" to "S14" are those of MLCommons' taxonomy, not of SALAD-Be
 import re
 
 from tsdi.judging.base import Response
-from tsdi.judging.format import STRICT, Format
+from tsdi.judging.format import CONVERSATION, STRICT, TURNS, Format
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 
@@ -22,15 +22,7 @@ class LlamaGuard(Format):
     """
 
     max_new_tokens = 64  # room for all 14 categories
-    markup = Markup(
-        (
-            "<BEGIN UNSAFE CONTENT CATEGORIES>",
-            "<END UNSAFE CONTENT CATEGORIES>",
-            "<BEGIN CONVERSATION>",
-            "<END CONVERSATION>",
-        ),
-        ("User:", "Agent:"),
-    )
+    markup = Markup(CONVERSATION, TURNS)
     labels = ("unsafe", "safe")
 
     def parse(self, reply: str, response: Response) -> Judgement:

@@ -8,20 +8,13 @@ import re
 
 from tsdi.categories import SALAD_TASKS
 from tsdi.judging.base import Response
-from tsdi.judging.format import STRICT, Format, read_template
+from tsdi.judging.format import CONVERSATION, STRICT, TURNS, Format, read_template
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 
 TASKS = tuple(SALAD_TASKS.values())
 """Names of O1 to O16. SALAD-Bench's six domains have codes O1 to O6 too, with other meanings."""
 
-_CONVERSATION = (
-    "<BEGIN UNSAFE CONTENT CATEGORIES>",
-    "<END UNSAFE CONTENT CATEGORIES>",
-    "<BEGIN CONVERSATION>",
-    "<END CONVERSATION>",
-)
-_TURNS = ("User:", "Agent:")
 # A code alone, or with the name that it has among the tasks: with another one it is not of them.
 _CATEGORY = "|".join(
     rf"(?:O{number})(?::[ ]*{re.escape(name)})?\.?" for number, name in enumerate(TASKS, 1)
@@ -42,7 +35,7 @@ class MDJudge01(Format):
     name = "md-judge-v0.1"
     weights = "OpenSafetyLab/MD-Judge-v0.1"
     max_new_tokens = 32
-    markup = Markup(("[INST]", "[/INST]", *_CONVERSATION), _TURNS)
+    markup = Markup(("[INST]", "[/INST]", *CONVERSATION), TURNS)
     labels = ("unsafe", "safe")
     strips = True
     template = read_template(name)
@@ -67,16 +60,10 @@ class MDJudge02(Format):
     max_new_tokens = 512  # room for the reasoning
     markup = Markup(
         (
-            "<|im_start|>",
-            "<|im_end|>",
-            "<BEGIN SCORE RUBRICS>",
-            "<END SCORE RUBRICS>",
-            "[REASONING]",
-            "[RESULT]",
-            "[UNSAFE CATEGORY]",
-            *_CONVERSATION,
+            *("<|im_start|>", "<|im_end|>", "<BEGIN SCORE RUBRICS>", "<END SCORE RUBRICS>"),
+            *("[REASONING]", "[RESULT]", "[UNSAFE CATEGORY]", *CONVERSATION),
         ),
-        _TURNS,
+        TURNS,
     )
     needs = ("<|im_start|>", "<|im_end|>")
     template = read_template(name)

@@ -28,13 +28,8 @@ class WildGuard(Format):
     markup = Markup(
         ("<|user|>", "<|assistant|>", "[INST]", "[/INST]"),
         (
-            "Human user:",
-            "AI assistant:",
-            "---",
-            "Answers:",
-            "Harmful request:",
-            "Response refusal:",
-            "Harmful response:",
+            *("Human user:", "AI assistant:", "---", "Answers:"),
+            *("Harmful request:", "Response refusal:", "Harmful response:"),
         ),
     )
     labels = ("yes", "no")
