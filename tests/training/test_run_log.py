@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tsdi.errors import FormatError
-from tsdi.training.run_log import read_run_log
+from tsdi.training.run_folder import read_run_log
 
 LOG = {
     "run": "sft", "beta": None, "examples": 8, "cut": {"rows": 0, "first": []},

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tsdi.errors import RunExistsError, UsageError
+from pydantic import BaseModel, ValidationError
+
+from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.files import is_unused, read_object, working_in, write_bytes, write_json
 from tsdi.models.fingerprint import fingerprint
 from tsdi.training.processes import processes
 from tsdi.training.recipe import Recipe, run_names
 from tsdi.training.rows import Fit
-from tsdi.training.run_log import read_run_log
 from tsdi.training.sources import Data
 from tsdi.training.trainers import Run
 
@@ -83,6 +84,37 @@ def read_logs(recipe: Recipe, out: Path) -> list[dict[str, Any]]:
     names = [run for name, stage in recipe.stages.items() for run in run_names(name, stage)]
     logs = [log_file(out, name) for name in names]
     return [read_run_log(log) for log in logs if log.exists()]
+
+
+class _Rows(BaseModel):
+    rows: int
+
+
+class _Log(BaseModel):
+    run: str
+    beta: float | None
+    examples: int
+    cut: _Rows
+    dropped: _Rows
+    steps: int
+    seconds: float
+    train_loss: float
+
+
+def read_run_log(path: Path) -> dict[str, Any]:
+    """The log of a run.
+
+    Raises:
+        FormatError: If it cannot be read, or lacks what the table of runs shows.
+    """
+    remedy = f"Restore it, or delete it and train {path.stem} again."
+    found = read_object(path, remedy)
+    try:
+        _Log.model_validate(found)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise FormatError(f"{path} is damaged: `{key}` is not what it should be.", remedy) from None
+    return found
 
 
 def open_folder(recipe: Recipe, settings: Settings, resume: bool, data: Data) -> None:

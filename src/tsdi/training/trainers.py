@@ -19,9 +19,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from tsdi.errors import UsageError
+from tsdi.errors import NumericalError, UsageError
+from tsdi.models.fit import check_finite
 from tsdi.models.load import LoadOptions, attach_adapter, load_model
-from tsdi.training.diverging import check_kept, ending
 from tsdi.training.ends import answers_end, name_ends
 from tsdi.training.processes import accelerated, processes
 from tsdi.training.recipe import Preference, Sft, Trained
@@ -35,6 +35,7 @@ _DEFAULTS = {
     "logging_steps": 10,
     "report_to": "none",
 }
+_DIVERGED = "Nothing of it is kept: take a smaller learning rate, or a longer warm-up."
 
 
 @dataclass(frozen=True)
@@ -294,6 +295,34 @@ class _Keep(TrainerCallback):
             shutil.rmtree(folder, ignore_errors=True)  # of a killed run, beyond its checkpoint
             unfinished.rename(folder)
         processes().wait_for_everyone()
+
+
+def ending(base: type[Any], name: str) -> type[Any]:
+    """A trainer class that ends where its loss is no finite number.
+
+    transformers itself would go on, and log the mean of the losses before.
+    """
+
+    class Ending(base):  # type: ignore[misc]
+        def training_step(self, model: Any, inputs: Any, items: Any = None) -> torch.Tensor:
+            loss: torch.Tensor = super().training_step(model, inputs, items)
+            if not loss.isfinite():
+                step = self.state.global_step + 1
+                raise NumericalError(
+                    f"{name} diverges: the loss became {float(loss)} in step {step}.", _DIVERGED
+                )
+            return loss
+
+    Ending.__name__ = base.__name__
+    return Ending
+
+
+def check_kept(name: str, step: int, model: PreTrainedModel) -> None:
+    """Raise NumericalError if a model that is to be kept has NaN or infinite weights."""
+    try:
+        check_finite(name, model.state_dict())
+    except NumericalError as error:
+        raise NumericalError(f"After step {step}: {error.problem}", _DIVERGED) from None
 
 
 def _add_merged(run: Run, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
