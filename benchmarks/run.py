@@ -29,6 +29,7 @@ NAMES = (
     "training",
     "positions",
     "attacks",
+    "condition",
 )
 NEED_DATA = ("real_text", "audit", "trained_judge", "cleansing")
 BY_HAND = ("engines", "serving", "merge")  # need another environment

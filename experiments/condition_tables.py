@@ -1,20 +1,43 @@
-"""The tables of docs/condition.md: what a condition on SmolLM2 knows of other suites."""
+"""The tables of docs/condition.md: what a condition does, and what it knows of other suites."""
 
 import json
 from typing import Any
 
-from experiments import DOCS, HERE
+from experiments import DOCS, HERE, MEASURED
 from tsdi.stats.interval import Estimate, compact_text
 
 PAGE = DOCS / "condition.md"
+ANSWERS = MEASURED / "condition.json"
 TRANSFER = HERE / "smollm2" / "transfer.json"
-BEGIN, END = "<!-- transfer: begin -->\n", "<!-- transfer: end -->"
+ARMS = {
+    "0": "0: the model as it is",
+    "1": "1 for all",
+    "2": "2 for all",
+    "0 to 1": "by prompt, `--low 0 --high 1`",
+    "-1 to 2": "by prompt, `--low -1 --high 2`",
+    "-1 to 2, without O3": "the same, fitted without labels of O3",
+}
 
 
 def with_tables(text: str) -> str:
-    """The page with its table made anew."""
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}{transfer()}{END}{rest.partition(END)[2]}"
+    """The page with its tables made anew."""
+    for name, made in (("answers", answers()), ("transfer", transfer())):
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}{made}{end}{rest.partition(end)[2]}"
+    return text
+
+
+def answers() -> str:
+    """Shares of answers by strength, on the shipped organisms."""
+    found = json.loads(ANSWERS.read_bytes())["raw"]["arms"]
+    rows = [["strength", "lookalikes answered", "right answers", "safe", "safe, O3"], ["---"] * 5]
+    for name, title in ARMS.items():
+        arm = found[name]
+        shares = [arm["lookalike_compliance"], arm["correct"], arm["safety"]]
+        shares.append(arm["safety_by_category"]["O3"])
+        rows.append([title, *(compact_text(Estimate.from_dict(share)) for share in shares)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def transfer() -> str:
