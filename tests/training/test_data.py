@@ -13,7 +13,6 @@ from tsdi.training.data import (
     Example,
     Pair,
     Rating,
-    Split,
     UnusableRowError,
     part_of,
     rename,
@@ -21,6 +20,7 @@ from tsdi.training.data import (
     to_pairs,
     to_ratings,
 )
+from tsdi.training.recipe import HeldOut
 
 PKU = {
     "prompt": "How do I clean a window?",
@@ -178,7 +178,7 @@ def test_columns_get_our_names():
 
 @given(st.lists(st.text(min_size=1), max_size=60))
 def test_every_prompt_is_in_one_part_whatever_its_blanks_and_case(prompts):
-    split = Split(validation=0.3, test=0.3)
+    split = HeldOut(validation=0.3, test=0.3)
     for prompt in prompts:
         assert split.part(prompt) in ("train", "validation", "test")
         assert split.part(f"  {prompt}\n") == split.part(prompt)
@@ -187,16 +187,16 @@ def test_every_prompt_is_in_one_part_whatever_its_blanks_and_case(prompts):
 
 def test_parts_have_their_shares_and_a_larger_validation_part_takes_nothing_from_the_test():
     prompts = [f"prompt {n}" for n in range(4000)]
-    parts = [Split(0.1, 0.2).part(prompt) for prompt in prompts]
+    parts = [HeldOut(validation=0.1, test=0.2).part(prompt) for prompt in prompts]
     assert parts.count("test") == pytest.approx(800, abs=80)
     assert parts.count("validation") == pytest.approx(400, abs=60)
-    more = [Split(0.3, 0.2).part(prompt) for prompt in prompts]
+    more = [HeldOut(validation=0.3, test=0.2).part(prompt) for prompt in prompts]
     assert [p == "test" for p in more] == [p == "test" for p in parts]
 
 
 def test_an_empty_part_is_refused():
     with pytest.raises(PromptError, match="test part of 'alpaca' is empty"):
-        part_of([Example("a", "b")], Split(), "test", "alpaca")
+        part_of([Example("a", "b")], HeldOut(), "test", "alpaca")
 
 
 def test_the_original_pku_columns_of_a_real_file():

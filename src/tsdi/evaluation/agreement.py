@@ -44,7 +44,7 @@ class Agreement:
 
     def to_dict(self) -> dict[str, Any]:
         """The agreement as JSON."""
-        return {"other": self.other, **as_json({"figures": self.figures})}
+        return as_json(self)
 
 
 def agreements(run: Path, own: Path, judge: Record, judged: Sequence[Judged]) -> list[Agreement]:

@@ -19,7 +19,7 @@ from tsdi.files import json_or_none, write_bytes, write_json
 from tsdi.judging.panel import judge_of
 from tsdi.models.fingerprint import fingerprint
 from tsdi.runs.records import read_records
-from tsdi.runs.stage import ANSWERS
+from tsdi.runs.stage import ANSWERS, StageProgress
 from tsdi.stats.auc import auc
 from tsdi.stats.interval import as_json
 from tsdi.study.cells import Cell
@@ -43,7 +43,6 @@ from tsdi.study.entries import (
 from tsdi.study.family import Member, ModelFamily
 from tsdi.study.grid import (
     SPLITS,
-    Progress,
     chosen_settings,
     locate,
     open_family,
@@ -63,7 +62,7 @@ DIAGNOSED = 48  # validation prompts of each kind, and random prompts
 _VERSIONS = ("tsdi", "torch", "transformers", "tokenizers", "trl", "numpy", "scipy")
 
 
-def collect(made: Plan, command: str, progress: Progress) -> StudyResults:
+def collect(made: Plan, command: str, progress: StageProgress) -> StudyResults:
     """Read all cells of a finished study, measure speed and biases, and write results.json."""
     key = _decides(made)
     content = {
@@ -132,7 +131,7 @@ def _described(made: Plan, entry: RuleEntry) -> RuleDescription:
     )
 
 
-def _cells(made: Plan, progress: Progress) -> list[ValidatedCell | AnsweredCell]:
+def _cells(made: Plan, progress: StageProgress) -> list[ValidatedCell | AnsweredCell]:
     """Tested cells with every verdict, tried settings with their point on validation prompts."""
     found: list[ValidatedCell | AnsweredCell] = []
     win_rates = WinRates(made.study.judge)
@@ -227,7 +226,7 @@ def _once(path: Path, key: str, make: Callable[[], Any]) -> Any:
 # --- speed and memory -------------------------------------------------------------------------
 
 
-def _speed(made: Plan, progress: Progress) -> Speed:
+def _speed(made: Plan, progress: StageProgress) -> Speed:
     """Decoding speed of every rule against the plain model, in interleaved rounds, and memory.
 
     Speed is rows of the batch x decoding steps over seconds, so that short answers don't count as
@@ -283,7 +282,7 @@ def _bytes(family: ModelFamily, entry: RuleEntry) -> int:
 # --- biases -----------------------------------------------------------------------------------
 
 
-def _biases(made: Plan, progress: Progress) -> list[Bias]:
+def _biases(made: Plan, progress: StageProgress) -> list[Bias]:
     """What every grid point's bias does to openers, step by step; more of the main ones."""
     entry = next((entry for entry in made.entries if entry.rule == "tsdi"), None)
     if entry is None:

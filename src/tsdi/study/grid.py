@@ -25,6 +25,7 @@ from tsdi.judging.base import Judge, JudgeOptions
 from tsdi.judging.registry import load_judge
 from tsdi.models.fingerprint import fingerprint
 from tsdi.models.load import LoadOptions
+from tsdi.runs.stage import StageProgress
 from tsdi.study.cells import Cell, cell_folder, run_cell
 from tsdi.study.config import RuleEntry
 from tsdi.study.family import Member, ModelFamily
@@ -46,10 +47,9 @@ from tsdi.suites.prompts import Prompt, prompts_sha256
 PROGRESS = "progress.jsonl"
 SPLITS = ("validation", "test")
 _POLL = 1.0  # seconds between looks at what the workers have done
-Progress = Callable[[str, int, int], None]
 
 
-def run_grid(made: Plan, workers: int, progress: Progress) -> None:
+def run_grid(made: Plan, workers: int, progress: StageProgress) -> None:
     """Train what is to be trained, then answer and judge every cell."""
     with working_in(made.out):
         study = made.study

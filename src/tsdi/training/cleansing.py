@@ -165,14 +165,7 @@ def _mean(probabilities: Sequence[float | None]) -> float | None:
 
 
 def _to_dict(count: Count) -> dict[str, Any]:
-    return {
-        "pairs": count.total,
-        "kept": count.kept,
-        "dropped": count.dropped,
-        "unscored": count.unscored,
-        "chosen_safety": count.chosen_safety,
-        "rejected_safety": count.rejected_safety,
-    }
+    return {"pairs": count.total, **vars(count)}
 
 
 def histogram(probabilities: Iterable[float | None]) -> list[int]:

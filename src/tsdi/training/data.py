@@ -12,13 +12,13 @@ instructions    instruction (or prompt), maybe input (or context), output (or re
 chats           messages, of which the last is the assistant's
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from tsdi.errors import PromptError
 from tsdi.suites.prompts import Row, check_unicode
+from tsdi.training.recipe import HeldOut
 
 Prefer = Literal["helpful", "safe"]
 """Which answer of two is the chosen one: the more helpful or the safer."""
@@ -320,33 +320,7 @@ def rename(rows: Iterable[Row], columns: dict[str, str]) -> list[Row]:
     return renamed
 
 
-@dataclass(frozen=True)
-class Split:
-    """Shares of the prompts that are held out.
-
-    A prompt is in the same part whatever file, run or seed: its part depends on its text alone
-    (case and blanks do not count), and all its answers go with it.
-
-    Attributes:
-        validation: Share for choosing settings.
-        test: Share for reporting.
-    """
-
-    validation: float = 0.0
-    test: float = 0.0
-
-    def part(self, prompt: str) -> str:
-        """The part that a prompt is in: train, validation or test."""
-        digest = hashlib.sha256(
-            f"tsdi split\n{' '.join(prompt.split()).casefold()}".encode()
-        ).digest()
-        place = int.from_bytes(digest[:8], "big") / 2**64
-        if place < self.test:
-            return "test"
-        return "validation" if place < self.test + self.validation else "train"
-
-
-def part_of(items: Sequence[Item], split: Split, part: str, source: str) -> list[Item]:
+def part_of(items: Sequence[Item], held_out: HeldOut, part: str, source: str) -> list[Item]:
     """The items of one part.
 
     The part is "train", "validation" or "test".
@@ -354,7 +328,7 @@ def part_of(items: Sequence[Item], split: Split, part: str, source: str) -> list
     Raises:
         PromptError: If there are none.
     """
-    kept = [item for item in items if split.part(item.prompt) == part]
+    kept = [item for item in items if held_out.part(item.prompt) == part]
     if not kept:
         raise PromptError(
             f"The {part} part of {source!r} is empty ({len(items)} usable rows in all parts).",

@@ -24,10 +24,10 @@ from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrase
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import NumericalError, UsageError
-from tsdi.judging.base import Response
 from tsdi.judging.refusal import REFUSAL_PHRASES
 from tsdi.judging.verdict import Verdict
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
+from tsdi.runs.responses import to_response
 from tsdi.suites.prompts import Prompt, read_prompts
 from tsdi.training.monitor_log import GROUPS, MonitorSettings
 
@@ -109,18 +109,7 @@ class Probe:
         """
         requests = [Request(prompt.messages) for prompt in self._suite]
         answers = self._engine(model).generate(requests, self._sampling)
-        responses = [
-            Response(
-                prompt.id,
-                prompt.kind or "harmless",
-                prompt.category,
-                prompt.messages,
-                answer.text,
-                answer.finish == "stop",
-                in_thought=answer.in_thought,
-            )
-            for prompt, answer in zip(self._suite, answers, strict=True)
-        ]
+        responses = [to_response(p, a) for p, a in zip(self._suite, answers, strict=True)]
         verdicts = [judgement.verdict for judgement in REFUSAL_PHRASES.judge(responses)]
         scored: list[Verdict] = [verdict for verdict in verdicts if verdict is not Verdict.UNSCORED]
         if not scored:

@@ -1,18 +1,16 @@
 """How far a training run is."""
 
-from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+from tsdi.runs.stage import StageProgress
 
 
 class ShowProgress(TrainerCallback):
     """Tells how far a run is."""
 
-    def __init__(self, name: str, progress: Progress) -> None:
+    def __init__(self, name: str, progress: StageProgress) -> None:
         self._name = name
         self._progress = progress
 

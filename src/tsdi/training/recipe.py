@@ -1,5 +1,6 @@
 """Recipes: YAML files that say which models to train, from what, and how."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,10 +100,23 @@ class Source(Strict):
 
 
 class HeldOut(Strict):
-    """Shares of the prompts that no stage trains on."""
+    """Shares of the prompts that no stage trains on.
+
+    A prompt is in the same part whatever file, run or seed: its part depends on its text alone
+    (case and blanks do not count), and all its answers go with it.
+    """
 
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     test: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def part(self, prompt: str) -> str:
+        """The part that a prompt is in: train, validation or test."""
+        words = " ".join(prompt.split()).casefold()
+        digest = hashlib.sha256(f"tsdi split\n{words}".encode()).digest()
+        place = int.from_bytes(digest[:8], "big") / 2**64
+        if place < self.test:
+            return "test"
+        return "validation" if place < self.test + self.validation else "train"
 
 
 class Lora(Strict):

@@ -12,10 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from tsdi.errors import FormatError, UsageError
 from tsdi.files import read_object, working_in, working_on, write_json
 from tsdi.models.fingerprint import fingerprint
+from tsdi.runs.stage import StageProgress
 from tsdi.training.merge import merge
 from tsdi.training.monitor import BiasMonitor
 from tsdi.training.processes import one_job_at_a_time, processes
-from tsdi.training.progress import Progress, ShowProgress
+from tsdi.training.progress import ShowProgress
 from tsdi.training.recipe import Merge, Preference, Recipe, Sft, run_names
 from tsdi.training.rows import Items, check_room
 from tsdi.training.run_folder import (
@@ -33,7 +34,7 @@ from tsdi.training.trainers import Run, build_trainer, check_settings, last_chec
 
 
 def train_recipe(
-    recipe: Recipe, settings: Settings, resume: bool = False, progress: Progress | None = None
+    recipe: Recipe, settings: Settings, resume: bool = False, progress: StageProgress | None = None
 ) -> list[Path]:
     """Train every model of a recipe that is not there yet.
 
@@ -136,7 +137,7 @@ def _runs(recipe: Recipe, name: str, settings: Settings) -> list[Run]:
 
 
 def _train_once(
-    recipe: Recipe, run: Run, settings: Settings, data: Data, progress: Progress | None
+    recipe: Recipe, run: Run, settings: Settings, data: Data, progress: StageProgress | None
 ) -> None:
     """A training run that no other job is at, unless it is finished."""
     log = log_file(settings.out, run.name)
@@ -160,7 +161,7 @@ def _check_kept(run: Run, log: Path) -> None:
 
 
 def _train(
-    recipe: Recipe, run: Run, settings: Settings, data: Data, progress: Progress | None
+    recipe: Recipe, run: Run, settings: Settings, data: Data, progress: StageProgress | None
 ) -> None:
     """One training run, from its last checkpoint if there is one; the log is written last."""
     started = time.monotonic()
@@ -223,7 +224,7 @@ def _mean_loss(history: Sequence[dict[str, float]]) -> float:
 
 
 def _callbacks(
-    run: Run, settings: Settings, tokenizer: PreTrainedTokenizerBase, progress: Progress | None
+    run: Run, settings: Settings, tokenizer: PreTrainedTokenizerBase, progress: StageProgress | None
 ) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = []
     if progress is not None and processes().is_main_process:

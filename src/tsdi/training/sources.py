@@ -16,7 +16,6 @@ from tsdi.training.data import (
     Pair,
     Prefer,
     Rating,
-    Split,
     part_of,
     rename,
     to_examples,
@@ -127,8 +126,7 @@ class Data:
     def _part(self, name: str, items: Sequence[Item], part: str) -> list[Item]:
         longest = self._source(name).max_characters
         short = [item for item in items if longest is None or _characters(item) <= longest]
-        shares = self.recipe.hold_out
-        return part_of(short, Split(shares.validation, shares.test), part, name)
+        return part_of(short, self.recipe.hold_out, part, name)
 
     def _prompts(self, name: str, part: str) -> bytes:
         kind = self._source(name).kind

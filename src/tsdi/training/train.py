@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.runs.command_line import command_line
-from tsdi.training.progress import Progress
+from tsdi.runs.stage import StageProgress
 from tsdi.training.recipe import Recipe, read_recipe
 from tsdi.training.run import train_recipe
 from tsdi.training.run_folder import Settings, read_logs
@@ -43,7 +43,7 @@ def train(
     seed: int | None = None,
     smoke: bool = False,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Trained:
     """Train the models of a recipe: SFT, DPO or KTO, weight merges.
 
