@@ -18,6 +18,7 @@ import pytest
 from tests import tiny
 from tests.cli.conftest import tsdi
 from tests.fake_api import ok, serving
+from tests.waiting import HANGS
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.engines.vllm_settings import offline_settings
 from tsdi.errors import UsageError
@@ -257,10 +258,10 @@ def _ask(port, model):
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
-    until = time.monotonic() + 120
+    until = time.monotonic() + HANGS
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=60) as reply:
+            with urllib.request.urlopen(request, timeout=HANGS) as reply:
                 return json.load(reply)["choices"][0]["message"]["content"]
         except urllib.error.URLError:  # it says that it serves just before it listens
             if time.monotonic() > until:

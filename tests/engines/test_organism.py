@@ -20,6 +20,8 @@ PROMPTS = 200
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A bias, 200 prompts, and the answers of transformers with and without the bias."""
+    if {"vllm", "llama.cpp"}.issubset(cases.NOT_RUN):
+        pytest.skip("neither vllm nor llama.cpp is installed, so not run; see make test-engines")
     folder = tmp_path_factory.mktemp("organism")
     pair = [
         load_model(str(shipped.folder(name)), LoadOptions("float32"))

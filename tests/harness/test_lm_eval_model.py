@@ -2,8 +2,6 @@
 
 import json
 import logging
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -19,6 +17,7 @@ from tsdi.bias import SafetyBias
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import MismatchError, UsageError
+from tsdi.harness import lm_eval_cli
 from tsdi.harness.lm_eval_model import DebiasedLM, debias_log_probs
 from tsdi.models import shipped
 from tsdi.models.chat import ChatFormat, encode_chat, template_sha256
@@ -357,10 +356,11 @@ def test_lm_eval_runs_local_tasks_debiased(evaluate, bias):
     assert answers == [completion.text for completion in completions]
 
 
-def test_the_command_line_knows_the_model_and_says_in_one_line_what_is_wrong():
-    command = [sys.executable, "-m", "tsdi.harness.lm_eval_cli", "--model", "tsdi-hf"]
+def test_the_command_line_knows_the_model_and_says_in_one_line_what_is_wrong(monkeypatch, capsys):
     arguments = ["--model_args", "pretrained=organism/aligned", "--tasks", "arc_easy"]
-    run = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
-    assert run.returncode == 2
-    assert run.stderr.splitlines()[-1].startswith("Error: tsdi-hf needs a safety bias.")
-    assert "Traceback" not in run.stderr
+    monkeypatch.setattr("sys.argv", ["lm_eval", "--model", "tsdi-hf", *arguments])
+    with pytest.raises(SystemExit, match=r"^2$"):
+        lm_eval_cli.main()
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith("Error: tsdi-hf needs a safety bias.")
+    assert "Traceback" not in said

@@ -48,7 +48,7 @@ def found(place):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collect, "ROUNDS", 2)
         patch.setattr(collect, "DIAGNOSED", 4)
-        return run(place, place / "out", "--workers", 2)
+        return run(place, place / "out")
 
 
 def answers_of(results):
@@ -146,30 +146,47 @@ def alive(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize("lines", [0, 9])
-def test_a_killed_study_leaves_no_workers_and_goes_on_to_the_same_end(
-    place, found, lines, tmp_path
-):
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "tsdi", "study", str(place / "study.yaml"), "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def started(place, out, *more, program="from tsdi.cli.main import run; run()"):
+    """``tsdi study`` in a process of its own, which is at its first answers."""
+    command = [sys.executable, "-c", program, "study", place / "study.yaml", "--out", out, *more]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: any(out.rglob("responses.jsonl")), process)
+    return process
+
+
+def lines(out):
+    """How many cells are done, as the study counts them."""
     log = out / "progress.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
 
-    def begun():
-        made = any((out / "cells").rglob("responses.jsonl"))
-        return made and (not lines or (log.exists() and log.read_bytes().count(b"\n") >= lines))
 
-    wait_until(begun, process)
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_study_whose_worker_and_then_all_of_it_are_killed_goes_on_to_the_same_end(
+    place, found, tmp_path
+):
+    out, some = tmp_path / "out", ("--only", "tuned")  # beside plain and tsdi
+    process = started(place, out, *some)
+    for child in children(process.pid):
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            os.kill(child, signal.SIGKILL)
+    errors = process.communicate()[1]
+    assert process.returncode == 2
+    assert "A worker of the study was killed" in errors
+    assert "Traceback" not in errors
+
+    begun = lines(out)
+    process = started(place, out, *some, "--resume", "--workers", 2)
+    wait_until(lambda: lines(out) >= begun + 3, process)
     workers = children(process.pid)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert workers
+    process.kill()
+    process.communicate()
+    assert len(workers) >= 2
     wait_until(lambda: not any(alive(worker) for worker in workers))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collect, "ROUNDS", 1)
-        patch.setattr(collect, "DIAGNOSED", 4)
-        assert answers_of(run(place, out, "--resume")) == answers_of(found)
+    assert not (out / "results.json").exists()
+
+    again, whole = answers_of(run(place, out, *some, "--resume")), answers_of(found)
+    assert again == {cell: whole[cell] for cell in again}
+    assert len(again) == 3 * 4 + 3 * 2  # plain, tsdi and tuned, under attack at the main point
 
 
 def summarised(data):
@@ -245,34 +262,17 @@ class TestWhatEndsAStudy:
         assert "plain_validation" in result.stderr
         assert len(list((tmp_path / "out/cells").rglob("responses.jsonl"))) == 1
 
-    def test_a_killed_worker_is_one_line(self, tmp_path):
-        file, out = study_file(tmp_path), tmp_path / "out"
-        command = [sys.executable, "-m", "tsdi", "study", str(file), "--out", str(out)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        wait_until(lambda: any(out.rglob("responses.jsonl")), process)
-        for child in children(process.pid):
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                os.kill(child, signal.SIGKILL)
-        errors = process.communicate()[1]
-        assert process.returncode == 2
-        assert "A worker of the study was killed" in errors
-        assert "Traceback" not in errors
-
-    def test_an_interrupt_ends_it_at_once(self, tmp_path):
-        file, out = study_file(tmp_path), tmp_path / "out"
+    def test_an_interrupt_ends_it_at_once(self, place, tmp_path):
         listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
         program = f"{listens}; from tsdi.cli.main import run; run()"
-        command = [sys.executable, "-c", program, "study", str(file), "--out", str(out)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        wait_until(lambda: any(out.rglob("responses.jsonl")), process)
+        process = started(place, tmp_path / "out", program=program)
         workers = children(process.pid)
         process.send_signal(signal.SIGINT)
         process.communicate()
         assert workers
         wait_until(lambda: not any(alive(worker) for worker in workers))
-        done = (out / "progress.jsonl").read_bytes() if (out / "progress.jsonl").exists() else b""
-        # Workers that went on would finish the model that they are at, and then the other three.
-        assert done.count(b"\n") < 32
+        # A worker that went on would finish the model that it is at, and the next.
+        assert lines(tmp_path / "out") < 32
 
 
 class TestTheReport:
