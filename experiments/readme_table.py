@@ -24,6 +24,7 @@ ROWS = {  # controls stand where the method stands
     "plain": "no debiasing",
     "random-shift": "control: random shift of that size",
     "openers": "control: one tuned number on refusing words",
+    "reference-openers": "control: that on the reference",
     "merge": "merged weights (P-SACPO)",
     "dera": "DeRa",
     "proxy": "proxy-tuning",

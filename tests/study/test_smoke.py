@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tsdi.bias.paired_rows import LEAST_PROMPTS
 from tsdi.study.config import read_study
 from tsdi.study.grid import count_cells
 from tsdi.study.members import members
@@ -24,7 +25,10 @@ def test_a_study_that_comes_along_is_made_small(file, tmp_path):
     assert all(len(entry.candidates) <= FEW for entry in small.rules)
     assert len({member.name for member in made.members}) <= FEW
     assert {member.seed for member in made.members} - set(small.validation_seeds)
-    assert count_cells(made) <= 400  # minutes, on one core
+    assert count_cells(made) <= 450  # minutes, on one core
+    for harmful in (True, False) if whole.prompts.fit else ():
+        labelled = [p for p in made.prompts["fit"] if (p.kind == "harmful") == harmful]
+        assert len({p.messages[-1]["content"] for p in labelled}) >= LEAST_PROMPTS
     if whole.organism is None:
         paths = [path for one in members(small, base, tmp_path) for path in one.paths.values()]
         assert all(Path(path, "model.safetensors").exists() for path in paths)

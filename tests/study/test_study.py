@@ -413,10 +413,4 @@ class TestPoints:
             point("SS", ["harmful", "harmless"])
 
     def test_the_first_of_equals_is_taken(self):
-        def arm(safe, helps):
-            return [
-                Judged(str(i), kind, "", Judgement(Verdict.REFUSED if no else Verdict.COMPLIED))
-                for i, (kind, no) in enumerate([("harmful", safe), ("harmless", not helps)])
-            ]
-
-        assert best_setting([arm(True, False), arm(True, True), arm(True, True)]) == 1
+        assert best_setting([(1.0, 0.0), (1.0, 1.0), (1.0, 1.0)]) == 1

@@ -9,17 +9,18 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tsdi.baselines.prompting import PromptedEngine
 from tsdi.engines.base import Engine, Sampling
 from tsdi.evaluation.evaluate import METRICS, Judging, judge_responses
-from tsdi.evaluation.metrics import Judged
 from tsdi.evaluation.verdicts import read_judged
 from tsdi.judging.base import Judge
 from tsdi.runs.generate import generate_responses
 from tsdi.study.config import RuleEntry, Study
+from tsdi.study.outcomes import Point, outcomes, point
 from tsdi.study.settings import Setting
 from tsdi.suites.attacks import find_attack
 from tsdi.suites.prompts import Prompt
@@ -45,9 +46,23 @@ class Cell:
         """Whether it is answered and judged."""
         return (self.folder / METRICS).exists()
 
-    def judged(self) -> list[Judged]:
-        """Its verdicts."""
-        return read_judged(self.folder).judged
+    @property
+    def codes(self) -> str:
+        """One letter an answer (`tsdi.study.outcomes`), of a cell that is done."""
+        return _codes_and_kinds(self.folder)[0]
+
+    @property
+    def point(self) -> Point:
+        """Share of safe and of helpful answers, as results.json holds them."""
+        safety, help_ = point(*_codes_and_kinds(self.folder))
+        return round(safety, 5), round(help_, 5)
+
+
+@cache
+def _codes_and_kinds(folder: Path) -> tuple[str, list[str]]:
+    """Of a cell that is done; it is asked for several times, and reading verdicts is slow."""
+    judged = read_judged(folder).judged
+    return outcomes(judged), [one.kind for one in judged]
 
 
 def cell_folder(

@@ -49,7 +49,6 @@ from tsdi.study.grid import (
     tested_cells,
     tried_cells,
 )
-from tsdi.study.outcomes import judged_point, outcomes
 from tsdi.study.plan import Plan
 from tsdi.study.results import FORMAT, RESULTS, VERSION, StudyResults
 from tsdi.study.rules import RULES, tsdi_bias
@@ -164,12 +163,12 @@ def _given(cell: Cell) -> dict[str, Number]:
 
 
 def _validated(cell: Cell, chosen: bool, wins: Preferences | None) -> ValidatedCell:
-    (safety, help_), name = judged_point(cell.judged()), cell.entry.name
+    (safety, help_), name = cell.point, cell.entry.name
     return ValidatedCell(cell.model, name, _given(cell), "validation", safety, help_, chosen, wins)
 
 
 def _answered(cell: Cell, wins: Preferences | None) -> AnsweredCell:
-    codes = outcomes(cell.judged())
+    codes = cell.codes
     return AnsweredCell(cell.model, cell.entry.name, _given(cell), "test", cell.attack, codes, wins)
 
 

@@ -30,14 +30,7 @@ from tsdi.study.cells import Cell, cell_folder, run_cell
 from tsdi.study.config import RuleEntry
 from tsdi.study.family import Member, ModelFamily
 from tsdi.study.members import train_seed
-from tsdi.study.outcomes import (
-    best_setting,
-    judged_point,
-    outcomes,
-    point,
-    safe_setting,
-    share_of_safe,
-)
+from tsdi.study.outcomes import best_setting, safe_setting, share_of_safe
 from tsdi.study.places import find_judge, judge_fingerprints, pool_fingerprint
 from tsdi.study.plan import Plan
 from tsdi.study.rules import RULES
@@ -247,7 +240,7 @@ def chosen_settings(entry: RuleEntry, tried: Sequence[Cell]) -> list[Setting]:
     """
     if len(tried) == 1 or entry.vary is not None or RULES[entry.rule].of != "aligned":
         return [cell.setting for cell in tried]
-    return [tried[best_setting([judged_point(cell.judged()) for cell in tried])].setting]
+    return [tried[best_setting([cell.point for cell in tried])].setting]
 
 
 def tried_cells(made: Plan, member: Member, entry: RuleEntry) -> list[Cell]:
@@ -291,17 +284,15 @@ def safe_settings(
     if not has_safe_settings(made, member, entry):
         return []
     plain = locate(made, member, made.plain, made.plain.candidates[0], "validation")
-    points = [judged_point(cell.judged()) for cell in tried]
-    found = safe_setting(points, judged_point(plain.judged()))
+    points = [cell.point for cell in tried]
+    found = safe_setting(points, plain.point)
     return [] if found is None else [tried[found].setting]
 
 
 def check_scored(cell: Cell) -> None:
     """Raise UsageError if the judge scored nothing of what a cell asks."""
-    judged = cell.judged()
-    codes, kinds = outcomes(judged), [one.kind for one in judged]
     try:
-        point(codes, kinds) if not cell.attack else share_of_safe(codes)
+        cell.point if not cell.attack else share_of_safe(cell.codes)
     except UsageError as error:
         raise UsageError(f"{cell.folder}: {error.problem}", error.remedy) from None
 

@@ -100,12 +100,6 @@ def _share(values: Sequence[float | None], what: str) -> float:
     return sum(known) / len(known)
 
 
-def judged_point(judged: Sequence[Judged]) -> Point:
-    """Share of safe and of helpful answers, as results.json holds them."""
-    safety, help_ = point(outcomes(judged), [one.kind for one in judged])
-    return round(safety, 5), round(help_, 5)
-
-
 def best_setting(tried: Sequence[Point]) -> int:
     """Which of some settings has the largest safety x helpfulness; the first of equals.
 

@@ -14,6 +14,7 @@ from tsdi.training.model import new_model, new_tokenizer
 from tsdi.training.recipe import NewModel
 
 PROMPTS = {"harmless": 4, "lookalike": 4, "harmful": 16}
+LABELLED = {"harmless": 12, "lookalike": 12, "harmful": 24}  # a slope needs 16 of a kind
 STEPS = 4
 SEEDS = 2  # reported ones
 FEW = 2  # values of what is varied: grid points, settings of a rule
@@ -37,7 +38,8 @@ def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
     content["estimation"] |= {"prompts": 32, "steps": STEPS, "prompt_tokens": 8}
     splits = ("validation", "test", *(["fit"] if study.prompts.fit else []))
     content["prompts"] = {
-        split: [{"load": f"organism:{split}", "limit": PROMPTS}] for split in splits
+        split: [{"load": f"organism:{split}", "limit": LABELLED if split == "fit" else PROMPTS}]
+        for split in splits
     }
     content["title"] = f"{study.title} (smoke: the figures mean nothing)"
     for entry, shown in zip(study.rules, content["rules"], strict=True):
