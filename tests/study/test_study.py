@@ -60,17 +60,30 @@ def answers_of(results):
     }
 
 
+def chosen_cells(results):
+    """The cells of test prompts without attack that have the setting with the largest product."""
+    chosen = [cell for cell in results["cells"] if cell.get("chosen")]
+    keys = [[cell[key] for key in ("model", "name", "setting")] for cell in chosen]
+    tested = (cell for cell in results["cells"] if cell["split"] == "test" and not cell["attack"])
+    return [c for c in tested if [c[key] for key in ("model", "name", "setting")] in keys]
+
+
 class TestTheGrid:
     def test_every_rule_answers_with_every_model(self, found):
-        cells = [cell for cell in found["cells"] if cell["split"] == "test" and not cell["attack"]]
         count = {}
-        for cell in cells:
+        for cell in chosen_cells(found):
             count[cell["name"]] = count.get(cell["name"], 0) + 1
         assert count == {
             "plain": 4, "tsdi": 4, "tuned": 4, "dera": 4,  # one chosen setting each
             "sft": 2, "reference": 2, "reference-openers": 4,  # by seed, all settings
             "steps": 8,  # a varied parameter: all values
         }  # fmt: skip
+
+    def test_other_settings_are_tested_at_the_main_point_alone(self, found):
+        tested = [c for c in found["cells"] if c["split"] == "test" and not c["attack"]]
+        safe = [cell for cell in tested if cell not in chosen_cells(found)]
+        assert {cell["model"].split("/")[1] for cell in safe} <= {"step2"}
+        assert {cell["name"] for cell in safe} <= {"tuned", "dera"}
 
     def test_attacks_are_tried_at_the_main_point_with_harmful_prompts(self, found):
         cells = [cell for cell in found["cells"] if cell.get("attack")]
