@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -217,6 +218,20 @@ def test_a_package_that_a_checkpoint_needs_is_named(models, tmp_path):
     config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
     (pair / "aligned" / "config.json").write_text(json.dumps(config))
     _refused(tsdi("generate", pair / "aligned", "--prompt", "mill"), "aligned", "install")
+
+
+def test_an_estimate_killed_before_its_sums_are_removed_can_be_resumed(models, tmp_path):
+    out, unlink = tmp_path / "bias", Path.unlink
+    with pytest.MonkeyPatch.context() as patch:  # what a run leaves that is killed there
+        patch.setattr(Path, "unlink", lambda p, **how: "partial" in p.name or unlink(p, **how))
+        tsdi(*estimate(models, out))
+    (out / "README.md").unlink()
+    made = (out / "bias.safetensors").read_bytes()
+    assert list(out.glob("partial-*"))
+    assert tsdi(*estimate(models, out, "--resume")).exit_code == 0
+    assert (out / "bias.safetensors").read_bytes() == made
+    assert (out / "README.md").exists()
+    assert not list(out.glob("partial-*"))
 
 
 def test_a_bias_whose_tensors_were_never_written_can_be_resumed(models, bias, tmp_path):

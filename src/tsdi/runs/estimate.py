@@ -152,9 +152,11 @@ def _partial(out: Path) -> list[Path]:
 
 
 def _check_folder(out: Path, resume: bool) -> None:
-    if (out / CONFIG_FILE).exists():
+    # Partial sums go last: with some, a bias that looks finished was killed at its very end.
+    killed = any(partial.exists() for partial in _partial(out))
+    if (out / CONFIG_FILE).exists() and not (resume and killed):
         raise RunExistsError(f"{out} already holds a finished bias.", "Give another --out.")
-    # Killed at its very end, a run leaves tensors without their config.
+    # Killed a little earlier, a run leaves tensors without their config.
     check_goes_on(out, resume, "estimate", [*_partial(out), out / TENSORS_FILE])
 
 
