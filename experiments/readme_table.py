@@ -22,6 +22,7 @@ ROWS = {  # controls stand where the method stands
     "tsdi-tuned": "TSDI, strength tuned",
     "tsdi": "TSDI, strength 1",
     "plain": "no debiasing",
+    "plain or reference": "... or no safety step",
     "random-shift": "control: random shift of that size",
     "openers": "control: one tuned number on refusing words",
     "reference-openers": "control: that on the reference",

@@ -245,3 +245,8 @@ def test_an_answer_folder_in_use_is_refused_before_the_model_is_loaded(tmp_path)
     (tmp_path / "responses.jsonl").write_text("")
     command = ["generate", "no-such-model", "--prompts", "p.txt", "--out", tmp_path]
     _refused(tsdi(*command), "already holds answers", "--resume")
+
+
+def test_an_option_that_is_given_twice_is_refused(models):
+    command = ("generate", models / "aligned", "--prompt", "mill", "--prompt", "river")
+    _refused(tsdi(*command), "--prompt is given more than once")

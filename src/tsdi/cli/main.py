@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Entry("Start", "demo", "The method on a small model that comes with tsdi, in seconds."),
+    "demo": Entry("Start", "demo", "The method on SmolLM2-135M, fetched, or on an organism."),
     "estimate": Entry("Start", "estimate", "Estimate the safety bias of a pair of models."),
     "show": Entry("Start", "show", "Show the tokens of a bias, step by step, and its diagnosis."),
     "condition": Entry("Start", "condition", "Fit when to subtract a bias, prompt by prompt."),

@@ -44,7 +44,10 @@ def suites(
     else:
         console.out.print(suites_table(found))
         console.out.print(attacks_table())
-        console.say(f"{EVERYDAY}, 220 prompts of our own, comes with tsdi and needs no network.")
+        console.say(f"{EVERYDAY}, 220 prompts of our own, comes with tsdi and needs no network;")
+        console.say(
+            "organism:fit, organism:validation, organism:test: the model organisms' requests."
+        )
         console.say("tsdi suites NAME shows one. Use it: tsdi evaluate MODEL --prompts NAME ...")
 
 

@@ -15,6 +15,7 @@ from tsdi.study.results import StudyResults
 from tsdi.study.settings import Number
 from tsdi.study.win_rates import BASES
 
+Array = NDArray[np.float64]
 HELPFUL, WIN_RATE = "helpful", "win rate"
 """What helpfulness can be measured by."""
 
@@ -40,6 +41,21 @@ class RuleAnswers:
     validation: NDArray[np.float64]
     win_rates: NDArray[np.float64] | None = None
     validation_win_rates: NDArray[np.float64] | None = None
+
+    def beside(self, other: "RuleAnswers") -> "RuleAnswers":
+        """The operating points of both: a rule that may choose among them."""
+
+        def joined(one: Array | None, more: Array | None) -> Array | None:
+            return None if one is None or more is None else np.concatenate([one, more], axis=1)
+
+        return RuleAnswers(
+            f"{self.name} or {other.name}",
+            (*self.cells, *(f"{other.name}, {cell}" for cell in other.cells)),
+            tuple(a + b for a, b in zip(self.codes, other.codes, strict=True)),
+            np.concatenate([self.validation, other.validation], axis=1),
+            joined(self.win_rates, other.win_rates),
+            joined(self.validation_win_rates, other.validation_win_rates),
+        )
 
 
 class Answers:

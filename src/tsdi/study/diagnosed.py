@@ -127,4 +127,4 @@ def _rank(every: Sequence[_Own], kind: str) -> Estimate:
             by_seed.setdefault(own.seed, []).append((share, own.gain))
     columns = [list(zip(*pairs, strict=True)) for pairs in by_seed.values()]
     able = [one for one in columns if min(len(set(values)) for values in one) >= _ABLE]
-    return mean_interval([float(spearmanr(*one).statistic) for one in able])
+    return within(-1.0, mean_interval([float(spearmanr(*one).statistic) for one in able]))

@@ -44,7 +44,7 @@ from tsdi.study.summary import (
     T,
 )
 
-OURS, PLAIN = "tsdi", "plain"
+OURS, PLAIN, REFERENCE = "tsdi", "plain", "reference"
 RESAMPLES = 2000
 Array = NDArray[np.float64]
 Measure = tuple[list[int], Callable[[str], float | None]]
@@ -93,7 +93,7 @@ def _comparisons(answers: Answers, resamples: int) -> list[FrontComparison]:
 
 def _fronts(answers: Answers, helpfulness: str, k: int, resamples: int) -> dict[str, Front]:
     """What was chosen, hypervolumes, and ours minus the others; none if TSDI has too few points."""
-    able = {name: rule for name, rule in answers.by_rule.items() if len(rule.cells) >= k}
+    able = {name: rule for name, rule in _choices(answers).items() if len(rule.cells) >= k}
     if OURS not in able:
         return {}
     outcomes = {name: answers.outcomes(rule, helpfulness) for name, rule in able.items()}
@@ -120,6 +120,15 @@ def _fronts(answers: Answers, helpfulness: str, k: int, resamples: int) -> dict[
         )
         for name, one in against(OURS).items()
     }
+
+
+def _choices(answers: Answers) -> dict[str, RuleAnswers]:
+    """All rules, and the plain model where no safety step at all is a choice too."""
+    rules = answers.by_rule
+    if PLAIN not in rules or REFERENCE not in rules:
+        return rules
+    either = rules[PLAIN].beside(rules[REFERENCE])
+    return {PLAIN: rules[PLAIN], either.name: either} | rules
 
 
 def _tuned(rules: Sequence[RuleDescription]) -> str:

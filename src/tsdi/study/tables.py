@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tsdi.evaluation.gate import ALL
 from tsdi.report.page import Table
 from tsdi.stats.interval import Estimate, interval_text
+from tsdi.study.entries import RuleDescription
 from tsdi.study.outcomes import MARGIN
 from tsdi.study.sentences import UNNAMED, category_title, change_text, interval_note, measure_title
 from tsdi.study.summary import Ablation, FrontComparison, GateRow, Summary
@@ -199,13 +200,19 @@ def cost_table(summary: Summary) -> Table:
 def rules_table(summary: Summary) -> Table:
     """What every rule is and needs."""
     rows = [
-        [rule.name, rule.title, rule.source, rule.needs, str(rule.models),
+        [rule.name, rule.title, rule.source, _needs(rule), str(rule.models),
          rule.reason_against or "yes"]
         for rule in summary.rules
         if not rule.vary
     ]  # fmt: skip
     header = ["method", "what it is", "source", "needs", "models held", "run here"]
     return Table(header, rows)
+
+
+def _needs(rule: RuleDescription) -> str:
+    """What a rule needs, and what it takes to choose its setting."""
+    chosen = any(len(tried) > 1 for tried in rule.settings.values())
+    return f"{rule.needs}; to choose its setting, judged prompts" if chosen else rule.needs
 
 
 def gate_table(summary: Summary, name: str) -> Table:
