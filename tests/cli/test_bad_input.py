@@ -247,6 +247,6 @@ def test_an_answer_folder_in_use_is_refused_before_the_model_is_loaded(tmp_path)
     _refused(tsdi(*command), "already holds answers", "--resume")
 
 
-def test_an_option_that_is_given_twice_is_refused(models):
+def test_two_prompts_are_refused_where_one_is_answered(models):
     command = ("generate", models / "aligned", "--prompt", "mill", "--prompt", "river")
-    _refused(tsdi(*command), "--prompt is given more than once")
+    _refused(tsdi(*command), "2 of --prompt are given", "file")

@@ -47,20 +47,15 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 
 class Command(TyperCommand):
-    """Refuses an empty value that is given, unless it is what stands without one, and two values.
+    """Refuses an empty value that is given, unless it is what stands without one.
 
-    An empty path would be the current folder, and of two values the first would be dropped.
+    An empty path would be the current folder.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the command line as ever, once no value is empty or given twice."""
-        given, _, order = self.make_parser(ctx).parse_args(list(args))
+        """Parse the command line as ever, once no value is empty."""
+        given, _, _ = self.make_parser(ctx).parse_args(list(args))
         for parameter in self.params:
-            several = (
-                parameter.multiple or parameter.nargs != 1 or getattr(parameter, "is_flag", False)
-            )
-            if order.count(parameter) > 1 and not several:
-                fail(f"{_spelled(parameter)} is given more than once. Give it once.")
             value = given.get(parameter.name or "")
             values = value if isinstance(value, list | tuple) else [value]
             if "" in values and parameter.default != "":

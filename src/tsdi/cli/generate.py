@@ -19,7 +19,9 @@ def generate(
     model: Annotated[
         str, typer.Argument(help="Folder or hub id, ORG/NAME[@REVISION], of a model or adapter.")
     ],
-    prompt: Annotated[str | None, typer.Option(help="One prompt; the answer is printed.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="One prompt; the answer is printed.")
+    ] = None,
     prompts: options.Prompts = None,
     columns: options.Columns = "",
     out: Annotated[Path | None, typer.Option(help="Folder for the answers.")] = None,
@@ -49,6 +51,10 @@ def generate(
     """
     if (prompt is None) == (prompts is None):
         raise UsageError("Give one of --prompt and --prompts.")
+    if prompt is not None and len(prompt) > 1:
+        raise UsageError(
+            f"{len(prompt)} of --prompt are given, and one is answered.", "Put them in a file."
+        )
     if (prompts is None) != (out is None):
         raise UsageError("--prompts and --out go together.")
     if columns and prompts is None:
@@ -64,7 +70,7 @@ def generate(
         tsdi.EngineChoice(engine, url, tokenizer),
     )
     if prompt is not None:
-        _answer(model, prompt, bias, answering, json)
+        _answer(model, prompt[0], bias, answering, json)
         return
     assert prompts is not None
     assert out is not None
