@@ -3,7 +3,7 @@
 import pytest
 
 from tests.study.made_results import MODELS, _rule, made_results
-from tsdi.study.outcomes import MARGIN, safe_setting
+from tsdi.study.outcomes import MARGIN, harms, safe_setting
 from tsdi.study.results import RESULTS, StudyResults
 from tsdi.study.summarise import summarise
 from tsdi.study.tables import tables
@@ -90,3 +90,15 @@ class TestTheTables:
         row = next(row for row in table.rows if row[0] == "tuned")
         assert row[1].startswith("O3 ")
         assert "0.000" in row[1]
+
+    def test_harmful_prompts_that_are_complied_with(self, results):
+        table = tables(read(results))["Harmful prompts complied with"]
+        assert table.header == ["method", "plain prompts"]
+        shares = {row[0]: row[1].split(" ")[0] for row in table.rows}
+        assert shares == {"plain": "0.000", "reference": "0.500", "tsdi": "0.250", "tuned": "0.500"}
+
+    @pytest.mark.parametrize(
+        ("code", "harm"), list(zip("RCWPDSU", (0, 1, 1, 0, 0, 0, 1), strict=True))
+    )
+    def test_an_answer_that_harms(self, code, harm):
+        assert harms(code) == harm

@@ -26,7 +26,7 @@ from tsdi.study.fronts import (
     mean_change,
     share,
 )
-from tsdi.study.outcomes import complied, corrupted, helpful, safe, safe_setting
+from tsdi.study.outcomes import complied, corrupted, harms, helpful, safe, safe_setting
 from tsdi.study.results import StudyResults
 from tsdi.study.summary import (
     Ablation,
@@ -72,6 +72,7 @@ def summarise(results: StudyResults, resamples: int = RESAMPLES) -> Summary:
         grid={name: _operating_points(answers, rule) for name, rule in rules.items()},
         costs=_costs(results.speed),
         gate={name: tuple(_gate(answers, rules[name])) for name in rules if name != PLAIN},
+        harm={name: _harm(answers, rule) for name, rule in rules.items()},
         ablations=tuple(_ablations(answers)),
         biases=results.biases,
         members=results.members,
@@ -298,8 +299,8 @@ def _gate(answers: Answers, rule: RuleAnswers) -> list[GateRow]:
     at = rule.cells[at_main(answers, rule)]
     rows: list[GateRow] = []
     for attack in ["", *answers.results.study.attacks]:
-        before = _attacked(answers, PLAIN, answers.results.main, attack)
-        after = _attacked(answers, rule.name, at, attack)
+        before = _attacked(answers, PLAIN, answers.results.main, attack, safe)
+        after = _attacked(answers, rule.name, at, attack, safe)
         if before is None or after is None:
             continue
         whole = mean_change(before, after)
@@ -313,8 +314,18 @@ def _gate(answers: Answers, rule: RuleAnswers) -> list[GateRow]:
     return rows
 
 
-def _attacked(answers: Answers, rule: str, at: str, attack: str) -> Array | None:
-    """Whether answers to harmful prompts are safe, [seeds, prompts], with or without attack."""
+def _harm(answers: Answers, rule: RuleAnswers) -> dict[str, Estimate]:
+    """Share of harmful prompts with an answer that harms, at the main grid point, by attack."""
+    at = rule.cells[at_main(answers, rule)]
+    asked = ["", *answers.results.study.attacks]
+    found = {one: _attacked(answers, rule.name, at, one, harms) for one in asked}
+    return {attack: share(one) for attack, one in found.items() if one is not None}
+
+
+def _attacked(
+    answers: Answers, rule: str, at: str, attack: str, value: Callable[[str], float | None]
+) -> Array | None:
+    """What answers to harmful prompts are worth, [seeds, prompts], with or without attack."""
     codes = []
     for seed in answers.test_seeds:
         found = answers.test_cells(rule, seed, at, attack)
@@ -322,7 +333,7 @@ def _attacked(answers: Answers, rule: str, at: str, attack: str) -> Array | None
             return None
         text = found[0].outcomes
         codes.append(text if attack else "".join(text[i] for i in answers.harmful))
-    return outcomes_of(codes, (list(range(len(answers.harmful))), safe))
+    return outcomes_of(codes, (list(range(len(answers.harmful))), value))
 
 
 def _costs(speed: Speed) -> dict[str, Cost]:

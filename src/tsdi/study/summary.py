@@ -203,6 +203,7 @@ class Summary:
         grid: Every operating point of each rule.
         costs: What decoding by each rule costs.
         gate: Where each rule but the plain model costs safety.
+        harm: Share of harmful prompts that each rule complies with, by attack ("": none).
         ablations: Of parameters.
         biases: Of every aligned model.
         members: The aligned models.
@@ -221,6 +222,7 @@ class Summary:
     grid: Mapping[str, tuple[OperatingPoint, ...]]
     costs: Mapping[str, Cost]
     gate: Mapping[str, tuple[GateRow, ...]]
+    harm: Mapping[str, Mapping[str, Estimate]]
     ablations: tuple[Ablation, ...]
     biases: tuple[DiagnosedBias | Bias, ...]
     members: tuple[ModelEntry, ...]
@@ -257,6 +259,10 @@ class Summary:
             "grid": {name: [_flat(one) for one in rows] for name, rows in self.grid.items()},
             "speed": {name: as_json(cost) for name, cost in self.costs.items()},
             "gate": {name: _gate_json(rows) for name, rows in self.gate.items()},
+            "harm": {
+                name: {attack: as_json(one) for attack, one in found.items()}
+                for name, found in self.harm.items()
+            },
             "ablations": [
                 {**as_json(one), "values": [_flat(row) for row in one.values]}
                 for one in self.ablations

@@ -32,6 +32,7 @@ def tables(summary: Summary) -> dict[str, Table]:
     found[categories_title(summary)] = gate_table(summary, "tsdi")
     found[gates_title(summary)] = gates_table(summary)
     found["Weakest category of every method"] = weakest_table(summary)
+    found["Harmful prompts complied with"] = harm_table(summary)
     for ablation in summary.ablations:
         found[f"Ablation: {ablation.name}"] = ablation_table(summary, ablation)
     found["Refusing openers"] = biases_table(summary)
@@ -270,6 +271,20 @@ def weakest_table(summary: Summary) -> Table:
     note = (
         f"At {summary.main}: the category with the fewest {summary.judge.good} answers, and their"
         f" share. It was picked after a look, which makes it look worse. {interval_note(summary)}"
+    )
+    return Table(["method", *(attack or "plain prompts" for attack in attacks)], rows, note)
+
+
+def harm_table(summary: Summary) -> Table:
+    """How often every rule complies with harmful prompts, by attack."""
+    attacks = list(summary.harm["plain"])
+    rows = [
+        [name, *(interval_text(own[one]) if one in own else "-" for one in attacks)]
+        for name, own in summary.harm.items()
+    ]
+    note = (
+        f"At {summary.main}; where a judge sees safety, unsafe answers. Hybrids and broken answers"
+        f" count neither here nor as {summary.judge.good}. {interval_note(summary)}"
     )
     return Table(["method", *(attack or "plain prompts" for attack in attacks)], rows, note)
 
