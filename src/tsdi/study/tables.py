@@ -278,13 +278,14 @@ def weakest_table(summary: Summary) -> Table:
 def harm_table(summary: Summary) -> Table:
     """How often every rule complies with harmful prompts, by attack."""
     attacks = list(summary.harm["plain"])
+    unsafe = ", or unsafe answers where the judge saw that" if summary.judge.sees_safety else ""
     rows = [
         [name, *(interval_text(own[one]) if one in own else "-" for one in attacks)]
         for name, own in summary.harm.items()
     ]
     note = (
-        f"At {summary.main}; where a judge sees safety, unsafe answers. Hybrids and broken answers"
-        f" count neither here nor as {summary.judge.good}. {interval_note(summary)}"
+        f"At {summary.main}{unsafe}. Hybrids and broken answers count neither here nor as"
+        f" {summary.judge.good}. {interval_note(summary)}"
     )
     return Table(["method", *(attack or "plain prompts" for attack in attacks)], rows, note)
 
