@@ -23,6 +23,7 @@ from tsdi.engines.transformers import TransformersEngine
 from tsdi.engines.vllm_settings import offline_settings
 from tsdi.errors import UsageError
 from tsdi.models.load import load_model, load_tokenizer
+from tsdi.serving.server import trusts_remote_code
 
 
 def prompts(folder):
@@ -159,6 +160,19 @@ class TestServe:
 
     def test_an_unknown_server(self, models, bias):
         assert "sglang" in fails("serve", models / "aligned", "--bias", bias, "--engine", "sglang")
+
+    @pytest.mark.parametrize(
+        ("flags", "trusts"),
+        [
+            (["--trust-remote-code"], True),
+            (["--trust_remote_code"], True),
+            ([], False),
+            (["--trust-remote-code=false"], False),
+            (["--trust-remote-code", "--no-trust-remote-code"], False),
+        ],
+    )
+    def test_only_a_plain_flag_lets_a_models_own_code_run(self, flags, trusts):
+        assert trusts_remote_code(flags) is trusts
 
     def test_what_follows_is_for_vllm(self, models, bias):
         said = fails(

@@ -170,8 +170,7 @@ def serve(
     _check_installed(engine)
     if strength is not None:
         check_strength(strength)
-    names = [word.partition("=")[0].replace("_", "-") for word in vllm_flags]
-    if "--trust-remote-code" in names:  # for the tokenizer that vLLM is going to have
+    if trusts_remote_code(vllm_flags):  # for the tokenizer that vLLM is going to have
         options = replace(options, trust_remote_code=True)
     tokenizer = load_tokenizer(model, options)
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
@@ -184,6 +183,16 @@ def serve(
     command += ["--host", place.host, "--port", str(place.port), *vllm_flags]
     examples = _examples(model, place, vector.info.prompt_format)
     return VllmServer(place, [shlex.join(command), "", *examples], command)
+
+
+def trusts_remote_code(vllm_flags: Sequence[str]) -> bool:
+    """Whether flags of vLLM's server say plainly that a model's own code may run.
+
+    A flag with a value, such as "--trust-remote-code=false", vLLM refuses later; until then nothing
+    of the model's may have run.
+    """
+    words = [word.replace("_", "-") for word in vllm_flags]
+    return "--trust-remote-code" in words and "--no-trust-remote-code" not in words
 
 
 def _check(engine: str, vllm_flags: Sequence[str], options: LoadOptions) -> None:
