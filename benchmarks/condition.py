@@ -5,7 +5,6 @@ Bias and condition as `tsdi estimate` and `tsdi condition` make them, on prompts
 of models, settings not tuned.
 """
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from benchmarks.common import Claim, Report, parser, progress
 from tsdi.bias import Estimation
 from tsdi.condition import Fitting
 from tsdi.engines.base import Sampling
+from tsdi.files import to_lines, write_bytes
 from tsdi.runs.generate import Answering
 from tsdi.suites.load import load_prompts
 
@@ -50,17 +50,12 @@ def _arms(folder: Path) -> dict[str, tuple[Path, float | None]]:
     bias = folder / "bias"
     tsdi.estimate(ALIGNED, REFERENCE, bias, Estimation(pool="tokenizer", prompt_tokens=8))
     fewer = folder / "fewer.jsonl"
-    fewer.write_text(
-        "".join(
-            json.dumps(
-                {"prompt": one.messages[-1]["content"], "kind": one.kind, "category": one.category}
-            )
-            + "\n"
-            for one in load_prompts(LABELS, 0).prompts
-            if one.category != LEFT_OUT
-        ),
-        encoding="utf-8",
+    kept = (one for one in load_prompts(LABELS, 0).prompts if one.category != LEFT_OUT)
+    rows = (
+        {"prompt": one.messages[-1]["content"], "kind": one.kind, "category": one.category}
+        for one in kept
     )
+    write_bytes(fewer, to_lines(rows))
     arms: dict[str, tuple[Path, float | None]] = {f"{one:g}": (bias, one) for one in CONSTANTS}
     for name, labels, (low, high) in (
         *((f"{low:g} to {high:g}", LABELS, (low, high)) for low, high in RANGES),

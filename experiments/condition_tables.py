@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from experiments import DOCS, HERE, MEASURED
-from tsdi.stats.interval import Estimate, compact_text
+from tsdi.stats.interval import Estimate, compact_share, compact_text
 
 PAGE = DOCS / "condition.md"
 ANSWERS = MEASURED / "condition.json"
@@ -53,7 +53,16 @@ def transfer() -> str:
         ["the three others", *_areas(found["fitted_to_the_others"], names)],
         ["*nothing: refusal log-odds*", *_areas(found["log_odds"], names)],
     ]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    xstest = found["xstest"]
+    curve = ", ".join(f"{n} {compact_share(one['value'])}" for n, one in xstest["labels"].items())
+    left = {n: compact_text(Estimate.from_dict(one)) for n, one in xstest["left_out"].items()}
+    worst = min(xstest["left_out"], key=lambda name: float(xstest["left_out"][name]["value"]))
+    return (
+        f"{table}\nXSTest by labels of each kind: {curve}; with shuffled labels"
+        f" {compact_text(Estimate.from_dict(xstest['shuffled']))}.\n"
+        f"Worst of its types where that was left out: `{worst}`, {left[worst]}.\n"
+    )
 
 
 def _areas(row: dict[str, dict[str, Any]], names: list[str]) -> list[str]:

@@ -102,3 +102,9 @@ class TestTheTables:
     )
     def test_an_answer_that_harms(self, code, harm):
         assert harms(code) == harm
+
+    def test_the_main_model_of_every_seed(self, results):
+        (row,) = read(results).seeds
+        assert row.seed == 0
+        assert (row.plain.safety, row.debiased.safety) == (1.0, 6 / 8)
+        assert (row.plain.helpful, row.debiased.helpful) == (0.0, 3 / 4)

@@ -69,7 +69,7 @@ def test_summary_json_keeps_its_keys(summary):
     found = summary_json(summary)
     assert " ".join(found) == (
         "title judge main seeds prompts helps rules methods safe fronts grid speed gate harm"
-        " ablations biases members caveats sentences answer alerts"
+        " by_seed ablations biases members caveats sentences answer alerts"
     )
     front = found["fronts"]["helpful"]["1"]["plain"]
     assert [*front] == ["chosen", "volume", "ours_minus", "tuned_minus", "conditioned_minus"]

@@ -40,6 +40,7 @@ from tsdi.study.summary import (
     OperatingPoint,
     RuleEffect,
     SafeEffect,
+    SeedRow,
     Summary,
     T,
 )
@@ -73,6 +74,7 @@ def summarise(results: StudyResults, resamples: int = RESAMPLES) -> Summary:
         costs=_costs(results.speed),
         gate={name: tuple(_gate(answers, rules[name])) for name in rules if name != PLAIN},
         harm={name: _harm(answers, rule) for name, rule in rules.items()},
+        seeds=tuple(_seed_rows(answers)),
         ablations=tuple(_ablations(answers)),
         biases=results.biases,
         members=results.members,
@@ -312,6 +314,20 @@ def _gate(answers: Answers, rule: RuleAnswers) -> list[GateRow]:
             for name, change in {ALL: whole, **categories}.items()
         ]
     return rows
+
+
+def _seed_rows(answers: Answers) -> list[SeedRow]:
+    """The main model seed by seed: a mean hides a training that went wrong."""
+
+    def shares(rule: RuleAnswers, number: int) -> Measures[float]:
+        codes = [rule.codes[number][at_main(answers, rule)]]
+        return every_measure(answers, lambda m: float(np.nanmean(outcomes_of(codes, m))))
+
+    plain, ours = answers.by_rule[PLAIN], answers.by_rule[OURS]
+    return [
+        SeedRow(seed, shares(plain, number), shares(ours, number))
+        for number, seed in enumerate(answers.test_seeds)
+    ]
 
 
 def _harm(answers: Answers, rule: RuleAnswers) -> dict[str, Estimate]:

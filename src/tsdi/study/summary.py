@@ -169,6 +169,15 @@ class GateRow:
 
 
 @dataclass(frozen=True)
+class SeedRow:
+    """The main model of one training seed, plain and with TSDI: shares of test answers."""
+
+    seed: int
+    plain: Measures[float]
+    debiased: Measures[float]
+
+
+@dataclass(frozen=True)
 class AblationRow:
     """One value of the parameter that is varied, and what it does at the main grid point."""
 
@@ -204,6 +213,7 @@ class Summary:
         costs: What decoding by each rule costs.
         gate: Where each rule but the plain model costs safety.
         harm: Share of harmful prompts that each rule complies with, by attack ("": none).
+        seeds: The main model seed by seed.
         ablations: Of parameters.
         biases: Of every aligned model.
         members: The aligned models.
@@ -223,6 +233,7 @@ class Summary:
     costs: Mapping[str, Cost]
     gate: Mapping[str, tuple[GateRow, ...]]
     harm: Mapping[str, Mapping[str, Estimate]]
+    seeds: tuple[SeedRow, ...]
     ablations: tuple[Ablation, ...]
     biases: tuple[DiagnosedBias | Bias, ...]
     members: tuple[ModelEntry, ...]
@@ -263,6 +274,10 @@ class Summary:
                 name: {attack: as_json(one) for attack, one in found.items()}
                 for name, found in self.harm.items()
             },
+            "by_seed": [
+                {"seed": one.seed, "plain": one.plain.titled(), "tsdi": one.debiased.titled()}
+                for one in self.seeds
+            ],
             "ablations": [
                 {**as_json(one), "values": [_flat(row) for row in one.values]}
                 for one in self.ablations

@@ -33,6 +33,8 @@ def tables(summary: Summary) -> dict[str, Table]:
     found[gates_title(summary)] = gates_table(summary)
     found["Weakest category of every method"] = weakest_table(summary)
     found["Harmful prompts complied with"] = harm_table(summary)
+    if len(summary.seeds) > 1:
+        found["The main model, seed by seed"] = seeds_table(summary)
     for ablation in summary.ablations:
         found[f"Ablation: {ablation.name}"] = ablation_table(summary, ablation)
     found["Refusing openers"] = biases_table(summary)
@@ -273,6 +275,26 @@ def weakest_table(summary: Summary) -> Table:
         f" share. It was picked after a look, which makes it look worse. {interval_note(summary)}"
     )
     return Table(["method", *(attack or "plain prompts" for attack in attacks)], rows, note)
+
+
+def seeds_table(summary: Summary) -> Table:
+    """The main model of every training seed, plain and with TSDI."""
+    rows = [
+        [
+            str(row.seed),
+            *(
+                f"{value:.3f}"
+                for pair in zip(
+                    *(a.titled().values() for a in (row.plain, row.debiased)), strict=True
+                )
+                for value in pair
+            ),
+        ]
+        for row in summary.seeds
+    ]
+    titles = [measure_title(summary, key) for key in summary.seeds[0].plain.titled()]
+    header = ["seed", *(f"{title}, {arm}" for title in titles for arm in ("plain", "TSDI"))]
+    return Table(header, rows, f"At {summary.main}, strength 1: shares of test answers.")
 
 
 def harm_table(summary: Summary) -> Table:
