@@ -232,6 +232,7 @@ def test_an_estimate_killed_before_its_sums_are_removed_can_be_resumed(models, t
     assert (out / "bias.safetensors").read_bytes() == made
     assert (out / "README.md").exists()
     assert not list(out.glob("partial-*"))
+    _refused(tsdi(*estimate(models, out, "--resume")), "finished bias")
 
 
 def test_a_bias_whose_tensors_were_never_written_can_be_resumed(models, bias, tmp_path):

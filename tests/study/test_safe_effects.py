@@ -77,6 +77,20 @@ class TestTheSummary:
         assert read(results).safe_effects == {}
 
 
+class TestTheReferenceAsAChoice:
+    def test_it_is_taken_where_it_is_the_best_plain_model(self, results):
+        (tried,) = [c for c in results["cells"] if c["name"] == "reference" and "safety" in c]
+        tried |= {"safety": 0.9, "help": 0.9}
+        fronts = read(results).comparison.fronts
+        assert fronts["plain"].chosen == ("beta0.2-step10",)
+        assert fronts["plain or reference"].chosen == ("reference, as it is",)
+        assert fronts["plain or reference"].volume == fronts["reference"].volume
+
+    def test_it_is_left_where_it_is_worse(self, results):
+        fronts = read(results).comparison.fronts
+        assert fronts["plain or reference"].chosen == fronts["plain"].chosen
+
+
 class TestTheTables:
     def test_the_safe_settings(self, results):
         table = tables(read(results))["Most helpful answers where safety stays"]
@@ -90,6 +104,7 @@ class TestTheTables:
         row = next(row for row in table.rows if row[0] == "tuned")
         assert row[1].startswith("O3 ")
         assert "0.000" in row[1]
+        assert table.rows[0][1].startswith("O1 ")  # where all are alike, the first category
 
     def test_harmful_prompts_that_are_complied_with(self, results):
         table = tables(read(results))["Harmful prompts complied with"]
