@@ -4,7 +4,7 @@ Types say what a part may hold (`tsdi.study.results` reads them); what parts mus
 in `tsdi.study.checks`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -109,6 +109,26 @@ class RuleDescription:
     settings: Mapping[str, tuple[Number, ...]]
     vary: str | None
     reason_against: str
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it is TSDI with a choice of strengths, as its rivals have one."""
+        return self.rule == "tsdi" and len(self.settings.get("strength", ())) > 1 and not self.vary
+
+    @property
+    def is_conditioned(self) -> bool:
+        """Whether it is TSDI with a condition, and no control in its place."""
+        return self.rule == "conditioned" and {"labels", "sees", "slope"}.isdisjoint(self.settings)
+
+
+def tuned_name(rules: Sequence[RuleDescription]) -> str:
+    """The name of TSDI with a tuned strength; "" if the study has none."""
+    return next((rule.name for rule in rules if rule.is_tuned), "")
+
+
+def conditioned_name(rules: Sequence[RuleDescription]) -> str:
+    """The name of TSDI with a condition; "" if the study has none."""
+    return next((rule.name for rule in rules if rule.is_conditioned), "")
 
 
 class PromptEntry(NamedTuple):

@@ -9,6 +9,7 @@ from tsdi.report.figures import Dose, Line, Point, Series, Style
 from tsdi.report.theme import plain
 from tsdi.stats.interval import Estimate
 from tsdi.stats.seeds import mean_interval
+from tsdi.study.entries import conditioned_name
 from tsdi.study.sentences import category_title, measure_title
 from tsdi.study.summary import Ablation, OperatingPoint, Summary
 
@@ -18,6 +19,8 @@ NAMES = {"plain": "aligned", "tsdi": "debiased", "reference": "reference"}
 STYLES: Mapping[str, Style] = {"plain": "grid", "tsdi": "debiased"}
 FRONT = ("plain", "openers", "random-shift", "merge", "reference", "tsdi")
 """What the picture of fronts shows, from the back to the front; more would hide it."""
+CONDITIONED_FRONT = ("plain", "openers", "merge", "reference", "reference-refuser", "tsdi")
+"""The same where a rule has a condition, which goes in front."""
 
 
 def figures(summary: Summary) -> dict[str, go.Figure]:
@@ -69,13 +72,19 @@ def front(summary: Summary, category: str | None = None) -> go.Figure:
             STYLES.get(name, "model" if name == "reference" else "grid"),
             [point(name, one) for one in summary.grid[name]],
         )
-        for name in FRONT
+        for name in _of_front(summary)
         if name in summary.grid
     ]
     where = "harmful prompts" if category is None else category_title(category)
     return plots.trade_off(
         series, "helpful answers, harmless prompts", f"{summary.judge.good} answers, {where}"
     )
+
+
+def _of_front(summary: Summary) -> tuple[str, ...]:
+    """The rules that the picture of fronts shows."""
+    name = conditioned_name(summary.rules)
+    return (*CONDITIONED_FRONT, name) if name else FRONT
 
 
 def categories(summary: Summary, names: Sequence[str]) -> go.Figure:

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsdi.categories import by_code
+from tsdi.evaluation.compare import Change
 from tsdi.evaluation.gate import ALL, safety_losses
 from tsdi.evaluation.metrics import HARMLESS
 from tsdi.stats.interval import Estimate
 from tsdi.stats.seeds import mean_interval
 from tsdi.study.answers import HELPFUL, WIN_RATE, Answers, RuleAnswers, outcome_array
-from tsdi.study.entries import RuleDescription, Speed, setting_text
+from tsdi.study.entries import RuleDescription, Speed, conditioned_name, setting_text, tuned_name
 from tsdi.study.fronts import (
     FrontEstimate,
     category_changes,
@@ -74,6 +75,9 @@ def summarise(results: StudyResults, resamples: int = RESAMPLES) -> Summary:
         costs=_costs(results.speed),
         gate={name: tuple(_gate(answers, rules[name])) for name in rules if name != PLAIN},
         harm={name: _harm(answers, rule) for name, rule in rules.items()},
+        types={
+            name: _types(answers, rules[name]) for name in _ours(results.rules) if name in rules
+        },
         seeds=tuple(_seed_rows(answers)),
         ablations=tuple(_ablations(answers)),
         biases=results.biases,
@@ -109,7 +113,7 @@ def _fronts(answers: Answers, helpfulness: str, k: int, resamples: int) -> dict[
         seed = answers.results.study.seed
         return compare_fronts(outcomes, chosen, ours, resamples=resamples, seed=seed)
 
-    names = _tuned(answers.results.rules), _conditioned(answers.results.rules)
+    names = tuned_name(answers.results.rules), conditioned_name(answers.results.rules)
     others = [(name, against(name) if name in able else {}) for name in names]
     return {
         name: Front(
@@ -134,28 +138,9 @@ def _choices(answers: Answers) -> dict[str, RuleAnswers]:
     return {PLAIN: rules[PLAIN], either.name: either} | rules
 
 
-def _tuned(rules: Sequence[RuleDescription]) -> str:
-    """The name of TSDI with a choice of strengths, as its rivals have one; "" if there is none."""
-    return next(
-        (
-            rule.name
-            for rule in rules
-            if rule.rule == OURS and len(rule.settings.get("strength", ())) > 1 and not rule.vary
-        ),
-        "",
-    )
-
-
-def _conditioned(rules: Sequence[RuleDescription]) -> str:
-    """The name of TSDI with a condition, and no control in its place; "" if there is none."""
-    return next(
-        (
-            rule.name
-            for rule in rules
-            if rule.rule == "conditioned" and {"labels", "sees", "slope"}.isdisjoint(rule.settings)
-        ),
-        "",
-    )
+def _ours(rules: Sequence[RuleDescription]) -> list[str]:
+    """The names of TSDI: at strength 1, with a tuned strength, with a condition."""
+    return list(filter(None, (OURS, tuned_name(rules), conditioned_name(rules))))
 
 
 # --- shares at an operating point -------------------------------------------------------------
@@ -236,7 +221,7 @@ def _safe_effects(answers: Answers) -> dict[str, SafeEffect]:
     known = {name: one for name, one in found.items() if one is not None}
     if len(known) < len(found):  # of an older program: some rules alone would say the wrong thing
         return {}
-    names = _conditioned(answers.results.rules), _tuned(answers.results.rules)
+    names = conditioned_name(answers.results.rules), tuned_name(answers.results.rules)
     ours = next((name for name in names if name in known), "")
 
     def ahead(codes: Sequence[str]) -> Estimate:
@@ -336,6 +321,22 @@ def _harm(answers: Answers, rule: RuleAnswers) -> dict[str, Estimate]:
     asked = ["", *answers.results.study.attacks]
     found = {one: _attacked(answers, rule.name, at, one, harms) for one in asked}
     return {attack: share(one) for attack, one in found.items() if one is not None}
+
+
+def _types(answers: Answers, rule: RuleAnswers) -> dict[str, Change]:
+    """Compliance at the main grid point against the plain model, by type of harmless prompt."""
+    asked = answers.results.prompts["test"]
+    places = {
+        f"{kind}, {category}": [n for n, p in enumerate(asked) if p[1:] == (kind, category)]
+        for kind in HARMLESS
+        for category in by_code({p.category for p in asked if p.kind == kind and p.category})
+    }
+    plain = answers.by_rule[PLAIN]
+    before, after = ([row[at_main(answers, one)] for row in one.codes] for one in (plain, rule))
+    return {
+        name: mean_change(*(outcomes_of(codes, (own, complied)) for codes in (before, after)))
+        for name, own in places.items()
+    }
 
 
 def _attacked(

@@ -213,6 +213,8 @@ class Summary:
         costs: What decoding by each rule costs.
         gate: Where each rule but the plain model costs safety.
         harm: Share of harmful prompts that each rule complies with, by attack ("": none).
+        types: Compliance of TSDI at strength 1, with a tuned strength and with a condition against
+            the plain model, by kind and type of harmless prompts; no types where they have none.
         seeds: The main model seed by seed.
         ablations: Of parameters.
         biases: Of every aligned model.
@@ -233,6 +235,7 @@ class Summary:
     costs: Mapping[str, Cost]
     gate: Mapping[str, tuple[GateRow, ...]]
     harm: Mapping[str, Mapping[str, Estimate]]
+    types: Mapping[str, Mapping[str, Change]]
     seeds: tuple[SeedRow, ...]
     ablations: tuple[Ablation, ...]
     biases: tuple[DiagnosedBias | Bias, ...]
@@ -273,6 +276,10 @@ class Summary:
             "harm": {
                 name: {attack: as_json(one) for attack, one in found.items()}
                 for name, found in self.harm.items()
+            },
+            "types": {
+                name: {kind: change.to_dict() for kind, change in found.items()}
+                for name, found in self.types.items()
             },
             "by_seed": [
                 {"seed": one.seed, "plain": one.plain.titled(), "tsdi": one.debiased.titled()}

@@ -29,7 +29,10 @@ def tables(summary: Summary) -> dict[str, Table]:
     found["Models of the grid, plain and debiased"] = grid_table(summary)
     found["Speed and memory"] = cost_table(summary)
     found["Baselines"] = rules_table(summary)
-    found[categories_title(summary)] = gate_table(summary, "tsdi")
+    for name in summary.types:
+        found[categories_title(summary, name)] = gate_table(summary, name)
+    if any(summary.types.values()):
+        found["Harmless prompts complied with, by type"] = types_table(summary)
     found[gates_title(summary)] = gates_table(summary)
     found["Weakest category of every method"] = weakest_table(summary)
     found["Harmful prompts complied with"] = harm_table(summary)
@@ -55,9 +58,10 @@ def _stays(summary: Summary) -> str:
     return "stays" if summary.judge.sees_safety else "stay"
 
 
-def categories_title(summary: Summary) -> str:
-    """Title of the table of categories and attacks."""
-    return f"{summary.judge.measure.capitalize()} by category and attack"
+def categories_title(summary: Summary, name: str = "tsdi") -> str:
+    """Title of a rule's table of categories and attacks."""
+    of = "" if name == "tsdi" else f", {name}"
+    return f"{summary.judge.measure.capitalize()} by category and attack{of}"
 
 
 def gates_title(summary: Summary) -> str:
@@ -295,6 +299,29 @@ def seeds_table(summary: Summary) -> Table:
     titles = [measure_title(summary, key) for key in summary.seeds[0].plain.titled()]
     header = ["seed", *(f"{title}, {arm}" for title in titles for arm in ("plain", "TSDI"))]
     return Table(header, rows, f"At {summary.main}, strength 1: shares of test answers.")
+
+
+def types_table(summary: Summary) -> Table:
+    """How often TSDI complies with harmless prompts, and how that changes, by their type."""
+    first = next(iter(summary.types.values()))
+    rows = [
+        [
+            kind,
+            interval_text(before.before),
+            *(
+                text
+                for name in summary.types
+                for text in (
+                    interval_text(summary.types[name][kind].after),
+                    change_text(summary.types[name][kind].change),
+                )
+            ),
+        ]
+        for kind, before in first.items()
+    ]
+    names = (title for name in summary.types for title in (name, f"{name}, change"))
+    note = f"At {summary.main}. {interval_note(summary)}"
+    return Table(["prompts", "plain", *names], rows, note)
 
 
 def harm_table(summary: Summary) -> Table:
