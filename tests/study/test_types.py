@@ -1,4 +1,4 @@
-"""What a study says of TSDI with a condition: by type of prompt and category, and in its picture."""
+"""What a study says of TSDI with a condition: by type and category, and in its picture."""
 
 import pytest
 
