@@ -34,8 +34,8 @@ def draw() -> None:
         axes.grid(axis="y", alpha=0.3)
         axes.axvline(0.5, color="0.7", lw=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-    right.legend(
-        frameon=False, fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1, 1.0),
-    )  # fmt: skip
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 0.94))
+    figure.legend(
+        *left.get_legend_handles_labels(), frameon=False, fontsize=9, ncols=3, loc="upper left"
+    )
     figure.savefig(PICTURE, dpi=110)
