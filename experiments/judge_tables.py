@@ -23,15 +23,11 @@ Row = Sequence[str]
 
 def with_tables(text: str) -> str:
     """The page with each table that has marks made anew."""
-    audit, trained = (
-        json.loads((MEASURED / f"{name}.json").read_text(encoding="utf-8"))["raw"]
-        for name in ("audit", "trained_judge")
-    )
+    audit = json.loads((MEASURED / "audit.json").read_text(encoding="utf-8"))["raw"]
     made = {
         "audit": _audit_rows(audit["judges"]),
         "refusals": _refusal_rows(audit["judges"]),
         "corrected": _corrected_rows(audit["transfer"]),
-        "trained": _trained_rows(trained),
     }
     for name, rows in made.items():
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
@@ -93,23 +89,6 @@ def _corrected_rows(transfer: Mapping[str, Any]) -> list[Row]:
             cells += [_percent(_value(found["raw"]), 1), _corrected(found["corrected"])]
         rows.append(cells)
     return rows
-
-
-def _trained_rows(trained: Mapping[str, Any]) -> list[Row]:
-    best = trained["best_rule"]
-    return [
-        ["kappa on the model that was left out", "trained", _name(best)],
-        *(
-            [MODELS[model], *(_interval(kappas[name]) for name in ("trained", best))]
-            for model, kappas in trained["by_model"].items()
-        ),
-        ["all", *(_interval(trained["kappa"][name]) for name in ("trained", best))],
-        [
-            "all, prompts unseen in training too",
-            _interval(trained["kappa"]["trained, new prompts"]),
-            "",
-        ],
-    ]
 
 
 def _interval(estimate: Mapping[str, float]) -> str:

@@ -11,8 +11,9 @@ from tests.cli.test_bad_input import _refused
 from tests.data import real
 from tsdi.cli.cleanse import cleanse
 from tsdi.errors import UsageError
-from tsdi.judging.cues import NAMES
-from tsdi.judging.trained import CLASSES, JudgeFile
+from tsdi.judging.base import Judge
+from tsdi.judging.registry import JUDGES, Known
+from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.runs.records import append_records, read_records
 from tsdi.training.cleansing import THRESHOLD
 
@@ -40,18 +41,33 @@ def read(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
+class Apologies(Judge):
+    """Takes a word of apology for a refusal, and gives a probability of one."""
+
+    name = "apologies"
+    sees_safety = False
+    sees_refusal = True
+
+    def settings(self):
+        return {}
+
+    def judge_answers(self, answers):
+        return [
+            Judgement(Verdict.REFUSED, probability=0.95)
+            if "sorry" in answer.text
+            else Judgement(Verdict.COMPLIED, probability=0.05)
+            for answer in answers
+        ]
+
+
+APOLOGIES = Apologies()
+
+
 @pytest.fixture
-def judge(tmp_path):
-    """A trained judge that finds a refusal in words of apology only."""
-    cue = next(number for number, name in enumerate(NAMES) if "sorry" in name or "apolog" in name)
-    weights = [[0.0] * len(NAMES) for _ in CLASSES]
-    weights[2][cue] = 9.0
-    file = JudgeFile(
-        coefficients=weights, intercepts=[2.0, -9.0, -2.0], temperature=1.0, labels_sha256=[],
-        evidence={},
-    )  # fmt: skip
-    (tmp_path / "judge.json").write_text(file.model_dump_json())
-    return f"trained={tmp_path / 'judge.json'}"
+def judge(monkeypatch):
+    known = Known("tests.cli.test_cleanse:APOLOGIES", "refusals", "nothing")
+    monkeypatch.setitem(JUDGES, "apologies", known)
+    return "apologies"
 
 
 @pytest.fixture

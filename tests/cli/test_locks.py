@@ -25,7 +25,6 @@ FILES = {
     "export": ["BIAS", "MODEL", "OUT", "--to", "transformers"],
     "cleanse": ["pairs.jsonl", "--out", "OUT.jsonl", "--resume"],
     "audit refusal-phrases": ["--labels", "l.csv", "--out", "OUT", "--resume"],
-    "audit": ["--labels", "l.csv", "--train", "OUT"],
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.fake_api import ok, serving
-from tests.judging import judge_models, test_classifier, test_trained
+from tests.judging import judge_models, test_classifier
 from tests.judging.judge_models import FORMATS, response
 from tsdi.judging.base import CUT_OFF, ENDLESS, KINDS, JudgeOptions
 from tsdi.judging.registry import JUDGES, load_judge
@@ -55,9 +55,6 @@ def _spec(name, folder):
         judge_models.save(name, folder)
     elif "classifier" in name:
         test_classifier.save(folder, ["safe", "unsafe"])
-    elif name == "trained":
-        folder = folder / "trained.json"
-        folder.write_text(json.dumps(test_trained.file_of()))
     elif name != "llm-refusal":
         return name
     return f"{name}={folder}"

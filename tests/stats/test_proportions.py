@@ -1,6 +1,6 @@
 import json
 import random
-from math import comb, inf
+from math import comb
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from tsdi.stats.clusters import clustered_kappa, clustered_kappa_change, clustered_share
+from tsdi.stats.clusters import clustered_kappa, clustered_share
 from tsdi.stats.interval import Estimate
 from tsdi.stats.proportions import holm, mcnemar, paired_change, wilson
 
@@ -141,11 +141,6 @@ def test_holm_by_hand():
 def test_holm_refuses_what_is_no_p_value(wrong):
     with pytest.raises(ValueError, match="p-values"):
         holm([0.5, wrong])
-
-
-def test_one_item_alone_says_nothing_of_others():
-    one = clustered_kappa_change([True, False], [False, True], [True, False], ["p", "p"])
-    assert (one.value, one.low, one.high) == (2.0, -inf, inf)
 
 
 def test_a_share_without_clusters_is_wilsons():

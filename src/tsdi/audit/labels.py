@@ -1,4 +1,4 @@
-"""Answers that people have labelled: what judges are audited against, and trained on."""
+"""Answers that people have labelled: what judges are audited against."""
 
 import re
 from collections.abc import Mapping, Sequence

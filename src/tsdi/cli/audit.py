@@ -13,10 +13,8 @@ from tsdi.audit.confusion import Figures
 from tsdi.audit.labels import FIELDS, LabelFormat, Labelled
 from tsdi.audit.result import Audit
 from tsdi.categories import category_name
-from tsdi.cli import console, frame, options
+from tsdi.cli import console, options
 from tsdi.cli.figures import show_bounds
-from tsdi.cli.train_judge import train as train_judge
-from tsdi.errors import UsageError
 from tsdi.judging.base import JudgeOptions
 from tsdi.judging.verdict import Judgement, most_often
 from tsdi.stats.interval import compact_text
@@ -33,31 +31,21 @@ COUNTS = {
     "passed": "rightly passed",
 }
 RATES = ("precision", "recall", "specificity", "accuracy", "kappa")
-TRAINING = {"labels", "train", "columns", "kind", "end_of_thinking", "json"}  # what it can use
 FOUND = {"refusal": "refused", "unsafe": "unsafe"}
 
 
 def audit(
-    context: typer.Context,
     judge: Annotated[
-        str | None,
+        str,
         typer.Argument(
             metavar="JUDGE",
             help="As for tsdi evaluate --judge, or column:NAME for a judge whose words stand in a"
             " column of the labels.",
         ),
-    ] = None,
+    ],
     labels: Annotated[
-        list[Path] | None, typer.Option(help="Labelled answers, .csv or .jsonl; may be repeated.")
-    ] = None,
-    train: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Instead of auditing JUDGE, train a small refusal judge on the labels and write it"
-            " to FILE, if it is better than the string rules.",
-        ),
-    ] = None,
+        list[Path], typer.Option(help="Labelled answers, .csv or .jsonl; may be repeated.")
+    ],
     against: Annotated[
         list[str] | None, typer.Option(help="Another judge, to see how far they agree.")
     ] = None,
@@ -89,22 +77,14 @@ def audit(
 
     Example: tsdi audit xstest-strings --labels completions_llama2_labels.csv --out audit.json
     """
-    files = labels or []
-    label_format = LabelFormat(parse_columns(columns, FIELDS), kind, end_of_thinking)
-    if train is not None:
-        _refuse_auditing(context)
-        train_judge(train, files, label_format, json)
-        return
-    if judge is None:
-        raise UsageError("There is no judge to audit.", "Name one, or train one: --train FILE")
     console.quiet_libraries()
     with console.bar("audit") as update:
         audited = tsdi.audit.audit(
             judge,
-            files,
+            labels,
             out,
             against=against or [],
-            label_format=label_format,
+            label_format=LabelFormat(parse_columns(columns, FIELDS), kind, end_of_thinking),
             judge_options=JudgeOptions(
                 None, judge_url, dtype, device_map, trust_remote_code, judge_labels, judge_policy
             ),
@@ -124,12 +104,6 @@ def audit(
     if out:
         use = f", for tsdi evaluate RUN --judge {judge} --audit {out} --resume"
         console.say(f"Saved in {out}{'' if judge.startswith(COLUMN) else use}")
-
-
-def _refuse_auditing(context: typer.Context) -> None:
-    """Refuse what means nothing where no judge is audited."""
-    for option in frame.given(context, but=TRAINING):
-        raise UsageError("--train trains a judge and audits none.", f"Leave {option} out.")
 
 
 def tables(audit: Audit) -> Iterator[Table]:
@@ -225,12 +199,6 @@ def _notes(audit: Audit, judgements: Sequence[Judgement]) -> None:
         )
     if audit.target == "refusal":
         console.note("Refused: in part or in full, by people's word and by the judge's.")
-    learnt = {*audit.judge.get("trained_on", [])} & {str(file["sha256"]) for file in audit.labels}
-    if learnt:
-        console.note(
-            "The judge was trained on these labels, so that these figures flatter it. What"
-            " cross-validation found is in its own file."
-        )
     whole = audit.kinds["all"]
     if whole.bounds:
         bounds = [f"{rate} {show_bounds(ends)}" for rate, ends in whole.bounds.items()]

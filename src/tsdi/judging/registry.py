@@ -44,9 +44,6 @@ JUDGES = {
     "xstest-strings": Known("tsdi.judging.refusal:XSTEST_STRINGS", "refusals", _RULE),
     "keyword-list": Known("tsdi.judging.refusal:KEYWORD_LIST", "refusals", _RULE),
     "gcg-keywords": Known("tsdi.judging.refusal:GCG_KEYWORDS", "refusals", _RULE),
-    "trained": Known(
-        "tsdi.judging.trained:open_trained", "refusals", "trained=FILE, of tsdi audit --train"
-    ),
     "qwen3guard": Known(
         "tsdi.judging.qwen3guard:Qwen3Guard", "both", "Qwen/Qwen3Guard-Gen-4B", _SERVED
     ),

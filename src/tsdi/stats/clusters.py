@@ -1,7 +1,7 @@
 """Figures of items that come in clusters, such as five models' answers to one prompt."""
 
 from collections.abc import Hashable, Sequence
-from math import inf, isfinite, sqrt
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +99,8 @@ def clustered_kappa(
     (value,) = _kappas(counts.sum(0, keepdims=True))
     if np.isnan(value) or len(rows) < 2:
         return Estimate(None if np.isnan(value) else float(value), -1.0, 1.0, len(first))
-    low, high = _ends(_kappas(_draws(len(rows)) @ counts))
+    ends = np.nanquantile(_kappas(_draws(len(rows)) @ counts), [0.025, 0.975])
+    low, high = map(float, ends)
     if value == 1:
         yes = sum(map(bool, first)) / len(first)
         chance = yes**2 + (1 - yes) ** 2
@@ -107,49 +108,11 @@ def clustered_kappa(
     return Estimate(float(value), low, high, len(first))
 
 
-def clustered_kappa_change(
-    truth: Sequence[bool],
-    before: Sequence[bool],
-    after: Sequence[bool],
-    clusters: Sequence[Hashable],
-) -> Estimate:
-    """How much better one rater agrees with the truth than another: the change of Cohen's kappa.
-
-    The 95 % interval is the percentile bootstrap's, by whole clusters, which both raters share; a
-    single cluster gives none.
-
-    Raises:
-        ValueError: If the lengths differ, or a kappa has no value.
-    """
-    rows: dict[Hashable, NDArray[np.float64]] = {}
-    for true, one, other, name in zip(truth, before, after, clusters, strict=True):
-        counts = rows.setdefault(name, np.zeros((2, 4)))
-        counts[0, 2 * bool(true) + bool(one)] += 1
-        counts[1, 2 * bool(true) + bool(other)] += 1
-    every = np.array(list(rows.values())).reshape(-1, 2, 4)
-
-    def change(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _kappas(weights @ every[:, 1]) - _kappas(weights @ every[:, 0])
-
-    (value,) = change(np.ones((1, len(rows))))
-    if not isfinite(value):
-        raise ValueError("a kappa without a value")
-    if len(rows) == 1:
-        return Estimate(float(value), -inf, inf, len(truth))
-    low, high = _ends(change(_draws(len(rows))))
-    return Estimate(float(value), low, high, len(truth))
-
-
 def _draws(clusters: int) -> NDArray[np.float64]:
     """How often each cluster is drawn, [resamples, clusters]."""
     shares = np.full(clusters, 1 / clusters)
     drawn = np.random.default_rng(0).multinomial(clusters, shares, _RESAMPLES)
     return drawn.astype(np.float64)
-
-
-def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _kappas(counts: NDArray[np.float64]) -> NDArray[np.float64]:
