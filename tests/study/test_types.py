@@ -56,3 +56,22 @@ def test_the_tables_say_so(summary):
 
 def test_the_picture_of_fronts_shows_it(summary):
     assert "conditioned" in {trace.name for trace in front(summary).data}
+
+
+class TestTheWholeGrid:
+    def test_each_point_alone_is_safety_times_help(self, summary):
+        found = summary.each_point["conditioned"]
+        assert found.volume.value == pytest.approx(7 / 8 * 3 / 4)
+        # debiased: 0 x 1, 6/8 x 3/4, 0 x 1, 1 x 3/4
+        debiased = (6 / 8 * 3 / 4 + 3 / 4) / 4
+        assert summary.each_point["tsdi"].volume.value == pytest.approx(debiased)
+        assert found.ours_minus.value == pytest.approx(debiased - 7 / 8 * 3 / 4)
+
+    def test_rules_on_other_points_are_left_out(self, summary):
+        assert "reference" not in summary.each_point
+
+    def test_more_points_than_there_are_mean_all(self):
+        data = made_results()
+        data["study"]["ks"] = [4, 16]
+        found = summarise(StudyResults.from_dict(data, RESULTS), 50)
+        assert [one.k for one in found.comparisons] == [4]

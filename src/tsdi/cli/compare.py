@@ -10,12 +10,12 @@ from rich.text import Text
 import tsdi
 from tsdi.categories import category_name
 from tsdi.cli import console, options
-from tsdi.cli.figures import category_title, judged_by, p_value, titles
+from tsdi.cli.figures import category_title, judged_by, titles
 from tsdi.errors import UsageError
 from tsdi.evaluation.compare import ALPHA, FAMILY, Change, Comparison
 from tsdi.evaluation.evidence import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated
-from tsdi.stats.interval import compact_share, compact_text
+from tsdi.stats.interval import compact_share, compact_text, p_text
 
 WIDTH = 22  # of a row's title
 
@@ -128,8 +128,8 @@ def changes_table(comparison: Comparison) -> Table:
                 compact_share(change.before.value),
                 compact_share(change.after.value),
                 compact_text(change.change, signed=True),
-                p_value(change.p),
-                p_value(change.p_holm),
+                p_text(change.p),
+                p_text(change.p_holm),
                 style=style,
             )
 

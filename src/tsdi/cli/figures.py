@@ -45,13 +45,6 @@ def show_bounds(bounds: tuple[float, float]) -> str:
     return f"{low} to {high}"
 
 
-def p_value(p: float | None) -> str:
-    """A p-value, such as ".031" or "<.001"."""
-    if p is None:
-        return ""
-    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
-
-
 def figures_table(evaluation: Evaluation) -> Table:
     """All figures over all categories that stand on an answer, with their 95 % intervals and n.
 

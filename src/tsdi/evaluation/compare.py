@@ -29,21 +29,23 @@ class Change:
         before: Share of hits of the first arm; of one run with its Wilson interval.
         after: Share of hits of the second one.
         change: after - before, paired; of one run with the Bonett-Price interval.
-        p: Two-sided p-value: the exact McNemar test's, or over several seeds the sign-flip test's.
+        p: Two-sided p-value of the exact McNemar test; None over several training seeds, of which
+            it would say nothing.
         p_holm: The same adjusted by Holm's method over the family; None outside of it.
     """
 
     before: Estimate
     after: Estimate
     change: Estimate
-    p: float
+    p: float | None
     p_holm: float | None = None
 
     @property
     def fell(self) -> bool:
         """Whether the share fell significantly: `p_holm`, outside a family `p`, below `ALPHA`."""
         p = self.p if self.p_holm is None else self.p_holm
-        return self.change.value is not None and self.change.value < 0 and p < ALPHA
+        fell = self.change.value is not None and self.change.value < 0
+        return fell and p is not None and p < ALPHA
 
     def to_dict(self) -> dict[str, Any]:
         """The change as JSON."""
@@ -163,11 +165,9 @@ def compare_arms(
 
 def adjusted(changes: Mapping[str, Change]) -> dict[str, Change]:
     """Changes of one family, such as categories, with p-values adjusted by Holm's method."""
-    p_values = holm([change.p for change in changes.values()])
-    return {
-        name: replace(change, p_holm=p)
-        for (name, change), p in zip(changes.items(), p_values, strict=True)
-    }
+    known = {name: change.p for name, change in changes.items() if change.p is not None}
+    p_values = dict(zip(known, holm(list(known.values())), strict=True))
+    return {name: replace(change, p_holm=p_values.get(name)) for name, change in changes.items()}
 
 
 def _unscored(before: Sequence[Judged], after: Sequence[Judged]) -> tuple[int, int, int]:

@@ -102,3 +102,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return None if isinstance(value, float) and isinf(value) else value
+
+
+def p_text(p: float | None) -> str:
+    """A p-value, such as ".031" or "<.001"; "" for none."""
+    if p is None:
+        return ""
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import cache
 from math import sqrt
 
-import numpy as np
 from scipy.stats import binomtest, norm
 
 from tsdi.stats.interval import Estimate
@@ -84,38 +83,6 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     """
     gained, lost = _discordant(before, after)
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-
-
-def sign_flip(differences: Sequence[float]) -> float:
-    """Two-sided p-value of the exact sign-flip test: are paired differences centred at zero?
-
-    Under the hypothesis every difference could as well have had the other sign. The distribution of
-    their sum over all signs is found by convolution. With differences of -1, 0 and 1 this is the
-    exact McNemar test.
-
-    Args:
-        differences: Whole numbers, one per item; counts over seeds, for instance.
-
-    Returns:
-        The share of all signs whose sum is at least as far from zero as the sum that was seen.
-
-    Raises:
-        ValueError: If a difference is not whole.
-
-    Source: Fisher (1935), The Design of Experiments, section 21.
-    """
-    sizes = [abs(round(value)) for value in differences if value]
-    if any(abs(value - round(value)) > 1e-9 for value in differences):
-        raise ValueError("differences are whole numbers")
-    seen, reach = abs(round(sum(differences))), sum(sizes)
-    shares = np.ones(1)  # of the sums -reach, -reach + 2 ... as far as they are summed up
-    for size in sizes:
-        wider = np.zeros(len(shares) + size)
-        wider[: len(shares)] += shares / 2
-        wider[size:] += shares / 2
-        shares = wider
-    sums = np.arange(len(shares)) * 2 - reach
-    return float(min(1.0, shares[np.abs(sums) >= seen].sum()))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tsdi.evaluation.compare import Change, adjusted
 from tsdi.stats.interval import Estimate
-from tsdi.stats.proportions import paired_change, sign_flip, wilson
+from tsdi.stats.proportions import mcnemar, paired_change, wilson
 from tsdi.stats.seeds import crossed_interval
 
 Array = NDArray[np.float64]
@@ -186,11 +186,43 @@ def compare_fronts(
     sizes = {len(set(cells)) for cells in chosen.values()}
     if len(sizes) != 1:
         raise ValueError(f"fronts of {sorted(sizes)} points cannot be compared")
+    return _compare(
+        outcomes, ours, lambda name, draws: front_volumes(outcomes[name], chosen[name], draws),
+        resamples, seed,
+    )  # fmt: skip
+
+
+def compare_grids(
+    outcomes: Mapping[str, Outcomes], ours: str, *, resamples: int = 2000, seed: int = 0
+) -> dict[str, FrontEstimate]:
+    """Safety times help at each grid point alone, its mean over the grid, and ours minus each.
+
+    That is the hypervolume of a front of one point, were the point drawn at random: what a rule
+    does where nobody chooses the model. All rules have the same cells, seeds and prompts.
+    """
+
+    def areas(name: str, draws: Draws) -> Array:
+        cells = range(outcomes[name].safe.shape[1])
+        each = [front_volumes(outcomes[name], [cell], draws) for cell in cells]
+        mean: Array = np.mean(each, axis=0)
+        return mean
+
+    return _compare(outcomes, ours, areas, resamples, seed)
+
+
+def _compare(
+    outcomes: Mapping[str, Outcomes],
+    ours: str,
+    volumes: Callable[[str, Draws], Array],
+    resamples: int,
+    seed: int,
+) -> dict[str, FrontEstimate]:
+    """A figure of every rule, and of ours minus it, from its values [resamples, seeds]."""
     harmful, helpful = outcomes[ours].safe.shape[-1], outcomes[ours].help.shape[-1]
     draws = draw(harmful, helpful, resamples, seed)
     once = Draws(np.ones((1, harmful)), np.ones((1, helpful)))
-    drawn = {name: front_volumes(one, chosen[name], draws) for name, one in outcomes.items()}
-    by_seed = {name: front_volumes(one, chosen[name], once)[0] for name, one in outcomes.items()}
+    drawn = {name: volumes(name, draws) for name in outcomes}
+    by_seed = {name: volumes(name, once)[0] for name in outcomes}
     return {
         name: FrontEstimate(
             within(0.0, _interval(by_seed[name], drawn[name])),
@@ -227,15 +259,20 @@ def mean_change(before: Array, after: Array) -> Change:
     Returns:
         Means over seeds of shares over what has a verdict, and of changes over what has one on both
         sides; n is the number of verdicts. Of one seed, or seeds that are alike, the shares have
-        Wilson's intervals over prompts and the change Bonett and Price's (`paired_change`). The
-        p-value is of a sign-flip test of the prompts' changes, each a mean over seeds: it says
-        something of other prompts with these seeds.
+        Wilson's intervals over prompts and the change Bonett and Price's (`paired_change`). Of one
+        seed there is a p-value over prompts (McNemar); of several it would say nothing of others.
     """
     both = ~(np.isnan(before) | np.isnan(after))
     moved = np.where(both, after - before, np.nan)
-    compared = both.all(0)
-    p = sign_flip(moved[:, compared].sum(0).tolist())
+    p = mcnemar(*_of_one(before, after, both[0])) if len(both) == 1 else None
     return Change(share(before), share(after), _moved(before, after, moved), p)
+
+
+def _of_one(
+    before: Array, after: Array, known: NDArray[np.bool_], seed: int = 0
+) -> list[list[bool]]:
+    """Outcomes of one seed before and after, of the prompts that have both."""
+    return [side[seed, known].astype(bool).tolist() for side in (before, after)]
 
 
 def share(outcomes: Array) -> Estimate:
@@ -254,9 +291,7 @@ def share(outcomes: Array) -> Estimate:
 
 def _moved(before: Array, after: Array, moved: Array) -> Estimate:
     def paired(seed: int) -> Estimate:
-        known = ~np.isnan(moved[seed])
-        one, other = (side[seed, known].astype(bool).tolist() for side in (before, after))
-        return paired_change(one, other)
+        return paired_change(*_of_one(before, after, ~np.isnan(moved[seed]), seed))
 
     return _over_seeds(moved, -1.0, paired)
 

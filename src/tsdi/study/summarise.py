@@ -6,7 +6,7 @@ prompts and of the other seeds. Intervals are over training seeds; of a single o
 (`tsdi.study.fronts`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from tsdi.study.fronts import (
     category_changes,
     choose_points,
     compare_fronts,
+    compare_grids,
     mean_change,
     share,
 )
@@ -71,6 +72,7 @@ def summarise(results: StudyResults, resamples: int = RESAMPLES) -> Summary:
         effects={name: _effect(answers, rule) for name, rule in rules.items()},
         safe_effects=_safe_effects(answers),
         comparisons=tuple(_comparisons(answers, resamples)),
+        each_point=_each_point(answers, resamples),
         grid={name: _operating_points(answers, rule) for name, rule in rules.items()},
         costs=_costs(results.speed),
         gate={name: tuple(_gate(answers, rules[name])) for name in rules if name != PLAIN},
@@ -89,11 +91,15 @@ def summarise(results: StudyResults, resamples: int = RESAMPLES) -> Summary:
 
 
 def _comparisons(answers: Answers, resamples: int) -> list[FrontComparison]:
-    """By measure of helpfulness and number of points: all fronts that there are."""
+    """By measure of helpfulness and number of points: all fronts that there are.
+
+    A number beyond the grid's is all of it.
+    """
+    points = len(answers.by_rule[OURS].cells)
     return [
         FrontComparison(helpfulness, k, fronts)
         for helpfulness in [HELPFUL, *([WIN_RATE] if answers.have_win_rates else [])]
-        for k in answers.results.study.ks
+        for k in dict.fromkeys(min(k, points) for k in answers.results.study.ks)
         if (fronts := _fronts(answers, helpfulness, k, resamples))
     ]
 
@@ -113,11 +119,36 @@ def _fronts(answers: Answers, helpfulness: str, k: int, resamples: int) -> dict[
         seed = answers.results.study.seed
         return compare_fronts(outcomes, chosen, ours, resamples=resamples, seed=seed)
 
+    cells = {name: tuple(able[name].cells[i] for i in places) for name, places in chosen.items()}
+    return _with_ours(answers, against, cells)
+
+
+def _each_point(answers: Answers, resamples: int) -> dict[str, Front]:
+    """Safety times helpful answers at each point of the grid alone; none of a single point."""
+    grid = answers.by_rule[PLAIN].cells
+    able = {name: rule for name, rule in answers.by_rule.items() if rule.cells == grid}
+    if len(grid) < 2 or OURS not in able:
+        return {}
+    outcomes = {name: answers.outcomes(rule, HELPFUL) for name, rule in able.items()}
+
+    def against(ours: str) -> dict[str, FrontEstimate]:
+        seed = answers.results.study.seed
+        return compare_grids(outcomes, ours, resamples=resamples, seed=seed)
+
+    return _with_ours(answers, against, dict.fromkeys(able, grid))
+
+
+def _with_ours(
+    answers: Answers,
+    against: Callable[[str], dict[str, FrontEstimate]],
+    cells: Mapping[str, tuple[str, ...]],
+) -> dict[str, Front]:
+    """Every rule's front of some cells, and how far each kind of TSDI is ahead of it."""
     names = tuned_name(answers.results.rules), conditioned_name(answers.results.rules)
-    others = [(name, against(name) if name in able else {}) for name in names]
+    others = [(name, against(name) if name in cells else {}) for name in names]
     return {
         name: Front(
-            tuple(able[name].cells[i] for i in chosen[name]),
+            cells[name],
             one.volume,
             None if name == OURS else one.ours_minus,
             *(

@@ -209,6 +209,8 @@ class Summary:
         effects: What each rule does at the main grid point.
         safe_effects: The same with settings that keep safety; of older results of no rule.
         comparisons: Of fronts, by measure of helpfulness and number of points.
+        each_point: Safety times helpful answers at each point of the grid alone, the mean over it;
+            of no rule where the grid is one point.
         grid: Every operating point of each rule.
         costs: What decoding by each rule costs.
         gate: Where each rule but the plain model costs safety.
@@ -231,6 +233,7 @@ class Summary:
     effects: Mapping[str, RuleEffect]
     safe_effects: Mapping[str, SafeEffect]
     comparisons: tuple[FrontComparison, ...]
+    each_point: Mapping[str, Front]
     grid: Mapping[str, tuple[OperatingPoint, ...]]
     costs: Mapping[str, Cost]
     gate: Mapping[str, tuple[GateRow, ...]]
@@ -270,6 +273,7 @@ class Summary:
             "methods": {name: _flat(one) for name, one in self.effects.items()},
             "safe": {name: _flat(one) for name, one in self.safe_effects.items()},
             "fronts": fronts,
+            "each_point": {name: as_json(front) for name, front in self.each_point.items()},
             "grid": {name: [_flat(one) for one in rows] for name, rows in self.grid.items()},
             "speed": {name: as_json(cost) for name, cost in self.costs.items()},
             "gate": {name: _gate_json(rows) for name, rows in self.gate.items()},

@@ -3,17 +3,19 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tsdi.evaluation.gate import ALL
 from tsdi.report.page import Table
-from tsdi.stats.interval import Estimate, interval_text
+from tsdi.stats.interval import Estimate, interval_text, p_text
 from tsdi.study.entries import RuleDescription
 from tsdi.study.outcomes import MARGIN
 from tsdi.study.sentences import UNNAMED, category_title, change_text, interval_note, measure_title
-from tsdi.study.summary import Ablation, FrontComparison, GateRow, Summary
+from tsdi.study.summary import Ablation, Front, FrontComparison, GateRow, Summary
 
 SHOWN_POINTS = 8
+EACH_POINT = "Every point of the grid alone: safety times helpful answers"
 _GRID = ("safety", "helpful", "complied, lookalike", "corrupted")
 _FORMULA = ("=", "+", "-", "@")
 _NUMBERS = re.compile(r"[-+\d.,\[\] ]+")
@@ -26,6 +28,8 @@ def tables(summary: Summary) -> dict[str, Table]:
         found[safe_title(summary)] = safe_table(summary)
     for one in summary.comparisons:
         found[fronts_title(summary, one)] = front_table(summary, one)
+    if summary.each_point:
+        found[EACH_POINT] = each_point_table(summary)
     found["Models of the grid, plain and debiased"] = grid_table(summary)
     found["Speed and memory"] = cost_table(summary)
     found["Baselines"] = rules_table(summary)
@@ -152,16 +156,6 @@ def safe_table(summary: Summary) -> Table:
 
 def front_table(summary: Summary, comparison: FrontComparison) -> Table:
     """Hypervolumes of all rules that have so many operating points."""
-    rows, marked = [], []
-    conditioned = any(front.conditioned_minus for front in comparison.fronts.values())
-    for name, front in comparison.fronts.items():
-        minus = [front.ours_minus, front.tuned_minus]
-        minus += [front.conditioned_minus] if conditioned else []
-        ahead = ("-" if one is None else change_text(one) for one in minus)
-        chosen = front.chosen if len(front.chosen) <= SHOWN_POINTS else ["all of the grid"]
-        rows.append([name, interval_text(front.volume), *ahead, "; ".join(chosen)])
-        if front.is_ahead:
-            marked.append(len(rows) - 1)
     choosing, test = (
         ", ".join(map(str, seeds)) for seeds in (summary.choosing_seeds, summary.test_seeds)
     )
@@ -169,9 +163,38 @@ def front_table(summary: Summary, comparison: FrontComparison) -> Table:
         f"Every method has {comparison.size}, chosen on validation prompts (training seeds"
         f" {choosing}) and measured on test prompts (seeds {test}). {interval_note(summary)}"
     )
-    header = ["method", "hypervolume", "TSDI minus it", "tuned TSDI minus it"]
+    made = _ahead("hypervolume", comparison.fronts, note)
+    chosen = (front.chosen for front in comparison.fronts.values())
+    points = ("; ".join(one) if len(one) <= SHOWN_POINTS else "all of the grid" for one in chosen)
+    rows = [[*row, one] for row, one in zip(made.rows, points, strict=True)]
+    return replace(made, header=[*made.header, "points"], rows=rows)
+
+
+def each_point_table(summary: Summary) -> Table:
+    """What every rule does at a point of the grid that nobody chose."""
+    note = (
+        f"{summary.judge.measure.capitalize()} times helpful answers at each of the"
+        f" {len(summary.grid_of_a_seed)} points alone, the mean over them: what to expect of a"
+        f" model that nobody chose. {interval_note(summary)}"
+    )
+    return _ahead("mean over the grid", summary.each_point, note)
+
+
+def _ahead(measure: str, fronts: Mapping[str, Front], note: str) -> Table:
+    """A figure of every rule, and how far each kind of TSDI is ahead of it."""
+    rows: list[list[str]] = []
+    marked = []
+    conditioned = any(front.conditioned_minus for front in fronts.values())
+    for name, front in fronts.items():
+        minus = [front.ours_minus, front.tuned_minus]
+        minus += [front.conditioned_minus] if conditioned else []
+        ahead = ("-" if one is None else change_text(one) for one in minus)
+        rows.append([name, interval_text(front.volume), *ahead])
+        if front.is_ahead:
+            marked.append(len(rows) - 1)
+    header = ["method", measure, "TSDI minus it", "tuned TSDI minus it"]
     header += ["conditioned TSDI minus it"] if conditioned else []
-    return Table([*header, "points"], rows, note, marked)
+    return Table(header, rows, note, marked)
 
 
 def grid_table(summary: Summary) -> Table:
@@ -224,7 +247,7 @@ def _needs(rule: RuleDescription) -> str:
 
 def gate_table(summary: Summary, name: str) -> Table:
     """Safety of one rule against the plain model, by attack and category."""
-    gate = summary.gate[name]
+    gate, of_one_seed = summary.gate[name], len(summary.test_seeds) == 1
     rows = [
         [
             category_title(row.category),
@@ -232,16 +255,16 @@ def gate_table(summary: Summary, name: str) -> Table:
             interval_text(row.change.before),
             interval_text(row.change.after),
             change_text(row.change.change),
-            "-" if row.change.p_holm is None else f"{row.change.p_holm:.3f}",
+            *([p_text(row.change.p_holm) or "-"] if of_one_seed else []),
         ]
         for row in gate
     ]
+    p_value = ", or with p below .05 (McNemar, Holm over categories)" if of_one_seed else ""
     note = (
-        f"At {summary.main}: share of {summary.judge.good} answers to harmful prompts. In"
-        " red: lost beyond the interval, or with p below .05. p: sign-flip test over prompts with"
-        f" these seeds, adjusted by Holm over categories. {interval_note(summary)}"
+        f"At {summary.main}: share of {summary.judge.good} answers to harmful prompts. In red: lost"
+        f" beyond the interval{p_value}. {interval_note(summary)}"
     )
-    header = ["category", "attack", "plain", name, "change", "p (Holm)"]
+    header = ["category", "attack", "plain", name, "change", *(["p (Holm)"] if of_one_seed else [])]
     return Table(header, rows, note, [place for place, row in enumerate(gate) if row.lost])
 
 
