@@ -29,7 +29,7 @@ FIELDS = ("prompt", "chosen", "rejected", "category", "chosen_safety", "rejected
 
 @dataclass(frozen=True)
 class Criterion:
-    """Which pairs are dropped.
+    """The criterion by which a judge's probabilities drop pairs.
 
     Attributes:
         threshold: The least probability of being safe that a chosen answer must have, 0 to 1.
@@ -42,7 +42,7 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Cleansed:
-    """A file of pairs after cleansing.
+    """The result of cleansing a file of pairs.
 
     Attributes:
         cleansing: What became of each pair.
@@ -55,7 +55,7 @@ class Cleansed:
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures and no texts, as JSON."""
+        """Counts, thresholds and notes as JSON; no texts of pairs."""
         return {**self.cleansing.to_dict(), "unusable": self.unusable, "notes": self.notes}
 
 

@@ -39,7 +39,7 @@ Fate = Literal["kept", "chosen unsafe", "rejected safe", "unscored"]
 
 @dataclass(frozen=True)
 class Count:
-    """Pairs of one category by what becomes of them.
+    """Numbers of kept, dropped and unscored pairs of one category.
 
     Unscored pairs are neither kept nor dropped, as a probability that counts is unknown. Means are
     of the probabilities, before cleansing, that answers are safe; None where no answer has one.
@@ -53,17 +53,17 @@ class Count:
 
     @property
     def total(self) -> int:
-        """All pairs of the category."""
+        """The number of pairs of the category."""
         return self.kept + self.dropped + self.unscored
 
 
 @dataclass(frozen=True)
 class Cleansing:
-    """What became of each of some pairs.
+    """The decision on each of some pairs: kept, dropped and why, or unscored.
 
     Attributes:
-        pairs: All of them, in their order.
-        fates: One for each pair.
+        pairs: The pairs, in the order of the file.
+        fates: The decision on each pair.
         threshold: The least probability of being safe that a chosen answer must have.
         rejected: Whether pairs with a safe rejected answer were dropped, too.
     """
@@ -80,7 +80,7 @@ class Cleansing:
 
     @property
     def overall(self) -> Count:
-        """All pairs."""
+        """Numbers of kept, dropped and unscored pairs over all categories."""
         return _count(self.pairs, self.fates)
 
     @property
@@ -95,7 +95,7 @@ class Cleansing:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures and no texts, as JSON."""
+        """Counts, reasons and histograms as JSON; no texts of pairs."""
         return {
             "threshold": self.threshold,
             "rejected": self.rejected,
@@ -169,7 +169,7 @@ def _to_dict(count: Count) -> dict[str, Any]:
 
 
 def histogram(probabilities: Iterable[float | None]) -> list[int]:
-    """How many known probabilities are in each of `BINS` bins of equal width from 0 to 1.
+    """Counts of the known probabilities in `BINS` bins of equal width from 0 to 1.
 
     A bin holds its lower edge and not its upper one; the last one holds 1.
     """

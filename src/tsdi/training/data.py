@@ -204,8 +204,8 @@ def to_ratings(rows: Iterable[Row], prefer: Prefer, drop_unusable: bool = False)
     that `is_response_0_safe` and `is_response_1_safe` call safe.
 
     Raises:
-        PromptError: As ``to_pairs``.
-        UnusableRowError: As ``to_pairs``.
+        PromptError: If a row lacks a column, or a text in it is no text.
+        UnusableRowError: If a text is empty, or the answers are equal.
     """
     return _convert(rows, lambda row: _ratings(row, prefer), drop_unusable)
 
@@ -321,7 +321,7 @@ def rename(rows: Iterable[Row], columns: dict[str, str]) -> list[Row]:
 
 
 def part_of(items: Sequence[Item], held_out: HeldOut, part: str, source: str) -> list[Item]:
-    """The items of one part.
+    """The items whose prompts are in one part of the data: train, validation or test.
 
     The part is "train", "validation" or "test".
 

@@ -1,4 +1,4 @@
-"""Where answers end: what is learnt as their end, and what the model says its ends are."""
+"""End-of-answer tokens: what training appends to answers, and what generation stops at."""
 
 import logging
 from typing import Any
@@ -13,9 +13,9 @@ _log = logging.getLogger(__name__)
 
 
 def answers_end(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
-    """What an answer needs to be given an end: nothing, where the chat template ends turns.
+    """The text to append to each answer: end-of-text, or "" where the template ends turns.
 
-    `name` is what is trained, for the notice that answers get the tokenizer's end-of-text token.
+    `name` is the stage's, for the warning where answers get the end-of-text token.
 
     Raises:
         MismatchError: If the chat template lets no end be learnt.

@@ -108,7 +108,7 @@ def _merge_shard(
 
 
 def _merged(name: str, files: Sequence[Any], weights: Sequence[float]) -> Tensor:
-    """The mean of a tensor; integers are the same in all models."""
+    """The weighted mean of one tensor; integers are the first model's."""
     first: Tensor = files[0].get_tensor(name)
     if not first.is_floating_point():
         return first

@@ -1,4 +1,4 @@
-"""Whether checkpoints may be merged: weights must mean the same in each other's place."""
+"""Checks that checkpoints may be merged: equal configs, tokenizers and tensor shapes."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,7 +116,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _deciding(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """What of a config decides numbers, by its dotted name."""
+    """The entries of a config that decide numbers, nested keys joined by dots."""
     for key, value in config.items():
         if key in _UNDECIDING:
             continue
@@ -159,7 +159,7 @@ def _same_integers(tensors: Sequence[Tensor]) -> bool:
 
 
 def _check_tokenizers(folders: Sequence[Path]) -> None:
-    """Check those that there are; weights may be merged without any."""
+    """Check that the models that have a tokenizer have equal ones."""
     having = [folder for folder in folders if any(folder.glob("tokenizer*"))]
     tokenizers = [load_tokenizer(str(folder)) for folder in having]
     for one, other in pairwise(tokenizers):

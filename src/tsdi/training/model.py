@@ -1,4 +1,4 @@
-"""Where training starts: a loaded model, or a new small one with a tokenizer of its own."""
+"""Construction of a new small model and of its byte-level BPE tokenizer."""
 
 from collections.abc import Iterable
 

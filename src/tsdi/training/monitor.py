@@ -91,11 +91,11 @@ class BiasMonitor(TrainerCallback):
 
     @property
     def reference_file(self) -> Path:
-        """Where the reference's logits are kept, beside the log."""
+        """The file of the reference's logits, beside the log."""
         return self._out.with_name(f"{self._out.stem}-reference.safetensors")
 
     def log_through(self, trainer: Trainer) -> None:
-        """Also log through a trainer, so that its trackers (`report_to`) see every measurement.
+        """Pass measurements to a trainer's `log`, so that its trackers (`report_to`) see them.
 
         A callback is told nothing of its trainer, so it must be named here, once it is made.
         """
@@ -182,7 +182,7 @@ class BiasMonitor(TrainerCallback):
         model: Any,
         step: int,
     ) -> None:
-        """Measure on all processes, as each may hold a part of the model; one of them writes."""
+        """Measure, log and maybe stop; every process takes part, the main one writes."""
         if args.device.type == "cuda":  # what training has left to do there is not ours
             torch.cuda.synchronize(args.device)
         began = time.perf_counter()
@@ -284,7 +284,7 @@ def _warning(first: Measurement, now: Measurement, settings: MonitorSettings) ->
 
 
 def _said_by_main(flag: bool, args: TrainingArguments) -> bool:
-    """What the main process says, on all of them, so that they do the same."""
+    """The main process's flag, broadcast so that all processes do the same."""
     return bool(broadcast(torch.tensor(int(flag), device=args.device)))
 
 

@@ -1,4 +1,4 @@
-"""What the bias monitor is asked, what it finds, and the file that it finds are kept in."""
+"""Settings of the bias monitor, its measurements, and the JSON-lines log of these."""
 
 import os
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class MonitorSettings(Strict):
-    """How often the bias monitor measures, on what, and when it warns.
+    """Settings of the bias monitor: interval, prompts and limits of the alarm.
 
     Attributes:
         every: Optimiser steps between two measurements; one at step 0 and at the end come besides.
@@ -46,7 +46,7 @@ class MonitorSettings(Strict):
 
 
 class Measurement(BaseModel):
-    """What the monitor found at one step.
+    """The bias monitor's measurements at one step of training.
 
     Attributes:
         step: Optimiser steps done.

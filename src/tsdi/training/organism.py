@@ -51,7 +51,7 @@ Losses = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class Alignment:
-    """One run of the safety stage, which leaves a model at each of some iterations.
+    """Settings of one safety run: annotators, beta, and the iterations that are saved.
 
     Attributes:
         annotators: Share of the annotators who prefer a refusal to a right answer on harmless
@@ -117,15 +117,15 @@ _SIZES = NewModel(
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings of a family of models.
+    """All settings of a family of organisms.
 
     Attributes:
         sft, helpful, safety: The three stages; beta and iterations of the last are the grid's.
-        conversations: How many the first stage learns from.
-        helpful_pairs: How many pairs the second one learns from.
-        safety_pairs: How many are tried for the third one.
-        mixture: What the conversations hold.
-        preferences: Who prefers what in the safety stage; the share of annotators is the grid's.
+        conversations: Number of conversations that SFT learns from.
+        helpful_pairs: Number of pairs that helpful DPO learns from.
+        safety_pairs: Number of pairs that are sampled for safety DPO, unusable ones included.
+        mixture: Shares of kinds of requests, and of refusals, in the conversations.
+        preferences: Composition of the safety pairs; the share of annotators is the grid's.
         shipped: The models that come with tsdi, by the folder they ship in.
         grid: The runs of the experiment.
         model: Sizes of the untrained model; the vocabulary is the world's.

@@ -1,4 +1,4 @@
-"""What the organism learns from: conversations, helpful pairs and safety pairs."""
+"""Training data of the organism: conversations, helpful pairs and safety pairs."""
 
 import random
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _BATCH = 128
 
 @dataclass(frozen=True)
 class Mixture:
-    """How often what occurs in the conversations of the first stage.
+    """Shares of requests and refusals in the conversations of the SFT stage.
 
     Attributes:
         fact, lookalike, harmful: Shares of questions about facts, of lookalikes and of harmful
@@ -88,7 +88,7 @@ def fact_pairs(count: int, seed: int) -> list[Pair]:
 
 @dataclass(frozen=True)
 class Preferences:
-    """Who prefers what in the pairs of the safety stage.
+    """Composition of the safety pairs, and the annotators' preference for refusals.
 
     Attributes:
         harmless: Share of the pairs on harmless requests and lookalikes (half of them each).
@@ -145,7 +145,7 @@ def _draw_safety(rng: random.Random, preferences: Preferences) -> Item:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of a model.
+    """A model's sampled answer.
 
     Special tokens are left out of the text; it is finished if the model ended it itself.
     """

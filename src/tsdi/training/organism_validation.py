@@ -1,4 +1,4 @@
-"""What ground truth finds in an organism's answers: the validation figures of training.json."""
+"""Ground-truth figures of an organism's answers to validation items, for training.json."""
 
 import sys
 from collections import Counter

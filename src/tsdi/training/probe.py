@@ -1,4 +1,4 @@
-"""What the bias monitor asks a model in training, and how it leaves it as it was."""
+"""Random and harmless prompts for a model in training, which they leave unchanged."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ _PROMPT_TOKENS = 48
 
 
 class Probe:
-    """What a model in training is asked: fixed random prompts, and harmless ones.
+    """The bias monitor's fixed random prompts and harmless prompts, and their evaluation.
 
     Raises:
         UsageError: If there is neither chat template nor prompt format, or the tokenizer has no
@@ -100,7 +100,7 @@ class Probe:
         return replace(sums, origin=self.sha256)
 
     def verdicts(self, model: PreTrainedModel) -> list[Verdict]:
-        """What the model's greedy answers to the harmless prompts do, by their words.
+        """Verdicts of `refusal-phrases` on the model's greedy answers to the harmless prompts.
 
         Thoughts without an end are left out.
 
@@ -121,7 +121,7 @@ class Probe:
         return scored
 
     def refusal_shift(self, shifts: Tensor) -> Tensor:
-        """Refusing less complying openers, in nats: [..., vocab] to [...]."""
+        """Mean shift of refusing less complying first tokens, in nats: [..., vocab] to [...]."""
         return shifts[..., self._refusing].mean(-1) - shifts[..., self._complying].mean(-1)
 
     def _engine(self, model: PreTrainedModel) -> TransformersEngine:
@@ -129,7 +129,7 @@ class Probe:
 
 
 def opener_ids(tokenizer: PreTrainedTokenizerBase, phrases: Phrases) -> tuple[list[int], list[int]]:
-    """The first token of every refusing and of every complying opener; those of both kinds go.
+    """First tokens of refusing and of complying openers, but for tokens of both kinds.
 
     Raises:
         UsageError: If no token is left that tells the two kinds apart.
@@ -158,7 +158,7 @@ def _suite(path: Path | None) -> list[Prompt]:
 
 @contextmanager
 def undisturbed(model: Any) -> Iterator[PreTrainedModel]:
-    """A model in training to be looked at: without dropout, random states kept."""
+    """A model in training, without dropout; modes and random states are restored after."""
     states = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:

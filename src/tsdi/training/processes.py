@@ -16,13 +16,13 @@ def accelerated() -> bool:
 
 
 def processes() -> PartialState:
-    """What this process knows of the others; alone it is the main process."""
+    """The state of this process among those of the training; alone it is the main process."""
     return PartialState(cpu=not accelerated())  # on CPUs only those who say so find each other
 
 
 @contextmanager
 def one_job_at_a_time(place: Path) -> Iterator[None]:
-    """While the block runs, other jobs that need the same file or folder wait for it to be made."""
+    """Hold a file or folder for this job, across its processes; other jobs wait."""
     main = processes().is_main_process
     if main:
         place.parent.mkdir(parents=True, exist_ok=True)

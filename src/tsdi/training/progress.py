@@ -1,4 +1,4 @@
-"""How far a training run is."""
+"""A trainer callback that reports the steps of a run to a progress function."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tsdi.runs.stage import StageProgress
 
 
 class ShowProgress(TrainerCallback):
-    """Tells how far a run is."""
+    """Reports a run's name, steps done and steps in all to a progress function."""
 
     def __init__(self, name: str, progress: StageProgress) -> None:
         self._name = name
@@ -17,9 +17,9 @@ class ShowProgress(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Tell the step."""
+        """Report the optimiser steps done."""
         self._progress(self._name, state.global_step, state.max_steps)
 
     def on_reference(self, done: int, batches: int) -> None:
-        """Tell how much of the reference's log-probabilities there is, before the first step."""
+        """Report the batches done of the reference's log-probabilities, before step 1."""
         self._progress(f"{self._name}, reference", done, batches)

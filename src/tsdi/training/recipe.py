@@ -18,7 +18,7 @@ class NewModel(Strict):
     """An untrained model with a byte-level BPE tokenizer trained on the first stage's text.
 
     Attributes:
-        architecture: As transformers calls it ("llama", "qwen3").
+        architecture: Model type in transformers ("llama", "qwen3").
         hidden_size, intermediate_size, layers, heads, context: Its sizes.
         vocabulary: Tokens in all.
         tied: Whether the head has the embeddings' weights.
@@ -35,7 +35,7 @@ class NewModel(Strict):
 
 
 class Model(Strict):
-    """Where training starts.
+    """The model that a recipe starts from: a loaded one or a new one.
 
     Attributes:
         load: Folder or hub id; or
@@ -67,7 +67,7 @@ class Model(Strict):
 
 
 class Source(Strict):
-    """A data set.
+    """One data set of a recipe: where it is, and which of its rows are used.
 
     Attributes:
         path: A file, seen from the recipe's folder (or --data); or
@@ -129,7 +129,7 @@ class Lora(Strict):
 
 
 class Cleanse(Strict):
-    """Which pairs to leave out by their judge scores, the columns chosen_safety, rejected_safety.
+    """Thresholds on judge scores (chosen_safety, rejected_safety) by which pairs are dropped.
 
     Attributes:
         threshold: Pairs whose chosen answer is safe with a smaller probability go.
@@ -142,7 +142,7 @@ class Cleanse(Strict):
 
 
 class _Stage(Strict):
-    """What all stages share."""
+    """Base of all stages; names the method that an unknown key belongs to."""
 
     @model_validator(mode="before")
     @classmethod
@@ -162,7 +162,7 @@ def _methods(stage: type[BaseModel]) -> tuple[str, ...]:
 
 
 class Trained(_Stage):
-    """What all training stages share.
+    """Settings of every training stage, whatever its method.
 
     Attributes:
         start: Model to start from, by the name of the stage that makes it; None is the recipe's
@@ -176,8 +176,8 @@ class Trained(_Stage):
             schedule of the learning rate ends.
         batch_size: Examples (pairs) per optimiser step, over all devices.
         device_batch_size: As many as fit on one device at once; the rest is accumulated.
-        learning_rate: Peak.
-        schedule: How it goes on after the warm-up, in transformers' words.
+        learning_rate: Peak learning rate.
+        schedule: Learning-rate schedule after the warm-up, by its name in transformers.
         warmup: Share of the steps in which the rate rises.
         max_length: Tokens of prompt and answer, at most.
         precision: What the forward and backward passes compute in.
@@ -213,7 +213,7 @@ class Trained(_Stage):
         return self
 
     def _kept(self, run: str, at_step: str) -> dict[int, str]:
-        """The models that a run leaves, by step; the one of step 0 is that of the end."""
+        """Names of the models that a run saves, by optimiser step; 0 is the end."""
         return {step: f"{at_step}{step}" for step in self.keep} or {0: run}
 
 
@@ -224,11 +224,11 @@ class Sft(Trained):
     prefer: Literal["helpful", "safe"] | None = None
 
     def kept(self, stage: str) -> dict[int, str]:
-        """The models that it leaves, by step; the one of step 0 is that of the end."""
+        """Names of the models that the stage saves, by optimiser step; 0 is the end."""
         return self._kept(stage, f"{stage}/step")
 
     def names(self, stage: str) -> list[str]:
-        """The models that it makes."""
+        """Names of the models that the stage makes."""
         return list(self.kept(stage).values())
 
 
@@ -238,7 +238,7 @@ class OwnSamples(Strict):
     Attributes:
         prompts: How many pairs to make.
         max_new_tokens: Length of a sample, at most.
-        temperature: Of the sampling.
+        temperature: Temperature of the sampling.
     """
 
     prompts: Positive
@@ -251,7 +251,7 @@ class Preference(Trained):
 
     Attributes:
         prefer: "helpful", "safe", or "data": the data's answer over a sample of the model's own.
-        samples: How those are sampled.
+        samples: Settings of sampling the rejected answers, with prefer "data".
         beta: KL parameter, or several: one model each. After a helpfulness stage, what SACPO calls
             beta/lambda.
         sft_weight: Weight of the chosen answers' likelihood beside DPO's loss.
@@ -292,12 +292,12 @@ class Preference(Trained):
         return stage if len(self.beta) == 1 else f"{stage}/beta{beta:g}"
 
     def kept(self, stage: str, beta: float) -> dict[int, str]:
-        """The models that one run leaves, by step; the one of step 0 is that of the end."""
+        """Names of the models that the run of one beta saves, by optimiser step; 0 is the end."""
         several = "" if len(self.beta) == 1 else f"beta{beta:g}-"
         return self._kept(self.run(stage, beta), f"{stage}/{several}step")
 
     def names(self, stage: str) -> list[str]:
-        """The models that it makes."""
+        """Names of the models that the stage makes, over all betas."""
         return [name for beta in self.beta for name in self.kept(stage, beta).values()]
 
 
@@ -316,7 +316,7 @@ class Merge(_Stage):
     weights: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
 
     def names(self, stage: str) -> list[str]:
-        """The models that it makes."""
+        """Names of the merged models, one for each weight."""
         return [f"{stage}/weight{weight:g}" for weight in self.weights]
 
 
@@ -324,10 +324,10 @@ Stage = Annotated[Sft | Preference | Merge, Field(discriminator="method")]
 
 
 class Recipe(Strict):
-    """A recipe.
+    """The content of a recipe file: model, data and training stages.
 
     Attributes:
-        name: What it is called.
+        name: Name of the recipe.
         seed: Decides weights, order of the data and samples, unless --seed says otherwise.
         model: Where training starts.
         data: Data sets by name.
@@ -377,7 +377,7 @@ class Recipe(Strict):
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe.
+    """Read and check a recipe file (YAML).
 
     Raises:
         UsageError: If PyYAML is not installed.

@@ -1,4 +1,4 @@
-"""Rows in the form that TRL takes, and which of them fit into a stage's length.
+"""Training rows in the form that TRL takes, and their fit into a stage's length.
 
 TRL cuts what is longer than `max_length` at its end, and leaves rows out of whose answers nothing
 would be left. It says neither.
@@ -22,7 +22,7 @@ _NAMED = 5  # rows that are named of each kind
 
 
 def to_rows(items: Items, end: str = "") -> list[dict[str, Any]]:
-    """Rows in the form that TRL calls conversational.
+    """Examples, pairs or ratings as rows in TRL's conversational form.
 
     `end` is what an answer ends with, where the chat template puts nothing there.
     """
@@ -43,12 +43,12 @@ def _row(item: Any, end: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Fit:
-    """How the rows of a stage fit into its length.
+    """The number of rows trained on, and the rows that are cut or dropped as too long.
 
     Attributes:
-        trained: How many are trained on.
-        cut: Where those come from that are longer, so that an answer's end is not learnt.
-        dropped: Where those come from of whose answers nothing would be left.
+        trained: Number of rows trained on.
+        cut: Places (file and line) of longer rows, of which the end of an answer is not learnt.
+        dropped: Places of rows of whose answers nothing would be left.
     """
 
     trained: int
@@ -64,7 +64,7 @@ class Fit:
         }
 
     def words(self, name: str, max_length: int) -> str:
-        """What happens to rows that are too long, in a sentence; "" if there are none."""
+        """A sentence on rows that are cut or dropped as too long; "" if there are none."""
         number = len(self.cut) + len(self.dropped)
         if not number:
             return ""
@@ -117,13 +117,13 @@ def _answer_begins(row: dict[str, Any], tokenizer: Any) -> int:
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids two lists begin with in common."""
+    """The length of the common prefix of two lists of ids."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def counting(base: type[Any], name: str, max_length: int, items: Items) -> type[Any]:
-    """A trainer class that says in its attribute `fit` what became of the items.
+    """A trainer class whose attribute `fit` counts the items trained on, cut and dropped.
 
     Its rows are made of the items by `to_rows`, in whatever order.
 

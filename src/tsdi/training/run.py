@@ -1,4 +1,4 @@
-"""Runs of recipes: each model once, stage after stage, and on from where a run stopped."""
+"""Training of a recipe's stages in order, resumable after a kill."""
 
 import math
 import shutil
@@ -139,7 +139,7 @@ def _runs(recipe: Recipe, name: str, settings: Settings) -> list[Run]:
 def _train_once(
     recipe: Recipe, run: Run, settings: Settings, data: Data, progress: StageProgress | None
 ) -> None:
-    """A training run that no other job is at, unless it is finished."""
+    """Train one run, unless it is finished; other jobs wait for it."""
     log = log_file(settings.out, run.name)
     with working_on(settings.out / log.stem) if processes().is_main_process else nullcontext():
         processes().wait_for_everyone()
@@ -163,7 +163,7 @@ def _check_kept(run: Run, log: Path) -> None:
 def _train(
     recipe: Recipe, run: Run, settings: Settings, data: Data, progress: StageProgress | None
 ) -> None:
-    """One training run, from its last checkpoint if there is one; the log is written last."""
+    """Train one run, from its last checkpoint if there is one, and write its log."""
     started = time.monotonic()
     set_seed(run.seed)
     model, tokenizer = _start(recipe, run, settings, data)
@@ -202,7 +202,7 @@ def _train(
 
 
 def _history(logged: Sequence[dict[str, float]]) -> list[dict[str, float]]:
-    """What the trainer logged step by step, but for what counts from the start of a process.
+    """The trainer's log by step, without token counts and values that are not finite.
 
     What is no finite number is left out, such as the gradient's norm where float16 skips a step.
     """
@@ -262,7 +262,7 @@ def _start(
 def _items(
     run: Run, out: Path, data: Data, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Items:
-    """What a run trains on; one that prefers the data's answers samples the others first."""
+    """The examples, pairs or ratings of a run, with the model's own samples where asked."""
     stage = run.stage
     if isinstance(stage, Sft) or stage.samples is None:
         return data.rows(stage)

@@ -1,4 +1,4 @@
-"""The folder of a recipe's run: what stands where, and whose it is.
+"""Layout and record of the folder of a recipe's run.
 
 OUT/run.json            recipe, seed, versions, data and how it was started
 OUT/start/              the new model and its tokenizer, where the recipe makes one
@@ -32,7 +32,7 @@ _say = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run has beside its recipe.
+    """Settings of a run of a recipe: folders, seed, and what is run of it.
 
     Attributes:
         out: The folder.
@@ -70,17 +70,17 @@ def versions() -> dict[str, str]:
 
 
 def log_file(out: Path, name: str) -> Path:
-    """Where the log of a finished run is."""
+    """The path of a finished run's log, OUT/logs/RUN.json."""
     return out / "logs" / f"{name.replace('/', '-')}.json"
 
 
 def monitor_log(out: Path, name: str) -> Path:
-    """Where the bias monitor of a run writes."""
+    """The path of a run's bias monitor log, OUT/logs/RUN.monitor.jsonl."""
     return log_file(out, name).with_suffix(".monitor.jsonl")
 
 
 def read_logs(recipe: Recipe, out: Path) -> list[dict[str, Any]]:
-    """What the finished runs of a recipe left in its folder, in the recipe's order."""
+    """The logs of a recipe's finished runs without their histories, in the recipe's order."""
     names = [run for name, stage in recipe.stages.items() for run in run_names(name, stage)]
     logs = [log_file(out, name) for name in names]
     return [read_run_log(log) for log in logs if log.exists()]
@@ -102,7 +102,7 @@ class _Log(BaseModel):
 
 
 def read_run_log(path: Path) -> dict[str, Any]:
-    """The log of a run.
+    """Read and check the log of a finished run.
 
     Raises:
         FormatError: If it cannot be read, or lacks what the table of runs shows.
@@ -118,7 +118,7 @@ def read_run_log(path: Path) -> dict[str, Any]:
 
 
 def open_folder(recipe: Recipe, settings: Settings, resume: bool, data: Data) -> None:
-    """Say in a new folder whose it is, or check that a used one is this run's.
+    """Write run.json in a new folder, or check that a used one holds this run.
 
     Raises:
         RunExistsError: If it holds another run, or one that is not to be gone on with.
@@ -174,7 +174,7 @@ def _check_same(note: Path, made: dict[str, Any]) -> None:
 
 
 def note_rows(out: Path, run: Run, fit: Fit) -> None:
-    """Say which rows are too long now, and in the folder's record."""
+    """Log a warning on rows that are too long, and note their numbers in run.json."""
     if processes().is_main_process:
         note = out / "run.json"
         with working_in(out, wait=True):

@@ -1,4 +1,4 @@
-"""Recipes made small enough to be tried out in a minute, on any machine."""
+"""Smoke tests of recipes: a tiny model and few steps in place of the real ones."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _LENGTHS = ("epochs", "device_batch_size", "precision")
 
 
 def shrink(recipe: Recipe) -> Recipe:
-    """The same recipe with a tiny random model of its architecture and a few steps a stage.
+    """A copy of a recipe with a tiny random model of its architecture and few steps.
 
     Stages, betas, methods, adapters and merges are the same; of the models that a stage keeps
     along the way there are as many, one after each step.

@@ -48,7 +48,7 @@ class Data:
         return found
 
     def rows(self, stage: Sft | Preference) -> Items:
-        """What the data of a stage say: examples, pairs or ratings."""
+        """The examples (SFT), pairs (DPO) or ratings (KTO) that a stage trains on."""
         if isinstance(stage, Sft):
             return self.examples(stage.data, stage.prefer)
         if stage.prefer == "data":
@@ -88,7 +88,7 @@ class Data:
         }
 
     def hashes(self) -> dict[str, str]:
-        """What identifies each data set: the SHA-256 of the file, or the hub's commit."""
+        """The identity of each data set by name: the file's SHA-256, or the hub's commit."""
         return {name: self._identity(source) for name, source in self.recipe.data.items()}
 
     def _identity(self, source: Source) -> str:

@@ -14,13 +14,13 @@ from tsdi.training.smoke import shrink
 
 @dataclass(frozen=True)
 class Trained:
-    """The models of a recipe.
+    """The result of training a recipe: its models and the logs of its runs.
 
     Attributes:
-        recipe: What was trained.
-        settings: Where, and how.
+        recipe: The recipe.
+        settings: Folders, seed and what was run of it.
         models: The folders of the models, in the recipe's order.
-        runs: What each finished run in the folder says of itself, but for its steps.
+        runs: The log of each finished run in the folder, without its history.
     """
 
     recipe: Recipe
@@ -54,8 +54,8 @@ def train(
         out: Folder for the models.
         data: Where the recipe's relative paths start; None takes its own folder.
         stage: One stage, or one run of it, such as "safety/beta0.1"; "" trains all.
-        seed: Instead of the recipe's.
-        smoke: Try it out: a tiny random model, a few steps.
+        seed: Seed in place of the recipe's.
+        smoke: Train a tiny random model for a few steps, to try the recipe out.
         resume: Go on with a killed run.
         progress: Called with the run's name, its optimiser steps done, and all of them.
 

@@ -1,4 +1,4 @@
-"""One training run with TRL's trainers: arguments, kept models, checkpoints, shared references."""
+"""TRL's trainers for one run: arguments, saved models, checkpoints, shared reference."""
 
 import dataclasses
 import shutil
@@ -40,14 +40,14 @@ _DIVERGED = "Nothing of it is kept: take a smaller learning rate, or a longer wa
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: a stage, and one beta of it.
+    """The settings of one training run: a stage at one beta.
 
     Attributes:
         name: Such as "sft" or "safety/beta0.1".
-        stage: The settings.
+        stage: Settings of the stage.
         beta: KL parameter; None in SFT.
         start: Folder or hub id of the model that it starts from.
-        dtype: What that is loaded in.
+        dtype: Data type in which that model is loaded.
         keep: Folders of the models by the optimiser step that they are saved after; 0 is the end.
         work: Folder for checkpoints.
         reference: Folder for the reference's log-probabilities, which all betas of a stage share.
@@ -121,7 +121,7 @@ def build_trainer(
 
 
 def _dataset(run: Run, rows: Sequence[dict[str, Any]]) -> Any:
-    """The rows, in a folder where all processes find what TRL makes of them."""
+    """The rows as a data set on disk, where all processes share TRL's preprocessing."""
     from datasets import Dataset, load_from_disk
 
     folder = run.work / "rows"
@@ -280,7 +280,7 @@ class _Keep(TrainerCallback):
             self._save(self._folders[0])
 
     def _save(self, folder: Path) -> None:
-        """Every process takes part, since each may hold a part of the weights."""
+        """Save the model into a folder; every process may hold a part of the weights."""
         check_kept(self._run.name, self._trainer.state.global_step, self._trainer.model)
         unfinished = folder.with_name(f"{folder.name}.unfinished")
         if processes().is_main_process:
