@@ -1,1 +1,1 @@
-"""Models by name: where they are, how they are loaded, and whether the parts belong together."""
+"""Models by name: where they are, how they are loaded, and whether the parts fit together."""

@@ -30,7 +30,7 @@ _GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # transformers' o
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """How a chat becomes text: by the tokenizer's chat template, or by a format without roles.
+    """The rendering of chats as text: by the tokenizer's chat template, or a prompt format.
 
     Attributes:
         prompt_format: Used instead of the chat template, with ``{prompt}`` where the joined texts
@@ -145,7 +145,7 @@ def check_format(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat) ->
 
 
 def _arguments(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Names of what a chat template may be given besides the chat."""
+    """Names of the variables that a chat template reads besides the chat."""
     if tokenizer.chat_template is None:
         return []
     template = _GENERATION.sub("", tokenizer.get_chat_template())
@@ -207,7 +207,7 @@ def describe_without_template(chat_format: ChatFormat) -> str:
 def template_sha256(
     tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat = OWN_TEMPLATE
 ) -> str:
-    """SHA-256 of what prompts are wrapped in: the prompt format, else the chat template.
+    """SHA-256 of the prompt format, or of the chat template where there is none.
 
     Arguments of the template are part of it.
     """
@@ -220,7 +220,7 @@ def template_sha256(
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of what a tokenizer does: its vocabulary and how it splits a few probe texts.
+    """SHA-256 of a tokenizer's vocabulary and of its splits of a few probe texts.
 
     Files are not compared, since the same tokenizer is written differently by different versions.
     """

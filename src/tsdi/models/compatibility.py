@@ -1,4 +1,4 @@
-"""Whether models, tokenizers and adapters belong together, and how large they are."""
+"""Checks that models, tokenizers and adapters fit together, and their vocabulary sizes."""
 
 from copy import deepcopy
 from typing import Any
@@ -25,7 +25,7 @@ def check_same_tokenizer(aligned: PreTrainedTokenizerBase, other: PreTrainedToke
 
 
 def other_template(aligned: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    """Whether the other tokenizer has a chat template, and not that of the first."""
+    """Whether the second tokenizer has a chat template that differs from the first one's."""
     return other.chat_template not in (None, aligned.chat_template)
 
 
@@ -49,7 +49,7 @@ def vocabulary_width(model: PreTrainedModel) -> int:
 
 
 def shared_vocabulary(aligned: int, reference: int, tokenizer_size: int) -> int:
-    """How many logits the two models have in common.
+    """The number of logits that both models have, padding rows left out.
 
     The tokenizer's size is one more than its highest token id.
 
@@ -68,7 +68,7 @@ def shared_vocabulary(aligned: int, reference: int, tokenizer_size: int) -> int:
 
 
 def tokenizer_size(tokenizer: PreTrainedTokenizerBase) -> int:
-    """One more than the highest id that the tokenizer can give."""
+    """The highest id that the tokenizer can give, plus one."""
     return int(max(tokenizer.get_vocab().values())) + 1
 
 

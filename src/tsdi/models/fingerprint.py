@@ -1,4 +1,4 @@
-"""What tells one model, pool or judge from another one at the same place: cheap, and by content.
+"""Fingerprints of models, pools and judges: cheap hashes of file contents.
 
 Files of up to 64 MiB count in full. Of larger ones count the size, and blocks: of safetensors the
 header and the ends and middle of every tensor, so that no tensor changes unseen; of others
@@ -45,12 +45,12 @@ def fingerprint(name: str) -> str:
 
 
 def of_local(name: str) -> dict[str, str]:
-    """The fingerprint of a model that is no hub's, whose commit says more, for a description."""
+    """{"fingerprint": hash} of a model in a local folder; {} for one of the hub."""
     return {"fingerprint": fingerprint(name)} if name and Path(resolve_model(name)).exists() else {}
 
 
 def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two descriptions are equal, fingerprints aside that only one of them has."""
+    """Whether two descriptions are equal; a fingerprint that only one of them has is ignored."""
     if not one.keys() ^ other.keys() <= {"fingerprint"}:
         return False
     return all(_alike(one[key], other[key]) for key in one.keys() & other.keys())
@@ -80,7 +80,7 @@ def _of_hub(name: str) -> str:
 
 
 def _base(config: Path) -> list[str]:
-    """The base model of an adapter, if this is an adapter's config."""
+    """The name of an adapter's base model, in a list; empty for any other config."""
     found = json_or_none(config)
     if not isinstance(found, dict) or "base_model_name_or_path" not in found:
         return []  # no adapter, or one that loading speaks of
@@ -108,7 +108,7 @@ def _hash_of(file: str, size: int, changed: int) -> str:
 
 
 def _starts(data: BinaryIO, size: int) -> Iterator[int]:
-    """Where the blocks of a large file are."""
+    """Offsets of the blocks of a large file that are hashed."""
     length = int.from_bytes(data.read(8), "little")
     header = _tensors(data.read(length)) if length <= _WHOLE else []
     if not header:
@@ -121,7 +121,7 @@ def _starts(data: BinaryIO, size: int) -> Iterator[int]:
 
 
 def _tensors(header: bytes) -> list[tuple[int, int]]:
-    """Where tensors begin and end behind a safetensors header; none if it is no such thing."""
+    """Begin and end offsets of tensors, from a safetensors header; none if it is no header."""
     try:
         found: dict[str, Any] = parse_json(header)
         ends = [one["data_offsets"] for name, one in found.items() if name != "__metadata__"]

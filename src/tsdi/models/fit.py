@@ -1,4 +1,4 @@
-"""Whether every weight of a checkpoint or adapter found its place, and every place its weight.
+"""Checks that a checkpoint's or adapter's tensors are exactly those of the model.
 
 The libraries only warn where names or shapes do not fit: they leave random weights in the model, or
 an adapter that does nothing.
@@ -125,7 +125,7 @@ def _packed(name: str, key: str, kind: str) -> MismatchError:
 def _check_classifier(
     name: str, model: PreTrainedModel, missing: list[str], unexpected: list[str]
 ) -> None:
-    """Say so where a language model is given as a classifier: all else may well fit."""
+    """Raise MismatchError where a language model is loaded as a classifier."""
     if "ForSequenceClassification" not in type(model).__name__:
         return
     head = [key for key in missing if not key.startswith(f"{model.base_model_prefix}.")]

@@ -34,7 +34,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How weights are loaded.
+    """Options of loading weights: data type, devices, and remote code.
 
     Attributes:
         dtype: One of ``DTYPES``; "auto" is what the checkpoint was saved in, and float32 for the
@@ -124,7 +124,7 @@ def _load(kind: Any, name: str, options: LoadOptions) -> PreTrainedModel:
 
 
 def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
-    """``kind.from_pretrained``, of a checkpoint whose tensors are all those of the model.
+    """Load a checkpoint by ``kind.from_pretrained``, and check that every tensor fits.
 
     Raises:
         ModelError: If there is no such model, or tensors are missing, left over or of another
@@ -153,7 +153,7 @@ def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps transformers from warning of what is an error anyway."""
+    """Silence the warnings of transformers about faults that tsdi reports as errors."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -265,9 +265,9 @@ def _check_dtype(options: LoadOptions) -> None:
 
 
 def generator_class(name: str, options: LoadOptions = LoadOptions()) -> Any:
-    """The class of transformers that loads a model as what generates text from text.
+    """The class of transformers that loads a model to generate text from text.
 
-    Models that also see are among them: of these the language side is asked.
+    Of vision-language models the language side is used.
 
     Raises:
         ModelError: If there is no such model, or it does not generate text left to right.

@@ -1,4 +1,4 @@
-"""Where a name leads: to a folder here, or to one commit on the hub; and what is there."""
+"""Resolution of names: a local folder, or one commit on the hub, and its files."""
 
 import difflib
 import os
@@ -42,7 +42,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where the files of a model, an adapter or a bias are.
+    """A located model, adapter or bias: folder or hub id, commit, and names of its files.
 
     Attributes:
         name: Folder or hub id, as libraries take it.
@@ -57,7 +57,7 @@ class Place:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the files are here, in a folder of the user's or in the cache."""
+        """Whether the name is a local folder, the user's or one in the cache."""
         return Path(self.name).is_dir()
 
     @property
@@ -76,7 +76,7 @@ class Place:
 
     @property
     def is_export(self) -> bool:
-        """Whether `tsdi export` made it: a model with a bias, which only its own code uses."""
+        """Whether `tsdi export` wrote it: a model with a bias that only its own code applies."""
         return _EXPORT in self.files
 
     def fetch(self, file: str) -> Path:
@@ -101,7 +101,7 @@ class Place:
         return snapshot_download(self.name, revision=self.revision, allow_patterns=wanted)
 
     def here(self) -> Path:
-        """The folder with what there is of its files on this machine; nothing is downloaded.
+        """The local folder or cache folder of its files; nothing is downloaded.
 
         Raises:
             OSError: If there is none.
@@ -218,7 +218,7 @@ def check_is_model(name: str, place: Place) -> None:
 
 
 def check_no_export(name: str) -> None:
-    """Raise UsageError for an export of tsdi, of which anything but its own code uses no bias."""
+    """Raise UsageError for an export of tsdi, whose bias only its own code applies."""
     if locate(name).is_export:
         remedy = f"Add --bias {name}/tsdi, or name" if Path(name).is_dir() else "Name"
         raise UsageError(
@@ -228,7 +228,7 @@ def check_no_export(name: str) -> None:
 
 
 def _check_weights(name: str, files: frozenset[str], stem: str) -> None:
-    """Refuse what has no weights in safetensors; pickles can run code when they are read."""
+    """Raise ModelError where there are no weights in safetensors; pickles can run code."""
     if any(f.startswith(stem) and f.endswith(".safetensors") for f in files):
         return
     pickled = sorted(file for file in files if _PICKLED.fullmatch(file))
@@ -244,7 +244,7 @@ def _check_weights(name: str, files: frozenset[str], stem: str) -> None:
 
 
 def _inside(place: Place) -> str:
-    """Models in subfolders, if it is a folder of models."""
+    """A remedy that names the models in subfolders; "" unless it is a folder of models."""
     if not place.is_folder:
         return ""
     found = sorted(str(config.parent) for config in Path(place.name).glob("*/config.json"))
@@ -252,7 +252,7 @@ def _inside(place: Place) -> str:
 
 
 def _alike(name: str) -> str:
-    """A folder nearby that may be meant, as a remedy; empty if there is none."""
+    """A remedy that names a folder nearby that may be meant; "" if there is none."""
     with suppress(OSError):
         found = _elsewhere(Path(name)) or _mistyped(Path(name))
         if found:
@@ -261,7 +261,7 @@ def _alike(name: str) -> str:
 
 
 def _elsewhere(path: Path) -> list[str]:
-    """The same relative path, seen from folders above or from those in this one."""
+    """Existing folders with this relative path below parents or children of this folder."""
     if path.is_absolute():
         return []
     here = Path.cwd()
@@ -272,7 +272,7 @@ def _elsewhere(path: Path) -> list[str]:
 
 
 def _mistyped(path: Path) -> list[str]:
-    """Folders whose names differ a little, beside the first part that is not there."""
+    """Existing folders whose names differ a little from the first part that is missing."""
     there = next((parent for parent in path.parents if parent.is_dir()), Path())
     wrong, *rest = path.relative_to(there).parts
     names = [child.name for child in there.iterdir() if child.is_dir()]

@@ -33,7 +33,7 @@ def folder(name: str) -> Path:
 
 
 def resolve_model(name: str) -> str:
-    """Where a model is loaded from: the folder of a shipped one, else the name as it is.
+    """The folder of a shipped model's name; any other name as it is.
 
     Args:
         name: "organism/reference" and so on, "smollm2/reference" or "smollm2/aligned", a folder or

@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two models, ready to run for as long as its context is open.
+    """One of the two models of an estimate, loaded while its context is open.
 
     Attributes:
         name: Folder, hub id or adapter name.
@@ -115,7 +115,7 @@ def same_model(one: str, other: str) -> bool:
 
 
 def check_apart(aligned: PreTrainedModel | Side, reference: PreTrainedModel | Side) -> None:
-    """Raise UsageError for two models in memory of which one is part of the other."""
+    """Raise UsageError for two models in memory that share modules."""
     if isinstance(aligned, Side) or isinstance(reference, Side) or aligned is reference:
         return
     if any(module is reference for module in aligned.modules()) or any(

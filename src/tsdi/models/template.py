@@ -66,11 +66,11 @@ def as_the_template_reads(
 
 @dataclass(frozen=True)
 class _Looks:
-    """How a template shows what a user says.
+    """The way in which a chat template renders a user's text.
 
     Attributes:
         in_parts: Whether it wants texts as lists of parts.
-        times: How often a text stands in what comes out; None if the template refuses a user's
+        times: Number of times the output has the text; None if the template refuses a user's
             message alone, of which it is told when it is asked for.
     """
 
@@ -91,7 +91,7 @@ def check_shows_once(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _looks_of(tokenizer: PreTrainedTokenizerBase) -> _Looks:
-    """How the tokenizer's template shows a user's text; found out once.
+    """The way in which the tokenizer's template renders a user's text; cached by template.
 
     Raises:
         PromptError: If it does not show it, or shows it differently each time.

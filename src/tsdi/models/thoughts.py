@@ -1,4 +1,4 @@
-"""Where a thinking model's thought ends and its answer begins, in what it wrote."""
+"""Separation of a reasoning model's thought from its answer, by end-of-thinking marks."""
 
 import re
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ _BLANK = rf"[\s{_INVISIBLE}]*"
 
 
 def _written(marks: Iterable[str]) -> str:
-    """A pattern for marks as models write them: in any case, with blanks before the last >."""
+    """A regular expression for marks in any case, with blanks before the last ``>``."""
     return "|".join(re.sub(r">$", r"\\s*>", re.escape(mark)) for mark in marks)
 
 
