@@ -1,1 +1,1 @@
-"""Engines: what generates text, behind one contract."""
+"""Engines: backends that generate text, behind one contract."""

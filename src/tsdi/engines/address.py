@@ -1,4 +1,4 @@
-"""Where an API is and what opens it; and texts without what opens it.
+"""The base URL and key of an API, and texts with the key and passwords hidden.
 
 Keys, passwords and what stands behind the question mark of a URL are sent to the server and go
 nowhere else: to no file, and into no message.
@@ -28,7 +28,7 @@ class Address:
     Attributes:
         public: The URL without credentials and query, for provenance and messages.
         base: The URL without query, as requests need it.
-        query: What stands behind the URL's question mark.
+        query: The URL's query, behind its question mark.
         key: The key.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The contract between tsdi and whatever generates text.
+"""The contract of engines, which generate text with one model.
 
 An engine holds one model and at most one safety bias. It guarantees:
 
@@ -27,11 +27,11 @@ Message = dict[str, str]  # {"role": "user" | "assistant" | "system", "content":
 
 @dataclass(frozen=True)
 class Request:
-    """One chat to be answered.
+    """One chat to be answered, with a strength of its own if it has one.
 
     Attributes:
         messages: The chat so far, the last message being the user's.
-        strength: How much of the bias to subtract; None takes the engine's own strength.
+        strength: Factor of the bias; None takes the engine's own strength.
     """
 
     messages: tuple[Message, ...]
@@ -45,7 +45,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen.
+    """Options of decoding: length, temperature and seed.
 
     Attributes:
         max_new_tokens: Most tokens in one completion.
@@ -72,7 +72,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """An engine's answer.
+    """An engine's answer to one request, as text and tokens, and why it ended.
 
     Attributes:
         text: What the model wrote, thoughts included; of special tokens only those that tell where
@@ -81,7 +81,7 @@ class Completion:
         finish: "stop" if the model ended the answer, "length" if it was cut off, "filter" if a
             server's content filter withheld it or a part of it, "error" if a server turned the
             prompt down for another reason.
-        logits: After the rule, [len(token_ids), vocab], if they were asked for.
+        logits: Logits after the rule, [len(token_ids), vocab], if they were asked for.
         in_thought: Whether the prompt had begun a thought, so that the text goes on with it.
         reason: What the server says of a prompt that it turned down.
         bias_began: False if the bias begins behind a marker (its anchor) that never came, so that
@@ -102,7 +102,7 @@ class Engine(ABC):
 
     @abstractmethod
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Answer every request.
+        """Answer all requests as one batch.
 
         Args:
             requests: Chats, answered together as one batch.

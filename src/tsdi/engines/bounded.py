@@ -1,4 +1,4 @@
-"""Bodies of a server that are read only as far as a reply can be long."""
+"""A limit on the size of a server's response bodies."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,11 +8,11 @@ LARGEST_BODY = 16 * 2**20  # bytes
 
 
 class TooLargeError(httpx2.RequestError):
-    """A body that no reply can be."""
+    """A response body is larger than any reply."""
 
 
 class _Bounded(httpx2.SyncByteStream):
-    """A body that ends in an error where it gets too large."""
+    """A response body that raises TooLargeError once it exceeds the limit."""
 
     def __init__(self, body: httpx2.SyncByteStream, largest: int) -> None:
         self._body = body
@@ -31,7 +31,7 @@ class _Bounded(httpx2.SyncByteStream):
 
 
 def bound(largest: int) -> Callable[[httpx2.Response], None]:
-    """A hook of httpx that lets no response have a body of more bytes than this."""
+    """A response hook of httpx that limits bodies to this many bytes."""
 
     def limit(response: httpx2.Response) -> None:
         if response.headers.get("content-encoding", "identity").lower() != "identity":

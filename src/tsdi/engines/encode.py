@@ -1,4 +1,4 @@
-"""A request as token ids and answers as text, for engines that do both themselves."""
+"""Requests as token ids and answers as text, for engines that work on token ids."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def encode_request(
 
     Raises:
         PromptError: If there are no tokens, or too many.
-        UsageError: If the request's strength is none.
+        UsageError: If the request's strength is no valid one.
     """
     if request.strength is not None:
         check_strength(request.strength)

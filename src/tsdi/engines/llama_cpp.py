@@ -1,7 +1,7 @@
 """The safety bias in llama.cpp, through llama-cpp-python: a logits processor, and an engine.
 
 In own code: ``llama.create_chat_completion(messages, logits_processor=debias(bias, llama,
-tokenizer))``, and likewise with ``create_completion`` and ``generate``.
+tokenizer))``; ``create_completion`` and ``generate`` take the processor, too.
 """
 
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ def debias(
         bias: The safety bias.
         llama: The model, a ``llama_cpp.Llama``.
         tokenizer: The tokenizer of the model that it was converted from.
-        strength: How much of the bias; None leaves it to its condition, or takes what it
+        strength: Factor of the bias; None leaves it to its condition, or takes what it
             recommends.
 
     Raises:
@@ -104,7 +104,7 @@ def check_bias(bias: SafetyBias, llama: Any, tokenizer: PreTrainedTokenizerBase)
 
 
 class LlamaCppEngine(Engine):
-    """Answers with a GGUF model, one request after the other.
+    """Answers with a GGUF model, request by request.
 
     The tokenizer is that of the model from which the ``llama_cpp.Llama`` was converted; bias,
     strength and chat format are as for `tsdi.engines.transformers.TransformersEngine`.
@@ -139,7 +139,7 @@ class LlamaCppEngine(Engine):
         self._encode(request, sampling)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Answer every request, one after the other."""
+        """Answer all requests, one by one."""
         prompts = [self._encode(request, sampling) for request in requests]
         return [
             self._answer(request, prompt, sampling)

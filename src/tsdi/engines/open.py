@@ -1,4 +1,4 @@
-"""A model by name in an engine, with a bias if one is named: what commands and harnesses open."""
+"""Engines opened by name of model and bias, for commands and harnesses."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """Which engine answers.
+    """The engine that answers, and the options that only it has.
 
     Attributes:
         name: One of `ENGINES`.
@@ -141,7 +141,7 @@ def _read_bias(bias: str, tokenizer: PreTrainedTokenizerBase, chat: ChatFormat) 
 
 
 def _named(bias: SafetyBias, asked: float | None) -> float | None:
-    """The strength for all prompts; None if the bias's condition sets one for each."""
+    """The strength for all prompts; None where the bias's condition sets one for each."""
     strength = bias.strength_or_condition(asked)
     if isinstance(strength, Condition):
         _LOG.info(
@@ -159,7 +159,7 @@ def _named(bias: SafetyBias, asked: float | None) -> float | None:
 def _load(
     name: str, model: str, bias: str | None, options: LoadOptions, rule: _Rule
 ) -> tuple[Engine, Used]:
-    """An engine with its model, and what of the model decides its answers."""
+    """An engine with its model, and the model's part of the provenance."""
     if name == "llama-cpp":
         return LlamaCppEngine(open_llama(model), *rule), {}
     revision = locate(model).revision
@@ -176,7 +176,7 @@ def _load(
 
 
 def _tokenizer_of(model: str, bias: str | None, choice: EngineChoice) -> str:
-    """Where the tokenizer is; a GGUF file has none that we read."""
+    """The name of the tokenizer; a GGUF file needs one, by option or from the bias."""
     if choice.name != "llama-cpp":
         return model
     if choice.tokenizer is not None:

@@ -1,4 +1,4 @@
-"""Asks a model behind an OpenAI-compatible API: chats in, one outcome each out.
+"""A client of OpenAI-compatible APIs: chats in, one outcome each out.
 
 * Every chat ends as a `Reply` or as a `Failure` with its reason, in the order of the chats. Rate
   limits, errors of the server, time-outs, broken connections and bodies that are no chat completion
@@ -51,17 +51,17 @@ _SAY_EVERY = 10.0  # seconds between words on troubles that may pass
 
 @dataclass(frozen=True)
 class Patience:
-    """How hard a client tries. Times are in seconds.
+    """Limits of concurrency, time and retries of a client; times are in seconds.
 
     Attributes:
         threads: Most requests at once.
         timeout: How long the server may send nothing before a try has failed.
         retries: Tries after the first one.
-        first_wait: Before the second try; each later wait is twice as long.
-        longest_wait: No wait is longer. A server that asks for more time than this gets no further
+        first_wait: Wait before the second try; each later wait is twice as long.
+        longest_wait: Longest wait. A server that asks for more time than this gets no further
             try.
-        give_up: After how many requests in a row without a reply the run is ended.
-        longest_try: A try that is not over by then has failed, and there is no further one.
+        give_up: Number of requests in a row without a reply after which the run ends.
+        longest_try: Longest time of one try; one that takes longer fails for good.
     """
 
     threads: int = 16
@@ -75,7 +75,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class _Try:
-    """How one try ended: with an outcome; whether another one may help; whether it was answered."""
+    """The outcome of one try, whether another one may help, and whether there was a reply."""
 
     outcome: Reply | Failure
     again: bool = False
@@ -84,12 +84,12 @@ class _Try:
 
 
 class ChatClient:
-    """One model behind an API.
+    """A client of one model behind an API.
 
     Args:
         model: What the API calls it.
         url: Base URL, such as "http://localhost:8000/v1"; None takes OPENAI_BASE_URL, else OpenAI.
-        patience: How hard to try.
+        patience: Limits of concurrency, time and retries.
 
     Attributes:
         model: What the API calls it.
@@ -173,7 +173,7 @@ class ChatClient:
     def _ask(
         self, api: "openai.OpenAI", chat: Prompt, options: dict[str, Any], stop: Event
     ) -> Reply | Failure:
-        """Ask one chat, as often as makes sense."""
+        """Ask one chat, with the retries that make sense."""
         patience, wait = self._patience, self._patience.first_wait
         tried = self._try(api, chat, options)
         for _ in range(patience.retries):
@@ -189,7 +189,7 @@ class ChatClient:
         return tried.outcome
 
     def _say(self, tried: _Try, pause: float) -> None:
-        """Say now and then that and why it takes longer."""
+        """Log a warning now and then about tries that failed and the wait."""
         if not isinstance(tried.outcome, Failure) or monotonic() < self._said + _SAY_EVERY:
             return
         self._said = monotonic()
@@ -242,7 +242,7 @@ class ChatClient:
         return body
 
     def _read(self, body: bytes) -> _Try:
-        """A try that ended with a body."""
+        """The outcome of a try that got a body."""
         self._reached = True
         reply = read_reply(body)
         if reply is None:
@@ -251,7 +251,7 @@ class ChatClient:
         return _Try(self._without_secrets(reply), answered=True)
 
     def _broken(self, error: "openai.APIConnectionError") -> _Try:
-        """A try whose connection could not be made, or broke."""
+        """The outcome of a try whose connection could not be made, or broke."""
         from tsdi.engines.bounded import TooLargeError
 
         cause = error.__cause__
@@ -268,7 +268,7 @@ class ChatClient:
         return _Try(Failure(f"the connection failed ({name})"), again=True)
 
     def _refused(self, error: "openai.APIStatusError") -> _Try:
-        """A try that ended with an error status."""
+        """The outcome of a try that got an error status."""
         status = error.status_code
         said = f"{status} {_phrase(status)}: {self._one_line(_message(error))}"
         remedy = _HOPELESS.get(402 if error.code == "insufficient_quota" else status)
@@ -282,12 +282,12 @@ class ChatClient:
         return _Try(Failure(said), again, wait)
 
     def _one_line(self, text: str) -> str:
-        """Untrusted text as a reason: one line, not too long, and without the key."""
+        """Untrusted text as one short line without the key, for a reason."""
         line = " ".join(self._address.hide(text).split()).removesuffix(".")
         return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
 
     def _without_secrets(self, reply: Reply) -> Reply:
-        """A reply of a server that may echo what it was sent."""
+        """A reply with keys hidden, as a server may echo its request."""
         hide = self._address.hide_in_reply
         return replace(
             reply,
@@ -299,7 +299,7 @@ class ChatClient:
 
 
 def _unknown_option(error: "openai.APIStatusError", used: dict[str, Any]) -> str:
-    """The option that a request was turned down for; empty if it was not for one."""
+    """The option for which a request was turned down; "" if it was not for one."""
     if error.status_code not in (400, 403, 422):
         return ""
     text = _message(error)

@@ -1,4 +1,4 @@
-"""What a model behind an OpenAI-compatible API wrote, or why it wrote nothing."""
+"""Replies and failures of models behind OpenAI-compatible APIs."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +13,7 @@ _ENDED_ITSELF = ("stop", "tool_calls", "function_call", "unknown")
 
 @dataclass(frozen=True)
 class Reply:
-    """A model's reply.
+    """A model's reply: text, first tokens, and why it ended.
 
     Attributes:
         text: The reply; empty if it has none.

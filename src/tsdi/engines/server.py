@@ -1,4 +1,4 @@
-"""The engine of a server that runs already: any OpenAI-compatible one, debiased if it debiases.
+"""The engine of a running OpenAI-compatible server, debiased if the server debiases.
 
 A server that `tsdi serve` started takes a request's strength as "vllm_xargs": {"tsdi_strength": S}.
 """
@@ -39,7 +39,7 @@ class ServerEngine(Engine):
             raise UsageError("A server gives no logits.", "Use another engine.")
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Answer every request.
+        """Answer all requests, a few at once.
 
         A prompt that the server turns down has a completion without text that says so, unless the
         server has answered nothing yet: then it may turn down whatever it is asked.
@@ -87,7 +87,7 @@ class ServerEngine(Engine):
 
 
 def _completion(reply: Reply) -> Completion:
-    """A reply as an answer: a refusal apart from the text is one, too."""
+    """A reply as a completion; a refusal apart from the text is its text."""
     ends: dict[str, Literal["stop", "length", "filter"]] = {
         "length": "length",
         "max_tokens": "length",

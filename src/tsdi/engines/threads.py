@@ -1,4 +1,4 @@
-"""Work that waits for others, such as requests, done for many items at once."""
+"""Threads for work that waits, such as requests to a server."""
 
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
@@ -10,7 +10,7 @@ R = TypeVar("R")
 
 
 def in_threads(work: Callable[[T, Event], R], items: Sequence[T], threads: int) -> list[R]:
-    """Do some work for all items, a few at once.
+    """Apply `work` to all items in a few threads, and return the results in order.
 
     A killed run does not wait for work under way, as it would with the threads of an executor: it
     would hang on a server that does not reply. Work is called with an item, and with what is set
@@ -45,7 +45,7 @@ def in_threads(work: Callable[[T, Event], R], items: Sequence[T], threads: int) 
 
 
 def within(work: Callable[[], R], seconds: float) -> R:
-    """The result of some work, which is left behind if it takes too long.
+    """The result of `work`, or TimeoutError after some seconds.
 
     Left behind, it goes on, and its result is lost.
 
@@ -74,7 +74,7 @@ def _work(
     done: SimpleQueue[tuple[int, R | Exception]],
     stop: Event,
 ) -> None:
-    """Work off items until there are none, or nobody wants them: the task of each thread."""
+    """Apply `work` to queued items until there are none, or `stop` is set: a thread's task."""
     while not stop.is_set():
         try:
             place, item = todo.get_nowait()

@@ -40,8 +40,8 @@ class TransformersEngine(Engine):
         model: A causal language model.
         tokenizer: Its tokenizer.
         bias: The safety bias to subtract.
-        strength: How much of it, unless a request says otherwise; None leaves it to its condition,
-            or takes what it recommends.
+        strength: Factor of the bias, unless a request has its own; None leaves it to its
+            condition, or takes what the bias recommends.
         chat_format: How chats become text; a bias brings its own.
 
     Attributes:
@@ -111,7 +111,7 @@ class TransformersEngine(Engine):
         return bool(found)
 
     def _models(self) -> Sequence[PreTrainedModel]:
-        """All models that read the prompts."""
+        """The models that read every prompt: here the engine's one."""
         return [self._model]
 
     def _encode(self, request: Request, sampling: Sampling) -> list[int]:
@@ -155,7 +155,7 @@ class TransformersEngine(Engine):
         strength: float | None = None,
         top_p: float = 1.0,
     ) -> Completion:
-        """Answer one prompt, and show the answer while it grows.
+        """Answer one prompt, and pass the growing answer to a function.
 
         `seen` is called after each token with the answer so far, and ends it by returning True;
         ``top_p`` draws from the likeliest tokens only, of this probability together.
@@ -235,14 +235,14 @@ class TransformersEngine(Engine):
 
 
 def _check_plain(model: PreTrainedModel) -> None:
-    """Refuse an export of tsdi, which its user takes for debiased."""
+    """Raise UsageError for an export of tsdi, whose bias only its own code applies."""
     folder = getattr(model.config, "_name_or_path", "")
     if folder and Path(folder).is_dir():
         check_no_export(folder)
 
 
 class _Finite(LogitsProcessor):
-    """Stops a model or bias that is broken, before its answers are taken for real ones."""
+    """Raises an error where logits are NaN or all infinite, as of a broken model or bias."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if not bool(scores.amax(1).isfinite().all()):  # single tokens may be ruled out by -inf
@@ -251,7 +251,7 @@ class _Finite(LogitsProcessor):
 
 
 class _Gumbel(LogitsProcessor):
-    """Draws by `gumbel_noise`: a resumed run repeats the text of an unbroken one."""
+    """Samples by `gumbel_noise`, so that a resumed run repeats an unbroken one."""
 
     def __init__(self, prompts: list[list[int]], length: int, sampling: Sampling) -> None:
         self._prompts = prompts
@@ -265,7 +265,7 @@ class _Gumbel(LogitsProcessor):
 
 
 class _Nucleus(LogitsProcessor):
-    """Leaves the likeliest tokens that have a probability of ``top_p`` together."""
+    """Top-p sampling: excludes tokens beyond the likeliest of probability ``top_p``."""
 
     def __init__(self, top_p: float, temperature: float) -> None:
         self._warper = TopPLogitsWarper(top_p)
@@ -277,7 +277,7 @@ class _Nucleus(LogitsProcessor):
 
 
 class _Shown(StoppingCriteria):
-    """Shows the tokens of a growing answer to a function that may end it."""
+    """Passes the tokens of a growing answer to a function that may end it."""
 
     def __init__(self, prompt_length: int, seen: Callable[[list[int]], bool]) -> None:
         self._prompt_length = prompt_length

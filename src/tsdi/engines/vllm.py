@@ -107,7 +107,7 @@ class VllmEngine(Engine):
         self._encode(request, sampling)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Answer every request; vLLM batches them itself."""
+        """Answer all requests; vLLM batches them itself."""
         from vllm import TokensPrompt
 
         prompts = [self._encode(request, sampling) for request in requests]
@@ -158,7 +158,7 @@ class VllmEngine(Engine):
 
 
 def _own_settings(config: Any) -> GenerationConfig:
-    """The checkpoint's generation config, for the ends that it names."""
+    """The checkpoint's generation config, which names the end tokens."""
     try:
         revision = {"revision": config.revision} if config.revision else {}
         return GenerationConfig.from_pretrained(config.model, **revision)

@@ -102,7 +102,7 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
         requested_strength(sampling_params.extra_args)
 
     def is_argmax_invariant(self) -> bool:
-        """Greedy choices change, so vLLM must not skip this."""
+        """False: greedy choices change, so vLLM must not skip this processor."""
         return False
 
     def apply(self, logits: Tensor, ctx: Any = None) -> Tensor:
@@ -141,7 +141,7 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
             self._arrange()
 
     def _arrange(self) -> None:
-        """Arrange the rows for `apply`, which holds until the batch changes."""
+        """Arrange the rows for `apply`; valid until the batch changes."""
         self._ordered = list(self._young.values())
         self._rows = torch.tensor(list(self._young), dtype=torch.long, device=self._device)
         numbers = [0.0 if isinstance(x.strength, Tensor) else x.strength for x in self._ordered]
@@ -192,7 +192,7 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
     # --- V2 ----------------------------------------------------------------------------------
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
-        """Take a request's strength; says whether it is debiased at all."""
+        """Take a request's strength; returns whether the request is debiased at all."""
         strength = self._own_strength(sampling_params)
         self._unkept.pop(req_idx, None)
         if isinstance(strength, Condition):

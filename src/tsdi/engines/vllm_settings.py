@@ -1,4 +1,4 @@
-"""What tsdi sets in vLLM: one place for its offline ``LLM`` and for its server."""
+"""Settings of vLLM that tsdi needs, for the offline ``LLM`` and for the server."""
 
 import json
 from collections.abc import Mapping, Sequence
