@@ -1,4 +1,4 @@
-"""Many callers that wait for one answer each, served by a function that answers many at once."""
+"""Batching of concurrent calls that each wait for one answer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

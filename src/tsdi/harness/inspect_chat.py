@@ -1,4 +1,4 @@
-"""Inspect: what crosses the border, messages and errors."""
+"""Messages and errors converted between Inspect and tsdi."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ _ROLES = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": Cha
 
 @contextmanager
 def shown_in_one_line() -> Iterator[None]:
-    """Errors of tsdi as those that Inspect shows without a traceback."""
+    """Turn errors of tsdi into those that Inspect shows without a traceback."""
     try:
         yield
     except TsdiError as error:
@@ -26,7 +26,7 @@ def shown_in_one_line() -> Iterator[None]:
 
 
 def to_message(message: ChatMessage) -> "Message":
-    """A message of Inspect's as one of tsdi's.
+    """Convert a message of Inspect's into one of tsdi's.
 
     Raises:
         UsageError: If it is more than a text of the system, the user or the assistant.
@@ -39,6 +39,6 @@ def to_message(message: ChatMessage) -> "Message":
 
 
 def from_message(message: "Message") -> ChatMessage:
-    """A message of tsdi's as one of Inspect's."""
+    """Convert a message of tsdi's into one of Inspect's."""
     made: ChatMessage = _ROLES[message["role"]](content=message["content"])
     return made

@@ -47,7 +47,7 @@ class TsdiAPI(ModelAPI):
         api_key: Inspect's; means nothing here.
         config: Inspect's settings; max_tokens, temperature and seed are followed.
         bias: Folder or hub id of a safety bias.
-        strength: How much of it to subtract; None takes what the bias recommends.
+        strength: Factor of the bias; None takes what the bias recommends.
         prompt_format: Used instead of the chat template: "... {prompt} ...".
         template_args: Arguments of the chat template, such as {"enable_thinking": false}; a bias
             brings its own.
@@ -110,7 +110,7 @@ class TsdiAPI(ModelAPI):
             return self._output(request, await self._answer((request, sampling)))
 
     def _generate(self, items: Sequence[tuple[Request, Sampling]]) -> list[Completion]:
-        """Answer chats together that are decoded alike."""
+        """Answer chats of the same decoding options as one batch."""
         found: dict[int, Completion] = {}
         for sampling in {sampling for _, sampling in items}:
             alike = [n for n, (_, own) in enumerate(items) if own == sampling]
@@ -147,7 +147,7 @@ class TsdiAPI(ModelAPI):
         return len(self._tokenizer(text)["input_ids"])
 
     def max_tokens(self) -> int:
-        """Most tokens in an answer unless somebody says otherwise."""
+        """Most tokens in an answer, unless the configuration names a number."""
         return _MAX_TOKENS
 
     def max_connections(self) -> int:

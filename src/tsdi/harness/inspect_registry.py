@@ -1,4 +1,4 @@
-"""What Inspect loads to know tsdi: the entry point of the group `inspect_ai`."""
+"""The entry point `inspect_ai`, by which Inspect finds the provider, tasks and scorers."""
 
 from inspect_ai.model import ModelAPI, modelapi
 

@@ -89,7 +89,7 @@ def _title(category: str) -> str:
 
 
 class SharedJudge:
-    """A judge that several scorers ask of the same answers; each is judged once."""
+    """A judge that several scorers share; each answer is judged once."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
@@ -121,7 +121,7 @@ def shared_judge(judge: str, judge_url: str | None, judge_labels: str | None) ->
 
 @dataclass(frozen=True)
 class Figure:
-    """A share of `tsdi evaluate`.
+    """A share of `tsdi evaluate`, as a scorer of Inspect.
 
     It is about some kinds of prompts; `is_seen` says of a judge and a kind whether the judge's word
     says which answers count.
@@ -132,7 +132,7 @@ class Figure:
     is_seen: Callable[[SharedJudge, str], bool]
 
     def kinds_seen(self, shared: SharedJudge) -> set[str]:
-        """Those of its kinds that a judge can score."""
+        """The figure's kinds of prompts that a judge can score."""
         return {kind for kind in self.kinds if self.is_seen(shared, kind)}
 
 

@@ -18,7 +18,7 @@ from tsdi.suites.table import SUITES
 
 @dataclass(frozen=True)
 class _Judging:
-    """A task's arguments about its judge."""
+    """Arguments of a task that choose its judge."""
 
     judge: str | None
     judge_url: str | None
@@ -37,7 +37,7 @@ def prompts(
     columns: str = "",
     seed: int = 0,
 ) -> Task:
-    """Any prompts, as for `tsdi evaluate --prompts`.
+    """A task of any prompts, named as for `tsdi evaluate --prompts`.
 
     Args:
         source: A prompt file, SUITE:FILE, hub:ORG/NAME, organism:test ...
@@ -46,8 +46,8 @@ def prompts(
         judge_url: Base URL of a judge's API.
         judge_labels: What a classifier's labels mean.
         end_of_thinking: As for `tsdi evaluate --end-of-thinking`.
-        kind: Of prompts that have none.
-        columns: Of a file or hub data set: FIELD=COLUMN,...
+        kind: Kind of prompts that have none.
+        columns: Columns of a file or hub data set: FIELD=COLUMN,...
         seed: Decides which requests of the organism's world.
     """
     judging = _Judging(judge, judge_url, judge_labels, end_of_thinking)
@@ -63,7 +63,7 @@ def _suite(name: str) -> Callable[..., Task]:
         judge_labels: str | None = None,
         end_of_thinking: str = "",
     ) -> Task:
-        """A suite from its origin, or from the file `data` in its original format."""
+        """A task of a suite from its origin, or from the file `data` in its original format."""
         source = f"{name}:{data}" if data else name
         return _task(source, _Judging(judge, judge_url, judge_labels, end_of_thinking))
 
@@ -90,7 +90,7 @@ def _task(source: str, judging: _Judging, kind: str = "", columns: str = "", see
 
 
 def _scorers(judge: str, judging: _Judging, kinds: set[str]) -> list[Scorer]:
-    """The figures that there are for these kinds of prompts and this judge, and the verdicts."""
+    """Scorers for these kinds of prompts and this judge: its figures, and the verdicts."""
     shared = shared_judge(judge, judging.judge_url, judging.judge_labels)
     arguments = (judge, judging.judge_url, judging.judge_labels, judging.end_of_thinking)
     chosen = [name for name, figure in FIGURES.items() if figure.kinds_seen(shared) & kinds]
@@ -98,7 +98,7 @@ def _scorers(judge: str, judging: _Judging, kinds: set[str]) -> list[Scorer]:
 
 
 def _sample(prompt: Prompt) -> Sample:
-    """A prompt with what its answer is scored by."""
+    """A prompt as Inspect's sample, with the kind and category that scorers need."""
     only = len(prompt.messages) == 1
     return Sample(
         input=prompt.messages[0]["content"] if only else list(map(from_message, prompt.messages)),

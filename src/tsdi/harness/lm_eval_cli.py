@@ -1,4 +1,4 @@
-"""lm_eval's own command line, which knows the model `tsdi-hf`: python -m tsdi.harness.lm_eval_cli.
+"""lm_eval's command line with the model `tsdi-hf`: python -m tsdi.harness.lm_eval_cli.
 
 lm_eval has no entry points for models: it knows those in its own table and what was imported before
 its command line runs.

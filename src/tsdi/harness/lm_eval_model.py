@@ -133,7 +133,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         return found
 
     def _warn_if_raw(self) -> None:
-        """Say once that answers do not begin where the bias expects it."""
+        """Warn once where answers do not begin where the bias expects them."""
         wrapped = self.tokenizer.chat_template or self._bias.info.prompt_format
         if wrapped and self._strength and not self._templated and not self._warned:
             self._warned = True
@@ -189,7 +189,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         return [answers[number] for number in range(len(requests))]
 
     def _passes(self, requests: Sequence[Pair]) -> dict[tuple[int, int], list[int]]:
-        """Numbers of the requests that can be scored together; nearly always one list.
+        """Indices of the requests to score together, by where a continuation begins.
 
         HFLM computes continuations that differ in their last token once, wherever each of them
         begins. The logits of a response token depend on where it begins, so what begins elsewhere
@@ -255,7 +255,7 @@ class _CheckedModel:
 
 
 def _with_revision(name: str, options: dict[str, Any]) -> str:
-    """Give ORG/NAME@REVISION for what lm_eval takes apart."""
+    """The name, with the option `revision` as ORG/NAME@REVISION."""
     revision = options.get("revision")
     known = revision in (None, "main") or "@" in name or Path(name).exists()
     return name if known else f"{name}@{revision}"
@@ -285,7 +285,7 @@ def debias_log_probs(log_probs: Tensor, start: int, bias: Bias, strength: Streng
 
 
 def _moved_tokens(encoded: list[int], context: list[int], continuation: list[int]) -> int:
-    """How many tokens of a continuation are white space that lm_eval moved there from the context.
+    """The number of white-space tokens that lm_eval moved from context to continuation.
 
     Args:
         encoded: Token ids of the context as the task wrote it.

@@ -1,1 +1,1 @@
-"""Run folders: answers and verdicts as they come, and what made them."""
+"""Run folders: answers and verdicts, appended as they come, and their provenance."""

@@ -1,4 +1,4 @@
-"""How this process was started, for the provenance."""
+"""The command line of this process, for the provenance."""
 
 import shlex
 import sys

@@ -28,7 +28,7 @@ from tsdi.suites.prompts import Prompt, check_kinds
 
 @dataclass(frozen=True)
 class Labels:
-    """How labelled prompts are read.
+    """Options of reading labelled prompts: attacks and phrases.
 
     Attributes:
         attacks: Names of attacks; each harmful prompt is read under each of them too.
@@ -60,13 +60,13 @@ def add_condition(
         bias: Folder or hub id of its safety bias.
         prompts: Prompts with their kinds, as for `tsdi.generate`; lookalikes count as harmless.
         out: Folder for the bias with its condition.
-        settings: How the condition is fitted, and what strengths it sets.
-        labels: How the prompts are read.
+        settings: Settings of the fit, and the strengths that the condition sets.
+        labels: Options of reading the prompts.
         options: How weights are loaded.
         progress: Called with the number of prompts that are read, after each of them.
 
     Returns:
-        The bias as it was saved; what its condition is worth is in `condition.evidence`.
+        The bias as it was saved; the cross-validated AUC is in `condition.evidence`.
 
     Raises:
         PromptError: If prompts have no kinds, or too few are of one.
@@ -106,7 +106,7 @@ def add_condition(
 
 
 def to_labelled(prompt: Prompt, ids: list[int]) -> Labelled:
-    """A prompt as a label; the category of a harmless one is its kind."""
+    """A prompt's token ids with its label; the category of a harmless one is its kind."""
     harmful = prompt.kind == "harmful"
     return Labelled(ids, harmful, prompt.category if harmful else prompt.kind, prompt.group)
 
@@ -114,7 +114,7 @@ def to_labelled(prompt: Prompt, ids: list[int]) -> Labelled:
 def _labelled(
     prompt: Prompt, attacks: Sequence[Attack], encode: Callable[[tuple[Message, ...]], list[int]]
 ) -> list[Labelled]:
-    """A prompt as a label, and, if it is harmful, under each attack that changes it."""
+    """A prompt with its label and, if harmful, its version under each attack."""
     plain = to_labelled(prompt, encode(prompt.messages))
     if not plain.harmful or not attacks:
         return [plain]

@@ -41,7 +41,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DiagnosisPrompts:
-    """On which real prompts a bias is diagnosed, beside random ones.
+    """Real prompts on which a bias is diagnosed, beside random ones.
 
     Attributes:
         harmless: Harmless prompts, as for `tsdi.generate`; lookalikes count, other kinds are left
@@ -57,7 +57,7 @@ class DiagnosisPrompts:
 
 @dataclass(frozen=True)
 class Loading:
-    """How two models are loaded and run.
+    """Options of loading and running two models.
 
     Attributes:
         options: How their weights are loaded.
@@ -91,8 +91,8 @@ def estimate(
             or an adapter.
         reference: The model before it.
         out: Folder for the bias.
-        settings: Which random prompts, how many, and how they become text.
-        diagnosis: On what it is diagnosed; None makes no diagnosis and recommends no strength.
+        settings: Number, pool and lengths of random prompts, and how they become text.
+        diagnosis: Prompts of the diagnosis; None makes none and recommends no strength.
         loading: How the models are loaded and run.
         resume: Go on with a killed run.
         progress: Called after each batch of the estimate, which both models read, then before the
@@ -161,7 +161,7 @@ def _check_folder(out: Path, resume: bool) -> None:
 
 
 def _check_order(aligned: str, reference: str) -> None:
-    """Refuse a model as its own reference; note where the two seem to be exchanged."""
+    """Refuse a model as its own reference; warn where the two seem to be exchanged."""
     if same_model(aligned, reference):
         raise UsageError(
             f"Both are {aligned}: no safety step lies between them.",
@@ -178,7 +178,7 @@ def _check_order(aligned: str, reference: str) -> None:
 def _tokenizer(
     aligned: str, reference: str, options: LoadOptions, chat: ChatFormat
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of both, which knows the chat format."""
+    """The tokenizer of both models, checked against the chat format."""
     tokenizer, other = (load_tokenizer(name, options) for name in (aligned, reference))
     check_same_tokenizer(tokenizer, other)
     check_format(tokenizer, chat)
@@ -192,9 +192,9 @@ def _tokenizer(
 def _asked(
     asked: DiagnosisPrompts | None, tokenizer: PreTrainedTokenizerBase, settings: Estimation
 ) -> tuple[dict[str, list[list[int]]], list[Labelled], Phrases]:
-    """Real prompts as token ids, by kind and category; as labels; and how answers begin.
+    """Real prompts as token ids by kind and category, as labels, and phrases of answers.
 
-    What is wrong with them is said here, before the long work.
+    Faults in them are errors here, before the long work.
     """
     if asked is None:
         return {}, [], ENGLISH
@@ -220,7 +220,7 @@ def _with_case(
     openers: Phrases,
     batch_size: int,
 ) -> SafetyBias:
-    """The bias with its case, where prompts of both kinds say it."""
+    """The bias with its case (`BiasCase`), where there are prompts of both kinds."""
     strength = bias.info.strength
     if len({one.harmful for one in kinds}) < 2 or bias.info.anchor or strength is None:
         return bias
@@ -234,7 +234,7 @@ def _with_case(
 
 
 def _of_kind(kind: str, source: Name | PromptSource, seed: int) -> list[Prompt]:
-    """The prompts of a file or suite that are of a kind; those without one are taken for it."""
+    """The prompts of a file or suite of one kind; prompts without a kind count as of it."""
     asked = PromptSource.of(source)
     every = load_prompts(asked, seed, kind).prompts
     kept = [prompt for prompt in every if prompt.kind in _TAKEN[kind]]
@@ -259,7 +259,7 @@ def _check_lengths(side: Side, real: Iterable[tuple[str, list[list[int]]]], step
 def _labelled(
     settings: Estimation, tokenizer: PreTrainedTokenizerBase, real: Mapping[str, list[list[int]]]
 ) -> LabelledIds | None:
-    """The prompts of the fit as token ids; none of them may be of the diagnosis."""
+    """Token ids of the labelled prompts of the fit, which the diagnosis must not contain."""
     source = settings.labelled
     if source is None or isinstance(source, LabelledIds):
         return source
@@ -281,7 +281,7 @@ def _labelled(
 
 
 def _reads(settings: Estimation, labelled: LabelledIds | None) -> int:
-    """How often a prompt is read or answered by a model, at most."""
+    """The number of prompts that models read or answer, at most: the total of the progress."""
     once = 2 * settings.prompts
     if settings.order == 0:
         return once

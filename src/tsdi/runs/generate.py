@@ -1,6 +1,6 @@
-"""``generate``: prompts to answers on disk, chunk after chunk, resumable after a kill.
+"""``generate``: answers to prompts on disk, chunk after chunk, resumable after a kill.
 
-A run folder holds `run.json`, which says what made the answers, and `responses.jsonl`, one record
+A run folder holds `run.json`, the provenance of the answers, and `responses.jsonl`, one record
 an answer.
 """
 
@@ -30,16 +30,16 @@ from tsdi.suites.prompts import Prompt
 
 @dataclass(frozen=True)
 class Answering:
-    """How a model answers.
+    """Options of answering: decoding, batches, chat format, engine, strength and attack.
 
     Attributes:
-        strength: How much of the bias to subtract; None takes what the bias recommends.
-        sampling: How tokens are chosen; its seed decides the organism's prompts too.
+        strength: Factor of the bias; None takes what the bias recommends.
+        sampling: Options of decoding; its seed decides the organism's prompts too.
         batch_size: Prompts answered together.
         attack: A simple public attack that transforms the prompts (`tsdi.suites.attacks`).
         chat: How chats become text; a bias brings its own.
         options: How weights are loaded.
-        engine: What answers.
+        engine: The engine, and options that only it has.
     """
 
     strength: float | None = None
@@ -56,10 +56,10 @@ class Answering:
             check_strength(self.strength)
 
     def open(self, model: Name, bias: Name | None) -> tuple[Engine, Used]:
-        """An engine that answers so, and what decides its answers.
+        """Open the engine; returns it with the provenance of its answers.
 
         Raises:
-            TsdiError: As for `tsdi.engines.open.open_engine`, or if there is no such attack.
+            TsdiError: If model or bias cannot be loaded or do not fit, or there is no such attack.
         """
         model, bias = as_name("model", model), bias if bias is None else as_name("bias", bias)
         attack = None if self.attack is None else find_attack(self.attack)
@@ -71,11 +71,11 @@ class Answering:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of a run.
+    """The answers of a run, with their provenance.
 
     Attributes:
         records: One record per prompt, as in responses.jsonl.
-        used: What made them.
+        used: Provenance: model, bias, strength and whatever else decides the answers.
     """
 
     records: list[Record]
@@ -83,17 +83,17 @@ class Answers:
 
     @property
     def cut_off(self) -> int:
-        """How many the length limit cut off."""
+        """The number of answers that the length limit cut off."""
         return sum(record["finish"] == "length" for record in self.records)
 
     @property
     def withheld(self) -> int:
-        """How many a server withheld, or turned down the prompt of."""
+        """The number of answers that a server withheld, or whose prompt it turned down."""
         return sum(record["finish"] in ("filter", "error") for record in self.records)
 
     @property
     def notes(self) -> list[str]:
-        """Sentences that a reader must know."""
+        """Notes for readers of the figures, on answers cut off, withheld or not debiased."""
         plain = sum(record.get("bias_began") is False for record in self.records)
         return [never_began(plain, len(self.records))] if plain else []
 
@@ -141,7 +141,7 @@ def answer_loaded(
     resume: bool,
     progress: StageProgress | None,
 ) -> Answers:
-    """`generate` for prompts that are loaded."""
+    """Answer prompts that are loaded already, as `generate` does, in a run folder."""
     engine, used = answering.open(model, bias)
     records = generate_responses(
         engine,
@@ -159,7 +159,7 @@ def answer_loaded(
 def answer(
     model: Name, text: str, *, bias: Name | None = None, answering: Answering = Answering()
 ) -> tuple[Completion, Used]:
-    """A model's answer to one prompt, and what made it.
+    """A model's answer to one prompt, with its provenance.
 
     Raises:
         TsdiError: As for `generate`.
@@ -229,7 +229,7 @@ def check_fits(engine: Engine, prompts: Sequence[Prompt], sampling: Sampling) ->
 def _describe(
     prompts: Sequence[Prompt], sampling: Sampling, batch_size: int, provenance: Record
 ) -> Record:
-    """Everything that decides the answers, as it reads back from JSON."""
+    """The description of a run, everything that decides its answers, as JSON reads it back."""
     # A kind counts only where there is one: runs of prompts without go on as they were described.
     content = [[p.id, p.category, p.messages, *([p.kind] if p.kind else [])] for p in prompts]
     run = {

@@ -1,4 +1,4 @@
-"""Where the verdicts of each judge of a run are.
+"""Folders of the verdicts of a run, one for each judge.
 
 The first judge's lie in the run folder itself, as an only judge's do. Each further judge has a
 folder of its own in `judges`, with the same three files and a name like `qwen3guard-3fa9c1d2`. So a
@@ -22,7 +22,7 @@ JUDGES = "judges"
 
 @dataclass(frozen=True)
 class Place:
-    """The verdicts of one judge.
+    """The folder with the verdicts of one judge, and the judge's description.
 
     The folder is the run folder, or one in it.
     """
@@ -32,20 +32,20 @@ class Place:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a user may call the judge: its name, with its model, or as its folder is called."""
+        """Names by which a user may choose the judge: bare, by folder, and with its model."""
         name, model = self.judge.get("name"), self.judge.get("model")
         return (str(name), label(self.judge), *([f"{name}={model}"] if model else []))
 
 
 def label(judge: Record) -> str:
-    """What a judge's folder is called: its name, and a hash of what else decides its verdicts."""
+    """The folder name of a judge: its name, and a hash of its other settings."""
     name = re.sub(r"[^A-Za-z0-9.+_-]", "_", str(judge.get("name")))
     deciding = {key: value for key, value in judge.items() if key != "fingerprint"}
     return f"{name}-{hashlib.sha256(to_json(deciding)).hexdigest()[:8]}"
 
 
 def places(run: Path) -> list[Place]:
-    """All judges that a run has verdicts of, the first one first.
+    """The places of all judges that have verdicts of a run, the first judge first.
 
     Raises:
         FormatError: If a file that says who judged is missing or damaged.
@@ -107,7 +107,7 @@ def find_place(run: Path, judge: str = "") -> Path:
 
 
 def _listed(there: list[Place]) -> str:
-    """The judges' names; as their folders are called where one name stands for several."""
+    """The judges' names, in a line; folder names where a name stands for several."""
     names = [place.names[0] for place in there]
     shown = [
         name if names.count(name) == 1 else place.names[1]

@@ -1,4 +1,4 @@
-"""Append-only record files that outlive a killed process.
+"""Append-only record files (JSON lines) that survive a killed process.
 
 A record file holds one JSON object a line, in UTF-8, each with an `id` of its own. A process that
 is killed while it writes can leave a torn last line: readers pass over it, the next append cuts it

@@ -85,7 +85,7 @@ def to_response(prompt: Prompt, completion: "Completion", end_of_thinking: str =
 
 
 def answer_notes(responses: Sequence[Response], end_of_thinking: str) -> list[str]:
-    """Sentences on how answers ended, which a reader of figures must know."""
+    """Sentences on answers cut off, withheld or not debiased, for readers of the figures."""
     notes = []
     if any(response.cut_off for response in responses):
         kinds = (_cut_off([r for r in responses if r.kind == kind], kind) for kind in KINDS)
@@ -123,13 +123,13 @@ def never_began(plain: int, answers: int) -> str:
 
 
 def _cut_off(responses: Sequence[Response], what: str) -> str:
-    """How many responses were cut off; empty if there are none at all."""
+    """The number of responses cut off, in words; "" if there are no responses."""
     cut = sum(response.cut_off for response in responses)
     return f"{cut} of {len(responses)} {what}" if responses else ""
 
 
 def _prompt_count(folder: Path) -> int:
-    """How many prompts the run has; 0 if nobody says."""
+    """The number of prompts by run.json; 0 where it has none."""
     prompts = read_run(folder).get("prompts")
     if not isinstance(prompts, dict) or "count" not in prompts:
         return 0
@@ -142,14 +142,14 @@ def _prompt_count(folder: Path) -> int:
 
 
 def said_of_run(folder: Path, key: str) -> str:
-    """A text in the provenance of a run's answers, by its key; empty if there is none."""
+    """A text in the provenance of a run's answers, by its key; "" if there is none."""
     provenance = read_run(folder).get("provenance")
     said = provenance.get(key) if isinstance(provenance, dict) else None
     return said if isinstance(said, str) else ""
 
 
 def check_is_there(folder: Path) -> None:
-    """Raise UsageError unless there is such a folder."""
+    """Raise UsageError unless the folder is there."""
     if not folder.is_dir():
         raise UsageError(f"There is no run folder {folder}.", "Name one that tsdi evaluate made.")
 

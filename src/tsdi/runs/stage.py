@@ -1,4 +1,4 @@
-"""One stage of a run: records that are appended, beside a description of what makes them.
+"""One stage of a run: records that are appended, beside a description of their making.
 
 A stage is done in chunks, which are fixed by the order of its items; a resumed stage makes an
 unfinished chunk again, whole, so that its records are those of an unbroken run. It is refused with
@@ -24,12 +24,12 @@ StageProgress = Callable[[str, int, int], None]
 
 
 def named(progress: StageProgress | None, what: str) -> Progress | None:
-    """The progress of one piece of work, which is told under a name."""
+    """Progress of one piece of work, reported under its name."""
     return partial(progress, what) if progress else None
 
 
 def counting(progress: StageProgress | None, what: str, total: int) -> Callable[[int], None]:
-    """Counts what is done, for progress that wants to know how much there is."""
+    """A function that reports the number of items done as progress towards a total."""
     done = 0
 
     def count(more: int) -> None:
@@ -42,17 +42,17 @@ def counting(progress: StageProgress | None, what: str, total: int) -> Callable[
 
 
 def as_read_back(description: Record) -> Record:
-    """A description as JSON reads it back, to be compared with one that was read."""
+    """A description as JSON reads it back, to be compared with a stored one."""
     found: Record = parse_json(to_json(description))
     return found
 
 
 class Item(Protocol):
-    """The input of a record."""
+    """An item from which a stage makes a record, with an id."""
 
     @property
     def id(self) -> str:
-        """The name that item and record share."""
+        """The id of the item and of its record."""
 
 
 T = TypeVar("T", bound=Item)
@@ -60,13 +60,13 @@ T = TypeVar("T", bound=Item)
 
 @dataclass(frozen=True)
 class Stage:
-    """The names of a stage, which differ between stages.
+    """A stage's file names, its words for messages, and the reading and writing of records.
 
     Attributes:
         records: Its record file in the run folder.
         description: The file beside it that says what makes the records.
         what: What the records are, for error messages.
-        instead: What a user can do rather than go on with the records that are there.
+        instead: The remedy in errors: what a user can do rather than resume.
     """
 
     records: str
@@ -82,7 +82,7 @@ class Stage:
             )
 
     def open(self, folder: Path, description: Record, resume: bool) -> list[Record]:
-        """The records that the folder already holds; starts the stage if there are none.
+        """Start or resume the stage in a folder; returns the records it already holds.
 
         The description is everything that decides the records, as it reads back from JSON.
 
@@ -121,7 +121,7 @@ class Stage:
         return read_records(folder / self.records)
 
     def read_description(self, folder: Path) -> Record:
-        """The description of what made a folder's records.
+        """Read the description of a folder's records.
 
         Raises:
             FormatError: If its file is missing or no JSON object.
@@ -144,7 +144,7 @@ class Stage:
         make: Callable[[Sequence[T]], Sequence[Record]],
         progress: Progress | None,
     ) -> list[Record]:
-        """Make what is missing, chunk by chunk, each appended before the next is made.
+        """Make the missing records chunk by chunk, each appended before the next is made.
 
         `done` has the records there are; `make` makes those of a chunk, in its order.
 
@@ -165,7 +165,7 @@ class Stage:
 
 
 def check_free(path: Path, *keys: str) -> None:
-    """Raise RunExistsError if there is a file with none of the keys of what is to be written."""
+    """Raise RunExistsError if there is a file that has none of these keys."""
     if not path.exists():
         return
     there = json_or_none(path)
@@ -192,7 +192,7 @@ def _said(key: str, recorded: Any, wanted: Any) -> str:
 
 
 def _what_differs(recorded: Record, wanted: Record) -> list[str]:
-    """The keys that differ; of another judge only its name, since its settings differ anyway."""
+    """The dotted keys that differ; of another judge only its name."""
     keys = recorded.keys() | wanted.keys()
     differing = sorted(key for key in keys if recorded.get(key) != wanted.get(key))
     if "judge.name" in differing:

@@ -1,4 +1,4 @@
-"""Judgements as records on disk, and what they judge."""
+"""Judgements as records on disk, and checks that they belong to the answers."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -14,7 +14,7 @@ _MADE_BY = "made_by"
 
 
 def to_record(name: str, judgement: Judgement) -> Record:
-    """A judgement as a record; what it does not say is left out."""
+    """A judgement as a record, without empty fields."""
     record: Record = {"id": name, "verdict": judgement.verdict.value, "correct": judgement.correct}
     if judgement.probability is not None:
         record["probability"] = judgement.probability
@@ -64,7 +64,7 @@ def _is_share(value: object) -> bool:
 
 
 def made_by(description: Record) -> Record:
-    """The field by which verdicts belong to their judge.json: a hash of it.
+    """A record field with a hash of judge.json, by which verdicts belong to it.
 
     judge.json holds a hash of the answers, so that verdicts that were copied from another run, or
     are of another judge, are told from a run's own.

@@ -1,4 +1,4 @@
-"""The area under the ROC curve: how well a score tells two kinds apart, with its interval."""
+"""The area under the ROC curve (AUC), with its interval."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -42,7 +42,7 @@ def auc(positive: Scores, negative: Scores) -> Estimate:
 
 
 def auc_change(before: tuple[Scores, Scores], after: tuple[Scores, Scores]) -> Estimate:
-    """The change of the area between two scores of the same items, with its 95 % interval.
+    """The change of the AUC between two scores of the same items, with its 95 % interval.
 
     Args:
         before: One score of every positive and of every negative.
@@ -71,7 +71,7 @@ def auc_change(before: tuple[Scores, Scores], after: tuple[Scores, Scores]) -> E
 
 
 def _placements(positive: Scores, negative: Scores) -> list[NDArray[np.float64]]:
-    """Of each positive the share of negatives below it; of each negative that of positives above.
+    """Shares of negatives below each positive, [m]; of positives above each negative, [n].
 
     The mean of either is the area. The rank among both kinds, less that among its own, counts how
     many of the other kind are below.

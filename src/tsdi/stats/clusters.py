@@ -1,4 +1,4 @@
-"""Figures of items that come in clusters, such as five models' answers to one prompt."""
+"""Shares, means and kappa of clustered items, such as several answers to one prompt."""
 
 from collections.abc import Hashable, Sequence
 from math import sqrt
@@ -109,7 +109,7 @@ def clustered_kappa(
 
 
 def _draws(clusters: int) -> NDArray[np.float64]:
-    """How often each cluster is drawn, [resamples, clusters]."""
+    """Bootstrap counts of each cluster, float64 [resamples, clusters]."""
     shares = np.full(clusters, 1 / clusters)
     drawn = np.random.default_rng(0).multinomial(clusters, shares, _RESAMPLES)
     return drawn.astype(np.float64)

@@ -1,4 +1,4 @@
-"""A figure with its interval, and the mean of a few numbers as one."""
+"""An estimate with its interval, and the one way to write it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -11,13 +11,13 @@ Bounds: TypeAlias = tuple[float, float]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval.
+    """A figure with its interval and sample size.
 
     Attributes:
         value: The figure; None if there was nothing to compute it from.
         low: Lower end of the interval; minus infinity where nothing bounds it.
         high: Upper end; where nothing is known the interval is the whole range that is possible.
-        n: How many answers, pairs of answers, prompts or seeds the figure stands on.
+        n: Number of answers, pairs of answers, prompts or seeds behind the figure.
     """
 
     value: float | None
@@ -27,7 +27,7 @@ class Estimate:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Estimate":
-        """The estimate that `to_dict` made JSON of."""
+        """The estimate from the JSON of `to_dict`."""
         low, high = data["low"], data["high"]
         ends = -inf if low is None else low, inf if high is None else high
         return cls(data["value"], *ends, data["n"])
@@ -37,7 +37,7 @@ class Estimate:
         return as_json(self)
 
     def __str__(self) -> str:
-        """Such as "+1.20 [+0.90, +1.50], n = 64"."""
+        """The figure in words, such as "+1.20 [+0.90, +1.50], n = 64"."""
         shown = "unknown" if self.value is None else interval_text(self, 2, signed=True)
         return f"{shown}, n = {self.n}"
 
@@ -78,7 +78,7 @@ def compact_text(estimate: Estimate, signed: bool = False) -> str:
 
 
 def compact_share(number: float, signed: bool = False) -> str:
-    """A share in three signs, such as ".95" or "1.0"; with its sign in four.
+    """A share in three characters, such as ".95" or "1.0"; with its sign in four.
 
     Only all is 1.0: what would be rounded to it is .99.
     """
@@ -89,7 +89,7 @@ def compact_share(number: float, signed: bool = False) -> str:
 
 
 def as_json(figures: object) -> dict[str, Any]:
-    """A dataclass of figures as JSON reads it back: no tuples, and null for an infinite end."""
+    """A dataclass of figures as plain JSON: no tuples, and null for an infinite end."""
     found: dict[str, Any] = _plain(figures)
     return found
 

@@ -1,4 +1,4 @@
-"""Shares, changes of paired figures with intervals, and tests of such changes."""
+"""Shares and changes of paired shares with intervals, and tests of such changes."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -34,12 +34,12 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
 
 
 def unseen_loss(n: int) -> float:
-    """The share that n prompts without one may hide: the upper end of Wilson's interval."""
+    """The loss that n prompts without one cannot exclude: the upper end of Wilson's interval."""
     return wilson(0, n).high
 
 
 def wilson_ends(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share of n independent items, above 0, which need not be whole."""
+    """Ends of Wilson's interval of a share; n, above 0, need not be whole."""
     z2 = _quantile(confidence) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
@@ -108,11 +108,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @cache  # scipy takes longer for it than all the rest of an interval
 def _quantile(confidence: float) -> float:
-    """How many standard errors a two-sided normal interval reaches."""
+    """The normal quantile of a two-sided interval, in standard errors."""
     return float(norm.ppf((1 + confidence) / 2))
 
 
 def _discordant(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:
-    """How many items changed from no to yes, and from yes to no."""
+    """Numbers of items that changed from no to yes, and from yes to no."""
     pairs = [(bool(b), bool(a)) for b, a in zip(before, after, strict=True)]
     return pairs.count((False, True)), pairs.count((True, False))

@@ -1,4 +1,4 @@
-"""How many prompts a question needs, before anything is generated."""
+"""Sample sizes: the prompts that a test or an interval needs."""
 
 from dataclasses import dataclass
 from math import ceil, sqrt
@@ -17,7 +17,7 @@ AGAINST = (0.0, 0.01, 0.02, 0.05)  # shares of prompts that turn the other way
 
 @dataclass(frozen=True)
 class Needed:
-    """How many prompts show a change against which some answers turn the other way.
+    """Prompts needed to detect a change while some answers turn the other way.
 
     Attributes:
         against: Share of prompts that turn the other way.
@@ -32,14 +32,14 @@ class Needed:
 
 @dataclass(frozen=True)
 class SampleSize:
-    """How many prompts a question needs.
+    """Prompts needed to detect a change of a share, and for an interval of its size.
 
     Attributes:
         change: The change of a share that is to be seen.
         share: The share before it.
         categories: How many categories are tested together.
         power: How often the change is to be found.
-        needed: Prompts by how many answers turn the other way, the fewest first.
+        needed: Prompts needed, by the share of answers that turn the other way, rising.
         interval: Prompts with which the 95 % interval of the share is `change` to each side.
     """
 
@@ -63,7 +63,7 @@ class SampleSize:
 def sample_size(
     change: float = 0.05, share: float = 0.95, categories: int = 16, power: float = 0.8
 ) -> SampleSize:
-    """Find how many prompts show a change, with the exact McNemar test of `tsdi.compare`.
+    """Prompts needed to detect a change with the exact McNemar test of `tsdi.compare`.
 
     Args:
         change: The change of a share that is to be seen, such as 0.05 for five points.
@@ -89,7 +89,7 @@ def sample_size(
 
 
 def mcnemar_power(n: int, lost: float, gained: float, alpha: float = 0.05) -> float:
-    """How often the exact McNemar test of n paired answers finds a change.
+    """The power of the exact McNemar test of n paired answers.
 
     Args:
         n: Prompts, answered by both arms.

@@ -1,4 +1,4 @@
-"""Means of a few independent numbers, such as one figure over the seeds of a training."""
+"""Means over a few independent numbers, such as training seeds, with t-intervals."""
 
 from collections.abc import Sequence
 from math import inf, sqrt
@@ -36,7 +36,7 @@ MANY_SEEDS = 8
 
 
 def crossed_interval(values: Sequence[float], from_prompts: float) -> Estimate:
-    """The 95 % interval of a figure that every seed's model has on the same prompts.
+    """The 95 % interval of a mean over seeds whose models answered the same prompts.
 
     Below `MANY_SEEDS` this is `mean_interval`: the few seeds decide how wide it is, and a bootstrap
     that draws them with replacement is far too narrow (three seeds: down to 78 % coverage). From
