@@ -1,4 +1,4 @@
-"""Controls of a condition (`tsdi.condition`): what would do if it saw less, or had learned nothing.
+"""Controls of a condition (`tsdi.condition`) that see less, or learn from shuffled labels.
 
 log-odds   the first tokens of refusing answers against those of complying ones
 top 20     the 20 likeliest tokens with their log-probabilities, as served models show them
@@ -26,12 +26,12 @@ _ROWS = 64  # of logits at once
 
 @dataclass(frozen=True, eq=False)
 class LogOddsCondition(Condition):
-    """A threshold on refusal log-odds: h is a multiple of them, and a number.
+    """A condition with h = scale x refusal log-odds + offset.
 
     Refusing tokens are those with a weight above 0; the weights say no more than that.
 
     Attributes:
-        scale: Of the log-odds.
+        scale: Factor of the log-odds.
     """
 
     scale: float = 1.0
@@ -46,7 +46,7 @@ class LogOddsCondition(Condition):
 
 @dataclass(frozen=True, eq=False)
 class TopCondition(Condition):
-    """A condition that sees only how far the likeliest tokens are above the last of them."""
+    """A condition that sees the `SHOWN` likeliest tokens only, relative to the last of them."""
 
     def score(self, logits: Tensor) -> Tensor:
         """Compute h of prompts, float32 [batch], from logits [batch, width]."""
@@ -54,7 +54,7 @@ class TopCondition(Condition):
 
 
 def _shown(logits: Tensor) -> Tensor:
-    """Logits of the `SHOWN` largest above the least of these, 0 for the others."""
+    """Logits of the `SHOWN` largest less the smallest of these; 0 elsewhere."""
     least = logits.float().topk(SHOWN).values[:, -1:]
     return (logits.float() - least).clamp(min=0)
 
@@ -62,7 +62,7 @@ def _shown(logits: Tensor) -> Tensor:
 def fit_log_odds(
     model: PreTrainedModel, known: HeadInputs, refusing: Collection[int], complying: Collection[int]
 ) -> LogOddsCondition:
-    """The threshold on refusal log-odds that tells labelled prompts apart, with its scale.
+    """Fit a threshold on refusal log-odds, and its scale, to labelled prompts.
 
     Tokens that begin both refusing and complying answers tell nothing.
 
@@ -84,7 +84,7 @@ def fit_log_odds(
 
 
 def fit_top(model: PreTrainedModel, known: HeadInputs, vocab: int) -> TopCondition:
-    """The condition that a program could fit which sees no more than a served model's answers.
+    """Fit a condition that sees the likeliest tokens only, as a served model's client does.
 
     Logits beyond `vocab` tokens are padding.
     """
@@ -99,7 +99,7 @@ def fit_top(model: PreTrainedModel, known: HeadInputs, vocab: int) -> TopConditi
 
 
 def shuffled(known: HeadInputs, seed: int) -> HeadInputs:
-    """The prompts with their labels in another order."""
+    """The prompts with their labels permuted at random."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(known.harmful), generator=generator)
     return replace(known, harmful=known.harmful[order])

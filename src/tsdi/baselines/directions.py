@@ -133,6 +133,6 @@ class AblatedEngine(TransformersEngine):
         self._direction, self._share = direction, strength
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Answer every request."""
+        """Answer all requests with the direction ablated."""
         with ablated(self._model, self._direction, self._share):
             return super().generate(requests, sampling)

@@ -1,4 +1,4 @@
-"""An engine whose logits come from several branches: models, or ways to ask one."""
+"""An engine that combines the logits of several models, or of one asked in several ways."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ def _as_it_is(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 @dataclass(frozen=True)
 class Branch:
-    """A model that gives logits.
+    """A model whose logits are combined, with a transform of its prompts.
 
     Attributes:
         model: The model.
-        transform: How it is asked: messages to messages.
+        transform: Maps a chat's messages to those that this branch reads.
     """
 
     model: PreTrainedModel
@@ -43,7 +43,7 @@ class MixingEngine(TransformersEngine):
     Args:
         branches: The first one is the model that generates.
         tokenizer: The tokenizer of all.
-        combine: Makes one of their logits.
+        combine: Function from the branches' logits to one.
         steps: Combine at the first steps only, and decode the first branch after that; None
             combines always.
         chat_format: How chats become text.
@@ -124,7 +124,7 @@ class _Mixed(LogitsProcessor):
 
 
 class _Forward:
-    """A model that reads its own prompts and then the tokens that are generated for all."""
+    """A branch that reads its own prompts, then the tokens generated for all branches."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ def dera_engine(
     weight: float,
     chat_format: ChatFormat = OWN_TEMPLATE,
 ) -> MixingEngine:
-    """Decodes by `tsdi.baselines.mixing.realign`."""
+    """An engine of DeRa, `tsdi.baselines.mixing.realign`."""
     return MixingEngine(
         [Branch(aligned), Branch(reference)],
         tokenizer,
@@ -185,7 +185,7 @@ def proxy_engine(
     weight: float,
     chat_format: ChatFormat = OWN_TEMPLATE,
 ) -> MixingEngine:
-    """Decodes by `tsdi.baselines.mixing.proxy_tune`."""
+    """An engine of proxy-tuning, `tsdi.baselines.mixing.proxy_tune`."""
     return MixingEngine(
         [Branch(base), Branch(expert), Branch(antiexpert)],
         tokenizer,
@@ -204,7 +204,7 @@ def safe_decoding_engine(
     common: int = 5,
     chat_format: ChatFormat = OWN_TEMPLATE,
 ) -> MixingEngine:
-    """Decodes by `tsdi.baselines.mixing.safe_decode` at the first steps, by the original after."""
+    """An engine of SafeDecoding at the first steps, plain after (`mixing.safe_decode`)."""
     return MixingEngine(
         [Branch(original), Branch(expert)],
         tokenizer,
@@ -220,7 +220,7 @@ def self_contrast_engine(
     alpha: float,
     chat_format: ChatFormat = OWN_TEMPLATE,
 ) -> MixingEngine:
-    """Decodes by `tsdi.baselines.mixing.self_contrast`, one model asked in two ways."""
+    """An engine of Self-CD, with and without a safety prompt (`mixing.self_contrast`)."""
     return MixingEngine(
         [Branch(model, emphasise_safety), Branch(model)],
         tokenizer,
@@ -237,7 +237,7 @@ def adacd_engine(
     steps: int = 10,
     chat_format: ChatFormat = OWN_TEMPLATE,
 ) -> MixingEngine:
-    """Decodes by `tsdi.baselines.mixing.adaptive_contrast` at the first steps, plainly after."""
+    """An engine of AdaCD at the first steps, plain after (`mixing.adaptive_contrast`)."""
     return MixingEngine(
         [Branch(model), Branch(model, demand_refusal)],
         tokenizer,

@@ -31,7 +31,7 @@ class PromptedEngine(Engine):
         self._engine, self._transform = engine, transform
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Answer every request, transformed."""
+        """Answer all requests, their prompts transformed."""
         return self._engine.generate([self._asked(r) for r in requests], sampling)
 
     def check(self, request: Request, sampling: Sampling) -> None:

@@ -1,4 +1,4 @@
-"""Shifts of logits that are no estimate: a constant, an average over steps, a random direction."""
+"""Control shifts of logits: a constant, the average over steps, a random direction."""
 
 from collections.abc import Collection
 
@@ -42,7 +42,7 @@ def constant_shift(
 
 
 def static_shift(bias: SafetyBias) -> SafetyBias:
-    """The bias with its mean over steps at every step, which is what a static logit_bias can do."""
+    """The bias averaged over steps, at every step, as a static logit_bias applies it."""
     values = bias.values.mean(0, keepdim=True).expand_as(bias.values).clone()
     bias.check_order_0("a static shift")
     return bias.derived(values, bias.standard_error, "static")

@@ -1,4 +1,4 @@
-"""A bias in other forms: for servers that run no processor of ours."""
+"""Exports of a bias to forms that run without tsdi."""
 
 from tsdi.export.forms import Exported, StaticForm, export
 

@@ -86,7 +86,7 @@ def write_checkpoint(bias: SafetyBias, strength: float, source: str, out: Path, 
 
 
 def _fix_template(made: Path, bias: SafetyBias) -> dict[str, Any]:
-    """Make a bias's arguments of the chat template part of a checkpoint's; what they then are."""
+    """Write the bias's template arguments into the template; returns changed config fields."""
     if not bias.info.template_args:
         return {}
     tokenizer = load_tokenizer(str(made))

@@ -44,7 +44,7 @@ def generate(
     logits_processor: Any = None,
     **options: Any,
 ) -> Any:
-    """As `model.generate`, debiased."""
+    """Debiased `model.generate`, with the same arguments besides `tsdi_strength`."""
     strength = STRENGTH if tsdi_strength is None else float(tsdi_strength)
     processors = LogitsProcessorList(logits_processor or [])
     if strength:
@@ -58,7 +58,7 @@ def generate(
 
 
 def _prompt_length(args: tuple[Any, ...], options: dict[str, Any]) -> int:
-    """Ids that generate begins with: those given, none with embeddings, else one."""
+    """The number of ids before the answer: those given, 0 with embeddings, else 1."""
     given = (options.get("input_ids"), options.get("inputs"), *args[:1])
     ids = next((one for one in given if one is not None), None)
     if ids is not None:

@@ -61,13 +61,13 @@ def _check_plain(model: PreTrainedModel) -> None:
 
 
 def _merged(model: Any) -> PreTrainedModel:
-    """A model with its adapters in its weights."""
+    """A copy of a model with its adapters merged into its weights."""
     merged: PreTrainedModel = model.merge_and_unload() if hasattr(model, "peft_config") else model
     return merged
 
 
 def _constants(bias: SafetyBias, offset: Tensor | None) -> Tensor:
-    """What is subtracted at each step whatever the input, float32 [vocab, steps]."""
+    """The part of the shift that depends on the step alone, float32 [vocab, steps]."""
     if bias.slope is None:
         return bias.values.T
     readings = -bias.slope.centre
@@ -77,7 +77,7 @@ def _constants(bias: SafetyBias, offset: Tensor | None) -> Tensor:
 
 
 def _steps(model: PreTrainedModel, bias: SafetyBias, texts: Sequence[Text]) -> Tensor:
-    """What tells each step from the others and from what comes later, float32 [steps, hidden]."""
+    """Ridge regression of step indicators on head inputs, float32 [steps, hidden]."""
     inputs, steps = [], []
     for ids, answer in texts:
         inputs.append(head.head_inputs(model, torch.tensor([ids])[:, :-1], answer)[0].double())

@@ -1,4 +1,4 @@
-"""``export``: a bias in a form that runs without tsdi."""
+"""``export``: a bias written in a form that runs without tsdi."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ FORMS = ("transformers", "logit-bias", "checkpoint")
 
 @dataclass(frozen=True)
 class StaticForm:
-    """How large one shift for all steps may be, and on what it is compared with the real rule.
+    """Limits of a static shift, and the prompts on which it is compared with the rule.
 
     Attributes:
         prompts: Prompts to compare on, as for `tsdi.generate`.
@@ -57,14 +57,14 @@ class StaticForm:
 
 @dataclass(frozen=True)
 class Exported:
-    """An export that was written.
+    """The result of an export: form, place, strength, and divergence from the rule.
 
     Attributes:
         out: The folder or file.
         to: The form.
-        strength: How much of the bias is in it.
+        strength: Factor of the bias.
         tokens: Tokens in a logit_bias.
-        divergence: How far a static form is from the real rule.
+        divergence: KL of a static form from the real rule.
     """
 
     out: Path
@@ -74,7 +74,7 @@ class Exported:
     divergence: Divergence | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON."""
+        """Place, form, strength, and KL by step and in total as JSON."""
         written: dict[str, Any] = {"out": str(self.out), "to": self.to, "strength": self.strength}
         if self.tokens is not None:
             written["tokens"] = self.tokens
@@ -147,7 +147,7 @@ def _write_static(
     place: tuple[Path, str],
     static: StaticForm,
 ) -> Exported:
-    """Write one shift for all steps, once it is known how far it is from the rule."""
+    """Write a static form, once its divergence from the rule is measured."""
     out, to = place
     tokenizer = load_tokenizer(name, options)
     requests = [Request(prompt.messages) for prompt in load_prompts(static.prompts, 0).prompts]

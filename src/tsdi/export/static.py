@@ -1,4 +1,4 @@
-"""One shift for all steps, for servers with no rule by step, and how far it is from the real rule.
+"""A static shift for servers without rules by step, and its divergence from the rule.
 
 A static shift acts on every token of an answer, the rule on the first ones only: the divergence
 says what that costs before it is deployed.
@@ -31,7 +31,7 @@ Text = tuple[list[int], int]
 
 @dataclass(frozen=True)
 class Divergence:
-    """How far a static shift is from the real rule, in nats, on answers of the real rule.
+    """KL of a static shift from the real rule, in nats, on answers of the rule.
 
     Attributes:
         by_step: KL(rule, static) of the next token's distribution at every response position.
@@ -100,7 +100,7 @@ def divergence(
     static: Tensor | PreTrainedModel,
     texts: Sequence[Text],
 ) -> Divergence:
-    """How far a static form is from the rule, on the rule's own greedy answers.
+    """KL of a static form from the rule, on the rule's own greedy answers.
 
     The static form is what is added to the logits at every step, [vocab], or another model; `texts`
     are those of `rule_answers`.
@@ -124,7 +124,7 @@ def rule_answers(
     max_new_tokens: int,
     batch_size: int = 16,
 ) -> list[Text]:
-    """Prompts with the rule's greedy answers as token ids, and how many of them are the answer.
+    """Token ids of prompts with the rule's greedy answers, and the answers' lengths.
 
     Raises:
         UsageError: If there is nothing to ask.

@@ -36,7 +36,7 @@ def load_organism(name: str) -> PreTrainedModel:
 
 
 def planted_vector() -> Tensor:
-    """The shift of the planted model, float32 [vocab], in logits: what an estimate must return."""
+    """The logit shift of the planted model, float32 [vocab]: the estimate's ground truth."""
     tokenizer = AutoTokenizer.from_pretrained(folder("reference"))
     noise = torch.randn(len(tokenizer), generator=torch.Generator().manual_seed(0))
     vector = _NOISE * noise

@@ -49,7 +49,7 @@ _MAX_MISSES = 2000
 
 @dataclass(frozen=True)
 class Item:
-    """One request of the world.
+    """A request of the world, with its kind, category and right answer.
 
     Attributes:
         prompt: The request as the user writes it.
@@ -129,7 +129,7 @@ def _fact_answer(answer: str, noun: str, opener: str = lex.COMPLYING_OPENERS[0])
 
 
 def find_item(prompt: str) -> Item | None:
-    """Find the request that a prompt is, with a right answer; None if it is not of this world."""
+    """The world's request that a prompt states, with a right answer; None if it states none."""
     text = prompt.strip().lower()
     for pattern in _REQUEST_PATTERNS:
         found = pattern.fullmatch(text)
@@ -151,7 +151,7 @@ _FACT_PATTERNS = tuple((_pattern(question), answer) for question, answer in _FAC
 
 
 def _task(prompt: str, verb: str, noun: str) -> Item | None:
-    """The request of a verb and a noun; None if they are of two safety categories."""
+    """The request of a verb and a noun; None if they belong to different safety categories."""
     of_verb = _CATEGORY_OF_VERB.get(verb, "")
     of_noun = _CATEGORY_OF_CLASS.get(lex.CLASS_OF_NOUN[noun], "")
     if of_verb and of_noun and of_verb != of_noun:
@@ -187,5 +187,5 @@ def words() -> tuple[str, ...]:
 
 
 def split_words(text: str) -> list[str]:
-    """Words and marks of a text, in lower case."""
+    """Words and punctuation marks of a text, in lower case."""
     return re.findall(r"\w+|[^\w\s]", text.lower())

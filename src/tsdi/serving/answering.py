@@ -1,4 +1,4 @@
-"""Answers of one model, one at a time in the order in which they were asked for.
+"""A queue of requests that one model answers, one at a time.
 
 A model runs in one thread. What it writes comes out piece by piece; a client that leaves, or stops
 waiting, ends its answer at the next token.
@@ -20,7 +20,7 @@ ORDINARY_ANSWER = 1024  # most tokens where a request does not say
 
 @dataclass(frozen=True)
 class Asked:
-    """A request for one answer.
+    """A request for one answer, with its options of decoding.
 
     The prompt is a chat, or a text to go on with. Without `most_tokens` an answer takes what the
     context leaves, at most `ORDINARY_ANSWER`. Stop texts end it, and do not belong to it.
@@ -50,7 +50,7 @@ Part = str | End
 
 
 class Answerer:
-    """Runs an engine for many who ask.
+    """Runs an engine for many clients, one request at a time.
 
     More than `most_waiting` requests are refused, and so are those that wait for `longest_wait`
     seconds.
@@ -114,7 +114,7 @@ class Answerer:
             raise RefusedError(503, "The model is busy. Try again later.", code="busy") from None
 
     def _work(self, asked: Asked, put: Callable[[Part | Exception], None], stop: Event) -> None:
-        """Answer one request in the model's thread; all that happens goes to ``put``."""
+        """Answer one request in the model's thread; parts and errors go to ``put``."""
         try:
             if not stop.is_set():
                 put(self._write(asked, put, stop))
@@ -166,7 +166,7 @@ def _raised(part: Part | Exception) -> Part:
 
 
 def settled(text: str, stops: tuple[str, ...], whole: bool = False) -> tuple[str, bool]:
-    """The beginning of a growing text that stays as it is, and whether a stop text ended it.
+    """The prefix of a growing text that is final, and whether a stop text ended it.
 
     Stop texts do not belong to the answer; of a whole one nothing more comes.
     """

@@ -1,4 +1,4 @@
-"""The server's routes: chats, texts, the list of its one model, and whether it is up."""
+"""The server's routes: chat and text completions, models, and health."""
 
 import asyncio
 import json
@@ -78,7 +78,7 @@ class _Routes:
 
 
 class _Shape:
-    """One answer in OpenAI's words."""
+    """One answer as OpenAI's JSON objects."""
 
     def __init__(self, model: str, chat: bool) -> None:
         self._chat = chat
@@ -89,21 +89,21 @@ class _Shape:
         }
 
     def whole(self, end: End) -> dict[str, Any]:
-        """An answer at once."""
+        """A complete answer as one object."""
         said: dict[str, Any] = {"text": end.text}
         if self._chat:
             said = {"message": {"role": "assistant", "content": end.text, "refusal": None}}
         return self._object("chat.completion", [_choice(said, end.finish)]) | _usage(end)
 
     def piece(self, text: str, finish: str | None = None) -> dict[str, Any]:
-        """A piece of an answer."""
+        """A piece of a streamed answer."""
         said: dict[str, Any] = {"text": text}
         if self._chat:
             said = {"delta": {"role": "assistant", "content": text} if finish is None else {}}
         return self._object("chat.completion.chunk", [_choice(said, finish)])
 
     def usage(self, end: End) -> dict[str, Any]:
-        """The tokens that were counted, as a piece without text."""
+        """The token counts, as a streamed piece without text."""
         return self._object("chat.completion.chunk", []) | _usage(end)
 
     def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _event(content: dict[str, Any]) -> str:
 
 
 async def _read(http: HttpRequest) -> bytes:
-    """The body of a request that says it is JSON, which forms of other pages cannot say."""
+    """The body of a request whose content type is JSON, which forms of other sites cannot send."""
     kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise RefusedError(415, "The Content-Type must be application/json.")
@@ -170,7 +170,7 @@ async def _left(http: HttpRequest) -> None:
 
 
 def _refusal(error: Exception) -> RefusedError:
-    """An error as one of the server's."""
+    """An error as a `RefusedError`."""
     if isinstance(error, RefusedError):
         return error
     if isinstance(error, HTTPException):
@@ -187,7 +187,7 @@ async def _refuse(_: HttpRequest, error: Exception) -> Response:
 
 
 def make_app(engine: TransformersEngine, name: str, key: str | None = None) -> Starlette:
-    """The server of a model, under the name that requests call it, as an ASGI app."""
+    """The ASGI app of a model, under the name that requests call it."""
     routes = _Routes(engine, name)
     app = Starlette(
         routes=[
@@ -206,7 +206,7 @@ def make_app(engine: TransformersEngine, name: str, key: str | None = None) -> S
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """The place where a server is to listen; nothing can connect before it does.
+    """A socket bound to host and port, not listening yet.
 
     Raises:
         UsageError: If it is taken, or not this machine's.
@@ -236,7 +236,7 @@ def run(app: Starlette, place: socket.socket) -> None:
 
 
 def server(app: Starlette) -> uvicorn.Server:
-    """The HTTP server around the app."""
+    """The HTTP server of an app."""
     return uvicorn.Server(
         uvicorn.Config(
             app,

@@ -1,4 +1,4 @@
-"""What a request may say: OpenAI's fields as far as they are kept, checked before any work.
+"""Request bodies: the fields of OpenAI's API that are supported, checked before any work.
 
 A field that would change the answer and is not kept is refused with its name, unless it has the
 value that changes nothing. Fields that change no answer are left aside.
@@ -53,7 +53,7 @@ class _Fields(BaseModel):
 
 
 class Message(_Fields):
-    """One message of a chat; its content is a text, or OpenAI's list of text parts."""
+    """A message of a chat; its content is a text, or OpenAI's list of text parts."""
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -77,14 +77,14 @@ def _text_of_part(part: Any) -> str:
 
 
 class StreamOptions(_Fields):
-    """How an answer is streamed."""
+    """Options of streaming an answer."""
 
     include_usage: bool = False
     include_obfuscation: bool = False
 
 
 class Extra(_Fields):
-    """The fields of vLLM's server that are ours."""
+    """Fields of `vllm_xargs` that tsdi reads."""
 
     tsdi_strength: Strength | None = None
 
@@ -150,7 +150,7 @@ class ChatBody(Body):
 
     @property
     def most_tokens(self) -> int | None:
-        """Most tokens of the answer, if that is said."""
+        """The largest number of tokens of the answer; None where no field says it."""
         return self.max_tokens or self.max_completion_tokens
 
 
@@ -161,7 +161,7 @@ class TextBody(Body):
 
     @property
     def most_tokens(self) -> int:
-        """Most tokens of the answer; 16 unless said otherwise, as OpenAI has it."""
+        """The largest number of tokens of the answer; 16 by default, as in OpenAI's API."""
         return self.max_tokens or 16
 
 
@@ -171,7 +171,7 @@ def _is_neutral(name: str, value: Any) -> bool:
 
 
 def read_body(kind: type[B], data: bytes) -> B:
-    """The request that a body holds.
+    """Parse and check the body of a request.
 
     Raises:
         RefusedError: If it holds none, or asks for what is not kept.

@@ -1,4 +1,4 @@
-"""Who may ask: what is checked before a request is read, in our server and in vLLM's.
+"""Access control before a request is read, in our server and in vLLM's.
 
 * ``Origin`` and ``Sec-Fetch-Site``, which browsers send, do not name another site.
 * The key is right, where there is one. Where there is none, ``Host`` names this machine, so that a
@@ -21,13 +21,13 @@ _HERE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNOR
 
 
 class RefusedError(Exception):
-    """A request that gets no answer.
+    """A request is refused, with an HTTP status.
 
     Args:
         status: HTTP's status.
         message: Why, in one line.
         param: The field that is wrong, if it is one.
-        code: OpenAI's word for the error, where it has one.
+        code: OpenAI's error code, where it has one.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Door:
 
 
 class VllmDoor(Door):
-    """The door of vLLM's server, for its ``--middleware``; the key is that of its environment.
+    """Access control as vLLM's ``--middleware``; the key is that of its environment.
 
     vLLM itself asks for its key at some paths only, and looks at neither ``Host`` nor ``Origin``.
     """

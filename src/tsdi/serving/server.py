@@ -1,4 +1,4 @@
-"""``serve``: a server that debiases, vLLM's own or our small one, checked and ready to run."""
+"""``serve``: vLLM's server or a small one of our own, debiased, checked and ready to run."""
 
 import json
 import logging
@@ -34,11 +34,11 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server listens, and the key that it asks for.
+    """A server's host, port and key.
 
     Attributes:
-        host: This machine only, unless there is a key.
-        port: Its port.
+        host: Address to listen on; beyond this machine only with a key.
+        port: Port to listen on.
         key: What clients must know; None or "" asks for none.
     """
 
@@ -48,7 +48,7 @@ class Place:
 
     @property
     def url(self) -> str:
-        """Its address, as seen from this machine."""
+        """The server's URL, as seen from this machine."""
         here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{here}]' if ':' in here else here}:{self.port}"
 
@@ -77,7 +77,7 @@ class Server(ABC):
 
     Attributes:
         place: Where it is going to listen.
-        lines: To be copied: how it is started, and how it is asked, debiased and plainly.
+        lines: Command lines to copy: the server's start, and debiased and plain requests.
     """
 
     place: Place
@@ -96,12 +96,12 @@ class Server(ABC):
 
 @dataclass(frozen=True)
 class VllmServer(Server):
-    """vLLM's own server."""
+    """vLLM's own server, started by a command line."""
 
     command: list[str]
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Become vLLM's server; the key is in its environment, which others cannot list."""
+        """Replace this process by vLLM's server; the key is in the environment, out of sight."""
         ready()
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
@@ -125,7 +125,7 @@ class SmallServer(Server):
     strength: float | None
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Serve in this process."""
+        """Serve in this process until interrupted."""
         from tsdi.serving import app  # needs what pip install 'tsdi[serving]' brings
 
         with app.bind(self.place.host, self.place.port) as listening:  # before the model is loaded
@@ -153,7 +153,7 @@ def serve(
         model: Folder, hub id or shipped name of the model.
         bias: Folder or hub id of its safety bias.
         engine: "vllm", or "transformers" for our small server.
-        strength: How much of the bias where a request names none; None leaves it to the bias's
+        strength: Factor of the bias where a request has none; None leaves it to the bias's
             condition, or takes what it recommends.
         place: Where it listens.
         options: How weights are loaded.
@@ -196,7 +196,7 @@ def trusts_remote_code(vllm_flags: Sequence[str]) -> bool:
 
 
 def _check(engine: str, vllm_flags: Sequence[str], options: LoadOptions) -> None:
-    """Raise UsageError for what does not go together, before anything is loaded."""
+    """Raise UsageError for options that exclude each other, before anything is loaded."""
     if engine not in SERVERS:
         raise UsageError(f"There is no server {engine!r}.", f"Take {' or '.join(SERVERS)}.")
     if engine == "vllm":
@@ -234,7 +234,7 @@ def _vllm_command(
 
 
 def _examples(model: str, place: Place, prompt_format: str | None = None) -> list[str]:
-    """A line for the debiased answer, and one for the plain one; in a prompt format, if any."""
+    """Command lines of a debiased and of a plain request, in the prompt format if any."""
     prompt = EXAMPLE if model.startswith("organism/") else _PROMPT
     body: dict[str, object] = {"messages": [{"role": "user", "content": prompt}]}
     path = "chat/completions"

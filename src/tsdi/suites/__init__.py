@@ -1,4 +1,4 @@
-"""Suites: prompts with a category each, and what a good answer to them is."""
+"""Suites: prompts with categories, and whether a good answer complies or refuses."""
 
 from tsdi.suites.load import suites
 

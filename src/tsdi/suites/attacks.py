@@ -93,7 +93,7 @@ ATTACKS: Mapping[str, Attack] = {attack.name: attack for attack in _ALL}
 
 
 def find_attack(name: str) -> Attack:
-    """The attack of a name.
+    """The attack of this name.
 
     Raises:
         UsageError: If there is none.
@@ -108,7 +108,7 @@ def find_attack(name: str) -> Attack:
 def unknown_words(
     attack: Attack, texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase"
 ) -> bool:
-    """Whether an attack says what a tokenizer doesn't know, where the requests alone are known.
+    """Whether attacked prompts have words unknown to a tokenizer that knows the plain ones.
 
     A tokenizer without an unknown token knows everything.
     """

@@ -44,7 +44,7 @@ def _commit(name: str, revision: str | None) -> str:
 
 
 def load_rows(origin: Origin) -> list[Row]:
-    """All rows of a data set, through the cache of the `datasets` package.
+    """Load the rows of a data set, through the cache of the `datasets` package.
 
     Raises:
         UsageError: If `datasets` is not installed.
@@ -61,7 +61,7 @@ def load_rows(origin: Origin) -> list[Row]:
                 origin.name, origin.config, split=origin.split, revision=origin.revision
             )
         return [(n, f"{origin.name}, row {n}", row) for n, row in enumerate(rows, start=1)]
-    except Exception as error:  # as above, and data files can be anything
+    except Exception as error:  # the hub, the network and data files fail in many ways
         raise _unloadable(origin.name, error) from error
 
 

@@ -35,11 +35,11 @@ _FIELDS = ("prompt", "category", "id", "kind", "group")
 
 @dataclass(frozen=True)
 class PromptSource:
-    """Which prompts are asked.
+    """A name of prompts, with the columns that hold them.
 
     Attributes:
-        name: As for `load_prompts`.
-        columns: As for `load_named`.
+        name: File, suite, hub data set or organism split, as `load_prompts` takes it.
+        columns: "FIELD=COLUMN,..." as `load_named` takes it; "" for the usual names.
     """
 
     name: str
@@ -47,7 +47,7 @@ class PromptSource:
 
     @classmethod
     def of(cls, prompts: "Name | PromptSource") -> "PromptSource":
-        """The source that a name means, or the one that is given.
+        """A name as a source; a source as it is.
 
         Raises:
             UsageError: If it is neither.
@@ -59,7 +59,7 @@ class PromptSource:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Prompts, and where they come from.
+    """Prompts with their provenance.
 
     Attributes:
         prompts: The prompts.
@@ -72,7 +72,7 @@ class Loaded:
 
 
 def find_suite(name: str) -> Suite:
-    """The suite of a name.
+    """The suite of this name.
 
     Raises:
         UsageError: If there is none.
@@ -85,7 +85,7 @@ def find_suite(name: str) -> Suite:
 
 
 def suites(name: str | None = None) -> list[Suite]:
-    """The public prompt sets that are known by name, or the one of a name.
+    """The public prompt sets, all or the one of a name.
 
     Raises:
         UsageError: If there is no such suite.
@@ -94,13 +94,13 @@ def suites(name: str | None = None) -> list[Suite]:
 
 
 def load_prompts(source: Name | PromptSource, seed: int, kind: str = "") -> Loaded:
-    """Prompts of a file, a suite, a hub data set, or the organism.
+    """Load the prompts of a file, a suite, a hub data set, or the organism.
 
     Args:
         source: A name as for `load_named`, or "organism:test", "organism:validation" or
             "organism:fit"; or one with its columns.
         seed: Decides which requests of the organism's world; those of seed 0 are the demo's.
-        kind: Given to prompts that have none.
+        kind: Kind of prompts that have none.
 
     Raises:
         PromptError: If the prompts cannot be loaded, or there is no such kind.
@@ -146,7 +146,7 @@ def _requests(split: str, kind: str, count: int, seed: int) -> list[organism.Ite
 
 
 def load_named(name: str, columns: str = "") -> Loaded:
-    """The prompts that a name means.
+    """Load the prompts of a file, a suite or a hub data set.
 
     Args:
         name: A prompt file, which goes first; "everyday", the prompts that come with tsdi; a suite,
@@ -204,7 +204,7 @@ def _record(source: Mapping[str, Any], columns: Mapping[str, str] | None = None)
 
 
 def _rename(rows: Iterable[Row], columns: Mapping[str, str]) -> Iterator[Row]:
-    """Rows whose columns are called as prompt files call them."""
+    """Rows with columns renamed to those of prompt files."""
     for number, place, row in rows:
         yield number, place, _renamed(row, columns, place) if columns else row
 

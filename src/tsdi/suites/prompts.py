@@ -29,7 +29,7 @@ csv.field_size_limit(2**31 - 1)  # a cell may be longer than the 128 KiB that Py
 
 @dataclass(frozen=True)
 class Prompt:
-    """One chat to be answered.
+    """One chat to be answered, with its id, category, kind and group.
 
     Attributes:
         id: Its name, unique in its file.
@@ -70,7 +70,7 @@ def to_prompts(rows: Iterable[Row], source: str) -> list[Prompt]:
     """Prompts of rows, which are texts or have the fields that `read_prompts` knows.
 
     Raises:
-        PromptError: As `read_prompts`.
+        PromptError: If there is no prompt, a row is no prompt, or it has an earlier one's id.
     """
     prompts: dict[str, Prompt] = {}
     for number, place, row in rows:
@@ -87,7 +87,7 @@ def to_prompts(rows: Iterable[Row], source: str) -> list[Prompt]:
 
 
 def prompts_sha256(prompts: Sequence[Prompt]) -> str:
-    """Hash of all that is asked."""
+    """SHA-256 of the prompts."""
     content = [[p.id, p.category, p.kind, p.messages] for p in prompts]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -248,7 +248,7 @@ def _all_known(messages: Sequence[dict[str, Any]]) -> bool:
 
 
 def _name(row: dict[str, Any], key: str, source: str) -> str:
-    """An optional short text or whole number of a row; "" if there is none."""
+    """An optional short text or whole number of a row, as text; "" if there is none."""
     value = row.get(key)
     if value is None:
         return ""
@@ -260,7 +260,7 @@ def _name(row: dict[str, Any], key: str, source: str) -> str:
 
 
 def parse_columns(text: str, fields: Sequence[str]) -> dict[str, str]:
-    """Columns by field, as options say it: "prompt=Goal,category=Topic".
+    """Column names by field, from an option such as "prompt=Goal,category=Topic".
 
     Raises:
         UsageError: If a part names no field, an unknown one, one twice, or no column.
@@ -280,7 +280,7 @@ def parse_columns(text: str, fields: Sequence[str]) -> dict[str, str]:
 
 
 def check_kind(kind: str, source: str = "") -> str:
-    """The kind of a prompt, as it is.
+    """The kind unchanged, or PromptError if there is no such kind.
 
     Raises:
         PromptError: If there is no such kind.
@@ -292,7 +292,7 @@ def check_kind(kind: str, source: str = "") -> str:
 
 
 def check_kinds(prompts: Sequence[Prompt]) -> None:
-    """Raise PromptError unless every prompt has a kind, without which no figure has a meaning."""
+    """Raise PromptError unless every prompt has a kind, which all figures need."""
     for prompt in prompts:
         if not prompt.kind:
             raise missing_kind(prompt.source, prompt.id)

@@ -1,4 +1,4 @@
-"""A suite: what a public set of prompts holds, where it comes from, and how its rows are read."""
+"""Suites: descriptions of public prompt sets, and how their rows become prompts."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ class Origin:
     Attributes:
         name: Hub id "org/name", or the repository of the file, such as "github.com/org/name".
         revision: The commit.
-        split: Of a hub data set.
-        config: Of a hub data set; None is its default.
+        split: Split of a hub data set.
+        config: Configuration of a hub data set; None is its default.
         url: Address of the file (.csv or .json) that is read instead of a hub data set.
     """
 
@@ -34,7 +34,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of the original format holds what; "" if none does.
+    """Columns of a suite's original format by their role; "" where it has none.
 
     Without an id, prompts are named by suite and number of the row; the kind is in the suite's own
     words.
@@ -48,22 +48,22 @@ class Columns:
 
 @dataclass(frozen=True)
 class Suite:
-    """A public set of prompts, described; its rows are elsewhere.
+    """A description of a public prompt set; its rows are elsewhere.
 
     Attributes:
-        name: What users call it.
-        title: What it is called.
+        name: Name in commands.
+        title: Title of the set.
         kinds: What a good answer is (`tsdi.judging.base.KINDS`), by the word in the kind column; ""
             stands for every row of a suite without that column.
-        columns: Of the original format.
-        licence: Of the prompts, as their project states it.
+        columns: Columns of the original format.
+        licence: Licence of the prompts, as their project states it.
         project: Address of the project.
-        origin: Where its rows are.
+        origin: Hub data set or file of the rows.
         tasks: The SALAD task ("O1" to "O16") of each category that lies within one.
         unmatched: Why each other category has none.
-        where: A column and the value that a row needs, or it is passed over.
-        distinct: Whether a prompt that was there before is passed over.
-        note: What a user should know of it.
+        where: A column and its value in the rows that are used; None uses all.
+        distinct: Whether repeated prompts are left out.
+        note: A remark for users.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Suite:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """The categories that it declares; rows of its files may have others, which are kept."""
+        """The declared categories; rows of its files may have others, which are kept."""
         return (*self.tasks, *self.unmatched)
 
     def read(self, rows: Iterable[Row], source: str) -> list[Prompt]:
@@ -131,7 +131,7 @@ class Suite:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Everything that users ask about a suite, as JSON."""
+        """The suite's origin, kinds, licence and categories as JSON."""
         return {
             "name": self.name,
             "title": self.title,

@@ -1,4 +1,4 @@
-"""The suites, of `suites.toml`."""
+"""The suites that `suites.toml` describes."""
 
 import tomllib
 from importlib.resources import files
