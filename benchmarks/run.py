@@ -7,11 +7,13 @@ import argparse
 import json
 import subprocess
 import sys
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS
 from tsdi.files import write_bytes
+from tsdi.stats.interval import Estimate, interval_text
 
 NAMES = (
     "demo",
@@ -91,10 +93,8 @@ def section(results: list[dict[str, Any]]) -> str:
 
 
 def _claim_row(claim: dict[str, Any]) -> str:
-    measured = f"{claim['value']:.4g}"
-    if claim["interval"]:
-        low, high = claim["interval"]
-        measured += f" [{low:.4g}, {high:.4g}]"
+    low, high = claim["interval"] or (-inf, inf)
+    measured = interval_text(Estimate(claim["value"], low, high, 0), 4, significant=True)
     signs = {"≥": claim["low"], "≤": claim["high"]}
     limits = [f"{sign} {limit:g}" for sign, limit in signs.items() if limit is not None]
     met = ("yes" if claim["met"] else "**no**") if limits else ""

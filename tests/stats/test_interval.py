@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tsdi.stats.interval import Estimate, as_json
+from tsdi.stats.interval import Estimate, as_json, interval_text
 from tsdi.stats.seeds import mean_interval
 
 NUMBERS = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12).filter(
@@ -53,3 +53,10 @@ def test_nested_estimates_are_valid_json_too():
     single = mean_interval([1.0])
     found = as_json(Holder(single, {"random": single}))
     assert found == {"share": single.to_dict(), "by_kind": {"random": single.to_dict()}}
+
+
+def test_an_interval_as_text():
+    found = Estimate(0.8125, 0.5, 1.0, 16)
+    assert interval_text(found) == "0.812 [0.500, 1.000]"
+    assert interval_text(found, 0, percent=True) == "81 % [50, 100]"
+    assert interval_text(Estimate(1234.56, -math.inf, math.inf, 1), 4, significant=True) == "1235"

@@ -8,7 +8,7 @@ from rich.table import Table
 
 import tsdi
 from tsdi.cli import console, options
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import interval_text
 from tsdi.suites.load import PromptSource
 
 if TYPE_CHECKING:  # keeps torch out of the help
@@ -78,14 +78,9 @@ def _show(written: "Exported", json: bool) -> None:
 
 
 def _table(found: "Divergence") -> Table:
-    table = Table(title="KL from the real rule, nats", title_justify="left")
-    for column in ("response token", "KL", "95 %", "answers"):
-        table.add_column(column, justify="right", no_wrap=True)
+    columns = ("response token", "KL [95 %]", "answers")
+    table = console.table("KL from the real rule, nats", columns)
     for step, one in enumerate(found.by_step[:_SHOWN]):
-        table.add_row(str(step), f"{one.value:.4f}", _range(one), str(one.n))
-    table.add_row("all", f"{found.total.value:.4f}", _range(found.total), str(found.total.n))
+        table.add_row(str(step), interval_text(one, 4), str(one.n))
+    table.add_row("all", interval_text(found.total, 4), str(found.total.n))
     return table
-
-
-def _range(one: Estimate) -> str:
-    return f"{one.low:.4f} to {one.high:.4f}" if one.n > 1 else "-"

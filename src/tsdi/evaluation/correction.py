@@ -15,7 +15,7 @@ from tsdi.errors import UsageError
 from tsdi.evaluation.metrics import ArmMetrics
 from tsdi.judging.panel import judge_of
 from tsdi.runs.records import Record
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, interval_text
 from tsdi.stats.proportions import wilson_ends
 
 _Z = float(norm.ppf(0.975))
@@ -107,8 +107,9 @@ def correct_rate(raw: Estimate, sensitivity: Estimate, specificity: Estimate) ->
     var_s, var_c = s * (1 - s) / m, c * (1 - c) / k
     if s + c - 1 <= _Z * sqrt(var_s + var_c):
         raise UsageError(
-            f"The judge finds {_percent(sensitivity)} and passes {_percent(specificity)} of the"
-            " rest: perhaps no better than chance.",
+            f"The judge finds {interval_text(sensitivity, 0, percent=True)} and passes"
+            f" {interval_text(specificity, 0, percent=True)} of the rest: perhaps no better than"
+            " chance.",
             "To correct its rates, audit it on more answers, or use another judge.",
         )
     rate = (r + c - 1) / (s + c - 1)
@@ -158,10 +159,6 @@ def _independent(share: Estimate) -> float:
     width2, p = (share.high - share.low) ** 2, share.value or 0.0
     half = width2 - 2 * p * (1 - p)
     return _Z**2 * (1 - width2) / (half + sqrt(half**2 + width2 * (1 - width2)))
-
-
-def _percent(share: Estimate) -> str:
-    return f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
 
 
 def _clip(number: float) -> float:

@@ -43,7 +43,12 @@ class Estimate:
 
 
 def interval_text(
-    estimate: Estimate, digits: int = 3, *, signed: bool = False, percent: bool = False
+    estimate: Estimate,
+    digits: int = 3,
+    *,
+    signed: bool = False,
+    percent: bool = False,
+    significant: bool = False,
 ) -> str:
     """A figure with its interval, such as "0.950 [0.931, 0.972]" or "+5.0 % [+1.2, +8.8]".
 
@@ -54,12 +59,14 @@ def interval_text(
         digits: After the point.
         signed: Whether a plus is written, as for changes.
         percent: Whether it is shown in per cent.
+        significant: Whether the digits are all that are shown, for figures of any size.
     """
     if estimate.value is None:
         return "-"
     numbers = (estimate.value, estimate.low, estimate.high)
     sign, factor = "+" if signed else "", 100 if percent else 1
-    value, low, high = (f"{number * factor:{sign}.{digits}f}" for number in numbers)
+    kind = "g" if significant else "f"
+    value, low, high = (f"{number * factor:{sign}.{digits}{kind}}" for number in numbers)
     unit = " %" if percent else ""
     if isinf(estimate.low) or isinf(estimate.high):  # one alone says nothing of others
         return f"{value}{unit}"
