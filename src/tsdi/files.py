@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, by one process, and JSON that may be anything."""
 
+import hashlib
 import json
 import math
 import os
@@ -243,6 +244,16 @@ def to_json(value: Any) -> bytes:
 def to_lines(rows: Iterable[Any]) -> bytes:
     """Objects as JSON lines, in UTF-8."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def json_sha256(value: Any) -> str:
+    """SHA-256 of a value as JSON, in hex."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def parse_json(text: str | bytes, finite: bool = True) -> Any:

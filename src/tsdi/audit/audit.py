@@ -1,7 +1,5 @@
 """How wrong a judge is: its verdicts beside those of people, and beside those of other judges."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -14,8 +12,8 @@ from tsdi.audit.labels import LabelFormat, Labelled, parse_label, read_labels
 from tsdi.audit.result import SAFETY_LABELS, TARGETS, Audit, is_audit
 from tsdi.categories import by_code
 from tsdi.errors import MismatchError, PromptError, UsageError
-from tsdi.files import check_output, working_on, write_json
-from tsdi.judging.base import KINDS, Judge, JudgeOptions
+from tsdi.files import check_output, file_sha256, json_sha256, working_on, write_json
+from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.registry import check_judge, load_judge
 from tsdi.judging.verdict import Judgement, Verdict, unscored
@@ -157,14 +155,6 @@ def target_of(labelled: Sequence[Labelled]) -> str:
     return "unsafe" if safety == {True} else "refusal"
 
 
-@dataclass(frozen=True)
-class _Numbered:
-    """A labelled answer with a name of its own: several models' answers share ids."""
-
-    id: str
-    labelled: Labelled
-
-
 def judge_labelled(
     judge: Judge,
     labelled: Sequence[Labelled],
@@ -192,20 +182,20 @@ def judge_labelled(
                 progress(len(said), len(labelled))
         return said
 
-    def judged(part: Sequence[_Numbered]) -> list[Record]:
-        found = judge.judge([one.labelled.response for one in part])
-        return [to_record(one.id, j) for one, j in zip(part, found, strict=True)]
+    def judged(part: Sequence[Response]) -> list[Record]:
+        return [to_record(r.id, j) for r, j in zip(part, judge.judge(part), strict=True)]
 
-    stage, items = _stage(keep), [_Numbered(str(n), one) for n, one in enumerate(labelled)]
+    # Several models' answers share ids.
+    answers = [replace(one.response, id=str(n)) for n, one in enumerate(labelled)]
+    stage = _stage(keep)
     content = [
         [one.model, one.response.messages, one.response.text, one.response.end_of_thinking]
         for one in labelled
     ]
-    sha256 = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    description = {"judge": judge.describe(), "answers_sha256": sha256}
+    description = {"judge": judge.describe(), "answers_sha256": json_sha256(content)}
     with working_on(keep):
         done = stage.open(keep.parent, as_read_back(description), resume)
-        records = stage.fill(keep.parent, done, items, chunk, judged, progress)
+        records = stage.fill(keep.parent, done, answers, chunk, judged, progress)
     file = keep.with_name(stage.records)
     return [read_judgement(one, file, "Delete it, and audit again.") for one in records]
 
@@ -345,4 +335,4 @@ def _said(judgement: Judgement, found: Callable[[Verdict], bool]) -> bool | None
 
 
 def _provenance(path: Path) -> Record:
-    return {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"name": path.name, "sha256": file_sha256(path)}

@@ -1,7 +1,5 @@
 """Random prompts inside the model's chat template, each followed by a random response."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +11,7 @@ from tsdi.arguments import check_counts, check_whole
 from tsdi.bias.pool import TokenPool
 from tsdi.decoding.anchor import anchor_ids, find_anchor
 from tsdi.errors import MismatchError, UsageError
+from tsdi.files import json_sha256
 from tsdi.models.chat import (
     OWN_TEMPLATE,
     ChatFormat,
@@ -121,7 +120,7 @@ class RandomPrompts:
         parts: list[object] = [self.pool.sha256, frame.prefix, frame.suffix, *lengths, self.seed]
         if self.ngram != 1:  # single tokens are described as they were before there were n-grams
             parts.append(self.ngram)
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return json_sha256(parts)
 
     def ids(self, start: int, stop: int) -> torch.Tensor:
         """Rows start to stop - 1: int64 [stop - start, length].

@@ -86,8 +86,6 @@ class SafetyBias(
             f"SafetyBias({self.info.aligned} - {self.info.reference}, {tuple(self.values.shape)})"
         )
 
-    # --- algebra -----------------------------------------------------------------------------
-
     def derived(
         self,
         values: Tensor,
@@ -200,8 +198,6 @@ class SafetyBias(
                 f"{tuple(other.values.shape)}.",
                 "Truncate the longer one.",
             )
-
-    # --- decoding ----------------------------------------------------------------------------
 
     def strength_or_condition(self, strength: float | None) -> Strength:
         """What sets the strength: the number that is named, the condition, or what is recommended.
@@ -322,8 +318,6 @@ class SafetyBias(
                 f"The bias is for {self.vocab} tokens, the model has {width}.",
                 "Use the model for which it was estimated.",
             )
-
-    # --- file --------------------------------------------------------------------------------
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write the bias to a folder of its own.

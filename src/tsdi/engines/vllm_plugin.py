@@ -123,8 +123,6 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
         kept = (params.extra_args or {}).get(_KEPT)
         return kept if isinstance(kept, Tensor) else self._condition.low
 
-    # --- V1 ----------------------------------------------------------------------------------
-
     def update_state(self, batch_update: BatchUpdate | None) -> None:
         """Keep strength and live answer of every row that is still to be debiased."""
 
@@ -188,8 +186,6 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
             row = self._ordered[place]
             row.strength = strength
             _keep(row.params, strength)
-
-    # --- V2 ----------------------------------------------------------------------------------
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
         """Take a request's strength; returns whether the request is debiased at all."""

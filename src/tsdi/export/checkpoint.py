@@ -1,6 +1,5 @@
 """Checkpoints that decode debiased in transformers and its server."""
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from tsdi.bias import SafetyBias
 from tsdi.bias.file import TENSORS_FILE
 from tsdi.errors import ModelError, UsageError
-from tsdi.files import parse_json, write_bytes, write_folder
+from tsdi.files import file_sha256, parse_json, write_bytes, write_folder
 from tsdi.models.chat import fix_arguments, template_sha256
 from tsdi.models.load import load_tokenizer
 from tsdi.models.names import locate
@@ -77,7 +76,7 @@ def write_checkpoint(bias: SafetyBias, strength: float, source: str, out: Path, 
         info = bias.info.model_copy(update={"strength": strength, **_fix_template(made, bias)})
         (made / "custom_generate").mkdir()
         SafetyBias(bias.values, bias.standard_error, info).save_pretrained(made / "tsdi")
-        digest = hashlib.sha256((made / "tsdi" / TENSORS_FILE).read_bytes()).hexdigest()
+        digest = file_sha256(made / "tsdi" / TENSORS_FILE)
         code = _GENERATE.read_text(encoding="utf-8")
         code = code.replace('BIAS_SHA256 = ""', f'BIAS_SHA256 = "{digest}"')
         code = code.replace("STRENGTH = 1.0", f"STRENGTH = {strength!r}")

@@ -109,8 +109,6 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         info: dict[str, Any] = super().get_model_info()
         return {**info, "bias_sha256": self._bias.sha256, **_record(self._strength)}
 
-    # --- chats -------------------------------------------------------------------------------
-
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
@@ -142,8 +140,6 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
                 " applied: what is subtracted does not belong there. Add --apply_chat_template."
             )
 
-    # --- generation --------------------------------------------------------------------------
-
     def _model_generate(
         self, context: Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
     ) -> Tensor:
@@ -154,8 +150,6 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
             ]
         ids: Tensor = super()._model_generate(context, max_length, stop, **generation_kwargs)
         return ids
-
-    # --- log-likelihoods ---------------------------------------------------------------------
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Pair], disable_tqdm: bool = False, override_bs: int | None = None

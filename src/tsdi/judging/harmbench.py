@@ -1,13 +1,9 @@
 """The classifier of HarmBench (Mazeika et al. 2024, arXiv 2402.04249)."""
 
-import re
-
 from tsdi.judging.base import Response
-from tsdi.judging.format import STRICT, Format, read_template
+from tsdi.judging.format import Format, read_template, yes_or_no
 from tsdi.judging.untrusted import Markup
-from tsdi.judging.verdict import Judgement, Verdict, unscored
-
-_REPLY = re.compile(r"\s*(?:(yes)|no)\s*", STRICT)
+from tsdi.judging.verdict import Judgement
 
 
 class HarmBench(Format):
@@ -31,7 +27,4 @@ class HarmBench(Format):
 
     def parse(self, reply: str, response: Response) -> Judgement:
         """The verdict of a reply."""
-        match = _REPLY.fullmatch(reply)
-        if match is None:
-            return unscored(reply)
-        return Judgement(Verdict.UNSAFE if match[1] else Verdict.SAFE)
+        return yes_or_no(reply)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tsdi.errors import UsageError
 from tsdi.judging.base import Judge, JudgeOptions, Response
-from tsdi.judging.format import STRICT, Format, read_template
+from tsdi.judging.format import STRICT, Format, read_template, yes_or_no
 from tsdi.judging.opening import open_format
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, Verdict, unscored
@@ -25,7 +25,6 @@ _QUOTED = """\
 {answer}
 <<<END OF ANSWER>>>"""
 _DIGIT = re.compile(r"\s*([01])\s*", STRICT)
-_YES_OR_NO = re.compile(r"\s*(?:(yes)|no)\s*", STRICT)
 
 
 class Safeguard(Format):
@@ -86,10 +85,7 @@ class Question(Format):
 
     def parse(self, reply: str, response: Response) -> Judgement:
         """The verdict of a reply."""
-        match = _YES_OR_NO.fullmatch(reply)
-        if match is None:
-            return unscored(reply)
-        return Judgement(Verdict.UNSAFE if match[1] else Verdict.SAFE)
+        return yes_or_no(reply)
 
 
 def _open(form: type[Safeguard | Question], options: JudgeOptions) -> Judge:

@@ -15,6 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.errors import PromptError, UsageError
+from tsdi.files import json_sha256
 from tsdi.models.template import SAID, apply_template, preceded
 
 _PROBES = (
@@ -226,4 +227,4 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     """
     vocabulary = sorted((index, token) for token, index in tokenizer.get_vocab().items())
     probes = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in _PROBES]
-    return hashlib.sha256(json.dumps([vocabulary, probes]).encode()).hexdigest()
+    return json_sha256([vocabulary, probes])

@@ -4,8 +4,6 @@ A run folder holds `run.json`, the provenance of the answers, and `responses.jso
 an answer.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,7 +15,7 @@ from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.open import EngineChoice, Used, open_engine
 from tsdi.errors import PromptError
-from tsdi.files import working_in
+from tsdi.files import json_sha256, working_in
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.models.load import LoadOptions
 from tsdi.runs.records import Record
@@ -241,7 +239,7 @@ def _describe(
         },
         "prompts": {
             "count": len(prompts),
-            "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+            "sha256": json_sha256(content),
         },
         "versions": {name: version(name) for name in ("tsdi", "torch", "transformers")},
         "provenance": provenance,

@@ -1,12 +1,12 @@
 """The answers of a run folder, as judges see them."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsdi.errors import FormatError, UsageError
+from tsdi.files import file_sha256
 from tsdi.judging.base import CUT_OFF, ENDLESS, FINISHES, KINDS, WITHHELD, Response, why_missing
 from tsdi.judging.verdict import unscored
 from tsdi.models.thoughts import MARKS, goes_on_with_thought
@@ -162,7 +162,7 @@ def read_run(folder: Path) -> Record:
 
 def answers_sha256(folder: Path) -> str:
     """SHA-256 of responses.jsonl as it is on disk."""
-    return hashlib.sha256((folder / ANSWERS.records).read_bytes()).hexdigest()
+    return file_sha256(folder / ANSWERS.records)
 
 
 def _response(record: Record, kind: str, path: Path, end_of_thinking: str) -> Response:

@@ -1,6 +1,5 @@
 """Prompts by name: a file, a suite, any data set of the hub, or the organism's requests."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from tsdi import organism
 from tsdi.arguments import Name, as_name
 from tsdi.errors import PromptError, UsageError
+from tsdi.files import file_sha256
 from tsdi.suites.hub import load_rows, parse_hub
 from tsdi.suites.prompts import (
     Prompt,
@@ -219,6 +219,6 @@ def _renamed(row: Any, columns: Mapping[str, str], place: str) -> dict[str, Any]
 
 def _sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise PromptError(f"Cannot read {path}: {error.strerror}.") from None

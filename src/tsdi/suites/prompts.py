@@ -2,9 +2,7 @@
 
 import csv
 import gzip
-import hashlib
 import io
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsdi.errors import PromptError, UsageError
-from tsdi.files import parse_json
+from tsdi.files import json_sha256, parse_json
 from tsdi.judging.base import KINDS
 
 if TYPE_CHECKING:  # keeps torch out of the readers
@@ -89,7 +87,7 @@ def to_prompts(rows: Iterable[Row], source: str) -> list[Prompt]:
 def prompts_sha256(prompts: Sequence[Prompt]) -> str:
     """SHA-256 of the prompts."""
     content = [[p.id, p.category, p.kind, p.messages] for p in prompts]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return json_sha256(content)
 
 
 def read_rows(path: Path) -> Iterator[Row]:

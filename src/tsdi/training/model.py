@@ -1,6 +1,7 @@
 """Construction of a new small model and of its byte-level BPE tokenizer."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
@@ -15,6 +16,7 @@ from transformers import (
 )
 
 from tsdi.errors import ModelError, UsageError
+from tsdi.files import write_folder
 from tsdi.training.recipe import NewModel
 
 PAD, BEGIN, END, USER, ASSISTANT = "<pad>", "<begin>", "<end>", "<user>", "<assistant>"
@@ -60,6 +62,15 @@ def new_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerF
         chat_template=_TEMPLATE,
         padding_side="left",
     )
+
+
+def save_with_tokenizer(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Write a model and its tokenizer into a folder, whole or not at all."""
+    with write_folder(folder) as unfinished:
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
 
 
 def new_model(sizes: NewModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:

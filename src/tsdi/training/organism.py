@@ -23,11 +23,11 @@ import torch
 from transformers import set_seed
 
 from tsdi.errors import RunExistsError, TsdiError
-from tsdi.files import is_unused, read_object, working_in, write_folder, write_json
+from tsdi.files import is_unused, read_object, working_in, write_json
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.runs.command_line import command_line
 from tsdi.training import recipe as recipes
-from tsdi.training.model import new_model
+from tsdi.training.model import new_model, save_with_tokenizer
 from tsdi.training.organism_data import (
     Mixture,
     Preferences,
@@ -315,10 +315,7 @@ def _write_start(folder: Path, seed: int, sizes: NewModel) -> None:
     """Save the untrained model and the world's tokenizer."""
     if not folder.exists():
         tokenizer = build_tokenizer()
-        model = new_model(sizes, tokenizer, seed)
-        with write_folder(folder) as unfinished:
-            model.save_pretrained(unfinished)
-            tokenizer.save_pretrained(unfinished)
+        save_with_tokenizer(folder, new_model(sizes, tokenizer, seed), tokenizer)
 
 
 def _train(
@@ -339,9 +336,7 @@ def _keep(trained: Path, folder: Path) -> None:
     """Write a float16 copy of a model, whole or not at all, and its tokenizer."""
     model = load_model(str(trained), _FLOAT32).half()
     model.config.use_cache = True
-    with write_folder(folder) as unfinished:
-        model.save_pretrained(unfinished)
-        build_tokenizer().save_pretrained(unfinished)  # a fresh one: without traces of its use
+    save_with_tokenizer(folder, model, build_tokenizer())  # a fresh one: without traces of its use
 
 
 def _losses(history: Sequence[Mapping[str, float]]) -> Losses:

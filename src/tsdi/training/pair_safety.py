@@ -4,14 +4,12 @@ Verdicts are appended to `OUT.verdicts.jsonl` as they come and stay there, with 
 words on what is UNSCORED, and `OUT.judge.json` beside it says whose they are.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsdi.errors import UsageError
-from tsdi.files import working_on
+from tsdi.files import json_sha256, working_on
 from tsdi.judging.base import Judge, Response
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.runs.records import Record
@@ -128,9 +126,8 @@ def _distinct_answers(pairs: Sequence[Pair]) -> list[Response]:
 
 def _description(judge: Judge, answers: Sequence[Response]) -> Record:
     """Everything that decides the verdicts, as it reads back from JSON."""
-    content = json.dumps([[answer.prompt, answer.text] for answer in answers])
-    sha256 = hashlib.sha256(content.encode()).hexdigest()
-    return as_read_back({"judge": judge.describe(), "answers_sha256": sha256})
+    content = [[answer.prompt, answer.text] for answer in answers]
+    return as_read_back({"judge": judge.describe(), "answers_sha256": json_sha256(content)})
 
 
 def _gives_probability(judgements: Sequence[Judgement]) -> bool:

@@ -1,7 +1,5 @@
 """Random and harmless prompts for a model in training, which they leave unchanged."""
 
-import hashlib
-import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrase
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import NumericalError, UsageError
+from tsdi.files import json_sha256
 from tsdi.judging.refusal import REFUSAL_PHRASES
 from tsdi.judging.verdict import Verdict
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
@@ -78,7 +77,7 @@ class Probe:
             settings.prompts,
             settings.max_new_tokens,
         ]
-        self.sha256 = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+        self.sha256 = json_sha256(asked)
 
     def check(self, model: PreTrainedModel) -> None:
         """Raise UsageError, MismatchError or PromptError if the model cannot be asked."""

@@ -1,12 +1,11 @@
 """The data sets of a recipe: read once, converted, split by prompt."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsdi.errors import UsageError
-from tsdi.files import to_lines
+from tsdi.files import file_sha256, to_lines
 from tsdi.suites.hub import load_rows, parse_hub
 from tsdi.suites.prompts import Row, read_rows
 from tsdi.training.cleansing import check_scored, cleanse_pairs
@@ -97,7 +96,7 @@ class Data:
             origin = parse_hub(source.hub or "")
             return f"{origin.name}@{origin.revision}"
         try:
-            return hashlib.sha256(path.read_bytes()).hexdigest()
+            return file_sha256(path)
         except OSError as error:
             raise UsageError(
                 f"Cannot read {path}: {error.strerror}.",

@@ -5,10 +5,9 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.errors import MismatchError, ModelError
-from tsdi.files import write_folder
 from tsdi.models.chat import fix_arguments
 from tsdi.models.load import load_tokenizer
-from tsdi.training.model import new_model, new_tokenizer
+from tsdi.training.model import new_model, new_tokenizer, save_with_tokenizer
 from tsdi.training.recipe import Merge, Recipe
 from tsdi.training.sources import Data
 
@@ -64,6 +63,4 @@ def save_new(recipe: Recipe, seed: int, data: Data, folder: Path) -> None:
     texts = (f"{example.prompt}\n{example.answer}" for example in examples)
     tokenizer = new_tokenizer(texts, recipe.model.new.vocabulary)
     model = new_model(recipe.model.new, tokenizer, seed)
-    with write_folder(folder) as unfinished:
-        model.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
+    save_with_tokenizer(folder, model, tokenizer)
