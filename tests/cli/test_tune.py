@@ -6,14 +6,18 @@ import shutil
 import pytest
 
 import tsdi as library
+from tests import tiny
 from tests.cli.conftest import tsdi
-from tests.evaluation.test_tuning import world
+from tests.evaluation.test_evaluate import ByNumber
+from tests.evaluation.test_tuning import attacked, following, world
+from tests.fake_engine import FakeEngine
 from tsdi import SafetyBias, organism
 from tsdi.cli.tune import _show as show
-from tsdi.evaluation.knobs import Space
-from tsdi.evaluation.tune import _Subject
-from tsdi.evaluation.tuning import Search, search_knobs
+from tsdi.evaluation.knobs import Knobs, Space
+from tsdi.evaluation.tune import _Count, _Subject
+from tsdi.evaluation.tuning import Search, by_attack, search_knobs
 from tsdi.suites.attacks import find_attack
+from tsdi.suites.prompts import Prompt
 
 ANSWERS = ("--max-new-tokens", 16, "--batch-size", 64, "--trials", 4, "--fewest-prompts", 2)
 
@@ -67,8 +71,9 @@ def test_the_tuned_bias_recommends_a_strength_with_its_evidence(folder, tuned):
     floors = tuned.info.tuning["floors"]
     assert all(chosen["safety"][name] >= floor for name, floor in floors.items())
     assert len(floors) == 17  # sixteen categories, and all of them
-    shown = tsdi("show", folder / "tuned")
-    assert "Tuned: strength" in " ".join(shown.output.split())
+    shown = " ".join(tsdi("show", folder / "tuned").output.split())
+    assert "Tuned: strength" in shown
+    assert "keeps 17 floors of safety on plain prompts; on" in shown
 
 
 def test_the_library_tunes_as_the_command_does(folder, tuned):
@@ -104,6 +109,130 @@ def test_settings_that_broke_a_floor_are_listed_with_what_they_gave(tmp_path, ca
     assert "refused 1.000 -> 1.000" in said
 
 
+def shown(found, tmp_path, capsys):
+    """The lines that are said of a search, and all of it as one."""
+    judge = {"name": "organism", "sees_safety": True}
+    show(found, "org/model", tmp_path, judge, json=False)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    return lines, " ".join(" ".join(lines).split())
+
+
+def test_tables_of_broken_floors_name_the_attack(tmp_path, capsys):
+    search = Search(trials=12, attacks=["role-play"])
+    found = search_knobs(attacked, Space(8, 0.6), search, tmp_path / "trials.jsonl")
+    lines, said = shown(found, tmp_path, capsys)
+    titles = [line for line in lines if line.startswith("Floors broken")]
+    assert titles == [
+        "Floors broken on plain prompts, the furthest of each setting",
+        "Floors broken under role-play, the furthest of each setting",
+    ]
+    under = lines[lines.index(titles[1]) :]
+    alone = [one for one in found.broke if one.knobs.strength <= 0.8]
+    assert sum(" O1 +1 " in line for line in under) == len(alone) > 0
+    assert f"were left out, {len(alone)} of them under attack alone." in said
+    assert "safe 1.000 -> 1.000, under role-play 0.750 -> 0.750, on validation" in said
+
+
+def test_each_orders_best_is_said_and_settings_with_the_slope_are_marked(tmp_path, capsys):
+    found = search_knobs(
+        following, Space(8, 0.75, sloped=True), Search(trials=6), tmp_path / "trials.jsonl"
+    )
+    lines, said = shown(found, tmp_path, capsys)
+    assert any("│ slope │" in line for line in lines)
+    assert f"{found.chosen.knobs.steps} steps, with the slope. Helpful" in said
+    best = f"with the slope (order 1) helpful {found.chosen.helpful:.3f}, without (order 0) none."
+    assert best in said
+
+
+@pytest.fixture(scope="module")
+def attacked_too(folder):
+    """What a search under an attack says."""
+    result = tune(folder, "attacked", "--attack", "organism-role-play", "--trials", 3)
+    assert result.exit_code == 0, result.stderr
+    return result.output
+
+
+def test_floors_hold_under_attack_too(folder, tuned, attacked_too):
+    assert max(map(len, attacked_too.splitlines())) <= 80
+    last = " ".join(tuned.split()).rpartition("Next: ")[2]
+    asked = f"--prompts {folder / 'prompts.jsonl'} --attack NAME --out OTHER"
+    assert "".join(f"plain prompts only; under attack: tsdi tune organism/aligned --bias"
+                   f" {folder / 'bias'} {asked}".split()) in "".join(last.split())  # fmt: skip
+    assert "plain prompts only" not in attacked_too
+    evidence = SafetyBias.from_pretrained(folder / "attacked").info.tuning
+    assert evidence["attacks"] == ["organism-role-play"]
+    floors, chosen = evidence["floors"], evidence["chosen"]
+    assert len(floors) == 34
+    assert all(chosen["safety"][name] >= floor for name, floor in floors.items())
+    plain = SafetyBias.from_pretrained(folder / "tuned").info.tuning["baseline"]
+    before = evidence["baseline"]
+    assert before["helpful"] == plain["helpful"]  # of the prompts as they are
+    assert {name: before["safety"][name] for name in plain["safety"]} == plain["safety"]
+    said = " ".join(tsdi("show", folder / "attacked").output.split())
+    assert "keeps 34 floors of safety on plain prompts and under attack" in said
+    assert (
+        f", under organism-role-play {before['safety']['all under organism-role-play']:.3f}" in said
+    )
+
+
+def test_harmful_prompts_alone_are_asked_under_attack_and_judged_as_they_were(monkeypatch):
+    asked, judged = [], []
+
+    class Engine(FakeEngine):
+        def __init__(self, *_):
+            super().__init__()
+
+        def generate(self, requests, sampling):
+            asked.extend(request.messages[-1]["content"] for request in requests)
+            return super().generate(requests, sampling)
+
+    class Mild(ByNumber):
+        def judge_answers(self, responses):
+            judged.extend(response.prompt for response in responses)
+            return super().judge_answers(responses)
+
+    monkeypatch.setattr("tsdi.evaluation.tune.TransformersEngine", Engine)
+    kinds = {"ask 1": "harmful", "ask 2": "harmless", "ask 4": "lookalike"}
+    prompts = [
+        Prompt(text, ({"role": "user", "content": text},), "O1", kind=kind)
+        for text, kind in kinds.items()
+    ]
+    search = Search(attacks=["shout", "repeat"], max_new_tokens=2)
+    subject = _Subject(None, None, tiny.bias(), Mild(), by_attack(prompts, search.attacks))
+    found = subject.answers(Knobs(1.0, 1, 1.0), search, "", _Count(None, 5, 1))
+    assert asked == [*kinds, "ASK 1", "ask 1 ask 1"]
+    assert judged == [*kinds, "ask 1", "ask 1"]
+    assert {attack: len(some) for attack, some in found.items()} == {"": 3, "shout": 1, "repeat": 1}
+
+
+@pytest.mark.parametrize("more", [(), ("--attack", "repeat")])
+def test_trials_under_another_attack_are_not_taken(folder, attacked_too, more):
+    out = folder / f"attacked{len(more)}"
+    shutil.copytree(folder / "attacked", out)
+    (out / "bias_config.json").unlink()
+    result = tune(folder, out, "--resume", "--trials", 3, *more)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "a search with other attacks" in result.stderr
+
+
+def test_a_slope_is_saved_where_it_was_chosen(folder):
+    bias = SafetyBias.from_pretrained(folder / "bias")
+    slope = tiny.slope(bias.vocab, bias.steps, scale=0.01)
+    made = bias.derived(bias.values, bias.standard_error, "sloped", slope=slope)
+    made.save_pretrained(folder / "sloped")
+    result = tune(folder, "order", "--bias", folder / "sloped", "--trials", 3)
+    assert result.exit_code == 0, result.stderr
+    tuned = SafetyBias.from_pretrained(folder / "order")
+    tried = [json.loads(line) for line in (folder / "order/trials.jsonl").read_text().splitlines()]
+    assert [one["knobs"]["order"] for one in tried] == [0, 1, 0]
+    assert tuned.info.tuning["orders"].keys() == {"0", "1"}
+    assert (tuned.slope is not None) == bool(tuned.info.tuning["chosen"]["knobs"]["order"])
+    assert "Best within the floors: with the slope (order 1)" in " ".join(
+        tsdi("show", folder / "order").output.split()
+    )
+
+
 def test_floors_that_rest_on_few_prompts_are_refused_before_the_search(folder):
     result = tune(folder, "few", "--fewest-prompts", 10)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
@@ -116,13 +245,18 @@ def test_floors_that_rest_on_few_prompts_are_refused_before_the_search(folder):
     [
         (("--floor", "O99=0.9"), "no category 'O99' among the harmful prompts"),
         (("--max-new-tokens", 4096), "do not fit"),
+        (("--attack", "role-plai"), "no attack 'role-plai' (did you mean"),
+        (("--attack", "base64"), "has words that the model's tokenizer does not know"),
+        (("--trials", 3, "--bias", "conditioned"), "4 settings are always tried"),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_anything_is_written(
-    folder, monkeypatch, more, said
+    folder, conditioned, monkeypatch, more, said
 ):
     monkeypatch.setattr(_Subject, "answers", None)
-    result = tune(folder, "refused", *more)
+    result = tune(
+        folder, "refused", *(folder / one if one == "conditioned" else one for one in more)
+    )
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert said in result.stderr
     assert not (folder / "refused").exists()
@@ -241,7 +375,7 @@ class TestACondition:
         )  # fmt: skip
 
     def test_it_is_saved_as_it_was_tuned(self, folder, conditioned):
-        result = self.tune(folder, "by-prompt", "--trials", 3)
+        result = self.tune(folder, "by-prompt")
         assert result.exit_code == 0, result.stderr
         assert max(map(len, result.output.splitlines())) <= 80
         tuned = SafetyBias.from_pretrained(folder / "by-prompt")
@@ -260,7 +394,7 @@ class TestACondition:
         )
 
     def test_prompts_of_its_fit_are_left_out_and_counted(self, folder, conditioned):
-        result = self.tune(folder, "mixed", "--trials", 2, prompts="both.jsonl")
+        result = self.tune(folder, "mixed", prompts="both.jsonl")
         assert result.exit_code == 0, result.stderr
         said = " ".join(result.stderr.split())
         assert "3 of 51 prompts are of those that it was fitted to" in said

@@ -1,9 +1,11 @@
 """Tuning: floors that are never broken, choices that can be traced, searches that go on."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from tests import tiny
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.knobs import Knobs, Space, Strengths
 from tsdi.evaluation.metrics import Judged
@@ -11,6 +13,7 @@ from tsdi.evaluation.tuning import (
     Search,
     Trial,
     check_prompts,
+    check_trials,
     floors_of,
     measure,
     search_knobs,
@@ -21,8 +24,8 @@ from tsdi.suites.prompts import Prompt
 CATEGORIES = ("O1", "O3")
 
 
-def judged(safe, helpful, n=20):
-    """Answers of which so many shares are safe, by category, and helpful."""
+def harmful(safe, n=20):
+    """Answers to harmful prompts of which so many shares are safe, by category."""
     found = []
     for category, share in safe.items():
         found += [
@@ -34,7 +37,12 @@ def judged(safe, helpful, n=20):
             )
             for i in range(n)
         ]
-    return found + [
+    return found
+
+
+def judged(safe, helpful, n=20):
+    """Such answers, and so helpful ones, to plain prompts."""
+    asked = [
         Judged(
             f"h-{i}",
             "lookalike",
@@ -43,6 +51,7 @@ def judged(safe, helpful, n=20):
         )
         for i in range(n)
     ]
+    return {"": harmful(safe, n) + asked}
 
 
 def world(knobs):
@@ -91,9 +100,11 @@ class TestTheChoice:
         )
 
     def test_a_bias_that_follows_the_logits_has_no_decay(self, log):
-        search_knobs(world, Space(8, 1.0, decays=False), Search(trials=8), log)
+        search_knobs(world, Space(8, 1.0, sloped=True), Search(trials=12), log)
         tried = [json.loads(line)["knobs"] for line in log.read_text().splitlines()]
-        assert {knobs["decay"] for knobs in tried} == {1.0}
+        assert {knobs["order"] for knobs in tried} == {0, 1}
+        assert {knobs["decay"] for knobs in tried if knobs["order"]} == {1.0}
+        assert len({knobs["decay"] for knobs in tried}) > 1
 
     def test_evidence_is_json_and_says_that_it_is_optimistic(self, log):
         evidence = json.loads(
@@ -145,13 +156,92 @@ class TestACondition:
         assert sum(one["condition"] is None for one in every) >= 2
         assert found.conditioned
 
-    def test_records_of_before_there_were_conditions_are_read(self, log):
+    def test_records_of_before_there_were_conditions_and_orders_are_read(self, log):
         found = search_knobs(world, Space(8, 1.0), Search(trials=4), log)
         records = [json.loads(line) for line in log.read_text().splitlines()]
         for record in records:
-            del record["knobs"]["condition"]
+            del record["knobs"]["condition"], record["knobs"]["order"]
         log.write_text("".join(json.dumps(record) + "\n" for record in records))
         assert search_knobs(None, Space(8, 1.0), Search(trials=4), log) == found
+
+
+def following(knobs):
+    """A world where the slope helps, and without it every strength costs O3."""
+    safe = {"O1": 1.0, "O3": 1.0 if knobs.order or knobs.off else 0.5}
+    return judged(safe, min(1.0, 0.2 + 0.4 * knobs.strength))
+
+
+class TestASlope:
+    SPACE = Space(8, 0.75, sloped=True)
+
+    def test_both_orders_of_what_is_recommended_stand_beside_doing_nothing(self, log):
+        search_knobs(following, self.SPACE, Search(trials=3), log)
+        tried = [json.loads(line)["knobs"] for line in log.read_text().splitlines()]
+        known = [(knobs["strength"], knobs["order"]) for knobs in tried]
+        assert known == [(0.0, 0), (0.75, 1), (0.75, 0)]
+
+    def test_so_do_both_orders_with_a_condition(self):
+        first = Space(8, 0.75, Strengths(-0.5, 1.0, 1.0), sloped=True).first()
+        tried = [(one["low"], one["high"], one["order"]) for one in first]
+        assert tried[:3] == [(0.0, 0.0, 0), (-0.5, 1.0, 1), (-0.5, 1.0, 0)]
+        assert tried[3:] == [(-1.0, 2.0, 1), (-1.0, 2.0, 0), (0.75, 0.75, 1), (0.75, 0.75, 0)]
+
+    def test_it_is_taken_where_it_helps_and_each_orders_best_is_told(self, log):
+        found = search_knobs(following, self.SPACE, Search(trials=12), log)
+        assert found.chosen.knobs.order == 1
+        evidence = json.loads(json.dumps(found.evidence()))["orders"]
+        assert evidence["1"]["helpful"] == found.chosen.helpful
+        assert evidence["0"] is None  # doing nothing keeps the floors, and is of neither order
+
+    def test_of_equals_the_one_without_it(self, log):
+        def flat(knobs):
+            return judged({"O1": 1.0}, 0.2 if knobs.off else 0.5)
+
+        found = search_knobs(flat, self.SPACE, Search(trials=3), log)
+        assert (found.chosen.knobs.strength, found.chosen.knobs.order) == (0.75, 0)
+        assert found.orders[1].knobs.order == 1
+
+    @pytest.mark.parametrize("order", [0, 1])
+    def test_the_tuned_bias_has_it_at_order_1_alone(self, order):
+        bias = tiny.bias(steps=3, strength=1.0)
+        bias = bias.derived(bias.values, bias.standard_error, "sloped", slope=tiny.slope())
+        made = Knobs(1.0, 2, 1.0, order=order).of(bias)
+        assert (made.slope is not None) == bool(order)
+        assert made.values.equal(bias.values[:2])
+        assert ("order 0" in made.info.history) != bool(order)
+
+
+def attacked(knobs):
+    """The world, where a strength above 0.4 costs O1 under role-play, of which half is safe."""
+    safe = {"O1": 0.5 if knobs.strength <= 0.4 else 0.4, "O3": 1.0}
+    return {**world(knobs), "role-play": harmful(safe)}
+
+
+class TestAttacks:
+    SEARCH = Search(trials=30, attacks=["role-play", "role-play"])
+
+    def test_floors_hold_under_each_by_category(self, log):
+        found = search_knobs(attacked, Space(8, 0.6), self.SEARCH, log)
+        assert found.floors == {
+            "all": 1.0, "O1": 1.0, "O3": 1.0, "all under role-play": 0.75,
+            "O1 under role-play": 0.5, "O3 under role-play": 1.0,
+        }  # fmt: skip
+        assert 0 < found.chosen.knobs.strength <= 0.4
+        broken = next(one for one in found.broke if one.knobs.strength == 0.6)
+        assert broken.broken(found.floors) == ["O1 under role-play", "all under role-play"]
+        evidence = found.evidence()
+        assert evidence["attacks"] == ["role-play"]
+        assert evidence["floors_rest_on"]["O1 under role-play"] == 20
+        assert found.chosen.helpful == pytest.approx(
+            measure(found.chosen.knobs, world(found.chosen.knobs)).helpful
+        )
+
+    def test_one_floor_is_set_by_its_name(self, log):
+        floors = {"O1 under role-play": 0.4, "all under role-play": 0.7}
+        search = replace(self.SEARCH, floors=floors)
+        found = search_knobs(attacked, Space(8, 0.6), search, log)
+        assert found.floors["O1 under role-play"] == 0.4
+        assert found.chosen.knobs.strength > 0.4
 
 
 class TestFloors:
@@ -172,7 +262,7 @@ class TestFloors:
 
     def test_unscored_answers_are_not_safe(self):
         answers = judged({"O1": 1.0}, 0.5, n=4)
-        answers[0] = Judged("O1-0", "harmful", "O1", Judgement(Verdict.UNSCORED, raw="?"))
+        answers[""][0] = Judged("O1-0", "harmful", "O1", Judgement(Verdict.UNSCORED, raw="?"))
         assert measure(Knobs(1, 1, 1), answers).safety == {"all": 0.75, "O1": 0.75}
 
     def test_one_that_rests_on_few_prompts_is_told_with_what_they_could_show(self):
@@ -182,25 +272,53 @@ class TestFloors:
             for i in range(n)
         ]
         asked.append(Prompt("h", (), kind="lookalike"))
-        check_prompts(asked, 3)
+        check_prompts(asked, Search(fewest_prompts=3))
         said = (
             r"prompts of O3: 3, which could not show a loss of up to 56% of its safe answers; 10"
             r" are the fewest\. So few are there of 1 more"
         )
         with pytest.raises(UsageError, match=said):
-            check_prompts(asked, 10)
+            check_prompts(asked, Search(fewest_prompts=10))
 
-    @pytest.mark.parametrize("name", ["all", "(no category)"])
+    @pytest.mark.parametrize("name", ["all", "(no category)", "O3 under repeat"])
     def test_a_category_does_not_take_the_name_of_another_set(self, name):
         asked = [Prompt("a", (), name, kind="harmful"), Prompt("b", (), kind="lookalike")]
         with pytest.raises(UsageError, match="another set of prompts"):
-            check_prompts(asked, 1)
+            check_prompts(asked, Search(fewest_prompts=1, attacks=["repeat"]))
+
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [
+            ({"attacks": ["role-plai"]}, r"no attack 'role-plai' \(did you mean 'role-play'"),
+            ({"attacks": "role-play"}, r"Give a list, such as \['role-play'\]"),
+            ({"floors": {"O3": 1.5}}, "the floor of O3 must be from 0 to 1, not 1.5"),
+            ({"floors": {"O3": float("nan")}}, "the floor of O3 must be a number"),
+            ({"tolerance": -0.1}, "tolerance must be from 0 to 1"),
+        ],
+    )
+    def test_what_cannot_be_judged_is_refused(self, wrong, said):
+        with pytest.raises(UsageError, match=said):
+            Search(**wrong)
+
+    @pytest.mark.parametrize(
+        ("space", "always"),
+        [
+            (Space(8), 2),
+            (Space(8, sloped=True), 3),
+            (Space(8, 1.0, Strengths(0, 1, 1)), 4),
+            (Space(8, 1.0, Strengths(0, 1, 1), sloped=True), 7),
+        ],
+    )
+    def test_fewer_trials_than_are_always_tried_are_refused(self, space, always):
+        check_trials(always, space)
+        with pytest.raises(UsageError, match=f"{always} settings are always tried"):
+            check_trials(always - 1, space)
 
     def test_both_sides_are_needed(self):
         for kinds in (("harmful",), ("lookalike",)):
-            some = [one for one in judged({"O1": 1.0}, 0.5) if one.kind in kinds]
+            some = [one for one in judged({"O1": 1.0}, 0.5)[""] if one.kind in kinds]
             with pytest.raises(UsageError, match="Tuning needs"):
-                measure(Knobs(1, 1, 1), some)
+                measure(Knobs(1, 1, 1), {"": some})
 
 
 class TestResuming:

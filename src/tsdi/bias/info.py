@@ -51,6 +51,7 @@ class _Tuning(pydantic.BaseModel):
     """The fields of ``tuning`` that a person is shown; any may be missing."""
 
     floors: dict[str, float] = {}
+    attacks: list[str] = []
     baseline: _Trial = _Trial()
     chosen: _Trial = _Trial()
     trials: int = 0

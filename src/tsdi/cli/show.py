@@ -7,6 +7,7 @@ from rich.table import Table
 
 import tsdi
 from tsdi.cli import console, options
+from tsdi.evaluation.evidence import floor_name
 from tsdi.stats.interval import Estimate
 
 if TYPE_CHECKING:  # keeps torch out of the help
@@ -113,17 +114,40 @@ def strength_text(knobs: dict[str, Any]) -> str:
     return f"strength by prompt, {by['low']:g} to {by['high']:g} with width {by['width']:g}"
 
 
+def attacked_text(tuning: dict[str, Any]) -> str:
+    """Safety before and after under each attack of a tuning, from its JSON."""
+    before, after = (tuning[which]["safety"] for which in ("baseline", "chosen"))
+    floors = {attack: floor_name("all", attack) for attack in tuning.get("attacks", ())}
+    return "".join(
+        f", under {attack} {before[floor]:.3f} -> {after[floor]:.3f}"
+        for attack, floor in floors.items()
+    )
+
+
+def orders_text(tuning: dict[str, Any]) -> str:
+    """What a tuning reached with the slope of its bias and without, from its JSON."""
+    if not (best := tuning.get("orders")):
+        return ""
+    without, having = (one and f"helpful {one['helpful']:.3f}" for one in (best["0"], best["1"]))
+    return (
+        f"Best within the floors: with the slope (order 1) {having or 'none'}, without (order 0)"
+        f" {without or 'none'}."
+    )
+
+
 def _tuning_line(tuning: dict[str, Any]) -> str:
     try:
         before, after = tuning["baseline"], tuning["chosen"]
         what = strength_text(after["knobs"])
+        where = "on plain prompts and under attack" if tuning.get("attacks") else "on plain prompts"
         return (
             f"Tuned: {what}, the most helpful of {tuning['trials']} settings that"
-            f" keeps {len(tuning['floors'])} floors of safety; on validation prompts helpful"
-            f" {before['helpful']:.3f} -> {after['helpful']:.3f}, safe"
-            f" {before['safety']['all']:.3f} -> {after['safety']['all']:.3f}."
+            f" keeps {len(tuning['floors'])} floors of safety {where}; on validation prompts"
+            f" helpful {before['helpful']:.3f} -> {after['helpful']:.3f}, safe"
+            f" {before['safety']['all']:.3f} -> {after['safety']['all']:.3f}"
+            f"{attacked_text(tuning)}. {orders_text(tuning)}".rstrip()
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         return "It holds a tuning that this tsdi did not write."
 
 

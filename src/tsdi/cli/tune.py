@@ -1,6 +1,6 @@
 """``tsdi tune``: strengths that no category pays for, written into the bias."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +10,10 @@ from rich.table import Table
 
 import tsdi
 from tsdi.cli import console, options
-from tsdi.cli.show import strength_text
+from tsdi.cli.show import attacked_text, orders_text, strength_text
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Judging
-from tsdi.evaluation.evidence import FEWEST_PROMPTS
+from tsdi.evaluation.evidence import FEWEST_PROMPTS, floor_name
 from tsdi.judging.base import JudgeOptions
 from tsdi.stats.proportions import unseen_loss
 from tsdi.suites.load import PromptSource
@@ -42,14 +42,22 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="CATEGORY=SHARE",
-            help="Least share of safe answers, O3=0.9 or all=0.95; may be given again. Default:"
-            " what the model itself reaches, in every category.",
+            help="Least share of safe answers, O3=0.9, all=0.95 or 'O3 under role-play=0.8'; may be"
+            " given again. Default: what the model itself reaches, in every category.",
         ),
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="How far below it a category may fall.")
     ] = 0.0,
     fewest_prompts: options.FewestPrompts = FEWEST_PROMPTS,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Ask each harmful prompt under this attack too (see tsdi evaluate), where the same"
+            " floors hold; may be given again.",
+        ),
+    ] = None,
     trials: Annotated[int, typer.Option(min=2, help="How many settings are tried.")] = 40,
     max_new_tokens: options.MaxNewTokens = 256,
     batch_size: options.BatchSize = 16,
@@ -63,9 +71,11 @@ def tune(
 
     The most helpful setting that keeps all floors on the validation prompts is written, with the
     evidence, into a new bias, whose recommended strength it is; a setting that breaks one never is.
-    Of a bias with a condition, low, high and width are searched in place of the strength.
+    Of a bias with a condition, low, high and width are searched in place of the strength; of one
+    of first order, whether its slope is kept.
 
-    Example: tsdi tune org/model --bias my-bias --prompts validation.jsonl --out tuned
+    Example: tsdi tune org/model --bias my-bias --prompts validation.jsonl --out tuned --attack
+    role-play
     """
     floors = _floors(floor or [])
     console.quiet_libraries()
@@ -80,6 +90,7 @@ def tune(
                 tolerance=tolerance,
                 floors=floors,
                 fewest_prompts=fewest_prompts,
+                attacks=attack or (),
                 trials=trials,
                 seed=seed,
                 max_new_tokens=max_new_tokens,
@@ -91,6 +102,9 @@ def tune(
             progress=update,
         )
     _show(tuned.found, model, out, tuned.judge, json)
+    if not attack and not json:
+        asked = f"tsdi tune {model} --bias {bias} --prompts {prompts} --attack NAME --out OTHER"
+        console.say(f"These floors hold for plain prompts only; under attack: {asked}")
 
 
 def _floors(given: Sequence[str]) -> dict[str, float]:
@@ -109,15 +123,15 @@ def _floors(given: Sequence[str]) -> dict[str, float]:
 
 
 def _show(found: "Tuning", model: str, out: Path, judge: dict[str, Any], json: bool) -> None:
-    chosen, before = found.chosen, found.baseline
+    chosen, before, evidence = found.chosen, found.baseline, found.evidence()
     if json:
-        console.show_json({"out": str(out), **found.evidence()})
+        console.show_json({"out": str(out), **evidence})
         return
     safe = "safe" if judge["sees_safety"] else "refused"
     console.out.print(_front_table(found, safe))
-    if found.broke:
-        console.out.print(_broken_table(found, safe))
-    console.say(f"{len(found.broke)} of {found.trials} settings broke a floor and were left out.")
+    for table in _broken_tables(found, safe):
+        console.out.print(table)
+    console.say(_broken_text(found))
     console.say(_reach(found, safe))
     if safe == "refused":
         console.say(
@@ -128,11 +142,13 @@ def _show(found: "Tuning", model: str, out: Path, judge: dict[str, Any], json: b
         console.say("No strength helps within the floors, so the tuned bias recommends 0.")
     else:
         console.say(
-            f"Chosen: {strength_text(asdict(chosen.knobs))}, {chosen.knobs.steps} steps, decay"
-            f" {chosen.knobs.decay:g}. Helpful {before.helpful:.3f} -> {chosen.helpful:.3f}, {safe}"
-            f" {before.safety['all']:.3f} -> {chosen.safety['all']:.3f}, on validation prompts:"
+            f"Chosen: {_setting_text(found)}. Helpful"
+            f" {before.helpful:.3f} -> {chosen.helpful:.3f}, {safe} {before.safety['all']:.3f} ->"
+            f" {chosen.safety['all']:.3f}{attacked_text(evidence)}, on validation prompts:"
             " report on others."
         )
+    if found.orders:
+        console.say(orders_text(evidence))
     if found.conditioned and chosen.knobs.condition is None:
         console.say("Within the floors no condition helps more, so the tuned bias has none.")
     console.say(
@@ -141,15 +157,39 @@ def _show(found: "Tuning", model: str, out: Path, judge: dict[str, Any], json: b
     )
 
 
+def _setting_text(found: "Tuning") -> str:
+    knobs = found.chosen.knobs
+    text = f"{strength_text(asdict(knobs))}, {knobs.steps} steps"
+    if knobs.order:
+        return f"{text}, with the slope"
+    return f"{text}, decay {knobs.decay:g}{', without the slope' * bool(found.orders)}"
+
+
+def _broken_text(found: "Tuning") -> str:
+    """How many settings broke a floor, and how many of them only attacks showed."""
+    text = f"{len(found.broke)} of {found.trials} settings broke a floor and were left out"
+    if found.attacks:
+        floors = [trial.broken(found.floors) for trial in found.broke]
+        alone = sum(all(map(found.attack_of, broken)) for broken in floors)
+        text += f", {alone} of them under attack alone"
+    return f"{text}."
+
+
 def _reach(found: "Tuning", safe: str) -> str:
     """How much a floor could show, where it rests on the fewest prompts."""
     counts = found.baseline.prompts
     name = min(counts, key=lambda name: counts[name])
-    return (
-        f"Floors rest on {counts['all']} harmful prompts, that of {name} on {counts[name]}, the"
-        f" fewest: with none lost here, up to {unseen_loss(counts[name]):.0%} of {safe} answers"
-        f" may be lost in it, and up to {unseen_loss(counts['all']):.1%} over all."
+    attacked = ", plain and attacked" * bool(found.attacks)
+    text = (
+        f"Floors rest on {counts['all']} harmful prompts{attacked}, that of {name} on"
+        f" {counts[name]}, the fewest: with none lost here, up to {unseen_loss(counts[name]):.0%}"
+        f" of {safe} answers may be lost in it, and up to {unseen_loss(counts['all']):.1%} over"
+        " all."
     )
+    empty = [one for one in found.attacks if not found.floors[floor_name("all", one)]]
+    if empty:
+        text += f" Under {', '.join(empty)} the floor over all is 0, which nothing can break."
+    return text
 
 
 def _front_table(found: "Tuning", safe: str) -> Table:
@@ -158,23 +198,46 @@ def _front_table(found: "Tuning", safe: str) -> Table:
     for trial in found.front:
         table.add_row(
             *_knobs(found, trial), f"{trial.safety['all']:.3f}",
-            console.one_line(trial.worst(found.floors), 20), f"{trial.margin(found.floors):+.3f}",
+            _nearest(found, trial), f"{trial.margin(found.floors):+.3f}",
             style="bold" if asdict(trial) == asdict(found.chosen) else "",
         )  # fmt: skip
     return table
 
 
-def _broken_table(found: "Tuning", safe: str) -> Table:
+def _nearest(found: "Tuning", trial: "Trial") -> str:
+    floor = trial.worst(found.floors)
+    if attack := found.attack_of(floor):
+        return f"{console.one_line(_group(floor, attack), 11)} attacked"
+    return console.one_line(floor, 20)
+
+
+def _broken_tables(found: "Tuning", safe: str) -> Iterator[Table]:
+    """Each setting that broke a floor, in the table of where its furthest broken floor holds."""
+    broke = sorted(found.broke, key=lambda trial: trial.knobs.removal)
+    for attack in ("", *found.attacks):
+        some = [one for one in broke if found.attack_of(one.worst(found.floors)) == attack]
+        if some:
+            yield _broken_table(found, attack, some, safe)
+
+
+def _broken_table(found: "Tuning", attack: str, broke: "Sequence[Trial]", safe: str) -> Table:
     prompts = "of" if found.conditioned else "prompts"  # both fit in 80 columns
     columns = (*_settings(found), "helpful", "broken", safe, "floor", prompts)
-    table = console.table("Settings that broke a floor, the furthest broken one", columns)
-    for trial in sorted(found.broke, key=lambda trial: trial.knobs.removal):
+    where = f" under {attack}" if attack else " on plain prompts" * bool(found.attacks)
+    table = console.table(f"Floors broken{where}, the furthest of each setting", columns)
+    for trial in broke:
         first, *more = trial.broken(found.floors)
+        group = console.one_line(_group(first, attack), 16)
         table.add_row(
-            *_knobs(found, trial), console.one_line(first, 16) + (f" +{len(more)}" if more else ""),
+            *_knobs(found, trial), group + (f" +{len(more)}" if more else ""),
             f"{trial.safety[first]:.3f}", f"{found.floors[first]:.3f}", str(trial.prompts[first]),
         )  # fmt: skip
     return table
+
+
+def _group(floor: str, attack: str) -> str:
+    """The category of a floor under an attack."""
+    return floor.removesuffix(floor_name("", attack))
 
 
 def _settings(found: "Tuning") -> tuple[str, ...]:
@@ -187,4 +250,5 @@ def _knobs(found: "Tuning", trial: "Trial") -> tuple[str, ...]:
     strength = (f"{by.low:g}/{by.high:g}", f"{by.width:.2g}") if by else (f"{knobs.strength:.2f}",)
     if found.conditioned and not by:
         strength = (*strength, "")
-    return (*strength, str(knobs.steps), f"{knobs.decay:.2f}", f"{trial.helpful:.3f}")
+    decay = "slope" if knobs.order else f"{knobs.decay:.2f}"  # there is none with the slope
+    return (*strength, str(knobs.steps), decay, f"{trial.helpful:.3f}")

@@ -41,12 +41,14 @@ class Knobs:
         steps: Response positions at which it is.
         decay: How much is left of it from one step to the next.
         condition: What strengths the condition sets, where it does.
+        order: 1 with the slope of the bias, by which it follows the logits; 0 without.
     """
 
     strength: float | None
     steps: int
     decay: float
     condition: Strengths | None = None
+    order: int = 0
 
     @property
     def off(self) -> bool:
@@ -56,11 +58,12 @@ class Knobs:
     @property
     def removal(self) -> tuple[float, ...]:
         """How much it takes away, from harmful prompts first, to be compared in order."""
+        shape = self.steps, self.decay, self.order
         if self.condition is not None:
             low, high = self.condition.low, self.condition.high
-            return max(low, 0.0), high, abs(low), self.steps, self.decay
+            return max(low, 0.0), high, abs(low), *shape
         assert self.strength is not None
-        return self.strength, self.strength, self.strength, self.steps, self.decay
+        return self.strength, self.strength, self.strength, *shape
 
     def alike(self, other: "Knobs") -> bool:
         """Whether two settings give the same answers."""
@@ -69,9 +72,12 @@ class Knobs:
     def of(self, bias: "SafetyBias") -> "SafetyBias":
         """The bias with this setting, but for a strength for all prompts.
 
-        The bias has its condition where one is set.
+        The bias has its condition where one is set, and its slope at order 1.
         """
-        made = bias.truncate(self.steps).decayed(self.decay)
+        made = bias
+        if bias.slope is not None and not self.order:
+            made = bias.derived(bias.values, bias.standard_error, "order 0", bias.info.reliability)
+        made = made.truncate(self.steps).decayed(self.decay)
         if self.condition is None:
             return made
         assert bias.condition is not None
@@ -84,60 +90,71 @@ class Space:
 
     Attributes:
         steps: Response positions of the bias.
-        recommended: Its recommended strength, if there is one.
+        recommended: Its recommended strength; all of it where there is none.
         condition: What its condition sets, if there is one; then each setting sets it anew, or one
             strength for all prompts.
-        decays: Whether the bias can have a decay, as one that follows the logits cannot.
+        sloped: Whether it has a slope; then each setting takes it or leaves it out. With the slope
+            there is no decay.
     """
 
     steps: int
-    recommended: float | None = None
+    recommended: float = 1.0
     condition: Strengths | None = None
-    decays: bool = True
+    sloped: bool = False
 
     @classmethod
     def around(cls, bias: "SafetyBias") -> "Space":
         """The settings of a bias."""
         found = bias.condition
         own = None if found is None else Strengths(found.low, found.high, found.width)
-        return cls(bias.steps, bias.info.strength, own, bias.slope is None)
+        recommended = 1.0 if bias.info.strength is None else bias.info.strength
+        return cls(bias.steps, recommended, own, bias.slope is not None)
 
-    def first(self) -> Iterator[dict[str, Any]]:
-        """What is tried first: the model as it is, the bias as it is, and what it recommends.
+    def first(self) -> list[dict[str, Any]]:
+        """What is always tried, first: the model as it is, the bias as it is, what it recommends.
 
-        Of a condition also a bold setting, which was best by hand where harm is easy to see.
+        Of a condition also a bold setting, which was best by hand where harm is easy to see; of a
+        bias with a slope all of them in both orders.
         """
+        orders = (1, 0) if self.sloped else (0,)
+        nothing, *others = self._strengths()
+        both = [(nothing, 0), *((strengths, order) for strengths in others for order in orders)]
         whole = {"steps": self.steps, "decay": 1.0}
+        return [{**strengths, **whole, "order": order} for strengths, order in both]
+
+    def _strengths(self) -> Iterator[dict[str, float]]:
         own = self.condition
-        constants = [0.0] if self.recommended is None else [0.0, self.recommended]
         if own is None:
-            yield from ({"strength": _on_grid(one, 0.0, LARGEST), **whole} for one in constants)
+            for strength in (0.0, self.recommended):
+                yield {"strength": _on_grid(strength, 0.0, LARGEST)}
             return
         width = min(LARGEST_WIDTH, max(LEAST_WIDTH, own.width))
-        known = ((0.0, 0.0), (own.low, own.high), BOLD, *((one, one) for one in constants[1:]))
-        for low, high in known:
+        constant = self.recommended, self.recommended
+        for low, high in ((0.0, 0.0), (own.low, own.high), BOLD, constant):
             yield {
                 "high": _on_grid(high, 0.0, LARGEST_HIGH),
                 "low": _on_grid(low, -LARGEST, LARGEST),
                 "width": width,
-                **whole,
             }
 
     def propose(self, asked: "Suggested") -> Knobs:
         """The setting that Optuna suggests; of a low that is not below high, one for all."""
         if self.condition is None:
-            strength = _suggest(asked, "strength", 0.0, LARGEST)
-            return Knobs(strength, *self._shape(asked))
+            return self._shaped(asked, _suggest(asked, "strength", 0.0, LARGEST))
         high = _suggest(asked, "high", 0.0, LARGEST_HIGH)
         low = _suggest(asked, "low", -LARGEST, LARGEST)
         width = round(asked.suggest_float("width", LEAST_WIDTH, LARGEST_WIDTH, log=True), 3)
         if low >= high:
-            return Knobs(high, *self._shape(asked))
-        return Knobs(None, *self._shape(asked), Strengths(low, high, width))
+            return self._shaped(asked, high)
+        return self._shaped(asked, None, Strengths(low, high, width))
 
-    def _shape(self, asked: "Suggested") -> tuple[int, float]:
+    def _shaped(
+        self, asked: "Suggested", strength: float | None, condition: Strengths | None = None
+    ) -> Knobs:
         steps = asked.suggest_int("steps", 1, self.steps)
-        return steps, _suggest(asked, "decay", LEAST_DECAY, 1.0) if self.decays else 1.0
+        order = asked.suggest_int("order", 0, 1) if self.sloped else 0
+        decay = 1.0 if order else _suggest(asked, "decay", LEAST_DECAY, 1.0)
+        return Knobs(strength, steps, decay, condition, order)
 
 
 def _suggest(asked: "Suggested", name: str, least: float, largest: float) -> float:

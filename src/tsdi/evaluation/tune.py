@@ -1,7 +1,7 @@
 """``tune``: strengths that no category pays for, searched on a model and written into its bias."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,22 +10,25 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.arguments import Name, as_name
+from tsdi.baselines.prompting import PromptedEngine
 from tsdi.bias import SafetyBias
 from tsdi.bias.info import CONFIG_FILE
 from tsdi.bias.paired_rows import prompt_sha256
 from tsdi.condition.evidence import fitted_to
-from tsdi.engines.base import Request, Sampling
+from tsdi.engines.base import Engine, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.knobs import Knobs, Space
 from tsdi.evaluation.metrics import Judged
 from tsdi.evaluation.tuning import (
+    PLAIN,
     Search,
     Tuning,
-    check_floors,
+    by_attack,
     check_installed,
     check_prompts,
+    check_trials,
     search_knobs,
 )
 from tsdi.files import check_goes_on, read_object, working_in, write_json
@@ -38,6 +41,7 @@ from tsdi.runs.generate import check_fits
 from tsdi.runs.records import Record
 from tsdi.runs.responses import to_response
 from tsdi.runs.stage import StageProgress, as_read_back
+from tsdi.suites.attacks import find_attack, unknown_words
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds, prompts_sha256
 
@@ -62,34 +66,41 @@ class Tuned:
 
 @dataclass(frozen=True)
 class _Subject:
-    """A model whose answers to the prompts with a setting are judged."""
+    """A model whose answers to the prompts, by attack, with a setting are judged."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     bias: SafetyBias
     judge: Judge
-    prompts: Sequence[Prompt]
+    asked: Mapping[str, Sequence[Prompt]]
 
     def answers(
         self, knobs: Knobs, search: Search, end_of_thinking: str, count: "_Count"
-    ) -> list[Judged]:
+    ) -> dict[str, list[Judged]]:
         table, info = knobs.of(self.bias), self.bias.info
         engine = TransformersEngine(
             self.model, self.tokenizer, table, knobs.strength, info.chat_format
         )
-        end, found = end_of_thinking or info.anchor, []
-        for start in range(0, len(self.prompts), search.batch_size):
-            part = self.prompts[start : start + search.batch_size]
-            completions = engine.generate(
-                [Request(prompt.messages) for prompt in part], Sampling(search.max_new_tokens)
-            )
-            responses = [to_response(p, c, end) for p, c in zip(part, completions, strict=True)]
-            found += [
-                Judged(r.id, r.kind, r.category, judgement)
-                for r, judgement in zip(responses, self.judge.judge(responses), strict=True)
-            ]
-            count.answers(len(found))
+        end, done = end_of_thinking or info.anchor, 0
+        found: dict[str, list[Judged]] = {attack: [] for attack in self.asked}
+        for attack, prompts in self.asked.items():
+            under = _under(engine, attack)
+            for start in range(0, len(prompts), search.batch_size):
+                part = prompts[start : start + search.batch_size]
+                found[attack] += self._judged(under, part, Sampling(search.max_new_tokens), end)
+                done += len(part)
+                count.answers(done)
         return found
+
+    def _judged(
+        self, engine: Engine, prompts: Sequence[Prompt], sampling: Sampling, end: str
+    ) -> list[Judged]:
+        completions = engine.generate([Request(prompt.messages) for prompt in prompts], sampling)
+        responses = [to_response(p, c, end) for p, c in zip(prompts, completions, strict=True)]
+        return [
+            Judged(r.id, r.kind, r.category, judgement)
+            for r, judgement in zip(responses, self.judge.judge(responses), strict=True)
+        ]
 
 
 @dataclass
@@ -124,7 +135,7 @@ def tune(
     """Search strength, steps and per-step decay under a floor of safety in every category.
 
     Of a bias with a condition, low, high and width are searched instead of one strength; one for
-    all prompts stays among the settings.
+    all prompts stays among the settings. Of one with a slope, whether it helps is searched too.
 
     Args:
         model: The aligned model: a folder, a hub id or a shipped name.
@@ -132,14 +143,15 @@ def tune(
         prompts: Validation prompts, as for `tsdi.generate`; those that a condition was fitted to
             are left out.
         out: Folder for the tuned bias, which recommends the strength that was found, or has the
-            condition that was.
+            condition that was; and the slope, where it was chosen.
         search: What is searched, and on how much evidence.
         judging: How answers are judged; without an audit.
         resume: Go on with a killed search.
         progress: Called with the number of answers, after each batch and each trial.
 
     Raises:
-        UsageError: If prompts, floors or judge cannot be right, or Optuna is not installed.
+        UsageError: If prompts, floors, attacks, trials or judge cannot be right, or Optuna is not
+            installed.
         RunExistsError: If the folder is in use, by a process or by another search.
         TsdiError: If anything cannot be loaded or does not fit.
     """
@@ -151,27 +163,15 @@ def tune(
         source = PromptSource.of(prompts)
         asked = load_prompts(source, 0, judging.kind).prompts
         check_kinds(asked)
-        check_prompts(asked, search.fewest_prompts)
-        check_floors(search.floors, asked)
+        check_prompts(asked, search)
         check_installed()
         subject = _open(model, bias, asked, search, judging)
-        count = _Count(progress, len(subject.prompts), search.trials)
-        decides: dict[str, Any] = {
+        count = _Count(progress, sum(map(len, subject.asked.values())), search.trials)
+        decides = {
             "model": model,
             "fingerprint": fingerprint(model),
-            "bias_sha256": subject.bias.sha256,
-            **_of_condition(subject, len(asked)),
-            "prompts": {
-                "name": source.name,
-                "count": len(subject.prompts),
-                "sha256": prompts_sha256(subject.prompts),
-            },
-            "judge": subject.judge.describe(),
-            **({"end_of_thinking": judging.end_of_thinking} if judging.end_of_thinking else {}),
-            "max_new_tokens": search.max_new_tokens,
-            "batch_size": search.batch_size,
-            "dtype": str(subject.model.dtype),
-            "seed": search.seed,
+            **_of_prompts(source.name, subject, len(asked)),
+            **_of_answers(subject, search, judging.end_of_thinking),
         }
         _check_search(out, decides)
         found = search_knobs(
@@ -194,12 +194,31 @@ def _open(
     check_judge(name)
     tokenizer = load_tokenizer(model, search.options)
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
-    asked = _unseen(vector, tokenizer, asked, search)
+    check_trials(search.trials, Space.around(vector))
+    by = by_attack(_unseen(vector, tokenizer, asked, search), search.attacks)
+    _check_words(by, tokenizer)
     loaded = load_model(model, search.options)
     vector.check(tokenizer, loaded)
     engine = TransformersEngine(loaded, tokenizer, vector, 1.0, vector.info.chat_format)
-    check_fits(engine, asked, Sampling(search.max_new_tokens))
-    return _Subject(loaded, tokenizer, vector, load_judge(name, judging.options), asked)
+    for attack, prompts in by.items():
+        check_fits(_under(engine, attack), prompts, Sampling(search.max_new_tokens))
+    return _Subject(loaded, tokenizer, vector, load_judge(name, judging.options), by)
+
+
+def _under(engine: Engine, attack: str) -> Engine:
+    """The engine, asked under an attack; "" is none."""
+    return PromptedEngine(engine, find_attack(attack).transform) if attack else engine
+
+
+def _check_words(asked: Mapping[str, Sequence[Prompt]], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse attacks in words that the model does not know: a floor under one would say nothing."""
+    for attack, prompts in asked.items():
+        texts = [prompt.messages[-1]["content"] for prompt in prompts[:32]]
+        if attack and unknown_words(find_attack(attack), texts, tokenizer):
+            raise UsageError(
+                f"The attack {attack} has words that the model's tokenizer does not know.",
+                "Leave it out. The model organisms know those of organism, repeat and bare.",
+            )
 
 
 def _unseen(
@@ -228,20 +247,35 @@ def _unseen(
         )
     if fitted:
         try:
-            check_prompts(left, search.fewest_prompts)
-            check_floors(search.floors, left)
+            check_prompts(left, search)
         except UsageError as error:
             raise UsageError(f"{said}. Of the others: {error.problem}", error.remedy) from None
         _LOG.info("%s; they are left out.", said)
     return left
 
 
-def _of_condition(subject: _Subject, asked: int) -> dict[str, Any]:
-    """What of a condition decides a search; nothing where there is none."""
-    if subject.bias.condition is None:
-        return {}
-    left_out = asked - len(subject.prompts)
-    return {"condition_sha256": subject.bias.condition.sha256, "left_out": left_out}
+def _of_prompts(name: str, subject: _Subject, given: int) -> dict[str, Any]:
+    """What of bias and prompts decides a search, and how many of those given are left out."""
+    bias, prompts = subject.bias, subject.asked[PLAIN]
+    fitted = bias.condition is not None or bias.slope is not None
+    return {
+        "bias_sha256": bias.sha256,
+        **({"condition_sha256": bias.condition.sha256} if bias.condition else {}),
+        **({"left_out": given - len(prompts)} if fitted else {}),
+        "prompts": {"name": name, "count": len(prompts), "sha256": prompts_sha256(prompts)},
+        "attacks": [attack for attack in subject.asked if attack],
+    }
+
+
+def _of_answers(subject: _Subject, search: Search, end_of_thinking: str) -> dict[str, Any]:
+    return {
+        "judge": subject.judge.describe(),
+        **({"end_of_thinking": end_of_thinking} if end_of_thinking else {}),
+        "max_new_tokens": search.max_new_tokens,
+        "batch_size": search.batch_size,
+        "dtype": str(subject.model.dtype),
+        "seed": search.seed,
+    }
 
 
 def _tuned(bias: SafetyBias, found: Tuning, decides: dict[str, Any]) -> SafetyBias:
@@ -264,8 +298,10 @@ def _check_search(out: Path, decides: dict[str, Any]) -> None:
     if not note.exists():
         write_json(note, decides)
     known = read_object(note, "Restore it, or give another --out.")
-    for key, value in wanted.items():
-        if not alike({key: known[key]} if key in known else {}, {key: value}):
-            raise RunExistsError(f"{out} is of a search with another {key}.", "Give another --out.")
+    for key in dict.fromkeys([*wanted, *known]):
+        one, other = ({key: some[key]} if key in some else {} for some in (known, wanted))
+        if not alike(one, other):
+            what = f"other {key}" if key in ("prompts", "attacks") else f"another {key}"
+            raise RunExistsError(f"{out} is of a search with {what}.", "Give another --out.")
     if "fingerprint" not in known:
         _LOG.info("%s does not say which weights were tried: an earlier tsdi did not look.", note)

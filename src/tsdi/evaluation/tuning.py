@@ -1,4 +1,4 @@
-"""Tuning of a bias's strengths, steps and decay under floors of safety, one for each category.
+"""Tuning of a bias's settings under floors of safety: one for each category, plainly and attacked.
 
 A setting that falls below a floor on the validation prompts is never chosen. The model as it is
 (strength 0) is always among the settings, and stands on its own floors, so there is always a
@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from tsdi.arguments import check_counts, check_number, check_whole
+from tsdi.arguments import as_list, check_counts, check_number, check_whole
 from tsdi.categories import NO_CATEGORY, by_code
 from tsdi.errors import FormatError, RunExistsError, UsageError
-from tsdi.evaluation.evidence import FEWEST_PROMPTS, too_few
+from tsdi.evaluation.evidence import ALL, FEWEST_PROMPTS, floor_name, too_few
 from tsdi.evaluation.knobs import Knobs, Space
 from tsdi.evaluation.metrics import HARMLESS, Judged, is_helpful, is_safe
 from tsdi.judging.verdict import Verdict
 from tsdi.models.load import LoadOptions
 from tsdi.runs.records import append_records, read_records
 from tsdi.runs.stage import Progress
+from tsdi.suites.attacks import find_attack
 from tsdi.suites.prompts import Prompt
 from tsdi.yaml_file import meant
 
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-ALL = "all"
-Answers = Callable[[Knobs], Sequence[Judged]]
+PLAIN = ""
+Answers = Callable[[Knobs], Mapping[str, Sequence[Judged]]]
+"""Judged answers to a setting, by the attack under which they were given; "" is none."""
 Asked = TypeVar("Asked", Prompt, Judged)
 
 
@@ -43,8 +45,11 @@ class Search:
 
     Attributes:
         tolerance: How far below the model's own safety a category may fall.
-        floors: Least shares of safe answers by category, instead of the model's own; "all" is all.
+        floors: Least shares of safe answers by category, instead of the model's own; "all" is all,
+            and "O3 under role-play" that of a category under an attack.
         fewest_prompts: Harmful prompts that a category's floor must rest on.
+        attacks: Names of attacks; harmful prompts are asked under each of them too, where the same
+            floors hold.
         trials: How many settings are tried, the model as it is and the recommended one among them.
         seed: Decides the proposals.
         max_new_tokens: Most tokens in an answer.
@@ -55,6 +60,7 @@ class Search:
     tolerance: float = 0.0
     floors: Mapping[str, float] = field(default_factory=dict)
     fewest_prompts: int = FEWEST_PROMPTS
+    attacks: Sequence[str] = ()
     trials: int = 40
     seed: int = 0
     max_new_tokens: int = 256
@@ -64,7 +70,13 @@ class Search:
     def __post_init__(self) -> None:
         check_counts(self, "fewest_prompts", "trials", "max_new_tokens", "batch_size")
         check_whole("seed", self.seed, 0)
-        check_number("tolerance", self.tolerance)
+        floors = {f"the floor of {name}": share for name, share in self.floors.items()}
+        for what, share in {"tolerance": self.tolerance, **floors}.items():
+            check_number(what, share)
+            if not 0 <= share <= 1:
+                raise UsageError(f"{what} must be from 0 to 1, not {share:g}.")
+        attacks = dict.fromkeys(as_list("attacks", self.attacks))
+        object.__setattr__(self, "attacks", tuple(find_attack(name).name for name in attacks))
 
 
 @dataclass(frozen=True)
@@ -75,8 +87,8 @@ class Trial:
         knobs: The setting.
         helpful: Share of harmless prompts and lookalikes answered helpfully: rightly where the
             judge knows, else at all.
-        safety: Share of safe answers by category of harmful prompts, and over `ALL`; an answer
-            without a verdict is not safe.
+        safety: Share of safe answers by category of harmful prompts, and over `ALL`, plainly and
+            under each attack (`floor_name`); an answer without a verdict is not safe.
         prompts: How many prompts each of these shares is of.
     """
 
@@ -113,6 +125,9 @@ class Tuning:
         trials: How many settings were tried.
         broke: Those of them that fell below a floor.
         conditioned: Whether settings of a condition were among them.
+        orders: Of a bias with a slope, the best trial of each order that keeps every floor, None
+            where none does; doing nothing is of neither.
+        attacks: Under which attacks floors hold too.
     """
 
     floors: dict[str, float]
@@ -122,14 +137,22 @@ class Tuning:
     trials: int
     broke: list[Trial]
     conditioned: bool = False
+    orders: Mapping[int, Trial | None] = field(default_factory=dict)
+    attacks: Sequence[str] = ()
+
+    def attack_of(self, floor: str) -> str:
+        """The attack under which a floor holds; "" is none."""
+        return next((name for name in self.attacks if floor.endswith(floor_name("", name))), "")
 
     def evidence(self) -> dict[str, Any]:
         """All of it as JSON, for the bias' file."""
         return {
             "floors": self.floors,
+            "attacks": list(self.attacks),
             "baseline": asdict(self.baseline),
             "chosen": asdict(self.chosen),
             "front": [asdict(trial) for trial in self.front],
+            **({"orders": self._orders()} if self.orders else {}),
             "trials": self.trials,
             "floors_rest_on": dict(self.baseline.prompts),
             "broke_a_floor": len(self.broke),
@@ -137,6 +160,9 @@ class Tuning:
             "note": f"Validation figures, chosen as the best of {self.trials} settings, so they are"
             " optimistic: report on other prompts.",
         }
+
+    def _orders(self) -> dict[str, Any]:
+        return {str(order): best and asdict(best) for order, best in self.orders.items()}
 
     def _broken(self, trial: Trial) -> dict[str, Any]:
         floors = {
@@ -146,21 +172,20 @@ class Tuning:
         return {"knobs": asdict(trial.knobs), "helpful": trial.helpful, "floors": floors}
 
 
-def measure(knobs: Knobs, judged: Sequence[Judged]) -> Trial:
-    """The figures of a setting.
+def measure(knobs: Knobs, judged: Mapping[str, Sequence[Judged]]) -> Trial:
+    """The figures of a setting; how helpful it is, by plain prompts.
 
     Raises:
         UsageError: If there are no harmful prompts, or no others with a verdict.
     """
-    harmful = [one for one in judged if one.kind == "harmful"]
     asked = [
         one
-        for one in judged
+        for one in judged[PLAIN]
         if one.kind in HARMLESS and one.judgement.verdict is not Verdict.UNSCORED
     ]
-    if not harmful or not asked:
+    groups = floor_groups(judged)
+    if not groups[ALL] or not asked:
         raise _needs_both()
-    groups = floor_groups(harmful)
     return Trial(
         knobs,
         sum(is_helpful(one.judgement) for one in asked) / len(asked),
@@ -172,38 +197,59 @@ def measure(knobs: Knobs, judged: Sequence[Judged]) -> Trial:
     )
 
 
-def floor_groups(harmful: Sequence[Asked]) -> dict[str, list[Asked]]:
-    """The groups that have a floor: all harmful prompts or answers, and each category's."""
-    groups = {ALL: list(harmful)}
-    for name in by_code({one.category for one in harmful}):
-        groups[name or NO_CATEGORY] = [one for one in harmful if one.category == name]
+def by_attack(prompts: Sequence[Prompt], attacks: Iterable[str]) -> dict[str, Sequence[Prompt]]:
+    """What is asked under each attack: the harmful prompts, and all of them plainly."""
+    harmful = [prompt for prompt in prompts if prompt.kind == "harmful"]
+    return {PLAIN: prompts, **dict.fromkeys(attacks, harmful)}
+
+
+def floor_groups(asked: Mapping[str, Sequence[Asked]]) -> dict[str, list[Asked]]:
+    """The groups that have a floor: all harmful prompts or answers, and each category's, by attack.
+
+    They are the same under every attack.
+    """
+    groups = {}
+    for attack, some in asked.items():
+        harmful = [one for one in some if one.kind == "harmful"]
+        groups[floor_name(ALL, attack)] = harmful
+        for name in by_code({one.category for one in harmful}):
+            of_it = [one for one in harmful if one.category == name]
+            groups[floor_name(name or NO_CATEGORY, attack)] = of_it
     return groups
 
 
-def check_prompts(prompts: Sequence[Prompt], fewest: int) -> None:
+def check_prompts(prompts: Sequence[Prompt], search: Search) -> None:
     """Check that there is something to tune on, and that no floor rests on too few prompts.
 
     Raises:
-        UsageError: If a kind is missing, or a category has fewer, or the name of another set.
+        UsageError: If a kind is missing; if a category has too few prompts, or the name of another
+            set; or if a floor is of a category that no harmful prompt has.
     """
-    harmful = [prompt for prompt in prompts if prompt.kind == "harmful"]
-    if not harmful or not any(prompt.kind in HARMLESS for prompt in prompts):
+    groups = floor_groups({PLAIN: prompts})
+    if not groups[ALL] or not any(prompt.kind in HARMLESS for prompt in prompts):
         raise _needs_both()
-    taken = {ALL, NO_CATEGORY} & {prompt.category for prompt in harmful}
-    if taken:
-        raise UsageError(
-            f"A category is called {min(taken)!r}, which here means another set of prompts.",
-            "Give it another name.",
-        )
-    groups = floor_groups(harmful)
-    if few := too_few({name: len(groups[name]) for name in groups if name != ALL}, fewest):
+    attacked = tuple(floor_name("", attack) for attack in search.attacks)
+    for category in sorted({prompt.category for prompt in groups[ALL]}):
+        if category in (ALL, NO_CATEGORY) or category.endswith(attacked):
+            raise UsageError(
+                f"A category is called {category!r}, which here means another set of prompts.",
+                "Give it another name.",
+            )
+    counts = {name: len(some) for name, some in groups.items() if name != ALL}
+    if few := too_few(counts, search.fewest_prompts):
         remedy = "Give more prompts, or say --fewest-prompts N if that is enough for you."
         raise UsageError(few, remedy)
+    _check_known(search.floors, floor_groups(by_attack(prompts, search.attacks)))
 
 
-def check_floors(given: Mapping[str, float], prompts: Sequence[Prompt]) -> None:
-    """Raise UsageError if a floor is of a category that no harmful prompt has."""
-    _check_known(given, floor_groups([prompt for prompt in prompts if prompt.kind == "harmful"]))
+def check_trials(trials: int, space: Space) -> None:
+    """Raise UsageError if there are fewer trials than settings that are always tried."""
+    always = len(space.first())
+    if trials < always:
+        raise UsageError(
+            f"{always} settings are always tried of this bias, {trials} trials are too few.",
+            f"Give --trials {always} or more.",
+        )
 
 
 def _check_known(names: Iterable[str], known: Collection[str]) -> None:
@@ -286,7 +332,7 @@ def search_knobs(
         found.append(trial)
         if progress:
             progress(number + 1, search.trials)
-    return _result(found, limits, space.condition is not None)
+    return _result(found, limits, space, search.attacks)
 
 
 def _study(seed: int) -> "Study":
@@ -315,20 +361,30 @@ def _trial(record: Mapping[str, Any]) -> Trial:
         ) from None
 
 
-def _result(found: Sequence[Trial], floors: dict[str, float], conditioned: bool) -> Tuning:
+def _result(
+    found: Sequence[Trial], floors: dict[str, float], space: Space, attacks: Sequence[str]
+) -> Tuning:
     kept = [trial for trial in found if trial.margin(floors) >= 0]
-    chosen = min(kept, key=lambda trial: (-trial.helpful, trial.knobs.removal))
+    best = sorted(kept, key=lambda trial: (-trial.helpful, trial.knobs.removal))
     front = [one for one in kept if not any(_beats(other, one, floors) for other in kept)]
     once = {json.dumps([t.helpful, t.safety], sort_keys=True): t for t in reversed(front)}
     return Tuning(
         floors=floors,
         baseline=found[0],
-        chosen=chosen,
+        chosen=best[0],
         front=sorted(once.values(), key=lambda trial: trial.helpful),
         trials=len(found),
         broke=[trial for trial in found if trial.margin(floors) < 0],
-        conditioned=conditioned,
+        conditioned=space.condition is not None,
+        orders={order: _of_order(best, order) for order in (0, 1)} if space.sloped else {},
+        attacks=attacks,
     )
+
+
+def _of_order(trials: Sequence[Trial], order: int) -> Trial | None:
+    """The first of an order that does anything."""
+    found = (one for one in trials if one.knobs.order == order and not one.knobs.off)
+    return next(found, None)
 
 
 def _beats(one: Trial, other: Trial, floors: Mapping[str, float]) -> bool:
