@@ -45,8 +45,6 @@ PICTURES = {
     "organism-dose": ("f4-first", "f5-front"),
 }
 """Of studies whose results are there."""
-FROZEN = ("real-text-suites",)
-"""Folders whose tables and pictures an older program made; the study in their place is due."""
 OTHER_PICTURES = (demo_picture, method_picture, smollm2_picture)
 HEADER = """# Tables of the study {name}
 

@@ -20,16 +20,8 @@ def test_pages_with_generated_parts_are_those_of_the_committed_results(made):
 
 
 def test_every_page_of_tables_is_generated(made):
-    frozen = {HERE / name / "tables.md" for name in pages.FROZEN}
-    assert set(HERE.glob("*/tables.md")) - frozen <= made.keys()
+    assert set(HERE.glob("*/tables.md")) <= made.keys()
     assert made[HERE / "judges/README.md"].count(": begin -->") == 3
-
-
-@pytest.mark.parametrize("name", pages.FROZEN)
-def test_a_page_that_nothing_makes_anew_says_so(name):
-    page = (HERE / name / "README.md").read_text(encoding="utf-8")
-    assert "made by an older program (commit 88fc1bc)" in page
-    assert not (HERE / name / "results.json").exists()  # then it is a study's, and not frozen
 
 
 def test_no_picture_is_older_than_the_results_that_it_shows():
@@ -40,8 +32,7 @@ def test_no_picture_is_older_than_the_results_that_it_shows():
 def test_every_picture_is_drawn_from_committed_results():
     pictures = [*DOCS.glob("*.png"), *DOCS.glob("*.svg"), *HERE.glob("*/*.png")]
     found = {one.relative_to(ROOT).as_posix() for one in pictures if one.name not in SCREENSHOTS}
-    frozen = {f"experiments/{name}/trade-off.png" for name in pages.FROZEN}
-    assert found - frozen == pages.manifest().keys()
+    assert found == pages.manifest().keys()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +62,6 @@ def _figures(page):
     [
         ("docs/reproduction.md", ("organism", "ablations", "cleansing", "real-text"), 10),
         ("experiments/organism-dose/README.md", ("organism-dose",), 10),
-        ("experiments/real-text-suites/README.md", ("real-text-suites",), 20),
     ],
 )
 def test_figures_with_intervals_in_the_text_are_in_the_generated_tables(page, names, fewest):

@@ -59,7 +59,7 @@ def condition(
     About a hundred labelled prompts of each kind do; harmful ones of every category that matters,
     and lookalikes among the harmless. One forward pass for each, no training.
 
-    Example: tsdi condition org/aligned --bias my-bias --prompts labelled.jsonl --out conditioned
+    Example: tsdi condition acme/aligned --bias my-bias --prompts labelled.jsonl --out conditioned
     --attack role-play
     """
     console.quiet_libraries()

@@ -86,7 +86,7 @@ def estimate(
 ) -> None:
     """Estimate the mean logit shift of a safety step on random prompts, and examine it.
 
-    Example: tsdi estimate org/aligned org/reference --out my-bias --pool mmlu
+    Example: tsdi estimate acme/aligned acme/reference --out my-bias --pool mmlu
     """
     if not diagnosis and any((harmless, harmful, phrases)):
         raise UsageError(
