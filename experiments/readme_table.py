@@ -100,7 +100,7 @@ def limits() -> str:
         row for row in gates["merge"] if (row.attack, row.category) == ("", weak.category)
     )
     before, after, theirs, plain, attacked = (
-        compact_share(one.value)
+        compact_share(one.value or 0.0)
         for one in (
             weak.change.before, weak.change.after, merged.change.after, worst.change.before,
             worst.change.after,
