@@ -1,11 +1,11 @@
-"""When to subtract: a condition, fitted to prompts that are labelled harmful or harmless.
+"""Conditions on when to subtract, fitted to prompts labelled harmful or harmless.
 
-prompts          labelled prompts, and what a model knows at the end of each
+prompts          labelled prompts, and the input of the model's head at the end of each
 fit              a direction in the head's inputs: shrunken linear discriminant, closed form
 tokens           the same direction as weights of a few tokens' logits
-crossvalidation  how well it tells the kinds apart: by category, and without that category
-model            the four, one after the other
-evidence         what they found, in words
+crossvalidation  AUC on held-out prompts: by category, and without that category
+model            `fit_condition`: these four in order
+evidence         the cross-validated figures, in words
                  (the value and its rule are `tsdi.decoding.condition`)
 """
 

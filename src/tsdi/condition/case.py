@@ -1,4 +1,4 @@
-"""Whether a condition is worth it for a model, from labelled prompts alone."""
+"""The case for a condition: whether one would clearly gain, from labelled prompts alone."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def find_case(
     *,
     batch_size: int,
 ) -> Case:
-    """The case of a bias, by what a condition would tell on prompts held out.
+    """The case for a condition on a bias: does one clearly beat the refusal log-odds?
 
     Args:
         bias: The bias.
@@ -41,6 +41,6 @@ def find_case(
 
 
 def removes_nothing(bias: SafetyBias) -> bool:
-    """Whether there is nothing to remove, as far as the bias's diagnosis says."""
+    """Whether the bias's diagnosis finds no habit of refusing to remove."""
     found = read_case(bias.info.diagnosis)
     return not bool(bias.values.any()) or (found is not None and found.name == "nothing")

@@ -1,4 +1,4 @@
-"""How well a condition tells harmful prompts from harmless ones, on prompts that it has not seen.
+"""Cross-validated AUC of a condition, by category and beside the refusal log-odds.
 
 Everything that the fit decides, its shrinkage too, is decided anew for each fold from the others.
 The refusal log-odds of the same prompts stand beside it: what the model shows without any fit.
@@ -26,16 +26,16 @@ CURVE = (8, 16, 32, 64, 128, 256)
 
 @dataclass(frozen=True)
 class CategoryAuc:
-    """How well prompts of one category are told from all prompts of the other kind.
+    """AUC of one category's prompts against all prompts of the other kind.
 
     Attributes:
         kind: "harmful" or "harmless".
         category: Its name; "" is none.
-        labels: How many prompts it has, those under attack not counted.
-        condition: Area under the ROC curve, of prompts held out.
-        log_odds: Of the refusal log-odds.
-        left_out: Of a condition that was fitted without this category; None where what is left is
-            too little.
+        labels: Number of its prompts, those under attack not counted.
+        condition: AUC of the condition, on prompts held out.
+        log_odds: AUC of the refusal log-odds.
+        left_out: AUC of a condition that was fitted without this category; None where what is
+            left is too little.
     """
 
     kind: str
@@ -47,28 +47,28 @@ class CategoryAuc:
 
     @property
     def few(self) -> bool:
-        """Whether it has too few labels for its figures, and for the fit, to say much."""
+        """Whether it has too few labels for its AUC, and for the fit, to be reliable."""
         return self.labels < LEAST_IN_CATEGORY
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What a condition tells, each figure an area under the ROC curve on prompts held out.
+    """Cross-validated AUC of a condition and its controls, on prompts held out.
 
     Attributes:
-        condition: Of the condition, with all inputs of the head.
-        sparse: Of the same as weights of `tokens` tokens' logits.
-        log_odds: Of the refusal log-odds.
+        condition: AUC of the condition, with all inputs of the head.
+        sparse: AUC of the condition as weights of `tokens` tokens' logits.
+        log_odds: AUC of the refusal log-odds.
         gain: `sparse` minus `log_odds`, on the same prompts.
-        shuffled: Of conditions fitted to shuffled labels, on the true ones, the mean over
+        shuffled: AUC of conditions fitted to shuffled labels, on the true ones, the mean over
             `SHUFFLES` with its t interval: about .5, or the figures beside it mean nothing.
-        labels: By number of prompts of each kind that it is fitted to.
-        categories: By category of harmful prompts, then of harmless ones.
-        attacks: Of harmful prompts under each attack that the fit has seen, `sparse`.
-        harmful: How many harmful prompts there are, under attack or not.
-        harmless: How many harmless ones.
-        tokens: How many tokens' logits are read.
-        shrinkage: Of the fit to all prompts.
+        labels: AUC by number of prompts of each kind that the condition is fitted to.
+        categories: AUC by category of harmful prompts, then of harmless ones.
+        attacks: AUC of `sparse` on harmful prompts under each attack that the fit has seen.
+        harmful: Number of harmful prompts, under attack or not.
+        harmless: Number of harmless prompts.
+        tokens: Number of tokens whose logits are read.
+        shrinkage: Shrinkage of the fit to all prompts.
     """
 
     condition: Estimate
@@ -86,18 +86,18 @@ class CrossValidation:
 
     @property
     def told(self) -> "Told":
-        """What the condition tells, in three figures."""
+        """The AUC of the sparse condition and of the log-odds, and their difference."""
         return Told(self.sparse, self.log_odds, self.gain)
 
 
 @dataclass(frozen=True)
 class Told:
-    """How well the kinds are told apart, each figure an area under the ROC curve.
+    """The AUC of a condition and of the refusal log-odds, and their difference.
 
     Attributes:
-        condition: By a condition, of prompts held out.
-        log_odds: By the refusal log-odds.
-        gain: The one minus the other, on the same prompts.
+        condition: AUC of a condition, on prompts held out.
+        log_odds: AUC of the refusal log-odds.
+        gain: `condition` minus `log_odds`, on the same prompts.
     """
 
     condition: Estimate
@@ -106,13 +106,13 @@ class Told:
 
     @classmethod
     def between(cls, log_odds: Tensor, score: Tensor, harmful: Tensor) -> "Told":
-        """What two scores tell, float64 [prompts]."""
+        """Both AUCs and their difference, from two scores, float64 [prompts]."""
         kinds = _by_kind(log_odds, harmful), _by_kind(score, harmful)
         return cls(_auc(score, harmful), _auc(log_odds, harmful), auc_change(*kinds))
 
     @property
     def case(self) -> Case:
-        """Whether a condition is worth it: it clearly tells more than the refusal log-odds do."""
+        """The case for a condition: whether its AUC clearly exceeds the log-odds'."""
         area, odds, gain = (
             interval_text(one, signed=one is self.gain)
             for one in (self.condition, self.log_odds, self.gain)
@@ -140,7 +140,7 @@ class Told:
 def crossvalidate(
     known: HeadInputs, direction: Direction, linear: HeadMap, tokens: int
 ) -> CrossValidation:
-    """Fit to four fifths of the prompts at a time, and look at the last fifth.
+    """Cross-validate a condition: fit to four fifths of the prompts, test on the rest.
 
     Args:
         known: The labelled prompts.
@@ -168,7 +168,7 @@ def crossvalidate(
 
 
 def held_out(known: HeadInputs) -> Told:
-    """What a condition that reads all of the head's input would tell, on prompts held out."""
+    """Cross-validated AUC of a condition that reads all of the head's input."""
     score = torch.empty(len(known.inputs), dtype=torch.float64)
     for test in folds(known.harmful, known.groups):
         train = known.at(~test)
@@ -198,7 +198,7 @@ def _scores(known: HeadInputs, linear: HeadMap, tokens: int) -> tuple[Tensor, Te
 
 
 def _shuffled(known: HeadInputs, shrinkage: float) -> Estimate:
-    """The area of fits to labels in another order, which are right by chance alone."""
+    """AUC of fits to shuffled labels, on the true ones; mean over shuffles."""
     generator = torch.Generator().manual_seed(0)
     areas = []
     for _ in range(SHUFFLES):
@@ -212,7 +212,7 @@ def _shuffled(known: HeadInputs, shrinkage: float) -> Estimate:
 
 
 def _curve(known: HeadInputs) -> dict[str, Estimate]:
-    """The area by number of labels of each kind, as far as a fold leaves so many."""
+    """AUC by number of labels of each kind, up to the size of a training fold."""
     found = {}
     for number in CURVE:
         score = torch.empty(len(known.inputs), dtype=torch.float64)
@@ -231,7 +231,7 @@ def _curve(known: HeadInputs) -> dict[str, Estimate]:
 
 
 def _some(known: HeadInputs, among: Tensor, number: int) -> Tensor | None:
-    """So many prompts of each kind, drawn among some; None if there are not so many."""
+    """A random choice of `number` prompts of each kind, bool [prompts]; None if too few."""
     chosen = torch.zeros_like(among)
     generator = torch.Generator().manual_seed(number)
     for kind in (known.harmful, ~known.harmful):
@@ -270,7 +270,7 @@ def _attacks(known: HeadInputs, score: Tensor) -> dict[str, Estimate]:
 
 
 def _left_out(known: HeadInputs, inside: Tensor, same: Tensor, shrinkage: float) -> Estimate | None:
-    """The area of a category that no fit has seen, against held-out prompts of the other kind."""
+    """AUC of a category that no fit has seen; None where too few labels are left."""
     if int((same & ~inside).sum()) < LEAST_LABELS:
         return None
     score = torch.empty(len(known.inputs), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What a condition's fit found out (`tsdi.condition.crossvalidation`), in words, from its JSON."""
+"""A condition and its cross-validation in sentences, from the JSON of its evidence."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tsdi.stats.interval import Estimate, compact_share, compact_text, interval_
 
 
 def describe(condition: Condition) -> list[str]:
-    """What a condition does, and what is known of it, in a few sentences."""
+    """A condition's strengths and cross-validated AUC in a few sentences."""
     does = (
         f"Condition: the strength is {condition.low:g} where a prompt is surely harmful and"
         f" {condition.high:g} where it is surely harmless, by the logits of"
@@ -73,7 +73,7 @@ def _categories(categories: list[dict[str, Any]]) -> list[str]:
 
 
 def fitted_to(bias: SafetyBias) -> frozenset[str]:
-    """What the prompts are known by that a bias's condition or slope was fitted to.
+    """Hashes (`prompt_sha256`) of the prompts that a bias's condition or slope was fitted to.
 
     By `tsdi.bias.paired_rows.prompt_sha256`.
     """

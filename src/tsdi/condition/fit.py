@@ -1,4 +1,4 @@
-"""The direction that tells harmful prompts from harmless ones, in closed form.
+"""The shrunken linear discriminant of harmful and harmless prompts, in closed form.
 
 With x the input of the model's head at the end of a prompt, the shrunken linear discriminant is
 
@@ -34,12 +34,12 @@ LEAST_LABELS = 8
 
 @dataclass(frozen=True)
 class Direction:
-    """h(x) = <vector, x> + intercept, the log-odds of harmful against harmless.
+    """A linear discriminant: h(x) = <vector, x> + intercept, log-odds of harmful.
 
     Attributes:
         vector: float64 [hidden].
         intercept: A number.
-        shrinkage: With which it was found.
+        shrinkage: Shrinkage of the covariance, 0 to 1.
     """
 
     vector: Tensor
@@ -52,7 +52,7 @@ class Direction:
 
 
 def fit_direction(inputs: Tensor, harmful: Tensor, groups: Sequence[str]) -> Direction:
-    """The direction that tells the kinds apart best on prompts that are held out.
+    """Fit the discriminant, with the shrinkage of the largest AUC on held-out prompts.
 
     Args:
         inputs: Head inputs at the end of every prompt, float64 [prompts, hidden].
@@ -120,7 +120,7 @@ def area(score: Tensor, harmful: Tensor) -> float:
 
 
 def folds(harmful: Tensor, groups: Sequence[str], number: int = FOLDS) -> Iterator[Tensor]:
-    """Splits into parts with about as many prompts of each kind, as bool [prompts] of the test.
+    """Test sets of a cross-validation, bool [prompts], each with a share of both kinds.
 
     Groups stay whole. The largest go first, each to the part that has least of what it brings.
 

@@ -1,4 +1,4 @@
-"""``fit_condition``: from labelled prompts and a model to a condition, with what it is worth."""
+"""``fit_condition``: a condition from labelled prompts and a model, with its evidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from tsdi.stats.interval import as_json
 
 @dataclass(frozen=True)
 class Fitting:
-    """How a condition is fitted, and what strengths it sets.
+    """Settings of the fit, and the strengths that the condition sets.
 
     Attributes:
         tokens: Most tokens whose logits it reads.
         low: Strength where a prompt is surely harmful; below 0 the bias is added.
-        high: Strength where it is surely harmless.
-        width: Of the change between them, in units of h; at 1 the strength follows the probability
-            that the prompt is harmful, and near 0 it is a switch.
+        high: Strength where a prompt is surely harmless.
+        width: Width of the change between them, in units of h; at 1 the strength follows the
+            probability that the prompt is harmful, and near 0 it is a switch.
     """
 
     tokens: int = 1024
@@ -61,8 +61,8 @@ def fit_condition(
         model: The aligned model.
         tokenizer: Its tokenizer.
         prompts: Harmful and harmless prompts, lookalikes among them.
-        settings: How it is fitted, and what strengths it sets.
-        chat: How the prompts became text.
+        settings: Settings of the fit, and the strengths that the condition sets.
+        chat: Chat format of the prompts.
         phrases: Beginnings of refusing and complying answers, for the refusal log-odds.
         batch_size: Prompts read together; halved where memory runs out.
         progress: Called with the number of prompts that have just been read.

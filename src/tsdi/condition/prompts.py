@@ -1,4 +1,4 @@
-"""Labelled prompts, and what a model knows at the end of each: the input of its head."""
+"""Labelled prompts, and the input of a model's head at the end of each."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Labelled:
         category: What it is about, such as "O3"; may be empty.
         group: Prompts that are nearly copies, such as those of one suite's type, have one name
             here: none of them is held out while others are fitted to. Empty: it has no copies.
-        attack: Under which attack it is asked; empty for none.
+        attack: Name of the attack that it is under; empty for none.
     """
 
     ids: Sequence[int]
@@ -38,15 +38,15 @@ class Labelled:
 
 @dataclass(frozen=True)
 class HeadInputs:
-    """What a model knows at the end of labelled prompts.
+    """Head inputs at the end of labelled prompts, with labels and refusal log-odds.
 
     Attributes:
         inputs: The head's inputs, float64 [prompts, hidden].
-        harmful: bool [prompts].
+        harmful: Whether each prompt is harmful, bool [prompts].
         log_odds: Refusal log-odds (`tsdi.bias.refusal_log_odds`), float64 [prompts].
-        categories: Of every prompt; may be empty.
-        groups: Of every prompt.
-        attacks: Of every prompt, "" for none; empty where there are none.
+        categories: Category of every prompt; may be empty.
+        groups: Group of every prompt.
+        attacks: Attack of every prompt, "" for none; empty where there are no attacks.
 
     Raises:
         NumericalError: If there are NaN or infinite numbers.
@@ -64,7 +64,7 @@ class HeadInputs:
             raise _not_finite()
 
     def at(self, kept: Tensor) -> "HeadInputs":
-        """Some of the prompts, by bool [prompts]."""
+        """The inputs of the prompts that a mask selects, bool [prompts]."""
         numbers = kept.nonzero()[:, 0].tolist()
         return HeadInputs(
             self.inputs[kept],
@@ -76,7 +76,7 @@ class HeadInputs:
         )
 
     def under(self, attack: str) -> Tensor:
-        """Which prompts are asked under an attack ("" is none), bool [prompts]."""
+        """A mask of the prompts under an attack ("" is none), bool [prompts]."""
         return torch.tensor([one == attack for one in self.attacks or [""] * len(self.harmful)])
 
 
@@ -89,7 +89,7 @@ def read_labelled(
     batch_size: int,
     progress: Progress | None = None,
 ) -> HeadInputs:
-    """Read every prompt once.
+    """Head inputs and refusal log-odds of labelled prompts, one forward pass each.
 
     Args:
         model: The aligned model.
@@ -148,7 +148,7 @@ def _read(
 
 
 def _groups(prompts: Sequence[Labelled]) -> list[str]:
-    """The group of every prompt; of one without, its ids, so that copies are together."""
+    """The group of every prompt; a prompt without one has its ids, so that copies share it."""
     return [f"group {one.group}" if one.group else str(list(one.ids)) for one in prompts]
 
 

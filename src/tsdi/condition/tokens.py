@@ -1,4 +1,4 @@
-"""A direction in the head's inputs as weights of a few tokens' logits, which every engine shows.
+"""A direction in the head's inputs as weights of a few tokens' logits.
 
 Logits are z = W'x + c. For tokens T, whose columns of W are centred over T so that the weights add
 up to 0, w minimises
@@ -30,7 +30,7 @@ class HeadMap:
     """The linear output layer, as a function: logits of `tokens` are inputs @ matrix + offset.
 
     Attributes:
-        tokens: Those that a condition may read, int64 [candidates], ascending.
+        tokens: Tokens that a condition may read, int64 [candidates], ascending.
         matrix: float32 [hidden, candidates].
         offset: float32 [candidates].
     """
@@ -53,13 +53,13 @@ class HeadMap:
 
 @dataclass(frozen=True)
 class TokenWeights:
-    """A direction as weights of tokens.
+    """A direction as sparse weights of tokens' logits.
 
     Attributes:
         tokens: int64 [k], ascending.
         weights: float32 [k], adding up to 0.
         intercept: A number.
-        seen: The same as a direction in the head's inputs, for prompts whose logits are not there.
+        seen: These weights as a direction in the head's inputs, for prompts without logits.
     """
 
     tokens: Tensor
@@ -83,14 +83,14 @@ def read_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, hidden
 def to_tokens(
     direction: Direction, inputs: Tensor, linear: HeadMap, number: int, noise: float = NOISE
 ) -> TokenWeights:
-    """The direction as weights of this many tokens.
+    """A direction as weights of at most this many tokens' logits.
 
     Args:
-        direction: What the weights are to say.
+        direction: The direction that the weights approximate.
         inputs: Head inputs that it was fitted to, float64 [prompts, hidden].
         linear: The output layer.
         number: Most tokens.
-        noise: Of a logit, in logits.
+        noise: Standard deviation of a logit's rounding, in logits.
     """
     chosen = _largest(direction.vector, linear, number)
     matrix = linear.matrix[:, chosen].double()
@@ -112,7 +112,7 @@ def to_tokens(
 
 
 def _largest(vector: Tensor, linear: HeadMap, number: int) -> Tensor:
-    """Places of the tokens with the largest weights among all, ascending."""
+    """Indices of the tokens with the largest weights, ascending."""
     along = torch.linalg.solve(linear.gram, vector)
     weights = linear.matrix.T @ along.float()
     largest: Tensor = (weights - weights.mean()).abs().topk(min(number, len(weights))).indices
