@@ -1,1 +1,1 @@
-"""Pages and figures: one theme, one page, no models."""
+"""HTML reports and figures in one theme, without models."""

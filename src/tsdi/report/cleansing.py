@@ -1,4 +1,4 @@
-"""Figure F3: a judge's probabilities of preference pairs, and what is kept of each category."""
+"""Report of a cleansing (figure F3): safety probabilities, and pairs kept by category."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def write_cleansing_report(path: Path, cleansing: Cleansing, provenance: Mapping
 
 
 def rule(cleansing: Cleansing) -> str:
-    """The rule by which pairs are dropped, in a sentence."""
+    """The criterion by which pairs are dropped, in a sentence."""
     threshold = cleansing.threshold
     also = f", or the rejected one with more than {1 - threshold:g}" if cleansing.rejected else ""
     return (
@@ -47,7 +47,7 @@ def rule(cleansing: Cleansing) -> str:
 
 
 def safety_histogram(cleansing: Cleansing) -> go.Figure:
-    """How many chosen and rejected answers have which probability of being safe."""
+    """Histograms of the safety probabilities of chosen and of rejected answers."""
     figure = go.Figure(layout=layout(340))
     edges = [edge / BINS for edge in range(BINS + 1)]
     shown = {
@@ -91,7 +91,7 @@ def _mark(figure: go.Figure, place: float, text: str) -> None:
 
 
 def category_counts(categories: Mapping[str, Count]) -> go.Figure:
-    """Pairs of every category that are kept, dropped and unscored, one bar each."""
+    """Stacked bars of the pairs kept, dropped and unscored of every category."""
     names = by_code(categories)
     places = list(range(len(names)))
     parts = {

@@ -1,4 +1,4 @@
-"""Figures of the reports: from data to a plotly figure; no models and no files here.
+"""Plotly figures of the reports, from data alone.
 
 Texts from outside (labels, tokens, names) are shown as they are, never as markup.
 """
@@ -40,7 +40,7 @@ _TITLE, _BAR = 24, 11  # pixels of a category's title and of a bar
 
 @dataclass(frozen=True)
 class Point:
-    """A place in a plane, each coordinate with its interval.
+    """A point of two estimates, with their intervals.
 
     The label is shown when pointed at, and beside the marker of a model that is a series of its
     own.
@@ -53,10 +53,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one kind.
+    """Points that share a name and a style.
 
     Attributes:
-        name: In the legend; "reference", "aligned" or "debiased" in it decides the colour.
+        name: Name in the legend; "reference", "aligned" or "debiased" in it decides the colour.
         style: "grid" (open circles), "debiased" (diamonds), "model" (dots), or "null", a curve
             through the points in their order.
         points: The points; those without a value are left out.
@@ -69,7 +69,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Dose:
-    """One place of a dose-response.
+    """A response at one dose, with its interval and that of every seed.
 
     The responses of the single seeds are shown as faint dots.
     """
@@ -81,7 +81,7 @@ class Dose:
 
 @dataclass(frozen=True)
 class Line:
-    """A dose-response."""
+    """A dose-response curve."""
 
     name: str
     doses: Sequence[Dose]
@@ -106,7 +106,7 @@ def trade_off(series: Sequence[Series], x_title: str, y_title: str) -> go.Figure
 def lines(
     series: Sequence[Line], x_title: str, y_title: str, *, y_percent: bool = True
 ) -> go.Figure:
-    """Responses to a dose, with intervals, and every seed as a faint dot.
+    """Dose-response curves with intervals, and every seed as a faint dot.
 
     Raises:
         UsageError: If no dose has a response.
@@ -138,7 +138,7 @@ def category_bars(
     titles: Mapping[str, str],
     marked: Collection[str] = (),
 ) -> go.Figure:
-    """A share by category and arm, as bars with intervals; titles stand above their bars.
+    """Grouped bars of shares by category and arm, with intervals.
 
     The order of `titles` is that of the figure, from the top; those of marked categories are red.
 
@@ -198,7 +198,7 @@ def token_shifts(
         values: The bias, [steps, vocab], in logits.
         errors: Its standard errors, [steps, vocab].
         tokens: The text of every token, [vocab].
-        k: How many of each direction.
+        k: Number of tokens of each direction.
 
     Raises:
         UsageError: If the shapes do not belong together, or k is not positive.
@@ -248,7 +248,7 @@ def token_shifts(
 
 
 def log_odds(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> go.Figure:
-    """Refusal log-odds in nats, one for each prompt, by kind of prompt and arm: violins and boxes.
+    """Violins of refusal log-odds in nats, one number a prompt, by kind and arm.
 
     Raises:
         UsageError: If there are no numbers.
@@ -354,7 +354,7 @@ def _line(line: Line, colour: str, y_title: str, percent: bool) -> dict[str, Any
 
 
 def _error(estimates: Sequence[Estimate], colour: str) -> dict[str, Any]:
-    """Whiskers from value to both ends of the interval; none to an end that is infinite."""
+    """Error bars from value to both ends of the interval; none to an infinite end."""
     values = [(estimate.value or 0.0, estimate) for estimate in estimates]
     up = [estimate.high - value for value, estimate in values]
     down = [value - estimate.low for value, estimate in values]
@@ -370,7 +370,7 @@ def _error(estimates: Sequence[Estimate], colour: str) -> dict[str, Any]:
 
 
 def _share_range(estimates: Sequence[Estimate]) -> list[float]:
-    """All values and whiskers with a little room, but never far beyond what a share can be."""
+    """An axis range around all values and intervals, not far beyond 0 to 1."""
     low = max(0.0, min(estimate.low for estimate in estimates))
     high = min(1.0, max(estimate.high for estimate in estimates))
     room = 0.06 * max(high - low, 0.1)
@@ -378,7 +378,7 @@ def _share_range(estimates: Sequence[Estimate]) -> list[float]:
 
 
 def _most_shifted(shifts: npt.NDArray[np.float64], k: int) -> list[int]:
-    """Tokens by falling weighted mean shift: the first k and the last k of all."""
+    """The k most promoted and the k most demoted tokens, by falling weighted mean shift."""
     weights = 1 / np.arange(1, len(shifts) + 1)
     order = np.argsort(-(weights @ shifts), kind="stable")
     if len(order) <= 2 * k:

@@ -1,4 +1,4 @@
-"""What the bias monitor saw: refusal-token shift and compliance over the steps of a training."""
+"""Report of the bias monitor: refusal-token shift and compliance by training step."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -28,7 +28,7 @@ def write_monitor_report(
     settings: MonitorSettings,
     provenance: Mapping[str, str],
 ) -> None:
-    """Write a page about the runs of one stage, whole or not at all; it holds no answers.
+    """Write the page of one stage's runs, whole or not at all; it holds no answers.
 
     Raises:
         UsageError: If there is no measurement.
@@ -52,7 +52,7 @@ def write_monitor_report(
 
 
 def write_monitor_reports(trained: Trained) -> list[Path]:
-    """Write a page for every stage of a training that was watched, into its folder of logs."""
+    """Write a page for every stage that was monitored, into the folder of logs."""
     pages, settings = [], trained.settings
     for name, stage in trained.recipe.stages.items():
         if isinstance(stage, Preference) and stage.monitor is not False:

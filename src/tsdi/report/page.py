@@ -1,4 +1,4 @@
-"""A report: one HTML file that holds all it shows, for any browser, offline."""
+"""A report as one HTML file without external parts, readable offline."""
 
 import base64
 import hashlib
@@ -32,13 +32,13 @@ FIGURES.forEach((figure, number) =>
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells.
+    """A table of a report.
 
     Attributes:
         header: One title per column.
         rows: Cells as they are shown; the first column is text, the others are set as numbers.
-        note: What is to be said below the table.
-        marked: Numbers of the rows that are shown in red.
+        note: Text below the table.
+        marked: Indices of the rows that are shown in red.
     """
 
     header: Sequence[str]
@@ -49,11 +49,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Examples:
-    """Answers of several arms side by side.
+    """Answers of several arms side by side, prompt by prompt.
 
     Attributes:
-        items: Of every prompt a title and the answers by arm.
-        hidden: Numbers of the items whose answers are behind a click.
+        items: Title and answers by arm of every prompt.
+        hidden: Indices of the items whose answers are behind a click.
     """
 
     items: Sequence[tuple[str, Mapping[str, str]]]
@@ -62,7 +62,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Alert:
-    """A sentence in red, for what nobody must overlook."""
+    """A sentence in red."""
 
     text: str
 
@@ -72,11 +72,11 @@ Part: TypeAlias = go.Figure | Table | Examples | Alert
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report.
+    """One section of a report: heading, finding, figures or tables, and how to read them.
 
     Attributes:
-        heading: In the list of contents too.
-        lead: What was found, in a sentence or two; each line is a paragraph.
+        heading: Heading, in the list of contents too.
+        lead: The finding, in a sentence or two; each line is a paragraph.
         body: One figure, table, collection of examples or alert, or several.
         reading: How to read it, in plain words.
     """
@@ -100,7 +100,7 @@ def write_report(
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is a page that was written here."""
+    """Whether a file is a page that `write_report` wrote."""
     with path.open("rb") as file:
         return _GENERATOR in file.read(_HEAD)
 
@@ -143,7 +143,7 @@ def _parts(body: Part | Sequence[Part]) -> Sequence[Part]:
 
 
 def _part(part: Part, figures: list[go.Figure]) -> dict[str, Any]:
-    """A part for the template; a figure is added to the list."""
+    """A part of a section as data for the template; a figure is added to the list."""
     if isinstance(part, Table):
         uneven = [len(row) for row in part.rows if len(row) != len(part.header)]
         if uneven:
@@ -162,12 +162,12 @@ def _part(part: Part, figures: list[go.Figure]) -> dict[str, Any]:
 
 
 def _unbroken(interval: re.Match[str]) -> str:
-    """A figure with its interval that no line ends within."""
+    """A figure and its interval joined by no-break spaces."""
     return interval[0].replace(" ", "\u00a0")
 
 
 def _scripts(figures: Sequence[go.Figure]) -> list[str]:
-    """plotly.js, and the figures as data that no text in them can break out of."""
+    """The scripts plotly.js and figures, in which no text can end the script."""
     if not figures:
         return []
     data = ",".join(figure.to_json(engine="json").replace("<", "\\u003c") for figure in figures)
@@ -175,7 +175,7 @@ def _scripts(figures: Sequence[go.Figure]) -> list[str]:
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """The page's content security policy: only these scripts, and nothing from anywhere."""
+    """The page's content security policy, which allows these scripts only."""
     hashes = (hashlib.sha256(script.encode()).digest() for script in scripts)
     allowed = " ".join(f"'sha256-{base64.b64encode(sha).decode()}'" for sha in hashes) or "'none'"
     return (

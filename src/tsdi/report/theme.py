@@ -1,4 +1,4 @@
-"""How every figure looks: colours, layout, and text that plotly cannot take for markup."""
+"""The theme of all figures: colours, layout, and text escaped for plotly."""
 
 import html
 import re
@@ -37,7 +37,7 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def plain(text: str) -> str:
-    """Text for plotly, which reads a part of HTML and would hide what looks like a tag."""
+    """Text escaped for plotly, which would read tags as markup."""
     shown = _CONTROLS.sub(lambda match: repr(match[0])[1:-1], text)
     return html.escape(shown, quote=False)
 
@@ -79,7 +79,7 @@ def layout(height: int) -> dict[str, Any]:
 
 
 def limit_line(text: str) -> dict[str, Any]:
-    """A dashed line across a figure, with what it says."""
+    """A dashed line across a figure, with a label."""
     white = "rgba(255, 255, 255, 0.8)"
     return {
         "line": {"color": FAINT, "width": 1, "dash": "dash"},
