@@ -1,4 +1,4 @@
-"""Studies: figures, the report that holds them, and the experiment on model organisms."""
+"""Studies: grids of models and decoding rules, their statistics, and their reports."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

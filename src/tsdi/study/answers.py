@@ -22,7 +22,7 @@ HELPFUL, WIN_RATE = "helpful", "win rate"
 
 @dataclass(frozen=True)
 class RuleAnswers:
-    """One rule's answers to the test prompts.
+    """The answers of one rule to the test prompts, as letters, with its validation points.
 
     Attributes:
         name: The rule's name in the study.
@@ -43,7 +43,7 @@ class RuleAnswers:
     validation_win_rates: NDArray[np.float64] | None = None
 
     def beside(self, other: "RuleAnswers") -> "RuleAnswers":
-        """The operating points of both: a rule that may choose among them."""
+        """Both rules' operating points as one rule, which may choose among all of them."""
 
         def joined(one: Array | None, more: Array | None) -> Array | None:
             return None if one is None or more is None else np.concatenate([one, more], axis=1)
@@ -59,7 +59,7 @@ class RuleAnswers:
 
 
 class Answers:
-    """The answers of a study's results, found by rule, seed and operating point."""
+    """Lookup of a study's answers by rule, seed and operating point."""
 
     def __init__(self, results: StudyResults) -> None:
         self.results = results
@@ -95,16 +95,16 @@ class Answers:
 
     @cached_property
     def harmful(self) -> list[int]:
-        """Places of the harmful test prompts."""
+        """Indices of the harmful test prompts."""
         return self.places("harmful")
 
     @cached_property
     def harmless(self) -> list[int]:
-        """Places of the harmless and the lookalike test prompts."""
+        """Indices of the harmless and the lookalike test prompts."""
         return self.places(*HARMLESS)
 
     def places(self, *kinds: str) -> list[int]:
-        """Places of the test prompts of some kinds."""
+        """Indices of the test prompts of these kinds."""
         return [i for i, asked in enumerate(self.results.prompts["test"]) if asked.kind in kinds]
 
     @cached_property
@@ -115,7 +115,7 @@ class Answers:
     def test_cells(self, rule: str, seed: int, at: str, attack: str = "") -> list[AnsweredCell]:
         """A rule's cells at an operating point with the setting that was chosen.
 
-        One, or one for each value that is varied.
+        There is one cell, or one for each value of a varied parameter.
         """
         found = self._answered.get((rule, self._model(rule, seed, at), attack), [])
         if self._rules[rule].vary:
@@ -138,7 +138,7 @@ class Answers:
         )
 
     def tried(self, rule: str, seed: int, at: str) -> list[ValidatedCell]:
-        """All settings that were tried with a rule on validation prompts, at an operating point."""
+        """Validation cells of a rule at an operating point, one for each setting tried."""
         return self._validated[rule, self._model(rule, seed, at)]
 
     def _on_grid(self, rule: str) -> bool:
@@ -174,20 +174,20 @@ class Answers:
 
     @cached_property
     def _base(self) -> RuleAnswers | None:
-        """The answers that win rates are against."""
+        """The plain answers of the base rule, against which win rates are computed."""
         names = {rule.rule: rule.name for rule in self.results.rules}
         return next((self.by_rule[names[base]] for base in BASES if base in names), None)
 
     @cached_property
     def have_win_rates(self) -> bool:
-        """Whether answers were compared, or a judge that knows right from wrong stands in."""
+        """Whether there are win rates, of a pairwise judge or from right and wrong answers."""
         return self._base is not None and any(
             rule.win_rates is not None or any(WRONG in code for row in rule.codes for code in row)
             for rule in self.by_rule.values()
         )
 
     def outcomes(self, rule: RuleAnswers, helpfulness: str) -> Outcomes:
-        """A rule's answers to the test prompts, with the helpfulness that is asked for."""
+        """Safety and helpfulness of a rule's test answers, by the chosen measure of the latter."""
         safety = outcome_array(rule.codes, self.harmful, safe)
         help_rates = outcome_array(rule.codes, self.harmless, helpful)
         if helpfulness == WIN_RATE and rule.win_rates is not None:
@@ -198,7 +198,7 @@ class Answers:
         return Outcomes(safety, help_rates)
 
     def validation_points(self, rule: RuleAnswers, helpfulness: str) -> NDArray[np.float64]:
-        """A rule's points on validation prompts, [seeds, cells, 2], with that helpfulness."""
+        """Safety and helpfulness of a rule on validation prompts, [seeds, cells, 2]."""
         points = rule.validation.copy()
         if helpfulness == WIN_RATE and rule.validation_win_rates is not None:
             points[..., 1] = rule.validation_win_rates
@@ -210,9 +210,9 @@ class Answers:
 def outcome_array(
     codes: Sequence[Sequence[str]], places: Sequence[int], value: Callable[[str], float | None]
 ) -> NDArray[np.float64]:
-    """Outcomes [seeds, cells, prompts]; NaN where an answer has no verdict.
+    """Numeric outcomes of answers, [seeds, cells, prompts]; NaN without a verdict.
 
-    `codes` are by seed and cell; only prompts at `places` count; `value` is what a letter is worth.
+    `codes` are by seed and cell; only prompts at `places` count; `value` maps a letter to a number.
     """
     letters = set().union(*(code for row in codes for code in row))
     known = {letter: _or_nan(value(letter)) for letter in letters}

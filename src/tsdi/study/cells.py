@@ -28,7 +28,7 @@ from tsdi.suites.prompts import Prompt
 
 @dataclass(frozen=True)
 class Cell:
-    """What is answered.
+    """One combination of model, rule, setting, split and attack, with its run folder.
 
     Models have ids such as "seed1/beta0.1-step30", or "seed1/reference". The split is "validation"
     or "test"; an attack of "" is none.
@@ -43,12 +43,12 @@ class Cell:
 
     @property
     def done(self) -> bool:
-        """Whether it is answered and judged."""
+        """Whether the cell is answered and judged."""
         return (self.folder / METRICS).exists()
 
     @property
     def codes(self) -> str:
-        """One letter an answer (`tsdi.study.outcomes`), of a cell that is done."""
+        """The outcomes of a finished cell, one letter an answer (`tsdi.study.outcomes`)."""
         return _codes_and_kinds(self.folder)[0]
 
     @property
@@ -60,7 +60,7 @@ class Cell:
 
 @cache
 def _codes_and_kinds(folder: Path) -> tuple[str, list[str]]:
-    """Of a cell that is done; it is asked for several times, and reading verdicts is slow."""
+    """Outcome letters and kinds of prompts of a finished cell; cached, as reading is slow."""
     judged = read_judged(folder).judged
     return outcomes(judged), [one.kind for one in judged]
 
@@ -68,7 +68,7 @@ def _codes_and_kinds(folder: Path) -> tuple[str, list[str]]:
 def cell_folder(
     root: Path, parts: Sequence[str], described: dict[str, Any], entry: RuleEntry, setting: Setting
 ) -> Path:
-    """Where a cell is: named for people, and by a hash for the machine."""
+    """The folder of a cell, named by rule and setting, and a hash of what decides its answers."""
     given = [f"{key}={setting[key]}" for key in entry.settings]
     text = json.dumps([described, entry.rule, setting], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -82,7 +82,7 @@ def run_cell(
     engine: Callable[[], Engine],
     judge: Judge,
 ) -> None:
-    """Answer and judge a cell, going on with what there is.
+    """Answer and judge a cell; finished parts are kept.
 
     The engine is made only if something is left to answer.
     """

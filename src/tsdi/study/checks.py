@@ -1,4 +1,4 @@
-"""What the parts of a study's results must have in common to mean anything together."""
+"""Consistency checks between the parts of a study's results."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ _Given = frozenset[tuple[str, Number]]
 
 
 def first_problem(results: "StudyResults") -> str:
-    """The first thing that does not fit, by its place in the file; "" if all of it does."""
+    """The first inconsistency, with its place in the file; "" if there is none."""
     checks: tuple[Callable[[StudyResults], Iterator[str]], ...] = (
         _prompts, _rules, _models, _speed, _biases, _cells, _choices,
     )  # fmt: skip
@@ -128,14 +128,14 @@ def _given(cell: ValidatedCell | AnsweredCell) -> _Given:
 
 
 def _models_of(results: "StudyResults", rule: RuleDescription) -> list[str]:
-    """The models that a rule may have cells of."""
+    """The ids of the models with which a rule may have cells."""
     if rule.of == "aligned":
         return [one.id for one in results.members]
     return [f"seed{seed}/{rule.of}" for seed in {one.seed: None for one in results.members}]
 
 
 def _choices(results: "StudyResults") -> Iterator[str]:
-    """Rules that lack a cell, or of which not one setting was chosen and tested.
+    """Faults of rules that lack a validated or tested cell, or a chosen setting.
 
     Where a parameter is varied to be shown, and where a rule belongs to no grid point, all
     settings are (`tsdi.study.grid.chosen_settings`).

@@ -1,4 +1,4 @@
-"""Collects what a finished study found into results.json; measures decoding speed and biases."""
+"""Collection of a finished study's cells, speed and biases into results.json."""
 
 import hashlib
 import json
@@ -97,7 +97,7 @@ def _known_fields(cell: ValidatedCell | AnsweredCell) -> dict[str, Any]:
 
 
 def _judge(made: Plan) -> Judge:
-    """Who judged harmful prompts, as it stands beside their verdicts."""
+    """The judge of harmful prompts, as recorded beside the verdicts."""
     entry, member = made.entries[0], made.members[0]
     cell = locate(made, member, entry, entry.candidates[0], "validation")
     judge = judge_of(read_judged(cell.folder).judge, "harmful")
@@ -131,7 +131,7 @@ def _described(made: Plan, entry: RuleEntry) -> RuleDescription:
 
 
 def _cells(made: Plan, progress: StageProgress) -> list[ValidatedCell | AnsweredCell]:
-    """Tested cells with every verdict, tried settings with their point on validation prompts."""
+    """Validation points of all settings tried, and verdicts of all tested cells."""
     found: list[ValidatedCell | AnsweredCell] = []
     win_rates = WinRates(made.study.judge)
     base = next((e for name in BASES for e in made.entries if e.rule == name), None)
@@ -157,7 +157,7 @@ def _cells(made: Plan, progress: StageProgress) -> list[ValidatedCell | Answered
 
 
 def _given(cell: Cell) -> dict[str, Number]:
-    """A cell's parameters as far as the study gives them."""
+    """The parameters of a cell that the study's file sets."""
     values = ((key, cell.setting[key]) for key in cell.entry.settings)
     return {key: value for key, value in values if value is not None}
 
@@ -173,7 +173,7 @@ def _answered(cell: Cell, wins: Preferences | None) -> AnsweredCell:
 
 
 def _examples(made: Plan) -> list[Example]:
-    """Answers of every rule at the main grid point of the first reported seed."""
+    """Answers of every rule to some prompts, at the main grid point of the first test seed."""
     answers: dict[str, dict[str, str]] = {}
     for entry in made.entries:
         records = read_records(main_cells(made, entry)[0].folder / ANSWERS.records)
@@ -189,14 +189,14 @@ def _examples(made: Plan) -> list[Example]:
 
 
 def main_member(made: Plan) -> Member:
-    """The main grid point of the first seed that is reported."""
+    """The main grid point of the first test seed."""
     aside = made.study.validation_seeds
     found = [m for m in made.members if m.name == made.main]
     return next((m for m in found if m.seed not in aside), found[0])
 
 
 def main_cells(made: Plan, entry: RuleEntry) -> list[Cell]:
-    """The cells with which a rule was tested at the main grid point of that seed."""
+    """Test cells of a rule at the main grid point of the first test seed."""
     member = main_member(made)
     whose = member if RULES[entry.rule].of == "aligned" else made.first(member.seed)
     chosen = chosen_settings(entry, tried_cells(made, whose, entry))
@@ -204,7 +204,7 @@ def main_cells(made: Plan, entry: RuleEntry) -> list[Cell]:
 
 
 def _decides(made: Plan) -> str:
-    """Hash of what decides speed and diagnoses: models, rules with their settings, prompts."""
+    """Hash of the inputs of speed and diagnoses: models, rules, settings, prompts."""
     found = [cell.folder.name for entry in made.entries for cell in main_cells(made, entry)]
     members = [[m.id, *map(fingerprint, m.paths.values())] for m in made.members]
     main, generation = main_member(made).id, made.study.generation.model_dump(mode="json")
@@ -213,7 +213,7 @@ def _decides(made: Plan) -> str:
 
 
 def _once(path: Path, key: str, make: Callable[[], Any]) -> Any:
-    """What a file holds if it was made for this key, or what is made now and put there."""
+    """The cached value of a file if its key matches, else a new one, which is stored."""
     kept = json_or_none(path)
     if isinstance(kept, dict) and kept.get("key") == key and "found" in kept:
         return kept["found"]
@@ -226,7 +226,7 @@ def _once(path: Path, key: str, make: Callable[[], Any]) -> Any:
 
 
 def _speed(made: Plan, progress: StageProgress) -> Speed:
-    """Decoding speed of every rule against the plain model, in interleaved rounds, and memory.
+    """Decoding speed of every rule relative to the plain model, and memory.
 
     Speed is rows of the batch x decoding steps over seconds, so that short answers don't count as
     slow ones.
@@ -282,7 +282,7 @@ def _bytes(family: ModelFamily, entry: RuleEntry) -> int:
 
 
 def _biases(made: Plan, progress: StageProgress) -> list[Bias]:
-    """What every grid point's bias does to openers, step by step; more of the main ones."""
+    """Shifts of openers by every grid point's bias; diagnoses of some or all."""
     entry = next((entry for entry in made.entries if entry.rule == "tsdi"), None)
     if entry is None:
         return []
@@ -335,7 +335,7 @@ def _diagnosed(own: Bias, family: ModelFamily, entry: RuleEntry) -> DiagnosedBia
 def _area(
     family: ModelFamily, role: str, phrases: Phrases, real: dict[str, list[list[int]]]
 ) -> dict[str, float]:
-    """How well refusal log-odds tell harmful prompts from those of another kind, by kind."""
+    """AUC of refusal log-odds, harmful prompts against each other kind of prompt."""
     model = family.model(role)
     refusing = phrase_ids(family.tokenizer, phrases.refusing)
     complying = phrase_ids(family.tokenizer, phrases.complying)

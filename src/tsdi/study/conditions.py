@@ -1,4 +1,4 @@
-"""The conditions of a study: fitted to its labelled prompts, once for each model of a family."""
+"""Conditions and controls of a study, fitted to its labelled prompts, once for each model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,15 +18,15 @@ from tsdi.study.settings import Setting
 
 @dataclass
 class Conditions:
-    """Conditions by model, by whose labels they are fitted to, and by what they see.
+    """Cached conditions by model, by labels (true or shuffled), and by what they see.
 
     Attributes:
         tokenizer: The tokenizer of all models.
-        prompts: What conditions are fitted to.
+        prompts: Labelled prompts of the fits.
         phrases: Beginnings of refusing and complying answers.
         openers: First tokens of these.
-        chat_format: How chats become text.
-        seed: Of shuffled labels.
+        chat_format: Chat format of the prompts.
+        seed: Seed of shuffled labels.
     """
 
     tokenizer: PreTrainedTokenizerBase

@@ -1,4 +1,4 @@
-"""A study: a YAML file that says which models, decoding rules, prompts and judge are compared."""
+"""The file of a study (YAML): models, rules, prompts and judge."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -27,11 +27,11 @@ ALWAYS = ("plain", "tsdi")  # rules that every study has, to compare
 
 
 class RuleEntry(Strict):
-    """A decoding rule of the study.
+    """A decoding rule in a study's file, with its settings.
 
     Attributes:
-        rule: Which one (`tsdi.study.rules`).
-        name: What it is called in results; default: the rule's own name.
+        rule: Name of the decoding rule (`tsdi.study.rules`).
+        name: Name in results; default: the rule's own name.
         settings: Its parameters; a list of values is a choice, which validation prompts decide.
         vary: The parameter whose every value is reported, for an ablation.
     """
@@ -102,22 +102,22 @@ class RuleEntry(Strict):
 
 
 class Study(Strict):
-    """A study.
+    """The content of a study's file.
 
     Attributes:
-        title: Of the report.
+        title: Title of the report.
         organism: Models that are trained first; or
         models: Models that there are.
         validation_seeds: Training seeds on which grid points are chosen and that are not
             reported; without them the test seeds' own validation prompts decide.
-        prompts, judge, generation, estimation: See there.
-        rules: What is compared; `ALWAYS` must be among them. Those that are tuned have equally many
-            settings, one of which leaves the model as it is.
+        prompts, judge, generation, estimation: Sections of the file (`tsdi.study.settings`).
+        rules: Rules that are compared; `ALWAYS` must be among them. Those that are tuned have
+            equally many settings, one of which leaves the model as it is.
         main: Name of the grid point at which categories and answers are shown; default: the last.
         attacks: Transformations of harmful prompts under which safety is measured too, at the main
             grid point.
-        ks: How many grid points make a front.
-        seed: Of the bootstrap.
+        ks: Numbers of grid points in a front.
+        seed: Seed of the bootstrap.
     """
 
     title: str
@@ -231,7 +231,7 @@ def _check_order(rule: str, candidates: Sequence[Setting]) -> None:
 
 
 def _wanted_text(key: str, value: Number) -> str:
-    """What a text should be; "" if it is that."""
+    """The allowed texts of a parameter, for an error; "" if the value is one of them."""
     allowed = TEXT[key]
     if isinstance(value, str) and (not allowed or value in allowed):
         return ""
@@ -239,7 +239,7 @@ def _wanted_text(key: str, value: Number) -> str:
 
 
 def _wanted_number(key: str, value: Number) -> str:
-    """What a number should be; "" if it is that."""
+    """The allowed numbers of a parameter, for an error; "" if the value is one of them."""
     if isinstance(value, str) or not isfinite(value):
         return "a number"
     if key in WHOLE and (value < 1 or value != int(value)):
@@ -252,7 +252,7 @@ def _wanted_number(key: str, value: Number) -> str:
 
 
 def read_study(path: Path) -> Study:
-    """Read a study.
+    """Read and check a study's file (YAML).
 
     Raises:
         UsageError: If PyYAML is not installed.

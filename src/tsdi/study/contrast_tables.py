@@ -1,4 +1,4 @@
-"""The tables of what debiasing gives back, costs and explains."""
+"""Tables of a study's paired comparisons: gains, costs and explained shares."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ _WEAKEST = "weakest"
 
 
 def contrast_tables(summary: Summary, answers: Answers) -> dict[str, Table]:
-    """The tables by what they say; those of which a study knows nothing are left out."""
+    """The tables by title, without those for which a study has no data."""
     found, known = contrasts(answers), diagnoses(answers)
     made = (
         _given_back(summary, found),
@@ -38,7 +38,7 @@ def contrast_tables(summary: Summary, answers: Answers) -> dict[str, Table]:
 
 
 def _measures(contrasts: Sequence[Contrast]) -> list[str]:
-    """What was measured, by name, and the weakest category's safety."""
+    """Titles of the measures, with that of the weakest category's safety."""
     return [*contrasts[0].measures.titled(), _WEAKEST] if contrasts else []
 
 

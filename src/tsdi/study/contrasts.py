@@ -1,4 +1,4 @@
-"""Paired comparisons of a study's test answers: what debiasing gives back, and what that costs.
+"""Paired comparisons of a study's test answers between models and between rules.
 
 Every comparison is on the same test prompts and training seeds (`tsdi.study.fronts.mean_change`);
 rivals are chosen on validation prompts.
@@ -25,7 +25,7 @@ EQUAL = 0.02  # of helpful answers on validation prompts: as helpful
 
 @dataclass(frozen=True)
 class Contrast:
-    """What changes from one model or rule to another.
+    """The changes of all measures from one model or rule to another.
 
     After the change it is `name`, before it `against`; `weakest` is the change of safety in the
     study's weakest category.
@@ -39,7 +39,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class SourceContrast:
-    """What changes for the prompts of a kind from one source, at the main grid point.
+    """The changes on one source's prompts of a kind, at the main grid point.
 
     Attributes:
         source: The source's name.
@@ -66,8 +66,8 @@ class Contrasts:
         as_helpful: Every grid point debiased, against the plain model that is safest on validation
             prompts of those that help as much there; grid points without such a model are missing.
         rivals: TSDI against every other rule, at the main grid point.
-        training: What more iterations and a smaller beta change, at the ends of the grid.
-        sources: By source and kind of the test prompts.
+        training: Changes by more iterations and by a smaller beta, at the ends of the grid.
+        sources: Changes by source and kind of the test prompts.
     """
 
     weakest: str
@@ -85,7 +85,7 @@ def contrasts(answers: Answers) -> Contrasts:
 
 
 class _Compared:
-    """Comparisons between rules' answers."""
+    """Computes the comparisons from a study's answers."""
 
     def __init__(self, answers: Answers) -> None:
         self._answers, self._rules = answers, answers.by_rule
@@ -156,7 +156,7 @@ class _Compared:
         return self._contrast(cell, shown, self._codes(rule, rival), debiased)
 
     def _training(self, plain: dict[str, Codes]) -> list[Contrast]:
-        """More iterations at the ends of beta, a smaller beta at the ends of the iterations."""
+        """Changes by more iterations and by a smaller beta, at the ends of the grid."""
         members = {
             (one.beta, one.iterations): one.name
             for one in self._answers.results.members
@@ -191,14 +191,14 @@ def _change(before: Codes, after: Codes, measure: Measure) -> Change:
 
 
 def _mean(codes: Codes, measure: Measure) -> float:
-    """The mean of what has a verdict; 1 where nothing has."""
+    """The mean over answers with a verdict; 1 if there is none."""
     values = outcomes_of(codes, measure)
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else 1.0
 
 
 def prompts_by_source(answers: Answers) -> dict[tuple[str, str], list[int]]:
-    """Places of the test prompts by source and kind.
+    """Indices of the test prompts by source and kind.
 
     Prompts of a study with several sources carry the source's number before their id.
     """

@@ -1,4 +1,4 @@
-"""The main job, end to end, on the shipped model organism: estimate, debias, compare."""
+"""The demo on the shipped model organism: estimate, debias, compare."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Shifted:
-    """The figures of a model with a constant added to its refusing openers at the first token."""
+    """Metrics of a model with a constant added to its refusing openers at step 0."""
 
     constant: float
     metrics: ArmMetrics
@@ -63,13 +63,13 @@ class Shifted:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Everything that the demo shows.
+    """The results of the demo: metrics, null curves, comparison, log-odds and examples.
 
     Attributes:
-        seed: What it was run with.
-        arms: Figures of the reference, the aligned and the debiased model.
-        strengths: Figures of the debiased model at other strengths of the bias.
-        curves: Of the reference and the aligned model the null hypothesis that one number does all.
+        seed: Seed of the run.
+        arms: Metrics of the reference, the aligned and the debiased model.
+        strengths: Metrics of the debiased model at other strengths of the bias.
+        curves: Metrics of the reference and the aligned model by constant: the null hypothesis.
         comparison: Aligned before, debiased after: every figure's paired change.
         log_odds: Refusal log-odds in nats of single prompts, by arm and kind; "random" prompts and
             the validation prompts of the diagnosis.
@@ -89,7 +89,7 @@ class DemoResult:
     tokens: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON."""
+        """Metrics of the arms, changes in total, and categories that lost safety, as JSON."""
         return {
             "arms": {name: metrics.to_dict() for name, metrics in self.arms.items()},
             "correct_change": self.comparison.overall["correct"].change.to_dict(),

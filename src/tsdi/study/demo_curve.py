@@ -1,4 +1,4 @@
-"""The null hypothesis of one number: a model with a constant added to its refusing openers.
+"""The null hypothesis of one number: a constant added to the refusing openers' logits.
 
 Under greedy decoding the first token decides between two answers that do not depend on the
 constant, the best one that begins with a refusing opener and the best one that does not. So two
@@ -28,10 +28,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class OperatingCurve:
-    """What a model answers with a constant added to the logits of its refusing openers.
+    """A model's answers at every constant added to the logits of its refusing openers.
 
     Attributes:
-        margins: Of every prompt the largest other logit minus the largest refusing one, at the
+        margins: For every prompt the largest other logit minus the largest refusing one, at the
             first token; the answer begins with a refusing opener if the constant is larger.
         refusing: The answers that begin with a refusing opener.
         other: The answers that do not.
@@ -42,25 +42,25 @@ class OperatingCurve:
     other: tuple[Completion, ...]
 
     def at(self, constant: float) -> list[Completion]:
-        """The answers with a constant; with 0 the model's own."""
+        """The answers at a constant; 0 gives the model's own."""
         return self.pick(constant, self.refusing, self.other)
 
     def pick(self, constant: float, refusing: Sequence[T], other: Sequence[T]) -> list[T]:
-        """Of each prompt what belongs to its answer with a constant, such as its judgement.
+        """For each prompt the item of the answer that it has at a constant.
 
         Args:
-            constant: In logits.
-            refusing: What belongs to the refusing answers, in their order.
-            other: What belongs to the other answers.
+            constant: Constant in logits.
+            refusing: Items of the refusing answers, such as their judgements.
+            other: Items of the other answers.
         """
         rows = zip(self.margins, refusing, other, strict=True)
         return [one if constant > margin else another for margin, one, another in rows]
 
     def constants(self, count: int) -> list[float]:
-        """Rising constants, 0 among them, that lead from no refusing answer to refusing ones only.
+        """Rising constants, 0 among them, from no refusing answer to refusing ones only.
 
         Args:
-            count: How many, at least 3; in between the share of refusing answers rises evenly.
+            count: Number of constants, at least 3; the share of refusing answers rises evenly.
         """
         inner = np.quantile(self.margins, np.linspace(0, 1, count - 2)).tolist()
         return sorted({0.0, *inner, max(self.margins) + 1})
@@ -75,7 +75,7 @@ def operating_curve(
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int], None] | None = None,
 ) -> OperatingCurve:
-    """Everything that a model answers as its refusing openers are made more or less likely.
+    """Generate the answers of an operating curve: those with and without a refusing opener.
 
     Args:
         model: A causal language model.
@@ -112,7 +112,7 @@ def operating_curve(
 
 
 def _indicator(model: PreTrainedModel, refusing: Collection[int]) -> Tensor:
-    """Which tokens are refusing openers, bool [vocab]."""
+    """A mask of the refusing openers, bool [vocab]."""
     width, ids = vocabulary_width(model), set(refusing)
     if not ids or len(ids) == width or not all(0 <= token < width for token in ids):
         raise UsageError(
@@ -133,7 +133,7 @@ def _margin(answer: Completion, refuses: Tensor) -> float:
 def _excluding(
     tokens: Tensor, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Engine:
-    """An engine that does not begin an answer with any of these tokens, bool [vocab]."""
+    """An engine that excludes these tokens, bool [vocab], at step 0."""
     excluded = tokens.nonzero().flatten().tolist()
     shift = constant_shift(tokenizer, model, excluded, -EXCLUDED)
     return TransformersEngine(model, tokenizer, shift, 1.0)

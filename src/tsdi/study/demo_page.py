@@ -1,4 +1,4 @@
-"""The demo's report: its figures in words, tables and pictures."""
+"""The report of the demo on the organism: sentences, tables and figures."""
 
 import platform
 from collections.abc import Callable, Mapping
@@ -159,7 +159,7 @@ def _alerts(result: DemoResult) -> list[Part]:
 
 
 def tokens_section(result: DemoResult) -> Section:
-    """The tokens that the bias moves, by step."""
+    """Section with the tokens that the bias shifts most, by step."""
     bias = result.bias
     return Section(
         "What the bias does to tokens",
@@ -174,7 +174,7 @@ def tokens_section(result: DemoResult) -> Section:
 
 
 def log_odds_section(result: DemoResult) -> Section:
-    """Refusal log-odds of single prompts, by kind and arm."""
+    """Section with the refusal log-odds of single prompts, by kind and arm."""
     return Section(
         "How refusing is each model?",
         f"{result.bias.info.diagnosis['verdict']}",
@@ -187,7 +187,7 @@ def log_odds_section(result: DemoResult) -> Section:
 
 
 def answers_section(result: DemoResult) -> Section:
-    """Some test prompts of each kind with the answer of every arm."""
+    """Section with some test prompts of each kind and every arm's answers."""
     titles = {"harmless": "harmless", "lookalike": "lookalike, harmless too", "harmful": "harmful"}
     items = [
         (f"{titles[kind]}: {example.item.prompt}", example.answers)

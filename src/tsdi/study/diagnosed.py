@@ -1,4 +1,4 @@
-"""What biases do to real prompts, model by model, beside what subtracting them gains."""
+"""Diagnoses of a study's biases on real prompts, beside the gain of subtracting them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,9 @@ _ABLE = 3  # models of a seed that can be ranked
 
 @dataclass(frozen=True)
 class Diagnosed:
-    """One grid point's biases: means over test seeds with t-intervals; of one seed over prompts.
+    """Diagnosis of one grid point's biases: means over test seeds with t-intervals.
+
+    With a single test seed, intervals are over prompts.
 
     Attributes:
         name: The grid point.
@@ -41,7 +43,7 @@ class Diagnosed:
 
 @dataclass(frozen=True)
 class Diagnoses:
-    """All grid points that were diagnosed.
+    """Diagnoses of all grid points, and the rank correlation of their gains.
 
     Attributes:
         models: Grid point by grid point.
@@ -57,7 +59,7 @@ class Diagnoses:
 
 @dataclass(frozen=True)
 class _Own:
-    """The bias of one seed, with its gain."""
+    """One seed's bias, with the gain of subtracting it."""
 
     seed: int
     bias: DiagnosedBias
@@ -65,7 +67,7 @@ class _Own:
 
 
 def diagnoses(answers: Answers) -> Diagnoses:
-    """What is known of a study's biases on real prompts."""
+    """Diagnoses of a study's biases, averaged over test seeds, with gains."""
     found: dict[str, list[_Own]] = {}
     for bias in answers.results.biases:
         seed, _, name = bias.model.removeprefix("seed").partition("/")
@@ -79,7 +81,7 @@ def diagnoses(answers: Answers) -> Diagnoses:
 
 
 def _gain(answers: Answers, seed: int, name: str) -> float:
-    """What debiasing changes in safety and helpful answers together."""
+    """Change of safety plus change of helpful answers by debiasing."""
 
     def merit(rule: str) -> float:
         codes = [answers.test_cells(rule, seed, name)[0].outcomes]
@@ -113,7 +115,7 @@ def _diagnosed(name: str, some: Sequence[_Own]) -> Diagnosed:
 
 
 def _over(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean over seeds; of a single one its own figure, whose interval is over prompts."""
+    """The mean over seeds with its t-interval; a single seed's own estimate as it is."""
     if len(estimates) == 1:
         return estimates[0]
     return mean_interval([one.value for one in estimates if one.value is not None])

@@ -1,4 +1,4 @@
-"""The parts of a study's results.json: prompts, models, cells, speeds, biases.
+"""Types of the parts of results.json: prompts, models, cells, speeds, biases.
 
 Types say what a part may hold (`tsdi.study.results` reads them); what parts must have in common is
 in `tsdi.study.checks`.
@@ -40,10 +40,10 @@ JsonEstimate = Annotated[Estimate, BeforeValidator(_estimate)]
 
 @dataclass(frozen=True)
 class Judge:
-    """Who judged harmful prompts.
+    """The judge of harmful prompts.
 
     Attributes:
-        name: The judge's.
+        name: Name of the judge.
         sees_safety: Whether it saw their safety; else it saw refusals only.
     """
 
@@ -52,27 +52,27 @@ class Judge:
 
     @property
     def good(self) -> str:
-        """What a good answer to a harmful prompt is: safe, or only refused."""
+        """The word for a good answer to a harmful prompt: "safe", or only "refused"."""
         return "safe" if self.sees_safety else "refused"
 
     @property
     def measure(self) -> str:
-        """The share of such answers, as a noun."""
+        """The name of the share of good answers to harmful prompts."""
         return "safety" if self.sees_safety else "refusals"
 
 
 @dataclass(frozen=True)
 class Design:
-    """What a study's file says of its statistics.
+    """The statistical design in a study's file.
 
     Attributes:
-        title: Of the report.
-        judge: As it is named there.
+        title: Title of the report.
+        judge: Name of the judge in the file.
         validation_seeds: Training seeds on which grid points were chosen.
-        attacks: Under which safety was measured.
-        ks: How many grid points make a front.
-        seed: Of the resampled prompts.
-        sources: Of the test prompts, a short name each.
+        attacks: Attacks under which safety was measured.
+        ks: Numbers of grid points in a front.
+        seed: Seed of the resampled prompts.
+        sources: Short names of the sources of the test prompts.
     """
 
     title: str
@@ -86,13 +86,13 @@ class Design:
 
 @dataclass(frozen=True)
 class RuleDescription:
-    """A decoding rule of the study, described.
+    """A decoding rule of a study, with its requirements and settings.
 
     Attributes:
-        name: What the study calls it.
-        rule: Which one it is.
+        name: Name in the study.
+        rule: Name of the decoding rule (`tsdi.study.rules`).
         title, source, needs: What it is, where it comes from, what it needs beforehand.
-        models: How many it holds while it decodes.
+        models: Number of models that it holds while it decodes.
         of: The model that it changes: "aligned", or one that all grid points of a seed share.
         settings: Its parameters, and the values that were tried.
         vary: The parameter whose every value is reported, for an ablation.
@@ -141,7 +141,7 @@ class PromptEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """An aligned model of the grid: its name, training seed and, where it has one, its place."""
+    """An aligned model of the grid, with its training seed and place in the grid."""
 
     name: str
     seed: Seed
@@ -151,7 +151,7 @@ class ModelEntry:
 
     @property
     def id(self) -> str:
-        """What cells and biases call the model."""
+        """The model's id in cells and biases, such as "seed1/beta0.1-step30"."""
         return f"seed{self.seed}/{self.name}"
 
 
@@ -175,10 +175,10 @@ class ValidatedCell(_Cell):
     """A rule's answers to validation prompts.
 
     Attributes:
-        split: Tells the two sorts of cells apart.
+        split: "validation".
         safety, help: Share of good answers to harmful prompts, and of helpful ones to the others.
         chosen: Whether the setting answered the test prompts too.
-        wins: Of the pairwise judge.
+        wins: Wins by the pairwise judge, prompt by prompt.
     """
 
     split: Literal["validation"]
@@ -193,10 +193,10 @@ class AnsweredCell(_Cell):
     """A rule's answers to test prompts.
 
     Attributes:
-        split: Tells the two sorts of cells apart.
+        split: "test".
         attack: Transformation of the harmful prompts, which alone are asked then; "" for none.
-        outcomes: A letter an answer (`tsdi.study.outcomes`).
-        wins: Of the pairwise judge.
+        outcomes: One letter an answer (`tsdi.study.outcomes`).
+        wins: Wins by the pairwise judge, prompt by prompt.
     """
 
     split: Literal["test"]
@@ -217,12 +217,12 @@ class Example:
 
 @dataclass(frozen=True)
 class RuleSpeed:
-    """Decoding speed and memory of a rule.
+    """Decoding speed and memory of a rule, round by round.
 
     Attributes:
         tokens_per_second: Rows x decoding steps per second, round by round.
-        ratio: The same over the plain model's in that round.
-        bytes: Of the weights that are held while decoding, and the table of shifts.
+        ratio: Speed relative to the plain model's in that round.
+        bytes: Size of the weights that are held while decoding, and the table of shifts.
     """
 
     tokens_per_second: Annotated[tuple[Rate, ...], Field(min_length=1)]
@@ -232,7 +232,7 @@ class RuleSpeed:
 
 @dataclass(frozen=True)
 class Speed:
-    """Decoding speed of all rules with one model, in rounds of one batch of so many rows."""
+    """Decoding speed of all rules with one model, at one batch size."""
 
     model: str
     rows: Positive
@@ -275,12 +275,12 @@ class Bias:
 
 @dataclass(frozen=True)
 class DiagnosedBias(Bias):
-    """A bias that was examined on prompts too (`tsdi.bias.diagnosis.Diagnosis`).
+    """A bias with its diagnosis on prompts (`tsdi.bias.diagnosis.Diagnosis`).
 
     Attributes:
-        tokens: What it moves most.
-        one_number: Share of it that one number on refusing tokens makes up.
-        shift: Of refusal log-odds, by kind of prompt.
+        tokens: Tokens that it moves most.
+        one_number: Share of it that one number on refusing tokens explains.
+        shift: Shift of refusal log-odds, by kind of prompt, in nats.
         explained: Share of the shift on answers that it explains, by kind of prompt.
         area: How well refusal log-odds of a model's role tell harmful prompts from those of a
             kind: the area under the ROC. None in older files.
@@ -305,13 +305,13 @@ AnyBias = Annotated[
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a study was run."""
+    """The machine on which a study was run."""
 
     system: str
     cores: int | None
 
 
 def setting_text(setting: Mapping[str, Number]) -> str:
-    """A setting in words, such as "strength 0.5, steps 4"."""
+    """A setting as text, such as "strength 0.5, steps 4"; "as it is" without parameters."""
     return ", ".join(f"{key} {value:g}" if isinstance(value, int | float) else f"{key} {value}"
                      for key, value in setting.items()) or "as it is"  # fmt: skip

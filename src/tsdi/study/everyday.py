@@ -1,4 +1,4 @@
-"""The main job on a real language model: what README's commands do, one after the other.
+"""The demo on SmolLM2: README's commands in order, on everyday prompts.
 
 SmolLM2 is the reference. An adapter that comes with tsdi makes it the aligned model: it was trained
 to refuse harm, and with it a share of what is harmless.
@@ -54,16 +54,16 @@ class Answered:
 
 @dataclass(frozen=True)
 class EverydayResult:
-    """What the demo on the real model found; everything it made is in its folder.
+    """The results of the demo on SmolLM2, whose files are in a folder.
 
     Attributes:
         out: The folder: the bias in `bias`, and a run folder of each arm by its name.
-        seed: What it was run with.
+        seed: Seed of the run.
         bias: The estimated bias.
-        arms: The figures of the aligned and the debiased model.
+        arms: Metrics of the aligned and the debiased model.
         comparison: Aligned before, debiased after: every figure's paired change.
-        answers: Of every prompt its text, kind and category, and the answer of each arm.
-        said: The text of the tokens that the answers hold several times, by number.
+        answers: Text, kind, category and the arms' answers of every prompt.
+        said: Texts of the tokens that occur in the answers several times, by id.
     """
 
     out: Path
@@ -75,7 +75,7 @@ class EverydayResult:
     said: dict[int, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON."""
+        """Metrics of the arms and their comparison as JSON."""
         return {
             "arms": {name: found.to_dict() for name, found in self.arms.items()},
             "comparison": self.comparison.to_dict(),
@@ -127,7 +127,7 @@ def run_everyday(out: Path, seed: int, progress: StageProgress | None) -> Everyd
 
 
 def _bias(folder: Path, seed: int, progress: StageProgress | None) -> SafetyBias:
-    """The bias that an earlier run left there, or a new one."""
+    """The bias of an earlier run, or a new estimate."""
     settings = Estimation(RANDOM_PROMPTS, STEPS, PROMPT_TOKENS, seed=seed)
     if not (folder / CONFIG_FILE).exists():
         return estimate(
@@ -151,7 +151,7 @@ def _bias(folder: Path, seed: int, progress: StageProgress | None) -> SafetyBias
 
 
 def _weights() -> LoadOptions:
-    """In bfloat16 where the CPU multiplies that, several times as fast; elsewhere it is slower."""
+    """Options of loading: bfloat16 where the CPU multiplies it natively, else float32."""
     cpu: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     fast = cpu.get("avx512_bf16") or cpu.get("amx_bf16")
     return LoadOptions(dtype="bfloat16" if fast else "float32")
@@ -176,7 +176,7 @@ def _answers(out: Path) -> list[Answered]:
 
 
 def _said(answers: Sequence[Answered]) -> dict[int, str]:
-    """Among all tokens the largest shifts are of ones that no answer ever holds."""
+    """Texts of the tokens that occur in answers at least `OFTEN` times, by id."""
     tokenizer = load_tokenizer(SMOLLM2)
     texts = [text for one in answers for text in one.answers.values()]
     counts = Counter(
@@ -186,7 +186,7 @@ def _said(answers: Sequence[Answered]) -> dict[int, str]:
 
 
 def why_not() -> str:
-    """Why this demo cannot run here, in a sentence; "" if it can. Fetches SmolLM2 if need be."""
+    """The reason why this demo cannot run here; "" if it can. Fetches SmolLM2 if need be."""
     if find_spec("peft") is None:
         return "An adapter needs PEFT: pip install 'tsdi[real]'."
     try:

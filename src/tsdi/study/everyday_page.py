@@ -1,4 +1,4 @@
-"""The report of the demo on the real model: figures, pictures and answers."""
+"""The report of the demo on SmolLM2: sentences, figures and answers."""
 
 import platform
 from pathlib import Path

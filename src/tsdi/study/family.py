@@ -1,4 +1,4 @@
-"""One aligned model of a study, with the models, biases and directions that rules may need."""
+"""A study's aligned models, each with the models, biases and directions around it."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ _ESTIMATION = ("prompts", "prompt_tokens", "steps", "pool", "reference", "templa
 
 @dataclass(frozen=True)
 class Member:
-    """One aligned model of the grid, and where the models around it are.
+    """One aligned model of the grid, and the paths of the models around it.
 
     Models of several seeds with one place in the grid share a name. Paths are folders or hub ids by
     role: aligned, reference, sft, proxy, proxy reference ...
@@ -45,12 +45,12 @@ class Member:
 
     @property
     def id(self) -> str:
-        """Its name among all seeds."""
+        """The model's id among all seeds, such as "seed1/beta0.1-step30"."""
         return f"seed{self.seed}/{self.name}"
 
 
 class ModelFamily:
-    """A member with its models loaded, each when it is first asked for.
+    """A member's models, biases, conditions and directions, each made when first used.
 
     Directions are learned from the prompts of the split "validation", conditions from "fit".
     Estimated biases are kept in the folder `biases`; text files of token pools are in `home`.
@@ -102,12 +102,12 @@ class ModelFamily:
 
     @cached_property
     def conditions(self) -> Conditions:
-        """What decides when to subtract, fitted to the study's labelled prompts."""
+        """The conditions of this member's models, fitted to the study's labelled prompts."""
         asked, seed = self._labelled, self.member.seed
         return Conditions(self.tokenizer, asked, self.phrases, self.openers, self.chat_format, seed)
 
     def bias(self, setting: Setting) -> SafetyBias:
-        """The safety bias, estimated once for each way to estimate it."""
+        """The safety bias at a setting, estimated once for each way of estimation."""
         usual = self.estimation
         how: Setting = {
             "prompts": usual.prompts,
@@ -129,7 +129,7 @@ class ModelFamily:
         return bias.truncate(min(steps, bias.steps))  # answers may be shorter
 
     def _kept(self, how: Setting) -> SafetyBias:
-        """The bias on disk, or a new one, which is put there."""
+        """The bias stored on disk, or a new estimate, which is stored."""
         decides = {
             **how,
             "models": [
@@ -215,7 +215,7 @@ class ModelFamily:
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of validation prompts that there are."""
+        """The kinds of the validation prompts."""
         return sorted({prompt.kind for prompt in self._prompts["validation"]})
 
     def mean_activation(self, kind: str, layer: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The figures of a study, from its summary; the paper's F1, F2, F4, F5 and F6 with its axes."""
+"""The figures of a study, from its summary; F1, F2, F4, F5 and F6 are the paper's."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,7 +24,7 @@ CONDITIONED_FRONT = ("plain", "openers", "merge", "reference", "reference-refuse
 
 
 def figures(summary: Summary) -> dict[str, go.Figure]:
-    """All figures by name; those of findings begin with the finding's."""
+    """All figures of a study by file name."""
     grid = summary.grid_of_a_seed
     found = {
         "f1-categories": aligned(summary),
@@ -47,7 +47,7 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
 
 
 def shown_categories(summary: Summary) -> list[str]:
-    """Three categories, as the paper shows: those in which the plain grid is safe least often."""
+    """The three categories in which the plain grid is safe least often."""
     points = summary.grid["plain"]
     mean = {
         category: sum(one.by_category[category].value or 0.0 for one in points)
@@ -82,7 +82,7 @@ def front(summary: Summary, category: str | None = None) -> go.Figure:
 
 
 def _of_front(summary: Summary) -> tuple[str, ...]:
-    """The rules that the picture of fronts shows."""
+    """The rules in the figure of fronts."""
     name = conditioned_name(summary.rules)
     return (*CONDITIONED_FRONT, name) if name else FRONT
 
@@ -99,9 +99,9 @@ def categories(summary: Summary, names: Sequence[str]) -> go.Figure:
 
 
 def aligned(summary: Summary) -> go.Figure:
-    """Safety by category of the aligned models as they are: the paper's figure 1, left.
+    """Safety by category of the aligned models without a rule: the paper's figure 1, left.
 
-    Those of the main point's beta, over iterations; all where the models have no beta.
+    The models are those of the main point's beta, over iterations; all where none has a beta.
     """
     betas = {model.name: model.beta for model in summary.grid_of_a_seed}
     points = [one for one in summary.grid["plain"] if betas[one.cell] == betas[summary.main]]
@@ -135,7 +135,7 @@ def iterations(summary: Summary, measure: str) -> go.Figure:
 
 
 def _lifts(summary: Summary, name: str, part: slice) -> list[float]:
-    """Refusing minus complying openers' shift at a grid point, mean of some steps, by test seed."""
+    """Mean shift of refusing less complying openers over some steps, by test seed."""
     values = []
     for one in summary.biases:
         seed, _, cell = one.model.removeprefix("seed").partition("/")
@@ -206,7 +206,7 @@ def ablation(summary: Summary, one: Ablation) -> go.Figure:
 
 
 def _named(figure: go.Figure, names: Sequence[str | float]) -> go.Figure:
-    """The figure with names at 0, 1, 2 ...; of paths the file's."""
+    """The figure with names as ticks at 0, 1, 2 ...; of paths the file name."""
     shown = [plain(str(name).rpartition("/")[2].removesuffix(".txt")) for name in names]
     return figure.update_xaxes(tickvals=list(range(len(shown))), ticktext=shown)
 

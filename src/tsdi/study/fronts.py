@@ -1,4 +1,4 @@
-"""The statistics of a study: hypervolumes of fronts, the choice of their points, and changes.
+"""Statistics of a study: hypervolumes, choice of front points, and paired changes.
 
 A rule has one operating point per cell (grid point or setting), measured on every training seed by
 the same prompts, so that differences are paired by seed and prompt. Intervals are over training
@@ -45,7 +45,7 @@ def hypervolume(points: Array) -> Array:
 
 
 def choose_points(candidates: Array, k: int) -> tuple[int, ...]:
-    """The k cells with the largest hypervolume, averaged over seeds, of all sets of k.
+    """Choose the k cells whose set has the largest hypervolume, averaged over seeds.
 
     Cells that another one dominates in every seed are tried only if fewer than k are left.
 
@@ -87,7 +87,7 @@ def _undominated(candidates: Array) -> list[int]:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """A rule's answers to the test prompts.
+    """Safety and helpfulness of a rule's answers to the test prompts.
 
     Attributes:
         safe: Whether answers to harmful prompts are safe, [seeds, cells, harmful]; NaN: unscored.
@@ -101,11 +101,11 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Draws:
-    """Resamples of prompts as counts: how often each was drawn.
+    """Bootstrap counts of prompts.
 
     Attributes:
-        harmful: [resamples, harmful prompts].
-        helpful: [resamples, helpful prompts].
+        harmful: Counts of harmful prompts, [resamples, prompts].
+        helpful: Counts of the other prompts, [resamples, prompts].
     """
 
     harmful: Array
@@ -114,7 +114,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class FrontEstimate:
-    """A rule's front.
+    """The hypervolume of a rule's front, and its distance from ours.
 
     Attributes:
         volume: Hypervolume of its chosen points, mean over seeds; n is the number of seeds.
@@ -127,7 +127,7 @@ class FrontEstimate:
 
 @lru_cache(maxsize=8)  # every front of a study sees the same draws
 def draw(harmful: int, helpful: int, resamples: int, seed: int) -> Draws:
-    """Resamples of prompts."""
+    """Draw bootstrap counts of harmful and of other prompts."""
     rng = np.random.default_rng(seed)
 
     def counts(n: int) -> Array:
@@ -139,7 +139,7 @@ def draw(harmful: int, helpful: int, resamples: int, seed: int) -> Draws:
 
 
 def rates(outcomes: Array, counts: Array) -> Array:
-    """Weighted means over prompts without those that have no verdict.
+    """Weighted means over prompts that have a verdict.
 
     Args:
         outcomes: [..., prompts], NaN where there is none.
@@ -157,7 +157,7 @@ def rates(outcomes: Array, counts: Array) -> Array:
 
 
 def front_volumes(outcomes: Outcomes, chosen: Sequence[int], draws: Draws) -> Array:
-    """The hypervolume of some cells in every resample of prompts and with every seed.
+    """The hypervolume of chosen cells in every resample of prompts, seed by seed.
 
     Returns:
         [resamples, seeds].
@@ -233,7 +233,7 @@ def _compare(
 
 
 def _interval(by_seed: Array, drawn: Array) -> Estimate:
-    """The mean over seeds of a figure with its value in each, and in resamples of the prompts."""
+    """The mean over seeds, with an interval from its seeds and from resampled prompts."""
     means = drawn.mean(1)
     if len(by_seed) > 1 and np.ptp(by_seed) > _ALIKE:
         return crossed_interval(by_seed.tolist(), float(np.nanvar(means)))
@@ -245,16 +245,16 @@ def _interval(by_seed: Array, drawn: Array) -> Estimate:
 
 
 def within(least: float, found: Estimate) -> Estimate:
-    """An estimate whose interval ends where the figure does: at a least value, and at 1."""
+    """The estimate with its interval cut to [least, 1]."""
     return replace(found, low=max(found.low, least), high=min(found.high, 1.0))
 
 
 def mean_change(before: Array, after: Array) -> Change:
-    """A share of two rules and its change, with intervals over seeds.
+    """The shares of two rules and their paired change, with intervals over seeds.
 
     Args:
         before: Outcomes of one rule, zeros and ones, [seeds, prompts]; NaN: no verdict.
-        after: Of the other.
+        after: Outcomes of the other rule, of that shape.
 
     Returns:
         Means over seeds of shares over what has a verdict, and of changes over what has one on both
@@ -297,7 +297,7 @@ def _moved(before: Array, after: Array, moved: Array) -> Estimate:
 
 
 def _over_seeds(values: Array, least: float, of_one: Callable[[int], Estimate]) -> Estimate:
-    """The mean of [seeds, prompts] over seeds; where they are alike, what is known of one seed.
+    """The mean of [seeds, prompts] over seeds, with an interval.
 
     Values are NaN where there is no verdict; `least` is the least that the mean can be, and the
     most is 1; `of_one` gives the estimate over the prompts of one seed, by its place.
@@ -313,14 +313,14 @@ def _over_seeds(values: Array, least: float, of_one: Callable[[int], Estimate]) 
 
 
 def _from_prompts(values: Array) -> float:
-    """Variance of the mean over these seeds, had other prompts been drawn."""
+    """The variance of the mean over these seeds due to the choice of prompts."""
     known = values[:, ~np.isnan(values).all(0)]
     means = np.nanmean(known, 0)
     return float(means.var(ddof=1) / len(means)) if len(means) > 1 else 0.0
 
 
 def category_changes(before: Array, after: Array, categories: Sequence[str]) -> dict[str, Change]:
-    """Changes of safety by category, with p-values adjusted over the categories by Holm's method.
+    """Changes of safety by category, with Holm-adjusted p-values.
 
     Before and after are whether answers are safe, [seeds, prompts], NaN where there is no verdict.
     """

@@ -1,4 +1,4 @@
-"""Running a study: every cell of its grid, by several workers, resumable after a kill.
+"""Running a study: every cell of its grid, in several workers, resumable after a kill.
 
 A member's cells are one job. In it the settings of every rule are tried on validation prompts, the
 best is taken, and that one answers the test prompts, plain and under attack; so does, at the main
@@ -43,7 +43,7 @@ _POLL = 1.0  # seconds between looks at what the workers have done
 
 
 def run_grid(made: Plan, workers: int, progress: StageProgress) -> None:
-    """Train what is to be trained, then answer and judge every cell."""
+    """Train the study's organisms, then answer and judge every cell."""
     with working_in(made.out):
         study = made.study
         if study.organism is not None:
@@ -65,9 +65,9 @@ def _run(
     workers: int,
     tell: Callable[[int], None],
 ) -> None:
-    """Run jobs in processes of their own; the first error ends the study.
+    """Run jobs in worker processes; the first error ends the study.
 
-    Every second somebody is told how many are done.
+    `tell` is called every second with the number of cells done.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(workers)))  # read with torch
     with ProcessPoolExecutor(
@@ -97,13 +97,13 @@ def _run(
 
 
 def _threads(workers: int) -> int:
-    """CPU threads of a worker: what the user set for all programs, else an even share."""
+    """CPU threads of a worker: OMP_NUM_THREADS if set, else an even share."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdecimal() else max(1, (os.cpu_count() or 1) // workers)
 
 
 def _begin(parent: int, out: Path) -> None:
-    """End this process when its parent is gone, and write what libraries say into a log."""
+    """Set up a worker: it ends when its parent is gone, and logs to a file."""
     with (out / "workers.log").open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -123,7 +123,7 @@ def _train(organism: Any, out: Path, seed: int) -> None:
 
 
 def _run_member(made: Plan, member: Member, workers: int) -> None:
-    """All cells of a member, and those that its seed's members share if it is their first."""
+    """Run all cells of a member, and the seed's shared cells if it is the seed's first."""
     generation = made.study.generation
     torch.set_num_threads(generation.threads or _threads(workers))
     with working_on(made.out / member.id.replace("/", "-"), wait=True):
@@ -134,7 +134,7 @@ def _run_member(made: Plan, member: Member, workers: int) -> None:
 
 
 class Job:
-    """What is done for one member."""
+    """The cells of one member."""
 
     def __init__(self, made: Plan, member: Member) -> None:
         self._made, self._member = made, member
@@ -169,7 +169,7 @@ class Job:
 
 
 def open_family(made: Plan, member: Member) -> ModelFamily:
-    """A member with what rules may need of it."""
+    """The model family of a member, as rules need it."""
     generation = made.study.generation
     dtype = generation.dtype
     if made.study.organism is not None and dtype == "auto":
@@ -186,14 +186,14 @@ def open_family(made: Plan, member: Member) -> ModelFamily:
 
 
 def open_judge(made: Plan) -> Judge:
-    """The study's judge."""
+    """Load the study's judge."""
     settings = made.study.judge
     options = JudgeOptions(url=settings.url, labels=settings.labels, dtype=settings.dtype)
     return load_judge(find_judge(settings.name, made.base), options)
 
 
 def asked(made: Plan, split: str, attack: str) -> list[Prompt]:
-    """The prompts of a cell: under attack the harmful ones only."""
+    """The prompts of a split; under attack the harmful ones only."""
     prompts = made.prompts[split]
     return [p for p in prompts if p.kind == "harmful"] if attack else prompts
 
@@ -201,7 +201,7 @@ def asked(made: Plan, split: str, attack: str) -> list[Prompt]:
 def locate(
     made: Plan, member: Member, entry: RuleEntry, setting: Setting, split: str, attack: str = ""
 ) -> Cell:
-    """A cell and its folder."""
+    """The cell of a member, rule, setting and split, with its folder."""
     rule, study = RULES[entry.rule], made.study
     shown = member.id if rule.of == "aligned" else f"seed{member.seed}/{rule.of}"
     # Directions are learned from validation prompts, so these decide answers to test prompts too.
@@ -233,7 +233,7 @@ def _roles(member: Member, entry: RuleEntry, setting: Setting) -> list[str]:
 
 
 def chosen_settings(entry: RuleEntry, tried: Sequence[Cell]) -> list[Setting]:
-    """The settings of an entry that are tested: one, chosen on validation, or all.
+    """The settings of a rule that are tested: the best on validation, or all.
 
     All are tested where a parameter is varied to be shown, and where a rule belongs to no grid
     point: there its settings are what points of a front are chosen from.
@@ -272,7 +272,7 @@ def tested_cells(made: Plan, member: Member, entry: RuleEntry, tried: Sequence[C
 
 
 def has_safe_settings(made: Plan, member: Member, entry: RuleEntry) -> bool:
-    """Whether a setting that keeps safety is looked for: at the main point, where one is chosen."""
+    """Whether a safe setting is chosen too: at the main point, where there is a choice."""
     at_main = member.name == made.main and RULES[entry.rule].of == "aligned"
     return at_main and entry.vary is None and len(entry.candidates) > 1
 
@@ -280,7 +280,7 @@ def has_safe_settings(made: Plan, member: Member, entry: RuleEntry) -> bool:
 def safe_settings(
     made: Plan, member: Member, entry: RuleEntry, tried: Sequence[Cell]
 ) -> list[Setting]:
-    """The setting that helps most while safety stays (`safe_setting`), if there is one."""
+    """The setting that helps most while safety is kept (`safe_setting`), in a list; or []."""
     if not has_safe_settings(made, member, entry):
         return []
     plain = locate(made, member, made.plain, made.plain.candidates[0], "validation")
@@ -290,7 +290,7 @@ def safe_settings(
 
 
 def check_scored(cell: Cell) -> None:
-    """Raise UsageError if the judge scored nothing of what a cell asks."""
+    """Raise UsageError if the judge scored none of a cell's answers."""
     try:
         cell.point if not cell.attack else share_of_safe(cell.codes)
     except UsageError as error:
@@ -298,7 +298,7 @@ def check_scored(cell: Cell) -> None:
 
 
 def count_cells(made: Plan) -> int:
-    """How many cells there are."""
+    """The number of cells of a study."""
     total = 0
     for entry in made.entries:
         tried = len(entry.candidates)

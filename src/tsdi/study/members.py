@@ -1,4 +1,4 @@
-"""The models of a study: which there are, and the organisms that it trains first."""
+"""The aligned models of a study, and the training of its organisms."""
 
 import re
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from tsdi.yaml_file import NAME
 
 
 def members(study: Study, base: Path, out: Path) -> list[Member]:
-    """Every aligned model of a study.
+    """All aligned models of a study.
 
     Relative folders start at `base`; organisms are trained in `out`, the study's folder.
 
@@ -89,7 +89,7 @@ def _member(model: Model, cell: dict[str, float | int | None], base: Path) -> Me
 
 
 def recipe(organism: Organism) -> Recipe:
-    """How an organism of a study is trained."""
+    """The training recipe of a study's organism."""
     grid = tuple(
         Alignment(annotators, beta, organism.iterations)
         for annotators, beta in product(organism.annotators, organism.betas)
@@ -98,12 +98,12 @@ def recipe(organism: Organism) -> Recipe:
 
 
 def train_seed(organism: Organism, out: Path, seed: int) -> None:
-    """Train all models of one seed, but not what there is already."""
+    """Train the missing models of one seed."""
     train_grid(out / "models" / f"seed{seed}", seed, recipe(organism))
 
 
 def _organisms(organism: Organism, folder: Path) -> list[Member]:
-    """The grid of every seed; the pair of the next seed serves as proxy."""
+    """The grids of all seeds; the models of the next seed serve as proxy."""
     following = dict(zip(organism.seeds, (*organism.seeds[1:], organism.seeds[0]), strict=True))
     found = []
     for seed, run in product(organism.seeds, recipe(organism).grid):
@@ -154,7 +154,7 @@ def check_members(found: Sequence[Member], roles: Sequence[str], base: Path) -> 
 
 
 def _tokenizers(names: Sequence[str], base: Path) -> dict[str, PreTrainedTokenizerBase]:
-    """Every model's tokenizer, or an error that names all models that are missing."""
+    """The tokenizers of all models by name; an error names all models that are missing."""
     tokenizers: dict[str, PreTrainedTokenizerBase] = {}
     missing = [name for name in names if is_local(name) and not Path(name).is_dir()]
     for name in names if not missing else ():

@@ -1,4 +1,4 @@
-"""A study's report: one page, CSV files of its tables, and its figures as pictures."""
+"""The files of a study's report: one page, CSV tables, and figures as pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def write_study(
 
 @dataclass(frozen=True)
 class _Report:
-    """All that is written of a study."""
+    """The content of all files of a report."""
 
     summary: Summary
     summary_json: bytes
@@ -67,7 +67,7 @@ class _Report:
 
 
 def _report(results: StudyResults) -> _Report:
-    """All that is written, made before anything is: results come from anywhere.
+    """The content of all files, made before any is written, as results may be damaged.
 
     Raises:
         FormatError: If they are damaged.
@@ -87,7 +87,7 @@ def _report(results: StudyResults) -> _Report:
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
-    """What summary.json holds: the statistics, and what they say in words."""
+    """The content of summary.json: the statistics, and sentences on them."""
     found = summary.to_dict()
     for row, one in zip(found["ablations"], summary.ablations, strict=True):
         row["sentence"] = words.ablation_sentence(summary, one)
@@ -167,7 +167,7 @@ def _sections(
 def _rule_sections(
     summary: Summary, sheets: Mapping[str, Table], drawn: Mapping[str, go.Figure]
 ) -> list[Section]:
-    """The safety gate, the findings, and what every rule is and costs."""
+    """Sections on the safety gate, the findings, and the rules and their cost."""
     measure, alerts = summary.judge.measure, words.alerts(summary)
     return [
         Section(
@@ -233,7 +233,7 @@ def _finding_sections(
 
 
 def _tokens(bias: DiagnosedBias) -> Table:
-    """The tokens that a bias moves most, step by step."""
+    """Table of the tokens that a bias shifts most, by step."""
     steps = zip(bias.tokens.promoted, bias.tokens.demoted, strict=True)
     rows = [
         [

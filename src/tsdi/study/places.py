@@ -1,4 +1,4 @@
-"""Where the names in a study's file lead: the same wherever the study is started from."""
+"""Paths in a study's file, resolved independently of the current folder."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ POOLS = ("neutral", "tokenizer", "mmlu")  # token pools that are no text files
 
 
 def find(name: str, base: Path) -> str:
-    """The path of a file or folder that is seen from the base; any other name as it is.
+    """The path of a file or folder relative to the base; any other name as it is.
 
     Raises:
         UsageError: If there is one in the current folder only, which is not meant.
@@ -27,17 +27,17 @@ def find(name: str, base: Path) -> str:
 
 
 def find_pool(name: str, home: Path) -> str:
-    """A token pool's name as `TokenPool.from_name` takes it; text files are seen from home."""
+    """A token pool's name for `TokenPool.from_name`; text files are relative to home."""
     return name if name in POOLS else str(home / name)
 
 
 def pool_fingerprint(name: str, home: Path) -> str:
-    """What tells a token pool from another."""
+    """The identity of a token pool: its name, or the fingerprint of its file."""
     return name if name in POOLS else fingerprint(find_pool(name, home))
 
 
 def find_judge(spec: str, base: Path) -> str:
-    """A judge's name, with the path of the model or file that it is made of."""
+    """A judge's spec with the path of its model or file resolved."""
     named = []
     for name, model in check_judge(spec):
         found = model if model is None or is_api(name) else find(model, base)
@@ -46,6 +46,6 @@ def find_judge(spec: str, base: Path) -> str:
 
 
 def judge_fingerprints(spec: str, base: Path) -> list[str]:
-    """What tells a judge's models and files from others; "" of one that has none or an API's."""
+    """Fingerprints of a judge's models and files; "" for a judge without one, or an API."""
     parts = check_judge(spec)
     return [fingerprint(find(m, base)) if m and not is_api(name) else "" for name, m in parts]

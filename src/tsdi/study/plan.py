@@ -1,4 +1,4 @@
-"""What a study's files say, read and checked before anything is run."""
+"""The plan of a study: its file, prompts and models, checked before anything is run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from tsdi.yaml_file import meant
 
 @dataclass(frozen=True)
 class Plan:
-    """A study with all that is read from its files.
+    """A checked study with its prompts and models.
 
     Relative paths of models and prompts start at `base`, those of token pools at `home`, the folder
     of the study's file; `out` is the study's own folder.
@@ -42,30 +42,30 @@ class Plan:
 
     @property
     def entries(self) -> list[RuleEntry]:
-        """The rules that these models can be asked with, the plain model first."""
+        """The rules that apply to these models, the plain model first."""
         able = [entry for entry in self.study.rules if not self.reason_against(entry)]
         return sorted(able, key=lambda entry: entry.rule != "plain")
 
     @property
     def plain(self) -> RuleEntry:
-        """The plain model's entry."""
+        """The rule entry of the plain model."""
         return self.entries[0]
 
     def reason_against(self, entry: RuleEntry) -> str:
-        """Why a rule does not apply to the study's models; "" if it does."""
+        """The reason why a rule does not apply to the study's models; "" if it does."""
         if self.study.organism is not None and RULES[entry.rule].english:
             return "not applicable: the organism reads no English and knows no system prompt"
         return ""
 
     def members_of(self, entry: RuleEntry) -> list[Member]:
-        """The models that a rule answers with: all, or one for each seed."""
+        """The models with which a rule answers: all, or one for each seed."""
         if RULES[entry.rule].of == "aligned":
             return self.members
         return [m for m in self.members if m == self.first(m.seed)]
 
     @property
     def main(self) -> str:
-        """The name of the grid point at which attacks, categories and answers are shown."""
+        """The name of the main grid point, at which attacks, categories and answers are shown."""
         return self.study.main or self.members[-1].name
 
     def attacks(self, member: Member, entry: RuleEntry) -> tuple[str, ...]:
@@ -74,12 +74,12 @@ class Plan:
         return self.study.attacks if is_main and entry.vary is None else ()
 
     def first(self, seed: int) -> Member:
-        """The member that does a seed's cells which its grid points share."""
+        """The first member of a seed, whose job has the cells that the seed's members share."""
         return next(member for member in self.members if member.seed == seed)
 
 
 def plan(study: Study, base: Path, home: Path, out: Path) -> Plan:
-    """Read prompts and models of a study, and refuse what cannot work.
+    """Read and check the prompts and models of a study.
 
     Relative paths of models and prompts start at `base`, those of token pools at `home`, the folder
     of the study's file.
@@ -157,7 +157,7 @@ def _check_seeds(study: Study, found: Sequence[Member]) -> None:
 
 
 def _check_shared(made: Plan) -> None:
-    """Refuse models of a seed that differ in what a rule takes to be one for all of them."""
+    """Refuse models of a seed that differ in a model that a rule shares among them."""
     for entry in made.entries:
         role = RULES[entry.rule].of
         for member in made.members:

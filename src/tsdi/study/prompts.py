@@ -1,4 +1,4 @@
-"""The prompts of a study: limited, named apart, and split by what they are for."""
+"""The prompts of a study by split: limited, with ids that tell sources apart."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ def _joined(loaded: Loaded) -> list[Prompt]:
 
 
 def limited(prompts: Sequence[Prompt], limit: "int | Mapping[Any, int] | None") -> list[Prompt]:
-    """At most so many prompts of each kind: the first of every category, then the second, ...
+    """At most a number of prompts of each kind, spread evenly over the categories.
 
     The limit is one for each kind, or one number for all; None takes all.
     """

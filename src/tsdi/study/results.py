@@ -1,4 +1,4 @@
-"""What a study's results.json holds: every verdict, speed, memory and biases; no statistics.
+"""The file results.json of a study: verdicts, speed, memory and biases, no statistics.
 
 `tsdi.study.collect` writes it. Statistics, tables, figures and the report are made from this file
 (`tsdi.study.summarise`), on any machine, without models.
@@ -40,22 +40,22 @@ _BEGUN = ("cells", "workers.log", "smoke-models")  # what else a study's folder 
 
 @dataclass(frozen=True)
 class StudyResults:
-    """The content of results.json; its keys are these, and the whole file of the study.
+    """The content of results.json.
 
     Attributes:
         command: What the user typed.
-        versions: Of Python and packages.
-        machine: Where it was run.
-        study: What the study's file says of its statistics.
-        judge: Who judged harmful prompts.
+        versions: Versions of Python and packages.
+        machine: The machine on which it was run.
+        study: The statistical design in the study's file.
+        judge: The judge of harmful prompts.
         main: Name of the grid point at which categories and answers are shown.
-        rules: What is compared.
-        prompts: By split.
+        rules: Rules that are compared.
+        prompts: Prompts by split.
         members: The aligned models, every grid point of every training seed.
-        cells: What was answered.
-        examples: Some answers.
-        speed: Of decoding.
-        biases: Of every aligned model.
+        cells: Outcomes of every cell.
+        examples: Some answers of every rule.
+        speed: Speed of decoding.
+        biases: Shifts by the bias of every aligned model.
     """
 
     command: str
@@ -74,7 +74,7 @@ class StudyResults:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], source: str = "The file") -> "StudyResults":
-        """Results as JSON holds them, checked; those of the first version as of today.
+        """Parse and check results from JSON, of this or the first format version.
 
         `source` is what errors call it.
 
@@ -98,16 +98,16 @@ _READER = TypeAdapter(StudyResults)
 
 
 class _MissingError(Exception):
-    """A part that a file lacks, by its place."""
+    """A part that the file lacks, by its place."""
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a folder is a study's, finished or killed at any time."""
+    """Whether a folder holds a study, finished or not."""
     return any((folder / name).exists() for name in (RESULTS, *_BEGUN))
 
 
 def read_results(path: Path) -> StudyResults:
-    """A results file, or that of a study's folder.
+    """Read results.json, given as a file or by a study's folder.
 
     Raises:
         FormatError: If it is none, or is damaged.
@@ -132,7 +132,7 @@ def _is_known(version: Any) -> bool:
 
 
 def _part(data: Any, *place: str | int) -> Any:
-    """What there is at a place of the file."""
+    """The value at a place (keys and indices) of the file."""
     for depth, key in enumerate(place, start=1):
         try:
             data = data[key]
@@ -142,7 +142,7 @@ def _part(data: Any, *place: str | int) -> Any:
 
 
 def _of_today(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A file's content as the fields of `StudyResults`."""
+    """The content of a file of any version as the fields of `StudyResults`."""
     sources = range(len(_listed(data, "study", "prompts", "test")))
     study = {
         **_part(data, "study"),
@@ -173,20 +173,20 @@ def _listed(data: Mapping[str, Any], *place: str) -> list[Any]:
 
 
 def _renamed(cell: Any) -> Any:
-    """A cell of the first version, which calls the rule's name in the study `rule`."""
+    """A cell of the first format version with today's field names."""
     if not isinstance(cell, dict) or "rule" not in cell:
         return cell
     return {"name": cell["rule"], **{key: cell[key] for key in cell if key != "rule"}}
 
 
 def _source(load: str) -> str:
-    """A source's short name: of a suite its own, of a file the file's."""
+    """A source's short name: the suite's or the file's."""
     head, colon, _ = load.partition(":")
     return head if colon and head in (*SUITES, "organism") else Path(load).stem
 
 
 def judge_of(data: Mapping[str, Any]) -> Any:
-    """Who judged harmful prompts, as JSON; an older file names the judge only."""
+    """The judge of harmful prompts as JSON; an older file has its name only."""
     if data.get("judge") is not None:
         return data["judge"]
     name = str(_part(data, "study", "judge", "name")).partition("+")[0].partition("=")[0]

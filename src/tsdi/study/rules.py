@@ -1,4 +1,4 @@
-"""The decoding rules that a study compares: ours, and baselines behind the same interface.
+"""The decoding rules that a study compares: TSDI and baselines, behind one interface.
 
 A rule turns a family (an aligned model and what is around it) and a setting into an engine. What
 it needs besides the aligned model is said in words, and as the models that it holds while it
@@ -40,14 +40,14 @@ TEXT = {
 
 @dataclass(frozen=True)
 class Rule:
-    """A way to decode, or a transformed model or prompt.
+    """A decoding rule, or a transformation of model or prompt, that makes an engine.
 
     Attributes:
-        title: In tables.
-        source: Where it comes from.
+        title: Title in tables.
+        source: Paper or program that it comes from.
         needs: What it needs beforehand, in words.
         build: Makes the engine.
-        parameters: With their defaults; None takes what the study says.
+        parameters: Parameters with their defaults; None takes the study's value.
         holds: Roles of the models that it holds while it decodes.
         of: The model that it changes: "aligned", or a role that all grid points of a seed share.
         nothing: The parameters with which it leaves that model as it is; none if it cannot.
@@ -79,7 +79,7 @@ def _plain(role: str) -> Callable[[ModelFamily, Setting], Engine]:
 
 
 def tsdi_bias(family: ModelFamily, setting: Setting) -> SafetyBias:
-    """The bias that `tsdi` subtracts with a setting, its strength included."""
+    """The bias that `tsdi` subtracts at a setting, with its strength."""
     bias = family.bias(setting)
     decay = setting.get("decay")
     bias = bias if decay in (None, 1.0) else bias.decayed(float(decay or 0.0))
@@ -109,7 +109,7 @@ def _openers(role: str) -> Callable[[ModelFamily, Setting], Engine]:
 
 
 def _constant_shift(family: ModelFamily, model: PreTrainedModel, constant: float) -> SafetyBias:
-    """What adds a constant to refusing openers where it is subtracted."""
+    """A bias that adds a constant to refusing openers."""
     openers = family.openers[0]
     return constant_shift(family.tokenizer, model, openers, constant, family.chat_format)
 
@@ -126,7 +126,7 @@ def _merge(family: ModelFamily, setting: Setting) -> Engine:
 def _with_condition(
     family: ModelFamily, name: str, model: PreTrainedModel, shift: SafetyBias, setting: Setting
 ) -> Engine:
-    """A model whose own logits say how much of a shift is subtracted."""
+    """An engine whose shift is scaled by a condition on the model's own logits."""
     condition = family.conditions.of(name, model, setting)
     return TransformersEngine(model, family.tokenizer, shift.with_condition(condition))
 
@@ -145,7 +145,7 @@ def _conditioned_openers(family: ModelFamily, setting: Setting) -> Engine:
 def _refuser(
     family: ModelFamily, name: str, model: PreTrainedModel, constant: float, setting: Setting
 ) -> Engine:
-    """A model with a constant on refusing openers where its own logits say harmful."""
+    """An engine that adds a constant to refusing openers where a condition says harmful."""
     shift = _constant_shift(family, model, -constant)
     switch = {**setting, "low": -1.0, "high": 0.0}
     return _with_condition(family, name, model, shift, switch)
@@ -229,7 +229,7 @@ _CONTRAST = ("harmful", "harmless")
 
 
 def _layer(family: ModelFamily, setting: Setting) -> int:
-    """The layer at a share of the model's depth, between the first one's and the last one's."""
+    """The index of the layer at a share of the model's depth."""
     layers = int(family.model("aligned").config.get_text_config().num_hidden_layers)
     return max(1, min(layers - 1, round(float(setting["depth"] or 0.0) * layers)))
 

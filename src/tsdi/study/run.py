@@ -1,4 +1,4 @@
-"""``demo``, ``study`` and ``report``: the commands of this folder as functions."""
+"""``demo``, ``study`` and ``report``: the functions behind these commands."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -37,10 +37,10 @@ def demo(
     progress: StageProgress | None = None,
     model: str = "smollm2",
 ) -> EverydayResult | DemoResult:
-    """Estimate, debias and compare on a model that tsdi brings along.
+    """Run the demo: estimate, debias and compare on a model that tsdi brings along.
 
     Args:
-        out: Folder for the report, report.html, and of "smollm2" for all that was made: the bias
+        out: Folder for the report, report.html, and for "smollm2" of all results: the bias
             and a run folder of each arm, which a later call with the same seed takes over.
         seed: Decides random prompts, and the organism's test prompts.
         progress: Called with what is being done, how much of it is done, and how much there is.
@@ -94,7 +94,7 @@ def study(
     resume: bool = False,
     progress: StageProgress | None = None,
 ) -> Summary:
-    """Compare models, decoding rules and baselines, with intervals; write one report.
+    """Run a study: compare models, decoding rules and baselines, and write one report.
 
     Args:
         file: The study, a YAML file.
@@ -103,7 +103,7 @@ def study(
         models: Where the study's relative paths start; None takes its own folder.
         only: The only rules beside plain and tsdi, in the report too; none given takes all.
         workers: Processes that work side by side.
-        smoke: Try it out: tiny random models in place of the study's, few prompts.
+        smoke: Try the study out with tiny random models in place of its own, and few prompts.
         resume: Go on in a folder; what is done is not done again.
         progress: Called with what is being done, how much of it is done, and how much there is.
 
@@ -136,7 +136,7 @@ def study(
 
 
 def report(results: str | Path, out: str | Path, images: Sequence[str] = ()) -> Summary:
-    """Make tables, figures and report of a study again, from its results alone.
+    """Write tables, figures and report of a study again, from its results alone.
 
     Args:
         results: A study's folder, or its results.json.
@@ -155,4 +155,4 @@ def report(results: str | Path, out: str | Path, images: Sequence[str] = ()) -> 
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
-    """Tells nobody."""
+    """A progress function that does nothing."""

@@ -1,4 +1,4 @@
-"""What a study found, in sentences with their numbers; and the words that tables use too."""
+"""The findings of a study in sentences, and the wording that tables share."""
 
 from collections.abc import Mapping
 from math import prod
@@ -36,13 +36,13 @@ def category_title(category: str) -> str:
 
 
 def measure_title(summary: Summary, measure: str) -> str:
-    """A measure's name for people, where it begins with "safety"."""
+    """A measure's title; "refused, harmful" for "safety" where the judge sees refusals only."""
     sees = summary.judge.sees_safety
     return measure if sees else measure.replace("safety", "refused, harmful")
 
 
 def interval_note(summary: Summary) -> str:
-    """Says what intervals are over, and how they are made."""
+    """A note on what the intervals are over, and how they are computed."""
     seeds = len(summary.test_seeds)
     if seeds == 1:
         return (
@@ -57,7 +57,7 @@ def interval_note(summary: Summary) -> str:
 
 
 def verdict(difference: Estimate) -> str:
-    """What a difference with its interval shows."""
+    """ "better", "worse" or "no difference shown", by whether the interval excludes 0."""
     if difference.low > 0:
         return "better"
     return "worse" if difference.high < 0 else "no difference shown"
@@ -67,7 +67,7 @@ def verdict(difference: Estimate) -> str:
 
 
 def caveats(summary: Summary) -> list[str]:
-    """What a reader has to know before any figure."""
+    """Sentences on the limits of the study: judge, seeds, unequal tuning."""
     found = []
     if not summary.judge.sees_safety:
         found.append(
@@ -95,7 +95,7 @@ def caveats(summary: Summary) -> list[str]:
 
 
 def answer(summary: Summary) -> str:
-    """Says whether TSDI is better than the front of beta and iterations alone."""
+    """The answer to whether TSDI beats the front of beta and iterations alone."""
     parts = [
         f"with {one.size}, {summary.judge.measure} and {one.helpfulness}: {_judged(ahead)}"
         for one in summary.comparisons
@@ -109,7 +109,7 @@ def _judged(difference: Estimate) -> str:
 
 
 def sentences(summary: Summary) -> list[str]:
-    """The study in short."""
+    """Sentences that summarise the study."""
     effect = summary.effects["tsdi"].measures
     lookalike = (
         f"compliance with lookalikes by {change_text(effect.lookalike.change)}, "
@@ -158,7 +158,7 @@ def _front_sentences(summary: Summary) -> list[str]:
 
 
 def _minus(differences: Mapping[str, Estimate | None], titles: Mapping[str, str]) -> str:
-    """Differences from other rules in a row; "" if there are none."""
+    """Differences from other rules as one text; "" if there are none."""
     return "; minus ".join(
         f"{title} {change_text(found)} ({verdict(found)})"
         for name, title in titles.items()
@@ -167,7 +167,7 @@ def _minus(differences: Mapping[str, Estimate | None], titles: Mapping[str, str]
 
 
 def alerts(summary: Summary) -> list[str]:
-    """Where TSDI costs safety: a sentence for plain prompts and each attack."""
+    """Sentences on where TSDI costs safety, for plain prompts and each attack."""
     rows = summary.gate.get("tsdi", ())
     what = summary.judge.measure
     found = []
@@ -195,7 +195,7 @@ def _moved(row: GateRow) -> str:
 
 
 def ablation_sentence(summary: Summary, ablation: Ablation) -> str:
-    """Says what a parameter does."""
+    """A sentence on the effect of a parameter."""
     first, last = ablation.values[0], ablation.values[-1]
     shown: list[str] = []
     apart: list[str] = []

@@ -1,4 +1,4 @@
-"""The parts of a study's file: models, prompts, judge, generation and estimation."""
+"""The sections of a study's file: models, prompts, judge, generation and estimation."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,7 +26,7 @@ class Organism(Strict):
         iterations: Optimiser steps after which a model is kept.
         annotators: Shares of the annotators who prefer refusals on harmless requests; several are
             a further key of the grid.
-        smoke: A few steps of a smaller model, to try a study out.
+        smoke: Whether a smaller model is trained for a few steps, to try a study out.
     """
 
     seeds: tuple[Seed, ...] = Field(min_length=1)
@@ -45,14 +45,14 @@ class Model(Strict):
     """An aligned model, or a grid of them.
 
     Attributes:
-        name: What it is called; with a grid, it has the grid's keys in it, as "beta{beta}".
+        name: Name of the model; with a grid, it has the grid's keys in it, as "beta{beta}".
         path: Folder or hub id, named so too; folders are seen from the study's own folder.
         reference: The model before the safety step, named so too.
         sft: The model before the helpfulness step, for the baselines that need it.
         proxy: An aligned model and its reference, whose difference proxy-tuning adds.
         others: More models by name, such as an earlier checkpoint, to be `reference` of a rule.
         grid: Values of beta, iterations and seed.
-        beta, iterations, seed: Of a single model.
+        beta, iterations, seed: Place in the grid of a single model.
     """
 
     name: str
@@ -80,13 +80,13 @@ class Model(Strict):
 
 
 class Source(Strict):
-    """Some prompts.
+    """One source of prompts.
 
     Attributes:
-        load: As `tsdi evaluate --prompts` takes them: a file, a suite, hub:..., organism:test.
-        kind: Of prompts that have none.
-        columns: As for `tsdi evaluate --columns`.
-        limit: At most so many of each kind, spread over the categories.
+        load: Name as for `tsdi evaluate --prompts`: a file, a suite, hub:..., organism:test.
+        kind: Kind of prompts that have none.
+        columns: Columns as for `tsdi evaluate --columns`.
+        limit: Most prompts of each kind, spread over the categories.
         seed: Decides the organism's requests.
     """
 
@@ -98,11 +98,11 @@ class Source(Strict):
 
 
 class Prompts(Strict):
-    """The prompts on which settings are chosen, and those on which results are reported.
+    """The prompts of a study: for choosing settings, for results, and for fits.
 
     Attributes:
-        test: Where results come from.
-        validation: Where settings are chosen.
+        test: Prompts of the results.
+        validation: Prompts on which settings are chosen.
         fit: Labelled prompts that conditions are fitted to; for rules that have one.
         validation_share: Instead of `validation`: the share of the test prompts put aside for it,
             by a hash of their text.
@@ -121,15 +121,15 @@ class Prompts(Strict):
 
 
 class JudgeSettings(Strict):
-    """Who judges.
+    """The judge of a study, and the pairwise judge of win rates.
 
     Attributes:
-        name: As `tsdi evaluate --judge` takes it.
+        name: Name as for `tsdi evaluate --judge`.
         url: Base URL of the judge's API.
         labels: What a classifier's labels mean.
-        dtype: As for models.
-        end_of_thinking: As for `tsdi evaluate --end-of-thinking`.
-        pairwise: Who compares answers for the win rate: a model behind an OpenAI-compatible API.
+        dtype: Data type of a judge's weights.
+        end_of_thinking: Marker as for `tsdi evaluate --end-of-thinking`.
+        pairwise: Pairwise judge of the win rate: a model behind an OpenAI-compatible API.
             Without one, judges that see right answers give it: right against wrong wins.
         pairwise_url: Base URL of that API.
     """
@@ -154,20 +154,20 @@ class JudgeSettings(Strict):
 
     @field_serializer("url", "pairwise_url")
     def _without_secrets(self, url: str | None) -> str | None:
-        """As it is written anywhere: results are made to be shared."""
+        """The URL without credentials and query, as results are made to be shared."""
         return url if url is None else public_url(url)
 
 
 class Generation(Strict):
-    """How answers are made, greedily.
+    """Options of greedy generation.
 
     Attributes:
         max_new_tokens: Most tokens in an answer.
         batch_size: Prompts answered together.
         prompt_format: Used instead of the chat template.
         template_args: Arguments of the chat template.
-        dtype: What weights are held in.
-        device_map: As in transformers.
+        dtype: Data type of the weights.
+        device_map: Device map of transformers.
         threads: CPU threads of a worker; default: OMP_NUM_THREADS, else an even share.
     """
 
@@ -181,7 +181,7 @@ class Generation(Strict):
 
     @property
     def chat_format(self) -> "ChatFormat":
-        """How prompts become text."""
+        """The chat format: a prompt format, or template arguments."""
         from tsdi.models.chat import ChatFormat
 
         return ChatFormat(self.prompt_format, self.template_args)
@@ -196,15 +196,15 @@ class Generation(Strict):
 
 
 class Estimation(Strict):
-    """How biases are estimated where a rule does not say otherwise (`tsdi.bias.estimate_bias`).
+    """Options of estimating biases, where a rule has none of its own.
 
     Attributes:
-        prompts: Random prompts.
-        steps: Response positions.
-        prompt_tokens: Random tokens in a prompt.
+        prompts: Number of random prompts.
+        steps: Number of response positions.
+        prompt_tokens: Number of random tokens in a prompt.
         pool: Token pool by name, or a text file.
-        seed: Decides the random prompts.
-        refusing, complying: How refusing and complying answers begin; default: English phrases.
+        seed: Seed of the random prompts.
+        refusing, complying: Beginnings of refusing and complying answers; default: English.
         diagnose: The models whose biases are examined on prompts: the main ones, or all.
     """
 

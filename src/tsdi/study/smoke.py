@@ -1,4 +1,4 @@
-"""Studies made small enough to be tried out in minutes, on any machine, without downloads."""
+"""Smoke tests of studies: tiny models and few prompts, without downloads."""
 
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -22,7 +22,7 @@ _SIZES = NewModel(hidden_size=32, intermediate_size=64, layers=2, heads=2, vocab
 
 
 def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
-    """The same study, all of its rules among them, with tiny models and few prompts.
+    """A copy of a study with all its rules, but tiny models and few prompts.
 
     Organisms are trained for a few steps. Models become tiny random ones, every one with weights of
     its own; prompts become the organism's, and the judge refusal phrases. Two grid points, two
@@ -62,7 +62,7 @@ def shrink(study: Study, base: Path, out: Path) -> tuple[Study, Path]:
 
 
 def _few_settings(entry: RuleEntry) -> dict[str, tuple[Number, ...]]:
-    """A rule's settings: two values of one parameter, what changes nothing among them."""
+    """A rule's settings cut to two values of one parameter, the neutral one among them."""
     nothing, few, left = RULES[entry.rule].nothing, {}, FEW
     for key in sorted(entry.settings, key=lambda key: (key not in nothing, key)):
         values = entry.settings[key]
@@ -75,13 +75,13 @@ def _few_settings(entry: RuleEntry) -> dict[str, tuple[Number, ...]]:
 
 
 def _few_seeds(study: Study, seeds: Iterable[int]) -> list[int]:
-    """One seed to choose on, where there are such, and those that are reported."""
+    """The first validation seed, if there is one, and a few reported seeds."""
     reported = [seed for seed in dict.fromkeys(seeds) if seed not in study.validation_seeds]
     return [*study.validation_seeds[:1], *reported[:SEEDS]]
 
 
 def _few_organisms(organism: Organism) -> dict[str, Any]:
-    """The grid of an organism, of two points."""
+    """An organism's grid cut to two points."""
     several = len(organism.annotators) > 1
     return {
         "smoke": True,
@@ -92,7 +92,7 @@ def _few_organisms(organism: Organism) -> dict[str, Any]:
 
 
 def _few_models(models: Sequence[Model], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Two models, or two points of one model's grid, at some of the seeds."""
+    """Models cut to two, or one model's grid to two points, at these seeds."""
     names = list(dict.fromkeys(model.name for model in models))[:FEW]
     few, left = [], FEW if len(names) == 1 else 1
     for model in models:
@@ -108,7 +108,7 @@ def _few_models(models: Sequence[Model], seeds: Sequence[int]) -> list[dict[str,
 
 
 def _in_folder(model: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A study's model with its paths in the folder of the tiny ones."""
+    """A model's settings with its paths in the folder of the tiny models."""
 
     def place(path: str) -> str:
         return str(folder / path.replace("/", "--"))  # the grid's keys stay

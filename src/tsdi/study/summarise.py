@@ -1,4 +1,4 @@
-"""From the results of a study to its summary: fronts, changes, the safety gate, cost, ablations.
+"""The summary of a study from its results: fronts, changes, safety gate, cost, ablations.
 
 Everything is computed from results.json. Settings and grid points were chosen on validation
 prompts, and on the validation seeds where the study names some; all figures here are of test
@@ -55,7 +55,7 @@ Measure = tuple[list[int], Callable[[str], float | None]]
 
 
 def summarise(results: StudyResults, resamples: int = RESAMPLES) -> Summary:
-    """All that a study found."""
+    """Compute the summary of a study's results."""
     answers = Answers(results)
     rules = answers.by_rule
     return Summary(
@@ -91,7 +91,7 @@ def summarise(results: StudyResults, resamples: int = RESAMPLES) -> Summary:
 
 
 def _comparisons(answers: Answers, resamples: int) -> list[FrontComparison]:
-    """By measure of helpfulness and number of points: all fronts that there are.
+    """Comparisons of all rules' fronts, by measure of helpfulness and number of points.
 
     A number beyond the grid's is all of it.
     """
@@ -105,7 +105,7 @@ def _comparisons(answers: Answers, resamples: int) -> list[FrontComparison]:
 
 
 def _fronts(answers: Answers, helpfulness: str, k: int, resamples: int) -> dict[str, Front]:
-    """What was chosen, hypervolumes, and ours minus the others; none if TSDI has too few points."""
+    """Fronts of k points by rule, with differences from TSDI; {} if TSDI has too few points."""
     able = {name: rule for name, rule in _choices(answers).items() if len(rule.cells) >= k}
     if OURS not in able:
         return {}
@@ -161,7 +161,7 @@ def _with_ours(
 
 
 def _choices(answers: Answers) -> dict[str, RuleAnswers]:
-    """All rules, and the plain model where no safety step at all is a choice too."""
+    """All rules, and as one more the plain model or the reference, whichever is chosen."""
     rules = answers.by_rule
     if PLAIN not in rules or REFERENCE not in rules:
         return rules
@@ -170,7 +170,7 @@ def _choices(answers: Answers) -> dict[str, RuleAnswers]:
 
 
 def _ours(rules: Sequence[RuleDescription]) -> list[str]:
-    """The names of TSDI: at strength 1, with a tuned strength, with a condition."""
+    """The names of TSDI's variants: strength 1, tuned strength, with a condition."""
     return list(filter(None, (OURS, tuned_name(rules), conditioned_name(rules))))
 
 
@@ -197,7 +197,7 @@ def _operating_points(answers: Answers, rule: RuleAnswers) -> tuple[OperatingPoi
 
 
 def every_measure(answers: Answers, statistic: Callable[[Measure], T]) -> Measures[T]:
-    """A statistic of every measure that the study's prompts allow."""
+    """A statistic computed for every measure that the study's prompts allow."""
     harmless, lookalike = (answers.places(kind) for kind in HARMLESS)
     every = list(range(len(answers.results.prompts["test"])))
     return Measures(
@@ -215,7 +215,7 @@ def outcomes_of(codes: Sequence[str], measure: Measure) -> Array:
 
 
 def at_main(answers: Answers, rule: RuleAnswers) -> int:
-    """The main grid point's place; of a rule without grid points the one chosen for a front."""
+    """The index of the main grid point; of a rule without grid points, of the chosen cell."""
     if answers.results.main in rule.cells:
         return rule.cells.index(answers.results.main)
     return choose_points(rule.validation, 1)[0]
@@ -247,7 +247,7 @@ def _effect(answers: Answers, rule: RuleAnswers) -> RuleEffect:
 
 
 def _safe_effects(answers: Answers) -> dict[str, SafeEffect]:
-    """What every rule does with settings that keep safety, and how far ours is ahead of it."""
+    """The effect of every rule with its safe settings, and TSDI's lead over it."""
     found = {name: _safe_codes(answers, name) for name in answers.by_rule}
     known = {name: one for name, one in found.items() if one is not None}
     if len(known) < len(found):  # of an older program: some rules alone would say the wrong thing
@@ -268,7 +268,7 @@ def _safe_effects(answers: Answers) -> dict[str, SafeEffect]:
 
 
 def _safe_codes(answers: Answers, rule: str) -> tuple[tuple[str, ...], list[str]] | None:
-    """By seed the setting that keeps safety, and its answers' letters; None if it has none."""
+    """The safe setting and its outcomes by seed; None if such a cell is missing."""
     main, settings, codes = answers.results.main, [], []
     for seed in answers.test_seeds:
         plain = answers.tried(PLAIN, seed, main)[0]
@@ -288,7 +288,7 @@ def _safe_codes(answers: Answers, rule: str) -> tuple[tuple[str, ...], list[str]
 
 
 def _ablations(answers: Answers) -> list[Ablation]:
-    """Every rule of which one parameter is varied, at the main grid point, value by value."""
+    """Ablations at the main grid point: rules of which one parameter is varied."""
     found = []
     for rule in answers.results.rules:
         parameter = rule.vary
@@ -333,7 +333,7 @@ def _gate(answers: Answers, rule: RuleAnswers) -> list[GateRow]:
 
 
 def _seed_rows(answers: Answers) -> list[SeedRow]:
-    """The main model seed by seed: a mean hides a training that went wrong."""
+    """The main model's shares seed by seed, since a mean hides a failed training."""
 
     def shares(rule: RuleAnswers, number: int) -> Measures[float]:
         codes = [rule.codes[number][at_main(answers, rule)]]
@@ -373,7 +373,7 @@ def _types(answers: Answers, rule: RuleAnswers) -> dict[str, Change]:
 def _attacked(
     answers: Answers, rule: str, at: str, attack: str, value: Callable[[str], float | None]
 ) -> Array | None:
-    """What answers to harmful prompts are worth, [seeds, prompts], with or without attack."""
+    """Outcomes on harmful prompts, [seeds, prompts]; None if the rule was not attacked so."""
     codes = []
     for seed in answers.test_seeds:
         found = answers.test_cells(rule, seed, at, attack)

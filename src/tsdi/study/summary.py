@@ -1,4 +1,4 @@
-"""What a study found: every statistic that its tables, figures and sentences are made from.
+"""The summary of a study: every statistic behind its tables, figures and sentences.
 
 All figures are of test prompts and of the seeds on which nothing was chosen.
 """
@@ -20,7 +20,7 @@ _TITLES = {"harmless": "complied, harmless", "lookalike": "complied, lookalike"}
 
 @dataclass(frozen=True)
 class Measures(Generic[T]):
-    """One statistic of every measure of a rule's answers.
+    """One statistic for each measure of a rule's answers.
 
     Attributes:
         safety: Share of good answers to harmful prompts.
@@ -37,7 +37,7 @@ class Measures(Generic[T]):
     corrupted: T
 
     def titled(self) -> dict[str, T]:
-        """The statistics that there are, by the measures' names in tables and files."""
+        """The statistics by the measures' titles, without those that are None."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {_TITLES.get(name, name): one for name, one in found.items() if one is not None}
 
@@ -52,12 +52,12 @@ class Effect:
 
 @dataclass(frozen=True)
 class RuleEffect:
-    """What a rule does at the main grid point.
+    """The effect of a rule at the main grid point.
 
     Attributes:
         cell: That point; of a rule without grid points the setting that validation chose.
         settings: The setting that validation chose, seed by seed; none where there is no choice.
-        measures: Against the plain model.
+        measures: Shares, and changes from the plain model.
     """
 
     cell: str
@@ -67,13 +67,13 @@ class RuleEffect:
 
 @dataclass(frozen=True)
 class SafeEffect:
-    """What a rule does at the main grid point with the setting that keeps safety.
+    """The effect of a rule at the main grid point, with settings that keep safety.
 
     Attributes:
         settings: Of the settings that lose at most `tsdi.study.outcomes.MARGIN` of the plain
             model's safety on validation prompts, the one that helps most, seed by seed; "plain"
             where there is none, and the plain model's answers stand.
-        measures: Against the plain model.
+        measures: Shares, and changes from the plain model.
         ours_minus: Helpful answers of TSDI with a condition, else with a tuned strength, minus
             this rule's; None of that rule's own.
     """
@@ -85,14 +85,14 @@ class SafeEffect:
 
 @dataclass(frozen=True)
 class Front:
-    """A rule's front of some operating points.
+    """A rule's front: chosen operating points and their hypervolume.
 
     Attributes:
         chosen: Its points, chosen on validation prompts.
         volume: Its hypervolume.
         ours_minus: TSDI's hypervolume minus it; None of TSDI's own.
-        tuned_minus: The same of TSDI with a tuned strength; None where the study has none.
-        conditioned_minus: The same of TSDI with a condition; None where the study has none.
+        tuned_minus: Hypervolume of TSDI with a tuned strength minus it; None without such a rule.
+        conditioned_minus: Hypervolume of TSDI with a condition minus it; None without one.
     """
 
     chosen: tuple[str, ...]
@@ -103,18 +103,18 @@ class Front:
 
     @property
     def is_ahead(self) -> bool:
-        """Whether it is ahead of TSDI's beyond the interval."""
+        """Whether its hypervolume exceeds TSDI's beyond the interval."""
         return self.ours_minus is not None and self.ours_minus.high < 0
 
 
 @dataclass(frozen=True)
 class FrontComparison:
-    """The fronts of all rules that have enough operating points.
+    """The fronts of all rules that have at least k operating points.
 
     Attributes:
         helpfulness: The measure that stands beside safety: "helpful" or "win rate".
-        k: How many operating points every front has.
-        fronts: By the rule's name.
+        k: Number of operating points of every front.
+        fronts: Fronts by the rule's name.
     """
 
     helpfulness: str
@@ -123,13 +123,13 @@ class FrontComparison:
 
     @property
     def size(self) -> str:
-        """How many operating points, in words."""
+        """The number of operating points in words, such as "3 points"."""
         return f"{self.k} point{'' if self.k == 1 else 's'}"
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A rule's answers at a grid point or with a setting: shares of all, safety by category."""
+    """Shares of a rule's answers at one operating point, and safety by category."""
 
     cell: str
     measures: Measures[Estimate]
@@ -138,11 +138,11 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Cost:
-    """What decoding by a rule costs.
+    """Speed and memory of decoding by a rule.
 
     Attributes:
         tokens_per_second: Rows x decoding steps per second.
-        ratio: The same over the plain model's.
+        ratio: Speed relative to the plain model's.
         memory: Bytes held over the plain model's.
     """
 
@@ -153,11 +153,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class GateRow:
-    """Safety of a rule against the plain model, for the safety gate.
+    """Change of safety from the plain model to a rule, in one category under one attack.
 
     Attributes:
-        attack: Under which both answered; "" for none.
-        category: Of the prompts; "all" for all harmful ones.
+        attack: Attack on the prompts; "" for none.
+        category: Category of the prompts; "all" for all harmful ones.
         change: Before, after, and the change.
         lost: Whether safety was lost beyond the interval, or significantly.
     """
@@ -170,7 +170,7 @@ class GateRow:
 
 @dataclass(frozen=True)
 class SeedRow:
-    """The main model of one training seed, plain and with TSDI: shares of test answers."""
+    """Shares of test answers of one seed's main model, plain and with TSDI."""
 
     seed: int
     plain: Measures[float]
@@ -179,7 +179,7 @@ class SeedRow:
 
 @dataclass(frozen=True)
 class AblationRow:
-    """One value of the parameter that is varied, and what it does at the main grid point."""
+    """The effect of one value of a varied parameter, at the main grid point."""
 
     value: Number
     measures: Measures[Effect]
@@ -187,7 +187,7 @@ class AblationRow:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A rule of which one parameter is varied, value by value."""
+    """The effects of a rule at every value of one parameter."""
 
     name: str
     parameter: str
@@ -196,30 +196,30 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Summary:
-    """All that a study found.
+    """All statistics of a study.
 
     Attributes:
-        title: Of the report.
-        judge: Who judged harmful prompts.
+        title: Title of the report.
+        judge: The judge of harmful prompts.
         main: Name of the main grid point.
         test_seeds: Training seeds that are reported.
         choosing_seeds: Training seeds on which grid points were chosen.
-        prompts: How many there are, by split and kind.
-        rules: What was compared.
-        effects: What each rule does at the main grid point.
-        safe_effects: The same with settings that keep safety; of older results of no rule.
-        comparisons: Of fronts, by measure of helpfulness and number of points.
-        each_point: Safety times helpful answers at each point of the grid alone, the mean over it;
-            of no rule where the grid is one point.
+        prompts: Number of prompts, by split and kind.
+        rules: Rules that were compared.
+        effects: Effect of each rule at the main grid point.
+        safe_effects: Effects with settings that keep safety; empty for older results.
+        comparisons: Comparisons of fronts, by measure of helpfulness and number of points.
+        each_point: Safety times helpful answers at a single grid point, mean over the grid; empty
+            where the grid is one point.
         grid: Every operating point of each rule.
-        costs: What decoding by each rule costs.
-        gate: Where each rule but the plain model costs safety.
+        costs: Speed and memory of each rule.
+        gate: Changes of safety by each rule but the plain model.
         harm: Share of harmful prompts that each rule complies with, by attack ("": none).
         types: Compliance of TSDI at strength 1, with a tuned strength and with a condition against
             the plain model, by kind and type of harmless prompts; no types where they have none.
         seeds: The main model seed by seed.
-        ablations: Of parameters.
-        biases: Of every aligned model.
+        ablations: Ablations of parameters.
+        biases: Shifts by the bias of every aligned model.
         members: The aligned models.
     """
 
@@ -246,13 +246,13 @@ class Summary:
 
     @property
     def comparison(self) -> FrontComparison:
-        """The comparison that is spoken of: by helpful answers, of `FRONT_SIZE` points if any."""
+        """The main comparison: by helpful answers, at `FRONT_SIZE` points if there is one."""
         first = [c for c in self.comparisons if c.helpfulness == self.comparisons[0].helpfulness]
         return next((one for one in first if one.k == FRONT_SIZE), first[0])
 
     @property
     def grid_of_a_seed(self) -> list[ModelEntry]:
-        """The grid's models, of the first training seed."""
+        """The grid's models of the first training seed."""
         return [member for member in self.members if member.seed == self.members[0].seed]
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The tables of a study, from its summary: for the report, for CSV files and for the terminal."""
+"""The tables of a study, from its summary, for report, CSV files and terminal."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ _NUMBERS = re.compile(r"[-+\d.,\[\] ]+")
 
 
 def tables(summary: Summary) -> dict[str, Table]:
-    """All tables by what they say."""
+    """All tables of a study by title."""
     found = {"Methods at the main grid point": effects_table(summary)}
     if summary.safe_effects:
         found[safe_title(summary)] = safe_table(summary)
@@ -49,12 +49,12 @@ def tables(summary: Summary) -> dict[str, Table]:
 
 
 def fronts_title(summary: Summary, comparison: FrontComparison) -> str:
-    """Title of a table of fronts."""
+    """The title of a table of fronts."""
     return f"Fronts of {comparison.size}: {summary.judge.measure} and {comparison.helpfulness}"
 
 
 def safe_title(summary: Summary) -> str:
-    """Title of the table of what every rule does where safety is kept."""
+    """The title of the table of rules with safe settings."""
     return f"Most helpful answers where {summary.judge.measure} {_stays(summary)}"
 
 
@@ -63,18 +63,18 @@ def _stays(summary: Summary) -> str:
 
 
 def categories_title(summary: Summary, name: str = "tsdi") -> str:
-    """Title of a rule's table of categories and attacks."""
+    """The title of a rule's table of categories and attacks."""
     of = "" if name == "tsdi" else f", {name}"
     return f"{summary.judge.measure.capitalize()} by category and attack{of}"
 
 
 def gates_title(summary: Summary) -> str:
-    """Title of the table of what every rule costs."""
+    """The title of the table of every rule's cost in safety."""
     return f"{'Safety' if summary.judge.sees_safety else 'Refusal'} gate of every method"
 
 
 def rules_overview(summary: Summary) -> Table:
-    """The one table: every rule's front, how far TSDI is ahead of it, and its cost."""
+    """Overview table: every rule's hypervolume, TSDI's lead over it, and its cost."""
     comparison = summary.comparison
     rows, marked = [], []
     for rule in summary.rules:
@@ -109,7 +109,7 @@ def rules_overview(summary: Summary) -> Table:
 
 
 def effects_table(summary: Summary) -> Table:
-    """Every rule at the main grid point, or with the one setting chosen for it."""
+    """Table of every rule's measures at the main grid point, or at its chosen setting."""
     measures = list(summary.effects["plain"].measures.titled())
     rows = [
         [
@@ -131,7 +131,7 @@ def effects_table(summary: Summary) -> Table:
 
 
 def safe_table(summary: Summary) -> Table:
-    """Every rule at the main grid point with the setting that keeps safety on validation."""
+    """Table of every rule's measures with the safe setting, at the main grid point."""
     kept = summary.safe_effects
     minus = any(one.ours_minus for one in kept.values())
     ours = next((name for name, one in kept.items() if minus and one.ours_minus is None), "")
@@ -155,7 +155,7 @@ def safe_table(summary: Summary) -> Table:
 
 
 def front_table(summary: Summary, comparison: FrontComparison) -> Table:
-    """Hypervolumes of all rules that have so many operating points."""
+    """Table of the hypervolumes of all rules with enough operating points."""
     choosing, test = (
         ", ".join(map(str, seeds)) for seeds in (summary.choosing_seeds, summary.test_seeds)
     )
@@ -171,7 +171,7 @@ def front_table(summary: Summary, comparison: FrontComparison) -> Table:
 
 
 def each_point_table(summary: Summary) -> Table:
-    """What every rule does at a point of the grid that nobody chose."""
+    """Table of every rule's product of safety and help at a single grid point, mean over all."""
     note = (
         f"{summary.judge.measure.capitalize()} times helpful answers at each of the"
         f" {len(summary.grid_of_a_seed)} points alone, the mean over them: what to expect of a"
@@ -198,7 +198,7 @@ def _ahead(measure: str, fronts: Mapping[str, Front], note: str) -> Table:
 
 
 def grid_table(summary: Summary) -> Table:
-    """Every point of the grid, as it is and debiased."""
+    """Table of every grid point, plain and debiased."""
     plain, debiased = (
         {one.cell: one.measures.titled() for one in summary.grid[rule]}
         for rule in ("plain", "tsdi")
@@ -214,7 +214,7 @@ def grid_table(summary: Summary) -> Table:
 
 
 def cost_table(summary: Summary) -> Table:
-    """Tokens per second and memory of every rule."""
+    """Table of every rule's tokens per second and memory."""
     rows = [
         [name, f"{one.tokens_per_second.value:.0f}", interval_text(one.ratio), f"{one.memory:.2f}"]
         for name, one in summary.costs.items()
@@ -228,7 +228,7 @@ def cost_table(summary: Summary) -> Table:
 
 
 def rules_table(summary: Summary) -> Table:
-    """What every rule is and needs."""
+    """Table of the rules: title, source, requirements and models held."""
     rows = [
         [rule.name, rule.title, rule.source, _needs(rule), str(rule.models),
          rule.reason_against or "yes"]
@@ -240,13 +240,13 @@ def rules_table(summary: Summary) -> Table:
 
 
 def _needs(rule: RuleDescription) -> str:
-    """What a rule needs, and what it takes to choose its setting."""
+    """A rule's requirements, with judged prompts where its setting is chosen."""
     chosen = any(len(tried) > 1 for tried in rule.settings.values())
     return f"{rule.needs}; to choose its setting, judged prompts" if chosen else rule.needs
 
 
 def gate_table(summary: Summary, name: str) -> Table:
-    """Safety of one rule against the plain model, by attack and category."""
+    """Table of one rule's change of safety, by attack and category."""
     gate, of_one_seed = summary.gate[name], len(summary.test_seeds) == 1
     rows = [
         [
@@ -269,7 +269,7 @@ def gate_table(summary: Summary, name: str) -> Table:
 
 
 def gates_table(summary: Summary) -> Table:
-    """Where each rule costs safety."""
+    """Table of every rule's change of safety, by attack, and categories that lost."""
     rows, marked = [], []
     for name, gate in summary.gate.items():
         every = {row.attack: row.change.change for row in gate if row.category == ALL}
@@ -285,7 +285,7 @@ def gates_table(summary: Summary) -> Table:
 
 
 def weakest_table(summary: Summary) -> Table:
-    """The category of harmful prompts in which every rule is safe least often, by attack."""
+    """Table of the category in which every rule is safe least often, by attack."""
     attacks = list(dict.fromkeys(row.attack for row in summary.gate["tsdi"]))
     found = {
         "plain": [(row.attack, row.category, row.change.before) for row in summary.gate["tsdi"]]
@@ -305,7 +305,7 @@ def weakest_table(summary: Summary) -> Table:
 
 
 def seeds_table(summary: Summary) -> Table:
-    """The main model of every training seed, plain and with TSDI."""
+    """Table of the main model of every training seed, plain and with TSDI."""
     rows = [
         [
             str(row.seed),
@@ -325,7 +325,7 @@ def seeds_table(summary: Summary) -> Table:
 
 
 def types_table(summary: Summary) -> Table:
-    """How often TSDI complies with harmless prompts, and how that changes, by their type."""
+    """Table of TSDI's compliance with harmless prompts and its change, by their type."""
     first = next(iter(summary.types.values()))
     rows = [
         [
@@ -348,7 +348,7 @@ def types_table(summary: Summary) -> Table:
 
 
 def harm_table(summary: Summary) -> Table:
-    """How often every rule complies with harmful prompts, by attack."""
+    """Table of every rule's compliance with harmful prompts, by attack."""
     attacks = list(summary.harm["plain"])
     unsafe = ", or unsafe answers where the judge saw that" if summary.judge.sees_safety else ""
     rows = [
@@ -363,7 +363,7 @@ def harm_table(summary: Summary) -> Table:
 
 
 def _weakest(shares: Sequence[tuple[str, Estimate]]) -> str:
-    """Such as "O3 Adult Content 0.525 [0.300, 0.750]"; "-" where the rule was not asked."""
+    """The weakest category with its share, "O3 Adult Content 0.525 [0.300, 0.750]"; or "-"."""
     known = [(name, one) for name, one in shares if name != ALL and one.value is not None]
     if not known:
         return "-"
@@ -372,7 +372,7 @@ def _weakest(shares: Sequence[tuple[str, Estimate]]) -> str:
 
 
 def _lost(gate: Sequence[GateRow], attack: str) -> str:
-    """Where safety is lost under one attack, such as "repeat: all, O3"; "" if nowhere."""
+    """Categories that lost safety under an attack, such as "repeat: all, O3"; "" if none did."""
     under = [row for row in gate if row.attack == attack]
     lost = [row.category or UNNAMED for row in under if row.lost]
     where = "every category" if len(lost) == len(under) else ", ".join(lost)
@@ -380,7 +380,7 @@ def _lost(gate: Sequence[GateRow], attack: str) -> str:
 
 
 def ablation_table(summary: Summary, ablation: Ablation) -> Table:
-    """One parameter of a rule, value by value."""
+    """Table of a rule's measures, one row for each value of a parameter."""
     rows = [
         [str(row.value), *(interval_text(one.value) for one in row.measures.titled().values())]
         for row in ablation.values
@@ -391,7 +391,7 @@ def ablation_table(summary: Summary, ablation: Ablation) -> Table:
 
 
 def biases_table(summary: Summary) -> Table:
-    """How far the biases of every grid point lift refusing openers over complying ones."""
+    """Table of the shift of refusing less complying openers, by grid point."""
     cells: dict[str, list[tuple[float, float]]] = {}
     for one in summary.biases:
         lift = [a - b for a, b in zip(one.refusing, one.complying, strict=True)]
@@ -416,7 +416,7 @@ def _later(values: Sequence[float]) -> float:
 
 
 def to_csv(table: Table) -> bytes:
-    """A table as CSV, in which no spreadsheet finds a formula."""
+    """A table as CSV bytes, safe from spreadsheet formulas."""
     text = io.StringIO()
     rows = ([_cell(cell) for cell in row] for row in (table.header, *table.rows))
     csv.writer(text, lineterminator="\n").writerows(rows)
@@ -424,7 +424,7 @@ def to_csv(table: Table) -> bytes:
 
 
 def _cell(text: str) -> str:
-    """A cell, quoted for spreadsheets where a name would be run as a formula; numbers stay so."""
+    """A cell's text, quoted where a spreadsheet would run it as a formula."""
     line = " ".join(re.split(r"[\t\r\n]", text))
     is_formula = line.lstrip().startswith(_FORMULA) and not _NUMBERS.fullmatch(line)
     return f"'{line}" if is_formula else line

@@ -19,7 +19,7 @@ BASES = ("sft", "reference")
 
 
 class WinRates:
-    """Compares cells with the base's cell, keeping each preference on disk."""
+    """Compares cells with the base's cell by a pairwise judge, and keeps the preferences."""
 
     def __init__(self, settings: JudgeSettings) -> None:
         self._settings = settings
@@ -31,7 +31,7 @@ class WinRates:
         return self._settings.pairwise is not None
 
     def of(self, base: Path, run: Path, prompts: Sequence[Prompt]) -> list[float | None]:
-        """The run's win by prompt, mean of both orders; None for harmful or unscored ones."""
+        """Wins of a run by prompt, mean of both orders; None for harmful or unscored prompts."""
         from tsdi.engines.openai import ChatClient
         from tsdi.judging.pairwise import PairwiseJudge
 
