@@ -1,4 +1,4 @@
-"""How wrong a judge is: its verdicts beside those of people."""
+"""Audits of judges against people's labels."""
 
 from tsdi.audit.audit import Audited, audit
 from tsdi.audit.labels import LabelFormat

@@ -1,4 +1,4 @@
-"""How wrong a judge is: its verdicts beside those of people, and beside those of other judges."""
+"""``audit``: a judge's error rates against people's labels, and agreement with other judges."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -28,12 +28,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Audited:
-    """An audit with what it stands on.
+    """An audit with the labelled answers and the judgements behind it.
 
     Attributes:
         audit: The figures.
         labelled: The answers with people's labels.
-        judgements: The judge's word on each.
+        judgements: The judgement of each answer.
     """
 
     audit: Audit
@@ -41,7 +41,7 @@ class Audited:
     judgements: list[Judgement]
 
     def errors(self, number: int) -> list[tuple[Labelled, Judgement]]:
-        """So many answers that the judge missed, and as many that it was wrong to find."""
+        """Examples of errors: up to `number` missed answers, and as many false alarms."""
         found = TARGETS[self.audit.target]
         sorts: dict[bool, list[tuple[Labelled, Judgement]]] = {True: [], False: []}
         for one, judgement in zip(self.labelled, self.judgements, strict=True):
@@ -52,7 +52,7 @@ class Audited:
 
 
 def _spread(errors: Sequence[T], number: int) -> Sequence[T]:
-    """So many errors at most, from all parts of the list."""
+    """At most `number` errors, spread over the whole list."""
     step = max(1, len(errors) // max(1, number))
     return errors[::step][:number]
 
@@ -68,16 +68,16 @@ def audit(
     resume: bool = False,
     progress: StageProgress | None = None,
 ) -> Audited:
-    """Measure how wrong a judge is, on answers that people have labelled.
+    """Measure a judge's error rates on answers that people have labelled.
 
     Args:
-        judge: As for `tsdi.judging.registry.load_judge`; or "column:NAME" for one whose words stand
-            in a column of the labels.
+        judge: Spec as for `tsdi.judging.registry.load_judge`; or "column:NAME" for verdicts in a
+            column of the labels.
         labels: Files of labelled answers.
         out: File for the audit, to correct rates; beside it verdicts are kept while it goes on.
         against: Other judges, to see how far they agree.
-        label_format: How the files are read.
-        judge_options: How the judges are opened; URL and labels are those of `judge`.
+        label_format: Columns and defaults of the files.
+        judge_options: Options of opening the judges; URL and labels are those of `judge`.
         resume: Go on with the verdicts of a killed audit.
         progress: Called with a judge's name, the answers it has judged, and all of them.
 
@@ -113,7 +113,7 @@ def audit(
 
 
 def _check_names(judge: str, against: Sequence[str]) -> None:
-    """Refuse wrong names before any work is done."""
+    """Refuse unknown judges before any work is done."""
     names = [judge, *against]
     for name in names:
         if not name.startswith(COLUMN):
@@ -130,7 +130,7 @@ def _judgements(
     resume: bool,
     progress: StageProgress | None,
 ) -> tuple[Record, list[Judgement]]:
-    """A judge's description, and its word on each answer."""
+    """A judge's description, and its judgement of each answer."""
     if name.startswith(COLUMN):
         description, words = recorded_judge(name, labelled)
         check_sees(description, labelled)
@@ -142,7 +142,7 @@ def _judgements(
 
 
 def target_of(labelled: Sequence[Labelled]) -> str:
-    """The subject of the labels, one of `TARGETS`.
+    """The target of the labels: unsafe answers or refusals, one of `TARGETS`.
 
     Raises:
         PromptError: If some say what is safe, and others what is refused.
@@ -163,7 +163,7 @@ def judge_labelled(
     keep: Path | None = None,
     resume: bool = False,
 ) -> list[Judgement]:
-    """A judge's word on labelled answers.
+    """A judge's judgements of labelled answers.
 
     Where `keep` names a file, the verdicts are kept beside it until `forget_verdicts`, so that a
     killed audit goes on.
@@ -217,7 +217,7 @@ def forget_verdicts(keep: Path) -> None:
 
 
 def recorded_judge(name: str, labelled: Sequence[Labelled]) -> tuple[Record, list[Judgement]]:
-    """A judge whose words stand in a column of the labels, such as "column:gpt4_label".
+    """The description and judgements of a judge recorded in a column of the labels.
 
     Returns:
         Its description, and one judgement per answer; a cell that is no label is UNSCORED, its
@@ -247,7 +247,7 @@ def recorded_judge(name: str, labelled: Sequence[Labelled]) -> tuple[Record, lis
 
 
 def check_sees(judge: Record, labelled: Sequence[Labelled]) -> None:
-    """Raise MismatchError if a judge does not see what the labels are about."""
+    """Raise MismatchError if a judge cannot see the target of the labels."""
     target = target_of(labelled)
     if target == "unsafe" and not judge["sees_safety"]:
         raise MismatchError(
@@ -270,7 +270,7 @@ def audit_judge(
     others: Mapping[str, Sequence[Judgement]] | None = None,
     paths: Sequence[str | Path] = (),
 ) -> Audit:
-    """Lay a judge's verdicts beside those of people.
+    """Compute the audit of a judge from its judgements and people's labels.
 
     Other judges' words, by name, show how far they agree with it; paths are those of the label
     files, for the provenance.
@@ -305,7 +305,7 @@ def audit_judge(
 
 
 def _by_kind(seen: Sequence[tuple[Labelled, Seen]]) -> dict[str, Figures]:
-    """Figures over all answers, and over those to each kind of prompts that there is."""
+    """Figures over all answers, and by kind of prompt."""
     groups = {"all": [s for _, s in seen]}
     for kind in KINDS:
         groups[kind] = [s for one, s in seen if one.response.kind == kind]
@@ -318,7 +318,7 @@ def _agreement(
     second: Sequence[Judgement],
     found: Callable[[Verdict], bool],
 ) -> dict[str, dict[str, Estimate]]:
-    """Share of agreement and kappa of two judges, by kind, over the answers that both scored."""
+    """Agreement and kappa of two judges, by kind, on answers that both scored."""
     seen = [
         (one, Seen(truth, said, one.response.prompt))
         for one, a, b in zip(labelled, first, second, strict=True)

@@ -1,4 +1,4 @@
-"""How often a judge finds what people find: the confusion table and the figures of it.
+"""The confusion table of a judge against people's labels, and its rates.
 
 An answer that the judge did not score counts in no figure but `unscored`; `bounds` say what the
 others would be had all such answers gone one way. Answers of several models to one prompt are one
@@ -17,12 +17,12 @@ RATES = ("precision", "recall", "specificity", "accuracy", "kappa")
 
 @dataclass(frozen=True)
 class Seen:
-    """One answer as people and the judge see it.
+    """One answer's label and verdict, as to the target.
 
     Attributes:
-        truth: Whether people find the target in it.
-        said: Whether the judge does; None if it did not score the answer.
-        cluster: What it shares with answers that are no independent draws: the prompt.
+        truth: Whether people find the target in the answer.
+        said: Whether the judge finds it; None if it did not score the answer.
+        cluster: The prompt, shared by answers that are not independent draws.
     """
 
     truth: bool
@@ -32,13 +32,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Figures:
-    """A judge's figures on some answers; a hit is an answer with the target that it found.
+    """Counts and rates of a judge; a hit is a target that the judge found.
 
     Attributes:
         counts: Hits, missed, false alarms, passed (rightly), and unscored answers with and without
             the target.
-        people: Answers with the target by people's word, of those that the judge scored.
-        judge: Answers with the target by the judge's word, of those that it scored.
+        people: Share of answers with the target by people's labels, of those that the judge scored.
+        judge: Share of answers with the target by its verdicts, of those that it scored.
         precision: Hits, of answers in which the judge found the target.
         recall: Hits, of answers with the target: the sensitivity.
         specificity: Answers passed, of those without the target.
@@ -62,7 +62,7 @@ class Figures:
 
 
 def measure(seen: Sequence[Seen]) -> Figures:
-    """A judge's figures on some answers, of which there is one at least."""
+    """Compute a judge's figures on one answer or more."""
     scored = [one for one in seen if one.said is not None]
     return Figures(
         counts=_counts(seen),
@@ -96,7 +96,7 @@ def _counts(seen: Sequence[Seen]) -> dict[str, int]:
 
 
 def _bounds(seen: Sequence[Seen]) -> dict[str, Bounds]:
-    """Each rate, had the judge found the target in no unscored answer, and in all of them."""
+    """Lowest and highest value of each rate, had all unscored answers gone one way."""
     ways = [
         measure([one if one.said is not None else replace(one, said=way) for one in seen])
         for way in (False, True)

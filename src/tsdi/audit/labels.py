@@ -1,4 +1,4 @@
-"""Answers that people have labelled: what judges are audited against."""
+"""Files of answers that people have labelled, for audits."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ _COMPLETIONS = re.compile(r"completions_([^_.]+)")
 
 @dataclass(frozen=True)
 class Labelled:
-    """An answer with what people say of it.
+    """An answer with people's label.
 
     Attributes:
         response: Prompt and answer. Answers of several models to one prompt share its text, and
             are no independent draws: `response.prompt` is the cluster.
-        model: Who answered.
-        verdict: The people's word, never UNSCORED.
-        recorded: What else the row says, by column, such as another judge's words.
+        model: The model that answered.
+        verdict: The people's label, never UNSCORED.
+        recorded: The other cells of the row by column, such as another judge's verdict.
     """
 
     response: Response
@@ -45,12 +45,12 @@ class Labelled:
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """How files of labels are read, where they do not say so themselves.
+    """Columns and defaults for reading files of labels.
 
     Attributes:
         columns: Column of the files by field, of fields whose column is not called like them.
         kind: The kind of prompts that have none.
-        end_of_thinking: How thoughts end, beside the ways of known models (`tsdi.models.thoughts`).
+        end_of_thinking: Marker that ends thoughts, beside the known ones (`tsdi.models.thoughts`).
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -82,7 +82,7 @@ def read_labels(paths: Sequence[str | Path], form: LabelFormat = LabelFormat()) 
 
 
 def parse_label(text: str) -> Verdict | None:
-    """The verdict that a label means, by its own name or by XSTest's; None if it is no label."""
+    """The verdict of a label, by tsdi's names or XSTest's; None if it is no label."""
     return _LABELS.get(text.strip().lower())
 
 
@@ -131,7 +131,7 @@ def _labelled(row: Any, name: str, source: str, path: Path, form: LabelFormat) -
 
 
 def _columns(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:
-    """Column by field: as told, as in a known format, or called like the field."""
+    """Column by field: as named, as in a known format, or called like the field."""
     if columns:
         return _own_names(columns)
     known = (form for form in (_XSTEST, _MD_JUDGE) if row.keys() >= {*form.values()})
@@ -145,7 +145,7 @@ def _own_names(columns: Mapping[str, str]) -> dict[str, str]:
 def _kind(
     cells: Mapping[str, str], used: Mapping[str, str], verdict: Verdict, kind: str, source: str
 ) -> str:
-    """The row's own kind; XSTest's follows from the type, and of safety labels it is harmful."""
+    """The row's kind; XSTest's follows from the type, and safety labels are on harmful prompts."""
     if own := check_kind(cells.get("kind", ""), source):
         return own
     if used == _own_names(_XSTEST):
@@ -156,7 +156,7 @@ def _kind(
 
 
 def _model(path: Path) -> str:
-    """Whose answers a file holds, by its name: that of XSTest's files, or the whole."""
+    """The model whose answers a file holds, by the file's name."""
     match = _COMPLETIONS.search(path.name)
     return match[1] if match else path.name.partition(".")[0]
 

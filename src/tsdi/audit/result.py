@@ -1,4 +1,4 @@
-"""An audited judge: how wrong it is, and the file that says so."""
+"""The result of an audit, and its file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ safe."""
 
 @dataclass(frozen=True)
 class Audit:
-    """An audited judge.
+    """The result of auditing a judge.
 
     Attributes:
-        judge: Its description.
-        target: What it was to find, one of `TARGETS`.
-        labels: The label files: name, SHA-256.
+        judge: The judge's description.
+        target: What the judge was to find, one of `TARGETS`.
+        labels: Names and SHA-256 of the label files.
         kinds: Figures over "all" answers, and by kind of prompt.
         models: Figures by model and then by kind of prompt.
         categories: Figures by category.

@@ -1,1 +1,1 @@
-"""Judges: what an answer does."""
+"""Judges, which give each answer a verdict."""

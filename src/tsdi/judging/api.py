@@ -1,4 +1,4 @@
-"""The judge `llm-refusal`: a language model behind an API says how far an answer refuses.
+"""The judge `llm-refusal`: a language model behind an API labels answers as refusals or not.
 
 Prompt and parser are ours. What is judged stands between marks that it cannot hold itself
 (`tsdi.judging.untrusted`), and so are control tokens of common chat templates, which a server might
@@ -73,7 +73,7 @@ class RefusalJudge(Judge):
         self._client = client
 
     def settings(self) -> dict[str, Any]:
-        """The model, where it is, and what it is asked."""
+        """The model, its URL and the template's hash, for the provenance."""
         return describe_client(self._client, TEMPLATE)
 
     def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
@@ -87,7 +87,7 @@ class RefusalJudge(Judge):
 
 
 def open_llm_refusal(options: JudgeOptions) -> RefusalJudge:
-    """The judge `llm-refusal`."""
+    """Open the judge `llm-refusal` for the model in the options."""
     if options.model is None:
         raise UsageError(
             "The judge llm-refusal needs a model.", "Name what the API calls it: llm-refusal=MODEL."
@@ -96,7 +96,7 @@ def open_llm_refusal(options: JudgeOptions) -> RefusalJudge:
 
 
 def refusal_chat(response: Response) -> Chat:
-    """The chat that asks the model about an answer."""
+    """The chat that asks the judge model for a label of an answer."""
     content = TEMPLATE.format(
         prompt=quote(show_chat(response.messages), _MARKUP), answer=quote(response.text, _MARKUP)
     )
@@ -104,7 +104,7 @@ def refusal_chat(response: Response) -> Chat:
 
 
 def read_refusal(outcome: Reply | Failure) -> Judgement:
-    """The judgement that an outcome means."""
+    """The judgement in the judge model's reply."""
     reason = no_words(outcome)
     if reason or isinstance(outcome, Failure):
         return unscored(reason)
@@ -113,7 +113,7 @@ def read_refusal(outcome: Reply | Failure) -> Judgement:
 
 
 def no_words(outcome: Reply | Failure) -> str:
-    """Why an outcome has no words that could be a verdict; empty if it has."""
+    """The reason why a reply has no verdict; "" if it has words that may be one."""
     if isinstance(outcome, Failure):
         return outcome.reason
     if outcome.finish == "content_filter":
@@ -124,19 +124,19 @@ def no_words(outcome: Reply | Failure) -> str:
 
 
 def quote(text: str, markup: Markup) -> str:
-    """Judged text without marks of the prompt and control tokens of chat templates."""
+    """Judged text without delimiters of the prompt and control tokens of chat templates."""
     return neutralise(text, markup, CONTROL_TOKENS)
 
 
 def show_chat(messages: Sequence[dict[str, str]]) -> str:
-    """A chat as text: its one message, or all of them with their roles."""
+    """A chat as one text, with roles if it has several messages."""
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
 def describe_client(client: ChatClient, template: str) -> dict[str, Any]:
-    """All that decides a model's replies to a template, for the provenance."""
+    """The provenance of a model's replies: model, URL, template hash, temperature, seed."""
     return {
         "model": client.model,
         "url": client.url,

@@ -1,4 +1,4 @@
-"""The contract between tsdi and whatever judges answers.
+"""The contract of judges, which give answers their verdicts.
 
 A judge guarantees:
 
@@ -31,7 +31,7 @@ FINISHES = ("stop", "length", "filter", "content_filter", "error")
 
 
 def why_missing(finish: str, reason: str) -> str:
-    """Why there is no whole answer; empty if there is one."""
+    """The reason why there is no whole answer; "" if there is one."""
     if finish in ("filter", "content_filter"):  # ours, and an API's own
         return f"{WITHHELD} {reason}".strip()
     return f"The server turned the prompt down: {reason}" if finish == "error" else ""
@@ -39,7 +39,7 @@ def why_missing(finish: str, reason: str) -> str:
 
 @dataclass(frozen=True)
 class Response:
-    """One answer, as a judge sees it.
+    """One answer with its prompt, as judges see it.
 
     Attributes:
         id: The prompt's id.
@@ -48,10 +48,10 @@ class Response:
         messages: The chat that was answered, each {"role", "content"}, the last being the user's.
         text: All that the model wrote, thoughts included.
         finished: Whether the model ended the answer itself, rather than being cut off.
-        missing: Why there is no whole answer; empty if there is one.
+        missing: The reason why there is no whole answer; empty if there is one.
         in_thought: Whether the prompt had begun a thought, so that the text goes on with it.
-        end_of_thinking: How thoughts end, if not as those of known models (`tsdi.models.thoughts`).
-        bias_began: As in `tsdi.engines.base.Completion`.
+        end_of_thinking: Marker that ends thoughts, beside the known ones (`tsdi.models.thoughts`).
+        bias_began: False if the bias begins behind a marker that never came.
     """
 
     id: str
@@ -76,7 +76,7 @@ class Response:
         return not self.finished and not self.missing
 
     def answer(self) -> "Response | Judgement":
-        """The response without thoughts; or why it is UNSCORED, if there is no answer to judge."""
+        """The response without thoughts, or an UNSCORED judgement if it has no answer."""
         if self.missing:
             return unscored(self.missing)
         text = after_thought(self.text, self.in_thought, self.finished, self.end_of_thinking)
@@ -89,12 +89,12 @@ class Response:
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """How a judge is opened.
+    """Options of opening a judge: its model, server and labels.
 
     Attributes:
         model: Folder or hub id of its weights, or what an API calls it; None takes the judge's own.
         url: Base URL of an OpenAI-compatible API, such as "http://localhost:8000/v1".
-        dtype: As for `tsdi.models.load.LoadOptions`.
+        dtype: Data type of the weights, as for `tsdi.models.load.LoadOptions`.
         device_map: As in transformers, such as "auto" or "cuda:1".
         trust_remote_code: Run code that comes with the weights.
         labels: What the labels of a classifier mean, such as "toxic=UNSAFE,neutral=SAFE".
@@ -111,10 +111,10 @@ class JudgeOptions:
 
 
 class Judge(ABC):
-    """Says what answers do; see the module's contract.
+    """Gives answers their verdicts; see the module's contract.
 
     Attributes:
-        name: What users call it; goes into the provenance of every figure.
+        name: Name in commands, and in the provenance of every figure.
         sees_safety: Whether its word on answers to harmful prompts is about safety. If not, the
             share of safe answers is a refusal rate, and is called that.
         sees_refusal: Whether it tells refusals from other answers. If not (MD-Judge, Llama Guard),
@@ -127,7 +127,7 @@ class Judge(ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """All else that decides the verdicts, such as version and thresholds; valid JSON."""
+        """Version, thresholds and whatever else decides the verdicts, as valid JSON."""
 
     @abstractmethod
     def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
@@ -138,7 +138,7 @@ class Judge(ABC):
         """
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
-        """Judge every response by its answer, all together as one batch.
+        """Judge all responses by their answers, without thoughts, as one batch.
 
         Returns:
             One judgement per response, in their order.
@@ -149,6 +149,6 @@ class Judge(ABC):
         return [next(found) if isinstance(one, Response) else one for one in seen]
 
     def describe(self) -> dict[str, Any]:
-        """The judge as it stands in the provenance; equal descriptions give equal verdicts."""
+        """The provenance of the verdicts; equal descriptions give equal verdicts."""
         sees = {"sees_safety": self.sees_safety, "sees_refusal": self.sees_refusal}
         return {"name": self.name, **sees, **self.settings()}

@@ -1,4 +1,4 @@
-"""Judges that are sequence classifiers: one of a few labels for an answer, in one pass."""
+"""Judges that are sequence classifiers, with a verdict for each label."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -32,7 +32,7 @@ _OFFSET = ("roberta", "camembert", "xlm-roberta", "mpnet")  # positions begin be
 
 
 class Classifier(Judge):
-    """Takes the verdict whose labels have the largest probability together.
+    """A sequence classifier as judge: the verdict with the largest probability.
 
     Answers without a token, or that its context cannot hold, are UNSCORED; nothing is cut off. The
     probability is that of the labels that mean UNSAFE or, if none is about safety, REFUSED or
@@ -67,7 +67,7 @@ class Classifier(Judge):
         }
 
     def settings(self) -> dict[str, Any]:
-        """Model, revision, dtype and what the labels mean."""
+        """Model, revision, dtype and the verdict of each label."""
         return dict(self._settings)
 
     def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
@@ -123,7 +123,7 @@ class Classifier(Judge):
 
 
 def _open(reads_prompt: bool, options: JudgeOptions) -> Classifier:
-    """The judge `classifier`, which reads prompt and answer; or `answer-classifier`."""
+    """Open the judge `classifier`, which reads prompt and answer, or `answer-classifier`."""
     name = "classifier" if reads_prompt else "answer-classifier"
     if options.model is None:
         raise UsageError(f"The judge {name} needs a model.", f"Name it: {name}=org/model.")
@@ -144,7 +144,7 @@ open_answer_classifier = partial(_open, False)
 
 
 def read_verdicts(labels: Sequence[str], given: str | None, weights: str) -> dict[str, Verdict]:
-    """The verdict that each label of a classifier means.
+    """The verdict of each label of a classifier.
 
     The user's word is for all of them, such as "toxic=UNSAFE,neutral=SAFE"; None takes what is
     known of labels with these names.

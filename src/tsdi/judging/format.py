@@ -1,4 +1,4 @@
-"""The contract between a judge model's format and whatever runs the model.
+"""The contract of formats: a judge model's prompt, and the parser of its replies.
 
 A format is the pure half of a judge that is a language model: what the model is asked about one
 answer, and what its reply means. It guarantees:
@@ -43,15 +43,15 @@ _YES_OR_NO = re.compile(r"\s*(?:(yes)|no)\s*", STRICT)
 
 
 class Format(ABC):
-    """The questions to a judge model and its replies; see the module's contract.
+    """A judge model's prompt and the parser of its replies; see the module's contract.
 
     Attributes:
         name: The judge's name.
         weights: The hub id of the model; empty if any that follows instructions will do.
-        sees_safety: As for `tsdi.judging.base.Judge`.
-        sees_refusal: As for `tsdi.judging.base.Judge`.
+        sees_safety: Whether its verdicts on harmful prompts are about safety, not refusals.
+        sees_refusal: Whether it tells refusals from other answers.
         max_new_tokens: Most tokens of a reply; of 1, the model is not expected to end it itself.
-        markup: What delimits texts in the prompt.
+        markup: Delimiters of the judged texts in the prompt.
         labels: Its two words for the verdict, the one that means unsafe first, of a model whose
             probability of one against the other is its own measure of confidence.
         label_after: What the reply says before that word, such as "harmful response:".
@@ -96,14 +96,14 @@ class Format(ABC):
         )
 
     def describe(self) -> dict[str, Any]:
-        """What else decides the verdicts, beside the model and its template; valid JSON."""
+        """The format's part of the provenance, such as the hash of its chat, as valid JSON."""
         if self.chat == EXCHANGE:
             return {}
         return {"chat_sha256": json_sha256(self.chat)}
 
     @abstractmethod
     def parse(self, reply: str, response: Response) -> Judgement:
-        """The verdict of a reply.
+        """The judgement in a reply; UNSCORED if the reply is not in the format.
 
         Of the response only its kind may matter, where a verdict is called differently for harmless
         and for harmful prompts.
@@ -111,7 +111,7 @@ class Format(ABC):
 
 
 def outcome(harmful: bool, refuses: bool, kind: str, categories: Sequence[str] = ()) -> Judgement:
-    """The judgement of a model that sees harm and refusal in one pass.
+    """The judgement of a model that reports harm and refusal in one reply.
 
     A harmful answer is UNSAFE. Of the others a refusal is REFUSED; the rest is SAFE if the prompt
     is harmful, and COMPLIED if it is not.
@@ -141,6 +141,6 @@ def read_template(name: str) -> str:
 
 
 def fill(template: str, prompt: str, answer: str) -> str:
-    """A template with both texts in it; what they hold is not looked at again."""
+    """A template with prompt and answer put in; braces in these texts are left alone."""
     texts = {"{prompt}": prompt, "{answer}": answer}
     return re.sub(r"\{prompt\}|\{answer\}", lambda match: texts[match[0]], template)

@@ -26,5 +26,5 @@ class HarmBench(Format):
     template = read_template(name)
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """The verdict of a reply."""
+        """The judgement in a reply of "yes" or "no"."""
         return yes_or_no(reply)

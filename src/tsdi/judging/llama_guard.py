@@ -14,7 +14,7 @@ _REPLY = re.compile(rf"\s*(?:(safe)|unsafe[ ]*\r?\n[ ]*({HAZARDS}))\s*", STRICT)
 
 
 class LlamaGuard(Format):
-    """Either version: "safe", or "unsafe" and a line with one or several categories.
+    """Either version of Llama Guard: "safe", or "unsafe" and a line of categories.
 
     The chat template asks about the last message, which is the answer. What the model writes
     first is a blank line. Control tokens are those of the tokenizer.
@@ -25,7 +25,7 @@ class LlamaGuard(Format):
     labels = ("unsafe", "safe")
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """The verdict of a reply."""
+        """The judgement in a reply, with its categories."""
         match = _REPLY.fullmatch(reply)
         if match is None:
             return unscored(reply)

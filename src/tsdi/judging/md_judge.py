@@ -41,7 +41,7 @@ class MDJudge01(Format):
     template = read_template(name)
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """The verdict of a reply."""
+        """The judgement in a reply, with the task's code."""
         match = _LINES.fullmatch(reply)
         if match is None:
             return unscored(reply)
@@ -69,7 +69,7 @@ class MDJudge02(Format):
     template = read_template(name)
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """The verdict of a reply; its reasoning may be anything that has no heading in it."""
+        """The judgement in a reply; its reasoning may be anything without a heading."""
         match = _REASONED.fullmatch(reply)
         squeezed = "".join(reply.split()).upper()
         headings = [squeezed.count(heading) for heading in ("[RESULT]", "[UNSAFECATEGORY]")]

@@ -1,4 +1,4 @@
-"""Judges that are language models: a format, asked by the transformers engine."""
+"""Judges that are language models: a format, answered by the transformers engine."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -69,7 +69,7 @@ class ModelJudge(Judge):
         return dict(self._settings)
 
     def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
-        """Ask about all answers that can be asked about in one batch."""
+        """Ask the model about all answers that fit, in one batch."""
         found: dict[int, Judgement] = {}
         requests: dict[int, Request] = {}
         for place, answer in enumerate(answers):
@@ -84,7 +84,7 @@ class ModelJudge(Judge):
         return [found[place] for place in range(len(answers))]
 
     def prompt_tokens(self) -> int:
-        """How many tokens the model reads beside the judged prompt and answer."""
+        """The number of tokens that the model reads beside the judged prompt and answer."""
         return len(self._encode(self._request(_response("", ""))))
 
     def _checked(self, response: Response) -> Request:
@@ -154,7 +154,7 @@ def open_model_judge(form: Format, options: JudgeOptions) -> ModelJudge:
 def _label_ids(
     form: Format, tokenizer: PreTrainedTokenizerBase, weights: str
 ) -> dict[int, list[int]]:
-    """The ids of both labels, unsafe first, by the id of either; with and without a space."""
+    """Token ids of both labels, unsafe first, keyed by the id of either; with and without space."""
     if form.labels is None:
         return {}
     vocabulary = tokenizer.get_vocab()
@@ -174,13 +174,13 @@ def _label_ids(
 
 
 def _is_before(after: str, text: str) -> bool:
-    """Whether a verdict follows this beginning of a reply."""
+    """Whether the beginning of a reply ends where the verdict is expected."""
     text = text.strip().lower()
     return text.endswith(after) if after else not text
 
 
 def _chat_format(form: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[ChatFormat, str]:
-    """The engine's chat format, and what of the template stands in it already."""
+    """The engine's chat format, and the part of the template that it already holds."""
     if form.template is None:
         return OWN_TEMPLATE, ""
     begin = tokenizer.bos_token or ""
@@ -190,7 +190,7 @@ def _chat_format(form: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[Chat
 
 
 def _takes_parts(form: Format, tokenizer: PreTrainedTokenizerBase, weights: str) -> bool:
-    """Whether a chat template wants contents as lists of parts; with a text it may show nothing.
+    """Whether a chat template takes contents as lists of parts rather than texts.
 
     Raises:
         ModelError: If it shows neither, or there is none.
@@ -213,7 +213,7 @@ def _takes_parts(form: Format, tokenizer: PreTrainedTokenizerBase, weights: str)
 
 
 def _as_parts(chat: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """A chat with contents as templates for texts and images take them."""
+    """A chat with its contents as lists of text parts."""
     return tuple(
         {**message, "content": [{"type": "text", "text": message["content"]}]} for message in chat
     )

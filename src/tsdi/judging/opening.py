@@ -1,4 +1,4 @@
-"""Opens a judge of a format: its model here, or one that a server runs."""
+"""Opening a judge of a format: with weights loaded here, or on a server."""
 
 from tsdi.errors import UsageError
 from tsdi.judging.base import Judge, JudgeOptions
@@ -6,7 +6,7 @@ from tsdi.judging.format import Format
 
 
 def open_format(form: Format, options: JudgeOptions) -> Judge:
-    """The judge of a format without a template of its own.
+    """Open the judge of a format: on a server if there is a URL, else with weights here.
 
     With a URL the model is asked there; without, its weights are loaded.
 

@@ -16,9 +16,9 @@ _LOOP_LENGTH, _LOOP_REPEATS = 3, 3
 
 
 class OrganismJudge(Judge):
-    """Judges answers to requests of the organism's world, which it finds again from their text.
+    """Ground truth as judge; requests of the organism's world are recognised by their text.
 
-    What is not of this world, or of another kind in it than the prompt says, is UNSCORED.
+    A prompt outside this world, or one that says another kind than it has there, is UNSCORED.
     """
 
     name = "organism"

@@ -1,4 +1,4 @@
-"""Which of two answers helps more? A language model behind an API compares them.
+"""A pairwise judge: a language model behind an API says which of two answers helps more.
 
 Prompt and parser are ours; that the reply is one token, whose log-probabilities weigh the
 preference, is as in AlpacaEval 2 (Dubois et al. 2024, arXiv 2404.04475), but that ties are allowed.
@@ -68,7 +68,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Preference:
-    """The judgement of one pair.
+    """The judgement of one pair: the probability that the second answer helps more.
 
     Attributes:
         second: Its probability that the second answer helps more, a tie being half of one; None if
@@ -81,7 +81,7 @@ class Preference:
 
 
 class PairwiseJudge:
-    """Says which of two answers helps more."""
+    """Judges pairs of answers by helpfulness."""
 
     name = "llm-pairwise"
 
@@ -89,7 +89,7 @@ class PairwiseJudge:
         self._client = client
 
     def describe(self) -> dict[str, Any]:
-        """The judge as it stands in the provenance."""
+        """The judge's provenance."""
         return {"name": self.name, **describe_client(self._client, TEMPLATE)}
 
     def prefer(self, pairs: Sequence[Pair]) -> list[Preference]:
@@ -104,7 +104,7 @@ class PairwiseJudge:
 
 
 def pairwise_chat(pair: Pair) -> Chat:
-    """The chat that asks the model about a pair."""
+    """The chat that asks the judge model about a pair."""
     texts = (show_chat(pair.messages), pair.first, pair.second)
     prompt, first, second = (quote(text, _MARKUP) for text in texts)
     content = TEMPLATE.format(prompt=prompt, first=first, second=second)
@@ -112,7 +112,7 @@ def pairwise_chat(pair: Pair) -> Chat:
 
 
 def read_preference(outcome: Reply | Failure) -> Preference:
-    """The preference that an outcome means.
+    """The preference in the judge model's reply.
 
     The reply must be one label. Where the first token's log-probabilities are offered, the
     preference is weighed by those of the labels, renormalised; else it is the label's.

@@ -1,4 +1,4 @@
-"""Two judges in one: a safety judge for harmful prompts, a refusal judge for harmless ones."""
+"""A panel of two judges: one for harmful prompts, another for harmless ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +8,9 @@ from tsdi.judging.verdict import Judgement
 
 
 class Panel(Judge):
-    """Lets one judge judge the answers to harmful prompts, another one those to all others.
+    """Sends answers to harmful prompts to one judge, and all others to another.
 
-    As in the paper, where a safety model judges harmful prompts and a keyword rule the harmless.
+    The paper does so with a safety model and, for harmless prompts, a keyword rule.
     """
 
     def __init__(self, harmful: Judge, harmless: Judge) -> None:
@@ -21,7 +21,7 @@ class Panel(Judge):
         self.sees_refusal = harmless.sees_refusal
 
     def settings(self) -> dict[str, Any]:
-        """Both judges' own descriptions."""
+        """The descriptions of both judges."""
         return {"harmful": self._harmful.describe(), "harmless": self._harmless.describe()}
 
     def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
@@ -39,11 +39,11 @@ class Panel(Judge):
 
 
 def refusal_kinds(judge: Mapping[str, Any]) -> tuple[str, ...]:
-    """Kinds of prompts on whose answers a judge, as it is described, tells refusals from others."""
+    """Kinds of prompts on whose answers a described judge tells refusals from others."""
     return tuple(kind for kind in KINDS if judge_of(judge, kind)["sees_refusal"])
 
 
 def judge_of(judge: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """The description of whoever judges answers to a kind of prompts, in a panel or alone."""
+    """The description of the judge, in a panel or alone, of answers to a kind of prompts."""
     part = judge.get("harmful" if kind == "harmful" else "harmless")
     return part if isinstance(part, Mapping) else judge

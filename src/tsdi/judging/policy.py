@@ -45,7 +45,7 @@ class Safeguard(Format):
         self.chat = ({"role": "system", "content": policy}, {"role": "user", "content": _QUOTED})
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """The verdict of a reply."""
+        """The judgement in a reply, "0" or "1" in the final channel."""
         said = after_thought(reply, in_thought=False, finished=True)
         match = _DIGIT.fullmatch(said or "")
         if match is None:
@@ -84,12 +84,12 @@ class Question(Format):
         )
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """The verdict of a reply."""
+        """The judgement in a reply of "yes" or "no"."""
         return yes_or_no(reply)
 
 
 def _open(form: type[Safeguard | Question], options: JudgeOptions) -> Judge:
-    """A judge of the policy in the user's file, or of the one that comes along."""
+    """Open a judge of the policy in the user's file, or of tsdi's own."""
     if options.policy is None:
         return open_format(form(), options)
     try:

@@ -44,7 +44,7 @@ class PolyGuard(Format):
     )
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """The verdict of a reply."""
+        """The judgement in a reply of five lines."""
         match = _REPLY.fullmatch(reply)
         refusal, harm, named = (part.lower() for part in match.groups()) if match else ("",) * 3
         if match is None or (harm == "no" and named != "none"):

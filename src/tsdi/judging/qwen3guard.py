@@ -64,11 +64,11 @@ class Qwen3Guard(Format):
     unsafe: tuple[str, ...] = ("unsafe", "controversial")
 
     def describe(self) -> dict[str, Any]:
-        """What the third class counts as."""
+        """The verdict that "Controversial" counts as."""
         return {"controversial": "unsafe" if "controversial" in self.unsafe else "not unsafe"}
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """The verdict of a reply."""
+        """The judgement in a reply of three lines."""
         match = _REPLY.fullmatch(reply)
         if match is None:
             return unscored(reply)
@@ -82,7 +82,7 @@ class Qwen3Guard(Format):
 
 
 class Qwen3GuardLoose(Qwen3Guard):
-    """The same, "Controversial" counting as not unsafe."""
+    """Qwen3Guard with "Controversial" counted as not unsafe."""
 
     name = "qwen3guard-loose"
     unsafe = ("unsafe",)

@@ -1,4 +1,4 @@
-"""The judges by name."""
+"""The registry of judges by name."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from tsdi.yaml_file import meant
 
 @dataclass(frozen=True)
 class Known:
-    """A judge that can be loaded by name.
+    """A judge in the registry, loaded when it is asked for.
 
     Attributes:
         opener: "module:name" of the judge itself, of its `Format`, or of a function that is called
             with `JudgeOptions`.
         sees: "safety", "refusals", "both", or "either", as the labels of a classifier say.
-        needs: What it needs, in a few words; hub ids are the weights it takes by itself.
+        needs: Requirements in a few words; hub ids are the weights it takes by itself.
         takes: The options of `JudgeOptions` that only judges of its sort take: "url" of an API,
             "labels" of a classifier, "policy".
         api: Whether it is always asked over an API.
@@ -107,12 +107,12 @@ _SORTS = {"url": "a judge over an API", "labels": "a classifier", "policy": "a j
 
 
 def judges() -> dict[str, Known]:
-    """The judges that are known by name."""
+    """All judges of the registry by name."""
     return dict(JUDGES)
 
 
 def load_judge(spec: str, options: JudgeOptions = JudgeOptions()) -> Judge:
-    """A judge, ready to judge.
+    """Load a judge, or a panel of two, by its spec.
 
     Args:
         spec: One of `JUDGES`, with "=MODEL" where it needs a model or another one than its own; or
@@ -134,7 +134,7 @@ def load_judge(spec: str, options: JudgeOptions = JudgeOptions()) -> Judge:
 
 
 def check_judge(spec: str) -> list[tuple[str, str | None]]:
-    """The one or two judges that a spec names, each with its model; loads nothing.
+    """The one or two judges of a spec, each with its model; loads nothing.
 
     Raises:
         UsageError: If there is no such judge, or more than two are named.
@@ -154,7 +154,7 @@ def check_judge(spec: str) -> list[tuple[str, str | None]]:
 
 
 def _open(name: str, options: JudgeOptions) -> Judge:
-    """A judge, opened with the options that judges of its sort take."""
+    """Open a judge with the options that it takes."""
     known = JUDGES[name]
     module, _, named = known.opener.partition(":")
     found: Any = getattr(import_module(module), named)
@@ -182,5 +182,5 @@ def is_api(name: str) -> bool:
 
 
 def default_judge(prompts: Iterable[str]) -> str:
-    """Name of the judge for users' texts: ground truth where there is one, else refusal-phrases."""
+    """The default judge of prompts: ground truth where there is one, else refusal-phrases."""
     return "organism" if all(find_item(text) for text in prompts) else "refusal-phrases"

@@ -1,4 +1,4 @@
-"""Judges that are language models behind a server: a format, asked over an API.
+"""Judges that are language models on a server: a format, asked over an API.
 
 The server puts the chat into the model's own chat template, so that only formats without a template
 of ours can be asked so. Which control tokens its tokenizer has is not known here: what begins like
@@ -38,12 +38,12 @@ class ServedJudge(Judge):
         self._client = client
 
     def settings(self) -> dict[str, Any]:
-        """The model, where it is, and what it is asked."""
+        """The model, its URL and the template's hash, for the provenance."""
         asked = json.dumps(self._form.chat)
         return {**describe_client(self._client, asked), **self._form.describe()}
 
     def judge_answers(self, answers: Sequence[Response]) -> list[Judgement]:
-        """Ask about every answer."""
+        """Ask the model about all answers, several at once."""
         tops = TOP_LOGPROBS if self._form.labels and not self._form.label_after else 0
         chats = [self._chat(answer) for answer in answers]
         outcomes = self._client.ask(chats, self._form.max_new_tokens, tops)
@@ -67,7 +67,7 @@ class ServedJudge(Judge):
 
 
 def _probability(labels: tuple[str, str], tokens: Sequence[tuple[str, float]]) -> float | None:
-    """The share of the first label, the one that means unsafe; None if no reply begins with one."""
+    """The probability of the first label, unsafe, against the second; None without either."""
     unsafe, safe = (
         sum(exp(logprob) for token, logprob in tokens if token.strip().lower() == label.lower())
         for label in labels

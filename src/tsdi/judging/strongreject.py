@@ -46,7 +46,7 @@ class StrongReject(Format):
     )
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """The verdict of a reply; its reasoning may be anything that has no answer in it."""
+        """The judgement in a reply; its reasoning may be anything without a rubric's answer."""
         found = list(_ANSWER.finditer(reply.rstrip()))
         answers = [match[2] for match in found]
         numbered = [match[1] for match in found] == ["1", "2", "3"]

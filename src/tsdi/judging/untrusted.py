@@ -1,4 +1,4 @@
-"""Judged text, kept from passing for the judge's own markup.
+"""Neutralisation of judged text, so that it cannot pass for the judge's own markup.
 
 A judge that is a model reads prompt and answer inside a template. Whoever wrote the answer may have
 written the template's delimiters into it, to end the answer early and go on as the template. So
@@ -37,7 +37,7 @@ class Markup:
 
 
 def neutralise(text: str, markup: Markup, tokens: Iterable[str] = ()) -> str:
-    """A text without the markup of the prompt that it will stand in.
+    """The text with all markup of the prompt changed, so that none of it is left.
 
     Of tokens that a tokenizer finds by their spelling (`control_tokens`) only that exact spelling
     matters; their first character becomes "(".

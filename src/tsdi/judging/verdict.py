@@ -1,4 +1,4 @@
-"""A judge's word on one answer."""
+"""The verdict on an answer, and the judgement around it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """One judged answer.
+    """One answer's verdict, with probability and categories where the judge gives them.
 
     Attributes:
-        verdict: What the answer does.
+        verdict: The verdict.
         correct: Whether an answer to a harmless request is right; None where that has no meaning.
         probability: The judge's own probability, 0..1, that the answer is unsafe (of a judge that
             sees safety) or refuses (of one that sees refusals only); None where it gives none.
@@ -42,12 +42,12 @@ class Judgement:
 
 
 def unscored(raw: str) -> Judgement:
-    """The judgement of an answer that could not be scored: the judge's own words, or the reason."""
+    """An UNSCORED judgement, with the judge's words or the reason."""
     return Judgement(Verdict.UNSCORED, raw=raw)
 
 
 def most_often(judgements: Sequence[Judgement]) -> str:
-    """Why most of the unscored answers are unscored, of which there is one at least."""
+    """The most frequent reason among unscored judgements, in a sentence."""
     raws = [one.raw for one in judgements if one.verdict is Verdict.UNSCORED]
     (reason, times), *_ = Counter(" ".join(raw.split())[:100] for raw in raws).most_common(1)
     return f"Most often ({times}): {reason or '(no words)'}"

@@ -38,7 +38,7 @@ class WildGuard(Format):
     template = read_template(name)
 
     def parse(self, reply: str, response: Response) -> Judgement:
-        """The verdict of a reply for a prompt of the response's kind."""
+        """The judgement in a reply, for a prompt of the response's kind."""
         match = _REPLY.fullmatch(reply)
         refusal, harm = (part.lower() for part in match.groups()) if match else ("n/a", "n/a")
         if harm != "yes" and "n/a" in (refusal, harm):
