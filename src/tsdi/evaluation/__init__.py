@@ -1,1 +1,1 @@
-"""From prompts to answers on disk, and from judged answers to figures with intervals."""
+"""Evaluation: answers, verdicts and metrics with intervals, and choices based on them."""

@@ -1,4 +1,4 @@
-"""How far the judges of one run agree on its answers, beyond chance."""
+"""Agreement of several judges on the answers of one run, beyond chance."""
 
 import logging
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Agreed:
-    """Two judges on one figure, over the answers that both have a verdict for.
+    """Agreement of two judges on one figure, over answers that both scored.
 
     The share that both count alike has Wilson's interval, Cohen's kappa the bootstrap's; kappa has
     no value where both always say one thing.
@@ -34,7 +34,7 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Agreement:
-    """A judge beside another one of the same run.
+    """Agreement with another judge of the same run.
 
     The figures are those that both can see.
     """
@@ -48,9 +48,9 @@ class Agreement:
 
 
 def agreements(run: Path, own: Path, judge: Record, judged: Sequence[Judged]) -> list[Agreement]:
-    """A judge's agreement with every other judge that has judged a run to its end.
+    """A judge's agreement with every other judge that has finished judging a run.
 
-    Its own verdicts are in the folder `own`.
+    The judge's own verdicts are in the folder `own`.
     """
     found = []
     for place in places(run):
@@ -69,7 +69,7 @@ def agreements(run: Path, own: Path, judge: Record, judged: Sequence[Judged]) ->
 def agreement(
     judge: Record, judged: Sequence[Judged], other: Record, others: Sequence[Judged]
 ) -> dict[str, Agreed]:
-    """How far two judges agree on the same answers, by figure.
+    """The agreement of two judges on the same answers, by figure.
 
     Raises:
         MismatchError: If they judged answers to other prompts.

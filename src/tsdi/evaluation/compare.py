@@ -1,4 +1,4 @@
-"""Two judged arms on the same prompts: what changed, by how much, and is it more than chance?"""
+"""Paired comparison of two judged arms on the same prompts, with intervals and p-values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of two arms, over the prompts that both have a verdict for.
+    """The paired change of one figure between two arms, over prompts scored in both.
 
     Attributes:
         before: Share of hits of the first arm; of one run with its Wilson interval.
@@ -31,7 +31,7 @@ class Change:
         change: after - before, paired; of one run with the Bonett-Price interval.
         p: Two-sided p-value of the exact McNemar test; None over several training seeds, of which
             it would say nothing.
-        p_holm: The same adjusted by Holm's method over the family; None outside of it.
+        p_holm: `p` adjusted by Holm's method over the family; None outside of one.
     """
 
     before: Estimate
@@ -54,7 +54,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All figures of two arms side by side.
+    """The changes of all figures between two arms.
 
     Attributes:
         overall: Compliance, lookalike compliance, correct answers and safety.
@@ -89,9 +89,9 @@ class Comparison:
 
 
 def compare_runs(before: str | Path, after: str | Path, judge: str = "") -> Comparison:
-    """Compare two run folders that one judge judged, answering the same prompts.
+    """Compare two run folders with the same prompts and the same judge.
 
-    Where there are several judges' verdicts, `judge` says whose (`tsdi.runs.places.find_place`).
+    Where there are several judges' verdicts, `judge` names one (`tsdi.runs.places.find_place`).
 
     Raises:
         UsageError: If answers or verdicts are missing, or several judges have judged and none is
@@ -116,7 +116,7 @@ def compare_runs(before: str | Path, after: str | Path, judge: str = "") -> Comp
 def check_same_prompts(
     before: str | Path, responses: Sequence[Response], after: str | Path, others: Sequence[Response]
 ) -> None:
-    """Raise MismatchError if two run folders do not answer the same prompts."""
+    """Raise MismatchError if two run folders answer different prompts."""
     asked = {r.id: (r.messages, r.kind, r.category) for r in responses}
     other_asked = {r.id: (r.messages, r.kind, r.category) for r in others}
     names = asked.keys() | other_asked.keys()
@@ -186,7 +186,7 @@ def _change(before: Sequence[bool], after: Sequence[bool]) -> Change:
 
 
 def _name(judge: Record, other: Record) -> str:
-    """A judge's name, with the settings that tell it from another one of the same name."""
+    """A judge's name, with the settings that differ from another one of the same name."""
     name = str(judge.get("name"))
     if name != other.get("name"):
         return name

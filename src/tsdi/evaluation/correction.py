@@ -1,4 +1,4 @@
-"""What a rate would be if the judge made no mistakes, from an audit of the judge.
+"""Rates corrected for a judge's errors, as an audit measured them.
 
 A judge does not err alike on the answers of all models: a rule of words knows one model's refusals,
 not another's. So the errors of an audit are taken for those on a further model, as uncertain as
@@ -22,7 +22,7 @@ _Z = float(norm.ppf(0.975))
 
 
 def corrected(figures: ArmMetrics, audit: Audit, judge: Record) -> dict[str, Estimate]:
-    """The figures of an evaluation that an audit of its judge can correct.
+    """The figures of an evaluation, corrected by an audit of its judge.
 
     Returns:
         By an audit of refusals: "refused_harmless", "refused_lookalike" and "refused_harmful", the
@@ -124,7 +124,7 @@ def correct_rate(raw: Estimate, sensitivity: Estimate, specificity: Estimate) ->
 
 
 def for_new_model(pooled: Estimate, by_model: Sequence[Estimate]) -> Estimate:
-    """A judge's rate on audited models with the interval that it has on a further one.
+    """A judge's error rate with its prediction interval for a model that was not audited.
 
     The variance is that of the pooled rate, plus t^2 (1 + sum of squares of the models' shares of
     the answers), t^2 being the variance between models by DerSimonian and Laird. The interval is
@@ -146,13 +146,13 @@ def for_new_model(pooled: Estimate, by_model: Sequence[Estimate]) -> Estimate:
 
 
 def _with_more(share: Estimate, number: float) -> tuple[float, float]:
-    """A share with some answers added, half of which are hits, and the number of answers then."""
+    """The share and n after adding `number` answers, half of them hits."""
     n = _independent(share)
     return ((share.value or 0.0) * n + number / 2) / (n + number), n + number
 
 
 def _independent(share: Estimate) -> float:
-    """How many independent answers give a share this Wilson interval.
+    """The effective number of independent answers of a share with this Wilson interval.
 
     Its width w solves (w^2 - 1) u^2 + (2 w^2 - 4 p (1 - p)) u + w^2 = 0, with u = z^2 / n.
     """
@@ -166,6 +166,6 @@ def _clip(number: float) -> float:
 
 
 def _complement(share: Estimate) -> Estimate:
-    """The share of all others."""
+    """1 minus a share, with its interval."""
     value = None if share.value is None else 1 - share.value
     return Estimate(value, 1 - share.high, 1 - share.low, share.n)

@@ -1,4 +1,4 @@
-"""``evaluate``: prompts to answers to verdicts to figures, in one run folder, resumable.
+"""``evaluate``: answers, verdicts and metrics of prompts in one run folder, resumable.
 
 Beside the answers, `judge.json` says what makes the verdicts, `verdicts.jsonl` has one record an
 answer (`id`, `verdict`, `correct`, `made_by`, a hash of `judge.json`, and `raw` where it is
@@ -50,19 +50,19 @@ METRICS = "metrics.json"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of one run, and where they come from.
+    """The metrics of one run, with their provenance.
 
     Attributes:
         judge: The judge's description.
-        prompts: How many prompts there are of each kind.
-        cut_off: How many answers of each kind the length limit cut off.
+        prompts: Number of prompts of each kind.
+        cut_off: Number of answers of each kind that the length limit cut off.
         figures: The figures with their intervals.
         corrected: Some of them corrected for the judge's errors (`tsdi.evaluation.correction`), if
             there is an audit of it.
-        agreement: How far it agrees with the other judges of the run (`tsdi.evaluation.agreement`).
+        agreement: Agreement with the other judges of the run (`tsdi.evaluation.agreement`).
         notes: What a reader of the figures must know, in sentences.
         judged: `judge.json`: judge, hash of the answers, versions.
-        run: `run.json`: what made the answers; empty if they came without it.
+        run: `run.json`, the provenance of the answers; empty if there is none.
     """
 
     judge: Record
@@ -92,13 +92,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Judging:
-    """How answers are judged.
+    """Options of judging: the judge, defaults for prompts, and an audit.
 
     Attributes:
-        judge: As for `tsdi.judging.registry.load_judge`; None takes the default of the prompts.
-        options: How it is opened, but for the model.
+        judge: Spec as for `tsdi.judging.registry.load_judge`; None takes the prompts' default.
+        options: Options of opening it, but for the model.
         kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
-        end_of_thinking: How the model's thoughts end, beside the ways of known models
+        end_of_thinking: Marker that ends the model's thoughts, beside the known ones
             (`tsdi.models.thoughts`).
         audit: An audit of the judge (`tsdi audit --out`), to correct figures for its errors.
     """
@@ -110,7 +110,7 @@ class Judging:
     audit: str | Path | None = None
 
     def check(self) -> None:
-        """Raise UsageError for what can be seen to be wrong before anything is loaded."""
+        """Raise UsageError for options that exclude each other, before anything is loaded."""
         if self.audit is not None and not Path(self.audit).is_file():
             raise UsageError(
                 f"There is no audit {self.audit}.", "Make it with tsdi audit JUDGE --out FILE."
@@ -130,7 +130,7 @@ def evaluate(
     resume: bool = False,
     progress: StageProgress | None = None,
 ) -> Evaluation:
-    """Measure helpfulness and safety: answer prompts, judge the answers, count the verdicts.
+    """Answer prompts, judge the answers, and compute helpfulness and safety.
 
     Args:
         target: With prompts, the model that answers them, as for `tsdi.generate`; without, a run
@@ -138,8 +138,8 @@ def evaluate(
         prompts: What is asked, as for `tsdi.generate`.
         out: The run folder of a model; it gets verdicts.jsonl and metrics.json.
         bias: Folder or hub id of a safety bias.
-        answering: How the model answers; None takes the defaults.
-        judging: How answers are judged.
+        answering: Options of answering; None takes the defaults.
+        judging: Options of judging.
         resume: Go on with a killed run.
         progress: Called after each chunk of answers, then of verdicts.
 
@@ -179,7 +179,7 @@ def evaluate(
 
 
 def _load(prompts: Name | PromptSource, seed: int, kind: str, run: Path, resume: bool) -> Loaded:
-    """The prompts, each with a kind, for a folder that may be used."""
+    """Load the prompts, each with a kind, and check that the run folder may be used."""
     if not resume:
         ANSWERS.check_unused(run)
     loaded = load_prompts(prompts, seed, kind)
@@ -196,7 +196,7 @@ def judge_responses(
     chunk: int = 64,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Judge every answer of a run folder, keep each verdict on disk as it comes, count them.
+    """Judge all answers of a run folder, with each verdict kept on disk, and compute metrics.
 
     Of `judging` count the kind of prompts that have none, how thoughts end (without, what run.json
     says of it), and an audit. Where it names a judge, another judge's verdicts may be there
@@ -253,7 +253,7 @@ def judge_responses(
 
 
 def _describe(judge: Judge, folder: Path, count: int, kind: str, end_of_thinking: str) -> Record:
-    """Everything that decides the verdicts, as it reads back from JSON."""
+    """The content of judge.json, everything that decides the verdicts, as JSON reads it back."""
     description = {
         "judge": judge.describe(),
         "responses": describe_answers(folder, count),
@@ -265,7 +265,7 @@ def _describe(judge: Judge, folder: Path, count: int, kind: str, end_of_thinking
 
 
 def _notes(judge: Record, judged: Sequence[Judged]) -> list[str]:
-    """Sentences that a reader of the figures must know."""
+    """Sentences on the limits of the figures."""
     kinds = {answer.kind for answer in judged}
     notes = []
     if "harmful" not in kinds:

@@ -1,4 +1,4 @@
-"""What floors of safety are called, and how many harmful prompts they and the gate rest on."""
+"""The minimum of harmful prompts in a category, for the gate and for floors of tuning."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ def floor_name(group: str, attack: str) -> str:
 
 
 def too_few(counts: Mapping[str, int], fewest: int, seen: str = "") -> str:
-    """What is wrong with categories that rest on too few harmful prompts; "" if none does.
+    """A sentence on categories with fewer harmful prompts than the minimum; "" if there are none.
 
     `seen` says which prompts count, such as " with a verdict".
     """

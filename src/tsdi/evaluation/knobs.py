@@ -1,4 +1,4 @@
-"""Settings that are tuned: what they are, and which ones are proposed."""
+"""Settings that `tune` searches: strength or condition, steps and decay, and their proposal."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -18,12 +18,12 @@ LEAST_WIDTH, LARGEST_WIDTH = 0.05, 5.0
 
 @dataclass(frozen=True)
 class Strengths:
-    """What strengths a condition sets: `tsdi.decoding.condition.Condition`, whose names these are.
+    """The strengths and width of a condition (`tsdi.decoding.condition.Condition`).
 
     Attributes:
-        low: Where a prompt is surely harmful; below `high`.
-        high: Where it is surely harmless.
-        width: Of the change between them.
+        low: Strength where a prompt is surely harmful; below `high`.
+        high: Strength where a prompt is surely harmless.
+        width: Width of the change between them.
     """
 
     low: float
@@ -33,14 +33,13 @@ class Strengths:
 
 @dataclass(frozen=True)
 class Knobs:
-    """A setting: step i < steps is shifted by strength x decay ** i x bias.
+    """One setting of a bias: step i < steps is shifted by strength x decay ** i x bias.
 
     Attributes:
-        strength: How much of the bias is subtracted at step 0 for all prompts; None where a
-            condition sets it.
-        steps: Response positions at which it is.
-        decay: How much is left of it from one step to the next.
-        condition: What strengths the condition sets, where it does.
+        strength: Factor of the bias at step 0 for all prompts; None where a condition sets it.
+        steps: Number of response positions that are shifted.
+        decay: Factor of the strength from one step to the next.
+        condition: Strengths and width of the condition; None without one.
         order: 1 with the slope of the bias, by which it follows the logits; 0 without.
     """
 
@@ -52,12 +51,12 @@ class Knobs:
 
     @property
     def off(self) -> bool:
-        """Whether it leaves the model as it is."""
+        """Whether the setting leaves the model as it is."""
         return self.strength == 0
 
     @property
     def removal(self) -> tuple[float, ...]:
-        """How much it takes away, from harmful prompts first, to be compared in order."""
+        """A sort key by how much of the bias is removed, from harmful prompts first."""
         shape = self.steps, self.decay, self.order
         if self.condition is not None:
             low, high = self.condition.low, self.condition.high
@@ -70,7 +69,7 @@ class Knobs:
         return self == other or (self.off and other.off)
 
     def of(self, bias: "SafetyBias") -> "SafetyBias":
-        """The bias with this setting, but for a strength for all prompts.
+        """A bias at this setting; a strength for all prompts is left to the caller.
 
         The bias has its condition where one is set, and its slope at order 1.
         """
@@ -86,13 +85,13 @@ class Knobs:
 
 @dataclass(frozen=True)
 class Space:
-    """Which settings are proposed.
+    """The space of settings that a search proposes from.
 
     Attributes:
         steps: Response positions of the bias.
         recommended: Its recommended strength; all of it where there is none.
-        condition: What its condition sets, if there is one; then each setting sets it anew, or one
-            strength for all prompts.
+        condition: Strengths of its condition, if there is one; each setting then has strengths of
+            a condition, or one strength for all prompts.
         sloped: Whether it has a slope; then each setting takes it or leaves it out. With the slope
             there is no decay.
     """
@@ -104,14 +103,14 @@ class Space:
 
     @classmethod
     def around(cls, bias: "SafetyBias") -> "Space":
-        """The settings of a bias."""
+        """The search space of a bias."""
         found = bias.condition
         own = None if found is None else Strengths(found.low, found.high, found.width)
         recommended = 1.0 if bias.info.strength is None else bias.info.strength
         return cls(bias.steps, recommended, own, bias.slope is not None)
 
     def first(self) -> list[dict[str, Any]]:
-        """What is always tried, first: the model as it is, the bias as it is, what it recommends.
+        """The first settings to try: strength 0, the bias's own, and the recommended one.
 
         Of a condition also a bold setting, which was best by hand where harm is easy to see; of a
         bias with a slope all of them in both orders.
@@ -138,7 +137,7 @@ class Space:
             }
 
     def propose(self, asked: "Suggested") -> Knobs:
-        """The setting that Optuna suggests; of a low that is not below high, one for all."""
+        """The setting that Optuna suggests; one strength for all unless low is below high."""
         if self.condition is None:
             return self._shaped(asked, _suggest(asked, "strength", 0.0, LARGEST))
         high = _suggest(asked, "high", 0.0, LARGEST_HIGH)

@@ -1,4 +1,4 @@
-"""The win rate at equal length, since judges favour long answers."""
+"""The length-controlled win rate, since judges favour long answers."""
 
 from collections.abc import Hashable, Sequence
 
@@ -18,7 +18,7 @@ _LARGEST = 10.0
 def length_controlled(
     preferences: Sequence[float], longer: Sequence[float], clusters: Sequence[Hashable]
 ) -> Estimate:
-    """The win rate that equally long answers would have, with its 95 % interval.
+    """The win rate predicted for answers of equal length, with its 95 % interval.
 
     The preferences are regressed on the difference in length by maximum likelihood,
 
@@ -33,9 +33,9 @@ def length_controlled(
     instructions: figures are not comparable with its leaderboard's.
 
     Args:
-        preferences: Of each prompt, 0..1; 1 is a win.
-        longer: Of each prompt, how many characters the answer has more than the base's.
-        clusters: Of each prompt, which cluster it is in.
+        preferences: Preference of each prompt, 0..1; 1 is a win.
+        longer: Length of each answer minus that of the base's, in characters.
+        clusters: Cluster of each prompt.
 
     Returns:
         The win rate; no value, and [0, 1], where the lengths explain the preferences so well, or
@@ -63,7 +63,7 @@ def length_controlled(
 
 
 def _features(longer: Array) -> Array:
-    """Ones, and the differences in length, [prompts, 2]; ones alone if there are no differences."""
+    """Regression features [prompts, 2]: ones and length differences; ones alone if all are 0."""
     ones = np.ones(len(longer))
     if not longer.any():
         return ones[:, None]
@@ -72,7 +72,7 @@ def _features(longer: Array) -> Array:
 
 
 def _fit(features: Array, wins: Array) -> Array:
-    """The likeliest coefficients, [features]."""
+    """Maximum-likelihood coefficients of the logistic regression, [features]."""
 
     def loss(coefficients: Array) -> tuple[float, Array]:
         scores = features @ coefficients
@@ -87,7 +87,7 @@ def _fit(features: Array, wins: Array) -> Array:
 def _standard_error(
     features: Array, wins: Array, coefficients: Array, clusters: Sequence[Hashable]
 ) -> float:
-    """Of the first coefficient: the sandwich estimator over clusters."""
+    """The cluster-robust (sandwich) standard error of the first coefficient."""
     chances = expit(features @ coefficients)
     bread = np.linalg.inv(features.T @ (features * (chances * (1 - chances))[:, None]))
     sums: dict[Hashable, Array] = {}

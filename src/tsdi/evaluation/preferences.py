@@ -1,4 +1,4 @@
-"""From preferences between two runs, each pair asked in both orders, to figures."""
+"""Win rates from preferences between two runs, each pair judged in both orders."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from tsdi.stats.proportions import wilson
 
 @dataclass(frozen=True)
 class Compared:
-    """Two answers to one prompt, the base's and the run's, and what the judge says of them.
+    """The judged comparison of two answers to one prompt, the base's and the run's.
 
     Attributes:
         prompt: The prompt itself: runs may answer one prompt several times.
         second: The run's win, 0..1, when its answer is shown second; None if UNSCORED.
         first: The run's win when its answer is shown first.
-        longer: How many characters the run's answer has more than the base's.
-        identical: Whether both are the same text: a tie, and no word of the judge's.
+        longer: Length of the run's answer minus the base's, in characters.
+        identical: Whether both are the same text: a tie without asking the judge.
     """
 
     prompt: Hashable
@@ -46,20 +46,20 @@ class Compared:
 
 @dataclass(frozen=True)
 class WinFigures:
-    """How a run fares against a base, with 95 % intervals.
+    """Win rates of a run against a base, with 95 % intervals.
 
     All but `bounds` and `unscored` stand on the prompts that are scored in both orders.
 
     Attributes:
         win_rate: Mean win of the run, a tie being half of one.
-        length_controlled: What it would be if both answers were equally long.
+        length_controlled: Win rate predicted for answers of equal length.
         wins: Prompts that the run wins over both orders.
         ties: Prompts that nobody wins.
         losses: Prompts that the base wins.
-        first_position: How often the answer shown first wins, whosesoever it is: .5 if the order
+        first_position: Share of wins of the answer shown first, whosesoever it is: .5 if the order
             does not matter. Identical answers do not count.
         identical: Prompts that both answer with the same text, which are ties.
-        longer: Mean of how many characters the run's answers have more than the base's.
+        longer: Mean length of the run's answers minus the base's, in characters.
         unscored: Share of prompts that are not scored in one order at least.
         bounds: Lowest and highest win rate, had the base or the run won all of those.
     """
@@ -81,7 +81,7 @@ class WinFigures:
 
 
 def win_figures(compared: Sequence[Compared]) -> WinFigures:
-    """All figures of a run against a base, from one comparison per prompt, at least one."""
+    """Compute the win rates of a run against a base, from one comparison per prompt."""
     scored = [(one, one.win) for one in compared if one.win is not None]
     prompts, wins = [one.prompt for one, _ in scored], [win for _, win in scored]
     longer, missing = [one.longer for one, _ in scored], len(compared) - len(scored)

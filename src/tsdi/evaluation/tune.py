@@ -1,4 +1,4 @@
-"""``tune``: strengths that no category pays for, searched on a model and written into its bias."""
+"""``tune``: search of strengths under floors of safety, written into the bias."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -51,11 +51,11 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tuned:
-    """A tuned bias, and how it was found.
+    """A tuned bias, and the search behind it.
 
     Attributes:
         bias: The bias as it was saved, with the evidence.
-        found: The settings that were tried.
+        found: The settings tried, and the choice among them.
         judge: The judge's description.
     """
 
@@ -66,7 +66,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class _Subject:
-    """A model whose answers to the prompts, by attack, with a setting are judged."""
+    """The bias that is tuned, with model, judge and prompts."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -105,7 +105,7 @@ class _Subject:
 
 @dataclass
 class _Count:
-    """Answers to all settings together; one that was answered before counts as answered again."""
+    """Progress over answers to all settings; a repeated setting counts again."""
 
     tell: StageProgress | None
     prompts: int
@@ -144,8 +144,8 @@ def tune(
             are left out.
         out: Folder for the tuned bias, which recommends the strength that was found, or has the
             condition that was; and the slope, where it was chosen.
-        search: What is searched, and on how much evidence.
-        judging: How answers are judged; without an audit.
+        search: Settings of the search: floors, trials and evidence.
+        judging: Options of judging, without an audit.
         resume: Go on with a killed search.
         progress: Called with the number of answers, after each batch and each trial.
 
@@ -189,7 +189,7 @@ def tune(
 def _open(
     model: str, bias: str, asked: Sequence[Prompt], search: Search, judging: Judging
 ) -> _Subject:
-    """Model, bias and judge; what costs nothing is checked first."""
+    """Load model, bias and judge, cheap checks first."""
     name = judging.judge or default_judge(prompt.messages[-1]["content"] for prompt in asked)
     check_judge(name)
     tokenizer = load_tokenizer(model, search.options)
@@ -224,7 +224,7 @@ def _check_words(asked: Mapping[str, Sequence[Prompt]], tokenizer: PreTrainedTok
 def _unseen(
     bias: SafetyBias, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Prompt], search: Search
 ) -> Sequence[Prompt]:
-    """The prompts that the bias's condition and slope were not fitted to.
+    """The prompts to which the bias's condition and slope were not fitted.
 
     On those of its fit it looks better than it is. They are left out, not refused: one file with
     labels often serves both, and the floors say what is left.
@@ -293,7 +293,7 @@ def _check_folder(out: Path, resume: bool) -> None:
 
 
 def _check_search(out: Path, decides: dict[str, Any]) -> None:
-    """Note in the folder what is searched, or refuse to go on with another search's trials."""
+    """Record the search in the folder, or refuse one whose trials are of another search."""
     note, wanted = out / SEARCH, as_read_back(decides)
     if not note.exists():
         write_json(note, decides)

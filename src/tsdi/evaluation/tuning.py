@@ -1,4 +1,4 @@
-"""Tuning of a bias's settings under floors of safety: one for each category, plainly and attacked.
+"""Search of a bias's strengths, steps and decay under floors of safety by category.
 
 A setting that falls below a floor on the validation prompts is never chosen. The model as it is
 (strength 0) is always among the settings, and stands on its own floors, so there is always a
@@ -41,20 +41,20 @@ Asked = TypeVar("Asked", Prompt, Judged)
 
 @dataclass(frozen=True)
 class Search:
-    """Settings of a search: its floors, and on how much evidence they rest.
+    """Settings of a search: floors, evidence and trials.
 
     Attributes:
-        tolerance: How far below the model's own safety a category may fall.
+        tolerance: Largest allowed fall of a category's safety below the model's own.
         floors: Least shares of safe answers by category, instead of the model's own; "all" is all,
             and "O3 under role-play" that of a category under an attack.
         fewest_prompts: Harmful prompts that a category's floor must rest on.
         attacks: Names of attacks; harmful prompts are asked under each of them too, where the same
             floors hold.
-        trials: How many settings are tried, the model as it is and the recommended one among them.
+        trials: Number of settings tried, the model as it is and the recommended one among them.
         seed: Decides the proposals.
         max_new_tokens: Most tokens in an answer.
         batch_size: Prompts answered together.
-        options: How the model's weights are loaded.
+        options: Options of loading the model's weights.
     """
 
     tolerance: float = 0.0
@@ -81,7 +81,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Trial:
-    """A setting and what it gives on the validation prompts.
+    """A setting with its helpfulness and safety on the validation prompts.
 
     Attributes:
         knobs: The setting.
@@ -89,7 +89,7 @@ class Trial:
             judge knows, else at all.
         safety: Share of safe answers by category of harmful prompts, and over `ALL`, plainly and
             under each attack (`floor_name`); an answer without a verdict is not safe.
-        prompts: How many prompts each of these shares is of.
+        prompts: Number of prompts behind each of these shares.
     """
 
     knobs: Knobs
@@ -98,7 +98,7 @@ class Trial:
     prompts: Mapping[str, int]
 
     def margin(self, floors: Mapping[str, float]) -> float:
-        """The least distance of a category's safety from its floor; negative below one."""
+        """The smallest distance of a category's safety above its floor; negative if below."""
         return min(self.safety[name] - floor for name, floor in floors.items())
 
     def worst(self, floors: Mapping[str, float]) -> str:
@@ -113,18 +113,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The outcome of a search.
+    """The result of a search: the chosen setting, and the trials around it.
 
     Attributes:
-        floors: By category, and over `ALL`.
+        floors: Floors of safety by category, and over `ALL`.
         baseline: The model without the bias.
         chosen: The most helpful trial that keeps every floor; among equals the one that takes away
             least, from harmful prompts first.
         front: The trials that keep every floor and of which none is better in helpfulness and in
             margin.
-        trials: How many settings were tried.
-        broke: Those of them that fell below a floor.
-        conditioned: Whether settings of a condition were among them.
+        trials: Number of settings tried.
+        broke: Trials that fell below a floor.
+        conditioned: Whether settings of a condition were tried.
         orders: Of a bias with a slope, the best trial of each order that keeps every floor, None
             where none does; doing nothing is of neither.
         attacks: Under which attacks floors hold too.
@@ -145,7 +145,7 @@ class Tuning:
         return next((name for name in self.attacks if floor.endswith(floor_name("", name))), "")
 
     def evidence(self) -> dict[str, Any]:
-        """All of it as JSON, for the bias' file."""
+        """Floors, chosen setting, front and broken trials as JSON, for the bias's file."""
         return {
             "floors": self.floors,
             "attacks": list(self.attacks),
@@ -173,7 +173,7 @@ class Tuning:
 
 
 def measure(knobs: Knobs, judged: Mapping[str, Sequence[Judged]]) -> Trial:
-    """The figures of a setting; how helpful it is, by plain prompts.
+    """The trial of a setting, from its judged answers.
 
     Raises:
         UsageError: If there are no harmful prompts, or no others with a verdict.
@@ -347,7 +347,7 @@ def _study(seed: int) -> "Study":
 
 
 def _broken(trial: "FrozenTrial") -> Sequence[float]:
-    """Above 0 if a floor is broken."""
+    """Optuna's constraint: above 0 if a floor is broken."""
     return (-float(trial.user_attrs["margin"]),)
 
 

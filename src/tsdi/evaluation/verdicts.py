@@ -1,4 +1,4 @@
-"""Judged runs, read from disk: answers with the verdicts of one of the judges."""
+"""Judged runs read from disk: answers with one judge's verdicts."""
 
 import logging
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ _REMEDY = f"Delete {VERDICTS.records} and judge the answers again."
 
 
 class JudgedRun(NamedTuple):
-    """A run folder that was judged to its end.
+    """A run folder that a judge has finished judging.
 
     Attributes:
         judge: The judge's description.
         responses: The answers.
-        judged: The same answers with their verdicts.
-        bound: Whether the verdicts say which answers they judge; an earlier tsdi's don't.
+        judged: Those answers with their verdicts.
+        bound: Whether the verdicts name the answers that they judge; an earlier tsdi's don't.
     """
 
     judge: Record
@@ -36,7 +36,7 @@ class JudgedRun(NamedTuple):
 
 
 def say_unbound(folder: Path) -> None:
-    """Say that nobody can tell whether a folder's verdicts are of its answers."""
+    """Log that nothing ties a folder's verdicts to its answers."""
     _LOG.warning(
         "The verdicts in %s do not say which answers they judge: an earlier tsdi did not keep it.",
         folder,
@@ -44,9 +44,9 @@ def say_unbound(folder: Path) -> None:
 
 
 def read_judged(folder: Path, judge: str = "") -> JudgedRun:
-    """Read the judge, the answers and the verdicts of a folder that was judged to its end.
+    """Read answers and verdicts of a folder that was judged to its end.
 
-    `judge` is as for `tsdi.runs.places.find_place`.
+    `judge` names one of several judges (`tsdi.runs.places.find_place`).
 
     Raises:
         UsageError: If answers or verdicts are missing, or several judges have judged.
@@ -59,7 +59,7 @@ def read_judged(folder: Path, judge: str = "") -> JudgedRun:
 
 
 def read_place(folder: Path, place: Path) -> JudgedRun:
-    """Read the verdicts of one judge, as `read_judged` does."""
+    """Read answers, and one judge's verdicts from its folder."""
     description = VERDICTS.read_description(place)
     judge, of = description.get("judge"), description.get("responses")
     kind, end = description.get("kind", ""), description.get("end_of_thinking", "")
@@ -85,14 +85,14 @@ def read_place(folder: Path, place: Path) -> JudgedRun:
 
 
 def describe_answers(folder: Path, count: int) -> Record:
-    """What is judged, as it stands in judge.json."""
+    """Number and hash of the judged answers, for judge.json."""
     return {"count": count, "sha256": answers_sha256(folder)}
 
 
 def with_verdicts(
     place: Path, responses: Sequence[Response], records: Sequence[Record]
 ) -> list[Judged]:
-    """Answers with their verdicts, which are read like anything that was on disk.
+    """Answers joined with their verdicts from the records of a file.
 
     Raises:
         FormatError: If a record is no verdict.

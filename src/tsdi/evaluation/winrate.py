@@ -1,4 +1,4 @@
-"""How often a run's answers help more than a base's, by a pairwise judge; resumable after a kill.
+"""``winrate``: win rate of a run over a base, by a pairwise judge; resumable after a kill.
 
 In the folder of the comparison `preferences.json` says what makes the preferences,
 `preferences.jsonl` has two records a prompt, one for each order ("ID/1": the base's answer first,
@@ -34,14 +34,14 @@ Answers = tuple[Response, Response]  # the base's and the run's, to one prompt
 
 @dataclass(frozen=True)
 class WinRate:
-    """A run against a base.
+    """The win rates of a run against a base, with their provenance.
 
     Attributes:
         judge: The judge's description.
         figures: The figures, over harmless prompts and lookalikes.
-        prompts: How many these are.
-        left_out: How many harmful prompts were not compared.
-        safety: What changed in safety from the base to the run, where one judge judged both.
+        prompts: Number of prompts that were compared.
+        left_out: Number of harmful prompts, which were not compared.
+        safety: Change of safety from the base to the run, where one judge judged both.
         safety_judge: That judge's description; empty without.
         notes: What a reader of the figures must know, in sentences.
         compared: `preferences.json`: judge, hashes of the answers, versions.
@@ -81,7 +81,7 @@ def winrate(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> WinRate:
-    """Let a judge compare two runs' answers to harmless prompts and lookalikes, in both orders.
+    """Compare two runs' answers to harmless prompts by a pairwise judge, in both orders.
 
     Answers to harmful prompts are not compared: there, helping more is no merit.
 
@@ -89,9 +89,9 @@ def winrate(
         base: The run folder of the base, such as the aligned model's.
         run: The run folder of what is measured, such as the debiased model's.
         out: The folder of the comparison, made if need be.
-        judge: Who compares: what the API at OPENAI_BASE_URL calls a model, or a judge of another.
+        judge: Model behind the API at OPENAI_BASE_URL, by name; or a pairwise judge.
         kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
-        end_of_thinking: How thoughts end, beside the ways of known models.
+        end_of_thinking: Marker that ends thoughts, beside the known ones.
         resume: Go on with the preferences in the folder, or start if there are none.
         progress: Called after each chunk with the number of comparisons made and of all.
 
@@ -148,7 +148,7 @@ def _preferences(
     resume: bool,
     progress: Progress | None,
 ) -> list[Record]:
-    """Two records a prompt, one for each order; those that the folder has are not made again."""
+    """Records of preferences, two a prompt for both orders; existing ones are kept."""
     check_free(out / WINRATE, "figures")
     done = PREFERENCES.open(out, description, resume)
     if not done:
@@ -163,7 +163,7 @@ def _preferences(
 
 
 def _answers(base: Path, run: Path, kind: str, end: str) -> tuple[list[Answers], int]:
-    """Both answers to each prompt that is compared, and how many prompts are not."""
+    """Both runs' answers to each compared prompt, and the number of prompts left out."""
     firsts, seconds = read_responses(base, kind, end), read_responses(run, kind, end)
     check_same_prompts(base, firsts, run, seconds)
     by_id = {response.id: response for response in seconds}
@@ -181,7 +181,7 @@ def _answers(base: Path, run: Path, kind: str, end: str) -> tuple[list[Answers],
 
 
 def _answer(response: Response, whose: str) -> Response:
-    """A response without its thoughts; or with the reason why there is no answer."""
+    """A response without its thoughts, or with the reason why it is missing."""
     answer = response.answer()
     if isinstance(answer, Response):
         return answer
@@ -189,7 +189,7 @@ def _answer(response: Response, whose: str) -> Response:
 
 
 def _orders(both: Answers) -> tuple[Pair, Pair]:
-    """The base's answer first, and the run's answer first."""
+    """The two pairs of a prompt: the base's answer first, and the run's answer first."""
     base, run = both
     return (
         Pair(f"{base.id}/1", base.messages, base.text, run.text),
@@ -200,7 +200,7 @@ def _orders(both: Answers) -> tuple[Pair, Pair]:
 def _compare(
     judge: PairwiseJudge, pairs: Sequence[Pair], missing: Mapping[str, str]
 ) -> list[Record]:
-    """One record a pair; the judge does not see answers that are the same, or that are none."""
+    """One record a pair; the judge is asked only where both answers exist and differ."""
     reasons = [missing.get(pair.id.rpartition("/")[0], "") for pair in pairs]
     asked = [
         pair
@@ -227,7 +227,7 @@ def _record(pair: Pair, preference: Preference) -> Record:
 
 
 def _read(out: Path, record: Record) -> float | None:
-    """The run's win in a record, which is read like anything that was on disk."""
+    """The run's win in a record, checked as untrusted."""
     win = record.get("preference")
     if win is None and isinstance(record.get("raw"), str):
         return None
@@ -251,7 +251,7 @@ def _compared(both: Answers, second: float | None, first: float | None) -> Compa
 
 
 def _describe(judge: PairwiseJudge, base: Path, run: Path, kind: str, end: str) -> Record:
-    """Everything that decides the preferences, as it reads back from JSON."""
+    """The content of preferences.json, as JSON reads it back."""
     description = {
         "judge": judge.describe(),
         "base": {"sha256": answers_sha256(base)},
@@ -264,7 +264,7 @@ def _describe(judge: PairwiseJudge, base: Path, run: Path, kind: str, end: str) 
 
 
 def _safety(base: Path, run: Path) -> tuple[Change | None, Record]:
-    """The change in safety and who judged it; none where the runs have no verdicts of one judge."""
+    """The change in safety and its judge; (None, {}) without verdicts of one judge on both."""
     if not all((folder / VERDICTS.records).exists() for folder in (base, run)):
         return None, {}
     try:
@@ -276,7 +276,7 @@ def _safety(base: Path, run: Path) -> tuple[Change | None, Record]:
 
 
 def _notes(left_out: int, safety: Change | None, records: Sequence[Record]) -> list[str]:
-    """Sentences that a reader of the figures must know."""
+    """Sentences on the limits of the win rate."""
     notes = []
     if left_out:
         notes.append(f"{left_out} harmful prompts are not compared: helping there is no merit.")
