@@ -1,1 +1,1 @@
-"""The command line: each command parses, calls one function and shows what came of it."""
+"""The command line: each command parses, calls one library function and shows the result."""

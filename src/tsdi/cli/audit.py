@@ -1,4 +1,4 @@
-"""``tsdi audit``: a judge's verdicts beside those of people."""
+"""``tsdi audit``: a judge's error rates against people's labels."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -107,7 +107,7 @@ def audit(
 
 
 def tables(audit: Audit) -> Iterator[Table]:
-    """The figures by kind, by model and category, refusals by model, agreement with others."""
+    """Tables of an audit: figures by kind, model and category, refusals, and agreement."""
     yield _main_table(audit)
     if len(audit.models) > 1 or len(audit.categories) > 1:
         yield _groups_table(audit)
@@ -138,7 +138,7 @@ def _main_table(audit: Audit) -> Table:
 
 
 def _kinds(kinds: dict[str, Figures]) -> dict[str, Figures]:
-    """At most three columns: "all" is left out where there are three kinds, and where only one."""
+    """The kinds to show, at most three: "all" is among them only beside two kinds."""
     whole = len(kinds) == 3
     return {name: figures for name, figures in kinds.items() if name != "all" or whole}
 
@@ -228,7 +228,7 @@ def _as_text(one: Labelled, judgement: Judgement, show_harmful: bool) -> str:
 
 
 def _answer(one: Labelled, show_harmful: bool) -> str | None:
-    """The first words of an answer, on one line; None of one that is not to be shown."""
+    """The first words of an answer, on one line; None where it is not to be shown."""
     if one.response.kind == "harmful" and not show_harmful:
         return None
     text = " ".join(one.response.text.split())

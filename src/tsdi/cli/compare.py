@@ -81,7 +81,7 @@ def _pairs(attacked: list[str]) -> list[tuple[Path, Path]]:
 
 
 def _show_gate(found: Gated) -> None:
-    """Where safety is lost, in red; and what was not looked at."""
+    """Print losses of safety in red, and what was not measured."""
     if len(found.blind) == len(found.attacks) == 1:  # said above
         return
     for attack in found.blind:
@@ -114,7 +114,7 @@ def _prompts(attack: str) -> str:
 
 
 def changes_table(comparison: Comparison) -> Table:
-    """Every figure before and after, its change, and how likely chance makes such a change."""
+    """Table of every figure before and after, its change and p-value."""
     names = titles(comparison.judge)
     table = console.table(
         f"Changes with 95 % intervals, {judged_by(comparison.judge)}",
@@ -159,7 +159,7 @@ def _losses(comparison: Comparison) -> list[str | Text]:
 
 
 def _missing(comparison: Comparison) -> list[str]:
-    """Sentences on what the figures do not cover: no prompts, no verdicts, a judge blind to it."""
+    """Sentences on gaps of the figures: no prompts, no verdicts, a judge blind to them."""
     compared = {name for name, change in comparison.overall.items() if change.change.n}
     lines = []
     if not compared & {"compliance", "lookalike_compliance"}:

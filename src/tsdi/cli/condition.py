@@ -1,4 +1,4 @@
-"""``tsdi condition``: when to subtract a bias, fitted to labelled prompts."""
+"""``tsdi condition``: a condition fitted to labelled prompts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,7 +95,7 @@ def _show(found: "Condition", model: str, out: Path) -> None:
 
 
 def _table(categories: list[dict[str, Any]]) -> Table:
-    """How well each category is told from the other kind, in 80 columns."""
+    """Table of the AUC of each category against the other kind, in 80 columns."""
     table = console.table(
         "Area under the ROC curve, held out; without it: fitted to the others", _COLUMNS
     )

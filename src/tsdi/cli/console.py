@@ -1,4 +1,4 @@
-"""What commands show: two consoles, a progress bar, JSON."""
+"""Output of commands: two consoles, a progress bar, JSON."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ _RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud8
 
 
 class _Plain(Console):
-    """A console that shows every string as it is: what is ours gets its looks by style alone.
+    """A console that prints strings literally, without markup; style alone sets looks.
 
     Names, answers and errors come from anywhere; whatever prints them, in a table or without, none
     is taken for markup, and no control character reaches the terminal.
@@ -43,13 +43,13 @@ err = _Plain(stderr=True)
 
 
 def one_line(text: str, width: int) -> str:
-    """Text from elsewhere as a title in a table, cut to a width."""
+    """Text from elsewhere as one line, cut to a width."""
     line = " ".join(harmless(text).split())
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def table(title: str, columns: Sequence[str]) -> Table:
-    """A table of numbers, whose first column and those without a heading are words."""
+    """An empty table; its first column, and those without a heading, are for words."""
     made = Table(title=title, title_justify="left")
     for place, column in enumerate(columns):
         made.add_column(column, justify="right" if column and place else "left", no_wrap=True)
@@ -62,12 +62,12 @@ def red(text: str) -> Text:
 
 
 def note(text: str) -> None:
-    """Say something on standard error, where it does not disturb JSON."""
+    """Print a note on standard error, where it does not disturb JSON."""
     err.print(text, style="dim")
 
 
 class _Notes(logging.Handler):
-    """Shows the library's log as notes."""
+    """A log handler that prints the library's log as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
         note(record.getMessage())
@@ -78,17 +78,17 @@ logging.getLogger("tsdi").setLevel(logging.INFO)
 
 
 def say(text: str) -> None:
-    """Say something of our own, wrapped to the terminal."""
+    """Print a text of our own, wrapped to the terminal."""
     out.print(text)
 
 
 def show_answer(text: str) -> None:
-    """A model's answer as it is; on a terminal without control characters."""
+    """Print a model's answer literally; on a terminal without control characters."""
     sys.stdout.write((harmless(text) if sys.stdout.isatty() else text) + "\n")
 
 
 def show_json(data: Any) -> None:
-    """One JSON object on standard output; no NaN, and nothing that could rewrite a terminal."""
+    """Print one JSON object on standard output, without NaN and control characters."""
     plain = not (sys.stdout.encoding or "").lower().startswith("utf")
     text = json.dumps(data, ensure_ascii=plain, allow_nan=False, default=str)
     print(_RAW_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
@@ -128,7 +128,7 @@ def bar(text: str, shown: bool = True) -> Iterator[Callable[[str, int, int], Non
 
 @contextmanager
 def _signs_of_life(text: str) -> Iterator["SignOfLife"]:
-    """A sign that a thread prints every half minute, whatever the work is at."""
+    """Print a line of progress every half minute, from a thread of its own."""
     sign, ended = SignOfLife(text), threading.Event()
 
     def beat() -> None:
@@ -146,7 +146,7 @@ def _signs_of_life(text: str) -> Iterator["SignOfLife"]:
 
 @dataclass
 class SignOfLife:
-    """How far a long piece of work is, as a line for a log."""
+    """The progress of long work, as a line for a log."""
 
     text: str
     clock: Callable[[], float] = time.monotonic

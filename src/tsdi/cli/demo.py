@@ -1,4 +1,4 @@
-"""``tsdi demo``: the main job on a model that comes along."""
+"""``tsdi demo``: estimate, debias and compare on a model that comes along."""
 
 from pathlib import Path
 from typing import Annotated
@@ -74,7 +74,7 @@ def _show(result: EverydayResult, report: Path) -> None:
 
 
 def _types_table(result: EverydayResult) -> Table:
-    """Compliance with harmless prompts by type, of every arm."""
+    """Table of every arm's compliance with harmless prompts, by type."""
     table = console.table("Complied, harmless prompts by type, with 95 % intervals", ["", *ARMS])
     kinds = {one.category: one.kind for one in result.answers if one.kind != "harmful"}
     shares = {name: arm.figures.compliance_by_category for name, arm in result.arms.items()}

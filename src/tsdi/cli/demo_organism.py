@@ -1,4 +1,4 @@
-"""``tsdi demo organism`` in the terminal."""
+"""The results of ``tsdi demo organism`` in the terminal."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ WIDTH = 28  # of a row's title
 
 
 def show_organism(result: DemoResult, report: Path) -> None:
-    """Print what the demo on the organism found."""
+    """Print the results of the demo on the organism."""
     console.out.print(figures_table(result))
     console.out.print(_changes(result))
     for examples in result.examples.values():
@@ -26,7 +26,7 @@ def show_organism(result: DemoResult, report: Path) -> None:
 
 
 def figures_table(result: DemoResult) -> Table:
-    """All figures of the three arms, each with its 95 % interval."""
+    """Table of all figures of the three arms, each with its 95 % interval."""
     table = console.table("Shares with 95 % intervals, test prompts", ["", *result.arms])
     arms = list(result.arms.values())
 

@@ -1,4 +1,4 @@
-"""How figures of judged answers are called and shown, in 80 columns."""
+"""Names and tables of the figures of judged answers, in 80 columns."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ WIDTH = 32  # of a row's title
 
 
 def titles(judge: Mapping[str, Any]) -> dict[str, str]:
-    """Names of the figures; a judge that sees refusals only does not say what is safe."""
+    """Titles of the figures; "safety" is titled "refused" for a judge that sees refusals only."""
     safe = "safe" if judge["sees_safety"] else "refused"
     return {
         "compliance": "complied, harmless",
@@ -29,7 +29,7 @@ def titles(judge: Mapping[str, Any]) -> dict[str, str]:
 
 
 def judged_by(judge: Mapping[str, Any]) -> str:
-    """Who judged, for a table's title."""
+    """The judge's name, for a table's title."""
     return f"judged by {judge['name']}"
 
 
@@ -46,7 +46,7 @@ def show_bounds(bounds: tuple[float, float]) -> str:
 
 
 def figures_table(evaluation: Evaluation) -> Table:
-    """All figures over all categories that stand on an answer, with their 95 % intervals and n.
+    """Table of all figures that have answers, with 95 % intervals and n.
 
     Where answers are unscored, a column says what a figure would be had all of them gone one way.
     """
@@ -75,7 +75,7 @@ def figures_table(evaluation: Evaluation) -> Table:
 
 
 def _seen(judge: Record) -> str:
-    """Prompts on whose answers the judge sees more than what is unsafe."""
+    """Kinds of prompts on whose answers the judge sees refusals, in words."""
     kinds = refusal_kinds(judge)
     if kinds == KINDS:
         return "all prompts"
@@ -83,7 +83,7 @@ def _seen(judge: Record) -> str:
 
 
 def categories_table(evaluation: Evaluation) -> Table | None:
-    """Compliance beside safety by category, each with its n; none without categories."""
+    """Table of compliance and safety by category, each with n; None without categories."""
     figures, judge = evaluation.figures, evaluation.judge
     helpful, safe = figures.compliance_by_category, figures.safety_by_category
     if not {*helpful, *safe} - {""}:
@@ -103,7 +103,7 @@ def categories_table(evaluation: Evaluation) -> Table | None:
 
 
 def corrected_table(evaluation: Evaluation) -> Table | None:
-    """Rates corrected for the judge's errors; none without an audit."""
+    """Table of rates corrected for the judge's errors; None without an audit."""
     if not evaluation.corrected:
         return None
     table = console.table("Corrected for the judge's errors", ["", "share", "answers"])
@@ -116,7 +116,7 @@ def corrected_table(evaluation: Evaluation) -> Table | None:
 
 
 def agreement_table(evaluation: Evaluation) -> Table | None:
-    """How far the judge agrees with the other judges of the run; none without one."""
+    """Table of the judge's agreement with the run's other judges; None without one."""
     shown = [one for one in evaluation.agreement if one.figures]
     if not shown:
         return None

@@ -1,4 +1,4 @@
-"""The frame of every command: errors in one line, and no empty values."""
+"""The frame of every command: errors in one line, and a refusal of empty values."""
 
 import errno
 import functools
@@ -31,7 +31,7 @@ class Debug:
 
 
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what a user can mend into one line on standard error and exit code 2."""
+    """Wrap a command so that a TsdiError is one line on standard error, exit code 2."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -47,7 +47,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 
 class Command(TyperCommand):
-    """Refuses an empty value that is given, unless it is what stands without one.
+    """A command that refuses empty values, unless they are the default.
 
     An empty path would be the current folder.
     """
@@ -64,7 +64,7 @@ class Command(TyperCommand):
 
 
 def given(context: typer.Context, but: Collection[str]) -> Iterator[str]:
-    """The parameters that the user gave, as the command line spells them, but for some."""
+    """The parameters that the user gave, as spelled on the command line, but for some."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name not in but and source is not None and source.name != "DEFAULT":
@@ -77,7 +77,7 @@ def _spelled(parameter: Any) -> str:
 
 
 def fail(line: str) -> NoReturn:
-    """Print one line and leave with exit code 2; of an endless one the beginning and the end."""
+    """Print one line, shortened in its middle if too long, and exit with code 2."""
     text = harmless(" ".join(line.split()))
     if len(text) > _LONGEST_ERROR:  # it quotes something of any length, and ends with the remedy
         text = f"{text[: _LONGEST_ERROR // 2]} … {text[-_LONGEST_ERROR // 2 :]}"
@@ -99,7 +99,7 @@ def _line(error: BaseException) -> str | None:
 
 
 def harmless(text: str) -> str:
-    """Text without control characters, which could rewrite the terminal: they are shown instead."""
+    """Text with its control characters shown, as they could rewrite the terminal."""
     return _CONTROLS.sub(lambda match: _shown(match[0]), text)
 
 
@@ -109,7 +109,7 @@ def _shown(character: str) -> str:
 
 
 def tolerate_any_encoding() -> None:
-    """Show a question mark for what standard output cannot encode, such as ± in ASCII."""
+    """Print a question mark for characters that standard output cannot encode."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -1,4 +1,4 @@
-"""``tsdi judges``: who can judge answers."""
+"""``tsdi judges``: the judges that are known by name."""
 
 from dataclasses import asdict
 

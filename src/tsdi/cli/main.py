@@ -1,4 +1,4 @@
-"""Entry point of the command line: a table of commands; the one that is asked for is loaded."""
+"""Entry point of the command line: a table of commands, loaded when asked for."""
 
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
@@ -11,7 +11,7 @@ from tsdi.cli import frame
 
 
 class Entry(NamedTuple):
-    """A command before its module is loaded.
+    """A command in the table, before its module is loaded.
 
     Attributes:
         panel: Under which heading the help lists it.
@@ -71,7 +71,7 @@ class Commands(TyperGroup):
 
 
 def load(name: str) -> Any:
-    """A command of `COMMANDS` with its options, as click has it."""
+    """The click command of a name in `COMMANDS`."""
     module = import_module(f"tsdi.cli.{COMMANDS[name].module}")
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     # What follows -- is the server's.

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what comes of them."""
+"""Options that several commands share, and their values as library objects."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,7 +114,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def read_chat_format(prompt_format: str | None, template_arg: Sequence[str] | None) -> "ChatFormat":
-    """How chats become text, from the command line; values are JSON, else texts.
+    """The chat format from options; template arguments are JSON, else texts.
 
     Raises:
         UsageError: If an argument has no name or is given twice, or the format is none.

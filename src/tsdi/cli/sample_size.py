@@ -1,4 +1,4 @@
-"""``tsdi sample-size``: how many prompts a question needs."""
+"""``tsdi sample-size``: the number of prompts that a question needs."""
 
 from typing import Annotated
 

@@ -41,7 +41,7 @@ def show(
 
 
 def tokens_table(shown: "ShownBias") -> Table:
-    """Promoted and demoted tokens of the first steps, in logits +- standard error."""
+    """Table of promoted and demoted tokens of the first steps, in logits +- standard error."""
     slope, steps = shown.bias.slope, shown.bias.steps
     wanted = slope is not None and slope.evidence.get("harmful")
     title = f"Shift {'wanted on labelled' if wanted else 'on random'} prompts"
@@ -62,7 +62,7 @@ def _words(tokens: "list[TokenShift]") -> str:
 
 
 def summary(bias: "SafetyBias") -> str:
-    """Origin, diagnosis and tuning of a bias, in a few lines."""
+    """Origin, diagnosis and tuning of a bias, in a few lines of text."""
     info = bias.info
     lines = [
         f"{info.aligned} minus {info.reference}: {bias.steps} steps x {bias.vocab} tokens, "
@@ -108,7 +108,7 @@ def _slope_line(rank: int, evidence: dict[str, Any]) -> str:
 
 
 def strength_text(knobs: dict[str, Any]) -> str:
-    """What sets the strength in a tuned setting, from its JSON."""
+    """The strength of a tuned setting in words, from its JSON."""
     if (by := knobs.get("condition")) is None:
         return f"strength {knobs['strength']:g}"
     return f"strength by prompt, {by['low']:g} to {by['high']:g} with width {by['width']:g}"

@@ -1,4 +1,4 @@
-"""``tsdi suites``: the public sets of prompts that evaluations know."""
+"""``tsdi suites``: the public prompt sets that are known by name."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -52,7 +52,7 @@ def suites(
 
 
 def suites_table(found: Sequence[Suite]) -> Table:
-    """Suites and what they hold; from which commit is in `tsdi suites NAME`."""
+    """Table of the suites and their prompts; commits are in `tsdi suites NAME`."""
     table = Table(title="Suites", title_justify="left")
     table.add_column("suite", no_wrap=True)
     table.add_column("prompts", no_wrap=True)
@@ -65,7 +65,7 @@ def suites_table(found: Sequence[Suite]) -> Table:
 
 
 def attacks_table() -> Table:
-    """The transformations that --attack knows."""
+    """Table of the attacks that --attack knows."""
     table = Table(title="Attacks, for --attack", title_justify="left")
     table.add_column("attack", no_wrap=True)
     table.add_column("source")
@@ -105,7 +105,7 @@ def _facts(suite: Suite) -> dict[str, str]:
 
 
 def categories_table(suite: Suite) -> Table:
-    """The categories of a suite with their SALAD tasks, or why there is none."""
+    """Table of a suite's categories with their SALAD tasks, or why there is none."""
     table = Table(title="Categories", title_justify="left")
     table.add_column("category")
     table.add_column("SALAD task")

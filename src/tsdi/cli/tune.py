@@ -1,4 +1,4 @@
-"""``tsdi tune``: strengths that no category pays for, written into the bias."""
+"""``tsdi tune``: search of strengths under floors of safety, written into the bias."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -176,7 +176,7 @@ def _broken_text(found: "Tuning") -> str:
 
 
 def _reach(found: "Tuning", safe: str) -> str:
-    """How much a floor could show, where it rests on the fewest prompts."""
+    """A sentence on the loss that a floor can exclude, where it has the fewest prompts."""
     counts = found.baseline.prompts
     name = min(counts, key=lambda name: counts[name])
     attacked = ", plain and attacked" * bool(found.attacks)
@@ -245,7 +245,7 @@ def _settings(found: "Tuning") -> tuple[str, ...]:
 
 
 def _knobs(found: "Tuning", trial: "Trial") -> tuple[str, ...]:
-    """Cells of a setting, and its share of helpful answers."""
+    """Table cells of a setting and its share of helpful answers."""
     knobs, by = trial.knobs, trial.knobs.condition
     strength = (f"{by.low:g}/{by.high:g}", f"{by.width:.2g}") if by else (f"{knobs.strength:.2f}",)
     if found.conditioned and not by:

@@ -1,4 +1,4 @@
-"""``tsdi winrate``: does a run help more than a base?"""
+"""``tsdi winrate``: the win rate of a run over a base."""
 
 from functools import partial
 from pathlib import Path
@@ -60,7 +60,7 @@ def winrate(
 
 
 def rates_table(found: WinRate) -> Table:
-    """Win rates with their 95 % intervals, safety before and after beside them."""
+    """Table of win rates with 95 % intervals, and safety before and after."""
     figures = found.figures
     title = f"RUN against BASE, judged by {found.judge['model']}"
     bounds = ["bounds"] if figures.unscored.value else []
