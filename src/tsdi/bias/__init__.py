@@ -1,4 +1,4 @@
-"""What tsdi is about: the safety bias, its estimate, its file and its diagnosis."""
+"""The safety bias: its estimate, its file and its diagnosis."""
 
 from tsdi.bias.compare import compare_biases
 from tsdi.bias.diagnosis import Examination, diagnose, recommend

@@ -1,4 +1,4 @@
-"""Sums over random prompts for one model: what workers merge and a killed estimate resumes.
+"""Sums over random prompts for one model, which workers merge and killed runs resume.
 
 N workers: each calls ``accumulate`` on its own range, with the model's name as ``name``; the sums,
 merged and saved as ``partial-aligned.safetensors`` and ``partial-reference.safetensors``, are the
@@ -35,7 +35,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class GroupSums:
-    """A partial estimate for one model: sums over random prompts, by group. Prompt k is in k mod G.
+    """A partial estimate for one model: sums over random prompts k in groups k mod G.
 
     Attributes:
         kind: "head_inputs" (width is the hidden size), "logits" or "native_logits" (width is the
@@ -86,13 +86,13 @@ class GroupSums:
         )
 
     def save(self, path: Path) -> None:
-        """Write to a safetensors file, whole or not at all."""
+        """Write the sums to a safetensors file, whole or not at all."""
         tensors = {"counts": self.counts, "sums": self.sums, "ranges": torch.tensor(self.ranges)}
         write_bytes(path, save(tensors, {"kind": self.kind, "origin": self.origin}))
 
     @classmethod
     def load(cls, path: Path) -> "GroupSums":
-        """Read what ``save`` wrote.
+        """Read the sums that ``save`` wrote.
 
         Raises:
             FormatError: If the file is damaged or something else.
@@ -111,7 +111,7 @@ class GroupSums:
             ) from error
 
     def _check(self) -> None:
-        """Raise ValueError unless these can be the sums of so many prompts."""
+        """Raise ValueError unless fields and shapes are consistent."""
         if self.kind not in _RUN:
             raise ValueError(f"it knows no way of running called {self.kind!r}")
         if (self.counts.dtype, self.sums.dtype) != (torch.int64, torch.float64):
@@ -139,7 +139,7 @@ def _joined(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 @dataclass(frozen=True)
 class Summing:
-    """Settings that are the same for all parts of one model's sums.
+    """Settings that all parts of one model's sums share.
 
     Attributes:
         groups: Number of groups G.
@@ -155,7 +155,7 @@ class Summing:
     kind: str | None = None
 
     def origin(self, model: PreTrainedModel, prompts: RandomPrompts) -> str:
-        """A text that partial results must have in common to be merged."""
+        """The identity of prompts, groups and model; equal origins may be merged."""
         commit = getattr(model.config, "_commit_hash", None)
         made = f"{prompts.sha256} groups={self.groups} model={self.name} {model.dtype} {commit}"
         return f"{made} files={self.files}" if self.files else made
@@ -179,7 +179,7 @@ def accumulate(
         prompts: The random prompts.
         start: First prompt number.
         stop: One past the last prompt number.
-        summing: How they are summed.
+        summing: Settings of the sums.
         batch_size: Rows in a forward pass; halved as long as memory runs out.
         checkpoint: Called with the sums so far, after every ``BATCHES_PER_CHECKPOINT`` batches and
             at the end.

@@ -17,6 +17,6 @@ and says on which prompts. Use: `SafetyBias.from_pretrained(this_repository, tok
 
 
 def case_text(info: BiasInfo, condition: Condition | None) -> str:
-    """The case of a bias as a paragraph of its card; "" if nobody has found it."""
+    """The case of a bias as a paragraph of its card; "" if it is unknown."""
     found = read_case(info.diagnosis if condition is None else condition.evidence)
     return "" if found is None else f"\n{' '.join(found.why.split())}\n"

@@ -1,4 +1,4 @@
-"""Which case a bias is in, before anything is deployed: what of it is worth subtracting."""
+"""The case of a bias: nothing to remove, one strength, or a strength for each prompt."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ CaseName: TypeAlias = Literal["nothing", "threshold", "condition"]
 
 @dataclass(frozen=True)
 class Case:
-    """The case of a bias.
+    """The case of a bias, with its reason.
 
     Attributes:
         name: "nothing": there is nothing to remove. "threshold": one strength for all prompts does
             what can be done, as a threshold of refusing would. "condition": a strength for each
             prompt is worth it.
-        why: The case and its reason, a sentence.
+        why: A sentence with the case and its reason.
     """
 
     name: CaseName

@@ -1,4 +1,4 @@
-"""How alike two biases are."""
+"""Comparison of two biases."""
 
 import torch
 
@@ -6,7 +6,7 @@ from tsdi.bias.safety_bias import SafetyBias
 
 
 def compare_biases(one: SafetyBias, other: SafetyBias) -> dict[str, list[float]]:
-    """How alike the values of two biases are, step by step over their common steps.
+    """Similarity of two biases' values, step by step over their common steps.
 
     Returns:
         "cosine" similarity, "difference" (root mean square, in logits) and "z" (root mean square of

@@ -1,4 +1,4 @@
-"""The part of a bias's two files that is about its condition (docs/reference/format.md)."""
+"""A condition in a bias's two files (docs/reference/format.md)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,14 +15,14 @@ LARGEST_WEIGHT = 1e6
 
 
 class CaseFields(pydantic.BaseModel):
-    """A `tsdi.bias.case.Case`, whatever its name."""
+    """The fields of a `tsdi.bias.case.Case` in a file; any name is accepted."""
 
     name: str
     why: str
 
 
 class Figure(pydantic.BaseModel):
-    """A figure with its interval, as it stands in the file."""
+    """An estimate with its interval in a file."""
 
     value: float | None = None
     low: float | None = None
@@ -65,12 +65,12 @@ class _Fields(pydantic.BaseModel):
 
 
 def condition_tensors(condition: Condition) -> dict[str, Tensor]:
-    """What of a condition is kept in ``bias.safetensors``."""
+    """The condition's tensors in ``bias.safetensors``, by name."""
     return {TOKENS: condition.tokens.contiguous(), WEIGHTS: condition.weights.contiguous()}
 
 
 def condition_fields(condition: Condition) -> dict[str, Any]:
-    """What of it is kept in ``bias_config.json``, as its ``condition``."""
+    """The condition's fields in ``bias_config.json``, under ``condition``."""
     return {name: getattr(condition, name) for name in _Fields.model_fields}
 
 
@@ -88,12 +88,12 @@ def check_condition(condition: Condition, anchor: str, vocab: int) -> None:
 def read_condition(
     fields: object, tensors: Mapping[str, Tensor], hashes: tuple[str, str]
 ) -> Condition:
-    """The condition that both files hold.
+    """The condition from the fields and tensors of a bias's files.
 
     Args:
         fields: The config's ``condition``.
-        tensors: Of ``bias.safetensors``.
-        hashes: Of the tokenizer and of the chat template that the bias was made for.
+        tensors: The tensors of ``bias.safetensors``.
+        hashes: Hashes of the bias's tokenizer and chat template.
 
     Raises:
         ValueError: If there is no valid one; pydantic's errors are of this kind.

@@ -1,4 +1,4 @@
-"""Is one vector right for this pair of models? Numbers, and a verdict."""
+"""The diagnosis of a bias: is one vector right for this pair of models?"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,11 +45,11 @@ class Refusal:
     """Refusal log-odds on one kind of prompt, in nats, means over prompts with t-intervals.
 
     Attributes:
-        reference: Of the reference model.
-        aligned: Of the aligned model.
-        debiased: Of the aligned model less the bias at strength 1.
+        reference: Log-odds of the reference model.
+        aligned: Log-odds of the aligned model.
+        debiased: Log-odds of the aligned model less the bias at strength 1.
         shift: aligned - reference, paired.
-        removed: aligned - debiased, paired: how much of the shift subtracting takes away.
+        removed: aligned - debiased, paired: the part of the shift that subtracting removes.
     """
 
     reference: Estimate
@@ -71,7 +71,7 @@ class TokenShift:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The findings about a bias.
+    """The findings about a bias, and the strength that follows from them.
 
     Attributes:
         promoted: Most promoted tokens of every step.
@@ -80,7 +80,7 @@ class Diagnosis:
         refusal: Refusal log-odds by kind of prompt; "random" is always there.
         explained: Share of the shift on the reference's greedy answers that the bias explains, by
             kind of prompt; can be negative.
-        one_number: Share of the bias at step 0 that one number on the refusing tokens makes up,
+        one_number: Share of the bias at step 0 that one number on the refusing tokens explains,
             weighted by the mean next-token distribution of both models; near 1, subtracting the
             bias does what one tuned number would.
         strength: Recommended strength, 0 or 1.
@@ -100,13 +100,13 @@ class Diagnosis:
     case: Case | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain objects, for JSON."""
+        """The diagnosis as JSON."""
         return as_json(self)
 
 
 @dataclass(frozen=True)
 class Examination:
-    """How a bias is examined.
+    """Settings of a diagnosis: prompts, phrases and their numbers.
 
     Attributes:
         pool: Token pool that the bias was estimated with, or its name as in
@@ -136,14 +136,14 @@ def diagnose(
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Examine a bias on fresh random prompts, and on real ones if there are any.
+    """Diagnose a bias on fresh random prompts, and on real ones if there are any.
 
     Args:
         bias: The bias of this pair.
         aligned: The model after the safety step.
         reference: The model before it.
         tokenizer: The tokenizer of both.
-        settings: On which prompts, and for which phrases.
+        settings: Prompts and phrases of the diagnosis.
         batch_size: Prompts read together; halved where memory runs out.
         progress: Called with the number of prompts that both models have just done.
 
@@ -187,7 +187,7 @@ def _shifts(
     answers: int | None,
     progress: Progress | None,
 ) -> tuple[dict[str, list[PromptShift]], Tensor]:
-    """The shift after every prompt, by kind, in order; and the sum of next-token distributions."""
+    """The shift of every prompt by kind, in order, and the sum of next-token distributions."""
     rows = [(kind, list(prompt)) for kind, prompts in kinds.items() for prompt in prompts]
     answered = _answered([kind for kind, _ in rows], answers)
     found: dict[int, PromptShift] = {}
@@ -218,10 +218,10 @@ def _shifts(
 
 
 def _answered(kinds: Sequence[str], limit: int | None) -> set[int]:
-    """The prompts whose answers are read, by number.
+    """Indices of the prompts whose answers are read.
 
     Args:
-        kinds: Of every prompt.
+        kinds: Kind and category of every prompt.
         limit: Most prompts of a sort: random, harmless, harmful. They are the first of each of its
             categories in turn.
     """
@@ -236,7 +236,7 @@ def _answered(kinds: Sequence[str], limit: int | None) -> set[int]:
 def _parts(
     rows: Sequence[tuple[str, list[int]]], answered: set[int], reader: PromptReader, together: bool
 ) -> Iterator[tuple[list[int], PromptReader]]:
-    """Numbers of prompts that are read together, being as long, and who reads them."""
+    """Batches of prompts, as indices, with the reader for each."""
     size = reader.batch_size if together else max(ONE_AT_A_TIME, reader.batch_size)
     ascending = sorted(range(len(rows)), key=lambda n: len(rows[n][1]))
     for reads, numbers in (
@@ -257,11 +257,11 @@ def recommend(
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> SafetyBias:
-    """The same bias with its diagnosis, for the arguments of `diagnose`, and the strength it gives.
+    """The bias with its diagnosis and the recommended strength added.
 
     Raises:
         MismatchError: If the bias was estimated with another pool.
-        TsdiError: As `diagnose`.
+        TsdiError: If a prompt or a model cannot be used, as for `diagnose`.
     """
     pool = TokenPool.from_name(settings.pool, tokenizer)
     if pool.sha256 != bias.info.pool_sha256:
@@ -295,12 +295,12 @@ def shifted_tokens(
 
 
 def one_number_share(shift: Tensor, refusing: set[int], weights: Tensor) -> float:
-    """How much of a shift is one number on the refusing tokens: the weighted R^2 of that fit.
+    """The weighted R^2 of a shift fitted by one number on the refusing tokens.
 
     Args:
-        shift: [vocab], in logits.
-        refusing: Token ids.
-        weights: How much each token counts, such as a next-token distribution, [vocab].
+        shift: Shift of logits, [vocab].
+        refusing: Token ids of refusing openers.
+        weights: Weight of each token, such as a next-token distribution, [vocab].
     """
     indicator = torch.zeros(len(shift), dtype=torch.float64)
     indicator[list(refusing)] = 1
@@ -321,7 +321,7 @@ def _refusal(shifts: Sequence[PromptShift]) -> Refusal:
 
 
 def _explained(shifts: Sequence[PromptShift]) -> Estimate:
-    """1 - sum |g - G|^2 / sum |g|^2, bootstrapped over prompts."""
+    """Explained share, 1 - sum |g - G|^2 / sum |g|^2, bootstrapped over prompts."""
     parts = [one.explained for one in shifts if one.explained is not None]
     rest, total = np.array(parts).reshape(-1, 2).T
     if not len(total) or not total.all():  # a resample without any shift would explain 0 of 0
@@ -335,9 +335,9 @@ def _explained(shifts: Sequence[PromptShift]) -> Estimate:
 
 
 def _verdict(random: Refusal, harmful: Sequence[Estimate]) -> tuple[float, str]:
-    """Recommended strength, and why.
+    """The recommended strength, and its reason in words.
 
-    1 where random prompts got likelier to be refused, subtracting the bias takes away more than
+    It is 1 where random prompts got likelier to be refused, subtracting the bias removes more than
     `LEAST_REMOVED` of that, and not all kinds of harmful prompts moved less; else 0.
     """
     shift, removed = random.shift, random.removed

@@ -1,4 +1,4 @@
-"""The estimator: the mean logit shift over random prompts and responses, G_i in the paper."""
+"""The estimator: mean logit shift over random prompts and responses, the paper's G_i."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -42,7 +42,7 @@ def estimate_bias(
         aligned: The model after the safety step, or a ``Side`` that loads it.
         reference: The model before it; both see the same random prompts.
         tokenizer: The tokenizer of both.
-        settings: Which random prompts, how many, and how they become text.
+        settings: Number, pool and lengths of random prompts, and how they become text.
         batch_size: Rows in a forward pass; halved when memory runs out.
         checkpoints: Folder for partial results; those that are there already are gone on with.
         progress: Called with the number of prompts after every batch of either model; those of a
@@ -97,7 +97,7 @@ def estimate_bias(
 
 
 def _stops(settings: Estimation, done: int) -> list[int]:
-    """Numbers of prompts at which the error is looked at, the last one being all of them."""
+    """Numbers of prompts after which the error is checked; the last one is all prompts."""
     if done > settings.prompts:
         raise UsageError(
             f"The checkpoints hold {done} prompts already, more than {settings.prompts}.",
@@ -126,7 +126,7 @@ def _check_together(sides: Mapping[str, Side], known: int, target_error: float |
 
 
 def _check_range(mean: Tensor, logits: Mapping[str, Tensor]) -> None:
-    """Raise NumericalError for a shift that no bias can hold; names the model with such logits."""
+    """Raise NumericalError for a shift beyond the file's range, with the model at fault."""
     if float(mean.abs().max()) > LARGEST_SHIFT:
         name = max(logits, key=lambda one: float(logits[one].abs().max()))
         largest = float(logits[name].abs().max())

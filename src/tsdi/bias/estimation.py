@@ -1,4 +1,4 @@
-"""How a bias is estimated."""
+"""Settings of estimating a bias."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimation:
-    """How a bias is estimated: everything that decides its numbers, but for the two models.
+    """Settings that decide a bias's numbers, but for the two models.
 
     Attributes:
         prompts: Number of random prompts, at most.
@@ -31,7 +31,7 @@ class Estimation:
         groups: Groups for the batch-means error.
         target_error: Stop at the first of 2, 4, 8, ... prompts per group at which the root mean
             square over tokens of the standard error is at most this at every step, in logits.
-        chat: How a prompt becomes text; default: the tokenizer's own chat template.
+        chat: Chat format of prompts; default: the tokenizer's own chat template.
         anchor: End-of-thinking marker after which step 0 is, such as "</think>".
         order: 0 is TSDI; with 1 the bias also follows the logits (`tsdi.bias.first_order`).
         labelled: Harmful and harmless prompts to which a bias of first order is fitted, by name (as
@@ -74,7 +74,7 @@ class Estimation:
             check_number("target_error", self.target_error, above=0)
 
     def random_prompts(self, tokenizer: PreTrainedTokenizerBase) -> RandomPrompts:
-        """The random prompts, of which any number may be taken."""
+        """The endless list of random prompts for a tokenizer."""
         return random_prompts(
             tokenizer,
             TokenPool.from_name(self.pool, tokenizer),

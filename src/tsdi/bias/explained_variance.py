@@ -1,4 +1,4 @@
-"""How far a model moved after one prompt, and how much of that a bias explains."""
+"""The logit shift of a model after one prompt, and the share that a bias explains."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from tsdi.errors import NumericalError
 
 @dataclass(frozen=True)
 class PromptShift:
-    """Refusal log-odds of both models after one prompt, and the share that is explained.
+    """Refusal log-odds after one prompt, and sums of squares of the explained share.
 
     Attributes:
         reference: Refusal log-odds of the reference.
-        aligned: Of the aligned model.
-        debiased: Of the aligned model less the bias.
+        aligned: Refusal log-odds of the aligned model.
+        debiased: Refusal log-odds of the aligned model less the bias.
         explained: sum |g - G|^2 and sum |g|^2 over the answer, see `explained_share`; None where
             there is no answer.
     """
@@ -46,8 +46,9 @@ class PromptShift:
 
 
 def explained_share(before: Tensor, after: Tensor, bias: Bias) -> tuple[float, float]:
-    """Parts of 1 - sum |g - G|^2 / sum |g|^2 for one prompt (design: diagnosis).
+    """Unexplained and total sum of squares of the shift after one prompt.
 
+    The share that the bias explains is 1 - sum |g - G|^2 / sum |g|^2, over prompts.
     |.|^2 is the variance under the mean of both models' next-token distributions.
 
     Args:

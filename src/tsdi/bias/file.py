@@ -49,10 +49,10 @@ def write(
     condition: Condition | None,
     slope: Slope | None,
 ) -> None:
-    """Write values and standard errors, float32 [steps, vocab], with where they come from.
+    """Write values and standard errors, float32 [steps, vocab], with provenance.
 
     Raises:
-        FormatError: If it is none that could be read again.
+        FormatError: If the bias could not be read again.
     """
     info.check(folder, len(values))  # what could not be read is not written
     _check_numbers(values, error, folder)
@@ -85,7 +85,7 @@ def write(
 
 
 def _version(config: Mapping[str, Any]) -> int:
-    """The format version of a bias with these fields."""
+    """The lowest format version that has all of these fields."""
     if config.get("slope") is not None:
         return FORMAT_VERSION
     return PLAIN_VERSION if config.get("condition") is None else CONDITION_VERSION
@@ -101,8 +101,8 @@ def read(
         how: Settings of ``hf_hub_download``, "revision" among them.
 
     Returns:
-        Values and standard errors, float32 [steps, vocab], where they come from, and condition and
-        slope if there are any.
+        Values and standard errors, float32 [steps, vocab], provenance, and condition and slope if
+        there are any.
 
     Raises:
         FormatError: If there is no valid bias.
@@ -145,7 +145,7 @@ def read(
 
 @contextmanager
 def _usable(what: str, place: object) -> Iterator[None]:
-    """Turn what is wrong with a condition or slope into a FormatError that names the place."""
+    """Turn errors in a condition or slope into a FormatError that names the place."""
     try:
         yield
     except ValueError as problem:
@@ -160,7 +160,7 @@ def _usable(what: str, place: object) -> Iterator[None]:
 
 
 def _fetch(name: str, how: Mapping[str, Any]) -> list[bytes]:
-    """The bytes of both files."""
+    """The bytes of both files, from a folder or the hub."""
     files = (CONFIG_FILE, TENSORS_FILE)
     try:
         place = _locate(name, how)
@@ -190,7 +190,7 @@ def _locate(name: str, how: Mapping[str, Any]) -> Place:
 
 
 def _check_numbers(values: Tensor, error: Tensor, place: object) -> None:
-    """Raise FormatError unless the numbers are what docs/reference/format.md says."""
+    """Raise FormatError unless shapes and values are as docs/reference/format.md says."""
     for name, tensor in (("bias", values), ("error", error)):
         wrong = ""
         if not tensor.numel():
@@ -232,7 +232,7 @@ def _parse_config(name: str, config: dict[str, Any]) -> tuple[BiasInfo, tuple[in
 
 
 def _object(name: str, data: bytes) -> dict[str, Any]:
-    """The fields of a version that we read, less those that are for people only."""
+    """The fields of a supported format version, less those for people only."""
     try:
         config = parse_json(data)
     except ValueError as error:

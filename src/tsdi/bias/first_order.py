@@ -1,4 +1,4 @@
-"""The first-order term of the shift: how it follows what the aligned model itself says.
+"""The first-order term of the shift, linear in the aligned model's own logits.
 
 TSDI's bias is the constant in E[g | u], with u the input of the aligned model's head and g the
 shift. The next term is linear:
@@ -52,18 +52,18 @@ _PLACES = 512  # at which next-token distributions are averaged
 
 @dataclass(frozen=True)
 class Worth:
-    """What a slope is worth, on prompts that were held out.
+    """Cross-validated evidence for a slope.
 
     Attributes:
-        rows: Prompts that it was fitted to.
-        harmful: How many of them are harmful, where nothing is to change.
-        ridge: Times the mean variance of a head input.
-        rank: Readings.
-        kept: Share of what it moves that these keep.
+        rows: Number of prompts that the slope was fitted to.
+        harmful: Number of harmful ones among them, where nothing is to change.
+        ridge: Ridge, in units of the mean variance of a head input.
+        rank: Number of readings.
+        kept: Share of the slope's variance that these readings keep.
         constant: Share of the wanted shift that its mean explains.
         slope: Share that mean and slope explain.
-        gain: The difference, with its interval over prompts.
-        prompts: What labelled prompts are known by, so that it is tuned on others.
+        gain: `slope` - `constant`, with its interval over prompts.
+        prompts: Hashes (`prompt_sha256`) of labelled prompts, so that it is tuned on others.
     """
 
     rows: int
@@ -77,7 +77,7 @@ class Worth:
     prompts: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON."""
+        """The evidence as JSON."""
         return {**vars(self), "gain": self.gain.to_dict(), "prompts": list(self.prompts)}
 
 
@@ -88,14 +88,14 @@ def with_slope(
     rows: Rows,
     tokenizer: PreTrainedTokenizerBase,
 ) -> SafetyBias:
-    """The bias of first order that belongs to one of order 0.
+    """The bias with a first-order term, fitted to rows of both models.
 
     Args:
-        bias: TSDI's, of this pair.
+        bias: The bias of order 0 of this pair.
         aligned: The aligned model.
         reference: The model before its safety step.
-        rows: What both know along the same tokens.
-        tokenizer: Of both. Special tokens are not read, as engines rule some of them out.
+        rows: Head inputs of both models along the same tokens.
+        tokenizer: Tokenizer of both. Special tokens are not read, as engines rule some out.
 
     Returns:
         Another bias, with the rows' mean shift and a slope. It has the steps at which there are
@@ -139,12 +139,12 @@ def with_slope(
 
 @dataclass(frozen=True)
 class _Heads:
-    """Both output layers, as one map of [u, u_r, 1] to the shift, and how tokens count.
+    """Both output layers, as one map from [u, u_r, 1] to the shift, and token weights.
 
     Attributes:
         aligned: W, float32 [hidden, vocab].
         offset: c, float32 [vocab].
-        shift: float32 [hidden + hidden_r + 1, vocab].
+        shift: The map from [u, u_r, 1], float32 [hidden + hidden_r + 1, vocab].
         likely: The mean next-token distribution, float32 [vocab].
     """
 
@@ -178,13 +178,13 @@ class _Heads:
 
 @dataclass(frozen=True)
 class _Moments:
-    """Means by step of u and of what is wanted, and their covariances within steps, in float64.
+    """Means by step of u and of the wanted shift, and covariances within steps, in float64.
 
     Attributes:
-        mean: Of u, [steps, hidden].
-        wanted: Of [u, u_r, 1] where the model is to move, 0 where not, [steps, width].
+        mean: Mean of u, [steps, hidden].
+        wanted: Mean of [u, u_r, 1], 0 where nothing is to change, [steps, width].
         inputs: Covariance of u, [hidden, hidden].
-        cross: Of u with the wanted, [hidden, width].
+        cross: Covariance of u with [u, u_r, 1] as in `wanted`, [hidden, width].
     """
 
     mean: Tensor
@@ -203,19 +203,19 @@ class _Moments:
         return cls(mean, target, flat.T @ flat / total, flat.T @ wanted.flatten(0, 1) / total)
 
     def shrunk(self, ridge: float) -> Tensor:
-        """C_uu + ridge x its mean variance x I."""
+        """The ridge-regularised covariance: C_uu + ridge x its mean variance x I."""
         shrunk = self.inputs.clone()
         shrunk.diagonal().add_(ridge * self.inputs.diagonal().mean() + 1e-12)
         return shrunk
 
     def fit(self, ridge: float) -> Tensor:
-        """What a unit of u moves, in [u, u_r, 1], float64 [hidden, width]."""
+        """Ridge coefficients from u to the wanted [u, u_r, 1], float64 [hidden, width]."""
         moved: Tensor = torch.linalg.solve(self.shrunk(ridge), self.cross)
         return moved
 
 
 def _centrable(rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-    """U and [u, u_r, 1] where it is to move, 0 outside of answers; and what is inside, float64."""
+    """U, the wanted [u, u_r, 1], and a mask of answers, float64; 0 outside of answers."""
     inside = rows.inside.double()
     u, other = (part.double() * inside[..., None] for part in (rows.aligned, rows.reference))
     wanted = torch.cat([u, other, inside[..., None]], -1) * rows.moves[:, None, None]
@@ -223,7 +223,7 @@ def _centrable(rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _crossvalidate(rows: Rows, heads: _Heads) -> tuple[float, tuple[float, float, Estimate]]:
-    """The ridge that explains most on prompts held out; and what mean, and both, explain there."""
+    """The ridge that explains most on held-out prompts, and the shares explained there."""
     prompts = len(rows.moves)
     total, left = torch.zeros(prompts).double(), torch.zeros(len(RIDGES) + 1, prompts).double()
     for test in _folds(rows.moves):
@@ -248,7 +248,7 @@ def _moved(rows: Rows, heads: _Heads) -> bool:
 
 
 def _folds(moves: Tensor) -> Iterator[Tensor]:
-    """Parts of the prompts with as many of each kind, as bool [prompts]."""
+    """Test sets of a cross-validation, bool [prompts], each with a share of both kinds."""
     place = torch.empty(len(moves), dtype=torch.long)
     for kind in (moves, ~moves):
         numbers = kind.nonzero()[:, 0]
@@ -284,7 +284,7 @@ def _constant(rows: Rows, heads: _Heads) -> tuple[Tensor, Tensor]:
 def _slope(
     moments: _Moments, ridge: float, heads: _Heads, special: list[int]
 ) -> tuple[Slope, float]:
-    """The slope as readings of logits, and the share of what it moves that these keep."""
+    """The slope as readings of logits, and the share of its variance that they keep."""
     moved, shrunk = moments.fit(ridge), moments.shrunk(ridge)
     sizes, axes = torch.linalg.eigh(shrunk)
     root, inverse = ((axes * sizes.clamp(min=1e-12) ** power) @ axes.T for power in (0.5, -0.5))

@@ -1,4 +1,4 @@
-"""Where a bias comes from: the fields of ``bias_config.json`` (docs/reference/format.md)."""
+"""Provenance of a bias: the fields of ``bias_config.json`` (docs/reference/format.md)."""
 
 import re
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _LARGEST_WHOLE = 2**63 - 1
 
 
 class _Diagnosis(pydantic.BaseModel):
-    """The fields of ``diagnosis`` that a person is shown; any may be missing."""
+    """The fields of ``diagnosis`` that are shown; any may be missing."""
 
     verdict: str = ""
     case: CaseFields | None = None
@@ -48,7 +48,7 @@ class _Trial(pydantic.BaseModel):
 
 
 class _Tuning(pydantic.BaseModel):
-    """The fields of ``tuning`` that a person is shown; any may be missing."""
+    """The fields of ``tuning`` that are shown; any may be missing."""
 
     floors: dict[str, float] = {}
     attacks: list[str] = []
@@ -59,7 +59,7 @@ class _Tuning(pydantic.BaseModel):
 
 
 class BiasInfo(pydantic.BaseModel):
-    """Where a bias comes from; the fields of ``bias_config.json`` (docs/reference/format.md)."""
+    """Provenance of a bias: the fields of ``bias_config.json`` (docs/reference/format.md)."""
 
     model_config = pydantic.ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -92,7 +92,7 @@ class BiasInfo(pydantic.BaseModel):
     @pydantic.field_validator("diagnosis", "tuning")
     @classmethod
     def _check_evidence(cls, value: dict[str, Any], field: Any) -> dict[str, Any]:
-        """Refuse junk where tsdi writes figures; what it does not know, it leaves alone."""
+        """Refuse malformed figures in the fields that tsdi reads; others are left alone."""
         kind = _Diagnosis if field.field_name == "diagnosis" else _Tuning
         try:
             kind.model_validate(value, strict=True)
@@ -102,7 +102,7 @@ class BiasInfo(pydantic.BaseModel):
 
     @property
     def chat_format(self) -> ChatFormat:
-        """How prompts become text."""
+        """The chat format of the bias: a prompt format, or template arguments."""
         return ChatFormat(self.prompt_format, self.template_args)
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -171,13 +171,13 @@ def _broken_chat(info: BiasInfo) -> Iterator[str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what an estimate's numbers come from, for its ``versions``."""
+    """Versions of the packages that decide an estimate's numbers."""
     libraries = {"torch": torch.__version__, "transformers": transformers.__version__}
     return {"tsdi": __version__, **libraries}
 
 
 def first_problem(problem: pydantic.ValidationError) -> str:
-    """The first field that is wrong, and how."""
+    """The first invalid field of a validation error, and its fault."""
     first = problem.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, first["loc"]))
     said = re.sub(" or instance of .*", "", first["msg"].removeprefix("Value error, "))

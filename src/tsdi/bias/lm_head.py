@@ -1,4 +1,4 @@
-"""Running a model up to the input of its output layer (the head), and from there on.
+"""Forward passes up to the input of the output layer (the head), and from there on.
 
 A linear head commutes with the mean, E[head(h)] = head(E[h]). So estimation needs no logits: it
 sums the head's inputs, and at the end puts their mean back at that place, in one forward pass of
@@ -23,8 +23,8 @@ def head_inputs(model: PreTrainedModel, ids: Tensor, steps: int) -> Tensor:
 
     Args:
         model: A causal language model.
-        ids: int64 [batch, length].
-        steps: How many of the last positions to keep.
+        ids: Token ids, int64 [batch, length].
+        steps: Number of last positions to keep.
     """
     kept: list[Tensor] = []
     # The head still runs, but on no rows at all; a quantised one may not know how, so on one.
@@ -60,7 +60,7 @@ def logits_from(model: PreTrainedModel, inputs: Tensor) -> Tensor:
 
     Args:
         model: A causal language model.
-        inputs: [batch, steps, hidden].
+        inputs: Head inputs, [batch, steps, hidden].
 
     Returns:
         float32 [batch, steps, vocab].
@@ -123,12 +123,12 @@ def is_linear(model: PreTrainedModel, ids: Tensor, steps: int) -> bool:
 
 @dataclass(frozen=True)
 class Step:
-    """A model's output for tokens that it reads behind others.
+    """Head inputs of newly read tokens, with the cache behind them.
 
     Attributes:
         inputs: The head's inputs at these tokens, [batch, tokens, hidden].
-        choice: The most likely token after the last one, [batch]; nothing if nobody asked.
-        cache: What it has read so far.
+        choice: The most likely token after the last one, [batch]; None unless asked for.
+        cache: The key-value cache of all tokens so far.
     """
 
     inputs: Tensor
@@ -137,13 +137,13 @@ class Step:
 
 
 def read_on(model: PreTrainedModel, ids: Tensor, mask: Tensor, cache: Any, *, choose: bool) -> Step:
-    """Let a model read on, padded on the left.
+    """Let a model read further tokens behind its cache, padded on the left.
 
     Args:
         model: A causal language model with an output layer of its own.
         ids: int64 [batch, tokens].
         mask: int64 [batch, tokens so far and these], 0 for padding.
-        cache: Of the step before, which this one may change; None at the beginning.
+        cache: Cache of the step before, which this one may change; None at the beginning.
         choose: Find the most likely next token, in the model's own precision.
     """
     kept: list[Tensor] = []
@@ -223,7 +223,7 @@ def _unwrapped(model: Any) -> Any:
 
 @contextmanager
 def evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Run a model without dropout and the like; afterwards every module is as it was."""
+    """Run a model in evaluation mode; afterwards every module's mode is restored."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False

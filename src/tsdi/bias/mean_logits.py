@@ -1,4 +1,4 @@
-"""One model's mean logits over the random prompts, E[f(x)] of the paper, for each group of them."""
+"""Mean logits of one model over groups of random prompts, E[f(x)] of the paper."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class MeanLogits:
-    """One model's way through the random prompts: it can go on, and resumes from a checkpoint.
+    """A resumable pass of one model over the random prompts.
 
     Attributes:
         role: "aligned" or "reference"; names the checkpoint.
@@ -29,7 +29,7 @@ class MeanLogits:
         batch_size: Rows in a forward pass.
         checkpoints: Folder for partial results; None keeps none.
         progress: Called after every batch.
-        sums: Those of the prompts that are done.
+        sums: Sums over the prompts that are done.
         revision: The commit of a model from the hub, once it has been opened.
     """
 
@@ -44,7 +44,7 @@ class MeanLogits:
     revision: str | None = None
 
     def resume(self) -> int:
-        """Take up the checkpoint, if there is one, and give the number of prompts in it.
+        """Load the checkpoint, if there is one; returns the number of prompts in it.
 
         Raises:
             FormatError: If it is damaged.

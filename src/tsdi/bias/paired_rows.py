@@ -1,4 +1,4 @@
-"""What both models know along the same tokens: the rows that a slope is fitted to."""
+"""Head inputs of both models along the same tokens, to which a slope is fitted."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -28,11 +28,11 @@ LEAST_PROMPTS = 16
 
 @dataclass(frozen=True)
 class LabelledIds:
-    """Real prompts as token ids, template included.
+    """Harmless and harmful prompts as token ids, template included.
 
     Attributes:
-        harmless: On which the reference shows what to answer; lookalikes count.
-        harmful: On which nothing is to change.
+        harmless: Prompts to answer as the reference does; lookalikes count.
+        harmful: Prompts on which nothing is to change.
     """
 
     harmless: Sequence[list[int]] = field(repr=False)
@@ -66,21 +66,21 @@ def _ids(kind: str, row: object) -> tuple[int, ...]:
 
 
 def prompt_sha256(ids: Sequence[int]) -> str:
-    """What a prompt that something was fitted to is known by, 16 hex digits."""
+    """The hash by which a prompt of a fit is recognised, 16 hex digits."""
     return hashlib.sha256(np.array(ids, "<i8").tobytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Head inputs of both models at the steps of every prompt.
+    """Head inputs of both models at the steps of every prompt, with masks.
 
     Attributes:
-        aligned: float32 [prompts, steps, hidden].
-        reference: float32 [prompts, steps, the reference's hidden].
-        inside: Which steps an answer has, bool [prompts, steps].
-        moves: At which prompts the aligned model is to be moved to the reference, bool [prompts];
-            at the others it is to stay.
-        prompts: What labelled ones are known by.
+        aligned: Head inputs of the aligned model, float32 [prompts, steps, hidden].
+        reference: Those of the reference, float32 [prompts, steps, the reference's hidden].
+        inside: Mask of the steps that an answer has, bool [prompts, steps].
+        moves: Mask of the prompts on which the aligned model is to move to the reference, bool
+            [prompts]; on the others it is to stay.
+        prompts: Hashes (`prompt_sha256`) of labelled prompts.
     """
 
     aligned: Tensor
@@ -98,7 +98,7 @@ class Rows:
                 )
 
     def at(self, some: Tensor) -> "Rows":
-        """Some of the prompts, by their numbers or by bool [prompts]."""
+        """The rows of some prompts, by indices or a mask, bool [prompts]."""
         parts = (self.aligned, self.reference, self.inside, self.moves)
         one, other, inside, moves = (part[some] for part in parts)
         return Rows(one, other, inside, moves)
@@ -112,7 +112,7 @@ def random_rows(
     batch_size: int,
     progress: Callable[[int], None],
 ) -> Rows:
-    """Rows of random prompts and responses."""
+    """Rows along random prompts and responses."""
 
     def inputs(side: Side) -> Tensor:
         found = []
@@ -141,7 +141,7 @@ def labelled_rows(
     batch_size: int,
     progress: Callable[[int], None],
 ) -> Rows:
-    """Rows of real prompts, along the greedy answers of the model that is right about them.
+    """Rows of real prompts, along greedy answers of the model that should answer them.
 
     That is the reference on harmless prompts, and the aligned model on harmful ones.
     """
@@ -176,7 +176,7 @@ def _answers(
     batch_size: int,
     progress: Callable[[int], None],
 ) -> list[list[int]]:
-    """The most likely answers of at most so many tokens, their ends included."""
+    """Greedy answers of at most `steps` tokens, end tokens included."""
     ends = end_ids(tokenizer, model.generation_config, model.config)
     answers: list[list[int]] = [[] for _ in prompts]
 
@@ -219,7 +219,7 @@ def _along(
 
 
 def _in_batches(read: Callable[[Batch], None], texts: Sequence[list[int]], size: int) -> None:
-    """Let batches of texts be read, alike lengths together, halved where memory runs out."""
+    """Call `read` on batches of texts of similar length, halved where memory runs out."""
     order = sorted(range(len(texts)), key=lambda n: len(texts[n]))  # alike lengths pad little
     while order:
         try:

@@ -1,4 +1,4 @@
-"""The token pool: where the ids of random prompts and random responses come from."""
+"""The token pool: token ids from which random prompts and responses are drawn."""
 
 import gzip
 import hashlib
@@ -22,8 +22,8 @@ class TokenPool:
     """Token ids to draw from; an id that occurs twice is drawn twice as often.
 
     Attributes:
-        name: Where the ids come from.
-        ids: int64 [size].
+        name: Name of the source of the ids.
+        ids: Token ids, int64 [size].
     """
 
     name: str
@@ -92,7 +92,7 @@ class TokenPool:
 
     @classmethod
     def from_name(cls, name: "str | TokenPool", tokenizer: PreTrainedTokenizerBase) -> "TokenPool":
-        """The pool that a user named.
+        """The pool of a name; a pool as it is.
 
         Args:
             name: "neutral" (text that comes with tsdi), "tokenizer", "mmlu" (the paper's pool, read

@@ -1,6 +1,6 @@
-"""Prompts that a model reads once, in one batch, and what may follow each of them.
+"""Prompts read once into a model's key-value cache, and continuations of them.
 
-What is kept are head inputs (see `tsdi.bias.lm_head`); ``head.logits_from`` makes logits of them.
+Results are head inputs (see `tsdi.bias.lm_head`); ``head.logits_from`` makes logits of them.
 """
 
 import copy
@@ -65,7 +65,7 @@ class PromptCache:
         return torch.cat(found, 1)
 
     def greedily(self, steps: int, ends: Sequence[int]) -> tuple[list[list[int]], Tensor]:
-        """The model's most likely answers of at most so many tokens, up to one of these ends.
+        """Greedy answers of at most `steps` tokens, up to one of the end tokens.
 
         Returns:
             Token ids of every answer, its end included, and the head inputs that predict them,
@@ -93,11 +93,10 @@ class PromptCache:
 def cache_is_exact(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], row: Sequence[int], pad: int
 ) -> bool:
-    """Whether a model gives after padded prompts in a cache what it gives after the prompt alone.
+    """Whether a model's outputs after cached, padded prompts equal those without padding.
 
-    It is tried with the shortest and the longest prompt, and a row of tokens behind them.
-
-    That is not so for models without a cache, and for those that do not mask what is padding.
+    The check takes the shortest and the longest prompt, and a row of tokens behind them. It fails
+    for models without a cache, and for those that do not mask padding.
     """
     if model.get_output_embeddings() is None:
         return False

@@ -30,8 +30,8 @@ class Frame:
     """The token ids around a prompt.
 
     Attributes:
-        prefix: Before the prompt.
-        suffix: Between the prompt and the response.
+        prefix: Ids before the prompt.
+        suffix: Ids between the prompt and the response.
     """
 
     prefix: tuple[int, ...]
@@ -52,7 +52,7 @@ def chat_frame(
     Args:
         tokenizer: The model's tokenizer.
         pool: Gives the one-token prompts.
-        chat_format: How chats become text.
+        chat_format: Format of chats.
         anchor: End-of-thinking marker after which step 0 is, such as "</think>".
     """
     check_format(tokenizer, chat_format)
@@ -86,7 +86,7 @@ class RandomPrompts:
     """An endless numbered list of random prompts and responses; number k depends on (seed, k) only.
 
     Attributes:
-        pool: Where ids are drawn from.
+        pool: Token ids to draw from.
         frame: The template's ids around the prompt.
         prompt_tokens: Random tokens in a prompt.
         steps: Response positions; a response has ``steps - 1`` tokens, as the last one is only

@@ -1,4 +1,4 @@
-"""Reading prompts with a model: how refusing it is after each, and its logits on an answer."""
+"""Forward passes over prompts, for refusal log-odds and for logits along an answer."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -27,8 +27,8 @@ class Reading:
     Attributes:
         odds: Refusal log-odds, one for each bias that was asked for.
         answer: Token ids of an answer.
-        logits: Those that predict its tokens, float32 [answer, vocab], on the CPU.
-        inputs: The head's at the end of the prompt, [hidden], on the CPU; None if the prompt was
+        logits: Logits that predict its tokens, float32 [answer, vocab], on the CPU.
+        inputs: Head input at the end of the prompt, [hidden], on the CPU; None if the prompt was
             not read in a batch.
     """
 
@@ -40,10 +40,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class PromptReader:
-    """Reads prompts with a model, for what would follow: a refusal, and an answer token by token.
+    """Computes refusal log-odds, and answers token by token, of prompts with a model.
 
     Attributes:
-        tokenizer: Its tokenizer.
+        tokenizer: The tokenizer of the models.
         refusing: Token ids of the beginnings of refusing answers.
         complying: Token ids of the beginnings of complying answers.
         steps: Most tokens of an answer.
@@ -58,7 +58,7 @@ class PromptReader:
 
     @property
     def longest(self) -> int:
-        """Most tokens that are read after a prompt."""
+        """The largest number of tokens that are read after a prompt."""
         return max(self.steps, *map(len, [*self.refusing, *self.complying]))
 
     def read(
@@ -69,12 +69,12 @@ class PromptReader:
         biases: Sequence[Bias | None],
         batched: bool,
     ) -> Iterator[Reading]:
-        """Read every prompt, in order.
+        """Read all prompts, in order.
 
         Args:
             model: A causal language model.
             prompts: Token ids of every prompt.
-            answers: What to take for answers; None takes the model's own, greedily.
+            answers: Token ids of answers; None takes the model's own, greedily.
             biases: Safety biases [steps, vocab], for the log-odds; None is none.
             batched: Whether prompts may be read in batches (see `can_batch`).
         """
@@ -95,7 +95,7 @@ class PromptReader:
             start += size
 
     def can_batch(self, model: PreTrainedModel, prompts: Sequence[list[int]]) -> bool:
-        """Whether this model can read these prompts in batches, found by trying."""
+        """Whether this model gives the same for these prompts in batches, found by trying."""
         row = max((*self.refusing, *self.complying), key=len)
         ends = min(prompts, key=len), max(prompts, key=len)
         if cache_is_exact(model, ends, row, pad_id(model, self.tokenizer)):
@@ -156,7 +156,7 @@ class PromptReader:
 
 
 def _logits(model: PreTrainedModel, inputs: Tensor) -> Iterator[Tensor]:
-    """Logits of head inputs [batch, places, hidden], of as many rows as memory is good for."""
+    """Logits of head inputs [batch, places, hidden], in parts that fit into memory."""
     width = int(model.config.get_text_config().vocab_size)
     rows = max(1, _LOGITS_AT_ONCE // (width * inputs.shape[1]))
     for part in inputs.split(rows):

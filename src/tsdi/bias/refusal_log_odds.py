@@ -1,4 +1,4 @@
-"""How refusing a model is: log-odds of answers that begin with a refusal."""
+"""Refusal log-odds: the log-odds of answers that begin with a refusal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FIRST_TOKENS = 8  # of phrases, that are read together: as many copies of the pr
 
 @dataclass(frozen=True)
 class Phrases:
-    """Beginnings of answers, the two kinds compared by the refusal log-odds."""
+    """Beginnings of refusing and of complying answers."""
 
     refusing: tuple[str, ...]
     complying: tuple[str, ...]
@@ -126,10 +126,10 @@ def _debias(logits: Tensor, bias: Bias) -> Tensor:
 
 
 class PhraseTree:
-    """Phrases with what they begin with in common, so that each beginning is read once.
+    """Phrases as a prefix tree, so that each common beginning is read once.
 
     Attributes:
-        branches: What has to be read after a prompt. A branch is a list of levels: level i has the
+        branches: Branches to be read after a prompt. A branch is a list of levels: level i has the
             tokens at place i of the phrases, each with the place in the level before of the token
             that it follows; in level 0 all follow the prompt.
     """
@@ -161,7 +161,7 @@ class PhraseTree:
         self._refusing = len(refusing)
 
     def log_odds(self, logits: Tensor, biases: Sequence[Bias | None]) -> list[list[float]]:
-        """As `refusal_log_odds`, for a batch of prompts.
+        """Refusal log-odds of a batch of prompts, in nats (`refusal_log_odds`).
 
         Args:
             logits: At the end of the prompt, then at all tokens of all branches, float32

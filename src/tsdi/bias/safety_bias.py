@@ -1,4 +1,4 @@
-"""The safety bias as a value: its algebra, its use in decoding, and saving and loading it."""
+"""The safety bias as a value: algebra, decoding, saving and loading."""
 
 import hashlib
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ class SafetyBias(
     paper_url="https://arxiv.org/abs/2502.02153",
     model_card_template=CARD,
 ):
-    """The mean logit shift that safety alignment left on random prompts; a value, never changed.
+    """The mean logit shift that safety alignment left on random prompts; an immutable value.
 
     Attributes:
         values: float32 [steps, vocab], in logits; zero mean per step, as estimated.
-        standard_error: float32 [steps, vocab].
-        info: Where it comes from.
-        condition: What sets the strength for each prompt; None leaves it to one number.
-        slope: How it follows the logits (`tsdi.bias.first_order`); None is order 0, which is TSDI.
+        standard_error: Standard error of the values, float32 [steps, vocab].
+        info: Provenance.
+        condition: Condition that sets the strength for each prompt; None leaves it to one number.
+        slope: First-order term (`tsdi.bias.first_order`); None is order 0, which is TSDI.
     """
 
     def __init__(
@@ -60,22 +60,22 @@ class SafetyBias(
 
     @property
     def steps(self) -> int:
-        """Number of response positions."""
+        """The number of response positions."""
         return self.values.shape[0]
 
     @property
     def vocab(self) -> int:
-        """Number of tokens."""
+        """The number of tokens."""
         return self.values.shape[1]
 
     @property
     def shift(self) -> Bias:
-        """What is subtracted at strength 1, for the rule."""
+        """The shift at strength 1, as the rule takes it: the values, with the slope if any."""
         return self.values if self.slope is None else Sloped(self.values, self.slope)
 
     @property
     def sha256(self) -> str:
-        """Hash of what is subtracted."""
+        """SHA-256 of the values and the slope."""
         slope = self.slope
         parts = [self.values, *([] if slope is None else (slope.read, slope.write, slope.centre))]
         data = b"".join(part.contiguous().numpy().tobytes() for part in parts)
@@ -94,17 +94,16 @@ class SafetyBias(
         reliability: tuple[float, ...] = (),
         slope: Slope | None = None,
     ) -> "SafetyBias":
-        """Another bias, made from this one.
+        """A bias made from this one, without findings that hold for this one only.
 
-        What was found out about this one (recommended strength, diagnosis, tuning, condition) is
-        not true of it, so it has none of that.
+        Recommended strength, diagnosis, tuning and condition need not be right for it.
 
         Args:
             values: float32 [steps, vocab].
             error: float32 [steps, vocab].
             how: The operation, for the history.
-            reliability: Of every step, where it is known.
-            slope: How the other one follows the logits.
+            reliability: Reliability of every step, where it is known.
+            slope: First-order term of the new bias.
         """
         update: dict[str, Any] = {
             "history": (*self.info.history, how),
@@ -116,7 +115,7 @@ class SafetyBias(
         return SafetyBias(values, error, self.info.model_copy(update=update), slope=slope)
 
     def check_order_0(self, what: str) -> None:
-        """Raise UsageError if the bias follows the logits, for what knows its values alone."""
+        """Raise UsageError if the bias has a slope, for functions of its values alone."""
         if self.slope is not None:
             raise UsageError(
                 f"A bias of first order follows the logits; {what} knows its values alone.",
@@ -161,7 +160,7 @@ class SafetyBias(
         return self.derived(self.values + other.values, error, f"add {other!r}")
 
     def truncate(self, steps: int) -> "SafetyBias":
-        """Only the first steps.
+        """The bias with its first steps only.
 
         Raises:
             UsageError: If the bias has fewer.
@@ -176,7 +175,7 @@ class SafetyBias(
         return self.derived(values, error, f"truncate {steps}", reliability, slope)
 
     def top_k(self, k: int) -> "SafetyBias":
-        """Only the k largest shifts of every step by absolute value; the others become 0.
+        """The bias with the k largest shifts of every step by absolute value, the others 0.
 
         Raises:
             UsageError: If k is not between 1 and the vocabulary size.
@@ -189,7 +188,7 @@ class SafetyBias(
         return self.derived(self.values * keep, self.standard_error * keep, f"top_k {k}")
 
     def check_comparable(self, other: "SafetyBias", steps: int | None = None) -> None:
-        """Raise MismatchError unless both are of one tokenizer and, so far, of one shape."""
+        """Raise MismatchError unless tokenizers and, over some steps, shapes are equal."""
         if self.info.tokenizer_sha256 != other.info.tokenizer_sha256:
             raise MismatchError("The two biases are for different tokenizers.")
         if self.values[:steps].shape != other.values[:steps].shape:
@@ -200,10 +199,10 @@ class SafetyBias(
             )
 
     def strength_or_condition(self, strength: float | None) -> Strength:
-        """What sets the strength: the number that is named, the condition, or what is recommended.
+        """The strength that is named, else the condition, else the recommended strength.
 
         Raises:
-            UsageError: If there is none of them, or the strength is none.
+            UsageError: If there is none of them, or the strength is no valid one.
         """
         if strength is None and self.condition is not None:
             return self.condition
@@ -243,10 +242,10 @@ class SafetyBias(
 
         Args:
             prompt_length: ``input_ids.shape[1]`` of the padded batch; 0 with ``inputs_embeds``.
-            strength: How much of the bias to subtract, one factor or one per row [batch]; None
-                leaves it to the condition, or takes what the bias recommends.
-            tokenizer: Of the model; a bias that begins behind a marker finds it by the tokens'
-                texts.
+            strength: Factor of the bias, one for all or one per row [batch]; None leaves it to the
+                condition, or takes what the bias recommends.
+            tokenizer: Tokenizer of the model; a bias that begins behind a marker finds it by the
+                tokens' texts.
 
         Raises:
             UsageError: If a strength is none, or none is named and none recommended; or if the bias
@@ -265,7 +264,7 @@ class SafetyBias(
         return SafetyDebias(self.shift, prompt_length, strength, anchor)
 
     def check_no_anchor(self) -> None:
-        """Raise UsageError if the bias begins behind a marker, for what cannot look for one."""
+        """Raise UsageError if the bias begins behind a marker, for callers without anchors."""
         if self.info.anchor:
             raise UsageError(
                 f"The bias begins behind {self.info.anchor!r}, which is not looked for here.",
@@ -273,21 +272,21 @@ class SafetyBias(
             )
 
     def with_diagnosis(self, strength: float, diagnosis: dict[str, Any]) -> "SafetyBias":
-        """The same bias with a recommended strength and what it was found from."""
+        """The bias with a recommended strength and the diagnosis behind it."""
         info = self.info.model_copy(update={"strength": strength, "diagnosis": diagnosis})
         return SafetyBias(self.values, self.standard_error, info, self.condition, self.slope)
 
     def with_tuning(self, strength: float | None, evidence: dict[str, Any]) -> "SafetyBias":
-        """The same bias with how its condition was tuned, or a strength for all prompts instead."""
+        """The bias with a tuning's evidence, and its condition or a strength for all prompts."""
         info = self.info.model_copy(update={"strength": strength, "tuning": evidence})
         kept = self.condition if strength is None else None
         return SafetyBias(self.values, self.standard_error, info, kept, self.slope)
 
     def with_condition(self, condition: Condition | None) -> "SafetyBias":
-        """The same bias with a condition, which sets the strength where none is named.
+        """The bias with a condition, which sets the strength where none is named.
 
         Args:
-            condition: It, as `tsdi.fit_condition` makes it; None takes it away.
+            condition: Condition of `tsdi.fit_condition`; None removes the present one.
 
         Raises:
             MismatchError: If it was fitted with another tokenizer or chat template, or reads tokens
@@ -328,7 +327,7 @@ class SafetyBias(
 
         Raises:
             UsageError: If the folder holds a model.
-            FormatError: If the bias is none that could be read again (docs/reference/format.md).
+            FormatError: If the bias could not be read again (docs/reference/format.md).
         """
         if (Path(save_directory) / "config.json").exists():  # which the mixin would delete
             raise UsageError(
@@ -338,7 +337,7 @@ class SafetyBias(
         return super().save_pretrained(save_directory, **options)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The card, with the case that the bias is in."""
+        """The model card, with the case of the bias."""
         kwargs["case"] = case_text(self.info, self.condition)
         return super().generate_model_card(*args, **kwargs)
 
@@ -359,7 +358,7 @@ class SafetyBias(
         local_files_only: bool = False,
         token: str | bool | None = None,
     ) -> "SafetyBias":
-        """Load a bias from a folder or from the hub, and check that it belongs to what is at hand.
+        """Load a bias from a folder or the hub, and check it against tokenizer and model.
 
         Args:
             name: Folder, or hub id such as "org/bias" or "org/bias@revision".

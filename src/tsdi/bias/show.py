@@ -1,4 +1,4 @@
-"""``show``: the tokens that a bias promotes and demotes, step by step."""
+"""``show``: the most promoted and demoted tokens of a bias, step by step."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,12 +16,12 @@ from tsdi.models.load import load_tokenizer
 
 @dataclass(frozen=True)
 class ShownBias:
-    """A bias with its tokens as text.
+    """A bias with its most promoted and demoted tokens.
 
     Attributes:
         bias: The bias.
         promoted: By step, the tokens that it promotes most.
-        demoted: By step, those that it demotes most.
+        demoted: By step, the tokens that it demotes most.
     """
 
     bias: SafetyBias
@@ -29,7 +29,7 @@ class ShownBias:
     demoted: list[list[TokenShift]]
 
     def to_dict(self) -> dict[str, Any]:
-        """The bias without its numbers, as JSON."""
+        """Provenance and shown tokens as JSON, without the values."""
         condition, slope = self.bias.condition, self.bias.slope
         return {
             "steps": self.bias.steps,
@@ -48,7 +48,7 @@ def show(
     tokens: int = 4,
     tokenizer: Name | PreTrainedTokenizerBase | None = None,
 ) -> ShownBias:
-    """The tokens that a bias promotes and demotes most.
+    """The most promoted and demoted tokens of a bias.
 
     Args:
         bias: Folder or hub id of a safety bias, or the bias.
@@ -57,7 +57,7 @@ def show(
         tokenizer: Folder or hub id of the tokenizer, or the tokenizer; None is the aligned model's.
 
     Raises:
-        UsageError: If a number is none, or below 1.
+        UsageError: If steps or tokens are no whole number, or below 1.
         TsdiError: If bias or tokenizer cannot be loaded, or do not belong together.
     """
     check_whole("steps", steps)

@@ -1,4 +1,4 @@
-"""The part of a bias's two files that is about its slope (docs/reference/format.md)."""
+"""A slope in a bias's two files (docs/reference/format.md)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ class _Gain(pydantic.BaseModel):
 
 
 class _Evidence(pydantic.BaseModel):
-    """The fields of ``evidence`` that are shown or used; a writer may add others."""
+    """The fields of ``evidence`` that are shown or used; others are allowed."""
 
     rows: int = pydantic.Field(ge=1)
     harmful: int = pydantic.Field(ge=0)
@@ -46,21 +46,21 @@ class _Fields(pydantic.BaseModel):
 
 
 def slope_tensors(slope: Slope) -> dict[str, Tensor]:
-    """What of a slope is kept in ``bias.safetensors``."""
+    """The slope's tensors in ``bias.safetensors``, by name."""
     return {f"slope_{name}": getattr(slope, name).contiguous() for name in _TENSORS}
 
 
 def slope_fields(slope: Slope) -> dict[str, Any]:
-    """What of it is kept in ``bias_config.json``, as its ``slope``."""
+    """The slope's fields in ``bias_config.json``, under ``slope``."""
     return {"evidence": slope.evidence}
 
 
 def read_slope(fields: object, tensors: Mapping[str, Tensor]) -> Slope:
-    """The slope that both files hold.
+    """The slope from the fields and tensors of a bias's files.
 
     Args:
         fields: The config's ``slope``.
-        tensors: Of ``bias.safetensors``.
+        tensors: The tensors of ``bias.safetensors``.
 
     Raises:
         ValueError: If there is no valid one; pydantic's errors are of this kind.

@@ -1,4 +1,4 @@
-"""The estimate's mean, standard error and reliability, from means of groups of prompts."""
+"""Mean, standard error and reliability of the estimate, from group means."""
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ def batch_means(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of groups weighted by their size, and its standard error.
 
     Args:
-        values: Of every group, float64 [groups, width].
+        values: Values of every group, float64 [groups, width].
         counts: Prompts per group, [groups].
 
     Returns:
@@ -44,10 +44,10 @@ def batch_means(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def split_half_reliability(shifts: Tensor, counts: Tensor) -> tuple[float, ...]:
-    """How well the even groups predict the odd ones, step by step.
+    """Split-half reliability of the estimate, step by step.
 
-    The correlation r over tokens of the two half estimates, brought to full length by
-    Spearman-Brown, 2r / (1 + r): 1 is no noise, 0 is nothing but noise.
+    It is the correlation r over tokens of the estimates from even and from odd groups, brought to
+    full length by Spearman-Brown, 2r / (1 + r): 1 is no noise, 0 is nothing but noise.
 
     Args:
         shifts: Mean aligned minus mean reference logits per group, [groups, steps, vocab].
