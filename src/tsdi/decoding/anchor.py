@@ -1,4 +1,4 @@
-"""The end of a marker, such as "</think>", in tokens that may split its text in any way."""
+"""Detection of a marker's end, such as "</think>", in tokens that may split it in any way."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,8 +23,8 @@ class Anchor:
     and Pratt (1977) do, a state being how many of its characters the text so far ends with.
 
     Args:
-        marker: Its text.
-        texts: What each token adds to a text, by id.
+        marker: Text of the marker.
+        texts: Text that each token adds, by id.
     """
 
     def __init__(self, marker: str, texts: Sequence[str]) -> None:
@@ -39,7 +39,7 @@ class Anchor:
         self._may_end = (self._moves == size).any(1)
 
     def steps(self, input_ids: Tensor, prompt_length: int) -> Tensor:
-        """Response position that is predicted next, int64 [rows]; -1 before the marker.
+        """The response position that is predicted next, int64 [rows]; -1 before the marker.
 
         Step 0 is the token after the one that the marker ends in. The end of the prompt counts too:
         a template may close the thinking itself, and write a line break or two behind it, which are
@@ -47,7 +47,7 @@ class Anchor:
 
         Args:
             input_ids: Prompt and answer so far, [rows, length].
-            prompt_length: How many columns the prompt has.
+            prompt_length: Number of columns of the prompt.
         """
         size = self._moves.shape[1] - 1
         begin = max(0, prompt_length - size - _BREAKS)
@@ -59,7 +59,7 @@ class Anchor:
         return torch.where(found.any(1), since_first.clamp(max=answered), -1)
 
     def _ends(self, ids: Tensor) -> Tensor:
-        """Which tokens end the marker: bool [rows, length]; a marker has at most `size` tokens."""
+        """A mask of the tokens that end the marker, bool [rows, length]."""
         if self._moves.device != ids.device:
             self._moves, self._may_end = self._moves.to(ids.device), self._may_end.to(ids.device)
         unknown, size = len(self._moves) - 1, self._moves.shape[1] - 1
@@ -112,7 +112,7 @@ def find_anchor(tokenizer: PreTrainedTokenizerBase, marker: str) -> Anchor:
 
 
 def _token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The text that each token adds to one that goes on, by id."""
+    """The text that each token adds within a text, by id."""
     (first,) = tokenizer("a", add_special_tokens=False)["input_ids"][-1:] or [0]
     number = max(tokenizer.get_vocab().values()) + 1
     alone, *rest = tokenizer.batch_decode(

@@ -1,4 +1,4 @@
-"""When to subtract: a strength for each prompt, read off the logits that decode its first token.
+"""A condition: the strength for a prompt, from the logits of its first response token.
 
     h(x) = <w, z> + b                                    z: the model's own logits at step 0
     s(x) = high + (low - high) x sigmoid(h(x) / width)   the strength at every step
@@ -25,24 +25,24 @@ LARGEST_SUM = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """A linear function of the logits at step 0 that sets the strength for a prompt; a value.
+    """A linear function of the logits at step 0 that sets the strength; an immutable value.
 
     Its weights add up to 0, so that a constant added to all logits changes nothing: it reads
     log-probabilities as well, and only the logits of its own tokens.
 
     Attributes:
-        tokens: Whose logits it reads, int64 [k], ascending.
+        tokens: Tokens whose logits it reads, int64 [k], ascending.
         weights: w at these tokens, float32 [k]; 0 elsewhere.
         intercept: b.
         low: Strength where the prompt is surely harmful; below 0 the bias is added.
-        high: Strength where it is surely harmless.
-        width: Of the change from one to the other, in units of h.
-        tokenizer_sha256: Of the tokenizer that it was fitted with.
-        template_sha256: Of the chat template.
-        evidence: What its fit found out (`tsdi.condition.crossvalidation`), as plain objects.
+        high: Strength where the prompt is surely harmless.
+        width: Width of the change from one to the other, in units of h.
+        tokenizer_sha256: SHA-256 of the tokenizer that it was fitted with.
+        template_sha256: SHA-256 of the chat template.
+        evidence: Cross-validation of its fit (`tsdi.condition.crossvalidation`), as plain objects.
 
     Raises:
-        UsageError: If it is none.
+        UsageError: If a field has an invalid value.
     """
 
     tokens: Tensor = field(repr=False)
@@ -135,7 +135,7 @@ class Condition:
 
 
 class RowStrengths:
-    """The strength of every row of a batch: numbers that are named, else a condition's.
+    """The strength of every row of a batch: a number, or what a condition sets.
 
     A condition's is fixed at step 0 of each row. Rows that beams or return sequences repeat follow
     one another, have one prompt and so one strength; when beams change places, they do so among
@@ -153,20 +153,20 @@ class RowStrengths:
         self._read: Tensor | None = None
 
     def __len__(self) -> int:
-        """For how many rows there is one each; 1 if there is one for all."""
+        """The number of rows with strengths of their own; 1 if one is for all."""
         return len(self._named) if isinstance(self._named, Tensor) else 1
 
     @property
     def each(self) -> bool:
-        """Whether rows have one each."""
+        """Whether each row has a strength of its own."""
         return isinstance(self._named, Tensor)
 
     def at(self, logits: Tensor, *, first: bool) -> Tensor | float:
-        """One strength for all rows, or float32 [rows].
+        """The strengths at one step: a number for all rows, or float32 [rows].
 
         Args:
-            logits: [rows, width], before the rule.
-            first: Whether they are those of step 0.
+            logits: Logits before the rule, [rows, width].
+            first: Whether this is step 0.
         """
         named = self._named
         if isinstance(named, Tensor):
@@ -188,7 +188,7 @@ class RowStrengths:
 def _split(
     strength: "Strength | Sequence[Strength] | Tensor",
 ) -> tuple[Condition | None, Tensor | float]:
-    """The condition, and the numbers, NaN where the condition decides."""
+    """The condition among strengths, and the numbers, NaN where the condition decides."""
     if isinstance(strength, Condition):
         return strength, nan
     if isinstance(strength, Tensor) and strength.dim():

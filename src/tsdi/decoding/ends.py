@@ -1,4 +1,4 @@
-"""Where an answer ends: one rule for every engine."""
+"""Token ids that end an answer, by one rule for every engine."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -12,8 +12,9 @@ from tsdi.models.chat import end_of_turn
 def end_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:
     """Token ids that end an answer; maybe none.
 
-    All that anyone names: a checkpoint's generation config often lacks the token that its tokenizer
-    or chat template ends a turn with, and a model that goes on after it invents the next turn.
+    They are all ids that tokenizer and configs name: a checkpoint's generation config often lacks
+    the token that its tokenizer or chat template ends a turn with, and a model that goes on after
+    it invents the next turn.
 
     Args:
         tokenizer: The model's tokenizer, with its chat template.
@@ -36,6 +37,6 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:
 
 
 def until_end(row: Sequence[int], ends: Collection[int]) -> list[int]:
-    """An answer up to its first end, that included."""
+    """An answer up to and including its first end token."""
     stop = next((place for place, token in enumerate(row) if token in ends), len(row))
     return list(row[: stop + 1])

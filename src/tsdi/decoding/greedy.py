@@ -1,4 +1,4 @@
-"""transformers' ``generate`` with nothing but what the caller asks for."""
+"""Greedy decoding by transformers' ``generate``, without a checkpoint's own settings."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,7 +42,7 @@ def generate_greedily(
     keep_logits: bool = False,
     stops: Sequence[StoppingCriteria] = (),
 ) -> tuple[list[list[int]], Tensor | None]:
-    """The most likely token at each step, after the processors and nothing else.
+    """Decode greedily after the given processors and nothing else.
 
     A checkpoint's generation config (repetition penalty, beams, stop strings ...) is left out, as
     it would change the logits or the choice.
@@ -54,7 +54,7 @@ def generate_greedily(
         max_new_tokens: Most tokens in an answer.
         processors: See the prompts in one left-padded batch.
         keep_logits: Return the logits too.
-        stops: Asked after each token whether to go on.
+        stops: Criteria that are asked after each token whether to stop.
 
     Returns:
         Token ids of every answer, filled up behind its end, and float32 logits after the

@@ -15,7 +15,7 @@ class SafetyDebias:
 
     Args:
         bias: The safety bias, [steps, vocab].
-        strength: How much of it: a number, or a condition, which reads it off the first call for
+        strength: Factor of the bias: a number, or a condition, which sets it at the first call for
             each answer.
     """
 

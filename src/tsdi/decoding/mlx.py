@@ -26,7 +26,7 @@ class SafetyDebias:
 
     Args:
         bias: The safety bias.
-        strength: How much of it; None leaves it to its condition, or takes what it recommends.
+        strength: Factor of the bias; None leaves it to its condition, or takes the recommended one.
 
     Raises:
         UsageError: If the bias begins behind a marker, or no strength is named or recommended.
@@ -87,7 +87,7 @@ def _array(values: Tensor) -> Any:
 
 
 def _slope(slope: Slope) -> Callable[[Any, int], Any]:
-    """`Slope.shift` of logits [1, width]."""
+    """A function that computes `Slope.shift` of logits [1, width] in MLX."""
     import mlx.core as mx
 
     read, write, centre = map(_array, (slope.read, slope.write, slope.centre))
@@ -103,7 +103,7 @@ def _slope(slope: Slope) -> Callable[[Any, int], Any]:
 
 
 def _read(condition: Condition, logits: Any) -> Any:
-    """`Condition.strength` of logits [1, width], as MLX computes it when it gets there: [1, 1]."""
+    """`Condition.strength` of logits [1, width], evaluated lazily by MLX: [1, 1]."""
     import mlx.core as mx
 
     tokens, weights = (mx.array(one.numpy()) for one in (condition.tokens, condition.weights))

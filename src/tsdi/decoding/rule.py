@@ -1,4 +1,4 @@
-"""The decoding rule, defined here and nowhere else: subtract strength x bias from the first logits.
+"""The decoding rule, defined once: subtract strength x bias from the first logits.
 
     p_debiased(. | x, y_<i) = softmax(f(x, y_<i) - strength x G_i) for i < steps
 
@@ -27,10 +27,10 @@ LARGEST_STRENGTH = 100.0
 
 
 def check_strength(strength: object) -> float:
-    """A strength as a number.
+    """A strength as a float, or UsageError if it is not valid.
 
     Raises:
-        UsageError: If it is none, or not in 0..`LARGEST_STRENGTH`.
+        UsageError: If it is no number, or not in 0..`LARGEST_STRENGTH`.
     """
     if isinstance(strength, Tensor) and strength.dim() == 0:
         strength = strength.item()
@@ -49,15 +49,15 @@ def check_strength(strength: object) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Slope:
-    """How a bias follows the logits z, a linear map of low rank: (read z - centre_i) write.
+    """The first-order term of a bias, a low-rank linear map of logits z: (read z - centre_i) write.
 
     Each reading adds up to 0 over the tokens, so that log-probabilities can be read as well.
 
     Attributes:
-        read: What is read off the logits, float32 [rank, vocab].
-        write: What each reading adds to the bias, float32 [rank, vocab].
+        read: Weights of the logits in each reading, float32 [rank, vocab].
+        write: Shift that a unit of each reading adds, float32 [rank, vocab].
         centre: The mean readings at every step, which add nothing, float32 [steps, rank].
-        evidence: What its fit found out (`tsdi.bias.first_order`), as plain objects.
+        evidence: Cross-validation of its fit (`tsdi.bias.first_order`), as plain objects.
     """
 
     read: Tensor = field(repr=False)
@@ -66,19 +66,19 @@ class Slope:
     evidence: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def to(self, device: torch.device | str) -> "Slope":
-        """The same on another device."""
+        """The slope on another device."""
         read, write, centre = (one.to(device) for one in (self.read, self.write, self.centre))
         return Slope(read, write, centre, self.evidence)
 
     def shift(self, logits: Tensor, step: Tensor | int) -> Tensor:
-        """What it adds to the bias, float32 [batch, vocab].
+        """The first-order shift for these logits, float32 [batch, vocab].
 
-        Nothing where a logit that counts is no finite number, as a grammar or another processor has
+        It is 0 where a logit that is read is not finite, since a grammar or another processor has
         ruled the token out.
 
         Args:
-            logits: The model's own, [batch, width], width >= vocab.
-            step: One for all rows or int64 [batch], inside the steps.
+            logits: The model's own logits, [batch, width], width >= vocab.
+            step: Response position, one for all rows or int64 [batch], inside the steps.
         """
         shown = logits[:, : self.read.shape[1]].float()
         ruled_out = ~shown.isfinite()
@@ -88,43 +88,43 @@ class Slope:
 
     @cached_property
     def _reads(self) -> Tensor:
-        """Which tokens' logits count, bool [vocab]."""
+        """A mask of the tokens whose logits are read, bool [vocab]."""
         return self.read.ne(0).any(0)
 
 
 @dataclass(frozen=True, eq=False)
 class Sloped:
-    """A bias of first order, in the place of a bias [steps, vocab].
+    """A bias with a first-order term, with the interface of a tensor [steps, vocab].
 
     Attributes:
         values: G, float32 [steps, vocab].
-        slope: How it follows the logits.
+        slope: The first-order term.
     """
 
     values: Tensor = field(repr=False)
     slope: Slope
 
     def __len__(self) -> int:
-        """Steps."""
+        """The number of steps."""
         return len(self.values)
 
     @property
     def shape(self) -> torch.Size:
-        """Steps and vocabulary."""
+        """Steps and vocabulary size."""
         return self.values.shape
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """The device of the values."""
         return self.values.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the values."""
+        """The data type of the values."""
         return self.values.dtype
 
     def to(self, device: torch.device | str) -> "Sloped":
-        """The same on another device."""
+        """The bias on another device."""
         return Sloped(self.values.to(device), self.slope.to(device))
 
 
@@ -133,11 +133,11 @@ Bias = Tensor | Sloped
 
 
 def shift_at(logits: Tensor, step: Tensor | int, bias: Bias) -> Tensor:
-    """What a bias is for these logits, [vocab] or [batch, vocab].
+    """The shift of a bias at a step, for these logits: [vocab] or [batch, vocab].
 
     Args:
-        logits: [batch, width], width >= vocab.
-        step: One for all rows or int64 [batch], inside the steps.
+        logits: Logits before the rule, [batch, width], width >= vocab.
+        step: Response position, one for all rows or int64 [batch], inside the steps.
         bias: The safety bias.
     """
     if isinstance(bias, Tensor):
@@ -148,17 +148,18 @@ def shift_at(logits: Tensor, step: Tensor | int, bias: Bias) -> Tensor:
 def subtract_bias(
     logits: Tensor, step: Tensor | int, bias: Bias, strength: Tensor | float = 1.0
 ) -> Tensor:
-    """Debiased logits.
+    """Subtract strength x the bias at a step from logits.
 
     Args:
-        logits: [batch, width], width >= vocab; the columns beyond vocab are padding and stay.
+        logits: Logits before the rule, [batch, width], width >= vocab; the columns beyond vocab
+            are padding and stay.
         step: Response position that is predicted, one for all rows or int64 [batch]; rows below 0
             (not yet answering) and from ``len(bias)`` on stay as they are.
         bias: The safety bias, [steps, vocab], of either order.
         strength: One factor, or one per row [batch].
 
     Returns:
-        [batch, width], a new tensor unless nothing is to be done.
+        Debiased logits, [batch, width]; a new tensor unless nothing is to be done.
     """
     if isinstance(step, int):
         if not 0 <= step < len(bias):

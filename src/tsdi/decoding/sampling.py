@@ -1,4 +1,4 @@
-"""Draws that depend on seed, prompt and step only, in any engine and whatever the neighbours."""
+"""Sampling that depends on seed, prompt and step only, in every engine and batch."""
 
 import hashlib
 from collections.abc import Sequence

@@ -38,7 +38,7 @@ class SafetyDebias(LogitsProcessor):
             bias: The safety bias, [steps, vocab].
             prompt_length: Columns of ``input_ids`` given to ``generate``, padding included; 0 with
                 ``inputs_embeds``, where generate starts without ids.
-            strength: How much of the bias to subtract: one factor or a condition, or one per row
+            strength: Factor of the bias: one number or a condition, or one per row
                 [batch]; with rows repeated by beams or return sequences, each counts for its rows.
             anchor: An end-of-thinking marker: step 0 is the token after it, and before it
                 nothing changes. A prompt that ends with the marker, or with it and one or two
@@ -93,7 +93,7 @@ class SafetyDebias(LogitsProcessor):
             )
 
     def _goes_on(self, input_ids: Tensor) -> bool:
-        """Whether every row is the beginning of one of the call before, and one more token.
+        """Whether every row continues a row of the last call by one token.
 
         Assisted decoding goes back in an answer, and beams change places. A longer prompt that
         begins with all of the last one and its answer is that answer, going on.
