@@ -1,4 +1,4 @@
-"""``python -m tsdi``, which is how ``accelerate launch -m tsdi`` starts every process."""
+"""Entry point of ``python -m tsdi``, as ``accelerate launch -m tsdi`` starts processes."""
 
 from tsdi.cli.main import run
 

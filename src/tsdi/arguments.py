@@ -1,4 +1,4 @@
-"""Checks of what functions are called with, in words that fit the command line too."""
+"""Checks of function arguments, whose errors fit the command line too."""
 
 import math
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ def as_name(what: str, value: object) -> str:
 
 
 def as_list(what: str, values: Iterable[T]) -> tuple[T, ...]:
-    """Several values; one text is none, though Python would take it for its letters.
+    """Several values as a tuple; a single text is refused, as it would become its letters.
 
     Raises:
         UsageError: If they are no list.
@@ -44,7 +44,7 @@ def check_whole(what: str, value: object, least: int | None = 1) -> None:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a number, and neither true nor false, which Python takes for 1 and 0."""
+    """Whether a value is a number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

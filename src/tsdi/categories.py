@@ -27,16 +27,16 @@ NO_CATEGORY = "(no category)"
 
 
 def category_name(category: str) -> str:
-    """What a category is called in tables."""
+    """The title of a category in tables."""
     return category or NO_CATEGORY
 
 
 def by_code(categories: Iterable[str]) -> list[str]:
-    """Categories in the order of their names, numbers by value: O2 before O10."""
+    """Categories sorted by name, numbers by value: O2 before O10."""
     return sorted(categories, key=_code)
 
 
 def _code(category: str) -> list[str | int]:
-    """Text and numbers in turn, which compare part by part."""
+    """A sort key: text and numbers of a category's name, in turn."""
     parts = re.split(r"([0-9]+)", category)
     return [int(part) if place % 2 else part for place, part in enumerate(parts)]

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, by one process, and JSON that may be anything."""
+"""Atomic writes, locks on output folders, and JSON from untrusted files."""
 
 import hashlib
 import json
@@ -25,10 +25,10 @@ _DEEPEST = 100  # levels; reading can go deeper than writing
 
 @contextmanager
 def working_in(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Keep other processes out of an output folder for as long as the block, or the process, lives.
+    """Lock an output folder for this process, as long as the block lasts.
 
     The folder is made if need be, and is gone again if nothing was put there. Blocks of one thread
-    may stand in each other. Another process is waited for only if asked, and then however long it
+    may be nested. Another process is waited for only if asked, and then however long it
     takes.
 
     Raises:
@@ -54,7 +54,7 @@ def working_in(folder: Path, wait: bool = False) -> Iterator[None]:
 
 @contextmanager
 def working_on(file: Path, wait: bool = False) -> Iterator[None]:
-    """Keep others away from an output file, or a folder that gets its name when it is whole."""
+    """Lock an output file, or a folder that is renamed when it is whole."""
     with _alone(file.with_name(f".{file.name}{LOCK}"), file, wait):
         yield
 
@@ -128,7 +128,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @contextmanager
 def write_folder(path: Path) -> Iterator[Path]:
-    """A folder to be filled, which gets its name when the block ends well.
+    """A new folder to fill, renamed to its place when the block ends well.
 
     Raises:
         RunExistsError: If another process is filling it, or something else is in the way.
@@ -187,7 +187,7 @@ def write_set(folder: Path, contents: Mapping[str, bytes], own: bool = False) ->
 
 
 def _written(folder: Path) -> set[str]:
-    """Names of the files that `write_set` wrote; of what else stands there nothing is believed."""
+    """Names of the files that `write_set` wrote into the folder."""
     names, inside = json_or_none(folder / _WRITTEN), folder.resolve()
     return {
         name
@@ -257,7 +257,7 @@ def file_sha256(path: Path) -> str:
 
 
 def parse_json(text: str | bytes, finite: bool = True) -> Any:
-    """Parse JSON.
+    """Parse JSON, with faults as ValueErrors that name them.
 
     With `finite` off, NaN, Infinity and what overflows to it pass: config files of models may hold
     them.
@@ -283,12 +283,12 @@ def json_or_none(path: Path) -> Any:
 
 
 def _whole_number(digits: str) -> float:
-    """A whole number; infinity for one that nothing of ours could hold."""
+    """A whole number of JSON; infinity for one of too many digits."""
     return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys are there once; of two, readers disagree which one counts."""
+    """An object of JSON, refused if a key occurs twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -301,7 +301,7 @@ _DECODER = json.JSONDecoder(parse_int=_whole_number, object_pairs_hook=_once)
 
 
 def _check_parts(value: Any, finite: bool) -> None:
-    """Refuse what would end in a traceback later: when it is used, or written again."""
+    """Refuse values that would cause a traceback later, in use or when written again."""
     level: list[tuple[str, Any]] = [("", value)]
     for _ in range(_DEEPEST):
         below: list[tuple[str, Any]] = []
@@ -320,7 +320,7 @@ def _check_parts(value: Any, finite: bool) -> None:
 
 
 def read_object(path: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object that a file of ours holds.
+    """Read the JSON object of a file of tsdi's own.
 
     Raises:
         FormatError: If it cannot be read, or holds anything else.

@@ -1,4 +1,4 @@
-"""YAML files of settings: errors that name the line, the key, and what was probably meant."""
+"""YAML files of settings, with errors that name line, key and the likely meaning."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -30,7 +30,7 @@ _LARGEST = 2**63 - 1  # what torch, numpy and file formats hold
 
 
 class Strict(BaseModel):
-    """A part of a file of settings: its keys are known, its numbers finite and no yes or no."""
+    """Base of settings: unknown keys, infinite numbers and truth values for numbers are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -49,7 +49,7 @@ class Strict(BaseModel):
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """What a field may hold in the end, within lists and mappings."""
+    """All types that a field may hold, within lists and mappings too."""
     parts = get_args(annotation)
     if get_origin(annotation) is Annotated:
         parts = parts[:1]
@@ -63,7 +63,7 @@ def _has_truth_value(value: Any) -> bool:
 
 
 def read_settings(path: Path, model: type[M], extra: str) -> M:
-    """Read a YAML file of settings: plain values, at most 10,000 of them once aliases are expanded.
+    """Read and check a YAML file of settings, of at most 10,000 values, aliases expanded.
 
     `extra` names the optional dependencies that bring PyYAML, such as "train".
 
@@ -91,7 +91,7 @@ def read_settings(path: Path, model: type[M], extra: str) -> M:
 
 
 def meant(name: str, known: Collection[str]) -> str:
-    """Who comes closest to an unknown name, for an error message; "" if nobody does."""
+    """A hint with the closest known name, for an error message; "" if none is close."""
     close = get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -123,7 +123,7 @@ def _read(path: Path) -> str:
 
 
 def _check_tokens(path: Path, tokens: Iterable[Any]) -> None:
-    """Refuse what no setting needs, before anything is built: tags, and depth beyond measure."""
+    """Refuse tags and excessive depth, before anything is built."""
     depth = 0
     for token in tokens:
         name = type(token).__name__
@@ -137,7 +137,7 @@ def _check_tokens(path: Path, tokens: Iterable[Any]) -> None:
 
 
 def _check_values(path: Path, loader: Any, root: Any) -> None:
-    """Refuse keys that stand twice, numbers and dates that are none, and aliases gone wild.
+    """Refuse repeated keys, invalid numbers and dates, and aliases that expand too far.
 
     An alias (*name) repeats a value, so a short file can mean more values than there is memory for.
     """
@@ -172,7 +172,7 @@ def _check_keys(path: Path, loader: Any, mapping: Any) -> None:
 
 
 def _check_scalar(path: Path, loader: Any, node: Any, keys: Sequence[str]) -> None:
-    """Refuse what looks like a number or a date and is none that a setting can have."""
+    """Refuse values that look like numbers or dates but are not valid ones."""
     if node.tag.endswith((":merge", ":value")):  # << and =, which stand for no value
         return
     try:
@@ -220,7 +220,7 @@ def _first_problem(path: Path, node: Any, error: ValidationError, known: Collect
 
 
 def _place(node: Any, location: Sequence[str | int]) -> tuple[list[str], int]:
-    """The keys of a place that there are in the file, and the line of the last of them."""
+    """The keys of a location that the file has, and the line of the last of them."""
     keys: list[str] = []
     line = node.start_mark.line + 1 if node else 1
     for part in location:
