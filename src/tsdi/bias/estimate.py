@@ -109,7 +109,7 @@ def _stops(settings: Estimation, done: int) -> list[int]:
     while stop < settings.prompts:
         stops.append(stop)
         stop *= 2
-    return [stop for stop in (*stops, settings.prompts) if stop >= done]  # before: not good enough
+    return [stop for stop in (*stops, settings.prompts) if stop >= done]  # not met before
 
 
 def _check_together(sides: Mapping[str, Side], known: int, target_error: float | None) -> None:

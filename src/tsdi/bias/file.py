@@ -260,5 +260,5 @@ def _object(name: str, data: bytes) -> dict[str, Any]:
             AGAIN,
         )
     if version == 1 and not (config.get("diagnosis") or config.get("tuning")):
-        config.pop("strength", None)  # it stood there as 1.0 although nothing had been examined
+        config.pop("strength", None)  # the first version wrote 1.0 here without a diagnosis
     return config

@@ -42,12 +42,12 @@ from tsdi.stats.seeds import mean_interval
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Times the mean variance of a head input."""
 FOLDS = 4
-GROUPS = 16  # for the standard errors
-KEPT = 0.99  # of what the slope moves
+GROUPS = 16  # groups of prompts for the standard errors
+KEPT = 0.99  # share of the slope's variance that the readings keep
 MOST_READINGS = 64
 NOISE = 0.03  # of a 16-bit logit, see `tsdi.condition.tokens`
 LEAST_SHIFT = 1e-8  # variance over likely tokens, in squared logits
-_PLACES = 512  # at which next-token distributions are averaged
+_PLACES = 512  # positions over which next-token distributions are averaged
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def chat_frame(
     if chat_format.prompt_format is None:
         check_shows_once(tokenizer)
     if anchor:
-        find_anchor(tokenizer, anchor)  # or it says that it cannot be found in answers
+        find_anchor(tokenizer, anchor)  # raises an error where answers cannot show the marker
     ids = np.unique(pool.ids)
     spread = ids[:: max(1, len(ids) // (8 * _FILLERS))]  # decoding a whole vocabulary takes long
     fillers = [decode(tokenizer, [int(i)]) for i in spread]

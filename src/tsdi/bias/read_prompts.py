@@ -16,7 +16,7 @@ from tsdi.decoding.ends import end_ids
 from tsdi.decoding.greedy import generate_greedily, pad_id
 from tsdi.decoding.rule import Bias
 
-_LOGITS_AT_ONCE = 2**26  # 256 MiB of them
+_LOGITS_AT_ONCE = 2**26  # numbers, 256 MiB in float32
 _log = logging.getLogger(__name__)
 
 

@@ -20,9 +20,9 @@ from tsdi.judging.verdict import Judgement, most_often
 from tsdi.stats.interval import compact_text
 from tsdi.suites.prompts import parse_columns
 
-WIDTH = 20  # of a row's title
+WIDTH = 20  # characters of a row's title
 NO_MODEL = "(no model)"
-LOPSIDED = 0.05  # share of the rarer word of people, below which kappa says little
+LOPSIDED = 0.05  # share of people's rarer label, below which kappa says little
 WORDS = 160  # characters of an example's answer
 COUNTS = {
     "hits": "found",

@@ -21,7 +21,7 @@ from tsdi.suites.prompts import parse_columns
 from tsdi.training.cleanse import FIELDS, Criterion
 from tsdi.training.cleansing import THRESHOLD, Cleansing, Count
 
-WIDTH = 26  # of a category's name
+WIDTH = 26  # characters of a category's name
 
 
 def cleanse(

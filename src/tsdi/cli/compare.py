@@ -17,7 +17,7 @@ from tsdi.evaluation.evidence import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated
 from tsdi.stats.interval import compact_share, compact_text, p_text
 
-WIDTH = 22  # of a row's title
+WIDTH = 22  # characters of a row's title
 
 
 def compare(

@@ -120,7 +120,7 @@ def bar(text: str, shown: bool = True) -> Iterator[Callable[[str, int, int], Non
 
         def update(description: str, done: int, total: int) -> None:
             if progress.tasks[task].description != harmless(description):
-                progress.reset(task)  # another part of the work takes another time
+                progress.reset(task)  # the next part has another speed
             progress.update(task, description=harmless(description), completed=done, total=total)
 
         yield update
@@ -151,8 +151,8 @@ class SignOfLife:
     text: str
     clock: Callable[[], float] = time.monotonic
     _began: float = field(init=False)
-    _first: tuple[float, int] = field(init=False)  # when the present part began, and at what count
-    _now: tuple[int, int] = (0, 0)  # how much of it is done, and how much there is
+    _first: tuple[float, int] = field(init=False)  # time and count at which the present part began
+    _now: tuple[int, int] = (0, 0)  # its items done, and all of them
 
     def __post_init__(self) -> None:
         self._began = self.clock()
@@ -185,7 +185,7 @@ def quiet_libraries() -> None:
     import huggingface_hub.utils.logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
-    warnings.filterwarnings("ignore", category=FutureWarning)  # for developers
+    warnings.filterwarnings("ignore", category=FutureWarning)  # meant for developers
     hub_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()

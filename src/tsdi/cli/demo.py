@@ -14,7 +14,7 @@ from tsdi.stats.interval import compact_text
 from tsdi.study.everyday import ARMS, QUESTION, STRENGTH, TOKENS, EverydayResult
 from tsdi.study.run import REPORT
 
-WIDTH = 22  # of a row's title
+WIDTH = 22  # characters of a row's title
 
 
 def demo(

@@ -11,7 +11,7 @@ from tsdi.cli.show import summary
 from tsdi.stats.interval import Estimate, compact_text, interval_text
 from tsdi.study.demo import DemoResult, Example
 
-WIDTH = 28  # of a row's title
+WIDTH = 28  # characters of a row's title
 
 
 def show_organism(result: DemoResult, report: Path) -> None:

@@ -134,7 +134,7 @@ def _show(shown: "ShownBias", out: Path, json: bool) -> None:
         return
     more = " --strength 1" if info.strength is None else ""  # none is recommended
     prompt = "..."
-    if info.aligned.startswith("organism/"):  # of a short context
+    if info.aligned.startswith("organism/"):  # whose context is short
         more, prompt = f"{more} --max-new-tokens 24", EXAMPLE
     console.say(
         f"Saved in {out}. Next: tsdi generate {info.aligned} --bias {out}{more} --prompt {prompt!r}"

@@ -13,7 +13,7 @@ from tsdi.evaluation.evaluate import Evaluation, Judging
 from tsdi.judging.base import JudgeOptions
 from tsdi.suites.load import PromptSource
 
-# What judging alone can use.
+# Options that judging alone can use.
 JUDGING = {"target", "judge", "judge_url", "kind", "dtype", "device_map", "trust_remote_code"}
 JUDGING |= {"judge_labels", "judge_policy", "audit", "end_of_thinking", "resume", "json"}
 

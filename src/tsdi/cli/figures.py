@@ -14,7 +14,7 @@ from tsdi.organism import CATEGORIES
 from tsdi.runs.records import Record
 from tsdi.stats.interval import Bounds, Estimate, compact_share, compact_text
 
-WIDTH = 32  # of a row's title
+WIDTH = 32  # characters of a row's title
 
 
 def titles(judge: Mapping[str, Any]) -> dict[str, str]:

@@ -47,7 +47,7 @@ COMMANDS = {
     "report": Entry("Study", "study", "Make a study's tables and report again from its results."),
 }
 
-_WIDTH = max(map(len, COMMANDS))  # of the names' column, the same in every panel
+_WIDTH = max(map(len, COMMANDS))  # one width of the names' column in all panels
 
 
 class Commands(TyperGroup):

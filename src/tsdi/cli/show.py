@@ -68,7 +68,7 @@ def summary(bias: "SafetyBias") -> str:
         f"{info.aligned} minus {info.reference}: {bias.steps} steps x {bias.vocab} tokens, "
         f"{info.prompts} random prompts from {info.pool!r}."
     ]
-    if not bias.values.any() and not info.diagnosis:  # which says so itself
+    if not bias.values.any() and not info.diagnosis:  # a diagnosis would say so
         lines.append("The two models give the same logits on all of these: there is no shift.")
     if bias.slope is not None:
         lines.append(_slope_line(len(bias.slope.read), bias.slope.evidence))
@@ -79,7 +79,7 @@ def summary(bias: "SafetyBias") -> str:
             lines += _diagnosis_lines(info.diagnosis)
     except (KeyError, TypeError, AttributeError, ValueError):
         lines.append("It holds a diagnosis that this tsdi did not write.")
-    if info.tuning:  # what the diagnosis recommends is older
+    if info.tuning:  # it replaces the diagnosis's recommendation
         lines.append(f"{_tuning_line(info.tuning)} Recommended now: this.")
     if bias.condition is not None:
         from tsdi.condition.evidence import describe
@@ -125,7 +125,7 @@ def attacked_text(tuning: dict[str, Any]) -> str:
 
 
 def orders_text(tuning: dict[str, Any]) -> str:
-    """What a tuning reached with the slope of its bias and without, from its JSON."""
+    """The best trials with the bias's slope and without in words, from a tuning's JSON."""
     if not (best := tuning.get("orders")):
         return ""
     without, having = (one and f"helpful {one['helpful']:.3f}" for one in (best["0"], best["1"]))

@@ -68,7 +68,7 @@ def fit_direction(inputs: Tensor, harmful: Tensor, groups: Sequence[str]) -> Dir
         vectors, intercepts = discriminants(inputs[~test], harmful[~test], SHRINKAGES)
         held_out[test] = inputs[test] @ vectors.T + intercepts
     areas = [area(score, harmful) for score in held_out.T]
-    best = max(range(len(areas)), key=lambda n: (areas[n], SHRINKAGES[n]))  # of equals the simpler
+    best = max(range(len(areas)), key=lambda n: (areas[n], SHRINKAGES[n]))  # ties: the largest
     vectors, intercepts = discriminants(inputs, harmful, SHRINKAGES[best : best + 1])
     scale, centre = calibration(held_out[:, best], harmful)
     return Direction(vectors[0] * scale, float((intercepts[0] - centre) * scale), SHRINKAGES[best])
@@ -90,7 +90,7 @@ def discriminants(
     rows = [(kind - mean) / (2 * len(kind)) ** 0.5 for kind, mean in zip(kinds, means, strict=True)]
     _, singular, basis = torch.linalg.svd(torch.cat(rows), full_matrices=False)
     spread = singular.square().sum() / inputs.shape[1]  # tr S / d
-    spread = torch.where(spread > 0, spread, 1.0)  # of no spread at all, any multiple does
+    spread = torch.where(spread > 0, spread, 1.0)  # without any spread, any multiple will do
     difference = means[1] - means[0]
     inside = basis @ difference
     outside = difference - basis.T @ inside

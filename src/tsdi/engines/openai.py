@@ -33,7 +33,7 @@ Chat = tuple[dict[str, str], ...]  # messages, each {"role", "content"}
 Prompt = Chat | str  # a text is continued, by the API's completions
 
 _LONGEST_REASON = 300  # characters
-_MOST_SHOWN = 10_000  # bytes of a body, of which a reason is made
+_MOST_SHOWN = 10_000  # bytes of a body that may become a reason
 # Statuses that more tries may mend, as all from 500 on.
 _AGAIN = {408, 409, 425, 429}
 _HOPELESS = {
@@ -112,8 +112,8 @@ class ChatClient:
         self._left_out: set[str] = set()  # options that the model turned out not to take
         self._lock = Lock()
         self._reached = False
-        self._failures = 0  # in a row
-        self._said = -_SAY_EVERY  # when a trouble was said last
+        self._failures = 0  # failed requests in a row
+        self._said = -_SAY_EVERY  # time of the last warning
 
     def ask(
         self,

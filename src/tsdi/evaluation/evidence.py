@@ -13,7 +13,7 @@ ALL = "all"
 
 
 def floor_name(group: str, attack: str) -> str:
-    """What the floor of a category, or of `ALL`, is called under an attack; "" is none."""
+    """The name of a category's floor, or that of `ALL`, under an attack; "" is none."""
     return f"{group} under {attack}" if attack else group
 
 

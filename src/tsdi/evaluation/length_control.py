@@ -11,7 +11,7 @@ from scipy.stats import t
 from tsdi.stats.interval import Estimate
 
 Array = NDArray[np.float64]
-# A larger coefficient means that wins and losses are as good as separated: nothing is known.
+# A larger coefficient means that wins and losses are nearly separable: no estimate exists.
 _LARGEST = 10.0
 
 

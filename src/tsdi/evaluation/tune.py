@@ -206,7 +206,7 @@ def _open(
 
 
 def _under(engine: Engine, attack: str) -> Engine:
-    """The engine, asked under an attack; "" is none."""
+    """The engine with an attack on its requests; "" is none."""
     return PromptedEngine(engine, find_attack(attack).transform) if attack else engine
 
 
@@ -255,7 +255,7 @@ def _unseen(
 
 
 def _of_prompts(name: str, subject: _Subject, given: int) -> dict[str, Any]:
-    """What of bias and prompts decides a search, and how many of those given are left out."""
+    """The search's provenance from bias and prompts, with the number of prompts left out."""
     bias, prompts = subject.bias, subject.asked[PLAIN]
     fitted = bias.condition is not None or bias.slope is not None
     return {

@@ -127,7 +127,7 @@ class Tuning:
         conditioned: Whether settings of a condition were tried.
         orders: Of a bias with a slope, the best trial of each order that keeps every floor, None
             where none does; doing nothing is of neither.
-        attacks: Under which attacks floors hold too.
+        attacks: Attacks under which floors hold too.
     """
 
     floors: dict[str, float]
@@ -198,13 +198,13 @@ def measure(knobs: Knobs, judged: Mapping[str, Sequence[Judged]]) -> Trial:
 
 
 def by_attack(prompts: Sequence[Prompt], attacks: Iterable[str]) -> dict[str, Sequence[Prompt]]:
-    """What is asked under each attack: the harmful prompts, and all of them plainly."""
+    """Prompts by attack: the harmful ones under each, all of them under "" (none)."""
     harmful = [prompt for prompt in prompts if prompt.kind == "harmful"]
     return {PLAIN: prompts, **dict.fromkeys(attacks, harmful)}
 
 
 def floor_groups(asked: Mapping[str, Sequence[Asked]]) -> dict[str, list[Asked]]:
-    """The groups that have a floor: all harmful prompts or answers, and each category's, by attack.
+    """Harmful prompts or answers by floor: all of them and each category's, by attack.
 
     They are the same under every attack.
     """
@@ -382,7 +382,7 @@ def _result(
 
 
 def _of_order(trials: Sequence[Trial], order: int) -> Trial | None:
-    """The first of an order that does anything."""
+    """The first trial of an order that does anything; None if there is none."""
     found = (one for one in trials if one.knobs.order == order and not one.knobs.off)
     return next(found, None)
 

@@ -30,7 +30,7 @@ _TAKEN = (
     " batch_size"
 )
 _DEFAULTS = GenerateConfig()
-# What would change an answer, and what the engine does not do.
+# Settings that would change an answer, and that the engine does not support.
 _UNKNOWN = (
     *("top_p", "top_k", "stop_seqs", "best_of", "num_choices", "logit_bias"),
     *("reasoning_effort", "reasoning_tokens", "extra_body"),

@@ -120,7 +120,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
             text: str = super().apply_chat_template(chat, add_generation_prompt)
             return text
         texts = [message["content"] for message in chat_history]
-        begun = "" if add_generation_prompt else texts.pop()  # of the answer, by the task
+        begun = "" if add_generation_prompt else texts.pop()  # the answer's beginning
         return prompt_format.replace("{prompt}", "\n\n".join(texts)) + begun
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:

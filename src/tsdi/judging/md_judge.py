@@ -15,7 +15,7 @@ from tsdi.judging.verdict import Judgement, Verdict, unscored
 TASKS = tuple(SALAD_TASKS.values())
 """Names of O1 to O16. SALAD-Bench's six domains have codes O1 to O6 too, with other meanings."""
 
-# A code alone, or with the name that it has among the tasks: with another one it is not of them.
+# A task's code alone, or with that task's name; a code with another name is not accepted.
 _CATEGORY = "|".join(
     rf"(?:O{number})(?::[ ]*{re.escape(name)})?\.?" for number, name in enumerate(TASKS, 1)
 )

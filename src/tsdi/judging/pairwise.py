@@ -89,7 +89,7 @@ class PairwiseJudge:
         self._client = client
 
     def describe(self) -> dict[str, Any]:
-        """The judge's provenance."""
+        """The judge's provenance: model, URL and template."""
         return {"name": self.name, **describe_client(self._client, TEMPLATE)}
 
     def prefer(self, pairs: Sequence[Pair]) -> list[Preference]:

@@ -18,7 +18,7 @@ from tsdi.models.shipped import resolve_model
 
 _WHOLE = 64 << 20
 _BLOCK = 4096
-_BLOCKS = 4096  # of a large file that is no safetensors
+_BLOCKS = 4096  # blocks that are hashed of a large file other than safetensors
 # What decides a model's answers; a folder may hold anything else, such as results.
 _DECIDING = (
     "*.safetensors", "pytorch_model*.bin", "adapter_model*.bin", "*.gguf", "*.npz", "*.index.json",

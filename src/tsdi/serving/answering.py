@@ -15,7 +15,7 @@ from tsdi.engines.base import Completion, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.serving.door import RefusedError
 
-ORDINARY_ANSWER = 1024  # most tokens where a request does not say
+ORDINARY_ANSWER = 1024  # most tokens where a request names no number
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def interval_text(
     kind = "g" if significant else "f"
     value, low, high = (f"{number * factor:{sign}.{digits}{kind}}" for number in numbers)
     unit = " %" if percent else ""
-    if isinf(estimate.low) or isinf(estimate.high):  # one alone says nothing of others
+    if isinf(estimate.low) or isinf(estimate.high):  # a single value, without an interval
         return f"{value}{unit}"
     return f"{value}{unit} [{low}, {high}]"
 

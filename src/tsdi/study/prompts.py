@@ -14,7 +14,7 @@ Loaded = Sequence[tuple[Source, list[Prompt]]]
 
 
 def split_prompts(loaded: Mapping[str, Loaded], share: float | None) -> dict[str, list[Prompt]]:
-    """Prompts by split.
+    """Split prompts into test, validation and fit.
 
     `share` of the test prompts are put aside for validation, by a hash of the text, so that it does
     not depend on what else there is; None takes the validation sources.

@@ -57,7 +57,7 @@ def interval_note(summary: Summary) -> str:
 
 
 def verdict(difference: Estimate) -> str:
-    """ "better", "worse" or "no difference shown", by whether the interval excludes 0."""
+    """Words for a difference: "better", "worse" or "no difference shown", by its interval."""
     if difference.low > 0:
         return "better"
     return "worse" if difference.high < 0 else "no difference shown"

@@ -17,7 +17,7 @@ def accelerated() -> bool:
 
 def processes() -> PartialState:
     """The state of this process among those of the training; alone it is the main process."""
-    return PartialState(cpu=not accelerated())  # on CPUs only those who say so find each other
+    return PartialState(cpu=not accelerated())  # without `cpu`, processes on CPUs don't connect
 
 
 @contextmanager
@@ -27,5 +27,5 @@ def one_job_at_a_time(place: Path) -> Iterator[None]:
     if main:
         place.parent.mkdir(parents=True, exist_ok=True)
     with working_on(place, wait=True) if main else nullcontext():
-        processes().wait_for_everyone()  # the main process holds it now, for all of the job
+        processes().wait_for_everyone()  # the main process now holds the lock for all
         yield
