@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.common import Claim, Report, parser
-from tsdi.study.demo import COUNTS, PROMPT_TOKENS, RANDOM_PROMPTS, STEPS, run_demo
+from tsdi.demos.organism import COUNTS, PROMPT_TOKENS, RANDOM_PROMPTS, STEPS, run_demo
 
 
 def main() -> None:

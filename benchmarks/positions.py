@@ -9,10 +9,10 @@ import torch
 from benchmarks.common import Claim, Report, parser, progress
 from tsdi.bias import Estimation, TokenPool, estimate_bias
 from tsdi.bias.refusal_log_odds import phrase_ids
+from tsdi.demos.organism import PHRASES, PROMPT_TOKENS, STEPS
 from tsdi.models import shipped
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.stats.seeds import mean_interval
-from tsdi.study.demo import PHRASES, PROMPT_TOKENS, STEPS
 
 SETS, PROMPTS = 8, 64
 SHOWN = (0, 1, 2, 4, 8, 15)

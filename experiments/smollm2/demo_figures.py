@@ -11,12 +11,12 @@ from pathlib import Path
 from experiments import HERE
 
 import tsdi
+from tsdi.demos.smollm2 import JUDGE, QUESTION, TOKENS, EverydayResult
 from tsdi.engines.base import Sampling
 from tsdi.evaluation.evaluate import Judging
 from tsdi.files import write_json
 from tsdi.models.shipped import SMOLLM2
 from tsdi.runs.generate import Answering
-from tsdi.study.everyday import JUDGE, QUESTION, TOKENS, EverydayResult
 from tsdi.suites.load import EVERYDAY
 
 DATA = HERE / "smollm2" / "demo.json"

@@ -13,12 +13,12 @@ from pathlib import Path
 from experiments import HERE
 
 import tsdi
+from tsdi.demos.smollm2 import JUDGE, TOKENS
 from tsdi.engines.base import Sampling
 from tsdi.evaluation.evaluate import Judging
 from tsdi.files import write_bytes, write_json
 from tsdi.models.shipped import SMOLLM2_ALIGNED
 from tsdi.runs.generate import Answering
-from tsdi.study.everyday import JUDGE, TOKENS
 from tsdi.suites.load import load_named
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tsdi.bias import Estimation, Examination, SafetyBias, diagnose, estimate_bias, recommend
     from tsdi.bias.show import show
     from tsdi.condition import Condition, Fitting, Labelled, fit_condition
+    from tsdi.demos.run import demo
     from tsdi.engines.base import Sampling
     from tsdi.engines.open import EngineChoice
     from tsdi.evaluation.evaluate import Judging, evaluate
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from tsdi.runs.generate import Answering, answer, generate
     from tsdi.serving.server import Place
     from tsdi.stats.sample_size import sample_size
-    from tsdi.study.run import demo
     from tsdi.suites.load import PromptSource
     from tsdi.training.cleanse import Criterion, cleanse
     from tsdi.training.merge import merge
@@ -116,7 +116,7 @@ _NAMES = {
     "tsdi.runs.generate": ("Answering", "answer", "generate"),
     "tsdi.serving.server": ("Place",),
     "tsdi.stats.sample_size": ("sample_size",),
-    "tsdi.study.run": ("demo",),
+    "tsdi.demos.run": ("demo",),
     "tsdi.suites.load": ("PromptSource",),
     "tsdi.training.cleanse": ("Criterion", "cleanse"),
     "tsdi.training.merge": ("merge",),

@@ -6,8 +6,8 @@ import pytest
 
 import tsdi as library
 from tests.cli.conftest import tsdi
-from tsdi.study import demo
-from tsdi.study.demo_page import write_demo_report
+from tsdi.demos import organism as demo
+from tsdi.demos.organism_page import write_demo_report
 
 FIGURE = {"value", "low", "high", "n"}
 SHARES = ("compliance", "lookalike_compliance", "correct", "safety", "hybrid", "degenerate")
@@ -117,7 +117,7 @@ def test_another_seed_is_another_draw(printed, other):
 
 def test_the_table_names_all_arms_categories_and_three_examples(other, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("tsdi.study.run.run_demo", lambda seed, _: asked.append(seed) or other)
+    monkeypatch.setattr("tsdi.demos.run.run_demo", lambda seed, _: asked.append(seed) or other)
     monkeypatch.chdir(tmp_path)
     result = tsdi("demo", "organism", "--seed", 1)
     assert result.exit_code == 0, result.output

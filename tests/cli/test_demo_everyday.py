@@ -6,8 +6,8 @@ import pytest
 
 import tsdi as library
 from tests.cli.conftest import tsdi
+from tsdi.demos import smollm2 as everyday
 from tsdi.errors import ModelError
-from tsdi.study import everyday
 
 SECTIONS = (
     "In short",
@@ -80,8 +80,8 @@ def test_the_organism_takes_its_place_where_it_cannot_be_had(monkeypatch, caplog
         raise ModelError("pip cannot fetch it: no network.", "Name another.")
 
     monkeypatch.setattr(everyday, "resolve_model", gone)
-    monkeypatch.setattr("tsdi.study.run.run_demo", lambda *_: "the organism's")
-    monkeypatch.setattr("tsdi.study.run.write_demo_report", lambda *_: None)
+    monkeypatch.setattr("tsdi.demos.run.run_demo", lambda *_: "the organism's")
+    monkeypatch.setattr("tsdi.demos.run.write_demo_report", lambda *_: None)
     assert library.demo(tmp_path) == "the organism's"
     assert "pip cannot fetch it: no network. The organism takes SmolLM2's place." in caplog.text
 

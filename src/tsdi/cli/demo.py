@@ -10,9 +10,9 @@ import tsdi
 from tsdi.cli import console, options
 from tsdi.cli.compare import changes_table
 from tsdi.cli.demo_organism import show_organism
+from tsdi.demos.run import REPORT
+from tsdi.demos.smollm2 import ARMS, QUESTION, STRENGTH, TOKENS, EverydayResult
 from tsdi.stats.interval import compact_text
-from tsdi.study.everyday import ARMS, QUESTION, STRENGTH, TOKENS, EverydayResult
-from tsdi.study.run import REPORT
 
 WIDTH = 22  # characters of a row's title
 

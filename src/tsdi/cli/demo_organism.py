@@ -8,8 +8,8 @@ from rich.text import Text
 from tsdi.cli import console
 from tsdi.cli.figures import category_title
 from tsdi.cli.show import summary
+from tsdi.demos.organism import DemoResult, Example
 from tsdi.stats.interval import Estimate, compact_text, interval_text
-from tsdi.study.demo import DemoResult, Example
 
 WIDTH = 28  # characters of a row's title
 

@@ -4,12 +4,12 @@ import platform
 from pathlib import Path
 
 from tsdi.categories import SALAD_TASKS
+from tsdi.demos.organism_page import points_text, share_text
+from tsdi.demos.smollm2 import JUDGE, RANDOM_PROMPTS, STRENGTH, TOKENS, Answered, EverydayResult
 from tsdi.evaluation.evaluate import Evaluation
 from tsdi.report import figures as plots
 from tsdi.report.page import Alert, Examples, Section, Table, write_report
 from tsdi.stats.interval import Estimate
-from tsdi.study.demo_page import points_text, share_text
-from tsdi.study.everyday import JUDGE, RANDOM_PROMPTS, STRENGTH, TOKENS, Answered, EverydayResult
 
 TITLE = "Taking the refusal bias out of a real language model"
 TOKENS_SHOWN = 10

@@ -4,13 +4,13 @@ import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tsdi.demos.organism import COUNTS, PROMPT_TOKENS, RANDOM_PROMPTS, DemoResult
 from tsdi.evaluation.metrics import ArmMetrics
 from tsdi.organism import CATEGORIES
 from tsdi.report import figures as plots
 from tsdi.report.figures import Point, Series
 from tsdi.report.page import Alert, Examples, Part, Section, Table, write_report
 from tsdi.stats.interval import Estimate, interval_text
-from tsdi.study.demo import COUNTS, PROMPT_TOKENS, RANDOM_PROMPTS, DemoResult
 
 TOKENS_SHOWN = 10
 TITLE = "Taking the refusal bias out of a small safety-aligned model"

@@ -7,6 +7,7 @@ from transformers import AutoTokenizer
 from tests import tiny
 from tsdi import organism
 from tsdi.bias import BiasInfo, SafetyBias
+from tsdi.demos.organism_curve import operating_curve
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
@@ -15,7 +16,6 @@ from tsdi.models.chat import template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import tokenizer_size, vocabulary_width
 from tsdi.organism.lexicon import REFUSING_OPENERS
 from tsdi.organism.load import load_organism
-from tsdi.study.demo_curve import operating_curve
 
 SAMPLING = Sampling(max_new_tokens=6)
 TEXTS = ("the river", "a kettle boils at one hundred degrees; bread", "salt", "old mill and fields")

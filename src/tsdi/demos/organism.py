@@ -16,6 +16,7 @@ from tsdi.bias import Estimation, SafetyBias, TokenPool, estimate_bias
 from tsdi.bias.diagnosis import Examination, diagnose
 from tsdi.bias.random_prompts import random_prompts
 from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
+from tsdi.demos.organism_curve import OperatingCurve, operating_curve
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.evaluation.compare import Comparison, compare_arms
@@ -25,7 +26,6 @@ from tsdi.models import shipped
 from tsdi.models.chat import decode, encode_chat
 from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
 from tsdi.organism.load import load_organism
-from tsdi.study.demo_curve import OperatingCurve, operating_curve
 from tsdi.suites.load import ORGANISM_COUNTS
 
 ARMS = ("reference", "aligned", "debiased")
