@@ -56,3 +56,23 @@ def test_an_unknown_name_is_an_attribute_error():
 
     with pytest.raises(AttributeError, match="nothing"):
         _ = tsdi.nothing
+
+
+RECIPE = """
+import sys
+from tsdi.cli.main import app
+try:
+    app(["train", sys.argv[1], "--out", sys.argv[1] + ".out"])
+except SystemExit as left:
+    assert left.code == 2
+assert sys.modules.keys().isdisjoint({"torch", "transformers"})
+"""
+
+
+def test_a_mistyped_recipe_is_refused_before_anything_heavy_is_loaded(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("modle: x\n")
+    ran = subprocess.run(
+        [sys.executable, "-c", RECIPE, str(file)], check=True, capture_output=True, text=True
+    )
+    assert "modle: there is no such key" in ran.stderr

@@ -13,6 +13,17 @@ def test_every_command_in_the_table_has_its_help(command):
     assert f"Usage: root {command} " in result.stdout
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_panel_of_the_help_is_long(command):
+    """Beginners find what they need first in "Options", the rest by topic."""
+    panel, found = "", {}
+    for line in tsdi(command, "--help").stdout.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            panel = line
+        found[panel] = found.get(panel, 0) + line.startswith("  --")
+    assert max(found.values()) <= 14, found
+
+
 def test_every_command_stands_in_one_line_of_80_columns():
     lines = tsdi("--help").stdout.splitlines()
     for name, entry in COMMANDS.items():

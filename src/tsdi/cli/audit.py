@@ -54,9 +54,14 @@ def audit(
     ] = "",
     kind: options.Kind = "",
     end_of_thinking: options.EndOfThinking = "",
-    examples: Annotated[int, typer.Option(min=0, help="Show so many errors of each sort.")] = 0,
+    examples: Annotated[
+        int, typer.Option(min=0, help="Show so many errors of each sort.", rich_help_panel="Output")
+    ] = 0,
     show_harmful: Annotated[
-        bool, typer.Option("--show-harmful", help="Show answers to harmful prompts, too.")
+        bool,
+        typer.Option(
+            "--show-harmful", help="Show answers to harmful prompts, too.", rich_help_panel="Output"
+        ),
     ] = False,
     out: Annotated[Path | None, typer.Option(help="File for the audit, to correct rates.")] = None,
     judge_url: options.JudgeUrl = None,

@@ -37,16 +37,32 @@ def condition(
             metavar="NAME",
             help="Read each harmful prompt under this attack too (see tsdi evaluate); may be given"
             " again.",
+            rich_help_panel=options.PROMPTS,
         ),
     ] = None,
-    tokens: Annotated[int, typer.Option(min=2, help="Most tokens whose logits are read.")] = 1024,
+    tokens: Annotated[
+        int,
+        typer.Option(
+            min=2, help="Most tokens whose logits are read.", rich_help_panel="The condition"
+        ),
+    ] = 1024,
     low: Annotated[
         float,
-        typer.Option(help="Strength where a prompt is surely harmful; below 0 adds the bias."),
+        typer.Option(
+            help="Strength where a prompt is surely harmful; below 0 adds the bias.",
+            rich_help_panel="The condition",
+        ),
     ] = 0.0,
-    high: Annotated[float, typer.Option(help="Strength where it is surely harmless.")] = 1.0,
+    high: Annotated[
+        float,
+        typer.Option(help="Strength where it is surely harmless.", rich_help_panel="The condition"),
+    ] = 1.0,
     width: Annotated[
-        float, typer.Option(help="Of the change between them: 1 follows the odds, 0.01 switches.")
+        float,
+        typer.Option(
+            help="Of the change between them: 1 follows the odds, 0.01 switches.",
+            rich_help_panel="The condition",
+        ),
     ] = 1.0,
     phrases: options.Phrases = None,
     dtype: options.Dtype = "auto",

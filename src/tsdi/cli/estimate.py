@@ -21,15 +21,25 @@ def estimate(
     reference: Annotated[str, typer.Argument(help="Model (or adapter) before the safety step.")],
     out: Annotated[Path, typer.Option(help="Folder for the bias.")],
     prompts: Annotated[int, typer.Option(min=16, help="Random prompts, at most.")] = 512,
-    steps: Annotated[int, typer.Option(min=1, help="Response positions to estimate.")] = 16,
-    prompt_tokens: Annotated[int, typer.Option(min=1, help="Random tokens in a prompt.")] = 48,
+    steps: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Response positions to estimate.", rich_help_panel=options.PROMPTS
+        ),
+    ] = 16,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=1, help="Random tokens in a prompt.", rich_help_panel=options.PROMPTS)
+    ] = 48,
     pool: Annotated[
         str, typer.Option(help="Token pool: neutral, tokenizer, mmlu, or a text file.")
     ] = "neutral",
     order: Annotated[
         int,
         typer.Option(
-            min=0, max=1, help="0: one shift for all prompts (TSDI); 1: it follows the logits, too."
+            min=0,
+            max=1,
+            help="0: one shift for all prompts (TSDI); 1: it follows the logits, too.",
+            rich_help_panel="First order",
         ),
     ] = 0,
     labelled: Annotated[
@@ -38,17 +48,18 @@ def estimate(
             metavar="WHAT",
             help="Harmful and harmless prompts, with kinds, to which --order 1 is fitted; without,"
             " the random prompts.",
+            rich_help_panel="First order",
         ),
     ] = None,
     target_error: Annotated[
         float | None, typer.Option(help="Stop early at this standard error, in logits.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Halved if memory runs out.")] = 32,
     diagnosis: Annotated[
         bool,
         typer.Option(
             "--diagnosis/--no-diagnosis",
             help="Examine the bias and recommend a strength; without, none is recommended.",
+            rich_help_panel=options.DIAGNOSIS,
         ),
     ] = True,
     harmless: Annotated[
@@ -57,12 +68,15 @@ def estimate(
             metavar="WHAT",
             help="Harmless prompts for the diagnosis: a file, a suite ..., as --prompts of tsdi"
             " evaluate; lookalikes count, and other kinds are left out.",
+            rich_help_panel=options.DIAGNOSIS,
         ),
     ] = None,
     harmful: Annotated[
         str | None,
         typer.Option(
-            metavar="WHAT", help="Harmful prompts for the diagnosis; other kinds are left out."
+            metavar="WHAT",
+            help="Harmful prompts for the diagnosis; other kinds are left out.",
+            rich_help_panel=options.DIAGNOSIS,
         ),
     ] = None,
     columns: options.Columns = "",
@@ -70,19 +84,39 @@ def estimate(
     prompt_format: options.PromptFormat = None,
     template_arg: options.TemplateArg = None,
     anchor: Annotated[
-        str, typer.Option(help="Marker that ends a model's thinking, such as '</think>'.")
+        str,
+        typer.Option(
+            help="Marker that ends a model's thinking, such as '</think>'.",
+            rich_help_panel=options.PROMPTS,
+        ),
     ] = "",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Halved if memory runs out.", rich_help_panel=options.LOADING)
+    ] = 32,
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the models.")
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Run code that comes with the models.",
+            rich_help_panel=options.LOADING,
+        ),
     ] = False,
     one_at_a_time: Annotated[
-        bool, typer.Option("--one-at-a-time", help="Never hold both models in memory.")
+        bool,
+        typer.Option(
+            "--one-at-a-time",
+            help="Never hold both models in memory.",
+            rich_help_panel=options.LOADING,
+        ),
     ] = False,
     resume: options.Resume = False,
     json: options.Json = False,
-    seed: Annotated[int, typer.Option(min=0, help="Decides the random prompts.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, help="Decides the random prompts.", rich_help_panel=options.PROMPTS),
+    ] = 0,
 ) -> None:
     """Estimate the mean logit shift of a safety step on random prompts, and examine it.
 

@@ -40,7 +40,10 @@ def evaluate(
     judge_policy: options.JudgePolicy = None,
     audit: Annotated[
         Path | None,
-        typer.Option(help="An audit of the judge: show rates corrected for its errors too."),
+        typer.Option(
+            help="An audit of the judge: show rates corrected for its errors too.",
+            rich_help_panel=options.JUDGING,
+        ),
     ] = None,
     kind: options.Kind = "",
     end_of_thinking: options.EndOfThinking = "",
@@ -61,7 +64,12 @@ def evaluate(
     resume: options.Resume = False,
     json: options.Json = False,
     seed: Annotated[
-        int, typer.Option(min=0, help="Decides draws above temperature 0, and organism prompts.")
+        int,
+        typer.Option(
+            min=0,
+            help="Decides draws above temperature 0, and organism prompts.",
+            rich_help_panel=options.ANSWERING,
+        ),
     ] = 0,
 ) -> None:
     """Measure helpfulness and safety: answer prompts, judge the answers, count the verdicts.

@@ -25,10 +25,20 @@ def export(
     to: Annotated[str, typer.Option(help="transformers, logit-bias or checkpoint.")],
     strength: options.Strength = None,
     top: Annotated[
-        int, typer.Option(min=1, help="Most tokens in a logit_bias; OpenAI takes 300.")
+        int,
+        typer.Option(
+            min=1,
+            help="Most tokens in a logit_bias; OpenAI takes 300.",
+            rich_help_panel="A logit_bias",
+        ),
     ] = 300,
     limit: Annotated[
-        float, typer.Option(min=0.0, help="Largest shift in a logit_bias, up or down.")
+        float,
+        typer.Option(
+            min=0.0,
+            help="Largest shift in a logit_bias, up or down.",
+            rich_help_panel="A logit_bias",
+        ),
     ] = 100.0,
     prompts: options.Prompts = None,
     columns: options.Columns = "",

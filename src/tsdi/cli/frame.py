@@ -15,6 +15,7 @@ from tsdi.errors import TsdiError
 
 BAD_USAGE = 2
 _LONGEST_ERROR = 2000
+_FEW = 12  # arguments and options, which need no panels
 # Control characters, marks that turn the direction of text, and halves of surrogate pairs.
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -49,8 +50,25 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
 class Command(TyperCommand):
     """A command that refuses empty values, unless they are the default.
 
-    An empty path would be the current folder.
+    An empty path would be the current folder. In the help of a command with many options they
+    stand in panels, what beginners need first.
     """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options, panel by panel."""
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        parameters = self.get_params(ctx)
+        many = len(parameters) > _FEW
+        for parameter in parameters:
+            panel = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            if many:
+                panel = getattr(parameter, "rich_help_panel", None) or panel
+            if (record := parameter.get_help_record(ctx)) is not None:
+                panels.setdefault(panel, []).append(record)
+        for panel, rows in panels.items():
+            if rows:
+                with formatter.section(panel):
+                    formatter.write_dl(rows)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command line as ever, once no value is empty."""

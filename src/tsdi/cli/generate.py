@@ -41,7 +41,12 @@ def generate(
     tokenizer: options.Tokenizer = None,
     resume: options.Resume = False,
     json: options.Json = False,
-    seed: Annotated[int, typer.Option(min=0, help="Decides draws above temperature 0.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Decides draws above temperature 0.", rich_help_panel=options.ANSWERING
+        ),
+    ] = 0,
 ) -> None:
     """Answer prompts with a model, with its safety bias subtracted if one is given.
 

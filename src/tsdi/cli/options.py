@@ -13,6 +13,14 @@ from tsdi.files import parse_json
 if TYPE_CHECKING:
     from tsdi.models.chat import ChatFormat
 
+# Panels of the help, for what few need at first (`tsdi.cli.frame.Command`).
+PROMPTS = "Prompts"
+ANSWERING = "Answering"
+JUDGING = "Judging"
+DIAGNOSIS = "Diagnosis"
+ENGINE = "Engine"
+LOADING = "Model loading"
+
 Prompts = Annotated[
     str | None,
     typer.Option(
@@ -28,6 +36,7 @@ Columns = Annotated[
         metavar="FIELD=COLUMN,...",
         help="Where a file or hub data set holds prompt, category, id, kind and group, if they have"
         " other names: prompt=Goal,category=Category.",
+        rich_help_panel=PROMPTS,
     ),
 ]
 Bias = Annotated[str | None, typer.Option(help="Folder or hub id of a safety bias to subtract.")]
@@ -35,10 +44,15 @@ Strength = Annotated[
     float | None, typer.Option(help="How much of it; default: what the bias recommends.")
 ]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Most tokens in an answer.")]
-Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy decoding.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Prompts answered together.")]
+Temperature = Annotated[
+    float, typer.Option(min=0.0, help="0 is greedy decoding.", rich_help_panel=ANSWERING)
+]
+BatchSize = Annotated[
+    int, typer.Option(min=1, help="Prompts answered together.", rich_help_panel=ANSWERING)
+]
 PromptFormat = Annotated[
-    str | None, typer.Option(help="Instead of the chat template: '... {prompt} ...'.")
+    str | None,
+    typer.Option(help="Instead of the chat template: '... {prompt} ...'.", rich_help_panel=PROMPTS),
 ]
 TemplateArg = Annotated[
     list[str] | None,
@@ -46,21 +60,34 @@ TemplateArg = Annotated[
         metavar="KEY=VALUE",
         help="Argument of the chat template, enable_thinking=false or reasoning_effort=low; may be"
         " given again.",
+        rich_help_panel=PROMPTS,
     ),
 ]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-DeviceMap = Annotated[str | None, typer.Option(help="As in transformers: auto, cuda:1.")]
+Dtype = Annotated[
+    str, typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=LOADING)
+]
+DeviceMap = Annotated[
+    str | None, typer.Option(help="As in transformers: auto, cuda:1.", rich_help_panel=LOADING)
+]
 TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+    bool,
+    typer.Option(
+        "--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=LOADING
+    ),
 ]
 JudgeUrl = Annotated[
     str | None,
-    typer.Option(help="Base URL of a judge's OpenAI-compatible API; default: OPENAI_BASE_URL."),
+    typer.Option(
+        help="Base URL of a judge's OpenAI-compatible API; default: OPENAI_BASE_URL.",
+        rich_help_panel=JUDGING,
+    ),
 ]
 JudgeLabels = Annotated[
     str | None,
     typer.Option(
-        metavar="LABEL=VERDICT,...", help="What a classifier's labels mean: toxic=UNSAFE,ok=SAFE."
+        metavar="LABEL=VERDICT,...",
+        help="What a classifier's labels mean: toxic=UNSAFE,ok=SAFE.",
+        rich_help_panel=JUDGING,
     ),
 ]
 JudgePolicy = Annotated[
@@ -69,6 +96,7 @@ JudgePolicy = Annotated[
         metavar="FILE",
         help="The policy of gpt-oss-safeguard (its system message) or question (what it is about,"
         " and a yes / no question in the last line); default: ours.",
+        rich_help_panel=JUDGING,
     ),
 ]
 EndOfThinking = Annotated[
@@ -77,33 +105,50 @@ EndOfThinking = Annotated[
         metavar="MARKER",
         help="How a reasoning model's thoughts end, if not with </think> and the like; judged is"
         " what follows the last one.",
+        rich_help_panel=JUDGING,
     ),
 ]
 Kind = Annotated[
-    str, typer.Option(help="Of prompts that have none: harmless, lookalike or harmful.")
+    str,
+    typer.Option(
+        help="Of prompts that have none: harmless, lookalike or harmful.", rich_help_panel=PROMPTS
+    ),
 ]
 Attack = Annotated[
     str | None,
-    typer.Option(help="Transform the prompts by a simple public attack (see tsdi suites)."),
+    typer.Option(
+        help="Transform the prompts by a simple public attack (see tsdi suites).",
+        rich_help_panel=PROMPTS,
+    ),
 ]
 Engine = Annotated[
     str,
     typer.Option(
         help="What answers: transformers, vllm, llama-cpp (MODEL is a GGUF file), openai (a server"
-        " that runs; MODEL is its name for the model)."
+        " that runs; MODEL is its name for the model).",
+        rich_help_panel=ENGINE,
     ),
 ]
 Url = Annotated[
     str | None,
-    typer.Option(help="Base URL of the server, for --engine openai; default: OPENAI_BASE_URL."),
+    typer.Option(
+        help="Base URL of the server, for --engine openai; default: OPENAI_BASE_URL.",
+        rich_help_panel=ENGINE,
+    ),
 ]
 Tokenizer = Annotated[
     str | None,
-    typer.Option(help="Tokenizer of the model behind a GGUF file, for --engine llama-cpp."),
+    typer.Option(
+        help="Tokenizer of the model behind a GGUF file, for --engine llama-cpp.",
+        rich_help_panel=ENGINE,
+    ),
 ]
 Phrases = Annotated[
     Path | None,
-    typer.Option(help="JSON file: how refusing and complying answers begin; default English."),
+    typer.Option(
+        help="JSON file: how refusing and complying answers begin; default English.",
+        rich_help_panel=DIAGNOSIS,
+    ),
 ]
 FewestPrompts = Annotated[
     int,

@@ -4,16 +4,17 @@ import logging
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import tsdi
 from tsdi.cli import console, frame, options
 from tsdi.errors import TsdiError
-from tsdi.report.monitor import write_monitor_reports
-from tsdi.training.processes import processes
-from tsdi.training.train import Trained
+from tsdi.training.recipe import read_recipe
+
+if TYPE_CHECKING:  # keeps torch out of the help
+    from tsdi.training.train import Trained
 
 
 def train(
@@ -41,6 +42,11 @@ def train(
 
     Several devices: accelerate launch --config_file recipes/fsdp.yaml -m tsdi train ...
     """
+    _check(recipe)
+    # They load torch.
+    from tsdi.report.monitor import write_monitor_reports
+    from tsdi.training.processes import processes
+
     console.quiet_libraries()
     _quiet_trainers()
     try:
@@ -64,6 +70,16 @@ def train(
         _show(trained, json)
 
 
+def _check(recipe: Path) -> None:
+    """Say what is wrong in a recipe before torch is loaded, which takes long."""
+    try:
+        read_recipe(recipe)
+    except TsdiError:
+        if os.environ.get("RANK", "0") == "0":
+            raise
+        raise typer.Exit(frame.BAD_USAGE) from None  # the main process says why
+
+
 def _quiet_trainers() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     # It recommends weights that a recipe cannot set.
@@ -74,7 +90,7 @@ def _quiet_trainers() -> None:
         disable_progress_bars()
 
 
-def _show(trained: Trained, json: bool) -> None:
+def _show(trained: "Trained", json: bool) -> None:
     found = trained.to_dict()
     if json:
         console.show_json(found)
