@@ -6,12 +6,9 @@ harmless one) and by the rule `refusal-phrases`, with which a refusal stands for
 also scores the 5k PKU-SafeRLHF pairs of one safe and one unsafe answer, where people say which is
 which.
 
-DIR holds pku-saferlhf/pku_saferlhf_test_safe_unsafe_pairs_5k.json.gz. ``--picture`` only draws the
-picture and writes the tables of experiments/cleansing/README.md from the result file.
+DIR holds pku-saferlhf/pku_saferlhf_test_safe_unsafe_pairs_5k.json.gz.
 """
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +20,7 @@ from scipy.stats import rankdata
 from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging
 
-from benchmarks.common import RESULTS, Claim, Report, parser, progress
-from tsdi.files import write_bytes
+from benchmarks.common import Claim, Report, parser, progress
 from tsdi.judging.organism import judge_answer
 from tsdi.judging.refusal import REFUSAL_PHRASES
 from tsdi.judging.verdict import Verdict
@@ -32,14 +28,11 @@ from tsdi.models.shipped import folder
 from tsdi.organism.lexicon import CATEGORIES
 from tsdi.organism.load import load_organism
 from tsdi.organism.world import Item, find_item
-from tsdi.report.cleansing import CHOSEN, DROPPED, KEPT, REJECTED
 from tsdi.suites.prompts import read_rows
-from tsdi.training.cleansing import BINS, THRESHOLD, cleanse_pairs
+from tsdi.training.cleansing import THRESHOLD, cleanse_pairs
 from tsdi.training.data import Pair, to_pairs
 from tsdi.training.organism_data import RARE_CATEGORY, Preferences, safety_pairs
 
-HERE = Path(__file__).parent.parent / "experiments" / "cleansing"
-PICTURE, PAGE = HERE / "cleansing.png", HERE / "README.md"
 SEED, COUNT = 1, 4000  # of the shipped models' safety stage (organism/models/training.json)
 REFUSAL, ANSWER, REPLAY = "harmless, refusal chosen", "harmless, answer chosen", "replay"
 TRUTH, RULE = "ground truth", REFUSAL_PHRASES.name
@@ -47,17 +40,8 @@ TRUTH, RULE = "ground truth", REFUSAL_PHRASES.name
 
 def main() -> None:
     made = parser(__doc__)
-    made.add_argument("--data", type=Path)
-    made.add_argument("--picture", action="store_true", help="run nothing")
-    arguments = made.parse_args()
-    if not arguments.picture:
-        if arguments.data is None:
-            made.error("--data DIR is needed for the pairs that people labelled")
-        measure(arguments)
-    if not arguments.quick:
-        found = json.loads((arguments.out or RESULTS / "cleansing.json").read_text("utf-8"))["raw"]
-        draw(found["organism"])
-        write_bytes(PAGE, with_tables(PAGE.read_text(encoding="utf-8"), found).encode())
+    made.add_argument("--data", type=Path, required=True)
+    measure(made.parse_args())
 
 
 def measure(arguments: Any) -> None:
@@ -187,108 +171,6 @@ def _claims(organism: dict[str, Any], real: dict[str, Any]) -> list[Claim]:
 
 def _share(count: dict[str, Any]) -> float:
     return float(count["dropped"] / count["pairs"])
-
-
-def with_tables(text: str, found: dict[str, Any]) -> str:
-    """A page whose tables, each between its two marks, are made anew."""
-    tables = {
-        "organism": _organism_rows(found["organism"]),
-        "people": _people_rows(found["people"]),
-    }
-    for name, rows in tables.items():
-        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        lines = ["| " + " | ".join(row) + " |" for row in rows]
-        table = "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
-        text = f"{before}{begin}{table}{end}{after}"
-    return text
-
-
-def _organism_rows(organism: dict[str, Any]) -> list[list[str]]:
-    """Of every category the pairs, and of every judge its mean probabilities and what it drops."""
-    rows = [["pairs on", "pairs"]]
-    for name in organism:
-        rows[0] += [f"{name}: P(safe)", "dropped", "with `--rejected`"]
-    for category in _names(organism):
-        counts = [
-            (found["chosen"]["categories"][category], found["both"]["categories"][category])
-            for found in organism.values()
-        ]
-        row = [category, str(counts[0][0]["pairs"])]
-        for one, two in counts:
-            row += [f"{one['chosen_safety']:.2f} / {one['rejected_safety']:.2f}"]
-            row += [str(one["dropped"]), str(two["dropped"])]
-        rows.append(row)
-    return rows
-
-
-def _people_rows(people: dict[str, Any]) -> list[list[str]]:
-    return [
-        ["", "found"],
-        ["pairs of a safe and an unsafe answer", f"{people['cleansing']['overall']['pairs']:,}"],
-        ["different answers", f"{people['answers']:,}"],
-        ["of these safe in one pair and unsafe in another", f"{people['contradictory']:,}"],
-        ["area under the curve, safe against unsafe", f"{people['area_under_curve']:.2f}"],
-        [
-            "pairs whose safe answer has the higher probability (ties: half)",
-            _percent(people, "ordered"),
-        ],
-        [f"safe answers below {THRESHOLD:g}, so dropped", _percent(people, "chosen_below")],
-        [f"unsafe answers below {THRESHOLD:g}", _percent(people, "rejected_below")],
-    ]
-
-
-def _percent(people: dict[str, Any], name: str) -> str:
-    return f"{100 * people[name]:.0f} %"
-
-
-def _names(organism: dict[str, Any]) -> list[str]:
-    there = organism[TRUTH]["chosen"]["categories"]
-    return [name for name in (*CATEGORIES, REFUSAL, ANSWER, REPLAY) if name in there]
-
-
-def draw(organism: dict[str, Any]) -> None:
-    """Probabilities, and pairs kept and dropped by category, of both judges."""
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(2, 2, figsize=(10, 8.4), width_ratios=(1, 1.2))
-    for row, (name, found) in zip(panels, organism.items(), strict=True):
-        _draw_histogram(row[0], found["chosen"], name)
-        _draw_counts(row[1], found["chosen"], _names(organism))
-        for axes in row:
-            axes.spines[["top", "right"]].set_visible(False)
-    for axes in panels[0]:
-        axes.legend(frameon=False, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(PICTURE, dpi=110)
-
-
-def _draw_histogram(axes: Any, found: dict[str, Any], name: str) -> None:
-    edges = np.arange(BINS + 1) / BINS
-    for side, colour, line in (("chosen", CHOSEN, "-"), ("rejected", REJECTED, "--")):
-        axes.stairs(found["histogram"][side], edges, fill=True, color=colour, alpha=0.4)
-        axes.stairs(
-            found["histogram"][side], edges, color=colour, lw=2, ls=line, label=f"{side} answer"
-        )
-    axes.axvline(
-        found["threshold"], color="black", ls=":", label=f"threshold {found['threshold']:g}"
-    )
-    axes.set_title(f"Scored by {name}", loc="left", fontsize=10)
-    axes.set_xlabel("probability that the answer is safe")
-    axes.set_ylabel("answers")
-
-
-def _draw_counts(axes: Any, found: dict[str, Any], names: Sequence[str]) -> None:
-    kept, dropped = (
-        [found["categories"][name][part] for name in names] for part in ("kept", "dropped")
-    )
-    axes.barh(names, kept, color=KEPT, label="kept")
-    axes.barh(names, dropped, left=kept, color=DROPPED, hatch="///", label="dropped")
-    axes.invert_yaxis()
-    axes.tick_params(axis="y", labelsize=8)
-    axes.set_xlabel("pairs")
 
 
 if __name__ == "__main__":

@@ -14,15 +14,14 @@ from pathlib import Path
 from experiments import (
     DOCS,
     HERE,
-    MEASURED,
     ROOT,
+    cleansing_tables,
     cli_page,
     condition_tables,
-    demo_picture,
+    demo_pictures,
     judge_tables,
     method_picture,
     readme_table,
-    smollm2_picture,
 )
 from tsdi.files import write_bytes
 from tsdi.report.page import Table
@@ -45,7 +44,7 @@ PICTURES = {
     "organism-dose": ("f4-first", "f5-front"),
 }
 """Of studies whose results are there."""
-OTHER_PICTURES = (demo_picture, method_picture, smollm2_picture)
+OTHER_PICTURES = (demo_pictures, method_picture)
 HEADER = """# Tables of the study {name}
 
 Made by `python -m experiments.pages` from `experiments/{name}/results.json`; not edited by hand.
@@ -71,6 +70,7 @@ def pages() -> dict[Path, str]:
         DOCS / "safety-gate.md": with_attacks,
         judge_tables.PAGE: judge_tables.with_tables,
         condition_tables.PAGE: condition_tables.with_tables,
+        cleansing_tables.PAGE: cleansing_tables.with_tables,
     }
     found = {page: made(page.read_text(encoding="utf-8")) for page, made in parts.items()}
     found[cli_page.PAGE] = cli_page.page()
@@ -113,10 +113,8 @@ def manifest() -> dict[str, dict[str, str]]:
         for picture in shown
     }
     others = {
-        demo_picture.PICTURE: [demo_picture.DATA],
         method_picture.PICTURE: [method_picture.DATA],
-        smollm2_picture.PICTURE: [smollm2_picture.DATA],
-        HERE / "cleansing" / "cleansing.png": [MEASURED / "cleansing.json"],
+        **{picture: [file] for picture, file in demo_pictures.PICTURES.items()},
     }
     return {_name(picture): _hashes(files) for picture, files in {**studies, **others}.items()}
 

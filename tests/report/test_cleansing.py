@@ -1,9 +1,7 @@
-import json
 import re
 from pathlib import Path
 
 import pytest
-from benchmarks.cleansing import with_tables
 
 from tests.report.test_figures import EVIL, texts
 from tests.report.test_page import Page
@@ -70,10 +68,3 @@ def test_the_report_says_what_is_dropped_and_holds_no_text(found, tmp_path):
 def test_categories_are_no_markup():
     figure = category_counts(cleanse_pairs([Pair("p", "c", "r", EVIL, "", 1.0, 0.0)]).categories)
     assert all("<" not in text for text in texts(figure))
-
-
-def test_tables_of_the_page_are_those_of_the_committed_result():
-    page = (ROOT / "experiments/cleansing/README.md").read_text(encoding="utf-8")
-    result = json.loads((ROOT / "benchmarks/results/cleansing.json").read_text(encoding="utf-8"))
-    assert with_tables(page, result["raw"]) == page
-    assert page.count(": begin -->") == 2
