@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.serving.conftest import engine
 from tsdi.engines.base import Request
+from tsdi.serving.access import RefusedError
 from tsdi.serving.answering import Answerer, Asked, End, settled
-from tsdi.serving.door import RefusedError
 
 
 class Gate:

@@ -8,7 +8,7 @@ from typing import Any
 from tsdi.errors import UsageError
 
 PROCESSOR = "tsdi.engines.vllm_plugin:SafetyDebias"
-DOOR = "tsdi.serving.door.VllmDoor"
+DOOR = "tsdi.serving.access.VllmDoor"
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CPU_KVCACHE_SPACE": "4",  # GiB; without, its CPU build asks for nearly all memory

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tsdi.engines.base import Completion, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
-from tsdi.serving.door import RefusedError
+from tsdi.serving.access import RefusedError
 
 ORDINARY_ANSWER = 1024  # most tokens where a request names no number
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from tsdi.decoding.rule import LARGEST_STRENGTH
 from tsdi.engines.base import COLDEST
-from tsdi.serving.door import RefusedError
+from tsdi.serving.access import RefusedError
 
 LONGEST_ANSWER = 16_384  # tokens
 _CHANGES_NOTHING = {

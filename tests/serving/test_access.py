@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tsdi.serving.door import VLLM_KEY, VllmDoor
+from tsdi.serving.access import VLLM_KEY, VllmDoor
 
 
 def through(kind="http", path="/invocations", **headers):
