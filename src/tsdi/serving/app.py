@@ -24,7 +24,7 @@ from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import PromptError, TsdiError, UsageError
 from tsdi.serving.access import Door, RefusedError
 from tsdi.serving.answering import Answerer, Asked, End, Part
-from tsdi.serving.asked import Body, ChatBody, TextBody, read_body
+from tsdi.serving.request_body import Body, ChatBody, TextBody, read_body
 
 LARGEST_BODY = 2**20  # bytes
 _SLOWEST_BODY = 30.0  # seconds

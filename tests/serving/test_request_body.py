@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsdi.serving.access import RefusedError
-from tsdi.serving.asked import ChatBody, TextBody, read_body
+from tsdi.serving.request_body import ChatBody, TextBody, read_body
 
 FIELDS = [*ChatBody.model_fields, "n", "logit_bias", "user", "echo", "num_beams"]
 VALUES = st.recursive(
