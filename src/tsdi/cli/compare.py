@@ -13,7 +13,7 @@ from tsdi.cli import console, options
 from tsdi.cli.figures import category_title, judged_by, titles
 from tsdi.errors import UsageError
 from tsdi.evaluation.compare import ALPHA, FAMILY, Change, Comparison
-from tsdi.evaluation.evidence import FEWEST_PROMPTS
+from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated
 from tsdi.stats.interval import compact_share, compact_text, p_text
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 import tsdi
 from tsdi.cli import console, options
-from tsdi.evaluation.evidence import floor_name
+from tsdi.evaluation.floors import floor_name
 from tsdi.stats.interval import Estimate
 
 if TYPE_CHECKING:  # keeps torch out of the help

@@ -13,7 +13,7 @@ from tsdi.cli import console, options
 from tsdi.cli.show import attacked_text, orders_text, strength_text
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Judging
-from tsdi.evaluation.evidence import FEWEST_PROMPTS, floor_name
+from tsdi.evaluation.floors import FEWEST_PROMPTS, floor_name
 from tsdi.judging.base import JudgeOptions
 from tsdi.stats.proportions import unseen_loss
 from tsdi.suites.load import PromptSource
