@@ -22,7 +22,7 @@ from transformers import (
 from tsdi.errors import NumericalError, UsageError
 from tsdi.models.fit import check_finite
 from tsdi.models.load import LoadOptions, attach_adapter, load_model
-from tsdi.training.ends import answers_end, name_ends
+from tsdi.training.end_tokens import answers_end, name_ends
 from tsdi.training.processes import accelerated, processes
 from tsdi.training.recipe import Preference, Sft, Trained
 from tsdi.training.reference import planned_steps, sharing
