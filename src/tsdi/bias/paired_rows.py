@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tsdi.bias import lm_head as head
 from tsdi.bias.diagnosis import check_lengths
 from tsdi.bias.random_prompts import RandomPrompts
-from tsdi.decoding.ends import end_ids, until_end
+from tsdi.decoding.end_tokens import end_ids, until_end
 from tsdi.decoding.greedy import generate_greedily, ignores_mask
 from tsdi.errors import ModelError, NumericalError, PromptError, UsageError
 from tsdi.models.compatibility import vocabulary_width

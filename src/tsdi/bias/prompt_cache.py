@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from tsdi.bias import lm_head as head
 from tsdi.bias.refusal_log_odds import Branch
-from tsdi.decoding.ends import until_end
+from tsdi.decoding.end_tokens import until_end
 from tsdi.decoding.greedy import pad_left
 
 _SAME = {torch.float32: 1e-3, torch.float64: 1e-3}  # else two bytes, which round far more

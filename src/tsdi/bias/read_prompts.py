@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tsdi.bias import lm_head as head
 from tsdi.bias.prompt_cache import PromptCache, cache_is_exact
 from tsdi.bias.refusal_log_odds import PhraseTree, refusal_log_odds
-from tsdi.decoding.ends import end_ids
+from tsdi.decoding.end_tokens import end_ids
 from tsdi.decoding.greedy import generate_greedily, pad_id
 from tsdi.decoding.rule import Bias
 

@@ -6,7 +6,7 @@ llama_cpp     the rule in llama.cpp: a processor for llama-cpp-python
 mlx           the rule in MLX: a processor for mlx-lm
               (vLLM's is `tsdi.engines.vllm_plugin`, as it cannot be imported without vLLM)
 anchor        detection of the end-of-thinking marker, behind which step 0 is
-ends          ids of the tokens that end an answer
+end_tokens    ids of the tokens that end an answer
 greedy        greedy decoding in transformers, without a checkpoint's own settings
 sampling      draws that are the same in every engine
 """

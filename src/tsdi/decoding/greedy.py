@@ -14,7 +14,7 @@ from transformers import (
     StoppingCriteria,
 )
 
-from tsdi.decoding.ends import end_ids
+from tsdi.decoding.end_tokens import end_ids
 
 
 def pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
 from tsdi.decoding.condition import Strength
-from tsdi.decoding.ends import end_ids
+from tsdi.decoding.end_tokens import end_ids
 from tsdi.decoding.llama_cpp import SafetyDebias
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling

@@ -20,7 +20,7 @@ from transformers import (
 from tsdi.bias import SafetyBias
 from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.condition import Strength
-from tsdi.decoding.ends import end_ids
+from tsdi.decoding.end_tokens import end_ids
 from tsdi.decoding.greedy import generate_greedily, ignores_mask
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling

@@ -10,7 +10,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
 from tsdi.decoding.condition import Condition
-from tsdi.decoding.ends import end_ids
+from tsdi.decoding.end_tokens import end_ids
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.encode import decode_answer, encode_request, is_in_thought
 from tsdi.engines.vllm_settings import ENVIRONMENT, offline_settings

@@ -6,7 +6,7 @@ import pytest
 from transformers import GenerationConfig
 
 from tests import tiny
-from tsdi.decoding.ends import end_ids
+from tsdi.decoding.end_tokens import end_ids
 from tsdi.errors import ModelError
 from tsdi.models.chat import end_of_turn
 
