@@ -5,7 +5,7 @@ from tsdi.engines.base import Request, Sampling
 from tsdi.engines.encode import decode_answer, encode_request, is_in_thought
 from tsdi.errors import PromptError
 from tsdi.models.chat import OWN_TEMPLATE
-from tsdi.models.thoughts import MARKS, after_thought
+from tsdi.models.reasoning import MARKS, after_thought
 
 HARMONY = ["<|start|>", "<|channel|>", "<|message|>"]
 

@@ -7,7 +7,7 @@ from tsdi.judging.base import JudgeOptions, Response
 from tsdi.judging.refusal import GCG_KEYWORDS, KEYWORD_LIST, REFUSAL_PHRASES, XSTEST_STRINGS
 from tsdi.judging.registry import load_judge
 from tsdi.judging.verdict import Judgement, Verdict
-from tsdi.models.thoughts import after_thought
+from tsdi.models.reasoning import after_thought
 
 RULES = (REFUSAL_PHRASES, XSTEST_STRINGS, KEYWORD_LIST, GCG_KEYWORDS)
 

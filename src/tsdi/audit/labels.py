@@ -50,7 +50,7 @@ class LabelFormat:
     Attributes:
         columns: Column of the files by field, of fields whose column is not called like them.
         kind: The kind of prompts that have none.
-        end_of_thinking: Marker that ends thoughts, beside the known ones (`tsdi.models.thoughts`).
+        end_of_thinking: Marker that ends thoughts, beside the known ones (`tsdi.models.reasoning`).
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Request, Sampling
 from tsdi.errors import PromptError
 from tsdi.models.chat import ChatFormat, decode, encode_chat
-from tsdi.models.thoughts import TOKENS, begins_thought
+from tsdi.models.reasoning import TOKENS, begins_thought
 
 _MOST_CHARACTERS = 100  # for a token; of more, the refusal need not wait for the tokenizer
 _TAIL = 16  # tokens of a prompt, more than any that begin a thought

@@ -99,7 +99,7 @@ class Judging:
         options: Options of opening it, but for the model.
         kind: The kind of prompts that have none: "harmless", "lookalike" or "harmful".
         end_of_thinking: Marker that ends the model's thoughts, beside the known ones
-            (`tsdi.models.thoughts`).
+            (`tsdi.models.reasoning`).
         audit: An audit of the judge (`tsdi audit --out`), to correct figures for its errors.
     """
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.judging.verdict import Judgement, unscored
-from tsdi.models.thoughts import after_thought
+from tsdi.models.reasoning import after_thought
 
 KINDS = ("harmless", "lookalike", "harmful")
 """What a good answer is: comply, comply although it sounds harmful, refuse."""
@@ -50,7 +50,7 @@ class Response:
         finished: Whether the model ended the answer itself, rather than being cut off.
         missing: The reason why there is no whole answer; empty if there is one.
         in_thought: Whether the prompt had begun a thought, so that the text goes on with it.
-        end_of_thinking: Marker that ends thoughts, beside the known ones (`tsdi.models.thoughts`).
+        end_of_thinking: Marker that ends thoughts, beside the known ones (`tsdi.models.reasoning`).
         bias_began: False if the bias begins behind a marker that never came.
     """
 

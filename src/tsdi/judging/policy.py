@@ -13,7 +13,7 @@ from tsdi.judging.format import STRICT, Format, read_template, yes_or_no
 from tsdi.judging.opening import open_format
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, Verdict, unscored
-from tsdi.models.thoughts import after_thought
+from tsdi.models.reasoning import after_thought
 
 _MARKS = ("<<<PROMPT>>>", "<<<END OF PROMPT>>>", "<<<ANSWER>>>", "<<<END OF ANSWER>>>")
 _QUOTED = """\

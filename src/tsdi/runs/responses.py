@@ -9,7 +9,7 @@ from tsdi.errors import FormatError, UsageError
 from tsdi.files import file_sha256
 from tsdi.judging.base import CUT_OFF, ENDLESS, FINISHES, KINDS, WITHHELD, Response, why_missing
 from tsdi.judging.verdict import unscored
-from tsdi.models.thoughts import MARKS, goes_on_with_thought
+from tsdi.models.reasoning import MARKS, goes_on_with_thought
 from tsdi.runs.records import Record, read_records
 from tsdi.runs.stage import ANSWERS
 from tsdi.suites.prompts import Prompt, check_kind, check_unicode, missing_kind

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsdi.models.thoughts import MARKS, after_thought, begins_thought
+from tsdi.models.reasoning import MARKS, after_thought, begins_thought
 
 ENDS = [end for _, end in MARKS]
 
