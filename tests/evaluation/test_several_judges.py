@@ -12,7 +12,7 @@ from tsdi.evaluation.evaluate import Judging, judge_responses
 from tsdi.evaluation.metrics import complies, is_safe
 from tsdi.evaluation.verdicts import read_judged
 from tsdi.judging.verdict import Judgement, Verdict
-from tsdi.runs.places import JUDGES, find_place, label, places
+from tsdi.runs.judge_folders import JUDGES, find_place, label, places
 
 FILES = ("judge.json", "verdicts.jsonl", "metrics.json")
 

@@ -10,7 +10,7 @@ from tsdi.errors import TsdiError
 from tsdi.evaluation.metrics import Judged, paired_outcomes
 from tsdi.evaluation.verdicts import read_place
 from tsdi.judging.panel import refusal_kinds
-from tsdi.runs.places import places
+from tsdi.runs.judge_folders import places
 from tsdi.runs.records import Record
 from tsdi.stats.clusters import clustered_kappa
 from tsdi.stats.interval import Estimate, as_json

@@ -91,7 +91,7 @@ class Comparison:
 def compare_runs(before: str | Path, after: str | Path, judge: str = "") -> Comparison:
     """Compare two run folders with the same prompts and the same judge.
 
-    Where there are several judges' verdicts, `judge` names one (`tsdi.runs.places.find_place`).
+    `judge` names one of several judges (`tsdi.runs.judge_folders.find_place`).
 
     Raises:
         UsageError: If answers or verdicts are missing, or several judges have judged and none is

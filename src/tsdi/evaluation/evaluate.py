@@ -3,7 +3,7 @@
 Beside the answers, `judge.json` says what makes the verdicts, `verdicts.jsonl` has one record an
 answer (`id`, `verdict`, `correct`, `made_by`, a hash of `judge.json`, and `raw` where it is
 UNSCORED), and `metrics.json` the figures. Those of a second judge stand beside them
-(`tsdi.runs.places`).
+(`tsdi.runs.judge_folders`).
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.registry import check_judge, default_judge, load_judge
 from tsdi.judging.verdict import Verdict, most_often
-from tsdi.runs.places import place_for
+from tsdi.runs.judge_folders import place_for
 from tsdi.runs.records import Record
 from tsdi.runs.responses import answer_notes, read_responses, read_run
 from tsdi.runs.stage import (
@@ -200,7 +200,7 @@ def judge_responses(
 
     Of `judging` count the kind of prompts that have none, how thoughts end (without, what run.json
     says of it), and an audit. Where it names a judge, another judge's verdicts may be there
-    already: these then stand beside them (`tsdi.runs.places`).
+    already: these then stand beside them (`tsdi.runs.judge_folders`).
 
     Returns:
         The figures, which are in metrics.json too.

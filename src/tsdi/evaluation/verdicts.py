@@ -9,7 +9,7 @@ from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.metrics import Judged
 from tsdi.judging.base import KINDS, Response
 from tsdi.judging.panel import judge_of
-from tsdi.runs.places import find_place
+from tsdi.runs.judge_folders import find_place
 from tsdi.runs.records import Record, read_records
 from tsdi.runs.responses import answers_sha256, check_is_there, read_responses
 from tsdi.runs.stage import VERDICTS
@@ -46,7 +46,7 @@ def say_unbound(folder: Path) -> None:
 def read_judged(folder: Path, judge: str = "") -> JudgedRun:
     """Read answers and verdicts of a folder that was judged to its end.
 
-    `judge` names one of several judges (`tsdi.runs.places.find_place`).
+    `judge` names one of several judges (`tsdi.runs.judge_folders.find_place`).
 
     Raises:
         UsageError: If answers or verdicts are missing, or several judges have judged.
