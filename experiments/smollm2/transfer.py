@@ -28,7 +28,7 @@ from tsdi.files import write_json
 from tsdi.models.chat import encode_chat
 from tsdi.models.load import load_model, load_tokenizer
 from tsdi.models.shipped import SMOLLM2_ALIGNED
-from tsdi.runs.condition import to_labelled
+from tsdi.runs.add_condition import to_labelled
 from tsdi.stats.auc import auc
 from tsdi.stats.interval import Estimate
 from tsdi.suites.load import EVERYDAY, load_named

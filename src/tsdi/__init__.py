@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tsdi.judging.registry import judges
     from tsdi.models.chat import ChatFormat
     from tsdi.models.load import LoadOptions, load_model, load_tokenizer
-    from tsdi.runs.condition import Labels, add_condition
+    from tsdi.runs.add_condition import Labels, add_condition
     from tsdi.runs.estimate import DiagnosisPrompts, Loading, estimate
     from tsdi.runs.generate import Answering, answer, generate
     from tsdi.serving.server import Place
@@ -111,7 +111,7 @@ _NAMES = {
     "tsdi.judging.registry": ("judges",),
     "tsdi.models.chat": ("ChatFormat",),
     "tsdi.models.load": ("LoadOptions", "load_model", "load_tokenizer"),
-    "tsdi.runs.condition": ("Labels", "add_condition"),
+    "tsdi.runs.add_condition": ("Labels", "add_condition"),
     "tsdi.runs.estimate": ("DiagnosisPrompts", "Loading", "estimate"),
     "tsdi.runs.generate": ("Answering", "answer", "generate"),
     "tsdi.serving.server": ("Place",),

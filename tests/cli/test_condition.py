@@ -12,7 +12,7 @@ from tsdi.bias.case import NOTHING
 from tsdi.condition.case import removes_nothing
 from tsdi.condition.evidence import describe
 from tsdi.decoding.condition import Condition
-from tsdi.runs.condition import _labelled
+from tsdi.runs.add_condition import _labelled
 from tsdi.stats.interval import as_json
 from tsdi.suites.attacks import find_attack
 from tsdi.suites.prompts import Prompt

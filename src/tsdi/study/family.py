@@ -19,7 +19,7 @@ from tsdi.errors import FormatError, UsageError
 from tsdi.models.chat import ChatFormat, encode_chat, template_sha256
 from tsdi.models.fingerprint import fingerprint
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
-from tsdi.runs.condition import to_labelled
+from tsdi.runs.add_condition import to_labelled
 from tsdi.study.conditions import Conditions
 from tsdi.study.places import find_pool, pool_fingerprint
 from tsdi.study.settings import Estimation, Setting
