@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tsdi.bias.refusal_log_odds import ENGLISH
 from tsdi.condition.crossvalidation import crossvalidate
-from tsdi.condition.fit import fit_direction
+from tsdi.condition.discriminant import fit_direction
 from tsdi.condition.prompts import HeadInputs, read_labelled
 from tsdi.condition.tokens import HeadMap, read_head, to_tokens
 from tsdi.files import write_json

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tsdi.condition.crossvalidation import crossvalidate, held_out
-from tsdi.condition.fit import fit_direction
+from tsdi.condition.discriminant import fit_direction
 from tsdi.condition.prompts import HeadInputs
 from tsdi.condition.tokens import HeadMap
 from tsdi.errors import NumericalError

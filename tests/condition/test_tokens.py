@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests import tiny
-from tsdi.condition.fit import Direction
+from tsdi.condition.discriminant import Direction
 from tsdi.condition.tokens import HeadMap, read_head, to_tokens
 
 HIDDEN, CANDIDATES = 16, 200

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tsdi.bias import lm_head as head
-from tsdi.condition.fit import calibration, fit_direction
+from tsdi.condition.discriminant import calibration, fit_direction
 from tsdi.condition.prompts import HeadInputs
 from tsdi.decoding.condition import Condition
 from tsdi.errors import UsageError

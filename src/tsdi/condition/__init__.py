@@ -1,7 +1,7 @@
 """Conditions on when to subtract, fitted to prompts labelled harmful or harmless.
 
 prompts          labelled prompts, and the input of the model's head at the end of each
-fit              a direction in the head's inputs: shrunken linear discriminant, closed form
+discriminant     a direction in the head's inputs: shrunken linear discriminant, closed form
 tokens           the same direction as weights of a few tokens' logits
 crossvalidation  AUC on held-out prompts: by category, and without that category
 model            `fit_condition`: these four in order

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from tsdi.bias.case import Case
 from tsdi.categories import by_code
-from tsdi.condition.fit import LEAST_LABELS, Direction, area, discriminants, fit_direction, folds
+from tsdi.condition.discriminant import (
+    LEAST_LABELS,
+    Direction,
+    area,
+    discriminants,
+    fit_direction,
+    folds,
+)
 from tsdi.condition.prompts import HeadInputs
 from tsdi.condition.tokens import HeadMap, to_tokens
 from tsdi.stats.auc import auc, auc_change

@@ -11,7 +11,7 @@ from tsdi.bias.accumulate import Progress
 from tsdi.bias.paired_rows import prompt_sha256
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 from tsdi.condition.crossvalidation import crossvalidate
-from tsdi.condition.fit import fit_direction
+from tsdi.condition.discriminant import fit_direction
 from tsdi.condition.prompts import Labelled, read_labelled
 from tsdi.condition.tokens import read_head, to_tokens
 from tsdi.decoding.condition import Condition

@@ -12,7 +12,7 @@ from tsdi.bias.accumulate import Progress
 from tsdi.bias.diagnosis import check_lengths
 from tsdi.bias.read_prompts import PromptReader
 from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
-from tsdi.condition.fit import check_labels
+from tsdi.condition.discriminant import check_labels
 from tsdi.errors import ModelError, NumericalError, PromptError
 
 

@@ -3,7 +3,9 @@
 Logits are z = W'x + c. For tokens T, whose columns of W are centred over T so that the weights add
 up to 0, w minimises
 
-    E (<w, z> - <v, x>)^2 + noise^2 |w|^2       over prompts x, their covariance shrunk as in fit.py
+    E (<w, z> - <v, x>)^2 + noise^2 |w|^2       over prompts x
+
+with the covariance of prompts shrunk as in discriminant.py.
 
 As many tokens as the head has inputs can say v exactly; the second term keeps w from growing until
 the rounding of 16-bit logits decides. T are the tokens with the largest weights when all may be
@@ -18,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import lm_head as head
-from tsdi.condition.fit import Direction
+from tsdi.condition.discriminant import Direction
 from tsdi.models.compatibility import tokenizer_size
 
 NOISE = 0.03

@@ -13,7 +13,7 @@ from tsdi.bias.paired_rows import prompt_sha256
 from tsdi.bias.refusal_log_odds import ENGLISH, read_phrases
 from tsdi.condition import Fitting, Labelled, fit_condition
 from tsdi.condition.case import removes_nothing
-from tsdi.condition.fit import check_labels
+from tsdi.condition.discriminant import check_labels
 from tsdi.engines.base import Message
 from tsdi.errors import RunExistsError
 from tsdi.files import is_unused, working_in

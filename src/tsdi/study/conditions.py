@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tsdi.baselines.conditions import fit_log_odds, fit_top, shuffled
 from tsdi.bias.refusal_log_odds import Phrases
 from tsdi.condition import Condition, Fitting, Labelled
-from tsdi.condition.fit import fit_direction
+from tsdi.condition.discriminant import fit_direction
 from tsdi.condition.prompts import HeadInputs, read_labelled
 from tsdi.condition.tokens import read_head, to_tokens
 from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256

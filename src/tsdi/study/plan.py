@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tsdi.condition.fit import check_labels
+from tsdi.condition.discriminant import check_labels
 from tsdi.errors import UsageError
 from tsdi.models.load import load_tokenizer
 from tsdi.study.config import RuleEntry, Study

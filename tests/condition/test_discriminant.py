@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from tsdi.condition.fit import (
+from tsdi.condition.discriminant import (
     SHRINKAGES,
     area,
     check_labels,
@@ -29,7 +29,7 @@ def drawn(rows=40, hidden=12, apart=2.0, seed=0):
 
 
 def slow(inputs, harmful, shrinkage):
-    """The equations of fit.py as they stand there."""
+    """The equations of discriminant.py as they stand there."""
     kinds = [inputs[~harmful].numpy(), inputs[harmful].numpy()]
     means = [kind.mean(0) for kind in kinds]
     within = sum(np.cov(kind.T, bias=True) for kind in kinds) / 2
