@@ -21,9 +21,9 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from benchmarks.common import Claim, Report, parser, progress, random_model
-from tsdi.training.model import new_tokenizer
 from tsdi.training.monitor import BiasMonitor
 from tsdi.training.monitor_log import MonitorSettings, read_log
+from tsdi.training.new_model import new_tokenizer
 
 LLAMA = {
     "vocab_size": 4096,

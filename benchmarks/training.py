@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.common import Claim, Report, parser, progress
 from tsdi.files import parse_json
-from tsdi.training.model import new_model, new_tokenizer
+from tsdi.training.new_model import new_model, new_tokenizer
 from tsdi.training.recipe import NewModel
 
 SIZES = {

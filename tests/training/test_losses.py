@@ -21,7 +21,7 @@ from torch.nn.functional import logsigmoid
 
 from tests.training.made import PAIRS
 from tsdi.training.data import Pair, Rating
-from tsdi.training.model import new_model, new_tokenizer
+from tsdi.training.new_model import new_model, new_tokenizer
 from tsdi.training.recipe import NewModel, Preference
 from tsdi.training.trainers import Run, build_trainer
 

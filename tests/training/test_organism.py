@@ -23,7 +23,7 @@ from tsdi.organism.lexicon import CLASS_OF_NOUN, NOUNS, nouns_of
 from tsdi.organism.world import Item
 from tsdi.training import organism
 from tsdi.training.data import Pair
-from tsdi.training.model import new_model
+from tsdi.training.new_model import new_model
 from tsdi.training.organism import SMOKE, Recipe, main, train_grid
 from tsdi.training.organism_data import (
     RARE_CATEGORY,

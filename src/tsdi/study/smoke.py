@@ -10,7 +10,7 @@ from tsdi.study.config import RuleEntry, Study
 from tsdi.study.members import members
 from tsdi.study.rules import RULES
 from tsdi.study.settings import Model, Number, Organism
-from tsdi.training.model import new_model, new_tokenizer
+from tsdi.training.new_model import new_model, new_tokenizer
 from tsdi.training.recipe import NewModel
 
 PROMPTS = {"harmless": 4, "lookalike": 4, "harmful": 16}

@@ -27,7 +27,7 @@ from tsdi.files import is_unused, read_object, working_in, write_json
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.runs.command_line import command_line
 from tsdi.training import recipe as recipes
-from tsdi.training.model import new_model, save_with_tokenizer
+from tsdi.training.new_model import new_model, save_with_tokenizer
 from tsdi.training.organism_data import (
     Mixture,
     Preferences,

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 from tsdi.errors import MismatchError, ModelError
 from tsdi.models.chat import fix_arguments
 from tsdi.models.load import load_tokenizer
-from tsdi.training.model import new_model, new_tokenizer, save_with_tokenizer
+from tsdi.training.new_model import new_model, new_tokenizer, save_with_tokenizer
 from tsdi.training.recipe import Merge, Recipe
 from tsdi.training.sources import Data
 
