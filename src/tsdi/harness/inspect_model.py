@@ -19,7 +19,7 @@ from tsdi.engines.base import Completion, Message, Request, Sampling
 from tsdi.engines.open import open_engine
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import UsageError
-from tsdi.harness.combining import Combiner
+from tsdi.harness.batching import Combiner
 from tsdi.harness.inspect_chat import shown_in_one_line, to_message
 from tsdi.models.chat import ChatFormat, encode_chat
 from tsdi.models.load import LoadOptions, load_tokenizer

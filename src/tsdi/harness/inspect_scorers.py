@@ -29,7 +29,7 @@ from tsdi.categories import SALAD_TASKS, by_code
 from tsdi.engines.address import public_url
 from tsdi.errors import UsageError
 from tsdi.evaluation.metrics import PAIRED, Judged
-from tsdi.harness.combining import Combiner
+from tsdi.harness.batching import Combiner
 from tsdi.harness.inspect_chat import shown_in_one_line, to_message
 from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response, why_missing
 from tsdi.judging.panel import refusal_kinds

@@ -5,7 +5,7 @@ import time
 import anyio
 import pytest
 
-from tsdi.harness.combining import Combiner
+from tsdi.harness.batching import Combiner
 
 
 def run(items, answer, size=4):
