@@ -5,10 +5,22 @@ from typing import Any
 
 from experiments import DOCS, HERE, MEASURED
 from tsdi.stats.interval import Estimate, compact_share, compact_text
+from tsdi.stats.seeds import mean_interval
+from tsdi.study.fronts import within
 
 PAGE = DOCS / "condition.md"
 ANSWERS = MEASURED / "condition.json"
 TRANSFER = HERE / "smollm2" / "transfer.json"
+SIBLINGS = HERE / "organism-condition" / "siblings.json"
+USED = {
+    ("the model", "itself"): ("step200", "step200"),
+    ("the model before its safety step", "the model"): ("reference", "step200"),
+    ("the model after fewer steps", "the model"): ("step60", "step200"),
+    ("the model", "that after fewer steps"): ("step200", "step60"),
+    ("the model", "that before its safety step"): ("step200", "reference"),
+    ("the model", "that of another training seed"): ("step200", "another seed"),
+}
+"""Models of a training seed: those that conditions are fitted to, and used on."""
 ARMS = {
     "0": "0: the model as it is",
     "1": "1 for all",
@@ -21,7 +33,11 @@ ARMS = {
 
 def with_tables(text: str) -> str:
     """The page with its tables made anew."""
-    for name, made in (("answers", answers()), ("transfer", transfer())):
+    for name, made in (
+        ("answers", answers()),
+        ("transfer", transfer()),
+        ("siblings", siblings()),
+    ):
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
         before, _, rest = text.partition(begin)
         text = f"{before}{begin}{made}{end}{rest.partition(end)[2]}"
@@ -63,6 +79,28 @@ def transfer() -> str:
         f" {compact_text(Estimate.from_dict(xstest['shuffled']))}.\n"
         f"Worst of its types where that was left out: `{worst}`, {left[worst]}.\n"
     )
+
+
+def siblings() -> str:
+    """Areas under the ROC curve, by the model that a condition is fitted to, and used on."""
+    found = json.loads(SIBLINGS.read_bytes())
+    seeds, main = found["seeds"], found["main"]
+    areas = {
+        titles: [seed["areas"][fit][on] for seed in seeds] for titles, (fit, on) in USED.items()
+    }
+    areas["*nothing: refusal log-odds*", "the model"] = [seed["log_odds"][main] for seed in seeds]
+    rows = [["fitted to", "used on", "area", "least of the seeds"], ["---"] * 4]
+    rows += [
+        [*titles, compact_text(within(0.0, mean_interval(values))), compact_share(min(values))]
+        for titles, values in areas.items()
+    ]
+    counts = seeds[0]["labels"]
+    curve = ", ".join(
+        f"{n} {compact_share(sum(seed['labels'][n] for seed in seeds) / len(seeds))}"
+        for n in counts
+    )
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{table}\nUsed on itself, by labels of each kind: {curve}.\n"
 
 
 def _areas(row: dict[str, dict[str, Any]], names: list[str]) -> list[str]:
