@@ -16,18 +16,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tsdi.condition.fit import Direction, fit_direction
+from tsdi.runs.condition import to_labelled
 
 from experiments import HERE
 from tsdi.bias.refusal_log_odds import Phrases
 from tsdi.condition.crossvalidation import crossvalidate
-from tsdi.condition.fit import Direction, fit_direction
 from tsdi.condition.prompts import HeadInputs, read_labelled
 from tsdi.condition.tokens import HeadMap, TokenWeights, read_head, to_tokens
 from tsdi.files import write_json
 from tsdi.models.chat import encode_chat
 from tsdi.models.load import load_model, load_tokenizer
 from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
-from tsdi.runs.condition import to_labelled
 from tsdi.stats.auc import auc
 from tsdi.suites.load import load_prompts
 
