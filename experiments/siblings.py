@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from tsdi.condition.fit import Direction, fit_direction
-from tsdi.runs.condition import to_labelled
 
 from experiments import HERE
 from tsdi.bias.refusal_log_odds import Phrases
@@ -28,6 +27,7 @@ from tsdi.files import write_json
 from tsdi.models.chat import encode_chat
 from tsdi.models.load import load_model, load_tokenizer
 from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
+from tsdi.runs.add_condition import to_labelled
 from tsdi.stats.auc import auc
 from tsdi.suites.load import load_prompts
 
