@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tsdi.condition.fit import Direction, fit_direction
 
 from experiments import HERE
 from tsdi.bias.refusal_log_odds import Phrases
 from tsdi.condition.crossvalidation import crossvalidate
+from tsdi.condition.discriminant import Direction, fit_direction
 from tsdi.condition.prompts import HeadInputs, read_labelled
 from tsdi.condition.tokens import HeadMap, TokenWeights, read_head, to_tokens
 from tsdi.files import write_json
