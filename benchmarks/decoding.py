@@ -15,7 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from benchmarks.common import Claim, Report, median_interval, parser, progress, random_model
 from benchmarks.estimation import llama
-from tsdi.decoding.transformers import SafetyDebias
+from tsdi.bias import BiasInfo, SafetyBias
 
 PROMPT_TOKENS, NEW_TOKENS = 32, 64
 VOCABS, BATCHES = (32_000, 128_256), (1, 8)
@@ -61,20 +61,29 @@ def measure(model: PreTrainedModel, batch: int, rounds: int) -> dict[str, list[f
     width = model.config.vocab_size
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(width, (batch, PROMPT_TOKENS), generator=generator)
-    bias = torch.randn(NEW_TOKENS, width, generator=generator)
-    for steps in BIAS_STEPS.values():  # warm up
-        generate(model, ids, bias[:steps])
+    values = torch.randn(NEW_TOKENS, width, generator=generator)
+    info = BiasInfo(
+        tokenizer_sha256="", template_sha256="", tokenizer_size=width, aligned="random",
+        reference="random", pool="none", pool_sha256="", prompts=0, prompt_tokens=0, groups=0,
+        seed=0, strength=1.0,
+    )  # fmt: skip
+    biases = {
+        name: SafetyBias(values[:steps], values[:steps].abs(), info) if steps else None
+        for name, steps in BIAS_STEPS.items()
+    }
+    for bias in biases.values():  # warm up
+        generate(model, ids, bias)
     seconds: dict[str, list[float]] = {name: [] for name in BIAS_STEPS}
     orders = cycle(permutations(BIAS_STEPS))
     for order in islice(orders, rounds):
         for name in order:
-            seconds[name].append(generate(model, ids, bias[: BIAS_STEPS[name]]))
+            seconds[name].append(generate(model, ids, biases[name]))
     return seconds
 
 
-def generate(model: PreTrainedModel, ids: torch.Tensor, bias: torch.Tensor) -> float:
-    """Seconds that greedy decoding of a fixed number of tokens takes; no bias if it has no step."""
-    processors = [SafetyDebias(bias, ids.shape[1])] if len(bias) else []
+def generate(model: PreTrainedModel, ids: torch.Tensor, bias: SafetyBias | None) -> float:
+    """Seconds that greedy decoding of a fixed number of tokens takes."""
+    processors = [] if bias is None else [bias.logits_processor(ids.shape[1])]
     settings = GenerationConfig(
         max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None, pad_token_id=0
     )

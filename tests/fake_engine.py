@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import torch
 
 from tsdi.decoding.condition import Condition, Strength
-from tsdi.decoding.rule import Bias, subtract_bias
+from tsdi.decoding.rule import subtract_bias
+from tsdi.decoding.slope import Bias
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.errors import MismatchError, PromptError
 

@@ -17,7 +17,7 @@ from transformers import (
 from tsdi.bias import BiasInfo, SafetyBias, TokenPool
 from tsdi.bias.random_prompts import RandomPrompts, random_prompts
 from tsdi.decoding.condition import Condition
-from tsdi.decoding.rule import Slope
+from tsdi.decoding.slope import Slope
 from tsdi.errors import ModelError, TsdiError
 from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import tokenizer_size

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests import tiny
+from tsdi.decoding import transformers
 from tsdi.decoding.anchor import Anchor
 from tsdi.decoding.condition import Condition
 from tsdi.decoding.transformers import SafetyDebias
@@ -12,6 +13,12 @@ from tsdi.errors import UsageError
 from tsdi.models.chat import encode_chat
 
 NEW = 6
+
+
+def debias(values, prompt_length, strength=1.0):
+    return SafetyDebias(tiny.bias(values), prompt_length, strength)
+
+
 BIAS = tiny.bias().values  # three steps, so that half of the new tokens are beyond them
 
 
@@ -59,18 +66,18 @@ class TestEqualsTheSlowLoop:
 
     @pytest.mark.parametrize("strength", [1.0, 0.5, 0.0, torch.tensor(0.5), np.float32(2.0)])
     def test_one_prompt(self, model, strength):
-        processor = SafetyDebias(BIAS, len(PROMPT), strength)
+        processor = debias(BIAS, len(PROMPT), strength)
         assert generated(model, [PROMPT], processor) == [slow(model, PROMPT, float(strength))]
 
     def test_a_left_padded_batch_of_different_lengths(self, model):
         rows = [PROMPT, SHORT, OTHER]
-        found = generated(model, rows, SafetyDebias(BIAS, len(PROMPT)))
+        found = generated(model, rows, debias(BIAS, len(PROMPT)))
         assert found == [slow(model, row) for row in rows]
 
     def test_a_strength_per_row(self, model):
         rows, strength = [PROMPT, SHORT, PROMPT], [0.0, 1.0, 0.5]
         for given in (strength, torch.tensor(strength), np.array(strength).tolist()):
-            processor = SafetyDebias(BIAS, len(PROMPT), given)
+            processor = debias(BIAS, len(PROMPT), given)
             assert generated(model, rows, processor) == [
                 slow(model, row, factor) for row, factor in zip(rows, strength, strict=True)
             ]
@@ -86,13 +93,13 @@ class TestEqualsTheSlowLoop:
     )
     def test_caches_and_prompt_lookup(self, model, options):
         prompt = PROMPT * 3  # so that there is something to look up
-        processor = SafetyDebias(BIAS, len(prompt))
+        processor = debias(BIAS, len(prompt))
         assert generated(model, [prompt], processor, **options) == [slow(model, prompt)]
 
     @pytest.mark.parametrize("alike", [True, False])
     def test_an_assistant_model(self, model, alike):
         assistant = tiny.moved(model, 0.02 if alike else 1.0)
-        processor = SafetyDebias(BIAS, len(PROMPT))
+        processor = debias(BIAS, len(PROMPT))
         found = generated(model, [PROMPT], processor, assistant_model=assistant)
         assert found == [slow(model, PROMPT)]
 
@@ -101,7 +108,7 @@ class TestEqualsTheSlowLoop:
         output = model.generate(
             inputs_embeds=embeds,
             attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
-            logits_processor=[SafetyDebias(BIAS, 0)],
+            logits_processor=[debias(BIAS, 0)],
             max_new_tokens=NEW,
             do_sample=False,
         )
@@ -112,13 +119,13 @@ class TestEqualsTheSlowLoop:
         for text in ("grow wheat", "and barley", "every summer"):
             chat.append({"role": "user", "content": text})
             prompt = encode_chat(tokenizer, chat)
-            processor = SafetyDebias(BIAS, len(prompt))
+            processor = debias(BIAS, len(prompt))
             (answer,) = generated(model, [prompt], processor)
             assert answer == slow(model, prompt)
             chat.append({"role": "assistant", "content": tokenizer.decode(answer)})
 
     def test_one_object_serves_many_calls(self, model):
-        processor = SafetyDebias(BIAS, len(PROMPT))
+        processor = debias(BIAS, len(PROMPT))
         for _ in range(2):
             assert generated(model, [PROMPT], processor) == [slow(model, PROMPT)]
 
@@ -126,7 +133,7 @@ class TestEqualsTheSlowLoop:
         forced = torch.zeros(3, tiny.VOCAB)
         forced[torch.arange(3), torch.tensor([50, 51, 52])] = -1000
         rows = [PROMPT, SHORT]
-        found = generated(model, rows, SafetyDebias(forced, len(PROMPT)))
+        found = generated(model, rows, debias(forced, len(PROMPT)))
         assert [row[:3] for row in found] == [[50, 51, 52]] * 2
 
 
@@ -148,7 +155,7 @@ class TestBeamsAndSamples:
 
     @pytest.mark.parametrize("beams", [2, 4])
     def test_beams(self, model, beams):
-        processor = SafetyDebias(BIAS, len(PROMPT))
+        processor = debias(BIAS, len(PROMPT))
         options = {"num_beams": beams, "renormalize_logits": True}
         found = generated(model, [PROMPT, SHORT], processor, **options)
         assert found == [self.slow_beams(model, row, beams) for row in (PROMPT, SHORT)]
@@ -159,7 +166,7 @@ class TestBeamsAndSamples:
         output = model.generate(
             torch.tensor([PROMPT, PROMPT[::-1]]),
             attention_mask=torch.ones(2, len(PROMPT), dtype=torch.long),
-            logits_processor=[SafetyDebias(BIAS, len(PROMPT), strength)],
+            logits_processor=[debias(BIAS, len(PROMPT), strength)],
             max_new_tokens=NEW,
             do_sample=True,
             top_k=0,
@@ -194,13 +201,13 @@ class TestACondition:
         assert self.slow(model, PROMPT) != slow(model, PROMPT, 0.0)
 
     def test_a_left_padded_batch_again_and_again(self, model):
-        processor = SafetyDebias(BIAS, len(PROMPT), self.CONDITION)
+        processor = debias(BIAS, len(PROMPT), self.CONDITION)
         for rows in ([PROMPT, SHORT, OTHER], [OTHER, PROMPT], [PROMPT]):
             assert generated(model, rows, processor) == [self.slow(model, row) for row in rows]
 
     def test_rows_with_a_strength_of_their_own(self, model):
         rows = [PROMPT, SHORT, PROMPT, OTHER]
-        processor = SafetyDebias(BIAS, len(PROMPT), [0.5, self.CONDITION, self.CONDITION, 0.0])
+        processor = debias(BIAS, len(PROMPT), [0.5, self.CONDITION, self.CONDITION, 0.0])
         assert generated(model, rows, processor) == [
             slow(model, PROMPT, 0.5),
             self.slow(model, SHORT),
@@ -219,20 +226,20 @@ class TestACondition:
     )
     def test_caches_and_prompt_lookup(self, model, options):
         prompt = PROMPT * 3
-        processor = SafetyDebias(BIAS, len(prompt), self.CONDITION)
+        processor = debias(BIAS, len(prompt), self.CONDITION)
         assert generated(model, [prompt], processor, **options) == [self.slow(model, prompt)]
 
     @pytest.mark.parametrize("alike", [True, False])
     def test_an_assistant_model_has_no_say(self, model, alike):
         assistant = tiny.moved(model, 0.02 if alike else 1.0)
         assert abs(self.strength(assistant, PROMPT) - self.strength(model, PROMPT)) > 1e-3
-        processor = SafetyDebias(BIAS, len(PROMPT), self.CONDITION)
+        processor = debias(BIAS, len(PROMPT), self.CONDITION)
         found = generated(model, [PROMPT], processor, assistant_model=assistant)
         assert found == [self.slow(model, PROMPT)]
 
     @pytest.mark.parametrize("beams", [2, 4])
     def test_beams(self, model, beams):
-        processor = SafetyDebias(BIAS, len(PROMPT), self.CONDITION)
+        processor = debias(BIAS, len(PROMPT), self.CONDITION)
         options = {"num_beams": beams, "renormalize_logits": True}
         found = generated(model, [PROMPT, SHORT], processor, **options)
         assert found == [
@@ -245,7 +252,7 @@ class TestACondition:
         output = model.generate(
             inputs_embeds=embeds,
             attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
-            logits_processor=[SafetyDebias(BIAS, 0, self.CONDITION)],
+            logits_processor=[debias(BIAS, 0, self.CONDITION)],
             max_new_tokens=NEW,
             do_sample=False,
         )
@@ -253,10 +260,10 @@ class TestACondition:
 
     def test_two_conditions_in_one_batch_are_refused(self):
         with pytest.raises(UsageError, match="one condition at most"):
-            SafetyDebias(BIAS, 1, [self.CONDITION, tiny.condition()])
+            debias(BIAS, 1, [self.CONDITION, tiny.condition()])
 
     def test_another_number_of_rows_on_the_way_is_refused(self):
-        processor = SafetyDebias(BIAS, 1, self.CONDITION)
+        processor = debias(BIAS, 1, self.CONDITION)
         processor(torch.tensor([[5], [5]]), torch.randn(2, tiny.VOCAB))
         with pytest.raises(UsageError, match="1 rows, and another number at its first step"):
             processor(torch.tensor([[5, 6]]), torch.randn(1, tiny.VOCAB))
@@ -267,10 +274,18 @@ class TestAnchor:
 
     MARKER = Anchor("</>", [*"........", ".", "</", ">", "."])
 
+    @pytest.fixture(autouse=True)
+    def marker(self, monkeypatch):
+        """Tokens of few letters in the place of the tiny tokenizer's."""
+        monkeypatch.setattr(transformers, "find_anchor", lambda tokenizer, marker: self.MARKER)
+
+    def processor(self, values, prompt_length):
+        return SafetyDebias(tiny.bias(values, anchor="</>"), prompt_length, 1.0, tiny.tokenizer())
+
     def steps(self, rows, prompt_length):
         """The step that each row is at, found from what is subtracted; None for nothing."""
         bias = torch.arange(1.0, 5)[:, None].expand(4, 12)
-        processor = SafetyDebias(bias, prompt_length, anchor=self.MARKER)
+        processor = self.processor(bias, prompt_length)
         ids, scores = torch.tensor(rows), torch.zeros(len(rows), 12)
         for length in range(prompt_length, ids.shape[1] + 1):
             shift = -processor(ids[:, :length], scores)[:, 0]
@@ -315,11 +330,12 @@ class TestAnchor:
         rows = [[1, 9, 10, 5], [1, 5, 9, 10], [1, 5, 5, 5], [1, 5, 5, 9]]
         assert self.steps(rows, 1) == [1, 0, None, None]
 
-    def test_in_generate(self, model):
+    def test_in_generate(self, model, monkeypatch):
         plain = slow(model, PROMPT, 0.0)
         place = next(i for i in range(1, NEW - 2) if plain[i] not in plain[:i])
         anchor = Anchor("x", ["x" if i == plain[place] else "." for i in range(tiny.VOCAB)])
-        processor = SafetyDebias(4 * BIAS, len(PROMPT), anchor=anchor)
+        monkeypatch.setattr(transformers, "find_anchor", lambda tokenizer, marker: anchor)
+        processor = self.processor(4 * BIAS, len(PROMPT))
         truth = slow(model, PROMPT, bias=4 * BIAS, start=place + 1)
         assert truth[: place + 1] == plain[: place + 1]
         assert truth != plain
@@ -330,11 +346,11 @@ class TestRefused:
     @pytest.mark.parametrize("number", [1, 2, NEW - 1, NEW, NEW + 1, 20])
     def test_a_longer_prompt_when_it_is_used_again(self, model, number):
         """It subtracted nothing, as if the prompt were an answer."""
-        processor = SafetyDebias(BIAS, len(PROMPT))
+        processor = debias(BIAS, len(PROMPT))
         (answer,) = generated(model, [PROMPT], processor)
         longer = [*PROMPT, *answer, *OTHER * 4][: len(PROMPT) + number]
         if number <= NEW:  # the same answer goes on
-            begun = SafetyDebias(BIAS, len(PROMPT))
+            begun = debias(BIAS, len(PROMPT))
             generated(model, [PROMPT], begun)
             assert generated(model, [longer], begun) == [slow(model, longer, start=-number)]
             longer[0] += 1
@@ -342,26 +358,26 @@ class TestRefused:
             generated(model, [longer], processor)
 
     def test_a_longer_batch_in_which_one_row_alone_goes_on(self, model):
-        processor = SafetyDebias(BIAS, len(PROMPT))
+        processor = debias(BIAS, len(PROMPT))
         first, _ = generated(model, [PROMPT, OTHER], processor)
         with pytest.raises(UsageError, match="began with 10 ids"):
             generated(model, [[*PROMPT, *first[:2]], OTHER * 2], processor)
 
     def test_a_first_prompt_that_is_longer(self, model):
         with pytest.raises(UsageError, match=r"prompt_length is 7, but generate\(\) began with 8"):
-            generated(model, [PROMPT], SafetyDebias(BIAS, 7))
+            generated(model, [PROMPT], debias(BIAS, 7))
 
     @pytest.mark.parametrize(
         "strength",
-        [float("nan"), float("inf"), -1, 101, True, "1", None, [1.0, float("nan")], [[1.0]]],
+        [float("nan"), float("inf"), -1, 101, True, "1", [1.0, float("nan")], [[1.0]]],
     )
     def test_a_strength_that_is_none(self, strength):
         with pytest.raises(UsageError, match="no number from 0"):
-            SafetyDebias(BIAS, 1, strength)
+            debias(BIAS, 1, strength)
 
     def test_a_prompt_length_beyond_the_prompt(self, model):
         with pytest.raises(UsageError, match=r"prompt_length is 9, but generate\(\) began with 8"):
-            generated(model, [PROMPT], SafetyDebias(BIAS, 9))
+            generated(model, [PROMPT], debias(BIAS, 9))
 
     def test_a_prompt_length_with_inputs_embeds(self, model):
         embeds = model.get_input_embeddings()(torch.tensor([PROMPT]))
@@ -369,27 +385,27 @@ class TestRefused:
             model.generate(
                 inputs_embeds=embeds,
                 attention_mask=torch.ones(1, 8, dtype=torch.long),
-                logits_processor=[SafetyDebias(BIAS, 8)],
+                logits_processor=[debias(BIAS, 8)],
                 max_new_tokens=2,
             )
 
     def test_a_negative_prompt_length(self):
         with pytest.raises(UsageError, match="prompt_length must not be negative, not -1"):
-            SafetyDebias(BIAS, -1)
+            debias(BIAS, -1)
 
     def test_continuous_batching(self):
         assert SafetyDebias.supports_continuous_batching is False
         with pytest.raises(UsageError, match="continuous batching gives it no step"):
-            SafetyDebias(BIAS, 0)(torch.tensor([1, 2]), torch.zeros(2, tiny.VOCAB))
+            debias(BIAS, 0)(torch.tensor([1, 2]), torch.zeros(2, tiny.VOCAB))
 
     def test_a_bias_that_is_wider_than_the_model(self):
         small = tiny.model(vocab_size=300)
         with pytest.raises(UsageError, match="bias is for 320 tokens, the model has 300"):
-            generated(small, [[7, 8, 9]], SafetyDebias(BIAS, 3))
+            generated(small, [[7, 8, 9]], debias(BIAS, 3))
 
     @pytest.mark.parametrize("number", [0, 2, 4])
     def test_strengths_for_another_batch(self, model, number):
-        processor = SafetyDebias(BIAS, len(PROMPT), torch.ones(number))
+        processor = debias(BIAS, len(PROMPT), torch.ones(number))
         with pytest.raises(UsageError, match=f"{number} strengths for 3 rows"):
             generated(model, [PROMPT, SHORT, OTHER], processor)
 
@@ -398,9 +414,9 @@ def test_columns_beyond_the_bias_are_padding():
     wide = tiny.model(vocab_size=384, eos_token_id=None)
     ids = torch.tensor([PROMPT])
     scores = torch.randn(1, 384)
-    found = SafetyDebias(BIAS, len(PROMPT))(ids, scores)
+    found = debias(BIAS, len(PROMPT))(ids, scores)
     assert torch.equal(found[:, 320:], scores[:, 320:])
     assert torch.equal(found[:, :320], scores[:, :320] - BIAS[0])
-    processor = SafetyDebias(BIAS, len(PROMPT))
+    processor = debias(BIAS, len(PROMPT))
     padded = torch.cat([BIAS, torch.zeros(3, 64)], dim=1)
     assert generated(wide, [PROMPT], processor) == [slow(wide, PROMPT, bias=padded)]

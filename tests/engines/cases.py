@@ -13,7 +13,7 @@ from tests import tiny
 from tests.engines.gguf_file import write_gguf
 from tests.fake_engine import FakeEngine
 from tsdi.bias import SafetyBias
-from tsdi.decoding.rule import Sloped
+from tsdi.decoding.slope import Sloped
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.models.load import LoadOptions
 

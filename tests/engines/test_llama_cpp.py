@@ -22,7 +22,7 @@ class TestTheStep:
 
     def live(self):
         """Tells the step of each call: it is what is subtracted."""
-        rule = SafetyDebias(torch.arange(20.0)[:, None], 1.0)
+        rule = SafetyDebias(tiny.bias(torch.arange(20.0)[:, None]), 1.0)
         return lambda tokens: -rule(tokens, np.zeros(1, dtype=np.float32))[0]
 
     def test_it_begins_where_a_prompt_ends(self):
@@ -45,7 +45,7 @@ class TestACondition:
     def test_each_prompt_has_the_strength_of_its_first_logits(self):
         condition = tiny.condition()
         values = torch.randn(3, tiny.VOCAB, generator=torch.Generator().manual_seed(1))
-        rule = SafetyDebias(values, condition)
+        rule = SafetyDebias(tiny.bias(values).with_condition(condition))
         tokens, rows = np.arange(20, dtype=np.intc), np.random.default_rng(0)
         for length in (7, 3):
             first = rows.normal(0, 5, tiny.VOCAB).astype(np.float32)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from tsdi.bias.read_prompts import Reading
-from tsdi.decoding.rule import Bias, shift_at
+from tsdi.decoding.rule import shift_at
+from tsdi.decoding.slope import Bias
 from tsdi.errors import NumericalError
 
 

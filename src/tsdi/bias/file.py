@@ -23,7 +23,7 @@ from tsdi.bias.condition_file import (
 from tsdi.bias.info import AGAIN, CONFIG_FILE, SHA256, BiasInfo, first_problem
 from tsdi.bias.slope_file import check_slope, read_slope, slope_fields, slope_tensors
 from tsdi.decoding.condition import Condition
-from tsdi.decoding.rule import Slope
+from tsdi.decoding.slope import Slope
 from tsdi.errors import FormatError, ModelError
 from tsdi.files import parse_json, to_json, write_bytes
 from tsdi.models.names import Place, is_local, locate, split_revision

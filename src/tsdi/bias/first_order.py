@@ -33,7 +33,7 @@ from tsdi.bias import lm_head as head
 from tsdi.bias.paired_rows import LEAST_PROMPTS, Rows
 from tsdi.bias.safety_bias import SafetyBias
 from tsdi.bias.standard_error import batch_means
-from tsdi.decoding.rule import Slope
+from tsdi.decoding.slope import Slope
 from tsdi.errors import UsageError
 from tsdi.models.sides import Side
 from tsdi.stats.interval import Estimate

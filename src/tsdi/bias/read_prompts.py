@@ -14,7 +14,7 @@ from tsdi.bias.prompt_cache import PromptCache, cache_is_exact
 from tsdi.bias.refusal_log_odds import PhraseTree, refusal_log_odds
 from tsdi.decoding.end_tokens import end_ids
 from tsdi.decoding.greedy import generate_greedily, pad_id
-from tsdi.decoding.rule import Bias
+from tsdi.decoding.slope import Bias
 
 _LOGITS_AT_ONCE = 2**26  # numbers, 256 MiB in float32
 _log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import lm_head as head
-from tsdi.decoding.rule import Bias, subtract_bias
+from tsdi.decoding.rule import subtract_bias
+from tsdi.decoding.slope import Bias
 from tsdi.errors import PromptError, UsageError
 from tsdi.files import parse_json
 

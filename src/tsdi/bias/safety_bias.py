@@ -14,9 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tsdi.bias.card import CARD, case_text
 from tsdi.bias.file import read, write
 from tsdi.bias.info import BiasInfo
-from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.condition import Condition, Strength
-from tsdi.decoding.rule import Bias, Slope, Sloped, check_strength
+from tsdi.decoding.rule import check_strength
+from tsdi.decoding.slope import Bias, Slope, Sloped
 from tsdi.decoding.transformers import SafetyDebias
 from tsdi.errors import MismatchError, UsageError
 from tsdi.models.compatibility import vocabulary_width
@@ -198,12 +198,14 @@ class SafetyBias(
                 "Truncate the longer one.",
             )
 
-    def strength_or_condition(self, strength: float | None) -> Strength:
-        """The strength that is named, else the condition, else the recommended strength.
+    def strength_or_condition(self, strength: Strength | None) -> Strength:
+        """What is named, else the condition, else the recommended strength.
 
         Raises:
             UsageError: If there is none of them, or the strength is no valid one.
         """
+        if isinstance(strength, Condition):
+            return strength
         if strength is None and self.condition is not None:
             return self.condition
         return self.strength_or_recommended(strength)
@@ -251,17 +253,7 @@ class SafetyBias(
             UsageError: If a strength is none, or none is named and none recommended; or if the bias
                 begins behind a marker and there is no tokenizer.
         """
-        if strength is None:
-            strength = self.strength_or_condition(None)
-        anchor = None
-        if self.info.anchor:
-            if tokenizer is None:
-                raise UsageError(
-                    f"The bias begins behind {self.info.anchor!r}, which is found by its text.",
-                    "Name the tokenizer too: logits_processor(..., tokenizer=tokenizer).",
-                )
-            anchor = find_anchor(tokenizer, self.info.anchor)
-        return SafetyDebias(self.shift, prompt_length, strength, anchor)
+        return SafetyDebias(self, prompt_length, strength, tokenizer)
 
     def check_no_anchor(self) -> None:
         """Raise UsageError if the bias begins behind a marker, for callers without anchors."""

@@ -7,7 +7,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from tsdi.decoding.rule import Slope
+from tsdi.decoding.slope import Slope
 
 _TENSORS = ("read", "write", "centre")
 LARGEST = 1e6

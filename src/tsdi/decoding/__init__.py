@@ -1,6 +1,8 @@
 """The decoding rule: subtract strength x bias[i] from the logits of response token i.
 
-rule          the rule, defined once, on plain tensors; what a strength may be
+rule          the rule, on plain tensors, and what a strength may be
+condition     what sets the strength for each prompt
+slope         what a bias of first order adds, as it follows the logits
 transformers  the rule in transformers: a ``LogitsProcessor`` for ``generate``
 llama_cpp     the rule in llama.cpp: a processor for llama-cpp-python
 mlx           the rule in MLX: a processor for mlx-lm

@@ -1,11 +1,16 @@
 """The rule (`tsdi.decoding.rule`) in llama.cpp: a logits processor of llama-cpp-python."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tsdi.decoding.condition import Condition, Strength
-from tsdi.decoding.rule import Bias, subtract_bias
+from tsdi.decoding.rule import subtract_bias
+
+if TYPE_CHECKING:
+    from tsdi.bias import SafetyBias
 
 
 class SafetyDebias:
@@ -14,15 +19,20 @@ class SafetyDebias:
     One object may be used for many answers, one after the other.
 
     Args:
-        bias: The safety bias, [steps, vocab].
+        bias: The safety bias.
         strength: Factor of the bias: a number, or a condition, which sets it at the first call for
-            each answer.
+            each answer; None leaves it to the bias's condition, or takes the recommended one.
+
+    Raises:
+        UsageError: If the bias begins behind a marker, or no strength is named or recommended.
     """
 
-    def __init__(self, bias: Bias, strength: Strength) -> None:
-        self._bias = bias
-        self._condition = strength if isinstance(strength, Condition) else None
-        self._strength = 0.0 if isinstance(strength, Condition) else float(strength)
+    def __init__(self, bias: "SafetyBias", strength: Strength | None = None) -> None:
+        bias.check_no_anchor()
+        self._bias = bias.shift
+        used = bias.strength_or_condition(strength)
+        self._condition = used if isinstance(used, Condition) else None
+        self._strength = 0.0 if isinstance(used, Condition) else used
         self._seen: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # ids of the call before
         self._prompt_length = 0
 

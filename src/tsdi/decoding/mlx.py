@@ -1,4 +1,4 @@
-"""The rule (`tsdi.decoding.rule`) in MLX: a logits processor of mlx-lm.
+"""The rule (`tsdi.decoding.rule`) in MLX, on its own arrays: a logits processor of mlx-lm.
 
 ``mlx_lm.generate(model, tokenizer, prompt, logits_processors=[SafetyDebias(bias)])``
 """
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from tsdi.decoding.condition import Condition
-from tsdi.decoding.rule import Slope
+from tsdi.decoding.condition import Condition, Strength
+from tsdi.decoding.slope import Slope
 from tsdi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ class SafetyDebias:
 
     Args:
         bias: The safety bias.
-        strength: Factor of the bias; None leaves it to its condition, or takes the recommended one.
+        strength: Factor of the bias: a number or a condition; None leaves it to the bias's
+            condition, or takes the recommended one.
 
     Raises:
         UsageError: If the bias begins behind a marker, or no strength is named or recommended.
     """
 
-    def __init__(self, bias: "SafetyBias", strength: float | None = None) -> None:
-
+    def __init__(self, bias: "SafetyBias", strength: Strength | None = None) -> None:
         bias.check_no_anchor()
         self._values = _array(bias.values)
         self._slope = None if bias.slope is None else _slope(bias.slope)

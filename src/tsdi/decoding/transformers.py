@@ -1,15 +1,19 @@
 """The rule (`tsdi.decoding.rule`) in transformers: a ``LogitsProcessor`` for ``generate``."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
-from tsdi.decoding.anchor import Anchor
+from tsdi.decoding.anchor import Anchor, find_anchor
 from tsdi.decoding.condition import RowStrengths, Strength
-from tsdi.decoding.rule import Bias, subtract_bias
+from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import UsageError
+
+if TYPE_CHECKING:
+    from tsdi.bias import SafetyBias
 
 
 class SafetyDebias(LogitsProcessor):
@@ -27,32 +31,36 @@ class SafetyDebias(LogitsProcessor):
 
     def __init__(
         self,
-        bias: Bias,
+        bias: "SafetyBias",
         prompt_length: int,
-        strength: Strength | Sequence[Strength] | Tensor = 1.0,
-        anchor: Anchor | None = None,
+        strength: Strength | Sequence[Strength] | Tensor | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         """Make a processor for prompts of one (padded) length.
 
         Args:
-            bias: The safety bias, [steps, vocab].
+            bias: The safety bias.
             prompt_length: Columns of ``input_ids`` given to ``generate``, padding included; 0 with
                 ``inputs_embeds``, where generate starts without ids.
             strength: Factor of the bias: one number or a condition, or one per row
                 [batch]; with rows repeated by beams or return sequences, each counts for its rows.
-            anchor: An end-of-thinking marker: step 0 is the token after it, and before it
-                nothing changes. A prompt that ends with the marker, or with it and one or two
-                tokens such as line breaks, starts at step 0.
+                None leaves it to the bias's condition, or takes what it recommends.
+            tokenizer: The model's; a bias that begins behind a marker finds it by the tokens'
+                texts. Before the marker nothing changes. A prompt that ends with it, or with it and
+                one or two tokens such as line breaks, starts at step 0.
 
         Raises:
-            UsageError: If the prompt length is negative, or a strength is none.
+            UsageError: If the prompt length is negative; if a strength is none, or none is named
+                and none recommended; or if the bias begins behind a marker and there is no
+                tokenizer.
         """
         if prompt_length < 0:
             raise UsageError(f"prompt_length must not be negative, not {prompt_length}.")
-        self._bias = bias
+        self._bias = bias.shift
         self._prompt_length = prompt_length
-        self._strength = RowStrengths(strength)
-        self._anchor = anchor
+        used = bias.strength_or_condition(None) if strength is None else strength
+        self._strength = RowStrengths(used)
+        self._anchor = _anchor(bias.info.anchor, tokenizer)
         self._seen: Tensor | None = None  # ids of the call before
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -111,3 +119,15 @@ class SafetyDebias(LogitsProcessor):
         if self._anchor is None:
             return input_ids.shape[1] - self._prompt_length
         return self._anchor.steps(input_ids, self._prompt_length)
+
+
+def _anchor(marker: str, tokenizer: PreTrainedTokenizerBase | None) -> Anchor | None:
+    """What finds the marker behind which a bias begins, if there is one."""
+    if not marker:
+        return None
+    if tokenizer is None:
+        raise UsageError(
+            f"The bias begins behind {marker!r}, which is found by its text.",
+            "Name the tokenizer too: logits_processor(..., tokenizer=tokenizer).",
+        )
+    return find_anchor(tokenizer, marker)

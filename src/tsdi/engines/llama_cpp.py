@@ -92,7 +92,7 @@ def debias(
     from llama_cpp import LogitsProcessorList
 
     check_bias(bias, llama, tokenizer)
-    return LogitsProcessorList([SafetyDebias(bias.shift, bias.strength_or_condition(strength))])
+    return LogitsProcessorList([SafetyDebias(bias, strength)])
 
 
 def check_bias(bias: SafetyBias, llama: Any, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -154,7 +154,7 @@ class LlamaCppEngine(Engine):
         from llama_cpp import LogitsProcessorList
 
         strength = self._strength if request.strength is None else request.strength
-        rule = None if self._bias is None else SafetyDebias(self._bias.shift, strength)
+        rule = None if self._bias is None else SafetyDebias(self._bias, strength)
         rows: list[torch.Tensor] = []
 
         def process(

@@ -21,9 +21,12 @@ _FILE = "tsdi/bias.safetensors"
 
 
 class SafetyDebias(LogitsProcessor):
-    """Subtracts the bias; the step is found from the ids, so replayed tokens cost nothing."""
+    """The rule of `tsdi.decoding.rule`, said again, as there may be no tsdi here.
 
-    def __init__(self, bias: Tensor, strength: float, prompt_length: int) -> None:
+    The step is found from the ids, so replayed tokens cost nothing.
+    """
+
+    def __init__(self, bias: Tensor, prompt_length: int, strength: float) -> None:
         self.bias, self.strength, self.prompt_length = bias, strength, prompt_length
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -48,7 +51,7 @@ def generate(
     strength = STRENGTH if tsdi_strength is None else float(tsdi_strength)
     processors = LogitsProcessorList(logits_processor or [])
     if strength:
-        processors.append(SafetyDebias(_bias(model), strength, _prompt_length(args, options)))
+        processors.append(SafetyDebias(_bias(model), _prompt_length(args, options), strength))
         config = options.get("generation_config") or model.generation_config
         if (options.get("num_beams") or config.num_beams or 1) > 1:
             options.setdefault("renormalize_logits", True)  # beams add log-probabilities

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 
 from tsdi.bias import SafetyBias
 from tsdi.decoding.condition import Condition, Strength
-from tsdi.decoding.rule import Bias, subtract_bias
+from tsdi.decoding.rule import subtract_bias
+from tsdi.decoding.slope import Bias
 from tsdi.errors import ModelError, UsageError
 from tsdi.models.chat import special_ids
 from tsdi.models.fit import check_adapter_fit
