@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tsdi import audit, export, serving, study, suites
     from tsdi.audit.labels import LabelFormat
-    from tsdi.bias import Estimation, Examination, SafetyBias, diagnose, estimate_bias, recommend
+    from tsdi.bias import (
+        Estimation,
+        Examination,
+        SafetyBias,
+        diagnose,
+        estimate_bias,
+        fit_slope,
+        recommend,
+    )
     from tsdi.bias.show import show
     from tsdi.condition import Condition, Fitting, Labelled, fit_condition
     from tsdi.demos.run import demo
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
     from tsdi.models.chat import ChatFormat
     from tsdi.models.load import LoadOptions, load_model, load_tokenizer
     from tsdi.runs.add_condition import Labels, add_condition
-    from tsdi.runs.estimate import DiagnosisPrompts, Loading, estimate
+    from tsdi.runs.estimate import DiagnosisPrompts, FirstOrder, Loading, estimate
     from tsdi.runs.generate import Answering, answer, generate
     from tsdi.serving.server import Place
     from tsdi.stats.sample_size import sample_size
@@ -43,6 +51,7 @@ __all__ = [
     "EngineChoice",
     "Estimation",
     "Examination",
+    "FirstOrder",
     "Fitting",
     "JudgeOptions",
     "Judging",
@@ -71,6 +80,7 @@ __all__ = [
     "evaluate",
     "export",
     "fit_condition",
+    "fit_slope",
     "generate",
     "judges",
     "load_model",
@@ -94,6 +104,7 @@ _NAMES = {
         "SafetyBias",
         "diagnose",
         "estimate_bias",
+        "fit_slope",
         "recommend",
     ),
     "tsdi.bias.show": ("show",),
@@ -112,7 +123,7 @@ _NAMES = {
     "tsdi.models.chat": ("ChatFormat",),
     "tsdi.models.load": ("LoadOptions", "load_model", "load_tokenizer"),
     "tsdi.runs.add_condition": ("Labels", "add_condition"),
-    "tsdi.runs.estimate": ("DiagnosisPrompts", "Loading", "estimate"),
+    "tsdi.runs.estimate": ("DiagnosisPrompts", "FirstOrder", "Loading", "estimate"),
     "tsdi.runs.generate": ("Answering", "answer", "generate"),
     "tsdi.serving.server": ("Place",),
     "tsdi.stats.sample_size": ("sample_size",),

@@ -11,7 +11,8 @@ import torch
 
 from tests import tiny
 from tsdi.bias import Estimation, estimate_bias
-from tsdi.bias.standard_error import mean_and_error, split_half_reliability
+from tsdi.bias.estimate import mean_shift
+from tsdi.bias.standard_error import split_half_reliability
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import MismatchError, NumericalError, UsageError
 from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
@@ -145,7 +146,7 @@ def test_a_model_against_itself_has_no_bias(llamas, tokenizer):
 class TestFormulas:
     def test_a_single_group_size_gives_the_textbook_error(self):
         shifts = torch.tensor([[[1.0, -1.0]], [[3.0, -3.0]]])
-        mean, error = mean_and_error(shifts, torch.tensor([5, 5]))
+        mean, error = mean_shift(shifts, torch.tensor([5, 5]))
         assert mean.tolist() == [[2.0, -2.0]]
         assert error.tolist() == [[1.0, 1.0]]  # standard deviation sqrt(2) over sqrt(2)
 

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from tests import tiny
-from tsdi import Estimation, SafetyBias, estimate_bias
-from tsdi.bias import LabelledIds, paired_rows
-from tsdi.bias.first_order import with_slope
-from tsdi.bias.paired_rows import LEAST_PROMPTS, Rows, labelled_rows
+from tsdi import Estimation, FirstOrder, SafetyBias, estimate_bias, fit_slope
+from tsdi.bias.first_order import LabelledIds
+from tsdi.bias.first_order import rows as paired_rows
+from tsdi.bias.first_order.labelled import LEAST_PROMPTS
+from tsdi.bias.first_order.rows import Rows, labelled_rows
+from tsdi.bias.first_order.slope import with_slope
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import FormatError, ModelError, PromptError, UsageError
 from tsdi.models.sides import as_side
 
 STEPS = 3
-SETTINGS = Estimation(
-    prompts=128, steps=STEPS, prompt_tokens=6, pool="tokenizer", groups=4, order=1
-)
+SETTINGS = Estimation(prompts=128, steps=STEPS, prompt_tokens=6, pool="tokenizer", groups=4)
 
 
 def tilted(base, rank=2, scale=0.4):
@@ -31,6 +31,12 @@ def tilted(base, rank=2, scale=0.4):
     right = torch.randn(rank, weight.shape[1], generator=generator)
     model.get_output_embeddings().weight = torch.nn.Parameter(weight + scale * left @ right)
     return model
+
+
+def first_order(aligned, reference):
+    tokenizer = tiny.tokenizer()
+    bias = estimate_bias(aligned, reference, tokenizer, SETTINGS)
+    return fit_slope(bias, aligned, reference, tokenizer, SETTINGS.random_prompts(tokenizer))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +51,7 @@ def aligned(reference):
 
 @pytest.fixture(scope="module")
 def sloped(aligned, reference):
-    return estimate_bias(aligned, reference, tiny.tokenizer(), SETTINGS)
+    return first_order(aligned, reference)
 
 
 def logits(model, seed=5, rows=8):
@@ -76,7 +82,7 @@ class TestPlantedMaps:
     def test_a_constant_shift_needs_no_slope(self, reference):
         moved = copy.deepcopy(reference)
         moved.lm_head.bias = torch.nn.Parameter(torch.linspace(-1, 1, tiny.VOCAB))
-        found = estimate_bias(moved, reference, tiny.tokenizer(), SETTINGS)
+        found = first_order(moved, reference)
         assert found.slope.evidence["constant"] > 0.999
         assert found.slope.write.abs().max() < 1e-3
         assert tiny.error(found.values, torch.linspace(-1, 1, tiny.VOCAB).expand(STEPS, -1)) < 1e-4
@@ -85,7 +91,7 @@ class TestPlantedMaps:
 def test_the_sums_are_those_of_a_regression_on_ordinary_logits(reference):
     """In float64, without a single sum of head inputs: every row, every token."""
     aligned = tiny.moved(reference)
-    bias = estimate_bias(aligned, reference, tiny.tokenizer(), SETTINGS)
+    bias = first_order(aligned, reference)
     prompts = SETTINGS.random_prompts(tiny.tokenizer())
     ids = prompts.ids(0, SETTINGS.prompts)
     before, after = (tiny.logits(m, ids, STEPS).double() for m in (reference, aligned))
@@ -237,7 +243,7 @@ class TestLabelledPrompts:
 
 
 def test_a_model_and_its_copy_have_no_slope(reference):
-    found = estimate_bias(copy.deepcopy(reference), reference, tiny.tokenizer(), SETTINGS)
+    found = first_order(copy.deepcopy(reference), reference)
     assert found.slope is None
     assert not found.values.any()
 
@@ -311,21 +317,14 @@ class TestRefused:
     def test_capped_logits(self, reference):
         gemma = tiny.model("gemma2")
         with pytest.raises(ModelError, match="not linear"):
-            estimate_bias(gemma, tiny.moved(gemma), tiny.tokenizer(), SETTINGS)
+            first_order(gemma, tiny.moved(gemma))
 
-    @pytest.mark.parametrize(
-        ("changes", "said"),
-        [
-            ({"order": 2}, "order is 2"),
-            ({"order": True}, "order is True"),
-            ({"order": 1.0}, "order is 1.0"),
-            ({"anchor": "</think>"}, "no marker"),
-            ({"order": 0, "labelled": "x"}, "first order"),
-        ],
-    )
-    def test_settings(self, changes, said):
-        with pytest.raises(UsageError, match=said):
-            replace(SETTINGS, **changes)
+    def test_a_marker(self, aligned, reference, prompts):
+        anchored = tiny.bias(anchor="</think>")
+        with pytest.raises(UsageError, match="no marker"):
+            fit_slope(anchored, aligned, reference, tiny.tokenizer(), prompts)
+        with pytest.raises(UsageError, match="no marker"):
+            FirstOrder(None, replace(SETTINGS, anchor="</think>"))
 
     def test_nan(self, reference):
         inputs = torch.zeros(20, STEPS, 4)

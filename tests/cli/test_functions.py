@@ -48,6 +48,8 @@ COMMAND_LINE_ONLY = {  # what is done with the result
     ("audit", "train"): "`tsdi.audit.train`",
     ("cleanse", "plot"): "`tsdi.report.cleansing.write_cleansing_report`",
     ("estimate", "diagnosis"): "`diagnosis=None` is --no-diagnosis",
+    ("estimate", "order"): "settings of `FirstOrder` are --order 1",
+    ("estimate", "labelled"): "of `FirstOrder`",
     ("compare", "gate"): "the exit code, by `Gated.opens`",
 }
 PYTHON_ONLY = {

@@ -1,7 +1,6 @@
 """What a command does is one call in Python, with the same defaults and the same result."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -72,7 +71,7 @@ class TestOrder1:
 
     def test_the_bias_is_the_commands(self, models, labelled, tmp_path):
         heard = []
-        settings = replace(SHORT, order=1, labelled=labelled)
+        settings = library.FirstOrder(labelled, SHORT)
         made = library.estimate(
             *pair(models), tmp_path / "one", settings, progress=lambda *said: heard.append(said)
         )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tsdi.bias.paired_rows import LEAST_PROMPTS
+from tsdi.bias.first_order.labelled import LEAST_PROMPTS
 from tsdi.study.config import read_study
 from tsdi.study.grid import count_cells
 from tsdi.study.members import members

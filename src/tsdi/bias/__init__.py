@@ -4,8 +4,8 @@ from tsdi.bias.compare import compare_biases
 from tsdi.bias.diagnosis import Examination, diagnose, recommend
 from tsdi.bias.estimate import estimate_bias
 from tsdi.bias.estimation import Estimation
+from tsdi.bias.first_order import LabelledIds, fit_slope
 from tsdi.bias.info import BiasInfo
-from tsdi.bias.paired_rows import LabelledIds
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.safety_bias import SafetyBias
 
@@ -19,5 +19,6 @@ __all__ = [
     "compare_biases",
     "diagnose",
     "estimate_bias",
+    "fit_slope",
     "recommend",
 ]

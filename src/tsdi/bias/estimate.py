@@ -12,18 +12,33 @@ from tsdi.arguments import check_whole
 from tsdi.bias.accumulate import Progress
 from tsdi.bias.estimation import Estimation
 from tsdi.bias.file import LARGEST_SHIFT
-from tsdi.bias.first_order import with_slope
 from tsdi.bias.info import BiasInfo, versions
 from tsdi.bias.mean_logits import MeanLogits
-from tsdi.bias.paired_rows import LabelledIds, labelled_rows, random_rows
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.safety_bias import SafetyBias
-from tsdi.bias.standard_error import mean_and_error, split_half_reliability
+from tsdi.bias.standard_error import batch_means, split_half_reliability
 from tsdi.decoding.anchor import anchor_ids
 from tsdi.errors import NumericalError, UsageError
 from tsdi.models.chat import template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import shared_vocabulary, tokenizer_size, vocabulary_width
 from tsdi.models.sides import Side, as_side, check_apart
+
+
+def mean_shift(shifts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """G_i, and its standard error: float32 [steps, vocab] each.
+
+    Args:
+        shifts: Mean of f - f_r by group of prompts, [groups, steps, vocab].
+        counts: Prompts per group, [groups].
+    """
+    means, errors = [], []
+    for shift in shifts.unbind(1):
+        g = shift.double()  # [groups, vocab]: one step at a time keeps float64 small
+        g -= g.mean(-1, keepdim=True)  # softmax ignores a constant, so G has mean 0 over the tokens
+        mean, error = batch_means(g, counts)
+        means.append(mean)
+        errors.append(error)
+    return torch.stack(means).float(), torch.stack(errors).float()
 
 
 def estimate_bias(
@@ -45,12 +60,10 @@ def estimate_bias(
         settings: Number, pool and lengths of random prompts, and how they become text.
         batch_size: Rows in a forward pass; halved when memory runs out.
         checkpoints: Folder for partial results; those that are there already are gone on with.
-        progress: Called with the number of prompts after every batch of either model; those of a
-            bias of first order are read once more.
+        progress: Called with the number of prompts after every batch of either model.
 
     Returns:
-        The bias, float32 [steps, vocab], zero mean per step, with its standard error; of order 1,
-        with its slope.
+        The bias, float32 [steps, vocab], zero mean per step, with its standard error.
 
     Raises:
         MismatchError: If vocabularies differ in more than padding.
@@ -60,56 +73,34 @@ def estimate_bias(
     """
     prompts = settings.random_prompts(tokenizer)
     check_whole("batch_size", batch_size)
-    labelled = settings.labelled
-    if labelled is not None and not isinstance(labelled, LabelledIds):
-        raise UsageError("Labelled prompts are token ids here.", "Take tsdi.estimate for names.")
     check_apart(aligned, reference)
     sides = {"reference": as_side(reference), "aligned": as_side(aligned)}
     known, groups = tokenizer_size(tokenizer), settings.groups
     _check_together(sides, known, settings.target_error)
-    mean_logits = {
+    models = {
         role: MeanLogits(role, side, prompts, groups, batch_size, checkpoints, progress)
         for role, side in sides.items()
     }
-    done = max(one.resume() for one in mean_logits.values())
-    for stop in _stops(settings, done):
-        after = {role: one.after(stop) for role, one in mean_logits.items()}
-        vocab = shared_vocabulary(after["aligned"].shape[-1], after["reference"].shape[-1], known)
-        shifts = after["aligned"][..., :vocab] - after["reference"][..., :vocab]
-        counts = torch.bincount(torch.arange(stop) % groups, minlength=groups)
-        mean, error = mean_and_error(shifts, counts)
-        largest = float(error.square().mean(-1).sqrt().max())
-        if settings.target_error is not None and largest <= settings.target_error:
+    done = max(model.resume(settings.prompts) for model in models.values())
+    for number in settings.looks:  # one, unless a target error may stop it early
+        if number < done:  # where a run that was killed has looked, and gone on
+            continue
+        f_r, f = (model.after(number) for model in models.values())  # E[f_r], E[f] by group
+        vocab = shared_vocabulary(f.shape[-1], f_r.shape[-1], known)
+        shifts = f[..., :vocab] - f_r[..., :vocab]
+        counts = torch.bincount(torch.arange(number) % groups, minlength=groups)
+        mean, error = mean_shift(shifts, counts)
+        if settings.target_error is not None and _largest(error) <= settings.target_error:
             break
-    _check_range(mean, {sides[role].name: one for role, one in after.items()})
-    info = _info(tokenizer, replace(settings, pool=prompts.pool, prompts=stop), mean_logits)
-    reliability = split_half_reliability(shifts, counts)
-    bias = SafetyBias(mean, error, info.model_copy(update={"reliability": reliability}))
-    if settings.order == 0:
-        return bias
-    pair = sides["aligned"], sides["reference"]
-    count = progress or (lambda done: None)
-    if labelled is None:
-        rows = random_rows(*pair, prompts, stop, batch_size, count)
-    else:
-        rows = labelled_rows(*pair, tokenizer, labelled, settings.steps, batch_size, count)
-    return with_slope(bias, *pair, rows, tokenizer)
+    _check_range(mean, {sides["reference"].name: f_r, sides["aligned"].name: f})
+    made = replace(settings, pool=prompts.pool, prompts=number)
+    info = _info(tokenizer, made, models, split_half_reliability(shifts, counts))
+    return SafetyBias(mean, error, info)
 
 
-def _stops(settings: Estimation, done: int) -> list[int]:
-    """Numbers of prompts after which the error is checked; the last one is all prompts."""
-    if done > settings.prompts:
-        raise UsageError(
-            f"The checkpoints hold {done} prompts already, more than {settings.prompts}.",
-            "Ask for at least as many, or take another folder.",
-        )
-    if settings.target_error is None:
-        return [settings.prompts]
-    stops, stop = [], 2 * settings.groups
-    while stop < settings.prompts:
-        stops.append(stop)
-        stop *= 2
-    return [stop for stop in (*stops, settings.prompts) if stop >= done]  # not met before
+def _largest(error: Tensor) -> float:
+    """The root mean square over tokens of the standard error, at the step where it is largest."""
+    return float(error.square().mean(-1).sqrt().max())
 
 
 def _check_together(sides: Mapping[str, Side], known: int, target_error: float | None) -> None:
@@ -141,6 +132,7 @@ def _info(
     tokenizer: PreTrainedTokenizerBase,
     settings: Estimation,
     models: Mapping[str, MeanLogits],
+    reliability: tuple[float, ...],
 ) -> BiasInfo:
     aligned, reference = models["aligned"], models["reference"]
     pool = TokenPool.from_name(settings.pool, tokenizer)
@@ -158,6 +150,7 @@ def _info(
         prompt_tokens=settings.prompt_tokens,
         ngram=settings.ngram,
         groups=settings.groups,
+        reliability=reliability,
         seed=settings.seed,
         prompt_format=settings.chat.prompt_format,
         template_args=dict(settings.chat.template_args),

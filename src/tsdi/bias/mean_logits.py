@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from tsdi.bias.accumulate import GroupSums, Progress, Summing, accumulate, group_means
 from tsdi.bias.random_prompts import RandomPrompts, check_prompts
-from tsdi.errors import MismatchError
+from tsdi.errors import MismatchError, UsageError
 from tsdi.models.compatibility import check_tied_adapter
 from tsdi.models.fingerprint import fingerprint
 from tsdi.models.sides import Side
@@ -43,10 +43,11 @@ class MeanLogits:
     sums: GroupSums | None = None
     revision: str | None = None
 
-    def resume(self) -> int:
+    def resume(self, most: int) -> int:
         """Load the checkpoint, if there is one; returns the number of prompts in it.
 
         Raises:
+            UsageError: If it holds more prompts than are asked for.
             FormatError: If it is damaged.
             MismatchError: If it lacks prompts between others.
         """
@@ -56,6 +57,11 @@ class MeanLogits:
         if self.sums.ranges != ((0, self.sums.prompts),):
             raise MismatchError(
                 f"{self._file} lacks prompts: it has {self.sums.ranges}.", "Merge all parts first."
+            )
+        if self.sums.prompts > most:
+            raise UsageError(
+                f"The checkpoints hold {self.sums.prompts} prompts already, more than {most}.",
+                "Ask for at least as many, or take another folder.",
             )
         if self.progress is not None:
             self.progress(self.sums.prompts)

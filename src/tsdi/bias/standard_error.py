@@ -1,34 +1,14 @@
-"""Mean, standard error and reliability of the estimate, from group means."""
+"""Mean, standard error and reliability, from means of groups of prompts."""
 
 import torch
 from torch import Tensor
 
 
-def mean_and_error(shifts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """The centred mean shift and its standard error from batch means.
-
-    Groups are weighted by their size. The error has ``groups - 1`` degrees of freedom: a 95 %
-    interval is mean +- t(groups - 1) x error.
-
-    Args:
-        shifts: Mean aligned minus mean reference logits per group, [groups, steps, vocab].
-        counts: Prompts per group, [groups].
-
-    Returns:
-        Mean and standard error, float32 [steps, vocab].
-    """
-    means, errors = [], []
-    for step in range(shifts.shape[1]):  # one step at a time keeps float64 small
-        shift = shifts[:, step].double()
-        shift -= shift.mean(-1, keepdim=True)
-        mean, error = batch_means(shift, counts)
-        means.append(mean)
-        errors.append(error)
-    return torch.stack(means).float(), torch.stack(errors).float()
-
-
 def batch_means(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of groups weighted by their size, and its standard error.
+    """The mean of groups weighted by their size, and its standard error from batch means.
+
+    The error has ``groups - 1`` degrees of freedom: a 95 % interval is mean +- t(groups - 1) x
+    error.
 
     Args:
         values: Values of every group, float64 [groups, width].

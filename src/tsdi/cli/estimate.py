@@ -127,6 +127,10 @@ def estimate(
             "--harmless, --harmful and --phrases are for the diagnosis.",
             "Leave out --no-diagnosis.",
         )
+    if labelled is not None and not order:
+        raise UsageError(
+            "Labelled prompts are for a bias of first order.", "Take order 1, or no prompts."
+        )
     console.quiet_libraries()
     settings = tsdi.Estimation(
         prompts=prompts,
@@ -137,9 +141,9 @@ def estimate(
         target_error=target_error,
         chat=options.read_chat_format(prompt_format, template_arg),
         anchor=anchor,
-        order=order,
-        labelled=None if labelled is None else PromptSource(labelled, columns),
     )
+    fitted_to = None if labelled is None else PromptSource(labelled, columns)
+    asked = tsdi.FirstOrder(fitted_to, settings) if order else settings
     sources = [None if w is None else PromptSource(w, columns) for w in (harmless, harmful)]
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
     with console.bar("estimate") as update:
@@ -147,7 +151,7 @@ def estimate(
             aligned,
             reference,
             out,
-            settings,
+            asked,
             diagnosis=tsdi.DiagnosisPrompts(sources[0], sources[1], phrases) if diagnosis else None,
             loading=tsdi.Loading(weights, one_at_a_time, batch_size),
             resume=resume,

@@ -75,7 +75,7 @@ def _categories(categories: list[dict[str, Any]]) -> list[str]:
 def fitted_to(bias: SafetyBias) -> frozenset[str]:
     """Hashes (`prompt_sha256`) of the prompts that a bias's condition or slope was fitted to.
 
-    By `tsdi.bias.paired_rows.prompt_sha256`.
+    By `tsdi.models.chat.prompt_sha256`.
     """
     parts = [part.evidence for part in (bias.condition, bias.slope) if part is not None]
     return frozenset(one for evidence in parts for one in evidence.get("prompts", ()))

@@ -8,14 +8,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.arguments import check_counts, check_number, check_whole
 from tsdi.bias.accumulate import Progress
-from tsdi.bias.paired_rows import prompt_sha256
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 from tsdi.condition.crossvalidation import crossvalidate
 from tsdi.condition.discriminant import fit_direction
 from tsdi.condition.prompts import Labelled, read_labelled
 from tsdi.condition.tokens import read_head, to_tokens
 from tsdi.decoding.condition import Condition
-from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, template_sha256, tokenizer_sha256
+from tsdi.models.chat import (
+    OWN_TEMPLATE,
+    ChatFormat,
+    prompt_sha256,
+    template_sha256,
+    tokenizer_sha256,
+)
 from tsdi.stats.interval import as_json
 
 

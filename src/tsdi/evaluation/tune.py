@@ -13,7 +13,6 @@ from tsdi.arguments import Name, as_name
 from tsdi.baselines.prompting import PromptedEngine
 from tsdi.bias import SafetyBias
 from tsdi.bias.info import CONFIG_FILE
-from tsdi.bias.paired_rows import prompt_sha256
 from tsdi.condition.evidence import fitted_to
 from tsdi.engines.base import Engine, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
@@ -34,7 +33,7 @@ from tsdi.evaluation.tuning import (
 from tsdi.files import check_goes_on, read_object, working_in, write_json
 from tsdi.judging.base import Judge
 from tsdi.judging.registry import check_judge, default_judge, load_judge
-from tsdi.models.chat import encode_chat
+from tsdi.models.chat import encode_chat, prompt_sha256
 from tsdi.models.fingerprint import alike, fingerprint
 from tsdi.models.load import load_model, load_tokenizer
 from tsdi.runs.generate import check_fits

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from jinja2 import TemplateError
 from jinja2.defaults import DEFAULT_NAMESPACE
 from jinja2.ext import loopcontrols
@@ -228,3 +229,8 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     vocabulary = sorted((index, token) for token, index in tokenizer.get_vocab().items())
     probes = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in _PROBES]
     return json_sha256([vocabulary, probes])
+
+
+def prompt_sha256(ids: Sequence[int]) -> str:
+    """The hash by which a prompt of a fit is recognised, 16 hex digits."""
+    return hashlib.sha256(np.array(ids, "<i8").tobytes()).hexdigest()[:16]

@@ -9,7 +9,6 @@ import torch
 from tsdi.arguments import Name, as_list, as_name
 from tsdi.bias import SafetyBias
 from tsdi.bias.case import NOTHING
-from tsdi.bias.paired_rows import prompt_sha256
 from tsdi.bias.refusal_log_odds import ENGLISH, read_phrases
 from tsdi.condition import Fitting, Labelled, fit_condition
 from tsdi.condition.case import removes_nothing
@@ -17,7 +16,7 @@ from tsdi.condition.discriminant import check_labels
 from tsdi.engines.base import Message
 from tsdi.errors import RunExistsError
 from tsdi.files import is_unused, working_in
-from tsdi.models.chat import encode_chat
+from tsdi.models.chat import encode_chat, prompt_sha256
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.runs.stage import StageProgress, counting
 from tsdi.stats.interval import as_json

@@ -13,13 +13,15 @@ from tsdi.bias import (
     Examination,
     LabelledIds,
     SafetyBias,
-    TokenPool,
     estimate_bias,
+    fit_slope,
     recommend,
 )
 from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths
 from tsdi.bias.file import TENSORS_FILE
+from tsdi.bias.first_order.fit import NO_MARKER
 from tsdi.bias.info import CONFIG_FILE
+from tsdi.bias.random_prompts import RandomPrompts
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
 from tsdi.condition import Labelled
 from tsdi.condition.case import find_case
@@ -56,6 +58,27 @@ class DiagnosisPrompts:
 
 
 @dataclass(frozen=True)
+class FirstOrder:
+    """A bias of first order, which also follows the logits (`tsdi.bias.first_order`).
+
+    Attributes:
+        labelled: Harmful and harmless prompts to which that is fitted, by name (as for
+            `tsdi.generate`, with kinds) or as token ids; None takes the random ones.
+        constant: How TSDI's bias is estimated, which it begins with.
+
+    Raises:
+        UsageError: If it is to begin behind a marker.
+    """
+
+    labelled: LabelledIds | PromptSource | Name | None = None
+    constant: Estimation = Estimation()
+
+    def __post_init__(self) -> None:
+        if self.constant.anchor:
+            raise UsageError(*NO_MARKER)
+
+
+@dataclass(frozen=True)
 class Loading:
     """Options of loading and running two models.
 
@@ -77,7 +100,7 @@ def estimate(
     aligned: Name,
     reference: Name,
     out: str | Path,
-    settings: Estimation = Estimation(),
+    settings: Estimation | FirstOrder = Estimation(),
     *,
     diagnosis: DiagnosisPrompts | None = DiagnosisPrompts(),
     loading: Loading = Loading(),
@@ -91,7 +114,8 @@ def estimate(
             or an adapter.
         reference: The model before it.
         out: Folder for the bias.
-        settings: Number, pool and lengths of random prompts, and how they become text.
+        settings: Number, pool and lengths of random prompts, and how they become text; as
+            `FirstOrder` also that the bias follows the logits.
         diagnosis: Prompts of the diagnosis; None makes none and recommends no strength.
         loading: How the models are loaded and run.
         resume: Go on with a killed run.
@@ -110,24 +134,30 @@ def estimate(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file.", "Give a folder as --out.")
+    first = settings if isinstance(settings, FirstOrder) else None
+    how = settings.constant if isinstance(settings, FirstOrder) else settings
     with working_in(out):
         _check_folder(out, resume)
         _check_order(aligned, reference)
-        tokenizer = _tokenizer(aligned, reference, loading.options, settings.chat)
-        real, kinds, openers = _asked(diagnosis, tokenizer, settings)
-        labelled = _labelled(settings, tokenizer, real)
-        pool = TokenPool.from_name(settings.pool, tokenizer)
+        tokenizer = _tokenizer(aligned, reference, loading.options, how.chat)
+        real, kinds, openers = _asked(diagnosis, tokenizer, how)
+        prompts = how.random_prompts(tokenizer)
+        fitted = None if first is None else _labelled(first, tokenizer, real) or prompts
         sides = load_pair(aligned, reference, loading.options, one_at_a_time=loading.one_at_a_time)
-        fitted = {} if labelled is None else vars(labelled)
-        _check_lengths(sides[0], [*real.items(), *fitted.items()], settings.steps)
+        labelled = vars(fitted).items() if isinstance(fitted, LabelledIds) else ()
+        _check_lengths(sides[0], [*real.items(), *labelled], how.steps)
+        counted = counting(progress, "estimate, both models", _reads(how, fitted))
         bias = estimate_bias(
             *sides,
             tokenizer,
-            replace(settings, pool=pool, labelled=labelled),
+            replace(how, pool=prompts.pool),
             batch_size=loading.batch_size,
             checkpoints=out,
-            progress=counting(progress, "estimate, both models", _reads(settings, labelled)),
+            progress=counted,
         )
+        if fitted is not None:
+            size = loading.batch_size
+            bias = fit_slope(bias, *sides, tokenizer, fitted, batch_size=size, progress=counted)
         if diagnosis is not None:
             total = sum(map(len, real.values())) + RANDOM_PROMPTS
             counted = counting(progress, "diagnose", total)
@@ -136,7 +166,7 @@ def estimate(
                 bias,
                 *sides,
                 tokenizer,
-                Examination(pool, real, phrases=openers),
+                Examination(prompts.pool, real, phrases=openers),
                 batch_size=loading.batch_size,
                 progress=counted,
             )
@@ -257,17 +287,17 @@ def _check_lengths(side: Side, real: Iterable[tuple[str, list[list[int]]]], step
 
 
 def _labelled(
-    settings: Estimation, tokenizer: PreTrainedTokenizerBase, real: Mapping[str, list[list[int]]]
+    settings: FirstOrder, tokenizer: PreTrainedTokenizerBase, real: Mapping[str, list[list[int]]]
 ) -> LabelledIds | None:
-    """Token ids of the labelled prompts of the fit, which the diagnosis must not contain."""
-    source = settings.labelled
+    """The prompts of the fit as token ids; none of them may be of the diagnosis."""
+    source, how = settings.labelled, settings.constant
     if source is None or isinstance(source, LabelledIds):
         return source
-    asked = load_prompts(PromptSource.of(source), settings.seed).prompts
+    asked = load_prompts(PromptSource.of(source), how.seed).prompts
     check_kinds(asked)
     found: dict[bool, list[list[int]]] = {True: [], False: []}
     for prompt in asked:
-        ids = encode_chat(tokenizer, prompt.messages, settings.chat)
+        ids = encode_chat(tokenizer, prompt.messages, how.chat)
         found[prompt.kind == "harmful"].append(ids)
     fitted = {tuple(ids) for rows in found.values() for ids in rows}
     again = sum(tuple(ids) in fitted for rows in real.values() for ids in rows)
@@ -280,11 +310,9 @@ def _labelled(
     return LabelledIds(found[False], found[True])
 
 
-def _reads(settings: Estimation, labelled: LabelledIds | None) -> int:
-    """The number of prompts that models read or answer, at most: the total of the progress."""
+def _reads(settings: Estimation, fitted: LabelledIds | RandomPrompts | None) -> int:
+    """How often a prompt is read or answered by a model, at most."""
     once = 2 * settings.prompts
-    if settings.order == 0:
-        return once
-    if labelled is None:
-        return 2 * once
-    return once + 3 * (len(labelled.harmless) + len(labelled.harmful))  # one model answers
+    if isinstance(fitted, LabelledIds):
+        return once + 3 * (len(fitted.harmless) + len(fitted.harmful))  # one model answers
+    return once if fitted is None else 2 * once

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.baselines.directions import mean_activation
 from tsdi.bias import Estimation as BiasEstimation
-from tsdi.bias import LabelledIds, SafetyBias, estimate_bias
+from tsdi.bias import LabelledIds, SafetyBias, estimate_bias, fit_slope
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids
 from tsdi.condition import Labelled
 from tsdi.errors import FormatError, UsageError
@@ -154,22 +154,22 @@ class ModelFamily:
 
     def _estimate(self, how: Setting) -> SafetyBias:
         bare = how["template"] == "without"
-        bias = estimate_bias(
-            self.model("aligned"),
-            self.model(str(how["reference"])),
-            self.tokenizer,
-            BiasEstimation(
-                prompts=int(how["prompts"] or 0),
-                steps=int(how["steps"] or 0),
-                prompt_tokens=int(how["prompt_tokens"] or 0),
-                pool=self.pool(str(how["pool"])),
-                seed=int(how["seed"] or 0),
-                ngram=int(how["ngram"] or 0),
-                chat=ChatFormat("{prompt}") if bare else self.chat_format,
-                order=1 if "slope" in how else 0,
-                labelled=self._labelled_ids if how.get("slope") == "labelled" else None,
-            ),
+        pair = self.model("aligned"), self.model(str(how["reference"]))
+        settings = BiasEstimation(
+            prompts=int(how["prompts"] or 0),
+            steps=int(how["steps"] or 0),
+            prompt_tokens=int(how["prompt_tokens"] or 0),
+            pool=self.pool(str(how["pool"])),
+            seed=int(how["seed"] or 0),
+            ngram=int(how["ngram"] or 0),
+            chat=ChatFormat("{prompt}") if bare else self.chat_format,
         )
+        bias = estimate_bias(*pair, self.tokenizer, settings)
+        if how.get("slope") == "labelled":
+            bias = fit_slope(bias, *pair, self.tokenizer, self._labelled_ids)
+        elif "slope" in how:
+            prompts = settings.random_prompts(self.tokenizer)
+            bias = fit_slope(bias, *pair, self.tokenizer, prompts)
         if not bare:
             return bias
         # Estimated without the template's tokens, but used with them.

@@ -25,7 +25,8 @@ from transformers import (
 )
 
 from tsdi.bias.accumulate import GroupSums, group_means
-from tsdi.bias.standard_error import batch_means, mean_and_error
+from tsdi.bias.estimate import mean_shift
+from tsdi.bias.standard_error import batch_means
 from tsdi.errors import MismatchError, NumericalError, UsageError
 from tsdi.judging.verdict import Verdict
 from tsdi.models.chat import ChatFormat
@@ -210,7 +211,7 @@ class BiasMonitor(TrainerCallback):
     ) -> Measurement:
         assert self._reference is not None
         shifts = means - self._reference
-        bias, _ = mean_and_error(shifts, counts)
+        bias, _ = mean_shift(shifts, counts)
         shift, error = batch_means(self._probe.refusal_shift(shifts).double(), counts)
         seconds = time.perf_counter() - began
         self._own += seconds

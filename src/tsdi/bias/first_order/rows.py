@@ -1,10 +1,8 @@
 """Head inputs of both models along the same tokens, to which a slope is fitted."""
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
@@ -13,61 +11,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import lm_head as head
 from tsdi.bias.diagnosis import check_lengths
+from tsdi.bias.first_order.labelled import LabelledIds
 from tsdi.bias.random_prompts import RandomPrompts
 from tsdi.decoding.end_tokens import end_ids, until_end
 from tsdi.decoding.greedy import generate_greedily, ignores_mask
-from tsdi.errors import ModelError, NumericalError, PromptError, UsageError
+from tsdi.errors import ModelError, NumericalError, PromptError
+from tsdi.models.chat import prompt_sha256
 from tsdi.models.compatibility import vocabulary_width
 from tsdi.models.sides import Side
 
 Batch = list[int]
 """Numbers of prompts."""
-LEAST_PROMPTS = 16
-"""At a step, for it to be fitted."""
-
-
-@dataclass(frozen=True)
-class LabelledIds:
-    """Harmless and harmful prompts as token ids, template included.
-
-    Attributes:
-        harmless: Prompts to answer as the reference does; lookalikes count.
-        harmful: Prompts on which nothing is to change.
-    """
-
-    harmless: Sequence[list[int]] = field(repr=False)
-    harmful: Sequence[list[int]] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        for kind in ("harmless", "harmful"):
-            distinct = list(dict.fromkeys(_ids(kind, row) for row in getattr(self, kind)))
-            object.__setattr__(self, kind, [list(row) for row in distinct])  # copies count once
-            if len(distinct) < LEAST_PROMPTS:
-                raise PromptError(
-                    f"A slope needs at least {LEAST_PROMPTS} {kind} prompts, not {len(distinct)}"
-                    " (copies count once).",
-                    "About a hundred of each kind do.",
-                )
-        if both := set(map(tuple, self.harmless)) & set(map(tuple, self.harmful)):
-            raise PromptError(
-                f"{len(both)} labelled prompts are both harmful and harmless.",
-                "Label each prompt once.",
-            )
-
-
-def _ids(kind: str, row: object) -> tuple[int, ...]:
-    """The token ids of a prompt."""
-    if isinstance(row, list | tuple) and row and all(type(one) is int and one >= 0 for one in row):
-        return tuple(row)
-    raise UsageError(
-        f"A {kind} prompt is no list of token ids.",
-        "Take those of encode_chat(tokenizer, messages), template included.",
-    )
-
-
-def prompt_sha256(ids: Sequence[int]) -> str:
-    """The hash by which a prompt of a fit is recognised, 16 hex digits."""
-    return hashlib.sha256(np.array(ids, "<i8").tobytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias import lm_head as head
-from tsdi.bias.paired_rows import LEAST_PROMPTS, Rows
+from tsdi.bias.first_order.labelled import LEAST_PROMPTS
+from tsdi.bias.first_order.rows import Rows
 from tsdi.bias.safety_bias import SafetyBias
 from tsdi.bias.standard_error import batch_means
 from tsdi.decoding.slope import Slope
