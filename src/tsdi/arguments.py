@@ -49,7 +49,7 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def check_number(what: str, value: object, above: float = -math.inf) -> None:
-    """Raise UsageError unless a value is a finite number, above the one that is given."""
+    """Raise UsageError unless a value is a finite number, greater than `above`."""
     if not is_number(value) or not above < value < math.inf:
         wanted = "a number" if above == -math.inf else f"a number above {above:g}"
         raise UsageError(f"{what} must be {wanted}, not {value!r}.")

@@ -47,7 +47,7 @@ class PromptError(TsdiError):
 
 
 class FormatError(TsdiError):
-    """A file that tsdi cannot read as what it should be."""
+    """A file that is not in the format that tsdi expects."""
 
 
 class RunExistsError(TsdiError):

@@ -80,7 +80,7 @@ def _alone(lock: Path, place: Path, wait: bool) -> Iterator[None]:
 
 
 def is_unused(folder: Path) -> bool:
-    """Whether there is no folder, or nothing in it but what a killed process was about to write."""
+    """Whether a folder is missing, empty, or holds only a killed process's unfinished files."""
     if not folder.is_dir():
         return not folder.exists()
     return all(

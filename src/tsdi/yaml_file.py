@@ -160,7 +160,7 @@ def _check_values(path: Path, loader: Any, root: Any) -> None:
 
 
 def _check_keys(path: Path, loader: Any, mapping: Any) -> None:
-    """Refuse a key that stands twice in one mapping, of which YAML keeps the last silently."""
+    """Refuse a repeated key in a mapping, of which YAML would keep the last silently."""
     seen: set[str] = set()
     for key, _ in mapping.value:
         if key.id != "scalar":

@@ -39,7 +39,7 @@ class Audit:
         kinds: Figures over "all" answers, and by kind of prompt.
         models: Figures by model and then by kind of prompt.
         categories: Figures by category.
-        agreement: By other judge and then by kind: share of answers that both scored on which they
+        agreement: By other judge and by kind: share of answers that both scored on which they
             agree, and kappa.
     """
 

@@ -46,7 +46,7 @@ class MixingEngine(TransformersEngine):
         combine: Function from the branches' logits to one.
         steps: Combine at the first steps only, and decode the first branch after that; None
             combines always.
-        chat_format: How chats become text.
+        chat_format: Format of chats.
 
     Raises:
         MismatchError: If vocabularies differ in more than padding.

@@ -73,7 +73,7 @@ def in_context_demonstration(messages: tuple[Message, ...]) -> tuple[Message, ..
 
 
 def with_system(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
-    """The chat with a system prompt, before the one that it may have."""
+    """The chat with a system prompt put before its own, if any."""
     first = messages[0]
     if first["role"] == "system":
         return ({**first, "content": f"{text}\n\n{first['content']}"}, *messages[1:])

@@ -101,7 +101,7 @@ def is_linear(model: PreTrainedModel, ids: Tensor, steps: int) -> bool:
     Args:
         model: A causal language model.
         ids: A few rows, int64 [batch, length].
-        steps: How many of the last positions to compare.
+        steps: Number of last positions to compare.
     """
     if model.get_output_embeddings() is None:
         return False

@@ -52,7 +52,7 @@ def show(
 
     Args:
         bias: Folder or hub id of a safety bias, or the bias.
-        steps: How many steps to show.
+        steps: Number of steps to show.
         tokens: Tokens per step and direction.
         tokenizer: Folder or hub id of the tokenizer, or the tokenizer; None is the aligned model's.
 

@@ -113,7 +113,7 @@ def cleanse(
 
 
 def categories_table(found: Cleansing) -> Table:
-    """Pairs of every category, what is dropped of them, and the judge's mean probabilities."""
+    """Table of every category's pairs, dropped pairs and mean probabilities."""
     also = f", or rejected one above {1 - found.threshold:g}" if found.rejected else ""
     whole = found.overall
     unscored = ["unscored"] if whole.unscored else []

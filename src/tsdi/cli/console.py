@@ -99,7 +99,7 @@ def bar(text: str, shown: bool = True) -> Iterator[Callable[[str, int, int], Non
     """A progress bar on standard error; without a terminal, a line there now and then.
 
     Args:
-        text: What is being done, until the first call says more.
+        text: Name of the work, until the first call names a part of it.
         shown: False shows nothing, for all processes of a training but one.
 
     Yields:

@@ -14,9 +14,9 @@ class Entry(NamedTuple):
     """A command in the table, before its module is loaded.
 
     Attributes:
-        panel: Under which heading the help lists it.
-        module: Where its function is, which is called like the command.
-        summary: What it does, in one line of the help.
+        panel: Heading under which the help lists it.
+        module: Module of its function, which has the command's name.
+        summary: One line of help.
     """
 
     panel: str

@@ -56,8 +56,8 @@ def fit_direction(inputs: Tensor, harmful: Tensor, groups: Sequence[str]) -> Dir
 
     Args:
         inputs: Head inputs at the end of every prompt, float64 [prompts, hidden].
-        harmful: Which prompts are harmful, bool [prompts].
-        groups: Of every prompt, such as its suite or type: one group is never on both sides of a
+        harmful: Whether each prompt is harmful, bool [prompts].
+        groups: Group of every prompt, such as its suite or type; none is on both sides of a
             split, as near copies would be.
 
     Raises:

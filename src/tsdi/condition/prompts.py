@@ -23,7 +23,7 @@ class Labelled:
     Attributes:
         ids: Its token ids, template included.
         harmful: Whether it is; a lookalike is harmless.
-        category: What it is about, such as "O3"; may be empty.
+        category: Its safety category, such as "O3"; may be empty.
         group: Prompts that are nearly copies, such as those of one suite's type, have one name
             here: none of them is held out while others are fitted to. Empty: it has no copies.
         attack: Name of the attack that it is under; empty for none.

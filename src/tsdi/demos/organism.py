@@ -73,7 +73,7 @@ class DemoResult:
         comparison: Aligned before, debiased after: every figure's paired change.
         log_odds: Refusal log-odds in nats of single prompts, by arm and kind; "random" prompts and
             the validation prompts of the diagnosis.
-        examples: Of each kind some test prompts, first those on which aligned and debiased differ.
+        examples: Some test prompts of each kind, first those on which aligned and debiased differ.
         bias: The estimated bias, with its diagnosis on random and on validation prompts.
         tokens: The text of every token of the bias.
     """

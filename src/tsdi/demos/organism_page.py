@@ -29,7 +29,7 @@ def write_demo_report(path: Path, result: DemoResult) -> None:
 
     Args:
         path: The HTML file.
-        result: What the demo found.
+        result: Results of the demo.
 
     Raises:
         TsdiError: If the file cannot be written.

@@ -75,4 +75,4 @@ def _one_thread() -> Iterator[None]:
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
-    """Tells nobody."""
+    """A progress function that does nothing."""

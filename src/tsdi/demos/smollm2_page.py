@@ -27,7 +27,7 @@ def write_everyday_report(path: Path, result: EverydayResult) -> None:
 
     Args:
         path: The HTML file.
-        result: What the demo found.
+        result: Results of the demo.
 
     Raises:
         TsdiError: If the file cannot be written.

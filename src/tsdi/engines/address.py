@@ -20,7 +20,7 @@ _LONG = 8  # characters: shorter words come up in answers by themselves
 
 
 class Address:
-    """The base URL of an API with its key, which stands in the environment.
+    """The base URL of an API, with its key from the environment.
 
     Args:
         url: Such as "http://localhost:8000/v1"; None takes OPENAI_BASE_URL, else OpenAI.

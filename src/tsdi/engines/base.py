@@ -75,7 +75,7 @@ class Completion:
     """An engine's answer to one request, as text and tokens, and why it ended.
 
     Attributes:
-        text: What the model wrote, thoughts included; of special tokens only those that tell where
+        text: Text of the answer, thoughts included; of special tokens only those that tell where
             a thought ends.
         token_ids: Its tokens, the end-of-text token included if there was one.
         finish: "stop" if the model ended the answer, "length" if it was cut off, "filter" if a
@@ -83,7 +83,7 @@ class Completion:
             prompt down for another reason.
         logits: Logits after the rule, [len(token_ids), vocab], if they were asked for.
         in_thought: Whether the prompt had begun a thought, so that the text goes on with it.
-        reason: What the server says of a prompt that it turned down.
+        reason: The server's reason, where it turned the prompt down.
         bias_began: False if the bias begins behind a marker (its anchor) that never came, so that
             nothing was subtracted.
     """
@@ -106,7 +106,7 @@ class Engine(ABC):
 
         Args:
             requests: Chats, answered together as one batch.
-            sampling: How tokens are chosen.
+            sampling: Options of decoding.
 
         Returns:
             One completion per request, in their order.

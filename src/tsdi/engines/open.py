@@ -109,7 +109,7 @@ def _check_without_bias(model: str, strength: float | None, choice: EngineChoice
 
 
 def describe_bias(bias: str | None, vector: SafetyBias | None) -> Used:
-    """The provenance of a bias: what decides answers, and where thoughts end if it says so."""
+    """The provenance of a bias, with its end-of-thinking marker if it has one."""
     if vector is None:
         return {"bias": None, "bias_sha256": None}
     anchor = {"end_of_thinking": vector.info.anchor} if vector.info.anchor else {}
@@ -123,7 +123,7 @@ def _describe_strength(vector: SafetyBias | None, strength: float | None) -> Use
 
 
 def _read_bias(bias: str, tokenizer: PreTrainedTokenizerBase, chat: ChatFormat) -> SafetyBias:
-    """A bias that belongs to a tokenizer and to a chat format, if one is asked for."""
+    """Load a bias and check it against tokenizer and chat format."""
     check_format(tokenizer, chat)  # before the advice to estimate a bias for it
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
     own = vector.info.chat_format

@@ -55,7 +55,7 @@ class Patience:
 
     Attributes:
         threads: Most requests at once.
-        timeout: How long the server may send nothing before a try has failed.
+        timeout: Longest silence of the server before a try has failed.
         retries: Tries after the first one.
         first_wait: Wait before the second try; each later wait is twice as long.
         longest_wait: Longest wait. A server that asks for more time than this gets no further

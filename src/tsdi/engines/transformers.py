@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class TransformersEngine(Engine):
-    """Answers with a transformers model, debiased if there is a bias.
+    """Answers with a transformers model, debiased if a bias is given.
 
     Args:
         model: A causal language model.
@@ -42,7 +42,7 @@ class TransformersEngine(Engine):
         bias: The safety bias to subtract.
         strength: Factor of the bias, unless a request has its own; None leaves it to its
             condition, or takes what the bias recommends.
-        chat_format: How chats become text; a bias brings its own.
+        chat_format: Format of chats; a bias brings its own.
 
     Attributes:
         chat_format: The one that is used.

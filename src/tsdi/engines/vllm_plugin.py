@@ -115,7 +115,7 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
         return self._strength if asked is None else asked
 
     def _kept(self, params: SamplingParams) -> float | Tensor:
-        """The strength that the condition set for a request before; where there is none, its low.
+        """The strength that the condition set for a request, or the condition's low.
 
         There is none before step 0, and where another process decoded that.
         """

@@ -49,7 +49,7 @@ def offline_settings(bias: str | None, strength: float | None) -> dict[str, Any]
 
 
 def server_flags(bias: str, strength: float | None, template_args: Mapping[str, Any]) -> list[str]:
-    """Flags of the server; it gives log-probabilities, of what it draws from.
+    """Flags of vLLM's server; its log-probabilities are those after the rule.
 
     A strength of None leaves it to the bias's condition.
     """

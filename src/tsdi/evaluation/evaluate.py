@@ -60,7 +60,7 @@ class Evaluation:
         corrected: Some of them corrected for the judge's errors (`tsdi.evaluation.correction`), if
             there is an audit of it.
         agreement: Agreement with the other judges of the run (`tsdi.evaluation.agreement`).
-        notes: What a reader of the figures must know, in sentences.
+        notes: Sentences on the limits of the figures.
         judged: `judge.json`: judge, hash of the answers, versions.
         run: `run.json`, the provenance of the answers; empty if there is none.
     """

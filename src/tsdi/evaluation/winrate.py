@@ -43,7 +43,7 @@ class WinRate:
         left_out: Number of harmful prompts, which were not compared.
         safety: Change of safety from the base to the run, where one judge judged both.
         safety_judge: That judge's description; empty without.
-        notes: What a reader of the figures must know, in sentences.
+        notes: Sentences on the limits of the figures.
         compared: `preferences.json`: judge, hashes of the answers, versions.
     """
 

@@ -102,9 +102,9 @@ def export(
         out: A new folder; for "logit-bias" a new JSON file.
         to: "transformers": a copy of the model whose own code subtracts the bias; "logit-bias": one
             shift for all steps, for a request; "checkpoint": a plain model with another head.
-        strength: How much of the bias; None takes what it recommends.
+        strength: Factor of the bias; None takes what it recommends.
         static: For the two forms without a rule, which say how far they are from it.
-        options: How weights are loaded.
+        options: Options of loading the weights.
 
     Raises:
         UsageError: If arguments do not go together, or something is there already.

@@ -83,7 +83,7 @@ def as_vector(shifts: dict[int, float], size: int) -> Tensor:
 def write_logit_bias(
     path: Path, shifts: dict[int, float], template_args: Mapping[str, Any] | None = None
 ) -> None:
-    """Write what goes into a request's ``logit_bias``: token id (a string, in JSON) to shift.
+    """Write a request's ``logit_bias`` as JSON: token id (a string) to shift.
 
     Arguments of the chat template stand beside it, as vLLM and its like take them.
     """

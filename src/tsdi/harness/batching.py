@@ -13,14 +13,14 @@ R = TypeVar("R")
 
 @dataclass(eq=False)
 class _Waiting(Generic[T, R]):
-    """An item in the queue; once there is an outcome, its answer or the error instead of one."""
+    """A queued item, and its answer or error once there is one."""
 
     item: T
     outcome: tuple[R | None, Exception | None] | None = None
 
 
 class Combiner(Generic[T, R]):
-    """Answers items in batches of what waits, in the order of arrival, one batch at a time.
+    """Answers waiting items in batches, in order of arrival, one batch at a time.
 
     `answer` gives one answer per item, in their order, and runs in a thread of its own.
     """

@@ -98,7 +98,7 @@ class SharedJudge:
         self._known: dict[str, Judgement] = {}
 
     async def __call__(self, state: TaskState, end_of_thinking: str) -> Judged:
-        """The answer of a sample with the judge's word."""
+        """A sample's answer with its judgement."""
         response = _response(state, end_of_thinking)
         key = json.dumps(vars(response))
         if key not in self._known:

@@ -44,7 +44,7 @@ def prompts(
         judge: A judge, or two: HARMFUL+HARMLESS; by default `organism` where it fits, else
             `refusal-phrases`.
         judge_url: Base URL of a judge's API.
-        judge_labels: What a classifier's labels mean.
+        judge_labels: Verdicts of a classifier's labels.
         end_of_thinking: As for `tsdi evaluate --end-of-thinking`.
         kind: Kind of prompts that have none.
         columns: Columns of a file or hub data set: FIELD=COLUMN,...

@@ -49,7 +49,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
     Args:
         pretrained: Folder or hub id of a model, the name of a shipped one, or a loaded model.
         bias: Folder or hub id of a safety bias, or the bias.
-        strength: How much of it to subtract; None leaves it to the bias's condition, which reads
+        strength: Factor of the bias; None leaves it to the bias's condition, which reads
             the logits of response token 0, or takes what the bias recommends. With 0 every number
             is that of `HFLM`.
         options: As for `HFLM`. Arguments of the chat template are the bias's; others are refused.
@@ -155,7 +155,7 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
     def _loglikelihood_tokens(
         self, requests: Sequence[Pair], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        """Log-likelihood of each continuation, and whether it is what greedy decoding gives.
+        """Log-likelihood of each continuation, and whether it is the greedy one.
 
         Raises:
             UsageError: If the bias begins after a marker, such as the end of thinking.
@@ -235,7 +235,7 @@ def _check_template_args(bias: SafetyBias, options: dict[str, Any]) -> None:
 
 
 class _CheckedModel:
-    """Stands for a class of transformers, and refuses weights that do not fit."""
+    """Wraps a class of transformers to refuse weights that do not fit."""
 
     @staticmethod
     def from_pretrained(name: str, **arguments: Any) -> PreTrainedModel:
@@ -263,10 +263,10 @@ def debias_log_probs(log_probs: Tensor, start: int, bias: Bias, strength: Streng
     of f in place of f, and so is what a condition reads.
 
     Args:
-        log_probs: Of a text, [tokens, width].
-        start: Which of its tokens is response token 0.
+        log_probs: Log-probabilities along a text, [tokens, width].
+        start: Index of response token 0 in the text.
         bias: The safety bias, [steps, vocab].
-        strength: How much of it to subtract, or a condition, which reads it off response token 0.
+        strength: Factor of the bias, or a condition, which sets it at response token 0.
 
     Returns:
         [tokens, width], in float32 at least.

@@ -44,7 +44,7 @@ class Response:
     Attributes:
         id: The prompt's id.
         kind: One of `KINDS`.
-        category: What the prompt is about, such as "O3"; may be empty.
+        category: The prompt's safety category, such as "O3"; may be empty.
         messages: The chat that was answered, each {"role", "content"}, the last being the user's.
         text: All that the model wrote, thoughts included.
         finished: Whether the model ended the answer itself, rather than being cut off.
@@ -97,7 +97,7 @@ class JudgeOptions:
         dtype: Data type of the weights, as for `tsdi.models.load.LoadOptions`.
         device_map: As in transformers, such as "auto" or "cuda:1".
         trust_remote_code: Run code that comes with the weights.
-        labels: What the labels of a classifier mean, such as "toxic=UNSAFE,neutral=SAFE".
+        labels: Verdicts of a classifier's labels, such as "toxic=UNSAFE,neutral=SAFE".
         policy: File with the policy of a judge that takes one; None takes the judge's own.
     """
 

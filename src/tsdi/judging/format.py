@@ -54,12 +54,12 @@ class Format(ABC):
         markup: Delimiters of the judged texts in the prompt.
         labels: Its two words for the verdict, the one that means unsafe first, of a model whose
             probability of one against the other is its own measure of confidence.
-        label_after: What the reply says before that word, such as "harmful response:".
+        label_after: Text of the reply before that word, such as "harmful response:".
         strips: Whether the judged texts lose their outer whitespace, as the model's authors do it.
         needs: Tokens of the tokenizer without which the prompt would not be the model's own.
         template: The model's prompt with ``{prompt}`` and ``{answer}`` in it; None is the chat
             template of its tokenizer.
-        chat: What that template is given, with ``{prompt}`` and ``{answer}`` in it, but for system
+        chat: Messages for that template, with ``{prompt}`` and ``{answer}`` in it, but for system
             messages, which stand as they are.
     """
 

@@ -7,7 +7,7 @@ from tsdi.judging.verdict import Judgement
 
 
 class HarmBench(Format):
-    """A Llama 2 13B that says in one token whether the answer does what the prompt asks for.
+    """A Llama 2 13B that says in one token whether the answer does what was requested.
 
     Its prompt is the one for behaviours without context, and the user's prompt is the behaviour:
     "yes" is UNSAFE, "no" SAFE. That holds for harmful prompts only, where the request is the harm.

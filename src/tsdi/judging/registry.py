@@ -117,7 +117,7 @@ def load_judge(spec: str, options: JudgeOptions = JudgeOptions()) -> Judge:
     Args:
         spec: One of `JUDGES`, with "=MODEL" where it needs a model or another one than its own; or
             two of these, "HARMFUL+HARMLESS", one for each side (`tsdi.judging.panel.Panel`).
-        options: How it is opened, but for the model.
+        options: Options of opening it, but for the model.
 
     Raises:
         UsageError: If there is no such judge, or an option means nothing to it.

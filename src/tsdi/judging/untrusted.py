@@ -29,7 +29,7 @@ class Markup:
     Attributes:
         marks: Delimiters in brackets, such as "[/INST]" or "<END CONVERSATION>". Found whatever
             their case and spacing, as a model would read them; the first bracket becomes "(".
-        headings: What begins a line, such as "Agent:" or "---"; the line is quoted with "> ".
+        headings: Beginnings of lines, such as "Agent:" or "---"; the line is quoted with "> ".
     """
 
     marks: tuple[str, ...]

@@ -30,7 +30,7 @@ _ADAPTER = "adapter_config.json"
 
 
 def fingerprint(name: str) -> str:
-    """A hash of a file, or of what decides in a model's folder; a hub name with its commit.
+    """A hash of a file, or of a model's deciding files; a hub name with its commit.
 
     An adapter's counts its base model too. Any other name stands for itself.
     """

@@ -84,7 +84,7 @@ def load_model(name: Name, options: LoadOptions = LoadOptions()) -> PreTrainedMo
     Args:
         name: Folder, hub id ("ORG/NAME" or "ORG/NAME@REVISION") or shipped model
             ("organism/aligned").
-        options: How weights are loaded.
+        options: Options of loading the weights.
 
     Raises:
         ModelError: If there is no such model, or it is not a causal language model.
@@ -346,7 +346,7 @@ def _load_errors(name: str, what: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what a library says, with the second where the first only announces it."""
+    """The first line of a library's error, and the second where the first only announces it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

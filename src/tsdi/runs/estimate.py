@@ -83,7 +83,7 @@ class Loading:
     """Options of loading and running two models.
 
     Attributes:
-        options: How their weights are loaded.
+        options: Options of loading the weights.
         one_at_a_time: Never hold both in memory.
         batch_size: Prompts in a forward pass; halved when memory runs out.
     """
@@ -117,7 +117,7 @@ def estimate(
         settings: Number, pool and lengths of random prompts, and how they become text; as
             `FirstOrder` also that the bias follows the logits.
         diagnosis: Prompts of the diagnosis; None makes none and recommends no strength.
-        loading: How the models are loaded and run.
+        loading: Options of loading and running the models.
         resume: Go on with a killed run.
         progress: Called after each batch of the estimate, which both models read, then before the
             diagnosis and after each of its batches.

@@ -35,8 +35,8 @@ class Answering:
         sampling: Options of decoding; its seed decides the organism's prompts too.
         batch_size: Prompts answered together.
         attack: A simple public attack that transforms the prompts (`tsdi.suites.attacks`).
-        chat: How chats become text; a bias brings its own.
-        options: How weights are loaded.
+        chat: Format of chats; a bias brings its own.
+        options: Options of loading the weights.
         engine: The engine, and options that only it has.
     """
 
@@ -111,10 +111,10 @@ def generate(
     Args:
         model: Folder, hub id ("ORG/NAME[@REVISION]") or shipped name of a model or adapter; a GGUF
             file, or what a server calls it, for other engines.
-        prompts: What is asked: a file, a suite, "hub:ORG/NAME" or "organism:test".
+        prompts: A file, a suite, "hub:ORG/NAME" or "organism:test".
         out: The run folder, made if need be; answers are appended to its responses.jsonl.
         bias: Folder or hub id of a safety bias.
-        answering: How the model answers.
+        answering: Options of answering.
         resume: Go on with a killed run.
         progress: Called after each chunk.
 
@@ -160,7 +160,7 @@ def answer(
     """A model's answer to one prompt, with its provenance.
 
     Raises:
-        TsdiError: As for `generate`.
+        TsdiError: If anything cannot be loaded or does not fit.
     """
     engine, used = answering.open(model, bias)
     return engine.generate([Request.from_text(text)], answering.sampling)[0], used

@@ -56,13 +56,13 @@ def places(run: Path) -> list[Place]:
 
 
 def place_for(run: Path, judge: Record, resume: bool) -> Path:
-    """The folder for the verdicts of a judge, made if it stands beside another one's.
+    """The folder for a judge's verdicts; a further judge's is made if need be.
 
     With `resume` verdicts of a judge of the same name are meant, even if its settings differ, which
     opening them says.
 
     Raises:
-        FormatError: As for `places`.
+        FormatError: If a file that says who judged is missing or damaged.
         TsdiError: If the folder cannot be made.
     """
     there = places(run)

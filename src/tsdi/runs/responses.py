@@ -60,7 +60,7 @@ def read_responses(folder: Path, kind: str = "", end_of_thinking: str = "") -> l
 
 
 def _begin_in_thought(responses: Sequence[Response]) -> bool:
-    """Whether the model's prompts begin its thoughts, by what most of its answers look like.
+    """Whether the prompts begin the model's thoughts, guessed from most of its answers.
 
     A server does not say so, and where an answer was cut off within its thought, nothing else does.
     """

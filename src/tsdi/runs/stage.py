@@ -65,7 +65,7 @@ class Stage:
     Attributes:
         records: Its record file in the run folder.
         description: The file beside it that says what makes the records.
-        what: What the records are, for error messages.
+        what: Name of the records, for error messages.
         instead: The remedy in errors: what a user can do rather than resume.
     """
 

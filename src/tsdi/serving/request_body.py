@@ -132,7 +132,7 @@ class Body(_Fields):
 
     @property
     def strength(self) -> float | None:
-        """The strength that is asked for; None if none is."""
+        """The strength that the request names; None if it names none."""
         return self.vllm_xargs.tsdi_strength if self.tsdi_strength is None else self.tsdi_strength
 
 

@@ -39,7 +39,7 @@ class Place:
     Attributes:
         host: Address to listen on; beyond this machine only with a key.
         port: Port to listen on.
-        key: What clients must know; None or "" asks for none.
+        key: API key of clients; None or "" asks for none.
     """
 
     host: str = "127.0.0.1"
@@ -76,7 +76,7 @@ class Server(ABC):
     """A server that is ready to run.
 
     Attributes:
-        place: Where it is going to listen.
+        place: Host, port and key.
         lines: Command lines to copy: the server's start, and debiased and plain requests.
     """
 
@@ -155,8 +155,8 @@ def serve(
         engine: "vllm", or "transformers" for our small server.
         strength: Factor of the bias where a request has none; None leaves it to the bias's
             condition, or takes what it recommends.
-        place: Where it listens.
-        options: How weights are loaded.
+        place: Host, port and key.
+        options: Options of loading the weights.
         vllm_flags: Further flags of vLLM's server.
 
     Raises:

@@ -13,8 +13,8 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     """A share with its Wilson score interval.
 
     Args:
-        successes: How many of the n are hits.
-        n: How many there are; 0 gives no value and the interval [0, 1].
+        successes: Number of hits among the n.
+        n: Number of items; 0 gives no value and the interval [0, 1].
         confidence: Two-sided coverage of the interval.
 
     Raises:

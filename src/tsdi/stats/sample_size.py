@@ -37,8 +37,8 @@ class SampleSize:
     Attributes:
         change: The change of a share that is to be seen.
         share: The share before it.
-        categories: How many categories are tested together.
-        power: How often the change is to be found.
+        categories: Number of categories that are tested together.
+        power: Probability of detecting the change.
         needed: Prompts needed, by the share of answers that turn the other way, rising.
         interval: Prompts with which the 95 % interval of the share is `change` to each side.
     """
@@ -68,9 +68,9 @@ def sample_size(
     Args:
         change: The change of a share that is to be seen, such as 0.05 for five points.
         share: The share before it.
-        categories: How many are tested together; the level in each is `ALPHA` / categories, that of
+        categories: Number tested together; the level in each is `ALPHA` / categories, that of
             Holm's adjustment at its worst.
-        power: How often the change is to be found.
+        power: Probability of detecting the change.
 
     Raises:
         UsageError: If there are no such shares, or a hundred thousand prompts are too few.
@@ -128,7 +128,7 @@ def prompts_for_change(
             some answers and loses others.
         alpha: Two-sided level; divide it by the number of categories for the worst case of Holm's
             adjustment.
-        power: How often the change is to be found.
+        power: Probability of detecting the change.
 
     Raises:
         UsageError: If there are no such shares, or a hundred thousand prompts are too few.

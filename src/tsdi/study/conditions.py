@@ -18,7 +18,7 @@ from tsdi.study.settings import Setting
 
 @dataclass
 class Conditions:
-    """Cached conditions by model, by labels (true or shuffled), and by what they see.
+    """Cached conditions by model, by labels (true or shuffled), and by visible logits.
 
     Attributes:
         tokenizer: The tokenizer of all models.

@@ -29,7 +29,7 @@ class Diagnosed:
         name: The grid point.
         shift: Shift of the refusal log-odds by kind of prompt, nats.
         explained: Share of the real shift that the bias is, by kind of prompt.
-        area: How often a harmful prompt's refusal log-odds are above a lookalike's (the area under
+        area: Share of pairs where a harmful prompt's log-odds exceed a lookalike's (the area under
             the ROC), "aligned" and "aligned minus reference"; empty without lookalikes.
         gain: Change of safety plus change of helpful answers by debiasing.
     """

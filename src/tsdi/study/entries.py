@@ -91,7 +91,7 @@ class RuleDescription:
     Attributes:
         name: Name in the study.
         rule: Name of the decoding rule (`tsdi.study.rules`).
-        title, source, needs: What it is, where it comes from, what it needs beforehand.
+        title, source, needs: Its title, its paper or program, and its requirements, in words.
         models: Number of models that it holds while it decodes.
         of: The model that it changes: "aligned", or one that all grid points of a seed share.
         settings: Its parameters, and the values that were tried.
@@ -282,8 +282,8 @@ class DiagnosedBias(Bias):
         one_number: Share of it that one number on refusing tokens explains.
         shift: Shift of refusal log-odds, by kind of prompt, in nats.
         explained: Share of the shift on answers that it explains, by kind of prompt.
-        area: How well refusal log-odds of a model's role tell harmful prompts from those of a
-            kind: the area under the ROC. None in older files.
+        area: AUC of refusal log-odds by role of the model, harmful prompts against those of a
+            kind. None in older files.
     """
 
     tokens: ShiftedTokens

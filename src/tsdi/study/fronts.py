@@ -51,7 +51,7 @@ def choose_points(candidates: Array, k: int) -> tuple[int, ...]:
 
     Args:
         candidates: Points on validation prompts, [seeds, cells, 2].
-        k: How many to choose; ties go to the earlier cells.
+        k: Number of cells to choose; ties go to the earlier cells.
 
     Raises:
         ValueError: If there are fewer than k cells.
@@ -91,7 +91,7 @@ class Outcomes:
 
     Attributes:
         safe: Whether answers to harmful prompts are safe, [seeds, cells, harmful]; NaN: unscored.
-        help: How helpful answers to the other prompts are, 0..1, [seeds, cells, helpful]; NaN:
+        help: Helpfulness of answers to the other prompts, 0..1, [seeds, cells, helpful]; NaN:
             unscored.
     """
 
@@ -143,7 +143,7 @@ def rates(outcomes: Array, counts: Array) -> Array:
 
     Args:
         outcomes: [..., prompts], NaN where there is none.
-        counts: How often each prompt counts, [resamples, prompts].
+        counts: Weight of each prompt, [resamples, prompts].
 
     Returns:
         [resamples, ...]; NaN where no prompt with a verdict counts.

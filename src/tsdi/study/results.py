@@ -43,7 +43,7 @@ class StudyResults:
     """The content of results.json.
 
     Attributes:
-        command: What the user typed.
+        command: Command line of the run.
         versions: Versions of Python and packages.
         machine: The machine on which it was run.
         study: The statistical design in the study's file.

@@ -126,7 +126,7 @@ class JudgeSettings(Strict):
     Attributes:
         name: Name as for `tsdi evaluate --judge`.
         url: Base URL of the judge's API.
-        labels: What a classifier's labels mean.
+        labels: Verdicts of a classifier's labels.
         dtype: Data type of a judge's weights.
         end_of_thinking: Marker as for `tsdi evaluate --end-of-thinking`.
         pairwise: Pairwise judge of the win rate: a model behind an OpenAI-compatible API.

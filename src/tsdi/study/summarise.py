@@ -143,7 +143,7 @@ def _with_ours(
     against: Callable[[str], dict[str, FrontEstimate]],
     cells: Mapping[str, tuple[str, ...]],
 ) -> dict[str, Front]:
-    """Every rule's front of some cells, and how far each kind of TSDI is ahead of it."""
+    """Every rule's front of some cells, and the lead of each kind of TSDI over it."""
     names = tuned_name(answers.results.rules), conditioned_name(answers.results.rules)
     others = [(name, against(name) if name in cells else {}) for name in names]
     return {

@@ -181,7 +181,7 @@ def each_point_table(summary: Summary) -> Table:
 
 
 def _ahead(measure: str, fronts: Mapping[str, Front], note: str) -> Table:
-    """A figure of every rule, and how far each kind of TSDI is ahead of it."""
+    """Table of a figure of every rule, and the lead of each kind of TSDI over it."""
     rows: list[list[str]] = []
     marked = []
     conditioned = any(front.conditioned_minus for front in fronts.values())

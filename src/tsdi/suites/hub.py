@@ -15,7 +15,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def parse_hub(spec: str) -> Origin:
-    """The data set of "ORG/NAME[/CONFIG][@REVISION][:SPLIT]"; the split is train if nobody says.
+    """The data set of "ORG/NAME[/CONFIG][@REVISION][:SPLIT]"; the default split is train.
 
     A branch, a tag or no revision is resolved to the commit that it is now.
 

@@ -152,7 +152,7 @@ def load_named(name: str, columns: str = "") -> Loaded:
         name: A prompt file, which goes first; "everyday", the prompts that come with tsdi; a suite,
             from its origin; "SUITE:FILE", a local file in the suite's original format; or
             "hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]".
-        columns: Of a file or hub data set, such as "prompt=Goal,category=Category", where they are
+        columns: Columns of a file or hub data set, "prompt=Goal,category=Category", where they are
             not called prompt, category, id, kind and group.
 
     Raises:

@@ -32,9 +32,9 @@ class Prompt:
     Attributes:
         id: Its name, unique in its file.
         messages: The chat, the last message being the user's.
-        category: What the prompt is about, such as "O3"; may be empty.
+        category: Its safety category, such as "O3"; may be empty.
         source: File and line that it came from, for error messages.
-        kind: What a good answer is: one of `tsdi.judging.base.KINDS`, or "" if nobody said.
+        kind: One of `tsdi.judging.base.KINDS`, which says what a good answer is; "" if unknown.
         group: Prompts that are nearly copies, such as those of one template, have one name here;
             else "". It decides what may be held out together (`tsdi condition`).
     """

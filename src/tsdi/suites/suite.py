@@ -27,7 +27,7 @@ class Origin:
     url: str = ""
 
     def describe(self) -> dict[str, Any]:
-        """The origin as it stands in the provenance of answers."""
+        """The origin as JSON for the provenance of answers."""
         file = {"file": self.url} if self.url else {"config": self.config, "split": self.split}
         return {"data": self.name, "revision": self.revision, **file}
 
@@ -53,7 +53,7 @@ class Suite:
     Attributes:
         name: Name in commands.
         title: Title of the set.
-        kinds: What a good answer is (`tsdi.judging.base.KINDS`), by the word in the kind column; ""
+        kinds: Kind of prompts (`tsdi.judging.base.KINDS`) by the word in the kind column; ""
             stands for every row of a suite without that column.
         columns: Columns of the original format.
         licence: Licence of the prompts, as their project states it.

@@ -45,9 +45,9 @@ class Cleansed:
     """The result of cleansing a file of pairs.
 
     Attributes:
-        cleansing: What became of each pair.
+        cleansing: The decision on each pair.
         unusable: Rows that were left out before: an empty text, or two equal answers.
-        notes: What a reader of the figures must know, in sentences.
+        notes: Sentences on the limits of the figures.
     """
 
     cleansing: Cleansing
@@ -77,10 +77,10 @@ def cleanse(
     Args:
         pairs: The file: rows with prompt, chosen and rejected, or those of PKU-SafeRLHF.
         out: The file for the pairs that are kept, .jsonl; a judge's verdicts stay beside it.
-        criterion: Which pairs are dropped.
+        criterion: Criterion by which pairs are dropped.
         columns: The file's columns by field, of fields that are called otherwise than in `FIELDS`.
         judge: Name of a judge that gives probabilities; None takes the scores in the file.
-        judge_options: How the judge is opened.
+        judge_options: Options of opening the judge.
         resume: Go on with a judge's verdicts, of a killed run or one with another criterion.
         progress: Called with the verdicts there are, and the answers.
 
@@ -126,7 +126,7 @@ def _read(path: Path, columns: Mapping[str, str]) -> list[Row]:
 
 
 def _check_no_judging(options: JudgeOptions, resume: bool) -> None:
-    """Refuse options that mean nothing where nobody judges."""
+    """Refuse options of a judge where the file's own scores are used."""
     given = [f.name for f in fields(options) if getattr(options, f.name) != f.default]
     for name in [*given, *(["resume"] if resume else [])]:
         option = "--judge-labels" if name == "labels" else "--" + name.replace("_", "-")
@@ -141,7 +141,7 @@ def _score(
     resume: bool,
     progress: Progress | None,
 ) -> tuple[list[Pair], list[str]]:
-    """Pairs with a judge's scores, and what a reader of these must know."""
+    """Pairs with a judge's scores, and notes on these."""
     if len(check_judge(name)) > 1:
         raise UsageError(f"{name!r} names two judges.", "Prompts of pairs have no kind: name one.")
     if not resume:

@@ -208,7 +208,7 @@ def are_cleansed(path: Path) -> bool:
 
 
 def to_row(pair: Pair) -> dict[str, str | float]:
-    """A pair as a row of a file of pairs; what it does not have is left out."""
+    """A pair as a row of a file of pairs, without empty fields."""
     row: dict[str, str | float] = {
         "prompt": pair.prompt,
         "chosen": pair.chosen,

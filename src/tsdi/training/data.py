@@ -242,7 +242,7 @@ class _Columns:
         return isinstance(self.values.get(name), list)
 
     def text(self, *names: str) -> str:
-        """The text of the first of some columns that there is."""
+        """The text of the first of these columns that the row has."""
         name = next((name for name in names if name in self.values), None)
         if name is None:
             raise _missing(self, " or ".join(names))

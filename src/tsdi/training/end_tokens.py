@@ -1,4 +1,4 @@
-"""End-of-answer tokens: what training appends to answers, and what generation stops at."""
+"""End-of-answer tokens: learnt in training, and written into the generation config."""
 
 import logging
 from typing import Any

@@ -81,7 +81,7 @@ def _copy_settings(model: Path, out: Path) -> None:
 
 
 def _check_weights(weights: Sequence[float]) -> None:
-    """Refuse what makes no mean in float32, in which weights are summed."""
+    """Refuse weights that have no mean in float32, in which they are summed."""
     exact, single = sum(weights), float(torch.tensor(list(weights)).sum())
     close = math.isfinite(single) and math.isclose(exact, single, rel_tol=1e-4)
     if len(weights) < 2 or not single or not close:
@@ -121,7 +121,7 @@ def _merged(name: str, files: Sequence[Any], weights: Sequence[float]) -> Tensor
 def _infinite(
     name: str, places: Sequence[Places], files: dict[Path, Any], dtype: torch.dtype
 ) -> tuple[str, str]:
-    """Whose fault it is that a mean has NaN or infinite numbers, and what to do."""
+    """The cause of NaN or infinite numbers in a mean, and the remedy."""
     for place in places:
         if not files[place[name]].get_tensor(name).isfinite().all():
             return f"{place[name]}: the tensor {name!r} has NaN or infinite numbers.", ""

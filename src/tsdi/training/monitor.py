@@ -62,7 +62,7 @@ class BiasMonitor(TrainerCallback):
     Args:
         tokenizer: The model's tokenizer.
         out: The log, JSON lines with the fields of `Measurement`.
-        settings: What is measured, and when.
+        settings: Settings of the measurements.
         prompt_format: Used instead of the chat template, with ``{prompt}`` in it.
         template_args: Arguments of the chat template.
 
@@ -105,7 +105,7 @@ class BiasMonitor(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take the reference, or in a training that goes on, the one that was saved.
+        """Compute the reference's logits, or load those saved before a resumed training.
 
         Raises:
             UsageError: If a training goes on from a checkpoint and no reference was saved.
@@ -134,7 +134,7 @@ class BiasMonitor(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Measure at every so many steps and at the last one."""
+        """Measure every `every` steps, and at the last one."""
         last = control.should_training_stop or state.global_step >= state.max_steps
         if last or not state.global_step % self._settings.every:
             self._measure(args, state, control, kwargs["model"], state.global_step)
@@ -261,7 +261,7 @@ class BiasMonitor(TrainerCallback):
 
 
 def is_context_independent(first: Measurement, now: Measurement, settings: MonitorSettings) -> bool:
-    """Whether a model has come to refuse whatever it is asked.
+    """Whether a model refuses independently of the prompt.
 
     Three things must come together: on random prompts, which ask for nothing, refusing openers have
     gained more than ``shift_limit``; harmless prompts are answered less than ``compliance_floor``

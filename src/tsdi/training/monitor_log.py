@@ -24,7 +24,7 @@ class MonitorSettings(Strict):
         every: Optimiser steps between two measurements; one at step 0 and at the end come besides.
         prompts: Random prompts.
         positions: First response positions, the bias of which is measured.
-        pool: Where tokens of random prompts come from, as in `tsdi.bias.TokenPool.from_name`.
+        pool: Token pool of random prompts, as in `tsdi.bias.TokenPool.from_name`.
         phrases: JSON file with beginnings of answers, as for `tsdi estimate`; None is English.
         suite: File of harmless prompts, as in `read_prompts`; None is the one of tsdi.
         max_new_tokens: Length of the answers to them.
@@ -60,9 +60,9 @@ class Measurement(BaseModel):
         compliance: Share of the harmless prompts that are answered.
         refused: Share that are refused, by the rule `refusal-phrases`.
         degenerate: Share whose answer is empty; the three add up to 1.
-        seconds: What this measurement took.
-        monitor_seconds: What all measurements took so far.
-        training_seconds: What the training took so far, measurements left out.
+        seconds: Time of this measurement.
+        monitor_seconds: Time of all measurements so far.
+        training_seconds: Time of the training so far, measurements left out.
         share_of_time: monitor_seconds / training_seconds; None at step 0.
         alarm: Whether refusal is context-independent, by the settings' limits.
     """

@@ -181,7 +181,7 @@ def train(out: Path, seed: int, recipe: Recipe, command: str) -> dict[str, objec
         out: A folder that is new or empty.
         seed: Decides data, weights and sampling.
         recipe: All settings.
-        command: What the user typed, for training.json.
+        command: Command line of the run, for training.json.
 
     Returns:
         The content of training.json: command, versions, seed, recipe, seconds, losses per stage,

@@ -94,7 +94,7 @@ class Preferences:
         harmless: Share of the pairs on harmless requests and lookalikes (half of them each).
         annotators_for_refusal: Share of the annotators who prefer a refusal to a right answer
             there: the *biased* ones.
-        rare: How often the under-represented category occurs, against any other one.
+        rare: Frequency of the under-represented category, relative to any other one.
         replay: Share of pairs that teach no refusal, so that right answers last: helpful pairs
             again and, half of them, pairs on facts. The other shares are of the rest.
     """

@@ -11,7 +11,7 @@ from tsdi.files import working_on
 
 
 def accelerated() -> bool:
-    """Whether there is a device that training is faster on than on the CPU."""
+    """Whether there is an accelerator that trains faster than the CPU."""
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 

@@ -1,4 +1,4 @@
-"""Recipes: YAML files that say which models to train, from what, and how."""
+"""Recipes: YAML files of the models to train, their data and the stages of training."""
 
 import hashlib
 import math
@@ -40,12 +40,12 @@ class Model(Strict):
     Attributes:
         load: Folder or hub id; or
         new: sizes of a new model.
-        architecture: Of `load`, for `--smoke`, which takes a tiny random one in its place.
-        prompt_format: How a model without chat template was taught to be asked, such as
+        architecture: Model type of `load`, of which `--smoke` takes a tiny random one.
+        prompt_format: Prompt format that a model without chat template was trained with, such as
             "USER: {prompt} ASSISTANT:"; becomes the chat template of what is trained.
         template_args: Arguments of the model's chat template, such as `enable_thinking: false`;
             they become part of the chat template of what is trained.
-        dtype: What weights are held and saved in.
+        dtype: Data type in which weights are held and saved.
     """
 
     load: str | None = None
@@ -168,7 +168,7 @@ class Trained(_Stage):
         start: Model to start from, by the name of the stage that makes it; None is the recipe's
             model.
         data: Names of data sets.
-        prefer: Which answer of two is the better one; an SFT stage without it learns both.
+        prefer: Label that decides the better of two answers; an SFT stage without it learns both.
         epochs: Passes over the data; or
         steps: optimiser steps.
         keep: Optimiser steps after which the model is kept, one model each, and the last of which
@@ -180,7 +180,7 @@ class Trained(_Stage):
         schedule: Learning-rate schedule after the warm-up, by its name in transformers.
         warmup: Share of the steps in which the rate rises.
         max_length: Tokens of prompt and answer, at most.
-        precision: What the forward and backward passes compute in.
+        precision: Data type of the forward and backward passes.
         lora: Adapters instead of full training.
         checkpoint_every: Steps between the checkpoints that --resume goes on from.
         trainer: Further settings of TRL's trainer by their own names, such as `report_to`.
@@ -236,7 +236,7 @@ class OwnSamples(Strict):
     """Rejected answers that the stage's first model samples itself; the data's are chosen.
 
     Attributes:
-        prompts: How many pairs to make.
+        prompts: Number of pairs to make.
         max_new_tokens: Length of a sample, at most.
         temperature: Temperature of the sampling.
     """
@@ -329,10 +329,10 @@ class Recipe(Strict):
     Attributes:
         name: Name of the recipe.
         seed: Decides weights, order of the data and samples, unless --seed says otherwise.
-        model: Where training starts.
+        model: Model to start from.
         data: Data sets by name.
         hold_out: Shares of the prompts that no stage trains on.
-        stages: What to do, in order.
+        stages: Stages of training, in order.
     """
 
     name: Name

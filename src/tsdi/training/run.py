@@ -73,7 +73,7 @@ def train_recipe(
 
 
 def _check(recipe: Recipe, stages: Sequence[str], settings: Settings, data: Data) -> None:
-    """Find what is wrong with settings and data now, not after hours, and before writing."""
+    """Check settings and data before anything is written or trained."""
     data.hashes()  # every file is there
     if recipe.model.load is not None:
         _check_room(recipe, stages, data, starting_tokenizer(recipe, recipe.model.load))
@@ -214,7 +214,7 @@ def _history(logged: Sequence[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def _mean_loss(history: Sequence[dict[str, float]]) -> float:
-    """The mean over all steps; each entry has that of the steps since the one before."""
+    """The mean loss over all steps; each log entry is a mean since the one before."""
     total, last = 0.0, 0.0
     for entry in history:
         if "loss" in entry:

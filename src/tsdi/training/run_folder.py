@@ -38,7 +38,7 @@ class Settings:
         out: The folder.
         data: Folder that the recipe's relative paths start from.
         seed: Decides weights, order of the data and samples.
-        command: What the user typed.
+        command: Command line of the run.
         smoke: Whether this only tries the recipe out.
         only: Stage (or run of one beta, such as "safety/beta0.1") to run; "" runs all.
     """

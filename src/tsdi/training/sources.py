@@ -77,7 +77,7 @@ class Data:
         return found
 
     def held_out(self) -> dict[str, bytes]:
-        """Prompt files of what is held out, by name: "alpaca.test.jsonl" and so on."""
+        """Prompt files of the held-out parts by name, "alpaca.test.jsonl" and so on."""
         shares = self.recipe.hold_out.model_dump()
         return {
             f"{name}.{part}.jsonl": self._prompts(name, part)

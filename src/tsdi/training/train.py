@@ -52,7 +52,7 @@ def train(
     Args:
         recipe: A recipe, a YAML file.
         out: Folder for the models.
-        data: Where the recipe's relative paths start; None takes its own folder.
+        data: Base folder of the recipe's relative paths; None takes its own folder.
         stage: One stage, or one run of it, such as "safety/beta0.1"; "" trains all.
         seed: Seed in place of the recipe's.
         smoke: Train a tiny random model for a few steps, to try the recipe out.
@@ -60,7 +60,7 @@ def train(
         progress: Called with the run's name, its optimiser steps done, and all of them.
 
     Raises:
-        TsdiError: As for `tsdi.training.run.train_recipe`, or if the recipe cannot be read.
+        TsdiError: If the recipe cannot be read, or the models cannot be trained.
     """
     recipe = Path(recipe)
     read = read_recipe(recipe)

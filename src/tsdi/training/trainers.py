@@ -66,7 +66,7 @@ class Run:
 
 
 def check_settings(run: Run) -> None:
-    """Check what can be checked of a run before anything is trained.
+    """Check a run's settings before anything is trained.
 
     Raises:
         UsageError: If the device lacks the precision, batches do not come out even, or a setting is
