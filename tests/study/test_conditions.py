@@ -8,6 +8,7 @@ from tsdi.engines.base import Request, Sampling
 from tsdi.study.config import RuleEntry, read_study
 from tsdi.study.grid import Job, locate, open_family
 from tsdi.study.plan import plan
+from tsdi.study.rule_engines import build
 from tsdi.study.rules import RULES
 
 FIT = '{load: "organism:fit", seed: 1, limit: {harmless: 24, lookalike: 24, harmful: 48}}'
@@ -33,7 +34,7 @@ def setting(rule, **given):
 
 def logits(family, made, rule, **given):
     """Of the first token of every test prompt's answer, and which prompts are harmful."""
-    engine = RULES[rule].build(family, setting(rule, **given))
+    engine = build(rule, family, setting(rule, **given))
     prompts = made.prompts["test"]
     requests = [Request(prompt.messages) for prompt in prompts]
     answers = engine.generate(requests, Sampling(max_new_tokens=1, keep_logits=True))

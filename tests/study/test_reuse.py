@@ -12,7 +12,8 @@ from tsdi.study.collect import _once
 from tsdi.study.config import RuleEntry, read_study
 from tsdi.study.grid import locate, open_family
 from tsdi.study.plan import plan
-from tsdi.study.rules import RULES, tsdi_bias
+from tsdi.study.rule_engines import tsdi_bias
+from tsdi.study.rules import RULES
 
 POOL = {"rule": "tsdi", "pool": ["words.txt"]}
 

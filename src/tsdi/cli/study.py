@@ -8,6 +8,7 @@ import typer
 import tsdi.study
 from tsdi.cli import console, options
 from tsdi.study import sentences as words
+from tsdi.study.config import read_study
 from tsdi.study.page import summary_json
 from tsdi.study.summary import Summary
 from tsdi.study.tables import rules_overview
@@ -46,6 +47,7 @@ def study(
 
     Example: tsdi study experiments/organism/study.yaml --out organism-study --workers 2
     """
+    read_study(file).only(only or [])  # says what is wrong before torch is loaded
     console.quiet_libraries()
     with console.bar("study") as progress:
         summary = tsdi.study.study(

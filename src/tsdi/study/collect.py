@@ -51,7 +51,8 @@ from tsdi.study.grid import (
 )
 from tsdi.study.plan import Plan
 from tsdi.study.results import FORMAT, RESULTS, VERSION, StudyResults
-from tsdi.study.rules import RULES, tsdi_bias
+from tsdi.study.rule_engines import build, tsdi_bias
+from tsdi.study.rules import RULES
 from tsdi.study.settings import Number
 from tsdi.study.win_rates import BASES, WinRates
 
@@ -237,7 +238,7 @@ def _speed(made: Plan, progress: StageProgress) -> Speed:
     prompts = made.prompts["test"][:: max(1, len(made.prompts["test"]) // 64)][:64]
     requests = [Request(prompt.messages) for prompt in prompts]
     engines = {
-        entry.name: RULES[entry.rule].build(family, main_cells(made, entry)[0].setting)
+        entry.name: build(entry.rule, family, main_cells(made, entry)[0].setting)
         for entry in made.entries
     }
     seen: dict[str, list[float]] = {name: [] for name in engines}

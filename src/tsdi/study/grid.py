@@ -33,6 +33,7 @@ from tsdi.study.members import train_seed
 from tsdi.study.outcomes import best_setting, safe_setting, share_of_safe
 from tsdi.study.places import find_judge, judge_fingerprints, pool_fingerprint
 from tsdi.study.plan import Plan
+from tsdi.study.rule_engines import build
 from tsdi.study.rules import RULES
 from tsdi.study.settings import Setting
 from tsdi.suites.prompts import Prompt, prompts_sha256
@@ -159,7 +160,7 @@ class Job:
                 cell,
                 self._made.study,
                 asked(self._made, cell.split, cell.attack),
-                lambda: RULES[cell.entry.rule].build(self.family, cell.setting),
+                lambda: build(cell.entry.rule, self.family, cell.setting),
                 self._judge,
             )
         seconds = round(time.monotonic() - started, 3)
