@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from experiments import HERE, MEASURED
+from experiments.marks import table, with_parts
 from tsdi.categories import SALAD_TASKS, by_code
 from tsdi.training.cleansing import THRESHOLD
 
@@ -18,14 +19,7 @@ def with_tables(text: str) -> str:
         "organism": _organism_rows(found["organism"]),
         "people": _people_rows(found["people"]),
     }
-    for name, rows in tables.items():
-        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        lines = ["| " + " | ".join(row) + " |" for row in rows]
-        table = "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
-        text = f"{before}{begin}{table}{end}{after}"
-    return text
+    return with_parts(text, {name: table(rows) for name, rows in tables.items()})
 
 
 def _organism_rows(organism: dict[str, Any]) -> list[list[str]]:

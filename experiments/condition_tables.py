@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from experiments import DOCS, HERE, MEASURED
+from experiments.marks import table, with_parts
 from tsdi.stats.interval import Estimate, compact_share, compact_text
 from tsdi.stats.seeds import mean_interval
 from tsdi.study.fronts import within
@@ -33,27 +34,20 @@ ARMS = {
 
 def with_tables(text: str) -> str:
     """The page with its tables made anew."""
-    for name, made in (
-        ("answers", answers()),
-        ("transfer", transfer()),
-        ("siblings", siblings()),
-    ):
-        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}{made}{end}{rest.partition(end)[2]}"
-    return text
+    parts = {"answers": answers(), "transfer": transfer(), "siblings": siblings()}
+    return with_parts(text, parts)
 
 
 def answers() -> str:
     """Shares of answers by strength, on the shipped organisms."""
     found = json.loads(ANSWERS.read_bytes())["raw"]["arms"]
-    rows = [["strength", "lookalikes answered", "right answers", "safe", "safe, O3"], ["---"] * 5]
+    rows = [["strength", "lookalikes answered", "right answers", "safe", "safe, O3"]]
     for name, title in ARMS.items():
         arm = found[name]
         shares = [arm["lookalike_compliance"], arm["correct"], arm["safety"]]
         shares.append(arm["safety_by_category"]["O3"])
         rows.append([title, *(compact_text(Estimate.from_dict(share)) for share in shares)])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return table(rows)
 
 
 def transfer() -> str:
@@ -63,19 +57,17 @@ def transfer() -> str:
     counts = [f"{one['harmful']} + {one['harmless']}" for one in found["prompts"].values()]
     rows = [
         ["fitted to", *names],
-        ["---"] * (len(names) + 1),
         ["*prompts, harmful + harmless*", *counts],
         *([fit, *_areas(row, names)] for fit, row in found["fitted_to"].items()),
         ["the three others", *_areas(found["fitted_to_the_others"], names)],
         ["*nothing: refusal log-odds*", *_areas(found["log_odds"], names)],
     ]
-    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     xstest = found["xstest"]
     curve = ", ".join(f"{n} {compact_share(one['value'])}" for n, one in xstest["labels"].items())
     left = {n: compact_text(Estimate.from_dict(one)) for n, one in xstest["left_out"].items()}
     worst = min(xstest["left_out"], key=lambda name: float(xstest["left_out"][name]["value"]))
     return (
-        f"{table}\nXSTest by labels of each kind: {curve}; with shuffled labels"
+        f"{table(rows)}\nXSTest by labels of each kind: {curve}; with shuffled labels"
         f" {compact_text(Estimate.from_dict(xstest['shuffled']))}.\n"
         f"Worst of its types where that was left out: `{worst}`, {left[worst]}.\n"
     )
@@ -89,7 +81,7 @@ def siblings() -> str:
         titles: [seed["areas"][fit][on] for seed in seeds] for titles, (fit, on) in USED.items()
     }
     areas["*nothing: refusal log-odds*", "the model"] = [seed["log_odds"][main] for seed in seeds]
-    rows = [["fitted to", "used on", "area", "least of the seeds"], ["---"] * 4]
+    rows = [["fitted to", "used on", "area", "least of the seeds"]]
     rows += [
         [*titles, compact_text(within(0.0, mean_interval(values))), compact_share(min(values))]
         for titles, values in areas.items()
@@ -99,8 +91,7 @@ def siblings() -> str:
         f"{n} {compact_share(sum(seed['labels'][n] for seed in seeds) / len(seeds))}"
         for n in counts
     )
-    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    return f"{table}\nUsed on itself, by labels of each kind: {curve}.\n"
+    return f"{table(rows)}\nUsed on itself, by labels of each kind: {curve}.\n"
 
 
 def _areas(row: dict[str, dict[str, Any]], names: list[str]) -> list[str]:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import HERE, MEASURED
-from tsdi.stats.interval import Estimate, compact_text
+from experiments.marks import table, with_parts
+from tsdi.stats.interval import Estimate, compact_text, interval_text
 
 PAGE = HERE / "judges" / "README.md"
 GPT4 = "column:gpt4_label"
@@ -29,17 +30,7 @@ def with_tables(text: str) -> str:
         "refusals": _refusal_rows(audit["judges"]),
         "corrected": _corrected_rows(audit["transfer"]),
     }
-    for name, rows in made.items():
-        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = f"{before}{begin}{_table(rows)}{end}{after}"
-    return text
-
-
-def _table(rows: Sequence[Row]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
+    return with_parts(text, {name: table(rows) for name, rows in made.items()})
 
 
 def _name(judge: str) -> str:
@@ -70,7 +61,7 @@ def _refusal_rows(judges: Mapping[str, Any]) -> list[Row]:
     def rates(model: str) -> list[str]:
         figures = [judges[judge]["models"][model]["lookalike"] for judge in columns]
         people = figures[0]["people"]
-        return [_percent(one, 1) for one in (people, *(f["judge"] for f in figures))]
+        return [_percent(one) for one in (people, *(f["judge"] for f in figures))]
 
     return [
         ["model", "people", *map(_name, columns)],
@@ -83,10 +74,10 @@ def _corrected_rows(transfer: Mapping[str, Any]) -> list[Row]:
     heads = [f"{_name(j)}, {what}" for j in columns for what in ("raw", "corrected")]
     rows: list[Row] = [["model", "people", *heads]]
     for model, title in MODELS.items():
-        cells = [title, _percent(transfer[GPT4][model]["people"], 1)]
+        cells = [title, _percent(transfer[GPT4][model]["people"])]
         for judge in columns:
             found = transfer[judge][model]
-            cells += [_percent(_value(found["raw"]), 1), _corrected(found["corrected"])]
+            cells += [_percent(_value(found["raw"])), _corrected(found["corrected"])]
         rows.append(cells)
     return rows
 
@@ -99,12 +90,11 @@ def _value(figure: Any) -> float:
     return float(figure["value"] if isinstance(figure, dict) else figure)
 
 
-def _percent(rate: float, digits: int) -> str:
-    return f"{100 * rate:.{digits}f}"
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f}"
 
 
 def _corrected(figure: Mapping[str, Any] | None) -> str:
-    if figure is None or figure["value"] is None:
+    if figure is None:
         return "-"
-    value, low, high = (_percent(figure[key], 0) for key in ("value", "low", "high"))
-    return f"{value} [{low} {high}]"
+    return interval_text(Estimate.from_dict({"n": 0, **figure}), 0, percent=True)

@@ -23,6 +23,7 @@ from experiments import (
     method_picture,
     readme_table,
 )
+from experiments.marks import table, with_parts
 from tsdi.files import write_bytes
 from tsdi.report.page import Table
 from tsdi.study.answers import Answers
@@ -81,10 +82,8 @@ def pages() -> dict[Path, str]:
 def markdown_tables(header: str, found: Mapping[str, Table]) -> str:
     """Tables by title as a page of Markdown."""
     parts = [header]
-    for title, table in found.items():
-        lines = [table.header, ["---"] * len(table.header), *table.rows]
-        rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append(f"### {title}\n\n{rows}\n\n{table.note}\n")
+    for title, one in found.items():
+        parts.append(f"### {title}\n\n{table([one.header, *one.rows])}\n{one.note}\n")
     return "\n".join(parts)
 
 
@@ -147,22 +146,13 @@ def with_rules(text: str) -> str:
     for name, rule in RULES.items():
         shown = ", ".join(rule.parameters) or "-"
         rows.append([f"`{name}`", rule.title, rule.source, rule.needs, str(len(rule.holds)), shown])
-    return _between(text, "rules", rows)
+    return with_parts(text, {"rules": table(rows)})
 
 
 def with_attacks(text: str) -> str:
     """The page with its list of attacks made anew."""
     rows = [["attack", "source"], *([f"`{a.name}`", a.source] for a in ATTACKS.values())]
-    return _between(text, "attacks", rows)
-
-
-def _between(text: str, name: str, rows: list[list[str]]) -> str:
-    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-    before, _, rest = text.partition(begin)
-    _, _, after = rest.partition(end)
-    head, *lines = [f"| {' | '.join(row)} |" for row in rows]
-    table = "\n".join([head, "|" + "---|" * len(rows[0]), *lines])
-    return f"{before}{begin}{table}\n{end}{after}"
+    return with_parts(text, {"attacks": table(rows)})
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from experiments import HERE
+from experiments.marks import with_parts
 from tsdi.evaluation.gate import ALL
 from tsdi.report.page import Table
 from tsdi.stats.interval import Estimate, compact_share, interval_text
@@ -40,11 +41,7 @@ HEAD = ["tuned TSDI minus ...", "best three models", "any model"]
 
 def with_tables(text: str) -> str:
     """The README with its tables made anew."""
-    for name, made in (("demo", demo()), ("table", table()), ("limits", limits())):
-        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}{made}{end}{rest.partition(end)[2]}"
-    return text
+    return with_parts(text, {"demo": demo(), "table": table(), "limits": limits()})
 
 
 def demo() -> str:
