@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from tsdi.bias.show import show
     from tsdi.condition import Condition, Fitting, Labelled, fit_condition
+    from tsdi.debiasing.run import Debiasing, debias
     from tsdi.demos.run import demo
     from tsdi.engines.base import Sampling
     from tsdi.engines.open import EngineChoice
@@ -47,6 +48,7 @@ __all__ = [
     "ChatFormat",
     "Condition",
     "Criterion",
+    "Debiasing",
     "DiagnosisPrompts",
     "EngineChoice",
     "Estimation",
@@ -73,6 +75,7 @@ __all__ = [
     "audit",
     "cleanse",
     "compare",
+    "debias",
     "demo",
     "diagnose",
     "estimate",
@@ -127,6 +130,7 @@ _NAMES = {
     "tsdi.runs.generate": ("Answering", "answer", "generate"),
     "tsdi.serving.server": ("Place",),
     "tsdi.stats.sample_size": ("sample_size",),
+    "tsdi.debiasing.run": ("Debiasing", "debias"),
     "tsdi.demos.run": ("demo",),
     "tsdi.suites.load": ("PromptSource",),
     "tsdi.training.cleanse": ("Criterion", "cleanse"),

@@ -36,6 +36,7 @@ NAMES = {  # what a function or an option's dataclass calls otherwise
     ("winrate", "url"): "judge",  # of another API: `PairwiseJudge(ChatClient(model, url))`
     ("condition", "attack"): "attacks",  # of `Labels`
     ("tune", "attack"): "attacks",  # of `Search`
+    ("debias", "attack"): "attacks",  # of `Debiasing`
     ("generate", "prompt"): "prompts",  # one prompt: `tsdi.answer`
     ("merge", "weights"): "models",  # pairs of a model and its weight
     ("sample-size", "points"): "change",

@@ -1,0 +1,124 @@
+"""``tsdi debias``: from two models and labelled prompts to a bias that passed the safety gate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import tsdi
+from tsdi.cli import console, options
+from tsdi.cli.compare import changes_table
+from tsdi.evaluation.evaluate import Judging
+from tsdi.evaluation.floors import FEWEST_PROMPTS
+from tsdi.judging.base import JudgeOptions
+from tsdi.suites.load import EVERYDAY, PromptSource
+
+if TYPE_CHECKING:  # keeps torch out of the help
+    from tsdi.debiasing.result import Debiased
+
+
+def debias(
+    aligned: Annotated[str, typer.Argument(help="Model (or adapter) after the safety step.")],
+    reference: Annotated[str, typer.Argument(help="Model (or adapter) before the safety step.")],
+    out: Annotated[Path, typer.Option(help="Folder for the bias, the runs and the report.")],
+    prompts: Annotated[
+        str,
+        typer.Option(metavar="WHAT", help="Prompts with kinds, as for tsdi evaluate."),
+    ] = EVERYDAY,
+    columns: options.Columns = "",
+    kind: options.Kind = "",
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Keep safety under this attack too; may be given again. Default: prefix-injection"
+            " and role-play.",
+        ),
+    ] = None,
+    fewest_prompts: options.FewestPrompts = FEWEST_PROMPTS,
+    trials: Annotated[int, typer.Option(min=2, help="How many settings are tried.")] = 12,
+    max_new_tokens: options.MaxNewTokens = 32,
+    batch_size: options.BatchSize = 16,
+    pool: Annotated[
+        str,
+        typer.Option(
+            help="Where random prompts are drawn from: neutral, tokenizer, mmlu, or a text file.",
+            rich_help_panel=options.PROMPTS,
+        ),
+    ] = "neutral",
+    prompt_tokens: Annotated[
+        int, typer.Option(min=1, help="Random tokens in a prompt.", rich_help_panel=options.PROMPTS)
+    ] = 48,
+    judge: Annotated[
+        str | None, typer.Option(metavar="NAME[=MODEL]", help="As for tsdi evaluate.")
+    ] = None,
+    judge_url: options.JudgeUrl = None,
+    judge_labels: options.JudgeLabels = None,
+    judge_policy: options.JudgePolicy = None,
+    end_of_thinking: options.EndOfThinking = "",
+    dtype: options.Dtype = "auto",
+    device_map: options.DeviceMap = None,
+    json: options.Json = False,
+    seed: Annotated[int, typer.Option(min=0, help="Decides what is drawn and tried.")] = 0,
+) -> None:
+    """Estimate, fit a condition, tune both under floors of safety, gate the result, and report.
+
+    The prompts are divided in three, so that what chooses never reports. OUT/bias is written only
+    if the safety gate opens; else the exit code is 1. Called again, a killed run goes on.
+
+    Example: tsdi debias acme/aligned acme/reference --prompts xstest --judge wildguard --out done
+    """
+    console.quiet_libraries()
+    opening = JudgeOptions(None, judge_url, dtype, device_map, False, judge_labels, judge_policy)
+    with console.bar("debias") as update:
+        result = tsdi.debias(
+            aligned,
+            reference,
+            out,
+            PromptSource(prompts, columns),
+            settings=tsdi.Debiasing(
+                pool=pool,
+                prompt_tokens=prompt_tokens,
+                attacks=attack or (),
+                fewest_prompts=fewest_prompts,
+                trials=trials,
+                max_new_tokens=max_new_tokens,
+                batch_size=batch_size,
+                seed=seed,
+                options=tsdi.LoadOptions(dtype, device_map),
+            ),
+            judging=Judging(judge, opening, kind, end_of_thinking),
+            progress=update,
+        )
+    if json:
+        console.show_json(result.to_dict())
+    else:
+        _show(result, aligned)
+    if result.why_not:
+        raise typer.Exit(1)
+
+
+def _show(result: "Debiased", model: str) -> None:
+    from tsdi.debiasing.page import losses, verdict
+
+    if result.chosen:
+        console.say(f"Chosen: {result.chosen}.")
+    if result.gated:
+        console.out.print(changes_table(result.gated.comparison))
+        for text in losses(result.gated):
+            console.out.print(console.red(f"Safety gate: {text}"))
+    if result.together:
+        console.say(
+            f"Looked at as one category, for want of prompts: {len(result.together)} categories."
+        )
+    where = " and ".join(["plain prompts", *result.attacks])
+    console.say(f"Safety was looked at on {where}; figures are of prompts that chose nothing.")
+    line = verdict(result)
+    console.out.print(console.red(line) if result.why_not else line)
+    console.say(f"The report: {result.out / 'report.html'}")
+    if result.bias:
+        console.out.print(
+            f"\nNow:\n  tsdi generate {model} --bias {result.bias} --prompt TEXT\n"
+            f"  tsdi serve {model} --bias {result.bias} --engine vllm",
+            markup=False,
+        )

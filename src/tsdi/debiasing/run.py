@@ -1,0 +1,316 @@
+"""``debias``: from two models and labelled prompts to a bias that passed the safety gate.
+
+Estimate, condition, tune, gate: what README's commands do one after the other, with prompts that
+are divided so that what chooses never reports. Everything is kept in one folder, and a killed run
+goes on with what is done.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from tsdi.arguments import Name, as_name
+from tsdi.bias import Estimation, SafetyBias
+from tsdi.bias.case import NOTHING
+from tsdi.bias.info import CONFIG_FILE
+from tsdi.condition.case import removes_nothing
+from tsdi.condition.evidence import describe
+from tsdi.debiasing.page import write_debias_report
+from tsdi.debiasing.result import BIAS, Debiased
+from tsdi.debiasing.split import merged_categories, split
+from tsdi.engines.base import Sampling
+from tsdi.errors import RunExistsError
+from tsdi.evaluation.evaluate import Judging, evaluate
+from tsdi.evaluation.floors import FEWEST_PROMPTS
+from tsdi.evaluation.gate import Gated, compare
+from tsdi.evaluation.tune import tune
+from tsdi.evaluation.tuning import Search
+from tsdi.files import (
+    check_output,
+    is_unused,
+    read_object,
+    to_lines,
+    working_in,
+    write_bytes,
+    write_json,
+)
+from tsdi.models.fingerprint import fingerprint
+from tsdi.models.load import LoadOptions, load_tokenizer
+from tsdi.report.page import is_report
+from tsdi.runs.add_condition import Labels, add_condition
+from tsdi.runs.estimate import DiagnosisPrompts, Loading, estimate
+from tsdi.runs.generate import Answering
+from tsdi.runs.stage import StageProgress, as_read_back
+from tsdi.suites.attacks import find_attack, unknown_words
+from tsdi.suites.load import EVERYDAY, PromptSource, load_prompts
+from tsdi.suites.prompts import Prompt, check_kinds, prompts_sha256
+
+REPORT = "report.html"
+ATTACKS = ("prefix-injection", "role-play")
+"""The attacks that a bias is tuned and gated under, where the tokenizer knows their words."""
+RANDOM_PROMPTS = 256
+PLAN, PARTS = "debias.json", "prompts"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Debiasing:
+    """Settings of a run from two models to a gated bias.
+
+    Attributes:
+        pool: What random prompts are drawn from, as for `tsdi.Estimation`.
+        prompt_tokens: Random tokens in one of them.
+        attacks: Attacks under which settings must keep their floors, and the gate looks; without
+            any it is `ATTACKS`, where the model's tokenizer knows their words.
+        fewest_prompts: Harmful prompts that a category must have, to be looked at alone.
+        trials: Number of settings tried.
+        max_new_tokens: Most tokens in an answer.
+        batch_size: Prompts answered together.
+        seed: Decides the random prompts and the settings that are tried.
+        options: How the models' weights are loaded.
+    """
+
+    pool: str = "neutral"
+    prompt_tokens: int = 48
+    attacks: Sequence[str] = ()
+    fewest_prompts: int = FEWEST_PROMPTS
+    trials: int = 12
+    max_new_tokens: int = 32
+    batch_size: int = 16
+    seed: int = 0
+    options: LoadOptions = LoadOptions()
+
+    @property
+    def estimation(self) -> Estimation:
+        """How the bias is estimated."""
+        return Estimation(
+            RANDOM_PROMPTS, prompt_tokens=self.prompt_tokens, pool=self.pool, seed=self.seed
+        )
+
+    @property
+    def search(self) -> Search:
+        """How settings are searched."""
+        return Search(
+            fewest_prompts=self.fewest_prompts,
+            attacks=self.attacks,
+            trials=self.trials,
+            seed=self.seed,
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+            options=self.options,
+        )
+
+
+def debias(
+    aligned: Name,
+    reference: Name,
+    out: str | Path,
+    prompts: Name | PromptSource = EVERYDAY,
+    *,
+    settings: Debiasing = Debiasing(),
+    judging: Judging = Judging(),
+    progress: StageProgress | None = None,
+) -> Debiased:
+    """Estimate a bias, fit a condition, tune both, and let the safety gate judge the result.
+
+    Prompts are divided in three (`tsdi.debiasing.split`): a condition is fitted to the first part,
+    settings are chosen on the second, and the third decides and is reported.
+
+    Args:
+        aligned: The model after the safety step: a folder, a hub id or a shipped name.
+        reference: The model before it.
+        out: Folder for all that is made; `bias` in it is there only if the gate is open. A killed
+            run goes on when it is called again in the same way.
+        prompts: Labelled prompts, as for `tsdi.generate`.
+        settings: Settings of estimate, search and gate.
+        judging: The judge, and defaults of prompts.
+        progress: Called with what is being done, how much of it is done, and how much there is.
+
+    Raises:
+        PromptError: If there are too few prompts.
+        RunExistsError: If the folder is in use, by a process or by another run.
+        TsdiError: If anything cannot be loaded or does not fit.
+    """
+    aligned, reference = as_name("aligned", aligned), as_name("reference", reference)
+    source, out = PromptSource.of(prompts), Path(out)
+    with working_in(out):
+        check_output(out / REPORT, "--out", "a report of tsdi's", is_report)
+        asked = load_prompts(source, settings.seed, judging.kind).prompts
+        check_kinds(asked)
+        parts = split(asked, settings.fewest_prompts)
+        tokenizer = load_tokenizer(aligned, settings.options)
+        if not settings.attacks:
+            settings = replace(settings, attacks=_usual_attacks(asked, tokenizer))
+        search = settings.search
+        decides = {
+            "aligned": aligned,
+            "reference": reference,
+            "fingerprints": [fingerprint(aligned), fingerprint(reference)],
+            "prompts": {"name": source.name, "sha256": prompts_sha256(asked)},
+            "settings": asdict(settings),
+            "judge": judging.judge,
+        }
+        _check_goes_on(out, as_read_back(decides))
+        (out / PARTS).mkdir(exist_ok=True)
+        for name, part in parts.items():
+            write_bytes(out / PARTS / f"{name}.jsonl", to_lines(map(_row, part)))
+        found = Debiased(
+            out=out,
+            why_not="",
+            tuned=None,
+            gated=None,
+            attacks=tuple(search.attacks),
+            together=tuple(merged_categories(asked, settings.fewest_prompts)),
+            prompts={name: dict(Counter(p.kind for p in part)) for name, part in parts.items()},
+        )
+        run = _Run(aligned, reference, out, settings.estimation, search, judging, progress)
+        found = run.all(found)
+        write_debias_report(out / REPORT, found, decides)
+        return found
+
+
+def _usual_attacks(
+    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase
+) -> tuple[str, ...]:
+    """The attacks of `ATTACKS` in words that the model knows."""
+    texts = [prompt.messages[-1]["content"] for prompt in prompts[:32]]
+    known = [name for name in ATTACKS if not unknown_words(find_attack(name), texts, tokenizer)]
+    if not known:
+        _LOG.warning(
+            "The tokenizer knows no attack's words, so nothing is looked at under attack: name one."
+        )
+    return tuple(known)
+
+
+def _check_goes_on(out: Path, decides: dict[str, Any]) -> None:
+    """Record what is done in the folder, or refuse one that holds another run."""
+    plan = out / PLAN
+    if not plan.exists():
+        if not is_unused(out):
+            raise RunExistsError(f"{out} holds other files.", "Give another --out.")
+        write_json(plan, decides)
+        return
+    known = read_object(plan, "Restore it, or give another --out.")
+    for key in dict.fromkeys([*decides, *known]):
+        if known.get(key) != decides.get(key):
+            raise RunExistsError(f"{out} is of a run with other {key}.", "Give another --out.")
+
+
+def _row(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as a line of a prompt file."""
+    return {
+        "id": prompt.id,
+        "messages": list(prompt.messages),
+        "kind": prompt.kind,
+        "category": prompt.category,
+        "group": prompt.group,
+    }
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The steps, each of which takes over what an earlier run has finished."""
+
+    aligned: str
+    reference: str
+    out: Path
+    settings: Estimation
+    search: Search
+    judging: Judging
+    progress: StageProgress | None
+
+    def all(self, found: Debiased) -> Debiased:
+        """Every step, as far as there is a reason to go on."""
+        bias = self._estimate()
+        if removes_nothing(bias):
+            return replace(found, why_not=NOTHING.why)
+        conditioned = self._condition()
+        assert conditioned.condition is not None
+        found = replace(found, condition=tuple(describe(conditioned.condition)))
+        tuned = self._tune()
+        found = replace(found, tuned=tuned)
+        if tuned.condition is None and tuned.info.strength == 0:
+            return replace(found, why_not="No setting within the floors helps more than none.")
+        gated = self._gate(found.attacks)
+        found = replace(found, gated=gated)
+        if not gated.opens:
+            return replace(found, why_not="The safety gate is shut.")
+        tuned.save_pretrained(self.out / BIAS)
+        return found
+
+    def _part(self, name: str) -> str:
+        return str(self.out / PARTS / f"{name}.jsonl")
+
+    def _estimate(self) -> SafetyBias:
+        folder = self.out / "estimated"
+        if (folder / CONFIG_FILE).exists():
+            return SafetyBias.from_pretrained(folder)
+        labels = self._part("fit")
+        return estimate(
+            self.aligned,
+            self.reference,
+            folder,
+            self.settings,
+            diagnosis=DiagnosisPrompts(labels, labels),
+            loading=Loading(self.search.options),
+            resume=True,
+            progress=self.progress,
+        )
+
+    def _condition(self) -> SafetyBias:
+        folder = self.out / "conditioned"
+        if (folder / CONFIG_FILE).exists():
+            return SafetyBias.from_pretrained(folder)
+        return add_condition(
+            self.aligned,
+            str(self.out / "estimated"),
+            self._part("fit"),
+            folder,
+            labels=Labels(self.search.attacks),
+            options=self.search.options,
+            progress=self.progress,
+        )
+
+    def _tune(self) -> SafetyBias:
+        folder = self.out / "tuned"
+        if (folder / CONFIG_FILE).exists():
+            return SafetyBias.from_pretrained(folder)
+        return tune(
+            self.aligned,
+            str(self.out / "conditioned"),
+            self._part("validation"),
+            folder,
+            search=self.search,
+            judging=self.judging,
+            resume=True,
+            progress=self.progress,
+        ).bias
+
+    def _gate(self, attacks: Sequence[str]) -> Gated:
+        pairs = [(self._answered("plain", one), self._answered("debiased", one))
+                 for one in ("", *attacks)]  # fmt: skip
+        return compare(*pairs[0], pairs[1:], self.search.fewest_prompts)
+
+    def _answered(self, arm: str, attack: str) -> Path:
+        folder = self.out / "runs" / (f"{arm}-{attack}" if attack else arm)
+        evaluate(
+            self.aligned,
+            self._part("test"),
+            folder,
+            bias=str(self.out / "tuned") if arm == "debiased" else None,
+            answering=Answering(
+                sampling=Sampling(self.search.max_new_tokens),
+                batch_size=self.search.batch_size,
+                attack=attack or None,
+                options=self.search.options,
+            ),
+            judging=self.judging,
+            resume=True,
+            progress=self.progress,
+        )
+        return folder

@@ -1,0 +1,141 @@
+"""`tsdi debias` on the shipped organism: the way to a gated bias, and where it ends before."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from tests.cli.conftest import tsdi
+from tsdi import SafetyBias, organism
+from tsdi.evaluation.gate import Regression
+
+SETTINGS = (
+    "--pool", "tokenizer", "--prompt-tokens", 8, "--attack", "organism-suffix", "--trials", 4,
+    "--max-new-tokens", 16, "--batch-size", 64,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    rows = [
+        {"prompt": item.prompt, "kind": kind, "category": item.category}
+        for kind, count in (("lookalike", 32), ("harmful", 48))
+        for item in organism.items("validation", kind, count, 0)
+    ]
+    file = tmp_path_factory.mktemp("debias") / "prompts.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return file
+
+
+def debias(prompts, out, *more, aligned="organism/aligned"):
+    return tsdi(
+        "debias", aligned, "organism/reference", "--prompts", prompts, "--out", out, *SETTINGS,
+        *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done(prompts):
+    """A finished run."""
+    result = debias(prompts, prompts.parent / "done")
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def out(done, prompts, tmp_path):
+    """The finished run's folder, to be changed; it is put back, for its files name it."""
+    folder = prompts.parent / "done"
+    shutil.copytree(folder, tmp_path / "kept")
+    yield folder
+    shutil.rmtree(folder)
+    shutil.move(tmp_path / "kept", folder)
+
+
+def test_the_bias_that_passed_the_gate_is_there_with_its_evidence(done, prompts):
+    assert "The gate is open" in done
+    assert "plain prompts and organism-suffix" in " ".join(done.split())
+    found = SafetyBias.from_pretrained(prompts.parent / "done" / "bias")
+    assert found.info.tuning["attacks"] == ["organism-suffix"]
+    assert found.info.tuning["trials"] == 4
+    assert max(map(len, done.splitlines())) <= 80
+
+
+def test_no_prompt_is_in_two_parts(done, prompts):
+    parts = [
+        {json.loads(line)["messages"][0]["content"] for line in file.read_text().splitlines()}
+        for file in (prompts.parent / "done" / "prompts").iterdir()
+    ]
+    assert len(parts) == 3
+    assert sum(map(len, parts)) == len(set().union(*parts)) == 80
+
+
+def test_the_report_says_the_result_and_holds_no_prompt(done, prompts):
+    page = (prompts.parent / "done" / "report.html").read_text(encoding="utf-8")
+    assert "The gate is open" in page
+    texts = [json.loads(line)["prompt"] for line in prompts.read_text().splitlines()]
+    assert not [text for text in texts if text in page]
+
+
+def test_a_killed_run_goes_on_to_the_same_end(out, prompts, done):
+    before = {p.relative_to(out) for p in out.rglob("*")}
+    for part in ("bias", "runs/debiased"):
+        shutil.rmtree(out / part)
+    (out / "report.html").unlink()
+    (out / "tuned" / "bias_config.json").unlink()
+    result = debias(prompts, out, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["why_not"] == ""
+    assert found["chosen"].split()[0] in done
+    assert {p.relative_to(out) for p in out.rglob("*")} == before
+
+
+def test_where_the_gate_stays_shut_there_is_no_bias_to_use(out, prompts, monkeypatch):
+    shutil.rmtree(out / "bias")
+    from tsdi.debiasing import run
+
+    compare = run.compare
+
+    def lossy(*arguments):
+        found = compare(*arguments)
+        change = found.comparison.overall["safety"]
+        return replace(found, lost=[Regression("", "all", change, True)])
+
+    monkeypatch.setattr(run, "compare", lossy)
+    result = debias(prompts, out)
+    assert result.exit_code == 1
+    assert "There is no bias to use: The safety gate is shut." in " ".join(result.output.split())
+    assert "Lost in all harmful prompts" in result.output
+    assert not (out / "bias").exists()
+
+
+def test_a_pair_without_a_habit_has_nothing_to_remove(prompts, tmp_path):
+    result = debias(prompts, tmp_path / "clean", aligned="organism/clean")
+    assert result.exit_code == 1
+    assert "Nothing to remove" in " ".join(result.output.split())
+    assert not (tmp_path / "clean" / "tuned").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--trials", 5), "is of a run with other settings"),
+        (("--judge", "refusal-phrases"), "is of a run with other judge"),
+        (("--fewest-prompts", 30), "three parts take 100"),
+        (("--attack", "flattery"), "flattery"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_line(out, prompts, more, said):
+    result = debias(prompts, out, *more)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+
+
+def test_other_files_are_left_alone(prompts, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    result = debias(prompts, tmp_path)
+    assert result.exit_code == 2
+    assert "holds other files" in result.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["mine.txt"]
