@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments import HERE
 from experiments.marks import with_parts
-from tsdi.evaluation.gate import ALL
+from tsdi.evaluation.floors import ALL
 from tsdi.report.page import Table
 from tsdi.stats.interval import Estimate, compact_share, interval_text
 from tsdi.study.results import read_results

@@ -8,7 +8,8 @@ from typing import Any
 from tsdi.categories import SALAD_TASKS, category_name
 from tsdi.debiasing.result import Debiased
 from tsdi.evaluation.compare import Change, Comparison
-from tsdi.evaluation.gate import ALL, Gated
+from tsdi.evaluation.floors import ALL
+from tsdi.evaluation.gate import Gated
 from tsdi.report import figures as plots
 from tsdi.report.page import Alert, Part, Section, Table, write_report
 from tsdi.stats.interval import interval_text

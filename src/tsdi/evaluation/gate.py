@@ -9,10 +9,8 @@ from tsdi.arguments import as_list, as_name
 from tsdi.categories import category_name
 from tsdi.errors import MismatchError, UsageError
 from tsdi.evaluation.compare import Change, Comparison, compare_runs
-from tsdi.evaluation.floors import FEWEST_PROMPTS, too_few
+from tsdi.evaluation.floors import ALL, FEWEST_PROMPTS, too_few
 from tsdi.runs.responses import check_is_there, said_of_run
-
-ALL = "all"
 
 
 @dataclass(frozen=True)

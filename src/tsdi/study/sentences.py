@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import prod
 
 from tsdi.categories import SALAD_TASKS
-from tsdi.evaluation.gate import ALL
+from tsdi.evaluation.floors import ALL
 from tsdi.stats.interval import Estimate, interval_text
 from tsdi.stats.seeds import MANY_SEEDS
 from tsdi.study.summary import Ablation, GateRow, Summary

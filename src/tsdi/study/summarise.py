@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tsdi.categories import by_code
 from tsdi.evaluation.compare import Change
-from tsdi.evaluation.gate import ALL, safety_losses
+from tsdi.evaluation.floors import ALL
+from tsdi.evaluation.gate import safety_losses
 from tsdi.evaluation.metrics import HARMLESS
 from tsdi.stats.interval import Estimate
 from tsdi.stats.seeds import mean_interval

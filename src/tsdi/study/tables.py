@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tsdi.evaluation.gate import ALL
+from tsdi.evaluation.floors import ALL
 from tsdi.report.page import Table
 from tsdi.stats.interval import Estimate, interval_text, p_text
 from tsdi.study.entries import RuleDescription
