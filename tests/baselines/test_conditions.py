@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests import tiny
-from tests.condition.test_model import PHRASES, TOKENIZER, labelled, last_logits
+from tests.condition.test_fitting import PHRASES, TOKENIZER, labelled, last_logits
 from tsdi.baselines.conditions import SHOWN, fit_log_odds, fit_top, shuffled
 from tsdi.condition.prompts import read_labelled
 from tsdi.errors import UsageError

@@ -199,7 +199,7 @@ class SafetyBias(
             )
 
     def strength_or_condition(self, strength: Strength | None) -> Strength:
-        """What is named, else the condition, else the recommended strength.
+        """The strength that is named, else the condition, else the recommended strength.
 
         Raises:
             UsageError: If there is none of them, or the strength is no valid one.

@@ -122,7 +122,7 @@ class SafetyDebias(LogitsProcessor):
 
 
 def _anchor(marker: str, tokenizer: PreTrainedTokenizerBase | None) -> Anchor | None:
-    """What finds the marker behind which a bias begins, if there is one."""
+    """The detector of the marker behind which a bias begins; None without a marker."""
     if not marker:
         return None
     if tokenizer is None:
