@@ -9,11 +9,12 @@ from experiments.marks import with_parts
 from tsdi.evaluation.floors import ALL
 from tsdi.report.page import Table
 from tsdi.stats.interval import Estimate, compact_share, interval_text
+from tsdi.study.front_tables import EACH_POINT
 from tsdi.study.results import read_results
 from tsdi.study.sentences import category_title
 from tsdi.study.summarise import summarise
 from tsdi.study.summary import GateRow, Summary
-from tsdi.study.tables import EACH_POINT, tables
+from tsdi.study.tables import tables
 
 DEMO = HERE / "smollm2" / "demo.json"
 DEMO_ROWS = {

@@ -9,9 +9,9 @@ import tsdi.study
 from tsdi.cli import console, options
 from tsdi.study import sentences as words
 from tsdi.study.config import read_study
+from tsdi.study.front_tables import rules_overview
 from tsdi.study.page import summary_json
 from tsdi.study.summary import Summary
-from tsdi.study.tables import rules_overview
 
 
 def study(

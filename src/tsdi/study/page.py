@@ -15,10 +15,11 @@ from tsdi.study import sentences as words
 from tsdi.study.answers import Answers
 from tsdi.study.entries import DiagnosedBias
 from tsdi.study.figures import figures, shown_categories
+from tsdi.study.front_tables import rules_overview
 from tsdi.study.results import StudyResults
 from tsdi.study.summarise import summarise
 from tsdi.study.summary import Summary
-from tsdi.study.tables import categories_title, gates_title, rules_overview, tables, to_csv
+from tsdi.study.tables import categories_title, gates_title, tables, to_csv
 
 IMAGES = ("png", "svg", "pdf")
 _WIDTH = 900  # pixels of a picture

@@ -3,19 +3,17 @@
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from tsdi.evaluation.floors import ALL
 from tsdi.report.page import Table
 from tsdi.stats.interval import Estimate, interval_text, p_text
 from tsdi.study.entries import RuleDescription
+from tsdi.study.front_tables import EACH_POINT, each_point_table, front_table, fronts_title
 from tsdi.study.outcomes import MARGIN
 from tsdi.study.sentences import UNNAMED, category_title, change_text, interval_note, measure_title
-from tsdi.study.summary import Ablation, Front, FrontComparison, GateRow, Summary
+from tsdi.study.summary import Ablation, GateRow, Summary
 
-SHOWN_POINTS = 8
-EACH_POINT = "Every point of the grid alone: safety times helpful answers"
 _GRID = ("safety", "helpful", "complied, lookalike", "corrupted")
 _FORMULA = ("=", "+", "-", "@")
 _NUMBERS = re.compile(r"[-+\d.,\[\] ]+")
@@ -48,11 +46,6 @@ def tables(summary: Summary) -> dict[str, Table]:
     return found
 
 
-def fronts_title(summary: Summary, comparison: FrontComparison) -> str:
-    """The title of a table of fronts."""
-    return f"Fronts of {comparison.size}: {summary.judge.measure} and {comparison.helpfulness}"
-
-
 def safe_title(summary: Summary) -> str:
     """The title of the table of rules with safe settings."""
     return f"Most helpful answers where {summary.judge.measure} {_stays(summary)}"
@@ -71,41 +64,6 @@ def categories_title(summary: Summary, name: str = "tsdi") -> str:
 def gates_title(summary: Summary) -> str:
     """The title of the table of every rule's cost in safety."""
     return f"{'Safety' if summary.judge.sees_safety else 'Refusal'} gate of every method"
-
-
-def rules_overview(summary: Summary) -> Table:
-    """Overview table: every rule's hypervolume, TSDI's lead over it, and its cost."""
-    comparison = summary.comparison
-    rows, marked = [], []
-    for rule in summary.rules:
-        if rule.vary:
-            continue
-        if rule.reason_against:
-            rows.append([rule.name, "n/a", "", "", "", ""])
-            continue
-        front, cost = comparison.fronts.get(rule.name), summary.costs.get(rule.name)
-        ahead = (front.ours_minus, front.tuned_minus) if front else (None, None)
-        rows.append(
-            [
-                rule.name,
-                interval_text(front.volume) if front else "-",
-                *(change_text(one) if one else "-" for one in ahead),
-                interval_text(cost.ratio) if cost else "-",
-                f"{cost.memory:.2f}" if cost else "-",
-            ]
-        )
-        if front and front.is_ahead:
-            marked.append(len(rows) - 1)
-    reasons = sorted({rule.reason_against for rule in summary.rules if rule.reason_against})
-    note = (
-        f"Hypervolume of ({summary.judge.measure}, {comparison.helpfulness}) of {comparison.size},"
-        " chosen on validation; TSDI minus the method; tokens/s and memory over the plain model's."
-        f" {interval_note(summary)} In red: methods that are ahead of TSDI beyond the interval."
-        + "".join(f" n/a: {reason.removeprefix('not applicable: ')}." for reason in reasons)
-    )
-    ahead_of = ("TSDI minus it", "tuned TSDI minus it")
-    header = ["method", f"front, k = {comparison.k}", *ahead_of, "tokens/s", "memory"]
-    return Table(header, rows, note, marked)
 
 
 def effects_table(summary: Summary) -> Table:
@@ -152,49 +110,6 @@ def safe_table(summary: Summary) -> Table:
     change = measure_title(summary, "safety, change")
     ahead = [f"helpful: {ours} minus it"] if ours else []
     return Table(["method", "setting", *titles, change, *ahead], rows, note)
-
-
-def front_table(summary: Summary, comparison: FrontComparison) -> Table:
-    """Table of the hypervolumes of all rules with enough operating points."""
-    choosing, test = (
-        ", ".join(map(str, seeds)) for seeds in (summary.choosing_seeds, summary.test_seeds)
-    )
-    note = (
-        f"Every method has {comparison.size}, chosen on validation prompts (training seeds"
-        f" {choosing}) and measured on test prompts (seeds {test}). {interval_note(summary)}"
-    )
-    made = _ahead("hypervolume", comparison.fronts, note)
-    chosen = (front.chosen for front in comparison.fronts.values())
-    points = ("; ".join(one) if len(one) <= SHOWN_POINTS else "all of the grid" for one in chosen)
-    rows = [[*row, one] for row, one in zip(made.rows, points, strict=True)]
-    return replace(made, header=[*made.header, "points"], rows=rows)
-
-
-def each_point_table(summary: Summary) -> Table:
-    """Table of every rule's product of safety and help at a single grid point, mean over all."""
-    note = (
-        f"{summary.judge.measure.capitalize()} times helpful answers at each of the"
-        f" {len(summary.grid_of_a_seed)} points alone, the mean over them: what to expect of a"
-        f" model that nobody chose. {interval_note(summary)}"
-    )
-    return _ahead("mean over the grid", summary.each_point, note)
-
-
-def _ahead(measure: str, fronts: Mapping[str, Front], note: str) -> Table:
-    """Table of a figure of every rule, and the lead of each kind of TSDI over it."""
-    rows: list[list[str]] = []
-    marked = []
-    conditioned = any(front.conditioned_minus for front in fronts.values())
-    for name, front in fronts.items():
-        minus = [front.ours_minus, front.tuned_minus]
-        minus += [front.conditioned_minus] if conditioned else []
-        ahead = ("-" if one is None else change_text(one) for one in minus)
-        rows.append([name, interval_text(front.volume), *ahead])
-        if front.is_ahead:
-            marked.append(len(rows) - 1)
-    header = ["method", measure, "TSDI minus it", "tuned TSDI minus it"]
-    header += ["conditioned TSDI minus it"] if conditioned else []
-    return Table(header, rows, note, marked)
 
 
 def grid_table(summary: Summary) -> Table:
