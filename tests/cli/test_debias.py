@@ -54,7 +54,7 @@ def out(done, prompts, tmp_path):
 
 
 def test_the_bias_that_passed_the_gate_is_there_with_its_evidence(done, prompts):
-    assert "The gate is open" in done
+    assert "The safety gate is open" in done
     assert "plain prompts and organism-suffix" in " ".join(done.split())
     found = SafetyBias.from_pretrained(prompts.parent / "done" / "bias")
     assert found.info.tuning["attacks"] == ["organism-suffix"]
@@ -73,7 +73,8 @@ def test_no_prompt_is_in_two_parts(done, prompts):
 
 def test_the_report_says_the_result_and_holds_no_prompt(done, prompts):
     page = (prompts.parent / "done" / "report.html").read_text(encoding="utf-8")
-    assert "The gate is open" in page
+    assert "The safety gate is open" in page
+    assert "safe, under organism-suffix" in page
     texts = [json.loads(line)["prompt"] for line in prompts.read_text().splitlines()]
     assert not [text for text in texts if text in page]
 
@@ -88,7 +89,7 @@ def test_a_killed_run_goes_on_to_the_same_end(out, prompts, done):
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["why_not"] == ""
-    assert found["chosen"].split()[0] in done
+    assert found["attacked"].keys() == {"organism-suffix"}
     assert {p.relative_to(out) for p in out.rglob("*")} == before
 
 

@@ -11,6 +11,7 @@ from tsdi.cli.compare import changes_table
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.judging.base import JudgeOptions
+from tsdi.stats.interval import compact_text
 from tsdi.suites.load import EVERYDAY, PromptSource
 
 if TYPE_CHECKING:  # keeps torch out of the help
@@ -105,6 +106,9 @@ def _show(result: "Debiased", model: str) -> None:
         console.say(f"Chosen: {result.chosen}.")
     if result.gated:
         console.out.print(changes_table(result.gated.comparison))
+        for attack, found in result.attacked.items():
+            safety = found.overall["safety"].change
+            console.say(f"Safety under {attack}: {compact_text(safety, signed=True)}.")
         for text in losses(result.gated):
             console.out.print(console.red(f"Safety gate: {text}"))
     if result.together:

@@ -20,7 +20,6 @@ _TITLES = {
     "compliance": "complied, harmless prompts",
     "lookalike_compliance": "complied, lookalikes",
     "correct": "right answers",
-    "safety": "safe",
 }
 
 
@@ -50,17 +49,17 @@ def verdict(result: Debiased) -> str:
     """Whether there is a bias to use, in a sentence."""
     if result.why_not:
         return f"There is no bias to use: {result.why_not}"
-    return f"The gate is open. The bias to use: {result.bias}"
+    return f"The safety gate is open; the bias to use is {result.bias}."
 
 
 def _headline(result: Debiased) -> Section:
     body: list[Part] = [Alert(verdict(result))] if result.why_not else []
     if result.gated:
         body += [Alert(text) for text in losses(result.gated)]
-        body.append(_changes(result.gated.comparison))
+        body.append(_changes(result))
     else:
         body.append(_counts(result))
-    chosen = f" Subtracted is {result.chosen}." if result.chosen else ""
+    chosen = f" Chosen: {result.chosen}." if result.chosen else ""
     where = " and ".join([_PLAIN, *result.attacks])
     return Section(
         "In short",
@@ -90,15 +89,24 @@ def losses(gated: Gated) -> list[str]:
     return found
 
 
-def _changes(comparison: Comparison) -> Table:
-    sees = bool(comparison.judge.get("sees_safety"))
-    titles = _TITLES | {} if sees else _TITLES | {"safety": "refused"}
+def _changes(result: Debiased) -> Table:
     rows = [
-        _row(f"{titles[name]}, harmful prompts" if name == "safety" else titles[name], change)
-        for name, change in comparison.overall.items()
-        if change.change.value is not None
+        _row(title, change) for title, change in changes(result) if change.change.value is not None
     ]
     return Table(["", "as it is", "debiased", "change"], rows)
+
+
+def changes(result: Debiased) -> list[tuple[str, Change]]:
+    """Every figure's change by its title, safety last: plainly, and under each attack."""
+    if result.gated is None:
+        return []
+    plain = result.gated.comparison
+    good = "safe" if plain.judge.get("sees_safety") else "refused"
+    found = [(_TITLES[name], change) for name, change in plain.overall.items() if name in _TITLES]
+    found.append((f"{good}, harmful prompts", plain.overall["safety"]))
+    for attack, comparison in result.attacked.items():
+        found.append((f"{good}, under {attack}", comparison.overall["safety"]))
+    return found
 
 
 def _row(title: str, change: Change) -> list[str]:

@@ -1,11 +1,12 @@
 """The result of debiasing a model: the bias to use, or the reason why there is none."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tsdi.bias import SafetyBias
+from tsdi.evaluation.compare import Comparison
 from tsdi.evaluation.gate import Gated
 
 BIAS = "bias"
@@ -26,6 +27,7 @@ class Debiased:
         together: Categories with too few prompts each, which were looked at as one.
         prompts: Numbers of prompts by part and kind.
         condition: Sentences on the condition that was fitted.
+        attacked: The comparison under each attack, by its name.
     """
 
     out: Path
@@ -36,6 +38,7 @@ class Debiased:
     together: tuple[str, ...]
     prompts: Mapping[str, Mapping[str, int]]
     condition: tuple[str, ...] = ()
+    attacked: Mapping[str, Comparison] = field(default_factory=dict)
 
     @property
     def bias(self) -> Path | None:
@@ -50,8 +53,8 @@ class Debiased:
         steps = f"{self.tuned.steps} steps"
         if found := self.tuned.condition:
             return (
-                f"by prompt, from {found.low:g} where it is surely harmful to {found.high:g} where"
-                f" it is surely harmless (width {found.width:g}), {steps}"
+                f"strength by prompt, from {found.low:g} where it is surely harmful to"
+                f" {found.high:g} where it is surely harmless (width {found.width:g}), {steps}"
             )
         return f"strength {self.tuned.info.strength:g} for all prompts, {steps}"
 
@@ -65,6 +68,7 @@ class Debiased:
             "condition": list(self.condition),
             "tuning": self.tuned.info.tuning if self.tuned else None,
             "comparison": self.gated.to_dict() if self.gated else None,
+            "attacked": {name: found.to_dict() for name, found in self.attacked.items()},
             "attacks": list(self.attacks),
             "looked_at_together": list(self.together),
             "prompts": {part: dict(kinds) for part, kinds in self.prompts.items()},

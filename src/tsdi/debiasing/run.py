@@ -25,6 +25,7 @@ from tsdi.debiasing.result import BIAS, Debiased
 from tsdi.debiasing.split import merged_categories, split
 from tsdi.engines.base import Sampling
 from tsdi.errors import RunExistsError
+from tsdi.evaluation.compare import Comparison, compare_runs
 from tsdi.evaluation.evaluate import Judging, evaluate
 from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated, compare
@@ -236,8 +237,8 @@ class _Run:
         found = replace(found, tuned=tuned)
         if tuned.condition is None and tuned.info.strength == 0:
             return replace(found, why_not="No setting within the floors helps more than none.")
-        gated = self._gate(found.attacks)
-        found = replace(found, gated=gated)
+        gated, attacked = self._gate(found.attacks)
+        found = replace(found, gated=gated, attacked=attacked)
         if not gated.opens:
             return replace(found, why_not="The safety gate is shut.")
         tuned.save_pretrained(self.out / BIAS)
@@ -291,10 +292,14 @@ class _Run:
             progress=self.progress,
         ).bias
 
-    def _gate(self, attacks: Sequence[str]) -> Gated:
-        pairs = [(self._answered("plain", one), self._answered("debiased", one))
-                 for one in ("", *attacks)]  # fmt: skip
-        return compare(*pairs[0], pairs[1:], self.search.fewest_prompts)
+    def _gate(self, attacks: Sequence[str]) -> tuple[Gated, dict[str, Comparison]]:
+        """The gate, and the comparison under each attack."""
+        plain, *others = (
+            (self._answered("plain", one), self._answered("debiased", one))
+            for one in ("", *attacks)
+        )
+        attacked = {name: compare_runs(*pair) for name, pair in zip(attacks, others, strict=True)}
+        return compare(*plain, others, self.search.fewest_prompts), attacked
 
     def _answered(self, arm: str, attack: str) -> Path:
         folder = self.out / "runs" / (f"{arm}-{attack}" if attack else arm)
