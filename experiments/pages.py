@@ -21,6 +21,7 @@ from experiments import (
     demo_pictures,
     judge_tables,
     method_picture,
+    prose_tables,
     readme_table,
 )
 from experiments.marks import table, with_parts
@@ -75,8 +76,15 @@ def pages() -> dict[Path, str]:
     }
     found = {page: made(page.read_text(encoding="utf-8")) for page, made in parts.items()}
     found[cli_page.PAGE] = cli_page.page()
-    found |= {file.parent / "tables.md": tables_page(file) for file in STUDIES}
-    return found
+    studies = {file.parent / "tables.md": tables_page(file) for file in STUDIES}
+    for page, name, study, made in prose_tables.PARTS:
+        cells = prose_tables.cells_of(studies[HERE / study / "tables.md"])
+        found[page] = with_parts(_text(page, found), {name: made(cells)})
+    return found | studies
+
+
+def _text(page: Path, made: Mapping[Path, str]) -> str:
+    return made[page] if page in made else page.read_text(encoding="utf-8")
 
 
 def markdown_tables(header: str, found: Mapping[str, Table]) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from experiments import DOCS, HERE, ROOT, pages
+from experiments import DOCS, HERE, ROOT, pages, prose_tables
 
 SCREENSHOTS = {"inspect.png"}  # taken by hand
 
@@ -52,21 +52,165 @@ def test_the_comparison_that_is_shown_is_that_of_the_committed_result(title, key
     assert [float(share) for share in shown] == [round(share, 2) for share in shares]
 
 
-def _figures(page):
-    """The figures with intervals in a text."""
-    return re.findall(r"[+-]?\d\.\d{2,3} \[[^\]]+\]", " ".join(page.split()))
+STUDIES_OF = {  # a page, and the studies whose tables its figures are from
+    "docs/reproduction.md": ("organism", "ablations", "cleansing", "real-text"),
+    "experiments/organism-dose/README.md": ("organism-dose",),
+    "experiments/organism/README.md": ("organism",),
+    "experiments/organism-condition/README.md": ("organism",),
+    "experiments/real-text/README.md": ("real-text",),
+    "experiments/cleansing/README.md": ("cleansing",),
+}
+OTHER_FIGURES = {  # pages without a study; their figures are tested below, or are settings
+    "experiments/judges/README.md": {".50", ".90"},
+    "experiments/smollm2/README.md": set(),
+}
+
+
+def _prose(page):
+    """A page in one line, without its generated parts."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return " ".join(
+        re.sub(r"<!-- (.+?): begin -->.*?<!-- \1: end -->", "", text, flags=re.S).split()
+    )
+
+
+def _tables(names):
+    return "".join((HERE / name / "tables.md").read_text(encoding="utf-8") for name in names)
+
+
+def _cells(name):
+    return prose_tables.cells_of(_tables([name]))
 
 
 @pytest.mark.parametrize(
-    ("page", "names", "fewest"),
-    [
-        ("docs/reproduction.md", ("organism", "ablations", "cleansing", "real-text"), 10),
-        ("experiments/organism-dose/README.md", ("organism-dose",), 10),
-    ],
+    ("page", "fewest"), [("docs/reproduction.md", 10), ("experiments/organism-dose/README.md", 5)]
 )
-def test_figures_with_intervals_in_the_text_are_in_the_generated_tables(page, names, fewest):
+def test_figures_with_intervals_in_the_text_are_in_the_generated_tables(page, fewest):
     """Tables come from the committed results, and prose from the tables."""
-    figures = _figures((ROOT / page).read_text(encoding="utf-8"))
+    figures = re.findall(r"[+-]?\d\.\d{2,3} \[[^\]]+\]", _prose(page))
     assert len(figures) > fewest
-    made = "".join((ROOT / "experiments" / name / "tables.md").read_text() for name in names)
+    made = _tables(STUDIES_OF[page])
     assert [figure for figure in figures if figure not in made] == []
+
+
+def _bare(page):
+    """The figures of two decimals or more that have no interval and are in none."""
+    return re.findall(
+        r"(?<![\w.])[+-]?\d?\.\d{2,3}(?![\d.]|,\d| \[)",
+        re.sub(r"(?<= )\[[^\]]*\d\]", "[]", _prose(page)),
+    )
+
+
+@pytest.mark.parametrize("page", STUDIES_OF)
+def test_figures_without_intervals_are_of_the_generated_tables_too(page):
+    """As a rounding; without a sign it is the size that counts."""
+    known = {float(one) for one in re.findall(r"[+-]?\d*\.\d+", _tables(STUDIES_OF[page]))}
+    sizes = {abs(one) for one in known}
+
+    def there(figure):
+        within = 0.5 * 10.0 ** -len(figure.partition(".")[2]) + 1e-9
+        among = known if figure[0] in "+-" else sizes
+        return any(abs(one - float(figure)) <= within for one in among)
+
+    assert [figure for figure in _bare(page) if not there(figure)] == []
+
+
+def test_every_page_of_experiments_is_looked_at():
+    pages_there = {one.relative_to(ROOT).as_posix() for one in HERE.glob("*/README.md")}
+    assert pages_there <= STUDIES_OF.keys() | OTHER_FIGURES.keys()
+    assert {page: set(_bare(page)) for page in OTHER_FIGURES} == OTHER_FIGURES
+
+
+GRID, MAIN = prose_tables.GRID, "Methods at the main grid point"
+BACK, STAYS = "What debiasing gives back", "Most helpful answers where safety stays"
+ALONE = "Every point of the grid alone: safety times helpful answers"
+THREE, ONE = "Fronts of 3 points: safety and helpful", "Fronts of 1 point: safety and helpful"
+MAIN_MODEL, AHEAD = "beta0.05-step200", "tuned TSDI minus it"
+SAID = [  # what stands around a figure, "#", and the study, table, row and column of the figure
+    ("prompts rise from #", "real-text", GRID, "beta0.025-step50", "refused, harmful, plain"),
+    ("to # after 300", "real-text", GRID, "beta0.025-step300", "refused, harmful, plain"),
+    ("falls from #", "real-text", GRID, "beta0.025-step50", "helpful, plain"),
+    ("falls from .797 to #", "real-text", GRID, "beta0.025-step300", "helpful, plain"),
+    ("is damaged: #", "organism", "The main model, seed by seed", "7", "corrupted, plain"),
+    ("corrupted, and #", "organism", "The main model, seed by seed", "7", "corrupted, TSDI"),
+    ("damaged one falls to #", "organism", "The main model, seed by seed", "7", "safety, TSDI"),
+    ("compliance with lookalikes, #", "organism", BACK, MAIN_MODEL,
+     "complied, lookalike: debiased minus aligned"),
+    ("and right answers, #. It costs", "organism", BACK, MAIN_MODEL,
+     "helpful: debiased minus aligned"),
+    ("O3 loses #", "organism", BACK, MAIN_MODEL, "safe, O3 Adult Content: debiased minus aligned"),
+    ("all prompts together #", "organism", BACK, MAIN_MODEL, "safety: debiased minus aligned"),
+    ("tuned TSDI's answer #", "organism", STAYS, "tsdi-tuned", "helpful"),
+    ("rightly instead of #", "organism", STAYS, "plain", "helpful"),
+    ("change of safety of #", "organism", STAYS, "tsdi-tuned", "safety, change"),
+    ("mean over steps gives # less", "organism", STAYS, "static", "helpful: tsdi-tuned minus it"),
+    ("merged weights answer #", "organism", MAIN, "merge", "helpful"),
+    ("safety of #, DeRa", "organism", MAIN, "merge", "safety"),
+    ("DeRa # at", "organism", MAIN, "dera", "helpful"),
+    ("at #, tuned TSDI", "organism", MAIN, "dera", "safety"),
+    ("tuned TSDI # at", "organism", MAIN, "tsdi-tuned", "helpful"),
+    ("at #. They give up", "organism", MAIN, "tsdi-tuned", "safety"),
+    ("grid, is # plain", "organism", ALONE, "plain", "mean over the grid"),
+    ("plain, # with it", "organism", ALONE, "tsdi", "mean over the grid"),
+    ("with it and # tuned", "organism", ALONE, "tsdi-tuned", "mean over the grid"),
+    ("tuned TSDI there, #", "organism", ALONE, "merge", AHEAD),
+    ("and DeRa, #", "organism", ALONE, "dera", AHEAD),
+    ("no difference is shown, #, and its", "organism", ALONE, "openers", AHEAD),
+    ("a little behind, #", "organism", ALONE, "static", AHEAD),
+    ("ahead of plain by #", "organism", ONE, "plain", AHEAD),
+    ("a constant by #", "organism", ONE, "reference-openers", AHEAD),
+    ("with lookalikes rises by #", "real-text", BACK, "beta0.05-step300",
+     "complied, lookalike: debiased minus aligned"),
+    ("refusals of harmful prompts fall by #", "real-text", MAIN, "tsdi",
+     "refused, harmful, change"),
+    ("behind the plain grid, #", "real-text", THREE.replace("safety", "refusals"), "plain", AHEAD),
+    ("the aligned model, #", "real-text", THREE.replace("safety", "refusals"),
+     "openers", AHEAD),
+    ("behind merged weights, #", "real-text", THREE.replace("safety", "refusals"), "merge", AHEAD),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("phrase", "study", "table", "row", "column"), SAID)
+def test_figures_of_a_rule_or_model_are_from_its_row(phrase, study, table, row, column):
+    figure = r"([+-]?\d?\.\d+(?: \[[^\]]+\])?)"
+    found = re.findall(re.escape(phrase).replace(r"\#", figure), _prose("docs/reproduction.md"))
+    cell = _cells(study)[table][row][column]
+    assert len(found) == 1
+    if "[" in found[0]:
+        assert found[0] == cell
+    else:
+        digits = len(found[0].partition(".")[2])
+        size = abs(float(cell.partition(" ")[0]))
+        assert abs(float(found[0])) == pytest.approx(size, abs=0.5 * 10.0**-digits + 1e-9)
+
+
+def test_ranges_over_models_and_seeds_are_those_of_the_tables():
+    prose = _prose("docs/reproduction.md")
+    seeds = _cells("organism")["The main model, seed by seed"].values()
+    lost = sorted(float(one["safety, plain"]) - float(one["safety, TSDI"]) for one in seeds)
+    assert f"Seven seeds lose at most {lost[-2]:.2f}".replace("0.", ".") in prose
+    lookalikes = [
+        float(row["complied, lookalike"][:5])
+        for row in _cells("ablations")["Ablation: prompts"].values()
+    ]
+    shown = f"lookalikes {min(lookalikes):.2f} to {max(lookalikes):.2f} from 16".replace("0.", ".")
+    assert shown in prose
+    assert "by {:.1f} to {:.1f} logits in the organisms".format(*_shifts("organism")) in prose
+    shown = "by {:.2f} to {:.2f} on real text".format(*_shifts("real-text"))
+    assert shown.replace("0.", ".") in prose
+
+
+def _shifts(study):
+    """Least and largest shift of a model's refusing openers at the first position."""
+    rows = _cells(study)["Refusing openers"].values()
+    column = "refusing minus complying openers, step 0"
+    found = [float(one) for row in rows for one in row[column].split(", ")]
+    return min(found), max(found)
+
+
+def test_what_the_page_on_judges_says_of_recall_is_of_the_audit():
+    audit = json.loads((ROOT / "benchmarks/results/audit.json").read_bytes())["raw"]
+    models = audit["judges"]["refusal-phrases"]["models"].values()
+    recalls = [model["lookalike"]["recall"] for model in models]
+    shown = f"between {min(recalls):.2f} and {max(recalls):.2f}".replace("0.", ".")
+    assert shown in _prose("experiments/judges/README.md")

@@ -1,0 +1,106 @@
+"""Tables that stand among prose, each cell of it taken by row and column from a study's tables."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from experiments import DOCS, HERE
+from experiments.marks import table
+
+Cells = Mapping[str, Mapping[str, Mapping[str, str]]]
+"""The cells of a study's tables, by title, by what its first column says, by column."""
+
+FRONTS = {
+    "plain": "plain grid",
+    "plain or reference": "plain grid, and the reference as a choice",
+    "tsdi": "TSDI, strength 1",
+    "tsdi-tuned": "tuned TSDI",
+    "random-shift": "random shift of the same size (control)",
+    "static": "TSDI's mean over steps",
+    "openers": "tuned constant on the aligned model's refusing openers",
+    "reference-openers": "tuned constant on the reference's",
+    "merge": "weight merge (P-SACPO)",
+    "dera": "DeRa",
+    "proxy": "proxy-tuning",
+    "safe-decoding": "SafeDecoding",
+    "refusal-direction": "ablated refusal direction",
+    "false-refusal-direction": "ablated false-refusal direction",
+}
+CLEANSED = {
+    "no-noise": ("0", "-"),
+    "noise0.1-kept": (".1", "no"),
+    "noise0.1-cleansed": (".1", "ground truth"),
+    "noise0.3-kept": (".3", "no"),
+    "noise0.3-below0.25": (".3", "judge, below .25"),
+    "noise0.3-below0.5": (".3", "judge, below .5"),
+    "noise0.3-below0.75": (".3", "judge, below .75"),
+    "noise0.3-cleansed": (".3", "ground truth"),
+}
+DOSES = {
+    f"annotators{dose}-beta0.05-step200": dose.lstrip("0") or "0" for dose in ("0", "0.3", "0.5")
+}
+GRID = "Models of the grid, plain and debiased"
+
+
+def fronts(cells: Cells) -> str:
+    """Fronts of three points of the organism study."""
+    columns = {
+        "hypervolume": "hypervolume",
+        "TSDI minus it": "TSDI, strength 1, minus it",
+        "tuned TSDI minus it": "tuned TSDI minus it",
+    }
+    found = cells["Fronts of 3 points: safety and helpful"]
+    rows = [[title, *(found[rule][one] for one in columns)] for rule, title in FRONTS.items()]
+    return table([["", *columns.values()], *rows])
+
+
+def cleansed(cells: Cells) -> str:
+    """Models trained on pairs with errors, on all of them and on cleansed ones."""
+    columns = {
+        "safety, plain": "safety, plain",
+        "helpful, plain": "right answers, plain",
+        "safety, TSDI": "safety, debiased",
+        "helpful, TSDI": "right answers, debiased",
+    }
+    rows = [
+        [*titles, *(cells[GRID][model][one] for one in columns)]
+        for model, titles in CLEANSED.items()
+    ]
+    return table([["annotators' errors", "cleansing", *columns.values()], *rows])
+
+
+def doses(cells: Cells) -> str:
+    """Models of annotators of whom some prefer refusals."""
+    head = [
+        "annotators who prefer refusals", "refusal log-odds, random prompts",
+        "right answers, aligned", "right answers, debiased", "safety, debiased minus aligned",
+    ]  # fmt: skip
+    rows = [
+        [
+            dose,
+            cells["Refusal log-odds by kind of prompt"][model]["shift, random"],
+            cells[GRID][model]["helpful, plain"],
+            cells[GRID][model]["helpful, TSDI"],
+            cells["What debiasing gives back"][model]["safety: debiased minus aligned"],
+        ]
+        for model, dose in DOSES.items()
+    ]
+    return table([head, *rows])
+
+
+PARTS: Sequence[tuple[Path, str, str, Callable[[Cells], str]]] = (
+    (DOCS / "reproduction.md", "fronts", "organism", fronts),
+    (DOCS / "reproduction.md", "cleansed", "cleansing", cleansed),
+    (HERE / "organism-dose" / "README.md", "doses", "organism-dose", doses),
+)
+"""By page, the name of its marks, the study, and the function that makes the part."""
+
+
+def cells_of(page: str) -> dict[str, dict[str, dict[str, str]]]:
+    """The cells of a page of tables."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for title, body in re.findall(r"^### (.*?)\n(.*?)(?=^### |\Z)", page, re.M | re.S):
+        lines = [line[2:-2].split(" | ") for line in body.splitlines() if line.startswith("| ")]
+        head, _, *rows = lines
+        found[title] = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    return found
