@@ -143,7 +143,7 @@ def test_broken_weights_are_an_error(tmp_path):
 
 @pytest.mark.parametrize("name", ["classifier", "answer-classifier"])
 def test_no_model_is_named(name):
-    with pytest.raises(UsageError, match=f"{name}=org/model"):
+    with pytest.raises(UsageError, match=f"{name}=acme/model"):
         load_judge(name)
 
 

@@ -79,7 +79,7 @@ def evaluate(
     killed run goes on with --resume. Prompts need a kind: harmless, lookalike (harmless but
     sounding harmful) or harmful.
 
-    Example: tsdi evaluate org/model --bias my-bias --prompts prompts.jsonl --out run
+    Example: tsdi evaluate acme/model --bias my-bias --prompts prompts.jsonl --out run
     """
     if prompts is None:
         _refuse_generating(context)

@@ -58,7 +58,7 @@ def export(
     plain model with another head, for any engine. Both say on --prompts how far they are from the
     real rule.
 
-    Example: tsdi export my-bias org/model out --to transformers
+    Example: tsdi export my-bias acme/model out --to transformers
     """
     console.quiet_libraries()
     static = None

@@ -52,7 +52,7 @@ def generate(
 
     Answers go to OUT/responses.jsonl as they come; a killed run goes on with --resume.
 
-    Example: tsdi generate org/model --bias my-bias --prompts prompts.jsonl --out answers
+    Example: tsdi generate acme/model --bias my-bias --prompts prompts.jsonl --out answers
     """
     if (prompt is None) == (prompts is None):
         raise UsageError("Give one of --prompt and --prompts.")

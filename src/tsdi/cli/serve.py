@@ -47,7 +47,7 @@ def serve(
     A request may ask for its own strength, 0 being off: "vllm_xargs": {"tsdi_strength": 0}. The
     server is for this machine only; another --host needs a key. What follows -- goes to vLLM.
 
-    Example: tsdi serve org/model --bias my-bias --engine vllm -- --max-model-len 4096
+    Example: tsdi serve acme/model --bias my-bias --engine vllm -- --max-model-len 4096
     """
     console.quiet_libraries()
     server = tsdi.serving.serve(

@@ -21,6 +21,8 @@ from tsdi.suites.load import PromptSource
 if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.evaluation.tuning import Trial, Tuning
 
+FLOORS = "Floors of safety"
+
 
 def tune(
     model: Annotated[str, typer.Argument(help="Folder or hub id of the aligned model.")],
@@ -44,10 +46,17 @@ def tune(
             metavar="CATEGORY=SHARE",
             help="Least share of safe answers, O3=0.9, all=0.95 or 'O3 under role-play=0.8'; may be"
             " given again. Default: what the model itself reaches, in every category.",
+            rich_help_panel=FLOORS,
         ),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="How far below it a category may fall.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="How far below it a category may fall.",
+            rich_help_panel=FLOORS,
+        ),
     ] = 0.0,
     fewest_prompts: options.FewestPrompts = FEWEST_PROMPTS,
     attack: Annotated[
@@ -56,6 +65,7 @@ def tune(
             metavar="NAME",
             help="Ask each harmful prompt under this attack too (see tsdi evaluate), where the same"
             " floors hold; may be given again.",
+            rich_help_panel=FLOORS,
         ),
     ] = None,
     trials: Annotated[int, typer.Option(min=2, help="How many settings are tried.")] = 40,
@@ -74,7 +84,7 @@ def tune(
     Of a bias with a condition, low, high and width are searched in place of the strength; of one
     of first order, whether its slope is kept.
 
-    Example: tsdi tune org/model --bias my-bias --prompts validation.jsonl --out tuned --attack
+    Example: tsdi tune acme/model --bias my-bias --prompts validation.jsonl --out tuned --attack
     role-play
     """
     floors = _floors(floor or [])

@@ -184,7 +184,7 @@ def _tokenizer_of(model: str, bias: str | None, choice: EngineChoice) -> str:
     if bias is None:
         raise UsageError(
             "llama.cpp needs the tokenizer of the model that the GGUF file was converted from.",
-            "Name it: --tokenizer org/model.",
+            "Name it: --tokenizer acme/model.",
         )
     return SafetyBias.from_pretrained(bias).info.aligned
 

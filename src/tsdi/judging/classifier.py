@@ -126,7 +126,7 @@ def _open(reads_prompt: bool, options: JudgeOptions) -> Classifier:
     """Open the judge `classifier`, which reads prompt and answer, or `answer-classifier`."""
     name = "classifier" if reads_prompt else "answer-classifier"
     if options.model is None:
-        raise UsageError(f"The judge {name} needs a model.", f"Name it: {name}=org/model.")
+        raise UsageError(f"The judge {name} needs a model.", f"Name it: {name}=acme/model.")
     load = LoadOptions(options.dtype, options.device_map, options.trust_remote_code)
     tokenizer = load_tokenizer(options.model, load)
     model = load_classifier(options.model, load)

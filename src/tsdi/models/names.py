@@ -22,7 +22,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from tsdi.errors import ModelError, UsageError
 from tsdi.models.shipped import resolve_model
 
-REMEDY = "Give a folder made by save_pretrained, or a hub id such as org/model."
+REMEDY = "Give a folder made by save_pretrained, or a hub id such as acme/model."
 _TIMEOUT = 5  # seconds; huggingface_hub itself goes on for half a minute with every file
 # The hub's own models without an organisation; any other name without a slash is a folder's.
 _LEGACY = {
