@@ -21,6 +21,7 @@ from experiments import (
     demo_pictures,
     judge_tables,
     method_picture,
+    outputs,
     prose_tables,
     readme_table,
 )
@@ -80,6 +81,8 @@ def pages() -> dict[Path, str]:
     for page, name, study, made in prose_tables.PARTS:
         cells = prose_tables.cells_of(studies[HERE / study / "tables.md"])
         found[page] = with_parts(_text(page, found), {name: made(cells)})
+    for page in {DOCS / output.page for output in outputs.OUTPUTS.values()}:
+        found[page] = outputs.with_outputs(page, _text(page, found))
     return found | studies
 
 

@@ -4,7 +4,8 @@ import json
 import re
 
 import pytest
-from experiments import DOCS, HERE, ROOT, pages, prose_tables
+from experiments import DOCS, HERE, ROOT, outputs, pages, prose_tables
+from experiments.marks import with_parts
 
 SCREENSHOTS = {"inspect.png"}  # taken by hand
 
@@ -125,6 +126,7 @@ GRID, MAIN = prose_tables.GRID, "Methods at the main grid point"
 BACK, STAYS = "What debiasing gives back", "Most helpful answers where safety stays"
 ALONE = "Every point of the grid alone: safety times helpful answers"
 THREE, ONE = "Fronts of 3 points: safety and helpful", "Fronts of 1 point: safety and helpful"
+LOG_ODDS = "Refusal log-odds by kind of prompt"
 MAIN_MODEL, AHEAD = "beta0.05-step200", "tuned TSDI minus it"
 SAID = [  # what stands around a figure, "#", and the study, table, row and column of the figure
     ("prompts rise from #", "real-text", GRID, "beta0.025-step50", "refused, harmful, plain"),
@@ -167,13 +169,23 @@ SAID = [  # what stands around a figure, "#", and the study, table, row and colu
     ("the aligned model, #", "real-text", THREE.replace("safety", "refusals"),
      "openers", AHEAD),
     ("behind merged weights, #", "real-text", THREE.replace("safety", "refusals"), "merge", AHEAD),
+    ("ahead by #", "organism-dose", BACK, f"annotators0.5-{MAIN_MODEL}",
+     "safe, O3 Adult Content: debiased minus aligned"),
+    ("lookalikes #. With .3", "organism-dose", BACK, f"annotators0-{MAIN_MODEL}",
+     "complied, lookalike: debiased minus aligned"),
+    ("gives back #, with", "organism-dose", BACK, f"annotators0.3-{MAIN_MODEL}",
+     "complied, lookalike: debiased minus aligned"),
+    ("on the dose**: #", "organism-dose", LOG_ODDS, f"annotators0-{MAIN_MODEL}", "shift, harmful"),
+    ("biased annotators, #", "organism-dose", LOG_ODDS, f"annotators0.5-{MAIN_MODEL}",
+     "shift, harmful"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("phrase", "study", "table", "row", "column"), SAID)
 def test_figures_of_a_rule_or_model_are_from_its_row(phrase, study, table, row, column):
+    page = f"experiments/{study}/README.md" if study == "organism-dose" else "docs/reproduction.md"
     figure = r"([+-]?\d?\.\d+(?: \[[^\]]+\])?)"
-    found = re.findall(re.escape(phrase).replace(r"\#", figure), _prose("docs/reproduction.md"))
+    found = re.findall(re.escape(phrase).replace(r"\#", figure), _prose(page))
     cell = _cells(study)[table][row][column]
     assert len(found) == 1
     if "[" in found[0]:
@@ -214,3 +226,51 @@ def test_what_the_page_on_judges_says_of_recall_is_of_the_audit():
     recalls = [model["lookalike"]["recall"] for model in models]
     shown = f"between {min(recalls):.2f} and {max(recalls):.2f}".replace("0.", ".")
     assert shown in _prose("experiments/judges/README.md")
+
+
+ILLUSTRATIONS = {  # a line of each block that no script makes; the page says so
+    "docs/engines.md": "Once it is up, debiased and plain:",
+    "docs/monitor.md": "Refusal has become context-independent:",
+    "docs/study.md": "Fronts of safety and helpfulness, and cost",
+    "docs/training.md": "Training runs",
+    "docs/tuning.md": "…\nFloors broken under organism-role-play",
+}
+RUN_BY_TESTS = {"docs/cleansing.md", "docs/judges.md"}  # by test_docs, on the file that they show
+
+
+def test_every_output_that_a_page_shows_was_printed_by_the_lines_above_it():
+    kept = json.loads(outputs.FILE.read_bytes())
+    assert kept.keys() == outputs.OUTPUTS.keys()
+    shown = {"".join(page.read_text(encoding="utf-8").replace("\\\n", " ").split())
+             for page in DOCS.glob("*.md")}  # fmt: skip
+    for name, output in outputs.OUTPUTS.items():
+        page = (DOCS / output.page).read_text(encoding="utf-8")
+        assert kept[name]["lines"] == outputs.lines_of(name, page), "python -m experiments.outputs"
+        for line in output.first:
+            assert any("".join(line.split()) in text for text in shown), line
+
+
+def test_every_output_of_the_docs_is_recorded():
+    for page in DOCS.glob("*.md"):
+        name, text = page.relative_to(ROOT).as_posix(), page.read_text(encoding="utf-8")
+        by_hand = re.sub(
+            r"<!-- output (.+?): begin -->.*?<!-- output \1: end -->", "", text, flags=re.S
+        )
+        blocks = re.findall(r"^```text\n(.*?)^```(\n\nHere `)?", by_hand, re.M | re.S)
+        for block, example in blocks:
+            if not (example and name in RUN_BY_TESTS):
+                assert block.startswith(ILLUSTRATIONS[name]), name
+                assert "illustration" in text, name
+
+
+def test_an_output_is_cut_by_an_ellipsis_or_in_a_table_by_a_row_of_it():
+    lines = ["saved", "│ a    │ 1 │", "│ b    │ 2 │", "│ c    │ 3 │", "└──────┴───┘", "end"]
+    assert outputs.cut(lines, [("b", "c")])[1:4] == [lines[1], "│ …    │   │", lines[3]]
+    assert outputs.cut(lines, [("^", "└"), ("end", outputs.END)]) == ["…", lines[4], "…"]
+    with pytest.raises(ValueError, match="no line of an output matches 'nowhere'"):
+        outputs.cut(lines, [("a", "nowhere")])
+
+
+def test_a_page_without_the_marks_of_its_part_is_refused():
+    with pytest.raises(ValueError, match="lacks the marks of 'table'"):
+        with_parts("<!-- table: begin -->", {"table": ""})
