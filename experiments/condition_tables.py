@@ -1,6 +1,7 @@
 """The tables of docs/condition.md: what a condition does, and what it knows of other suites."""
 
 import json
+import re
 from typing import Any
 
 from experiments import DOCS, HERE, MEASURED
@@ -8,6 +9,9 @@ from experiments.marks import table, with_parts
 from tsdi.stats.interval import Estimate, compact_share, compact_text
 from tsdi.stats.seeds import mean_interval
 from tsdi.study.fronts import within
+from tsdi.study.results import read_results
+from tsdi.study.summarise import summarise
+from tsdi.study.tables import tables
 
 PAGE = DOCS / "condition.md"
 ANSWERS = MEASURED / "condition.json"
@@ -22,6 +26,25 @@ USED = {
     ("the model", "that of another training seed"): ("step200", "another seed"),
 }
 """Models of a training seed: those that conditions are fitted to, and used on."""
+STUDY = HERE / "organism-condition" / "results.json"
+RULES = {
+    "conditioned": "TSDI with a condition",
+    "plain": "no debiasing",
+    "tsdi-tuned": "TSDI, one tuned strength",
+    "openers": "one tuned number on refusing words",
+    "merge": "merged weights",
+    "dera": "DeRa",
+    "proxy": "proxy-tuning",
+    "first-order": "TSDI of first order",
+    "conditioned-first-order": "... with a condition",
+    "conditioned-shuffled": "TSDI, condition of shuffled labels",
+    "conditioned-log-odds": "TSDI, condition of log-odds alone",
+    "conditioned-top-20": "TSDI, condition of the 20 likeliest tokens",
+    "conditioned-openers": "one number, with a condition",
+    "reference-refuser": "reference that a condition makes refuse",
+    "merge-refuser": "merge that a condition makes refuse",
+}
+"""Rules of the study that the page shows."""
 ARMS = {
     "0": "0: the model as it is",
     "1": "1 for all",
@@ -34,8 +57,37 @@ ARMS = {
 
 def with_tables(text: str) -> str:
     """The page with its tables made anew."""
-    parts = {"answers": answers(), "transfer": transfer(), "siblings": siblings()}
+    parts = {
+        "answers": answers(),
+        "fronts": fronts(),
+        "transfer": transfer(),
+        "siblings": siblings(),
+    }
     return with_parts(text, parts)
+
+
+def fronts() -> str:
+    """How far conditioned TSDI is ahead of every rule, and each rule's safety where it is least."""
+    made = tables(summarise(read_results(STUDY)))
+    names = (
+        ("Fronts of 1 point: safety and helpful", "conditioned TSDI minus it"),
+        ("Weakest category of every method", "plain prompts"),
+        ("Safety gate of every method", "safety, organism-role-play"),
+    )
+    columns = [
+        {row[0]: row[made[title].header.index(column)] for row in made[title].rows}
+        for title, column in names
+    ]
+    rows = [["rule", "conditioned TSDI minus it", "weakest category", "under role-play, change"]]
+    for rule, title in RULES.items():
+        ahead, weakest, attacked = (column.get(rule, "") for column in columns)
+        rows.append([title, ahead.strip("-"), _code(weakest), attacked])
+    return table(rows)
+
+
+def _code(weakest: str) -> str:
+    """A category's code and its share, without its name."""
+    return re.sub(r"^(\w+) \D*", r"\1 ", weakest)
 
 
 def answers() -> str:

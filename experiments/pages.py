@@ -45,6 +45,7 @@ PICTURES = {
     "ablations": ("f6-steps", "f6-pool", "f6-prompts"),
     "real-text": ("f4-first", "f5-front"),
     "organism-dose": ("f4-first", "f5-front"),
+    "organism-condition": ("f5-front",),
 }
 """Of studies whose results are there."""
 OTHER_PICTURES = (demo_pictures, method_picture)
