@@ -94,7 +94,6 @@ def test_a_killed_run_goes_on_to_the_same_end(out, prompts, done):
 
 
 def test_where_the_gate_stays_shut_there_is_no_bias_to_use(out, prompts, monkeypatch):
-    shutil.rmtree(out / "bias")
     from tsdi.debiasing import run
 
     compare = run.compare
@@ -112,18 +111,41 @@ def test_where_the_gate_stays_shut_there_is_no_bias_to_use(out, prompts, monkeyp
     assert not (out / "bias").exists()
 
 
+def test_a_bias_of_an_earlier_call_goes_where_no_gain_is_shown(out, prompts, monkeypatch):
+    from tsdi.debiasing import run
+
+    monkeypatch.setattr(run, "helps", lambda _: False)
+    result = debias(prompts, out)
+    assert result.exit_code == 1
+    assert "On the test prompts no gain is shown." in " ".join(result.output.split())
+    assert not (out / "bias").exists()
+
+
 def test_a_pair_without_a_habit_has_nothing_to_remove(prompts, tmp_path):
     result = debias(prompts, tmp_path / "clean", aligned="organism/clean")
     assert result.exit_code == 1
     assert "Nothing to remove" in " ".join(result.output.split())
+    assert "Safety was looked at" not in result.output
     assert not (tmp_path / "clean" / "tuned").exists()
+
+
+def test_what_is_refused_at_the_door_leaves_no_folder(prompts, tmp_path):
+    result = debias(prompts, tmp_path / "new", "--attack", "role-play")
+    assert result.exit_code == 2
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--trials", 5), "is of a run with other settings"),
-        (("--judge", "refusal-phrases"), "is of a run with other judge"),
+        (("--trials", 5), "is of other settings: trials 4, not 5"),
+        (
+            ("--judge", "refusal-phrases"),
+            "judge 'None', not 'refusal-phrases'",
+        ),
+        (("--end-of-thinking", "XYZ"), "is of other judging: end_of_thinking"),
+        (("--trials", 3), "greater than or equal to 4"),
+        (("--attack", "role-play"), "words that the model's tokenizer does not know"),
         (("--fewest-prompts", 30), "three parts take 100"),
         (("--attack", "flattery"), "flattery"),
     ],

@@ -62,6 +62,29 @@ def test_copies_stay_together():
         assert set(texts.values()) <= {2}
 
 
+def test_a_text_with_a_group_and_without_stays_together():
+    grouped = made("harmful", "O1", 60, "near")
+    bare = [Prompt(f"bare-{p.id}", p.messages, "O1", kind="harmful") for p in grouped]
+    place: dict[str, str] = {}
+    for name, part in split(HARMLESS + grouped + bare, 10).items():
+        for prompt in part:
+            assert place.setdefault(repr(prompt.messages), name) == name
+
+
+def test_harmless_prompts_of_small_categories_are_in_every_part():
+    own = [one for n in range(40) for one in made("lookalike", f"type {n}", 1)]
+    found = split(own + made("harmful", "O1", 40), 10)
+    counts = [sum(p.kind == "lookalike" for p in part) for part in found.values()]
+    assert counts == [16, 12, 12]
+
+
+def test_one_text_of_two_kinds_is_refused_by_name():
+    both = [*HARMLESS, *made("harmful", "O1", 40)]
+    both.append(Prompt("twice", both[-1].messages, "", kind="lookalike"))
+    with pytest.raises(PromptError, match=r"harmful-O1-39 and twice are one text"):
+        split(both, 10)
+
+
 def test_where_a_prompt_goes_does_not_depend_on_its_place():
     prompts = HARMLESS + made("harmful", "O1", 40)
     one, other = split(prompts, 10), split(prompts[::-1], 10)
@@ -75,7 +98,7 @@ def test_where_a_prompt_goes_does_not_depend_on_its_place():
     [
         (40, 33, "", "33 harmful and 40 harmless prompts; three parts take 34 and 20"),
         (19, 40, "", "40 harmful and 19 harmless"),
-        (40, 40, "all", "too few prompts of O1: their groups are too large"),
+        (40, 40, "all", "too few of O1: groups, or copies of a text, are too large"),
     ],
 )
 def test_too_few_are_refused(harmless, harmful, group, why):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tsdi
+from tsdi.categories import category_name
 from tsdi.cli import console, options
 from tsdi.cli.compare import changes_table
 from tsdi.evaluation.evaluate import Judging
@@ -37,7 +38,7 @@ def debias(
         ),
     ] = None,
     fewest_prompts: options.FewestPrompts = FEWEST_PROMPTS,
-    trials: Annotated[int, typer.Option(min=2, help="How many settings are tried.")] = 12,
+    trials: Annotated[int, typer.Option(min=4, help="How many settings are tried.")] = 12,
     max_new_tokens: options.MaxNewTokens = 32,
     batch_size: options.BatchSize = 16,
     pool: Annotated[
@@ -100,23 +101,21 @@ def debias(
 
 
 def _show(result: "Debiased", model: str) -> None:
-    from tsdi.debiasing.page import losses, verdict
+    from tsdi.debiasing.page import changes, losses, verdict
 
-    if result.chosen:
-        console.say(f"Chosen: {result.chosen}.")
     if result.gated:
+        console.say(f"Chosen: {result.chosen}.")
         console.out.print(changes_table(result.gated.comparison))
-        for attack, found in result.attacked.items():
-            safety = found.overall["safety"].change
-            console.say(f"Safety under {attack}: {compact_text(safety, signed=True)}.")
+        for title, change in changes(result)[-len(result.attacked) :] if result.attacked else []:
+            before, after = (compact_text(one) for one in (change.before, change.after))
+            console.say(f"{title.capitalize()}: {before} before, {after} after.")
         for text in losses(result.gated):
             console.out.print(console.red(f"Safety gate: {text}"))
+        where = " and ".join(["plain prompts", *result.attacks])
+        console.say(f"Safety was looked at on {where}; figures are of prompts that chose nothing.")
     if result.together:
-        console.say(
-            f"Looked at as one category, for want of prompts: {len(result.together)} categories."
-        )
-    where = " and ".join(["plain prompts", *result.attacks])
-    console.say(f"Safety was looked at on {where}; figures are of prompts that chose nothing.")
+        names = ", ".join(map(category_name, result.together))
+        console.say(f"Looked at as one category, for want of prompts: {names}.")
     line = verdict(result)
     console.out.print(console.red(line) if result.why_not else line)
     console.say(f"The report: {result.out / 'report.html'}")

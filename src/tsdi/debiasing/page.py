@@ -59,14 +59,16 @@ def _headline(result: Debiased) -> Section:
         body.append(_changes(result))
     else:
         body.append(_counts(result))
-    chosen = f" Chosen: {result.chosen}." if result.chosen else ""
+    if result.gated is None:
+        return Section("In short", verdict(result), body, _together(result).strip())
     where = " and ".join([_PLAIN, *result.attacks])
     return Section(
         "In short",
-        f"{verdict(result)}{chosen}",
+        f"{verdict(result)} Chosen: {result.chosen}.",
         body,
-        "Shares of answers to prompts that nothing was chosen on, with 95 % intervals. Safety was"
-        f" looked at on {where}." + _together(result),
+        f"Shares of answers to the {sum(result.prompts['test'].values())} test prompts, on which"
+        f" nothing was chosen, with 95 % intervals. Safety was looked at on {where}."
+        + _together(result),
     )
 
 

@@ -6,6 +6,7 @@ goes on with what is done.
 """
 
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,13 +25,13 @@ from tsdi.debiasing.page import write_debias_report
 from tsdi.debiasing.result import BIAS, Debiased
 from tsdi.debiasing.split import merged_categories, split
 from tsdi.engines.base import Sampling
-from tsdi.errors import RunExistsError
+from tsdi.errors import RunExistsError, UsageError
 from tsdi.evaluation.compare import Comparison, compare_runs
 from tsdi.evaluation.evaluate import Judging, evaluate
 from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated, compare
-from tsdi.evaluation.tune import tune
-from tsdi.evaluation.tuning import Search
+from tsdi.evaluation.tune import check_words, tune
+from tsdi.evaluation.tuning import Search, by_attack, check_prompts
 from tsdi.files import (
     check_output,
     is_unused,
@@ -40,6 +41,7 @@ from tsdi.files import (
     write_bytes,
     write_json,
 )
+from tsdi.models.compatibility import check_same_tokenizer
 from tsdi.models.fingerprint import fingerprint
 from tsdi.models.load import LoadOptions, load_tokenizer
 from tsdi.report.page import is_report
@@ -55,6 +57,8 @@ REPORT = "report.html"
 ATTACKS = ("prefix-injection", "role-play")
 """The attacks that a bias is tuned and gated under, where the tokenizer knows their words."""
 RANDOM_PROMPTS = 256
+LEAST_TRIALS = 4
+"""Of a bias with a condition: doing nothing, the condition as it is, a bold one, one strength."""
 PLAN, PARTS = "debias.json", "prompts"
 _LOG = logging.getLogger(__name__)
 
@@ -85,6 +89,13 @@ class Debiasing:
     batch_size: int = 16
     seed: int = 0
     options: LoadOptions = LoadOptions()
+
+    def __post_init__(self) -> None:
+        if self.trials < LEAST_TRIALS:
+            raise UsageError(
+                f"{LEAST_TRIALS} settings are always tried, {self.trials} trials are too few.",
+                f"Give {LEAST_TRIALS} or more.",
+            )
 
     @property
     def estimation(self) -> Estimation:
@@ -145,16 +156,20 @@ def debias(
         check_kinds(asked)
         parts = split(asked, settings.fewest_prompts)
         tokenizer = load_tokenizer(aligned, settings.options)
+        check_same_tokenizer(tokenizer, load_tokenizer(reference, settings.options))
         if not settings.attacks:
             settings = replace(settings, attacks=_usual_attacks(asked, tokenizer))
         search = settings.search
+        check_prompts(parts["validation"], search)
+        check_words(by_attack(parts["validation"], search.attacks), tokenizer)
         decides = {
             "aligned": aligned,
             "reference": reference,
             "fingerprints": [fingerprint(aligned), fingerprint(reference)],
             "prompts": {"name": source.name, "sha256": prompts_sha256(asked)},
             "settings": asdict(settings),
-            "judge": judging.judge,
+            "pool": fingerprint(settings.pool) if Path(settings.pool).is_file() else settings.pool,
+            "judging": {key: str(value) for key, value in asdict(judging).items()},
         }
         _check_goes_on(out, as_read_back(decides))
         (out / PARTS).mkdir(exist_ok=True)
@@ -198,8 +213,14 @@ def _check_goes_on(out: Path, decides: dict[str, Any]) -> None:
         return
     known = read_object(plan, "Restore it, or give another --out.")
     for key in dict.fromkeys([*decides, *known]):
-        if known.get(key) != decides.get(key):
-            raise RunExistsError(f"{out} is of a run with other {key}.", "Give another --out.")
+        one, other = known.get(key), decides.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            changed = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+            said = ", ".join(f"{n} {one.get(n)!r}, not {other.get(n)!r}" for n in changed)
+        else:
+            said = "" if one == other else f"{one!r}, not {other!r}"
+        if said:
+            raise RunExistsError(f"{out} is of other {key}: {said}.", "Give another --out.")
 
 
 def _row(prompt: Prompt) -> dict[str, Any]:
@@ -211,6 +232,13 @@ def _row(prompt: Prompt) -> dict[str, Any]:
         "category": prompt.category,
         "group": prompt.group,
     }
+
+
+def helps(comparison: Comparison) -> bool:
+    """Whether any share of helpful answers has clearly risen."""
+    names = ("compliance", "lookalike_compliance", "correct")
+    changes = [comparison.overall[name].change for name in names if name in comparison.overall]
+    return any(change.n and change.low > 0 for change in changes)
 
 
 @dataclass(frozen=True)
@@ -229,20 +257,28 @@ class _Run:
         """Every step, as far as there is a reason to go on."""
         bias = self._estimate()
         if removes_nothing(bias):
-            return replace(found, why_not=NOTHING.why)
+            return self._nothing(found, NOTHING.why)
         conditioned = self._condition()
         assert conditioned.condition is not None
         found = replace(found, condition=tuple(describe(conditioned.condition)))
         tuned = self._tune()
         found = replace(found, tuned=tuned)
         if tuned.condition is None and tuned.info.strength == 0:
-            return replace(found, why_not="No setting within the floors helps more than none.")
+            return self._nothing(found, "No setting within the floors helps more than none.")
         gated, attacked = self._gate(found.attacks)
         found = replace(found, gated=gated, attacked=attacked)
         if not gated.opens:
-            return replace(found, why_not="The safety gate is shut.")
+            return self._nothing(found, "The safety gate is shut.")
+        if not helps(gated.comparison):
+            return self._nothing(found, "On the test prompts no gain is shown.")
         tuned.save_pretrained(self.out / BIAS)
         return found
+
+    def _nothing(self, found: Debiased, why: str) -> Debiased:
+        """A result without a bias to use; one of an earlier call goes."""
+        if (self.out / BIAS / CONFIG_FILE).exists():
+            shutil.rmtree(self.out / BIAS)
+        return replace(found, why_not=why)
 
     def _part(self, name: str) -> str:
         return str(self.out / PARTS / f"{name}.jsonl")

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
-from typing import Any
 
 from tsdi.categories import category_name
 from tsdi.errors import PromptError
@@ -14,9 +13,9 @@ from tsdi.suites.prompts import Prompt
 
 SHARES = {"fit": 0.4, "validation": 0.3, "test": 0.3}
 """The parts, and their shares of the prompts of every kind and category."""
-OTHER = "other"
+OTHER = "(small categories)"
 """Harmful prompts of all categories that have too few to be looked at alone."""
-LEAST_HARMLESS = 20
+LEAST_HARMLESS, LEAST_IN_PART = 20, 5
 
 
 def split(prompts: Sequence[Prompt], fewest: int) -> dict[str, list[Prompt]]:
@@ -42,8 +41,11 @@ def split(prompts: Sequence[Prompt], fewest: int) -> dict[str, list[Prompt]]:
             f" {_needed(fewest)} and {LEAST_HARMLESS}.",
             "Give more, such as a suite with both kinds, or a lower --fewest-prompts.",
         )
-    part = _assign(merged)
-    found = {name: [p for p in merged if part[_group(p)] == name] for name in SHARES}
+    _check_one_kind_each(merged)
+    group = _groups(merged)
+    part = _assign(merged, group)
+    found = {name: [p for p, g in zip(merged, group, strict=True) if part[g] == name]
+             for name in SHARES}  # fmt: skip
     for name in ("validation", "test"):
         _check_part(name, found[name], merged, fewest)
     return found
@@ -75,41 +77,56 @@ def _merge_small(prompts: Sequence[Prompt], needed: int) -> list[Prompt]:
     ]
 
 
-def _group(prompt: Prompt) -> str:
-    """The name of the prompts that are never divided."""
-    return f"group {prompt.group}" if prompt.group else repr(prompt.messages)
-
-
-def _assign(prompts: Sequence[Prompt]) -> dict[str, str]:
-    """The part of every group: the one that lacks most of its category, then of its kind.
-
-    Groups go by their first prompt, the largest first.
-    """
-    sizes: dict[str, int] = {}
-    first: dict[str, Prompt] = {}
+def _check_one_kind_each(prompts: Sequence[Prompt]) -> None:
+    kinds: dict[str, Prompt] = {}
     for prompt in prompts:
-        name = _group(prompt)
-        sizes[name] = sizes.get(name, 0) + 1
-        first.setdefault(name, prompt)
-    by_category, by_kind = (Counter[Any]() for _ in range(2))
-    for name, prompt in first.items():
-        by_category[prompt.kind, prompt.category] += sizes[name]
-        by_kind[prompt.kind] += sizes[name]
-    held: Counter[Any] = Counter()
-    part = {}
-    for name in sorted(sizes, key=lambda one: (-sizes[one], _hash(one))):
-        kind, category = first[name].kind, first[name].category
-
-        def lacks(one: str, kind: str = kind, category: str = category) -> tuple[float, float]:
-            return (
-                round(SHARES[one] * by_category[kind, category] - held[one, kind, category], 6),
-                SHARES[one] * by_kind[kind] - held[one, kind],
+        text, harmful = repr(prompt.messages), prompt.kind == "harmful"
+        first = kinds.setdefault(text, prompt)
+        if (first.kind == "harmful") != harmful:
+            raise PromptError(
+                f"{first.id} and {prompt.id} are one text, once harmful and once harmless.",
+                "Label each prompt once.",
             )
 
-        chosen = max(SHARES, key=lacks)
-        held[chosen, kind, category] += sizes[name]
-        held[chosen, kind] += sizes[name]
-        part[name] = chosen
+
+def _groups(prompts: Sequence[Prompt]) -> list[str]:
+    """The name of every prompt's group: those that share a group or a text, in any chain."""
+    root: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while root.setdefault(name, name) != name:
+            name = root[name]
+        return name
+
+    texts = [repr(prompt.messages) for prompt in prompts]
+    for prompt, text in zip(prompts, texts, strict=True):
+        if prompt.group:
+            one, other = sorted((find(text), find(f"group {prompt.group}")))
+            root[other] = one
+    return [find(text) for text in texts]
+
+
+def _assign(prompts: Sequence[Prompt], group: Sequence[str]) -> dict[str, str]:
+    """The part of every group: the one that lacks most of its stratum.
+
+    Strata are the kinds, of harmful prompts the categories. Groups go by their first prompt, the
+    largest first.
+    """
+    sizes = Counter(group)
+    stratum: dict[str, tuple[str, str]] = {}
+    for prompt, name in zip(prompts, group, strict=True):
+        category = prompt.category if prompt.kind == "harmful" else ""
+        stratum.setdefault(name, (prompt.kind, category))
+    total: Counter[tuple[str, str]] = Counter()
+    for name, number in sizes.items():
+        total[stratum[name]] += number
+    held: Counter[tuple[tuple[str, str], str]] = Counter()
+    part = {}
+    for name in sorted(sizes, key=lambda one: (-sizes[one], _hash(one))):
+        own = stratum[name]
+        lacks = {one: round(SHARES[one] * total[own] - held[own, one], 6) for one in SHARES}
+        part[name] = max(SHARES, key=lacks.__getitem__)
+        held[own, part[name]] += sizes[name]
     return part
 
 
@@ -119,11 +136,12 @@ def _hash(text: str) -> str:
 
 def _check_part(name: str, part: Sequence[Prompt], prompts: Sequence[Prompt], fewest: int) -> None:
     counts: Mapping[str, int] = _counts(part)
-    few = [one for one in _counts(prompts) if counts.get(one, 0) < fewest]
-    if few or not any(prompt.kind in HARMLESS for prompt in part):
-        lacking = ", ".join(map(category_name, few)) or "harmless prompts"
+    few = [category_name(one) for one in _counts(prompts) if counts.get(one, 0) < fewest]
+    if sum(prompt.kind in HARMLESS for prompt in part) < LEAST_IN_PART:
+        few.append("harmless prompts")
+    if few:
         raise PromptError(
-            f"The part for {name} would have too few prompts of {lacking}: their groups are too"
-            " large to be divided.",
+            f"The part for {name} would have too few of {', '.join(few)}: groups, or copies of a"
+            " text, are too large to be divided.",
             "Give smaller groups, or more prompts.",
         )

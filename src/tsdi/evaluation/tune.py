@@ -195,7 +195,7 @@ def _open(
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
     check_trials(search.trials, Space.around(vector))
     by = by_attack(_unseen(vector, tokenizer, asked, search), search.attacks)
-    _check_words(by, tokenizer)
+    check_words(by, tokenizer)
     loaded = load_model(model, search.options)
     vector.check(tokenizer, loaded)
     engine = TransformersEngine(loaded, tokenizer, vector, 1.0, vector.info.chat_format)
@@ -209,7 +209,7 @@ def _under(engine: Engine, attack: str) -> Engine:
     return PromptedEngine(engine, find_attack(attack).transform) if attack else engine
 
 
-def _check_words(asked: Mapping[str, Sequence[Prompt]], tokenizer: PreTrainedTokenizerBase) -> None:
+def check_words(asked: Mapping[str, Sequence[Prompt]], tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse attacks in words that the model does not know: a floor under one would say nothing."""
     for attack, prompts in asked.items():
         texts = [prompt.messages[-1]["content"] for prompt in prompts[:32]]
