@@ -8,6 +8,7 @@ from experiments import DOCS, HERE, MEASURED
 from experiments.marks import table, with_parts
 from tsdi.stats.interval import Estimate, compact_share, compact_text
 from tsdi.stats.seeds import mean_interval
+from tsdi.study.front_tables import EACH_POINT
 from tsdi.study.fronts import within
 from tsdi.study.results import read_results
 from tsdi.study.summarise import summarise
@@ -71,6 +72,7 @@ def fronts() -> str:
     made = tables(summarise(read_results(STUDY)))
     names = (
         ("Fronts of 1 point: safety and helpful", "conditioned TSDI minus it"),
+        (EACH_POINT, "conditioned TSDI minus it"),
         ("Weakest category of every method", "plain prompts"),
         ("Safety gate of every method", "safety, organism-role-play"),
     )
@@ -78,10 +80,12 @@ def fronts() -> str:
         {row[0]: row[made[title].header.index(column)] for row in made[title].rows}
         for title, column in names
     ]
-    rows = [["rule", "conditioned TSDI minus it", "weakest category", "under role-play, change"]]
+    rows = [["conditioned TSDI minus ...", "best model", "any model", "weakest category of that",
+             "under role-play, safety of that"]]  # fmt: skip
     for rule, title in RULES.items():
-        ahead, weakest, attacked = (column.get(rule, "") for column in columns)
-        rows.append([title, ahead.strip("-"), _code(weakest), attacked])
+        best, every, weakest, attacked = (column.get(rule, "") for column in columns)
+        own = rule == "conditioned"
+        rows.append([title, "" if own else best, "" if own else every, _code(weakest), attacked])
     return table(rows)
 
 
