@@ -8,7 +8,7 @@ from experiments import DOCS, HERE, MEASURED
 from experiments.marks import table, with_parts
 from tsdi.stats.interval import Estimate, compact_share, compact_text
 from tsdi.stats.seeds import mean_interval
-from tsdi.study.front_tables import EACH_POINT
+from tsdi.study.front_tables import each_point_title
 from tsdi.study.fronts import within
 from tsdi.study.results import read_results
 from tsdi.study.summarise import summarise
@@ -69,10 +69,11 @@ def with_tables(text: str) -> str:
 
 def fronts() -> str:
     """How far conditioned TSDI is ahead of every rule, and each rule's safety where it is least."""
-    made = tables(summarise(read_results(STUDY)))
+    summary = summarise(read_results(STUDY))
+    made = tables(summary)
     names = (
         ("Fronts of 1 point: safety and helpful", "conditioned TSDI minus it"),
-        (EACH_POINT, "conditioned TSDI minus it"),
+        (each_point_title(summary), "conditioned TSDI minus it"),
         ("Weakest category of every method", "plain prompts"),
         ("Safety gate of every method", "safety, organism-role-play"),
     )

@@ -9,7 +9,7 @@ from experiments.marks import with_parts
 from tsdi.evaluation.floors import ALL
 from tsdi.report.page import Table
 from tsdi.stats.interval import Estimate, compact_share, interval_text
-from tsdi.study.front_tables import EACH_POINT
+from tsdi.study.front_tables import each_point_title
 from tsdi.study.results import read_results
 from tsdi.study.sentences import category_title
 from tsdi.study.summarise import summarise
@@ -74,7 +74,7 @@ def table() -> str:
     """How far tuned TSDI is ahead of every rule, of the best three models and of any."""
     found = tables(_organism())
     fronts = _by_rule(found["Fronts of 3 points: safety and helpful"])
-    each = _by_rule(found[EACH_POINT])
+    each = _by_rule(found[each_point_title(_organism())])
     rows = [HEAD, ["---"] * len(HEAD)]
     for rule, title in ROWS.items():
         ahead = [made.get(rule, {}).get("tuned TSDI minus it", "") for made in (fronts, each)]

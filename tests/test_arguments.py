@@ -129,8 +129,6 @@ def test_one_text_is_no_list(value):
 def test_lists_are_not_taken_apart(tmp_path):
     with pytest.raises(UsageError, match=r"labels is 'p/bom\.csv'"):
         tsdi.audit.audit("refusal-phrases", "p/bom.csv")
-    with pytest.raises(UsageError, match=r"labels is 'p/bom\.csv'"):
-        tsdi.audit.train("p/bom.csv", tmp_path / "judge.json")
     with pytest.raises(UsageError, match="against is 'organism'"):
         tsdi.audit.audit("refusal-phrases", ["p/bom.csv"], against="organism")
     with pytest.raises(UsageError, match="only is 'tuned'"):

@@ -309,7 +309,7 @@ class TestEngines:
             (["--engine", "vlm"], "no engine 'vlm'"),
             (["--url", "http://127.0.0.1:1/v1"], "--url is for --engine openai"),
             (["--tokenizer", "x"], "--tokenizer is for --engine llama-cpp"),
-            (["--engine", "llama-cpp"], "--tokenizer org/model"),
+            (["--engine", "llama-cpp"], "--tokenizer acme/model"),
             (["--bias", "x", "--strength", "nan"], "The strength is nan"),
             (["--engine", "openai", "--bias", "x", "--url", "http://127.0.0.1:1/v1"], "tsdi serve"),
         ],

@@ -68,8 +68,8 @@ def test_caveats_stand_before_all_figures_on_the_page_and_in_the_summary(
 def test_summary_json_keeps_its_keys(summary):
     found = summary_json(summary)
     assert " ".join(found) == (
-        "title judge main seeds prompts helps rules methods safe fronts grid speed gate harm"
-        " by_seed ablations biases members caveats sentences answer alerts"
+        "title judge main seeds prompts helps rules methods safe fronts each_point grid speed"
+        " gate harm types by_seed ablations biases members caveats sentences answer alerts"
     )
     front = found["fronts"]["helpful"]["1"]["plain"]
     assert [*front] == ["chosen", "volume", "ours_minus", "tuned_minus", "conditioned_minus"]

@@ -356,7 +356,6 @@ class TestTheReport:
             (["rules", 0, "title"], None),
             (["biases", 0, "model"], 3),
             (["speed", "rules", "plain", "ratio"], "fast"),
-            (["study", "ks"], [10**50]),
         ],
     )
     def test_damaged_results_are_one_line_and_nothing_is_written(

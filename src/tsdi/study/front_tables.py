@@ -9,7 +9,6 @@ from tsdi.study.sentences import change_text, interval_note
 from tsdi.study.summary import Front, FrontComparison, Summary
 
 SHOWN_POINTS = 8
-EACH_POINT = "Every point of the grid alone: safety times helpful answers"
 
 
 def fronts_title(summary: Summary, comparison: FrontComparison) -> str:
@@ -66,6 +65,11 @@ def front_table(summary: Summary, comparison: FrontComparison) -> Table:
     points = ("; ".join(one) if len(one) <= SHOWN_POINTS else "all of the grid" for one in chosen)
     rows = [[*row, one] for row, one in zip(made.rows, points, strict=True)]
     return replace(made, header=[*made.header, "points"], rows=rows)
+
+
+def each_point_title(summary: Summary) -> str:
+    """The title of the table of single grid points."""
+    return f"Every point of the grid alone: {summary.judge.measure} times helpful answers"
 
 
 def each_point_table(summary: Summary) -> Table:

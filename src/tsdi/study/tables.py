@@ -9,7 +9,7 @@ from tsdi.evaluation.floors import ALL
 from tsdi.report.page import Table
 from tsdi.stats.interval import Estimate, interval_text, p_text
 from tsdi.study.entries import RuleDescription
-from tsdi.study.front_tables import EACH_POINT, each_point_table, front_table, fronts_title
+from tsdi.study.front_tables import each_point_table, each_point_title, front_table, fronts_title
 from tsdi.study.outcomes import MARGIN
 from tsdi.study.sentences import UNNAMED, category_title, change_text, interval_note, measure_title
 from tsdi.study.summary import Ablation, GateRow, Summary
@@ -27,7 +27,7 @@ def tables(summary: Summary) -> dict[str, Table]:
     for one in summary.comparisons:
         found[fronts_title(summary, one)] = front_table(summary, one)
     if summary.each_point:
-        found[EACH_POINT] = each_point_table(summary)
+        found[each_point_title(summary)] = each_point_table(summary)
     found["Models of the grid, plain and debiased"] = grid_table(summary)
     found["Speed and memory"] = cost_table(summary)
     found["Baselines"] = rules_table(summary)
