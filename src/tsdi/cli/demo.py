@@ -69,7 +69,9 @@ def _show(result: EverydayResult, report: Path) -> None:
         "  tsdi estimate ALIGNED REFERENCE --out my-bias\n"
         "  tsdi evaluate ALIGNED --prompts everyday --out plain\n"
         "  tsdi evaluate ALIGNED --prompts everyday --bias my-bias --out debiased\n"
-        "  tsdi compare plain debiased"
+        "  tsdi compare plain debiased\n"
+        "or, with a strength by prompt and the safety gate:\n"
+        "  tsdi debias ALIGNED REFERENCE --out done"
     )
 
 
