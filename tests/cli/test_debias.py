@@ -3,12 +3,18 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from tests.cli.conftest import tsdi
 from tsdi import SafetyBias, organism
+from tsdi.debiasing.run import _of_judging, helps
+from tsdi.evaluation.compare import Change
+from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.gate import Regression
+from tsdi.judging.base import JudgeOptions
+from tsdi.stats.interval import Estimate
 
 SETTINGS = (
     "--pool", "tokenizer", "--prompt-tokens", 8, "--attack", "organism-suffix", "--trials", 4,
@@ -162,3 +168,27 @@ def test_other_files_are_left_alone(prompts, tmp_path):
     assert result.exit_code == 2
     assert "holds other files" in result.stderr
     assert [one.name for one in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("moved", "wanted"),
+    [
+        ({"compliance": (0.1, 0.3)}, True),
+        ({"compliance": (0.1, 0.3), "correct": (-0.1, 0.2)}, True),
+        ({"compliance": (0.1, 0.3), "correct": (-0.3, -0.1)}, False),
+        ({"compliance": (-0.1, 0.3)}, False),
+        ({"safety": (0.1, 0.3)}, False),
+    ],
+)
+def test_a_gain_is_a_clear_rise_that_no_clear_fall_pays_for(moved, wanted):
+    share = Estimate(0.5, 0.4, 0.6, 9)
+    overall = {
+        name: Change(share, share, Estimate((low + high) / 2, low, high, 9), 0.01)
+        for name, (low, high) in moved.items()
+    }
+    assert helps(SimpleNamespace(overall=overall)) is wanted
+
+
+def test_a_judges_password_is_not_written_down():
+    judging = Judging("llm-refusal", JudgeOptions(url="https://me:secret@host/v1?token=secret"))
+    assert "secret" not in str(_of_judging(judging))

@@ -66,7 +66,8 @@ def debias(
     """Estimate, fit a condition, tune both under floors of safety, gate the result, and report.
 
     The prompts are divided in three, so that what chooses never reports. OUT/bias is written only
-    if the safety gate opens; else the exit code is 1. Called again, a killed run goes on.
+    if the safety gate opens and a gain is shown; else the exit code is 1. Called again, a killed
+    run goes on.
 
     Example: tsdi debias acme/aligned acme/reference --prompts xstest --judge wildguard --out done
     """

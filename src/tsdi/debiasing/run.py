@@ -24,6 +24,7 @@ from tsdi.condition.evidence import describe
 from tsdi.debiasing.page import write_debias_report
 from tsdi.debiasing.result import BIAS, Debiased
 from tsdi.debiasing.split import merged_categories, split
+from tsdi.engines.address import public_url
 from tsdi.engines.base import Sampling
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.evaluation.compare import Comparison, compare_runs
@@ -136,8 +137,8 @@ def debias(
     Args:
         aligned: The model after the safety step: a folder, a hub id or a shipped name.
         reference: The model before it.
-        out: Folder for all that is made; `bias` in it is there only if the gate is open. A killed
-            run goes on when it is called again in the same way.
+        out: Folder for all that is made; `bias` in it is there only if the gate is open and a gain
+            is shown. A killed run goes on when it is called again in the same way.
         prompts: Labelled prompts, as for `tsdi.generate`.
         settings: Settings of estimate, search and gate.
         judging: The judge, and defaults of prompts.
@@ -169,7 +170,7 @@ def debias(
             "prompts": {"name": source.name, "sha256": prompts_sha256(asked)},
             "settings": asdict(settings),
             "pool": fingerprint(settings.pool) if Path(settings.pool).is_file() else settings.pool,
-            "judging": {key: str(value) for key, value in asdict(judging).items()},
+            "judging": _of_judging(judging),
         }
         _check_goes_on(out, as_read_back(decides))
         (out / PARTS).mkdir(exist_ok=True)
@@ -188,6 +189,13 @@ def debias(
         found = run.all(found)
         write_debias_report(out / REPORT, found, decides)
         return found
+
+
+def _of_judging(judging: Judging) -> dict[str, str]:
+    """The judge's settings as text, its address without a password or token."""
+    url = judging.options.url
+    options = replace(judging.options, url=None if url is None else public_url(url))
+    return {key: str(value) for key, value in asdict(replace(judging, options=options)).items()}
 
 
 def _usual_attacks(
@@ -235,10 +243,11 @@ def _row(prompt: Prompt) -> dict[str, Any]:
 
 
 def helps(comparison: Comparison) -> bool:
-    """Whether any share of helpful answers has clearly risen."""
+    """Whether a share of helpful answers has clearly risen, and none has clearly fallen."""
     names = ("compliance", "lookalike_compliance", "correct")
     changes = [comparison.overall[name].change for name in names if name in comparison.overall]
-    return any(change.n and change.low > 0 for change in changes)
+    known = [change for change in changes if change.n]
+    return any(one.low > 0 for one in known) and not any(one.high < 0 for one in known)
 
 
 @dataclass(frozen=True)
