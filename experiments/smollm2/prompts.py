@@ -23,12 +23,12 @@ FILES = {
     "strongreject": "strongreject/strongreject.csv",
 }
 COUNTS = {
-    "or-bench": {"fit": 80, "validation": 40, "test": 40},
-    "beavertails-eval": {"fit": 80, "validation": 40, "test": 40},
-    "alpaca-eval": {"fit": 40, "validation": 20, "test": 40},
-    EVERYDAY: {"fit": 120, "validation": 50, "test": 50},
-    "xstest": {"test": 200},
-    "strongreject": {"test": 40},
+    "or-bench": {"fit": 60, "validation": 30, "test": 35},
+    "beavertails-eval": {"fit": 60, "validation": 30, "test": 40},
+    "alpaca-eval": {"fit": 20, "validation": 10, "test": 20},
+    EVERYDAY: {"fit": 100, "validation": 30, "test": 20},
+    "xstest": {"test": 120},
+    "strongreject": {"test": 25},
 }
 """Prompts of a suite by split, fewer where it has not so many."""
 
@@ -70,6 +70,7 @@ def main() -> None:
             found[split] += [row(suite, prompt) for prompt in prompts]
     options.out.mkdir(parents=True, exist_ok=True)
     for split, rows in found.items():
+        rows.sort(key=lambda one: len(one["prompt"]))  # batches of one length have no padding
         write_bytes(options.out / f"{split}.jsonl", to_lines(rows))
 
 

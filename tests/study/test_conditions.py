@@ -92,8 +92,9 @@ def test_a_refuser_refuses_what_its_own_model_takes_for_harmful(family, made, ru
 @pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if rule.fitted])
 def test_what_changes_nothing_changes_nothing(family, made, rule):
     found, _ = logits(family, made, rule, **RULES[rule].nothing)
-    assert torch.equal(found, logits(family, made, "plain" if RULES[rule].of == "aligned" else
-                                     "reference")[0])  # fmt: skip
+    usual, _ = logits(family, made, "plain" if RULES[rule].of == "aligned" else "reference")
+    # A merge reads its prompts anew, in one piece, which rounds otherwise.
+    torch.testing.assert_close(found, usual, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

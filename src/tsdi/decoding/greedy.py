@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from tsdi.decoding.end_tokens import end_ids
+from tsdi.decoding.prompt_states import PromptStates
 
 
 def pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -41,6 +42,7 @@ def generate_greedily(
     *,
     keep_logits: bool = False,
     stops: Sequence[StoppingCriteria] = (),
+    states: PromptStates | None = None,
 ) -> tuple[list[list[int]], Tensor | None]:
     """Decode greedily after the given processors and nothing else.
 
@@ -55,6 +57,7 @@ def generate_greedily(
         processors: See the prompts in one left-padded batch.
         keep_logits: Return the logits too.
         stops: Criteria that are asked after each token whether to stop.
+        states: Where the model's states of prompts are kept; None keeps none.
 
     Returns:
         Token ids of every answer, filled up behind its end, and float32 logits after the
@@ -78,6 +81,7 @@ def generate_greedily(
             logits_processor=list(processors),
             stopping_criteria=list(stops),
             generation_config=settings,
+            **({} if states is None else states.arguments(ids, mask)),
         )
     logits = torch.stack(output.scores, 1).float().cpu() if keep_logits else None
     return output.sequences[:, ids.shape[1] :].tolist(), logits

@@ -22,6 +22,7 @@ from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.condition import Strength
 from tsdi.decoding.end_tokens import end_ids
 from tsdi.decoding.greedy import generate_greedily, ignores_mask
+from tsdi.decoding.prompt_states import PromptStates
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.encode import NOT_FINITE, decode_answer, encode_request, is_in_thought
@@ -43,6 +44,8 @@ class TransformersEngine(Engine):
         strength: Factor of the bias, unless a request has its own; None leaves it to its
             condition, or takes what the bias recommends.
         chat_format: Format of chats; a bias brings its own.
+        states: The model's states of prompts, shared by engines that ask it the same prompts; None
+            keeps none.
 
     Attributes:
         chat_format: The one that is used.
@@ -60,6 +63,7 @@ class TransformersEngine(Engine):
         bias: SafetyBias | None = None,
         strength: float | None = None,
         chat_format: ChatFormat = OWN_TEMPLATE,
+        states: PromptStates | None = None,
     ) -> None:
         if bias is not None:
             bias.check(tokenizer, model)
@@ -69,6 +73,7 @@ class TransformersEngine(Engine):
         self._model = model
         self._tokenizer = tokenizer
         self._bias = bias
+        self._states = states
         self._strength: Strength = 0.0 if bias is None else bias.strength_or_condition(strength)
         self.chat_format = bias.info.chat_format if bias is not None else chat_format
         check_format(tokenizer, self.chat_format)
@@ -193,6 +198,7 @@ class TransformersEngine(Engine):
             sampling.max_new_tokens,
             self._processors(requests, prompts, sampling),
             keep_logits=sampling.keep_logits,
+            states=self._states,
         )
         return [
             self._completion(prompts[row], answer, None if logits is None else logits[row])

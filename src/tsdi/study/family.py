@@ -15,6 +15,7 @@ from tsdi.bias import Estimation as BiasEstimation
 from tsdi.bias import LabelledIds, SafetyBias, estimate_bias, fit_slope
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids
 from tsdi.condition import Labelled
+from tsdi.decoding.prompt_states import PromptStates
 from tsdi.errors import FormatError, UsageError
 from tsdi.models.chat import ChatFormat, encode_chat, template_sha256
 from tsdi.models.fingerprint import fingerprint
@@ -74,6 +75,7 @@ class ModelFamily:
         self._biases = biases
         self._home = home
         self._models: dict[str, PreTrainedModel] = {}
+        self._states: dict[str, PromptStates] = {}
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -85,6 +87,12 @@ class ModelFamily:
         if role not in self._models:
             self._models[role] = load_model(self.member.paths[role], self._options)
         return self._models[role]
+
+    def states(self, role: str) -> PromptStates:
+        """What the model of a role has read of the study's prompts."""
+        if role not in self._states:
+            self._states[role] = PromptStates(self.model(role))
+        return self._states[role]
 
     @cached_property
     def openers(self) -> tuple[list[int], list[int]]:

@@ -28,7 +28,15 @@ from tsdi.study.settings import Setting
 
 
 def _transformers(family: ModelFamily, role: str, bias: SafetyBias | None = None) -> Engine:
-    return TransformersEngine(family.model(role), family.tokenizer, bias, 1.0, family.chat_format)
+    """The engine of a model as it is, which shares with others what was read of prompts."""
+    return TransformersEngine(
+        family.model(role),
+        family.tokenizer,
+        bias,
+        1.0,
+        family.chat_format,
+        family.states(role),
+    )
 
 
 def _plain(role: str) -> Callable[[ModelFamily, Setting], Engine]:
@@ -85,7 +93,9 @@ def _with_condition(
 ) -> Engine:
     """An engine whose shift is scaled by a condition on the model's own logits."""
     condition = family.conditions.of(name, model, setting)
-    return TransformersEngine(model, family.tokenizer, shift.with_condition(condition))
+    states = family.states(name) if name in family.member.paths else None  # a merge is none of them
+    conditioned = shift.with_condition(condition)
+    return TransformersEngine(model, family.tokenizer, conditioned, states=states)
 
 
 def _conditioned(family: ModelFamily, setting: Setting) -> Engine:
