@@ -199,7 +199,7 @@ def test_harmful_prompts_alone_are_asked_under_attack_and_judged_as_they_were(mo
         for text, kind in kinds.items()
     ]
     search = Search(attacks=["shout", "repeat"], max_new_tokens=2)
-    subject = _Subject(None, None, tiny.bias(), Mild(), by_attack(prompts, search.attacks))
+    subject = _Subject(None, None, None, tiny.bias(), Mild(), by_attack(prompts, search.attacks))
     found = subject.answers(Knobs(1.0, 1, 1.0), search, "", _Count(None, 5, 1))
     assert asked == [*kinds, "ASK 1", "ask 1 ask 1"]
     assert judged == [*kinds, "ask 1", "ask 1"]

@@ -14,6 +14,7 @@ from tsdi.baselines.prompting import PromptedEngine
 from tsdi.bias import SafetyBias
 from tsdi.bias.info import CONFIG_FILE
 from tsdi.condition.evidence import fitted_to
+from tsdi.decoding.prompt_states import PromptStates
 from tsdi.engines.base import Engine, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import RunExistsError, UsageError
@@ -65,9 +66,10 @@ class Tuned:
 
 @dataclass(frozen=True)
 class _Subject:
-    """The bias that is tuned, with model, judge and prompts."""
+    """The bias that is tuned, with model, what that has read, judge and prompts."""
 
     model: PreTrainedModel
+    states: PromptStates
     tokenizer: PreTrainedTokenizerBase
     bias: SafetyBias
     judge: Judge
@@ -78,7 +80,7 @@ class _Subject:
     ) -> dict[str, list[Judged]]:
         table, info = knobs.of(self.bias), self.bias.info
         engine = TransformersEngine(
-            self.model, self.tokenizer, table, knobs.strength, info.chat_format
+            self.model, self.tokenizer, table, knobs.strength, info.chat_format, self.states
         )
         end, done = end_of_thinking or info.anchor, 0
         found: dict[str, list[Judged]] = {attack: [] for attack in self.asked}
@@ -201,7 +203,8 @@ def _open(
     engine = TransformersEngine(loaded, tokenizer, vector, 1.0, vector.info.chat_format)
     for attack, prompts in by.items():
         check_fits(_under(engine, attack), prompts, Sampling(search.max_new_tokens))
-    return _Subject(loaded, tokenizer, vector, load_judge(name, judging.options), by)
+    judge = load_judge(name, judging.options)
+    return _Subject(loaded, PromptStates(loaded), tokenizer, vector, judge, by)
 
 
 def _under(engine: Engine, attack: str) -> Engine:
