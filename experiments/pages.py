@@ -17,6 +17,7 @@ from experiments import (
     ROOT,
     cleansing_tables,
     cli_page,
+    condition_pictures,
     condition_tables,
     demo_pictures,
     judge_tables,
@@ -48,7 +49,7 @@ PICTURES = {
     "organism-condition": ("f5-front",),
 }
 """Of studies whose results are there."""
-OTHER_PICTURES = (demo_pictures, method_picture)
+OTHER_PICTURES = (demo_pictures, condition_pictures, method_picture)
 HEADER = """# Tables of the study {name}
 
 Made by `python -m experiments.pages` from `experiments/{name}/results.json`; not edited by hand.
@@ -126,6 +127,7 @@ def manifest() -> dict[str, dict[str, str]]:
     others = {
         method_picture.PICTURE: [method_picture.DATA],
         **{picture: [file] for picture, file in demo_pictures.PICTURES.items()},
+        **{picture: [file] for picture, file in condition_pictures.PICTURES.items()},
     }
     return {_name(picture): _hashes(files) for picture, files in {**studies, **others}.items()}
 

@@ -9,6 +9,7 @@ answered.
 
 import argparse
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
 from tsdi.runs.add_condition import to_labelled
 from tsdi.stats.auc import auc
 from tsdi.suites.load import load_prompts
+from tsdi.suites.prompts import Prompt
 
 TOKENS = 1024
 SEEDS = range(1, 9)
@@ -62,30 +64,32 @@ class Read:
         return logits @ self.weights.weights.double() + self.weights.intercept
 
 
-@cache
-def read(folder: Path) -> Read:
-    """What a model has read."""
-    tokenizer, model = load_tokenizer(str(folder)), load_model(str(folder))
+def reading(name: str, fit: Sequence[Prompt], test: Sequence[Prompt], phrases: Phrases) -> Read:
+    """What a model, by folder or name, has read of labelled prompts and of test prompts."""
+    tokenizer, model = load_tokenizer(name), load_model(name)
 
-    def inputs(name: str) -> HeadInputs:
-        asked = load_prompts(name, 0).prompts
+    def inputs(asked: Sequence[Prompt]) -> HeadInputs:
         labelled = [to_labelled(one, encode_chat(tokenizer, one.messages)) for one in asked]
-        return read_labelled(model, tokenizer, labelled, PHRASES, batch_size=32)
+        return read_labelled(model, tokenizer, labelled, phrases, batch_size=32)
 
-    fit, test = inputs("organism:fit"), inputs("organism:test")
-    linear = read_head(model, tokenizer, fit.inputs.shape[1])
-    direction = fit_direction(fit.inputs, fit.harmful, fit.groups)
-    return Read(fit, test, linear, direction, to_tokens(direction, fit.inputs, linear, TOKENS))
+    known, tested = inputs(fit), inputs(test)
+    linear = read_head(model, tokenizer, known.inputs.shape[1])
+    direction = fit_direction(known.inputs, known.harmful, known.groups)
+    weights = to_tokens(direction, known.inputs, linear, TOKENS)
+    return Read(known, tested, linear, direction, weights)
 
 
-def measure(folder: Path, seed: int) -> dict[str, Any]:
-    """All areas of a training seed."""
-    own = {name: read(folder / f"seed{seed}" / path) for name, path in MODELS.items()}
-    after = read(folder / f"seed{seed % len(SEEDS) + 1}" / MODELS[MAIN])
-    main = own[MAIN]
-    within = crossvalidate(main.fit, main.direction, main.linear, TOKENS)
+@cache
+def organism(folder: Path) -> Read:
+    """What a model organism has read."""
+    fit, test = (load_prompts(name, 0).prompts for name in ("organism:fit", "organism:test"))
+    return reading(str(folder), fit, test, PHRASES)
+
+
+def areas(own: Mapping[str, Read], after: Read, main: str) -> dict[str, Any]:
+    """All areas of a training seed's models, and on the main model of the next seed."""
+    within = crossvalidate(own[main].fit, own[main].direction, own[main].linear, TOKENS)
     return {
-        "seed": seed,
         "areas": {
             fit: {
                 **{name: _area(one.used_on(other), other) for name, other in own.items()},
@@ -97,6 +101,13 @@ def measure(folder: Path, seed: int) -> dict[str, Any]:
         "labels": {count: one.value for count, one in within.labels.items()},
         "shuffled": within.shuffled.value,
     }
+
+
+def measure(folder: Path, seed: int) -> dict[str, Any]:
+    """All areas of a training seed."""
+    own = {name: organism(folder / f"seed{seed}" / path) for name, path in MODELS.items()}
+    after = organism(folder / f"seed{seed % len(SEEDS) + 1}" / MODELS[MAIN])
+    return {"seed": seed, **areas(own, after, MAIN)}
 
 
 def _area(score: Tensor, of: Read) -> float | None:

@@ -8,9 +8,10 @@ import pytest
 from tests.study.made import study_file
 from tsdi.errors import UsageError
 from tsdi.models import shipped
+from tsdi.study import grid
 from tsdi.study.collect import _once
 from tsdi.study.config import RuleEntry, read_study
-from tsdi.study.grid import locate, open_family
+from tsdi.study.grid import locate, open_family, tried_cells
 from tsdi.study.plan import plan
 from tsdi.study.rule_engines import tsdi_bias
 from tsdi.study.rules import RULES
@@ -126,3 +127,29 @@ class TestWhereNamesLead:
         monkeypatch.chdir(made / "elsewhere")
         with pytest.raises(UsageError, match=f"'{name}' is not in .* but in the current folder"):
             cell(made, "plain")
+
+
+def test_equal_answers_are_given_once(place, monkeypatch):
+    made = plan(read_study(place / "study.yaml"), place, place, place / "out")
+    answered, really = [], grid.run_cell
+    monkeypatch.setattr(
+        grid,
+        "run_cell",
+        lambda cell, *rest: (answered.append(cell.entry.name), really(cell, *rest)),
+    )
+    job = grid.Job(made, made.members[0])
+    rules = [
+        {"rule": "plain"},
+        {"rule": "tsdi", "name": "first", "strength": [0, 0.5]},
+        {"rule": "tsdi", "name": "second", "strength": [0, 0.5]},
+    ]
+    entries = [RuleEntry.model_validate(rule) for rule in rules]
+    for entry in entries:
+        job.run(entry)
+    assert answered.count("plain") == 3  # validation, test and attack
+    assert "second" not in answered
+    cells = [cell for entry in entries[1:] for cell in tried_cells(made, made.members[0], entry)]
+    nothing, half, again, half_again = (cell.codes for cell in cells)
+    plain = tried_cells(made, made.members[0], entries[0])[0].codes
+    assert nothing == again == plain
+    assert half == half_again != plain

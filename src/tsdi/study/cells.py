@@ -7,7 +7,8 @@ and never mixes the two up.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from tsdi.baselines.prompting import PromptedEngine
 from tsdi.engines.base import Engine, Sampling
 from tsdi.evaluation.evaluate import METRICS, Judging, judge_responses
 from tsdi.evaluation.verdicts import read_judged
+from tsdi.files import write_folder
 from tsdi.judging.base import Judge
 from tsdi.runs.generate import generate_responses
 from tsdi.study.config import RuleEntry, Study
@@ -24,6 +26,9 @@ from tsdi.study.outcomes import Point, outcomes, point
 from tsdi.study.settings import Setting
 from tsdi.suites.attacks import find_attack
 from tsdi.suites.prompts import Prompt
+
+CELLS = "cells"
+"""The folder of all cells, within a study's."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,11 @@ class Cell:
     split: str
     attack: str
     folder: Path
+
+    @property
+    def digest(self) -> str:
+        """The hash of everything that decides the cell's answers and verdicts."""
+        return self.folder.name.rpartition("_")[2]
 
     @property
     def done(self) -> bool:
@@ -73,6 +83,26 @@ def cell_folder(
     text = json.dumps([described, entry.rule, setting], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     return root.joinpath(*parts[:-1], "_".join([entry.name, *given, parts[-1], digest]))
+
+
+def copied(cell: Cell, root: Path, digests: Iterable[str]) -> bool:
+    """Take a cell's answers and verdicts from a finished cell that must have the same ones.
+
+    Args:
+        cell: A cell without a folder; one that was begun goes on by itself.
+        root: The folder of all cells.
+        digests: Hashes of what decides the cell's answers, or others that are equal to them.
+
+    Returns:
+        Whether there was one.
+    """
+    for digest in digests if not cell.folder.exists() else ():
+        for twin in root.glob(f"*/*/*_{digest}"):
+            if (twin / METRICS).exists():
+                with write_folder(cell.folder) as unfinished:
+                    shutil.copytree(twin, unfinished, dirs_exist_ok=True)
+                return True
+    return False
 
 
 def run_cell(

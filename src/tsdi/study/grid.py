@@ -26,7 +26,7 @@ from tsdi.judging.registry import load_judge
 from tsdi.models.fingerprint import fingerprint
 from tsdi.models.load import LoadOptions
 from tsdi.runs.stage import StageProgress
-from tsdi.study.cells import Cell, cell_folder, run_cell
+from tsdi.study.cells import CELLS, Cell, cell_folder, copied, run_cell
 from tsdi.study.config import RuleEntry
 from tsdi.study.family import Member, ModelFamily
 from tsdi.study.members import train_seed
@@ -154,7 +154,7 @@ class Job:
 
     def _run(self, cell: Cell) -> None:
         started = time.monotonic()
-        if not cell.done:
+        if not cell.done and not copied(cell, self._made.out / CELLS, self._digests(cell)):
             self._judge = self._judge or open_judge(self._made)
             run_cell(
                 cell,
@@ -167,6 +167,23 @@ class Job:
         line = json.dumps({"cell": str(cell.folder.relative_to(self._made.out)), "s": seconds})
         with (self._made.out / PROGRESS).open("a", encoding="utf-8") as log:
             log.write(line + "\n")
+
+    def _digests(self, cell: Cell) -> list[str]:
+        """Hashes of cells with the same answers: its own, and plain's if the setting does nothing.
+
+        So no rule is answered twice under two names, and `plain` not once for each rule.
+        """
+        rule, found = RULES[cell.entry.rule], [cell.digest]
+        if rule.nothing and rule.nothing.items() <= cell.setting.items():
+            name = "plain" if rule.of == "aligned" else rule.of
+            for entry in self._made.entries:
+                if entry.rule == name:
+                    setting = entry.candidates[0]
+                    as_it_is = locate(
+                        self._made, self._member, entry, setting, cell.split, cell.attack
+                    )
+                    found.append(as_it_is.digest)
+        return found
 
 
 def open_family(made: Plan, member: Member) -> ModelFamily:
@@ -223,7 +240,7 @@ def locate(
         labelled = made.prompts["fit"]
         described["fitted"] = [prompts_sha256(labelled), [prompt.group for prompt in labelled]]
     parts = (*shown.split("/"), f"{split}{'-' + attack if attack else ''}")
-    folder = cell_folder(made.out / "cells", parts, described, entry, setting)
+    folder = cell_folder(made.out / CELLS, parts, described, entry, setting)
     return Cell(shown, entry, setting, split, attack, folder)
 
 
