@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,8 +19,8 @@ from tsdi.bias.diagnosis import (
 )
 from tsdi.bias.explained_variance import explained_share
 from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
-from tsdi.errors import MismatchError
-from tsdi.models.chat import encode_chat
+from tsdi.errors import MismatchError, UsageError
+from tsdi.models.chat import ChatFormat, encode_chat
 from tsdi.models.sides import Side
 from tsdi.stats.interval import Estimate
 
@@ -51,6 +52,26 @@ def _diagnose(shift, prompts=None):
     pair = _pair(shift)
     bias = _bias(*pair)
     return diagnose(bias, *pair, TOKENIZER, _examination(prompts))
+
+
+def test_a_reference_with_a_format_of_its_own_is_examined_in_it():
+    aligned, reference = _pair(1.0)
+    format_ = "the mill {prompt} bread"
+    settings = Estimation(prompts=32, steps=3, pool=POOL, prompt_tokens=6, reference_format=format_)
+    bias = estimate_bias(aligned, reference, TOKENIZER, settings)
+    chat = [{"role": "user", "content": "wheat"}]
+    ours, theirs = encode_chat(TOKENIZER, chat), encode_chat(TOKENIZER, chat, ChatFormat(format_))
+    asked = replace(_examination({"harmless": [ours]}), reference_prompts={"harmless": [theirs]})
+    found = diagnose(bias, aligned, reference, TOKENIZER, asked).refusal["harmless"]
+    phrases = [phrase_ids(TOKENIZER, p) for p in (PHRASES.refusing, PHRASES.complying)]
+    for model, ids, odds in (
+        (reference, theirs, found.reference),
+        (aligned, ours, found.aligned),
+    ):
+        (wanted,) = refusal_log_odds(model, ids, *phrases, (None,))
+        assert odds.value == pytest.approx(wanted, abs=1e-3)
+    with pytest.raises(UsageError, match="in one only"):
+        diagnose(bias, aligned, reference, TOKENIZER, _examination({"harmless": [ours]}))
 
 
 def _log_prob(model, prompt, phrase, bias=None):

@@ -12,6 +12,7 @@ import torch
 from tests import tiny
 from tsdi.bias import Estimation, estimate_bias
 from tsdi.bias.estimate import mean_shift
+from tsdi.bias.random_prompts import random_prompts
 from tsdi.bias.standard_error import split_half_reliability
 from tsdi.decoding.rule import subtract_bias
 from tsdi.errors import MismatchError, NumericalError, UsageError
@@ -121,6 +122,23 @@ def test_arguments_of_the_template_are_kept_and_change_where_answers_begin(llama
         estimate_bias(
             *llamas, tokenizer, replace(OPTIONS, chat=ChatFormat(template_args={"thinking": False}))
         )
+
+
+def test_the_reference_reads_the_same_tokens_in_a_format_of_its_own(llamas, tokenizer):
+    format_ = "the mill {prompt} bread"
+    bias = estimate_bias(*llamas, tokenizer, replace(OPTIONS, reference_format=format_))
+    ours = tiny.prompts()
+    theirs = random_prompts(
+        tokenizer, ours.pool, prompt_tokens=6, steps=3, seed=0, chat_format=ChatFormat(format_)
+    )
+    sides = zip(llamas, (ours, theirs), strict=True)
+    one, other = (tiny.logits(model, drawn.ids(0, 24), 3) for model, drawn in sides)
+    shift = one - other
+    assert tiny.error(bias.values, (shift - shift.mean(-1, keepdim=True)).mean(0)) < 1e-5
+    assert bias.info.reference_format == format_
+    assert bias.info.template_sha256 == template_sha256(tokenizer)  # as it is used
+    with pytest.raises(UsageError, match=r"no \{prompt\}"):
+        estimate_bias(*llamas, tokenizer, replace(OPTIONS, reference_format="Q: A:"))
 
 
 def test_where_it_comes_from_is_on_record(llamas, tokenizer):

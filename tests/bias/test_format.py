@@ -40,6 +40,7 @@ GOLDEN = """{
   "seed": 7,
   "prompt_format": null,
   "template_args": {},
+  "reference_format": null,
   "anchor": "</think>",
   "anchor_ids": [
     1
@@ -253,6 +254,7 @@ class TestRefused:
             ({"prompt_format": ""}, "'prompt_format'.* no {prompt}"),
             ({"prompt_format": "{prompt} {prompt}"}, "'prompt_format'.* 2 {prompt}"),
             ({"prompt_format": "{prompt}", "template_args": {"x": 1}}, "'prompt_format'"),
+            ({"reference_format": "Q: A:"}, "'reference_format'.* no {prompt}"),
             ({"tokenizer_sha256": "a" * 63}, "'tokenizer_sha256' must be 64 lower-case hex digits"),
             ({"template_sha256": "A" * 64}, "'template_sha256'"),
             ({"pool_sha256": ""}, "'pool_sha256'"),

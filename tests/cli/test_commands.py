@@ -73,6 +73,21 @@ def test_without_a_diagnosis_nothing_is_recommended_and_that_is_said(models, tmp
     assert "for the diagnosis" in refused.stderr
 
 
+def test_a_reference_may_read_prompts_in_its_own_format(models, tmp_path):
+    asked = ["--harmful", tmp_path / "harmful.txt"]
+    (tmp_path / "harmful.txt").write_text("mill one\nmill two\n")
+    result = tsdi(*estimate(models, tmp_path / "bias", "--reference-format", "own", *asked))
+    assert result.exit_code == 0, result.output
+    own = "<bos><|user|>{prompt}<|end|><|assistant|>"
+    assert SafetyBias.from_pretrained(tmp_path / "bias").info.reference_format == own
+    wrong = tsdi(*estimate(models, tmp_path / "x", "--reference-format", "Q: A:"))
+    assert wrong.exit_code == 2
+    assert "no {prompt}" in wrong.stderr
+    sloped = tsdi(*estimate(models, tmp_path / "x", "--reference-format", "own", "--order", 1))
+    assert sloped.exit_code == 2
+    assert "both models read alike" in sloped.stderr
+
+
 def test_it_is_said_on_how_many_prompts_answers_were_looked_at(models, tmp_path):
     (tmp_path / "many.txt").write_text("\n".join(f"mill {n}" for n in range(40)))
     options = ["--harmless", tmp_path / "many.txt"]

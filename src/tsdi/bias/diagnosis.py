@@ -1,7 +1,7 @@
 """The diagnosis of a bias: is one vector right for this pair of models?"""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -12,23 +12,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias.accumulate import Progress
 from tsdi.bias.case import NOTHING, Case
+from tsdi.bias.examination import RANDOM, Examination, Row, check_lengths, examined_rows
 from tsdi.bias.explained_variance import PromptShift, mean_distribution
 from tsdi.bias.pool import TokenPool
-from tsdi.bias.random_prompts import random_prompts
 from tsdi.bias.read_prompts import PromptReader
-from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids
+from tsdi.bias.refusal_log_odds import phrase_ids
 from tsdi.bias.safety_bias import SafetyBias
-from tsdi.errors import MismatchError, PromptError
+from tsdi.errors import MismatchError
 from tsdi.models.chat import decode
-from tsdi.models.compatibility import context_length
 from tsdi.models.sides import Side, as_side
 from tsdi.stats.interval import Estimate, as_json
 from tsdi.stats.seeds import mean_interval
 
-RANDOM = "random"
 TOKENS_SHOWN = 8
-RANDOM_PROMPTS = 64
-ANSWERS = 32
 LEAST_REMOVED = 0.5  # of the shift on random prompts, for a bias that is worth subtracting
 RESAMPLES = 1000
 BATCH_SIZE = 32
@@ -104,28 +100,6 @@ class Diagnosis:
         return as_json(self)
 
 
-@dataclass(frozen=True)
-class Examination:
-    """Settings of a diagnosis: prompts, phrases and their numbers.
-
-    Attributes:
-        pool: Token pool that the bias was estimated with, or its name as in
-            ``TokenPool.from_name``.
-        prompts: Real prompts as token ids, template included, by kind ("harmless", "harmful/O3").
-        random: Number of random prompts, others than those of the estimate.
-        answers: Most prompts of a sort (random, harmless, harmful) on whose answers the share that
-            is explained is found, spread over its categories; None takes all. The recommended
-            strength does not depend on it.
-        phrases: Beginnings of refusing and complying answers.
-    """
-
-    pool: TokenPool | str = "neutral"
-    prompts: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
-    random: int = RANDOM_PROMPTS
-    answers: int | None = ANSWERS
-    phrases: Phrases = ENGLISH
-
-
 def diagnose(
     bias: SafetyBias,
     aligned: PreTrainedModel | Side,
@@ -152,13 +126,12 @@ def diagnose(
         NumericalError: If a model gives NaN or infinite numbers.
     """
     pool = TokenPool.from_name(settings.pool, tokenizer)
-    fresh = _fresh_prompts(bias, tokenizer, pool, settings.random)
-    kinds = {RANDOM: fresh, **settings.prompts}
+    asked = examined_rows(bias, tokenizer, pool, settings)
     refusing = phrase_ids(tokenizer, settings.phrases.refusing)
     complying = phrase_ids(tokenizer, settings.phrases.complying)
     reader = PromptReader(tokenizer, refusing, complying, bias.steps, batch_size)
     sides = as_side(aligned), as_side(reference)
-    shifts, next_token = _shifts(bias, kinds, *sides, reader, settings.answers, progress)
+    shifts, next_token = _shifts(bias, asked, *sides, reader, settings.answers, progress)
     refusal = {kind: _refusal(every) for kind, every in shifts.items()}
     harmful = [found for kind, found in refusal.items() if kind.partition("/")[0] == "harmful"]
     strength, verdict, nothing = 0.0, _NO_SHIFT, True
@@ -180,7 +153,7 @@ def diagnose(
 
 def _shifts(
     bias: SafetyBias,
-    kinds: Mapping[str, Sequence[Sequence[int]]],
+    rows: Sequence[Row],
     aligned: Side,
     reference: Side,
     reader: PromptReader,
@@ -188,32 +161,32 @@ def _shifts(
     progress: Progress | None,
 ) -> tuple[dict[str, list[PromptShift]], Tensor]:
     """The shift of every prompt by kind, in order, and the sum of next-token distributions."""
-    rows = [(kind, list(prompt)) for kind, prompts in kinds.items() for prompt in prompts]
-    answered = _answered([kind for kind, _ in rows], answers)
+    answered = _answered([row.kind for row in rows], answers)
     found: dict[int, PromptShift] = {}
     next_token = torch.zeros(bias.vocab, dtype=torch.float64)
     batched: dict[str, bool] = {}
     for numbers, reads in _parts(rows, answered, reader, aligned.loaded and reference.loaded):
-        part = [rows[n][1] for n in numbers]
         with reference.open() as model:
             if not batched:
-                check_lengths(model, rows, reader.longest)
-                batched["reference"] = reader.can_batch(model, [prompt for _, prompt in rows])
+                theirs = [row.before for row in rows]
+                check_lengths(model, [(row.kind, row.before) for row in rows], reader.longest)
+                batched["reference"] = reader.can_batch(model, theirs)
+            part = [rows[n].before for n in numbers]
             before = list(reads.read(model, part, None, (None,), batched["reference"]))
         with aligned.open() as model:
             if "aligned" not in batched:
-                batched["aligned"] = reader.can_batch(model, [prompt for _, prompt in rows])
-            theirs, biases = [one.answer for one in before], (None, bias.shift)
-            after = reads.read(model, part, theirs, biases, batched["aligned"])
+                batched["aligned"] = reader.can_batch(model, [row.after for row in rows])
+            part, answer = [rows[n].after for n in numbers], [one.answer for one in before]
+            after = reads.read(model, part, answer, (None, bias.shift), batched["aligned"])
             for n, one, other in zip(numbers, before, after, strict=True):
                 found[n] = PromptShift.between(one, other, bias.shift, answered=n in answered)
                 first = [said.logits[0, : bias.vocab].double() for said in (one, other)]
                 next_token += mean_distribution(*first)
         if progress is not None:
             progress(len(numbers))
-    shifts: dict[str, list[PromptShift]] = {kind: [] for kind in kinds}
-    for n, (kind, _) in enumerate(rows):
-        shifts[kind].append(found[n])
+    shifts: dict[str, list[PromptShift]] = {}
+    for n, row in enumerate(rows):
+        shifts.setdefault(row.kind, []).append(found[n])
     return shifts, next_token
 
 
@@ -234,11 +207,11 @@ def _answered(kinds: Sequence[str], limit: int | None) -> set[int]:
 
 
 def _parts(
-    rows: Sequence[tuple[str, list[int]]], answered: set[int], reader: PromptReader, together: bool
+    rows: Sequence[Row], answered: set[int], reader: PromptReader, together: bool
 ) -> Iterator[tuple[list[int], PromptReader]]:
     """Batches of prompts, as indices, with the reader for each."""
     size = reader.batch_size if together else max(ONE_AT_A_TIME, reader.batch_size)
-    ascending = sorted(range(len(rows)), key=lambda n: len(rows[n][1]))
+    ascending = sorted(range(len(rows)), key=lambda n: len(rows[n].after))
     for reads, numbers in (
         (reader, [n for n in ascending if n in answered]),
         (replace(reader, steps=1), [n for n in ascending if n not in answered]),
@@ -367,34 +340,3 @@ def _verdict(random: Refusal, harmful: Sequence[Estimate]) -> tuple[float, str]:
             " the safety gained. Recommended strength: 0; see tsdi tune."
         )
     return 1.0, f"{raises} Recommended strength: 1."
-
-
-def check_lengths(
-    model: PreTrainedModel, prompts: Sequence[tuple[str, Sequence[int]]], answer: int
-) -> None:
-    """Raise PromptError unless every (kind, prompt) leaves the context room for an answer."""
-    limit = context_length(model)
-    for kind, prompt in prompts:
-        if limit is not None and len(prompt) + answer > limit:
-            raise PromptError(
-                f"A {kind} prompt has {len(prompt)} tokens; with an answer of "
-                f"{answer} it does not fit the model's context of {limit}.",
-                "Leave it out of the file.",
-            )
-
-
-def _fresh_prompts(
-    bias: SafetyBias, tokenizer: PreTrainedTokenizerBase, pool: TokenPool, number: int
-) -> list[list[int]]:
-    info = bias.info
-    drawn = random_prompts(
-        tokenizer,
-        pool,
-        prompt_tokens=info.prompt_tokens,
-        steps=1,
-        seed=info.seed,
-        chat_format=info.chat_format,
-        anchor=info.anchor,
-    )
-    rows: list[list[int]] = drawn.ids(info.prompts, info.prompts + number).tolist()
-    return rows

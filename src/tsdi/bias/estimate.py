@@ -55,7 +55,7 @@ def estimate_bias(
 
     Args:
         aligned: The model after the safety step, or a ``Side`` that loads it.
-        reference: The model before it; both see the same random prompts.
+        reference: The model before it; both see the same random tokens.
         tokenizer: The tokenizer of both.
         settings: Number, pool and lengths of random prompts, and how they become text.
         batch_size: Rows in a forward pass; halved when memory runs out.
@@ -72,13 +72,17 @@ def estimate_bias(
         UsageError: If steps go beyond the context, or numbers make no sense.
     """
     prompts = settings.random_prompts(tokenizer)
+    read = {
+        "reference": replace(settings, chat=settings.reference_chat).random_prompts(tokenizer),
+        "aligned": prompts,
+    }
     check_whole("batch_size", batch_size)
     check_apart(aligned, reference)
     sides = {"reference": as_side(reference), "aligned": as_side(aligned)}
     known, groups = tokenizer_size(tokenizer), settings.groups
     _check_together(sides, known, settings.target_error)
     models = {
-        role: MeanLogits(role, side, prompts, groups, batch_size, checkpoints, progress)
+        role: MeanLogits(role, side, read[role], groups, batch_size, checkpoints, progress)
         for role, side in sides.items()
     }
     done = max(model.resume(settings.prompts) for model in models.values())
@@ -154,6 +158,7 @@ def _info(
         seed=settings.seed,
         prompt_format=settings.chat.prompt_format,
         template_args=dict(settings.chat.template_args),
+        reference_format=settings.reference_format,
         anchor=settings.anchor,
         anchor_ids=tuple(anchor_ids(tokenizer, settings.anchor)),
         paths={role: one.sums.kind for role, one in models.items() if one.sums is not None},

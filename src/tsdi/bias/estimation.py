@@ -27,6 +27,8 @@ class Estimation:
             square over tokens of the standard error is at most this at every step, in logits.
         chat: Chat format of prompts; default: the tokenizer's own chat template.
         anchor: End-of-thinking marker after which step 0 is, such as "</think>".
+        reference_format: Prompt format in which the reference reads the same random tokens, such as
+            that of a base model; None is the aligned model's.
 
     Raises:
         UsageError: If there are too few prompts or groups for an error, or the target is none.
@@ -42,6 +44,7 @@ class Estimation:
     target_error: float | None = None
     chat: ChatFormat = OWN_TEMPLATE
     anchor: str = ""
+    reference_format: str | None = None
 
     def __post_init__(self) -> None:
         check_counts(self, "prompts", "steps", "prompt_tokens", "ngram", "groups")
@@ -62,6 +65,11 @@ class Estimation:
             looks.append(number)
             number *= 2
         return [*looks, self.prompts]
+
+    @property
+    def reference_chat(self) -> ChatFormat:
+        """The chat format in which the reference reads prompts."""
+        return self.chat if self.reference_format is None else ChatFormat(self.reference_format)
 
     def random_prompts(self, tokenizer: PreTrainedTokenizerBase) -> RandomPrompts:
         """The endless list of random prompts for a tokenizer."""

@@ -79,6 +79,7 @@ class BiasInfo(pydantic.BaseModel):
     seed: int
     prompt_format: str | None = None
     template_args: dict[str, Any] = {}
+    reference_format: str | None = None
     anchor: str = ""
     anchor_ids: tuple[int, ...] = ()
     strength: float | None = None
@@ -104,6 +105,12 @@ class BiasInfo(pydantic.BaseModel):
     def chat_format(self) -> ChatFormat:
         """The chat format of the bias: a prompt format, or template arguments."""
         return ChatFormat(self.prompt_format, self.template_args)
+
+    @property
+    def reference_chat(self) -> ChatFormat:
+        """The chat format in which the reference read prompts."""
+        own = self.reference_format
+        return self.chat_format if own is None else ChatFormat(own)
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raise MismatchError unless the bias was made for this tokenizer and chat template."""
@@ -158,10 +165,11 @@ def _broken_findings(info: BiasInfo, steps: int) -> Iterator[str]:
 
 
 def _broken_chat(info: BiasInfo) -> Iterator[str]:
-    try:
-        _ = info.chat_format
-    except UsageError as error:
-        yield f"'prompt_format': {error.problem.rstrip('.')}"
+    for name, made in (("prompt_format", "chat_format"), ("reference_format", "reference_chat")):
+        try:
+            getattr(info, made)
+        except UsageError as error:
+            yield f"{name!r}: {error.problem.rstrip('.')}"
     if len(info.anchor) > LONGEST_ANCHOR:
         yield f"'anchor' must have {LONGEST_ANCHOR} characters at most"
     if bool(info.anchor) != bool(info.anchor_ids):

@@ -82,6 +82,14 @@ def estimate(
     columns: options.Columns = "",
     phrases: options.Phrases = None,
     prompt_format: options.PromptFormat = None,
+    reference_format: Annotated[
+        str | None,
+        typer.Option(
+            help="How the reference reads prompts, if not as the aligned model does: '... {prompt}"
+            " ...', or own for its own chat template.",
+            rich_help_panel=options.PROMPTS,
+        ),
+    ] = None,
     template_arg: options.TemplateArg = None,
     anchor: Annotated[
         str,
@@ -141,6 +149,7 @@ def estimate(
         target_error=target_error,
         chat=options.read_chat_format(prompt_format, template_arg),
         anchor=anchor,
+        reference_format=reference_format,
     )
     fitted_to = None if labelled is None else PromptSource(labelled, columns)
     asked = tsdi.FirstOrder(fitted_to, settings) if order else settings

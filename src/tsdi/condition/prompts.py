@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import lm_head as head
 from tsdi.bias.accumulate import Progress
-from tsdi.bias.diagnosis import check_lengths
+from tsdi.bias.examination import check_lengths
 from tsdi.bias.read_prompts import PromptReader
 from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
 from tsdi.condition.discriminant import check_labels

@@ -13,7 +13,8 @@ from transformers import (
 
 from tsdi import organism
 from tsdi.bias import Estimation, SafetyBias, TokenPool, estimate_bias
-from tsdi.bias.diagnosis import Examination, diagnose
+from tsdi.bias.diagnosis import diagnose
+from tsdi.bias.examination import Examination
 from tsdi.bias.random_prompts import random_prompts
 from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
 from tsdi.demos.organism_curve import OperatingCurve, operating_curve

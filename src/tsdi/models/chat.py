@@ -90,6 +90,31 @@ def encode_chat(
     return ids if begun else special_ids(tokenizer)[0] + ids
 
 
+def as_format(tokenizer: PreTrainedTokenizerBase, system: str = "") -> str:
+    """A tokenizer's chat template around one message of the user, as a prompt format.
+
+    Args:
+        tokenizer: The tokenizer; without a chat template the message stands alone.
+        system: A system prompt before it.
+
+    Raises:
+        PromptError: If the chat template refuses the chat, or does not show all of it once.
+    """
+    if tokenizer.chat_template is None and not system:
+        return "{prompt}"
+    chat = [{"role": "user", "content": "{prompt}"}]
+    if system:
+        chat.insert(0, {"role": "system", "content": system})
+    shown = tokenizer.chat_template is not None
+    text = str(apply_template(tokenizer, chat, {}, tokenize=False)) if shown else ""
+    if text.count("{prompt}") != 1 or system not in text:
+        raise PromptError(
+            "The chat template does not show " + ("a system prompt." if system else "a message."),
+            "Write the prompt format yourself.",
+        )
+    return text
+
+
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """The ids that a tokenizer puts before and behind a text of its own accord.
 

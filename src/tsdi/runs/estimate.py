@@ -10,51 +10,37 @@ from transformers import PreTrainedTokenizerBase
 from tsdi.arguments import Name, as_name, check_counts
 from tsdi.bias import (
     Estimation,
-    Examination,
     LabelledIds,
     SafetyBias,
     estimate_bias,
     fit_slope,
     recommend,
 )
-from tsdi.bias.diagnosis import RANDOM_PROMPTS, check_lengths
+from tsdi.bias.examination import RANDOM_PROMPTS, check_lengths
 from tsdi.bias.file import TENSORS_FILE
 from tsdi.bias.first_order.fit import NO_MARKER
 from tsdi.bias.info import CONFIG_FILE
 from tsdi.bias.random_prompts import RandomPrompts
-from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
-from tsdi.condition import Labelled
-from tsdi.condition.case import find_case
-from tsdi.decoding.anchor import anchor_ids
-from tsdi.errors import ModelError, PromptError, RunExistsError, UsageError
+from tsdi.errors import RunExistsError, UsageError
 from tsdi.files import check_goes_on, working_in
-from tsdi.models.chat import ChatFormat, check_format, describe_without_template, encode_chat
+from tsdi.models.chat import (
+    OWN_TEMPLATE,
+    as_format,
+    check_format,
+    describe_without_template,
+    encode_chat,
+)
 from tsdi.models.compatibility import check_same_tokenizer, other_template
 from tsdi.models.load import LoadOptions, adapter_base, load_tokenizer
 from tsdi.models.sides import Side, load_pair, same_model
+from tsdi.runs.diagnosis_prompts import DiagnosisPrompts, read_real, with_case
 from tsdi.runs.stage import StageProgress, counting
-from tsdi.stats.interval import as_json
 from tsdi.suites.load import PromptSource, load_prompts
-from tsdi.suites.prompts import Prompt, check_kinds
+from tsdi.suites.prompts import check_kinds
 
-_TAKEN = {"harmless": ("harmless", "lookalike"), "harmful": ("harmful",)}
+OWN_FORMAT = "own"
+"""As a reference's format: the chat template of its own tokenizer."""
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class DiagnosisPrompts:
-    """Real prompts on which a bias is diagnosed, beside random ones.
-
-    Attributes:
-        harmless: Harmless prompts, as for `tsdi.generate`; lookalikes count, other kinds are left
-            out, and prompts without a kind are taken for harmless.
-        harmful: Harmful prompts; other kinds are left out.
-        phrases: A JSON file that says how refusing and complying answers begin; None is English.
-    """
-
-    harmless: Name | PromptSource | None = None
-    harmful: Name | PromptSource | None = None
-    phrases: str | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +62,11 @@ class FirstOrder:
     def __post_init__(self) -> None:
         if self.constant.anchor:
             raise UsageError(*NO_MARKER)
+        if self.constant.reference_format is not None:
+            raise UsageError(
+                "A slope is fitted along prompts that both models read alike.",
+                "Take --order 0 with a format of the reference's own.",
+            )
 
 
 @dataclass(frozen=True)
@@ -139,13 +130,13 @@ def estimate(
     with working_in(out):
         _check_folder(out, resume)
         _check_order(aligned, reference)
-        tokenizer = _tokenizer(aligned, reference, loading.options, how.chat)
-        real, kinds, openers = _asked(diagnosis, tokenizer, how)
+        tokenizer, how = _tokenizer(aligned, reference, loading.options, how)
+        real = read_real(diagnosis, tokenizer, how)
         prompts = how.random_prompts(tokenizer)
-        fitted = None if first is None else _labelled(first, tokenizer, real) or prompts
+        fitted = None if first is None else _labelled(first, tokenizer, real.ids) or prompts
         sides = load_pair(aligned, reference, loading.options, one_at_a_time=loading.one_at_a_time)
         labelled = vars(fitted).items() if isinstance(fitted, LabelledIds) else ()
-        _check_lengths(sides[0], [*real.items(), *labelled], how.steps)
+        _check_lengths(sides[0], [*real.ids.items(), *labelled], how.steps)
         counted = counting(progress, "estimate, both models", _reads(how, fitted))
         bias = estimate_bias(
             *sides,
@@ -159,18 +150,18 @@ def estimate(
             size = loading.batch_size
             bias = fit_slope(bias, *sides, tokenizer, fitted, batch_size=size, progress=counted)
         if diagnosis is not None:
-            total = sum(map(len, real.values())) + RANDOM_PROMPTS
+            total = sum(map(len, real.ids.values())) + RANDOM_PROMPTS
             counted = counting(progress, "diagnose", total)
             counted(0)  # its first batch takes a while
             bias = recommend(
                 bias,
                 *sides,
                 tokenizer,
-                Examination(prompts.pool, real, phrases=openers),
+                real.examination(prompts.pool),
                 batch_size=loading.batch_size,
                 progress=counted,
             )
-            bias = _with_case(bias, sides[0], tokenizer, kinds, openers, loading.batch_size)
+            bias = with_case(bias, sides[0], tokenizer, real, loading.batch_size)
         bias.save_pretrained(out)
         for partial in _partial(out):
             partial.unlink(missing_ok=True)
@@ -206,77 +197,23 @@ def _check_order(aligned: str, reference: str) -> None:
 
 
 def _tokenizer(
-    aligned: str, reference: str, options: LoadOptions, chat: ChatFormat
-) -> PreTrainedTokenizerBase:
-    """The tokenizer of both models, checked against the chat format."""
+    aligned: str, reference: str, options: LoadOptions, settings: Estimation
+) -> tuple[PreTrainedTokenizerBase, Estimation]:
+    """The tokenizer of both models, and the settings with the reference's format found out."""
     tokenizer, other = (load_tokenizer(name, options) for name in (aligned, reference))
     check_same_tokenizer(tokenizer, other)
+    chat = settings.chat
     check_format(tokenizer, chat)
+    if settings.reference_format == OWN_FORMAT:
+        settings = replace(settings, reference_format=as_format(other))
     if tokenizer.chat_template is None:
         _LOG.info("Random prompts stand in %s.", describe_without_template(chat))
-    elif other_template(tokenizer, other) and chat.prompt_format is None:
-        _LOG.info("The two chat templates differ; both models get the aligned model's.")
-    return tokenizer
-
-
-def _asked(
-    asked: DiagnosisPrompts | None, tokenizer: PreTrainedTokenizerBase, settings: Estimation
-) -> tuple[dict[str, list[list[int]]], list[Labelled], Phrases]:
-    """Real prompts as token ids by kind and category, as labels, and phrases of answers.
-
-    Faults in them are errors here, before the long work.
-    """
-    if asked is None:
-        return {}, [], ENGLISH
-    real: dict[str, list[list[int]]] = {}
-    kinds: list[Labelled] = []
-    for kind, source in (("harmless", asked.harmless), ("harmful", asked.harmful)):
-        for prompt in [] if source is None else _of_kind(kind, source, settings.seed):
-            ids = encode_chat(tokenizer, prompt.messages, settings.chat)
-            name = f"{kind}/{prompt.category}" if prompt.category else kind
-            real.setdefault(name, []).append(ids + anchor_ids(tokenizer, settings.anchor))
-            kinds.append(Labelled(ids, kind == "harmful", prompt.category, prompt.group))
-    openers = ENGLISH if asked.phrases is None else read_phrases(Path(asked.phrases))
-    for texts in (openers.refusing, openers.complying):
-        phrase_ids(tokenizer, texts)
-    return real, kinds, openers
-
-
-def _with_case(
-    bias: SafetyBias,
-    aligned: Side,
-    tokenizer: PreTrainedTokenizerBase,
-    kinds: list[Labelled],
-    openers: Phrases,
-    batch_size: int,
-) -> SafetyBias:
-    """The bias with its case (`BiasCase`), where there are prompts of both kinds."""
-    strength = bias.info.strength
-    if len({one.harmful for one in kinds}) < 2 or bias.info.anchor or strength is None:
-        return bias
-    try:
-        with aligned.open() as model:
-            case = find_case(bias, model, tokenizer, kinds, openers, batch_size=batch_size)
-    except (PromptError, ModelError) as error:  # which costs nobody the estimate
-        _LOG.info("Whether a condition is worth it is not found out: %s", error.problem)
-        return bias
-    return bias.with_diagnosis(strength, {**bias.info.diagnosis, "case": as_json(case)})
-
-
-def _of_kind(kind: str, source: Name | PromptSource, seed: int) -> list[Prompt]:
-    """The prompts of a file or suite of one kind; prompts without a kind count as of it."""
-    asked = PromptSource.of(source)
-    every = load_prompts(asked, seed, kind).prompts
-    kept = [prompt for prompt in every if prompt.kind in _TAKEN[kind]]
-    if not kept:
-        raise PromptError(
-            f"--{kind} {asked.name}: none of its {len(every)} prompts is"
-            f" {' or '.join(_TAKEN[kind])}.",
-            "Name other prompts, or mend their kinds.",
+    elif other_template(tokenizer, other) and settings.reference_chat == OWN_TEMPLATE:
+        _LOG.info(
+            "The two chat templates differ; both models get the aligned model's. With"
+            f" --reference-format {OWN_FORMAT} the reference gets its own."
         )
-    left = f"; {len(every) - len(kept)} of another kind are left out" if kept != every else ""
-    _LOG.info("--%s %s: %d prompts%s.", kind, asked.name, len(kept), left)
-    return kept
+    return tokenizer, settings
 
 
 def _check_lengths(side: Side, real: Iterable[tuple[str, list[list[int]]]], steps: int) -> None:

@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tsdi.bias.diagnosis import Examination, diagnose, shifted_tokens
+from tsdi.bias.diagnosis import diagnose, shifted_tokens
+from tsdi.bias.examination import Examination
 from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
 from tsdi.engines.base import Request, Sampling
 from tsdi.evaluation.verdicts import read_judged

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import lm_head as head
-from tsdi.bias.diagnosis import check_lengths
+from tsdi.bias.examination import check_lengths
 from tsdi.bias.first_order.labelled import LabelledIds
 from tsdi.bias.random_prompts import RandomPrompts
 from tsdi.decoding.end_tokens import end_ids, until_end

@@ -1,0 +1,126 @@
+"""The real prompts of a diagnosis, read as token ids and as labels."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from tsdi.arguments import Name
+from tsdi.bias import Estimation, Examination, SafetyBias, TokenPool
+from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
+from tsdi.condition import Labelled
+from tsdi.condition.case import find_case
+from tsdi.decoding.anchor import anchor_ids
+from tsdi.errors import ModelError, PromptError
+from tsdi.models.chat import encode_chat
+from tsdi.models.sides import Side
+from tsdi.stats.interval import as_json
+from tsdi.suites.load import PromptSource, load_prompts
+from tsdi.suites.prompts import Prompt
+
+Ids = dict[str, list[list[int]]]
+"""Prompts as token ids, by kind and category."""
+_TAKEN = {"harmless": ("harmless", "lookalike"), "harmful": ("harmful",)}
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DiagnosisPrompts:
+    """Real prompts on which a bias is diagnosed, beside random ones.
+
+    Attributes:
+        harmless: Harmless prompts, as for `tsdi.generate`; lookalikes count, other kinds are left
+            out, and prompts without a kind are taken for harmless.
+        harmful: Harmful prompts; other kinds are left out.
+        phrases: A JSON file that says how refusing and complying answers begin; None is English.
+    """
+
+    harmless: Name | PromptSource | None = None
+    harmful: Name | PromptSource | None = None
+    phrases: str | Path | None = None
+
+
+@dataclass(frozen=True)
+class RealPrompts:
+    """Real prompts of a diagnosis, with the phrases that answers begin with.
+
+    Attributes:
+        ids: As the aligned model reads them.
+        reference: As the reference reads them.
+        labelled: With labels, for the case (`tsdi.condition.case`).
+        phrases: Beginnings of refusing and complying answers.
+    """
+
+    ids: Ids = field(default_factory=dict)
+    reference: Ids = field(default_factory=dict)
+    labelled: list[Labelled] = field(default_factory=list)
+    phrases: Phrases = ENGLISH
+
+    def examination(self, pool: TokenPool) -> Examination:
+        """The settings of a diagnosis on these prompts."""
+        return Examination(pool, self.ids, phrases=self.phrases, reference_prompts=self.reference)
+
+
+def read_real(
+    asked: DiagnosisPrompts | None, tokenizer: PreTrainedTokenizerBase, settings: Estimation
+) -> RealPrompts:
+    """Read the real prompts of a diagnosis; faults in them are errors before the long work."""
+    if asked is None:
+        return RealPrompts()
+    marker = anchor_ids(tokenizer, settings.anchor)
+    found = RealPrompts(
+        phrases=ENGLISH if asked.phrases is None else read_phrases(Path(asked.phrases))
+    )
+    for kind, source in (("harmless", asked.harmless), ("harmful", asked.harmful)):
+        for prompt in [] if source is None else _of_kind(kind, source, settings.seed):
+            name = f"{kind}/{prompt.category}" if prompt.category else kind
+            ids, theirs = (
+                encode_chat(tokenizer, prompt.messages, chat)
+                for chat in (settings.chat, settings.reference_chat)
+            )
+            found.ids.setdefault(name, []).append(ids + marker)
+            found.reference.setdefault(name, []).append(theirs + marker)
+            label = Labelled(ids, kind == "harmful", prompt.category, prompt.group)
+            found.labelled.append(label)
+    for texts in (found.phrases.refusing, found.phrases.complying):
+        phrase_ids(tokenizer, texts)
+    return found
+
+
+def with_case(
+    bias: SafetyBias,
+    aligned: Side,
+    tokenizer: PreTrainedTokenizerBase,
+    real: RealPrompts,
+    batch_size: int,
+) -> SafetyBias:
+    """The bias with its case where there are prompts of both kinds."""
+    strength = bias.info.strength
+    if len({one.harmful for one in real.labelled}) < 2 or bias.info.anchor or strength is None:
+        return bias
+    try:
+        with aligned.open() as model:
+            case = find_case(
+                bias, model, tokenizer, real.labelled, real.phrases, batch_size=batch_size
+            )
+    except (PromptError, ModelError) as error:  # which costs nobody the estimate
+        _LOG.info("Whether a condition is worth it is not found out: %s", error.problem)
+        return bias
+    return bias.with_diagnosis(strength, {**bias.info.diagnosis, "case": as_json(case)})
+
+
+def _of_kind(kind: str, source: Name | PromptSource, seed: int) -> list[Prompt]:
+    """The prompts of a file or suite of one kind; prompts without a kind count as of it."""
+    asked = PromptSource.of(source)
+    every = load_prompts(asked, seed, kind).prompts
+    kept = [prompt for prompt in every if prompt.kind in _TAKEN[kind]]
+    if not kept:
+        raise PromptError(
+            f"--{kind} {asked.name}: none of its {len(every)} prompts is"
+            f" {' or '.join(_TAKEN[kind])}.",
+            "Name other prompts, or mend their kinds.",
+        )
+    left = f"; {len(every) - len(kept)} of another kind are left out" if kept != every else ""
+    _LOG.info("--%s %s: %d prompts%s.", kind, asked.name, len(kept), left)
+    return kept
