@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from tsdi.models.chat import ChatFormat
     from tsdi.models.load import LoadOptions, load_model, load_tokenizer
     from tsdi.runs.add_condition import Labels, add_condition
-    from tsdi.runs.estimate import DiagnosisPrompts, FirstOrder, Loading, estimate
+    from tsdi.runs.diagnosis_prompts import DiagnosisPrompts
+    from tsdi.runs.estimate import FirstOrder, Loading, estimate
     from tsdi.runs.generate import Answering, answer, generate
     from tsdi.serving.server import Place
     from tsdi.stats.sample_size import sample_size
@@ -126,7 +127,8 @@ _NAMES = {
     "tsdi.models.chat": ("ChatFormat",),
     "tsdi.models.load": ("LoadOptions", "load_model", "load_tokenizer"),
     "tsdi.runs.add_condition": ("Labels", "add_condition"),
-    "tsdi.runs.estimate": ("DiagnosisPrompts", "FirstOrder", "Loading", "estimate"),
+    "tsdi.runs.diagnosis_prompts": ("DiagnosisPrompts",),
+    "tsdi.runs.estimate": ("FirstOrder", "Loading", "estimate"),
     "tsdi.runs.generate": ("Answering", "answer", "generate"),
     "tsdi.serving.server": ("Place",),
     "tsdi.stats.sample_size": ("sample_size",),

@@ -47,7 +47,8 @@ from tsdi.models.fingerprint import fingerprint
 from tsdi.models.load import LoadOptions, load_tokenizer
 from tsdi.report.page import is_report
 from tsdi.runs.add_condition import Labels, add_condition
-from tsdi.runs.estimate import DiagnosisPrompts, Loading, estimate
+from tsdi.runs.diagnosis_prompts import DiagnosisPrompts
+from tsdi.runs.estimate import Loading, estimate
 from tsdi.runs.generate import Answering
 from tsdi.runs.stage import StageProgress, as_read_back
 from tsdi.suites.attacks import find_attack, unknown_words
