@@ -340,6 +340,6 @@ def unwritable(path: Path, error: OSError) -> TsdiError:
     """The error of a place that cannot be written."""
     return TsdiError(
         f"Cannot write {path}: {error.strerror or error}.",
-        "Everything written so far is kept: free space or repair the folder, then run again with"
-        " --resume.",
+        "Free space or mend the folder, then run it again: commands that have --resume go on with"
+        " what is finished.",
     )

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from tests import tiny
 from tests.cli.conftest import estimate, tsdi
+from tsdi.cli import frame
 from tsdi.models import shipped
 from tsdi.models.load import load_model
 
@@ -251,3 +253,22 @@ def test_an_answer_folder_in_use_is_refused_before_the_model_is_loaded(tmp_path)
 def test_two_prompts_are_refused_where_one_is_answered(models):
     command = ("generate", models / "aligned", "--prompt", "mill", "--prompt", "river")
     _refused(tsdi(*command), "2 of --prompt are given", "file")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "cuda:x", "gpu", "meta"])
+def test_a_device_that_is_not_there(models, device):
+    command = ["generate", models / "aligned", "--prompt", "mill"]
+    _refused(tsdi(*command, "--device-map", device), device)
+
+
+def test_what_an_interrupt_leaves_is_said_by_the_command(capsys):
+    def interrupted(resume: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    def without() -> None:
+        raise KeyboardInterrupt
+
+    for command, words in ((interrupted, "with --resume"), (without, "Interrupted.\n")):
+        with pytest.raises(typer.Exit):
+            frame.reports_errors(command)()
+        assert words in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import inspect
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -14,6 +15,8 @@ from typer.core import TyperCommand
 from tsdi.errors import TsdiError
 
 BAD_USAGE = 2
+_GO_ON = ("debias",)
+"""Commands that go on by themselves when they are called again."""
 _LONGEST_ERROR = 2000
 _FEW = 12  # arguments and options, which need no panels
 # Control characters, marks that turn the direction of text, and halves of surrogate pairs.
@@ -39,7 +42,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except (TsdiError, OSError, KeyboardInterrupt) as error:
-            line = _line(error)
+            line = _line(error, command)
             if Debug.on or line is None:
                 raise
             fail(line)
@@ -103,14 +106,15 @@ def fail(line: str) -> NoReturn:
     raise typer.Exit(BAD_USAGE)
 
 
-def _line(error: BaseException) -> str | None:
+def _line(error: BaseException, command: Callable[..., Any]) -> str | None:
     if isinstance(error, TsdiError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
-        return (
-            "Interrupted. What was finished is kept; estimate, generate, evaluate, winrate,"
-            " cleanse, train, tune, audit and study take --resume."
-        )
+        if "resume" in inspect.signature(command).parameters:
+            return "Interrupted. What was finished is kept: run it again with --resume."
+        if command.__name__ in _GO_ON:
+            return "Interrupted. What was finished is kept: run the same command again."
+        return "Interrupted."
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
         return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."
     return None

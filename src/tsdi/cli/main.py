@@ -48,6 +48,7 @@ COMMANDS = {
     "report": Entry("Study", "study", "Make a study's tables and report again from its results."),
 }
 
+HELP = ["-h", "--help"]
 _WIDTH = max(map(len, COMMANDS))  # one width of the names' column in all panels
 
 
@@ -75,8 +76,9 @@ def load(name: str) -> Any:
     """The click command of a name in `COMMANDS`."""
     module = import_module(f"tsdi.cli.{COMMANDS[name].module}")
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    # What follows -- is the server's.
-    settings = {"allow_extra_args": True} if name == "serve" else None
+    settings: dict[str, Any] = {"help_option_names": HELP}
+    if name == "serve":
+        settings["allow_extra_args"] = True  # what follows -- is the server's
     function = getattr(module, name.replace("-", "_"))
     alone.command(name, cls=frame.Command, context_settings=settings)(
         frame.reports_errors(function)
@@ -87,6 +89,7 @@ def load(name: str) -> Any:
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
+    context_settings={"help_option_names": HELP},
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -30,6 +30,8 @@ from tsdi.models.shipped import resolve_dtype
 
 _ADAPTER = "adapter_config.json"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+_STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
+"""Ways in which accelerate spreads a model over devices."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def load_classifier(name: str, options: LoadOptions = LoadOptions()) -> PreTrain
     Raises:
         ModelError: If there is no such model, or its weights are not those of a trained classifier.
     """
-    _check_dtype(options)
+    _check_options(options)
     return _load(AutoModelForSequenceClassification, name, options)
 
 
@@ -257,11 +259,26 @@ def _adapter_errors(name: str) -> Iterator[None]:
         yield
 
 
-def _check_dtype(options: LoadOptions) -> None:
+def _check_options(options: LoadOptions) -> None:
     if options.dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {options.dtype!r}.", f"Choose from {', '.join(DTYPES)}.")
-    if options.device_map == "meta":
-        raise UsageError("The device map 'meta' loads no weights.", "Take auto, or a device.")
+    if options.device_map not in (None, *_STRATEGIES):
+        _check_device(options.device_map)
+
+
+def _check_device(name: str) -> None:
+    """Raise UsageError for a device that PyTorch does not know, or this machine does not have."""
+    remedy = f"Take {', '.join(_STRATEGIES)}, or a device such as cpu or cuda:0."
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"Unknown device map {name!r}.", remedy) from None
+    kind = device.type
+    if kind == "meta":
+        raise UsageError("The device map 'meta' loads no weights.", remedy)
+    backend = getattr(torch, kind, None)
+    if backend is not None and (device.index or 0) >= backend.device_count():
+        raise UsageError(f"PyTorch finds no {name} on this machine.", remedy)
 
 
 def generator_class(name: str, options: LoadOptions = LoadOptions()) -> Any:
@@ -272,7 +289,7 @@ def generator_class(name: str, options: LoadOptions = LoadOptions()) -> Any:
     Raises:
         ModelError: If there is no such model, or it does not generate text left to right.
     """
-    _check_dtype(options)
+    _check_options(options)
     place = locate(name)
     check_is_model(name, place)
     if place.is_export and options.trust_remote_code:  # its bias, and then ours
