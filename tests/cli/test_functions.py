@@ -30,6 +30,7 @@ NAMES = {  # what a function or an option's dataclass calls otherwise
     "floor": "floors",
     "judge_labels": "labels",  # of `JudgeOptions`
     "judge_policy": "policy",
+    "judge_template": "template",
     "judge_url": "url",
     "template_arg": "template_args",
     ("winrate", "model"): "judge",

@@ -13,7 +13,7 @@ from tsdi.judging.base import Response
 from tsdi.judging.harmbench import HarmBench
 from tsdi.judging.llama_guard import LlamaGuard3, LlamaGuard4
 from tsdi.judging.md_judge import MDJudge01, MDJudge02
-from tsdi.judging.policy import Question, Safeguard
+from tsdi.judging.policy import GraniteGuardian, Question, Safeguard
 from tsdi.judging.polyguard import PolyGuard
 from tsdi.judging.qwen3guard import Qwen3Guard, Qwen3GuardLoose
 from tsdi.judging.strongreject import StrongReject
@@ -32,6 +32,7 @@ FORMATS = {
         Qwen3GuardLoose(),
         PolyGuard(),
         Safeguard(),
+        GraniteGuardian(),
         Question(),
         StrongReject(),
     )
@@ -86,6 +87,7 @@ TEMPLATES = {
     "qwen3guard-loose": QWEN_3_GUARD,
     "polyguard": CHATML,
     "question": CHATML,
+    "granite-guardian": CHATML,
     "strongreject": CHATML,
     "gpt-oss-safeguard": HARMONY_TEMPLATE,
 }
@@ -181,6 +183,7 @@ KINDS = {  # InternLM2 needs code of its own; InternLM3 is the nearest one in tr
     "polyguard": ("llama", {}),  # a qwen2's tokenizer is loaded as one that splits otherwise
     "gpt-oss-safeguard": ("llama", {}),
     "question": ("llama", {}),
+    "granite-guardian": ("llama", {}),
     "strongreject": ("llama", {}),
 }
 

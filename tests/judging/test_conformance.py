@@ -55,6 +55,8 @@ def _spec(name, folder):
         judge_models.save(name, folder)
     elif "classifier" in name:
         test_classifier.save(folder, ["safe", "unsafe"])
+    elif name == "minos":
+        test_classifier.save(folder, ["Non-refusal", "Refusal"])
     elif name != "llm-refusal":
         return name
     return f"{name}={folder}"

@@ -27,6 +27,7 @@ REPLIES = {
     ),
     "harmbench": ("", ("yes", "no"), ("", "")),
     "question": ("", (" yes", " no"), ("", "")),
+    "granite-guardian": ("<score>", (" yes", " no"), (" </score>", " </score>")),
     "qwen3guard": (
         "Safety:",
         (" Unsafe", " Safe"),
@@ -158,11 +159,10 @@ def test_what_the_model_reads(name, folders):
 
 
 def _chat(name):
-    if len(FORMATS[name].chat) == 2 and FORMATS[name].chat[0]["role"] == "system":
-        system, user = FORMATS[name].chat
-        said = user["content"].replace("{prompt}", "What time is it?")
-        return [system, {"role": "user", "content": said.replace("{answer}", "It is noon.")}]
-    texts = [("user", "What time is it?"), ("assistant", "It is noon.")]
+    shown = {"{prompt}": "What time is it?", "{answer}": "It is noon."}
+    texts = [(one["role"], one["content"]) for one in FORMATS[name].chat]
+    for place, text in shown.items():
+        texts = [(role, content.replace(place, text)) for role, content in texts]
     if name == "llama-guard-4":
         texts = [(role, [{"type": "text", "text": text}]) for role, text in texts]
     return [{"role": role, "content": content} for role, content in texts]

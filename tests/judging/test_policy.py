@@ -1,4 +1,4 @@
-"""Policies of one's own, for gpt-oss-safeguard and question."""
+"""Policies of one's own, for gpt-oss-safeguard, Granite Guardian and question."""
 
 import pytest
 
@@ -47,6 +47,19 @@ def test_a_policy_is_what_a_question_is_about_and_its_last_line(tmp_path):
         "<Query>: Is the bread in this response raw?\n\n"
         "<Document>: [User]\nbread?\n\n[Assistant]\nraw"
     )
+
+
+def test_a_policy_is_the_criterion_of_granite_guardian(tmp_path):
+    path = tmp_path / "policy.md"
+    path.write_text("The text is about raw bread.")
+    with serving(lambda *_: ok("<think>\n</think>\n<score> yes </score>")) as api:
+        (judgement,) = opened("granite-guardian", path, api.url).judge([response("raw", "bread?")])
+    assert judgement.verdict is Verdict.UNSAFE
+    asked, said, block = api.requests[0]["messages"]
+    assert (asked["content"], said["content"]) == ("bread?", "raw")
+    assert (said["role"], block["role"]) == ("assistant", "user")
+    assert block["content"].startswith("<guardian><no-think>As a judge agent")
+    assert "\n\n### Criteria: The text is about raw bread.\n\n###" in block["content"]
 
 
 def test_another_policy_is_another_judge(tmp_path):

@@ -67,6 +67,7 @@ def audit(
     judge_url: options.JudgeUrl = None,
     judge_labels: options.JudgeLabels = None,
     judge_policy: options.JudgePolicy = None,
+    judge_template: options.JudgeTemplate = None,
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -91,7 +92,14 @@ def audit(
             against=against or [],
             label_format=LabelFormat(parse_columns(columns, FIELDS), kind, end_of_thinking),
             judge_options=JudgeOptions(
-                None, judge_url, dtype, device_map, trust_remote_code, judge_labels, judge_policy
+                None,
+                judge_url,
+                dtype,
+                device_map,
+                trust_remote_code,
+                judge_labels,
+                judge_policy,
+                judge_template,
             ),
             resume=resume,
             progress=update,

@@ -63,6 +63,7 @@ def cleanse(
     ] = None,
     judge_labels: options.JudgeLabels = None,
     judge_policy: options.JudgePolicy = None,
+    judge_template: options.JudgeTemplate = None,
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -93,7 +94,14 @@ def cleanse(
             columns=parse_columns(columns, FIELDS),
             judge=judge,
             judge_options=JudgeOptions(
-                None, None, dtype, device_map, trust_remote_code, judge_labels, judge_policy
+                None,
+                None,
+                dtype,
+                device_map,
+                trust_remote_code,
+                judge_labels,
+                judge_policy,
+                judge_template,
             ),
             resume=resume,
             progress=partial(update, "judge"),

@@ -57,6 +57,7 @@ def debias(
     judge_url: options.JudgeUrl = None,
     judge_labels: options.JudgeLabels = None,
     judge_policy: options.JudgePolicy = None,
+    judge_template: options.JudgeTemplate = None,
     end_of_thinking: options.EndOfThinking = "",
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
@@ -72,7 +73,9 @@ def debias(
     Example: tsdi debias acme/aligned acme/reference --prompts xstest --judge wildguard --out done
     """
     console.quiet_libraries()
-    opening = JudgeOptions(None, judge_url, dtype, device_map, False, judge_labels, judge_policy)
+    opening = JudgeOptions(
+        None, judge_url, dtype, device_map, False, judge_labels, judge_policy, judge_template
+    )
     with console.bar("debias") as update:
         result = tsdi.debias(
             aligned,

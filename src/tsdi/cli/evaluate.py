@@ -15,7 +15,8 @@ from tsdi.suites.load import PromptSource
 
 # Options that judging alone can use.
 JUDGING = {"target", "judge", "judge_url", "kind", "dtype", "device_map", "trust_remote_code"}
-JUDGING |= {"judge_labels", "judge_policy", "audit", "end_of_thinking", "resume", "json"}
+JUDGING |= {"judge_labels", "judge_policy", "judge_template", "audit", "end_of_thinking"}
+JUDGING |= {"resume", "json"}
 
 
 def evaluate(
@@ -38,6 +39,7 @@ def evaluate(
     judge_url: options.JudgeUrl = None,
     judge_labels: options.JudgeLabels = None,
     judge_policy: options.JudgePolicy = None,
+    judge_template: options.JudgeTemplate = None,
     audit: Annotated[
         Path | None,
         typer.Option(
@@ -87,7 +89,7 @@ def evaluate(
         raise UsageError("--prompts and --out go together.")
     console.quiet_libraries()
     load = (dtype, device_map, trust_remote_code)
-    opening = JudgeOptions(None, judge_url, *load, judge_labels, judge_policy)
+    opening = JudgeOptions(None, judge_url, *load, judge_labels, judge_policy, judge_template)
     judging = Judging(judge, opening, kind, end_of_thinking, audit)
     source = answering = None
     if prompts is not None:  # what answers loads torch, judging alone does not

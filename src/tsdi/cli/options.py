@@ -94,8 +94,17 @@ JudgePolicy = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="The policy of gpt-oss-safeguard (its system message) or question (what it is about,"
-        " and a yes / no question in the last line); default: ours.",
+        help="The policy of gpt-oss-safeguard (its system message), granite-guardian (its"
+        " criterion) or question (what it is about, and a yes / no question in the last line).",
+        rich_help_panel=JUDGING,
+    ),
+]
+JudgeTemplate = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The one text that a classifier reads, with {prompt} and {answer} in it; default: both"
+        " as a pair.",
         rich_help_panel=JUDGING,
     ),
 ]

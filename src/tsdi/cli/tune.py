@@ -38,6 +38,7 @@ def tune(
     judge_url: options.JudgeUrl = None,
     judge_labels: options.JudgeLabels = None,
     judge_policy: options.JudgePolicy = None,
+    judge_template: options.JudgeTemplate = None,
     kind: options.Kind = "",
     end_of_thinking: options.EndOfThinking = "",
     floor: Annotated[
@@ -89,7 +90,9 @@ def tune(
     """
     floors = _floors(floor or [])
     console.quiet_libraries()
-    opening = JudgeOptions(None, judge_url, dtype, device_map, False, judge_labels, judge_policy)
+    opening = JudgeOptions(
+        None, judge_url, dtype, device_map, False, judge_labels, judge_policy, judge_template
+    )
     with console.bar("tune") as update:
         tuned = tsdi.tune(
             model,

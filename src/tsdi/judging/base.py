@@ -99,6 +99,8 @@ class JudgeOptions:
         trust_remote_code: Run code that comes with the weights.
         labels: Verdicts of a classifier's labels, such as "toxic=UNSAFE,neutral=SAFE".
         policy: File with the policy of a judge that takes one; None takes the judge's own.
+        template: File with the one text that a classifier reads, with ``{prompt}`` and ``{answer}``
+            in it; None shows both as a pair.
     """
 
     model: str | None = None
@@ -108,6 +110,7 @@ class JudgeOptions:
     trust_remote_code: bool = False
     labels: str | None = None
     policy: str | Path | None = None
+    template: str | Path | None = None
 
 
 class Judge(ABC):

@@ -1,7 +1,10 @@
 """Judges that are sequence classifiers, with a verdict for each label."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.errors import ModelError, NumericalError, UsageError
 from tsdi.judging.base import Judge, JudgeOptions, Response
-from tsdi.judging.untrusted import Markup, control_tokens, neutralise
+from tsdi.judging.format import fill, read_template, read_text
+from tsdi.judging.untrusted import Markup, control_tokens, markup_of, neutralise
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 from tsdi.models.compatibility import context_length
 from tsdi.models.fingerprint import of_local
@@ -31,13 +35,30 @@ _REFUSES = {Verdict.REFUSED, Verdict.PARTIAL}
 _OFFSET = ("roberta", "camembert", "xlm-roberta", "mpnet")  # positions begin behind the padding's
 
 
+@dataclass(frozen=True)
+class _Sort:
+    """A judge that is a classifier: its own weights, and the text that it reads.
+
+    The text is a template with ``{prompt}`` and ``{answer}``; None is both as a pair.
+    """
+
+    weights: str | None = None
+    template: str | None = None
+
+
+_SORTS = {
+    "classifier": _Sort(),
+    "answer-classifier": _Sort(template="{answer}"),
+    "minos": _Sort("NousResearch/Minos-v1", read_template("minos")),
+}
+
+
 class Classifier(Judge):
     """A sequence classifier as judge: the verdict with the largest probability.
 
     Answers without a token, or that its context cannot hold, are UNSCORED; nothing is cut off. The
     probability is that of the labels that mean UNSAFE or, if none is about safety, REFUSED or
-    PARTIAL. It reads the prompt if it was trained on pairs of prompt and answer, not on answers
-    alone.
+    PARTIAL. It reads prompt and answer as a pair, or one text made of them (`_Sort`).
     """
 
     def __init__(
@@ -46,14 +67,16 @@ class Classifier(Judge):
         tokenizer: PreTrainedTokenizerBase,
         weights: str,
         verdicts: Mapping[str, Verdict],
-        reads_prompt: bool,
+        name: str,
+        template: str | None,
     ) -> None:
-        self.name = "classifier" if reads_prompt else "answer-classifier"
+        self.name = name
         self.sees_safety = bool({Verdict.SAFE, Verdict.UNSAFE} & {*verdicts.values()})
         self.sees_refusal = bool({Verdict.COMPLIED, *_REFUSES} & {*verdicts.values()})
         self._model = model
         self._tokenizer = tokenizer
-        self._reads_prompt = reads_prompt
+        self._template = template
+        self._markup = Markup(()) if template is None else markup_of(template)
         self._tokens = control_tokens(tokenizer)
         self._limit = _length_limit(model, tokenizer)
         self._verdicts = [verdicts[label] for label in _labels(model)]
@@ -65,6 +88,8 @@ class Classifier(Judge):
             "dtype": str(model.dtype),
             "labels": {label: str(verdict) for label, verdict in verdicts.items()},
         }
+        if template not in (None, "{answer}"):  # of which the name says all
+            self._settings["template_sha256"] = hashlib.sha256(template.encode()).hexdigest()
 
     def settings(self) -> dict[str, Any]:
         """Model, revision, dtype and the verdict of each label."""
@@ -84,8 +109,13 @@ class Classifier(Judge):
         ]
 
     def _encode(self, response: Response) -> dict[str, list[int]]:
-        texts = (response.prompt, response.text) if self._reads_prompt else (response.text,)
-        return dict(self._tokenizer(*(neutralise(t, Markup(()), self._tokens) for t in texts)))
+        texts = [
+            neutralise(text, self._markup, self._tokens)
+            for text in (response.prompt, response.text)
+        ]
+        if self._template is not None:
+            texts = [fill(self._template, *texts)]
+        return dict(self._tokenizer(*texts))
 
     @torch.no_grad()
     def _probabilities(self, rows: Sequence[dict[str, list[int]]]) -> torch.Tensor:
@@ -122,25 +152,38 @@ class Classifier(Judge):
         return Judgement(max(shares, key=lambda v: shares[v]), probability=min(share, 1.0))
 
 
-def _open(reads_prompt: bool, options: JudgeOptions) -> Classifier:
-    """Open the judge `classifier`, which reads prompt and answer, or `answer-classifier`."""
-    name = "classifier" if reads_prompt else "answer-classifier"
-    if options.model is None:
+def _open(name: str, options: JudgeOptions) -> Classifier:
+    """Open one of `_SORTS`."""
+    sort = _SORTS[name]
+    weights = options.model or sort.weights
+    if weights is None:
         raise UsageError(f"The judge {name} needs a model.", f"Name it: {name}=acme/model.")
+    template = sort.template if options.template is None else _read_template(options.template)
     load = LoadOptions(options.dtype, options.device_map, options.trust_remote_code)
-    tokenizer = load_tokenizer(options.model, load)
-    model = load_classifier(options.model, load)
+    tokenizer = load_tokenizer(weights, load)
+    model = load_classifier(weights, load)
     if model.config.problem_type == "multi_label_classification" or len(_labels(model)) < 2:
         raise ModelError(
-            f"{options.model} does not give one of several labels.",
+            f"{weights} does not give one of several labels.",
             "Give a classifier whose labels exclude each other.",
         )
-    verdicts = read_verdicts(_labels(model), options.labels, options.model)
-    return Classifier(model, tokenizer, options.model, verdicts, reads_prompt)
+    verdicts = read_verdicts(_labels(model), options.labels, weights)
+    return Classifier(model, tokenizer, weights, verdicts, name, template)
 
 
-open_classifier = partial(_open, True)
-open_answer_classifier = partial(_open, False)
+open_classifier = partial(_open, "classifier")
+open_answer_classifier = partial(_open, "answer-classifier")
+open_minos = partial(_open, "minos")
+
+
+def _read_template(path: str | Path) -> str:
+    template = read_text(path)
+    if template.count("{answer}") != 1 or template.count("{prompt}") > 1:
+        raise UsageError(
+            f"The template {path} does not have one place for the answer, and one for the prompt.",
+            "Write {prompt} and {answer} where they stand.",
+        )
+    return template
 
 
 def read_verdicts(labels: Sequence[str], given: str | None, weights: str) -> dict[str, Verdict]:

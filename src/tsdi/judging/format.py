@@ -13,8 +13,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+from tsdi.errors import UsageError
 from tsdi.files import json_sha256
 from tsdi.judging.base import Response
 from tsdi.judging.untrusted import Markup, neutralise
@@ -138,6 +140,22 @@ def yes_or_no(reply: str) -> Judgement:
 def read_template(name: str) -> str:
     """A prompt template of ours, byte for byte; `templates/NOTICE` says whose it is."""
     return files("tsdi.judging").joinpath("templates", f"{name}.txt").read_bytes().decode()
+
+
+def read_text(path: str | Path) -> str:
+    """A text of the user's, such as a policy, without space around it.
+
+    Raises:
+        UsageError: If it cannot be read, or is empty.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise UsageError(f"Cannot read {path}: {reason}.", "Name a text file.") from None
+    if not text:
+        raise UsageError(f"{path} is empty.", "Write what the judge is to read into it.")
+    return text
 
 
 def fill(template: str, prompt: str, answer: str) -> str:

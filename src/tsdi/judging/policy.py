@@ -1,15 +1,15 @@
-"""Judges of a written policy: gpt-oss-safeguard, and a yes / no question to any model.
+"""Judges of a written policy: gpt-oss-safeguard, Granite Guardian, and a question to any model.
 
-Policies that come along are ours. Another one is read from a file (`JudgeOptions.policy`).
+Policies that come along are ours, but for Granite Guardian's criterion. Another one is read from a
+file (`JudgeOptions.policy`).
 """
 
 import re
 from functools import partial
-from pathlib import Path
 
 from tsdi.errors import UsageError
 from tsdi.judging.base import Judge, JudgeOptions, Response
-from tsdi.judging.format import STRICT, Format, read_template, yes_or_no
+from tsdi.judging.format import EXCHANGE, STRICT, Format, read_template, read_text, yes_or_no
 from tsdi.judging.opening import open_format
 from tsdi.judging.untrusted import Markup
 from tsdi.judging.verdict import Judgement, Verdict, unscored
@@ -25,6 +25,7 @@ _QUOTED = """\
 {answer}
 <<<END OF ANSWER>>>"""
 _DIGIT = re.compile(r"\s*([01])\s*", STRICT)
+_SCORE = re.compile(r"\s*(?:<think>\s*</think>\s*)?<score>\s*(yes|no)\s*</score>\s*", STRICT)
 
 
 class Safeguard(Format):
@@ -88,24 +89,53 @@ class Question(Format):
         return yes_or_no(reply)
 
 
-def _open(form: type[Safeguard | Question], options: JudgeOptions) -> Judge:
-    """Open a judge of the policy in the user's file, or of tsdi's own."""
+class GraniteGuardian(Format):
+    """Granite Guardian 4.1 (Padhi et al. 2024, arXiv 2412.07724): "yes" where a criterion is met.
+
+    The criterion stands in a block that follows the exchange as another message of the user's, as
+    github.com/ibm-granite/granite-guardian has it in evaluation/models/granite_guardian_4_1.py; it
+    is harm, or the policy. The model does not think before its score, so that the probability is
+    that of "yes" against "no" there.
+    """
+
+    name = "granite-guardian"
+    weights = "ibm-granite/granite-guardian-4.1-8b"
+    max_new_tokens = 64
+    markup = Markup(
+        (
+            *("<guardian>", "<no-think>", "<think>", "</think>", "<score>", "</score>"),
+            *("<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>"),
+        ),
+        ("### Criteria:", "### Scoring Schema:"),
+    )
+    labels = ("yes", "no")
+    label_after = "<score>"
+
+    def __init__(self, policy: str = read_template("granite-guardian-harm")) -> None:
+        block = read_template("granite-guardian").replace("{criteria}", policy)
+        self.chat = (*EXCHANGE, {"role": "user", "content": block})
+
+    def parse(self, reply: str, response: Response) -> Judgement:
+        """The judgement in a reply, "yes" or "no" in score tags behind an empty thought."""
+        match = _SCORE.fullmatch(reply)
+        if match is None:
+            return unscored(reply)
+        return Judgement(Verdict.UNSAFE if match[1].lower() == "yes" else Verdict.SAFE)
+
+
+def _open(form: type[Safeguard | Question | GraniteGuardian], options: JudgeOptions) -> Judge:
+    """Open a judge of the policy in the user's file, or of the one that comes along."""
     if options.policy is None:
         return open_format(form(), options)
-    try:
-        policy = Path(options.policy).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise UsageError(f"Cannot read {options.policy}: {reason}.", "Name a text file.") from None
-    if not policy:
-        raise UsageError(f"The policy {options.policy} is empty.", "Write one into it.")
+    policy = read_text(options.policy)
     if "{prompt}" in policy or "{answer}" in policy:
         raise UsageError(
             f"The policy {options.policy} has places for prompt and answer.",
-            "Leave them out: both are shown after the policy.",
+            "Leave them out: both are shown beside the policy.",
         )
     return open_format(form(policy), options)
 
 
 open_safeguard = partial(_open, Safeguard)
 open_question = partial(_open, Question)
+open_granite_guardian = partial(_open, GraniteGuardian)

@@ -24,7 +24,7 @@ class Known:
         sees: "safety", "refusals", "both", or "either", as the labels of a classifier say.
         needs: Requirements in a few words; hub ids are the weights it takes by itself.
         takes: The options of `JudgeOptions` that only judges of its sort take: "url" of an API,
-            "labels" of a classifier, "policy".
+            "labels" of a classifier, "policy", "template" of a classifier's text.
         api: Whether it is always asked over an API.
     """
 
@@ -57,6 +57,12 @@ JUDGES = {
         "tsdi.judging.policy:open_safeguard",
         "safety",
         "openai/gpt-oss-safeguard-20b",
+        ("url", "policy"),
+    ),
+    "granite-guardian": Known(
+        "tsdi.judging.policy:open_granite_guardian",
+        "safety",
+        "ibm-granite/granite-guardian-4.1-8b",
         ("url", "policy"),
     ),
     "question": Known(
@@ -96,13 +102,21 @@ JUDGES = {
     "harmbench": Known(
         "tsdi.judging.harmbench:HarmBench", "safety", "cais/HarmBench-Llama-2-13b-cls"
     ),
-    "classifier": Known("tsdi.judging.classifier:open_classifier", "either", _MODEL, ("labels",)),
+    "minos": Known("tsdi.judging.classifier:open_minos", "refusals", "NousResearch/Minos-v1"),
+    "classifier": Known(
+        "tsdi.judging.classifier:open_classifier", "either", _MODEL, ("labels", "template")
+    ),
     "answer-classifier": Known(
         "tsdi.judging.classifier:open_answer_classifier", "either", _MODEL, ("labels",)
     ),
 }
 
-_SORTS = {"url": "a judge over an API", "labels": "a classifier", "policy": "a judge of one"}
+_SORTS = {
+    "url": "a judge over an API",
+    "labels": "a classifier",
+    "policy": "a judge of one",
+    "template": "a classifier of pairs",
+}
 """What takes each option that not all judges take."""
 
 
@@ -158,12 +172,8 @@ def _open(name: str, options: JudgeOptions) -> Judge:
     known = JUDGES[name]
     module, _, named = known.opener.partition(":")
     found: Any = getattr(import_module(module), named)
-    taken = replace(
-        options,
-        url=options.url if "url" in known.takes else None,
-        labels=options.labels if "labels" in known.takes else None,
-        policy=options.policy if "policy" in known.takes else None,
-    )
+    others: dict[str, Any] = {one: None for one in _SORTS if one not in known.takes}
+    taken = replace(options, **others)
     if isinstance(found, Judge):
         if options.model is not None:
             raise UsageError(f"The judge {name} takes no model.", "Leave it out.")

@@ -36,6 +36,16 @@ class Markup:
     headings: tuple[str, ...] = ()
 
 
+def markup_of(template: str) -> Markup:
+    """The delimiters of a template with ``{prompt}`` and ``{answer}`` in it.
+
+    They are what stands in brackets, and how its lines begin, such as "User:".
+    """
+    begins = (re.split(r"\{(?:prompt|answer)\}", line)[0].strip() for line in template.split("\n"))
+    marks = re.findall(r"<[^<>\n]+>|\[[^\[\]\n]+\]", template)
+    return Markup(tuple(dict.fromkeys(marks)), tuple(dict.fromkeys(filter(None, begins))))
+
+
 def neutralise(text: str, markup: Markup, tokens: Iterable[str] = ()) -> str:
     """The text with all markup of the prompt changed, so that none of it is left.
 
