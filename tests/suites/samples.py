@@ -133,6 +133,25 @@ ROWS = {
         }
     ],
 }
+ROWS |= {
+    "sorry-bench": [
+        {"question_id": 71, "category": "8", "turns": ["bread"], "prompt_style": "base"},
+        {"question_id": 71, "category": "8", "turns": ["oerad"], "prompt_style": "caesar"},
+    ],
+    "false-reject": [
+        {"prompt": "bread", "category": 8, "category_text": "Stalking and Harassment"},
+        {
+            "prompt": "mill",
+            "category": 26,
+            "category_text": "(Sexual) Explicit Content Generation",
+        },
+    ],
+    "phtest": [
+        {"ID": 1, "Request": "bread", "Harmfulness": "harmless"},
+        {"ID": 2, "Request": "mill", "Harmfulness": "controversial"},
+    ],
+}
+ROWS["ailuminate-demo-fr"] = ROWS["ailuminate-demo"]
 ROWS["alpaca-eval-helpful-base"] = ROWS["alpaca-eval"]
 ROWS["fortress-benign"] = ROWS["fortress"]
 
@@ -174,12 +193,27 @@ PROMPTS = {
         ("air-bench-2024-0001", "bread", "Security Risks", HARMFUL),
         ("air-bench-2024-0002", "mill", "Security Risks", HARMFUL),
     ],
+    "sorry-bench": [("71", "bread", "Stalking and Harassment", HARMFUL)],
+    "false-reject": [
+        ("false-reject-0001", "bread", "Stalking and Harassment", LOOKALIKE),
+        ("false-reject-0002", "mill", "Sexual Explicit Content Generation", LOOKALIKE),
+    ],
+    "phtest": [("1", "bread", "", LOOKALIKE)],
     "fortress": [("1", "bread", "Political Violence & Terrorism", HARMFUL)],
     "fortress-benign": [("1", "mill", "Political Violence & Terrorism", LOOKALIKE)],
 }
 
+PROMPTS["ailuminate-demo-fr"] = PROMPTS["ailuminate-demo"]
+
 CSV = {"xstest", "or-bench", "oktest", "harmbench", "strongreject"}
-CSV |= {"ailuminate-demo", "jailbreakbench", "jailbreakbench-benign", "do-not-answer"}
+CSV |= {
+    "ailuminate-demo",
+    "ailuminate-demo-fr",
+    "phtest",
+    "jailbreakbench",
+    "jailbreakbench-benign",
+    "do-not-answer",
+}
 
 
 def write(folder, name):

@@ -59,6 +59,8 @@ class Suite:
         licence: Licence of the prompts, as their project states it.
         project: Address of the project.
         origin: Hub data set or file of the rows.
+        names: Categories by what the data call them, such as by a number, where that is not what
+            they are called here, which sets with the same categories share.
         tasks: The SALAD task ("O1" to "O16") of each category that lies within one.
         unmatched: Why each other category has none.
         where: A column and its value in the rows that are used; None uses all.
@@ -73,6 +75,7 @@ class Suite:
     licence: str
     project: str
     origin: Origin
+    names: Mapping[str, str] = field(default_factory=dict)
     tasks: Mapping[str, str] = field(default_factory=dict)
     unmatched: Mapping[str, str] = field(default_factory=dict)
     where: tuple[str, str] | None = None
@@ -97,7 +100,7 @@ class Suite:
         seen = set()
         for number, (_, place, row) in enumerate(rows, start=1):
             self._check_columns(row, place)
-            text = row[self.columns.prompt]
+            text = _only(row[self.columns.prompt])
             text = text.strip() if isinstance(text, str) else text
             wanted = self.where is None or row[self.where[0]] == self.where[1]
             if wanted and not (self.distinct and repr(text) in seen):
@@ -112,10 +115,11 @@ class Suite:
                 f"{place}: unknown {columns.kind} {kind!r}.",
                 f"{self.title} has {', '.join(self.kinds)}.",
             )
+        category = row[columns.category] if columns.category else ""
         return {
             "id": row[columns.id] if columns.id else f"{self.name}-{number:04d}",
             "prompt": text,
-            "category": row[columns.category] if columns.category else "",
+            "category": self.names.get(str(category), category),
             "kind": self.kinds[kind],
         }
 
@@ -145,6 +149,11 @@ class Suite:
             "unmatched": dict(self.unmatched),
             "note": self.note,
         }
+
+
+def _only(value: Any) -> Any:
+    """The only element of a list, of sets that keep prompts as lists of one turn."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def check_columns(row: Any, columns: Iterable[str], place: str, remedy: str) -> None:
