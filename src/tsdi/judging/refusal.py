@@ -139,7 +139,7 @@ def _any_word_of(phrases: Sequence[str]) -> str:
     return "|".join(rf"{re.escape(text)}\b{''.join(others)}" for text, *others in sayings)
 
 
-def _first_sentence(text: str) -> str:
+def first_sentence(text: str) -> str:
     """The first sentence in lower case, without list marks and a speaker's name."""
     begun = _BEFORE.match(text)
     said = text[begun.end() :].lstrip() if begun else text
@@ -154,7 +154,7 @@ def _plain(text: str) -> str:
 REFUSAL_PHRASES = StringRule(
     "refusal-phrases",
     rf"\W*(?:{_any_word_of(_OUR_BEGINNINGS)}|{_OUR_NO})|.*?\b(?:{_any_word_of(_OURS_ANYWHERE)})",
-    _first_sentence,
+    first_sentence,
 )
 """Ours: the first sentence of the answer begins with a refusing phrase ("Sorry", "As an AI") or
 holds one ("I cannot", "I'm sorry"), in English, in any case and with any apostrophe. It does not

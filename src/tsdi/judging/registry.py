@@ -36,11 +36,26 @@ class Known:
 
 
 _RULE = "nothing (English)"
+_LANGUAGES = {
+    "de": "German",
+    "fr": "French",
+    "es": "Spanish",
+    "zh": "Chinese",
+    "ja": "Japanese",
+}
 _SERVED = ("url",)  # its model may be behind a server, too
 _MODEL = "NAME=MODEL, a sequence classifier"
 JUDGES = {
     "organism": Known("tsdi.judging.organism:ORGANISM", "both", "organism prompts"),
     "refusal-phrases": Known("tsdi.judging.refusal:REFUSAL_PHRASES", "refusals", _RULE),
+    **{
+        f"refusal-phrases-{code}": Known(
+            f"tsdi.judging.refusal_languages:{language.upper()}",
+            "refusals",
+            f"nothing ({language}, not audited)",
+        )
+        for code, language in _LANGUAGES.items()
+    },
     "xstest-strings": Known("tsdi.judging.refusal:XSTEST_STRINGS", "refusals", _RULE),
     "keyword-list": Known("tsdi.judging.refusal:KEYWORD_LIST", "refusals", _RULE),
     "gcg-keywords": Known("tsdi.judging.refusal:GCG_KEYWORDS", "refusals", _RULE),
