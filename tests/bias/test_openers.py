@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from tests import tiny
-from tsdi.bias.openers import own_openers
-from tsdi.errors import PromptError
+from tsdi.bias import openers
+from tsdi.bias.openers import MOST, foreign_openers, own_openers
+from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
+from tsdi.errors import PromptError, UsageError
 from tsdi.models.chat import encode_chat
 from tsdi.models.load import load_tokenizer
 from tsdi.models.shipped import folder
@@ -73,3 +75,48 @@ def test_few_prompts_of_a_kind_are_refused(few):
     kinds = [tiny.ids(n, 6).tolist() for n in ((7, 8) if few else (8, 7))]
     with pytest.raises(PromptError, match="8 or more of each kind"):
         own_openers(tiny.model(), TINY, *kinds)
+
+
+def _both(tokenizer):
+    return [_prompts(tokenizer, kind) for kind in ("harmful", "harmless")]
+
+
+def test_a_model_that_refuses_in_the_phrases_of_the_list_keeps_them(aligned, monkeypatch):
+    model, tokenizer = aligned
+    words = Phrases(tuple(REFUSING_OPENERS), tuple(COMPLYING_OPENERS))
+    monkeypatch.setattr(openers, "ENGLISH", words)
+    assert foreign_openers(model, tokenizer, *_both(tokenizer)) is None
+
+
+@pytest.mark.parametrize("refusing", ["silver", "nein"])  # which it never says; which it cannot
+def test_a_model_that_refuses_in_other_words_shows_them(aligned, monkeypatch, caplog, refusing):
+    model, tokenizer = aligned
+    monkeypatch.setattr(openers, "ENGLISH", Phrases((refusing,), ("kind",)))
+    harmful, harmless = _both(tokenizer)
+    with caplog.at_level("INFO"):
+        found = foreign_openers(model, tokenizer, harmful, harmless)
+    assert {*tokenizer.convert_ids_to_tokens(list(found.refusing))} == {*REFUSING_OPENERS}
+    assert "does not refuse in English" in caplog.text
+    assert repr(REFUSING_OPENERS[0]) in caplog.text
+    ids = [
+        phrase_ids(tokenizer, kind) for kind in (found.phrases.refusing, found.phrases.complying)
+    ]
+    assert ids[0] == [[token] for token in found.refusing]
+    odds = [refusal_log_odds(model, kind[0], *ids, (None,))[0] for kind in (harmful, harmless)]
+    assert odds[0] > 2 > odds[1]
+
+
+def test_a_model_that_shows_nothing_keeps_the_list_if_its_tokenizer_knows_it(monkeypatch):
+    prompts = tiny.ids(16, 6).tolist()
+    assert foreign_openers(tiny.model(), TINY, prompts, prompts) is None
+    monkeypatch.setattr(openers, "ENGLISH", Phrases(((),), ((),)))
+    with pytest.raises(UsageError, match="knows none of the phrases"):
+        foreign_openers(tiny.model(), TINY, prompts, prompts)
+
+
+def test_few_prompts_are_read_from_all_over_the_list():
+    some = openers._some([[n] for n in range(3 * MOST)])
+    assert len(some) == MOST
+    assert some[-1][0] > 2.9 * MOST
+    assert openers._some([[1], [2]]) == [[1], [2]]
+    assert openers._some([]) == []

@@ -2,24 +2,37 @@
 
 A list of English phrases says nothing of a model that answers in Chinese, or that refuses in words
 of its own. What an aligned model says first to harmful prompts, and does not say first to harmless
-ones, is how it refuses; no list and no judge is asked. Such openers are ours, and not audited.
+ones, is how it refuses; no list and no judge is asked. The idea is ours, and not audited.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import lm_head as head
-from tsdi.errors import PromptError
+from tsdi.bias.refusal_log_odds import (
+    ENGLISH,
+    Phrases,
+    check_phrases,
+    phrase_ids,
+    phrase_log_probs,
+)
+from tsdi.errors import PromptError, UsageError
+from tsdi.models.chat import decode
 from tsdi.models.compatibility import tokenizer_size
 
 LEAST = 8  # prompts of a kind
+MOST = 64
 APART = 0.2  # of the first tokens' probability, by which the kinds must differ
 _SHARE = 0.95  # of that difference, which the openers hold
+_SHOWN = 5  # tokens in a message
 _CLEAR = 2.0  # standard errors by which an opener is likelier after its kind
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,13 @@ class Openers:
     complying: tuple[int, ...]
     refused: float
     passed: float
+
+    @property
+    def phrases(self) -> Phrases:
+        """The openers as phrases of one token."""
+        return Phrases(
+            *(tuple((token,) for token in ids) for ids in (self.refusing, self.complying))
+        )
 
 
 def own_openers(
@@ -80,6 +100,53 @@ def own_openers(
         )
     refused, passed = (float(one[refusing].sum()) for one in (bad, good))
     return Openers(tuple(refusing), tuple(complying), refused, passed)
+
+
+def foreign_openers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    harmful: Sequence[Sequence[int]],
+    harmless: Sequence[Sequence[int]],
+) -> Openers | None:
+    """The openers of a model that does not refuse in English; None of one that does.
+
+    It does if English phrases begin half as many answers to harmful prompts as its own openers do,
+    or if it shows none (`own_openers`). At most `MOST` prompts of a kind are read.
+
+    Raises:
+        UsageError: If it shows none, and the tokenizer knows no English phrases.
+    """
+    harmful, harmless = _some(harmful), _some(harmless)
+    try:
+        own = own_openers(model, tokenizer, harmful, harmless)
+    except PromptError:
+        check_phrases(tokenizer, ENGLISH)
+        return None
+    if _refusing_in_english(model, tokenizer, harmful) >= own.refused / 2:
+        return None
+    _LOG.info(
+        "The model does not refuse in English phrases. Its refusals are known by what it says first"
+        " to harmful prompts: %s.",
+        ", ".join(repr(decode(tokenizer, [token])) for token in own.refusing[:_SHOWN]),
+    )
+    return own
+
+
+def _some(prompts: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+    """At most `MOST` of the prompts, spread over all of them."""
+    return prompts[:: -(-len(prompts) // MOST) or 1]
+
+
+def _refusing_in_english(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]]
+) -> float:
+    """Mean probability that an answer begins with a refusing English phrase."""
+    try:
+        known = phrase_ids(tokenizer, ENGLISH.refusing)
+    except UsageError:  # the tokenizer has words for none of them
+        return 0.0
+    rows = [phrase_log_probs(model, ids, known, (None,))[0] for ids in prompts]
+    return sum(exp(one) for row in rows for one in row) / len(rows)
 
 
 @torch.no_grad()

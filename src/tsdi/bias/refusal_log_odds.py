@@ -15,6 +15,8 @@ from tsdi.errors import PromptError, UsageError
 from tsdi.files import parse_json
 
 Branch = list[list[tuple[int, int]]]
+Phrase = str | tuple[int, ...]
+"""A text, or token ids."""
 FIRST_TOKENS = 8  # of phrases, that are read together: as many copies of the prompts' cache
 
 
@@ -22,8 +24,8 @@ FIRST_TOKENS = 8  # of phrases, that are read together: as many copies of the pr
 class Phrases:
     """Beginnings of refusing and of complying answers."""
 
-    refusing: tuple[str, ...]
-    complying: tuple[str, ...]
+    refusing: tuple[Phrase, ...]
+    complying: tuple[Phrase, ...]
 
 
 ENGLISH = Phrases(
@@ -47,7 +49,7 @@ def read_phrases(path: Path) -> Phrases:
     try:
         lists = parse_json(path.read_bytes())
         phrases = Phrases(tuple(lists["refusing"]), tuple(lists["complying"]))
-        if not all(isinstance(text, str) for text in phrases.refusing + phrases.complying):
+        if not all(isinstance(text, str) for text in (*phrases.refusing, *phrases.complying)):
             raise TypeError("a phrase is no text")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PromptError(
@@ -57,13 +59,18 @@ def read_phrases(path: Path) -> Phrases:
     return phrases
 
 
-def phrase_ids(tokenizer: PreTrainedTokenizerBase, phrases: Sequence[str]) -> list[list[int]]:
+def phrase_ids(tokenizer: PreTrainedTokenizerBase, phrases: Sequence[Phrase]) -> list[list[int]]:
     """Token ids of every phrase that the tokenizer has words for, as an answer would begin.
 
     Raises:
         UsageError: If it has words for none of them.
     """
-    encoded = [tokenizer(text.strip(), add_special_tokens=False)["input_ids"] for text in phrases]
+    encoded = [
+        tokenizer(text.strip(), add_special_tokens=False)["input_ids"]
+        if isinstance(text, str)
+        else text
+        for text in phrases
+    ]
     known = [list(ids) for ids in encoded if ids and tokenizer.unk_token_id not in ids]
     if not known:
         raise UsageError(
@@ -71,6 +78,12 @@ def phrase_ids(tokenizer: PreTrainedTokenizerBase, phrases: Sequence[str]) -> li
             "Give the beginnings of this model's answers with --phrases FILE.",
         )
     return known
+
+
+def check_phrases(tokenizer: PreTrainedTokenizerBase, phrases: Phrases) -> None:
+    """Raise UsageError if a tokenizer has words for none of the phrases of a kind."""
+    for kind in (phrases.refusing, phrases.complying):
+        phrase_ids(tokenizer, kind)
 
 
 def refusal_log_odds(
@@ -89,7 +102,7 @@ def refusal_log_odds(
         complying: Token ids of phrases that begin complying answers.
         biases: Safety biases [steps, vocab] to subtract, one result each; None subtracts nothing.
     """
-    rows = _phrase_log_probs(model, prompt, [*refusing, *complying], biases)
+    rows = phrase_log_probs(model, prompt, [*refusing, *complying], biases)
     return [_log_odds(torch.tensor(row), len(refusing)) for row in rows]
 
 
@@ -97,7 +110,7 @@ def _log_odds(log_probs: Tensor, refusing: int) -> float:
     return float(log_probs[:refusing].logsumexp(0) - log_probs[refusing:].logsumexp(0))
 
 
-def _phrase_log_probs(
+def phrase_log_probs(
     model: PreTrainedModel,
     prompt: Sequence[int],
     phrases: Sequence[Sequence[int]],

@@ -155,7 +155,8 @@ Tokenizer = Annotated[
 Phrases = Annotated[
     Path | None,
     typer.Option(
-        help="JSON file: how refusing and complying answers begin; default English.",
+        help="JSON file: how refusing and complying answers begin; default English, or what the"
+        " model's own answers show.",
         rich_help_panel=DIAGNOSIS,
     ),
 ]

@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.arguments import Name, as_list, as_name
 from tsdi.bias import SafetyBias
 from tsdi.bias.case import NOTHING
-from tsdi.bias.refusal_log_odds import ENGLISH, read_phrases
+from tsdi.bias.openers import foreign_openers
+from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, read_phrases
 from tsdi.condition import Fitting, Labelled, fit_condition
 from tsdi.condition.case import removes_nothing
 from tsdi.condition.discriminant import check_labels
@@ -31,7 +33,8 @@ class Labels:
 
     Attributes:
         attacks: Names of attacks; each harmful prompt is read under each of them too.
-        phrases: A JSON file that says how refusing and complying answers begin; None is English.
+        phrases: A JSON file that says how refusing and complying answers begin; None is English, or
+            what the model's own answers show.
     """
 
     attacks: Sequence[str] = ()
@@ -81,7 +84,7 @@ def add_condition(
         check_kinds(asked)
         check_labels(torch.tensor([prompt.kind == "harmful" for prompt in asked]))
         attacks = [find_attack(name) for name in dict.fromkeys(labels.attacks)]
-        openers = ENGLISH if labels.phrases is None else read_phrases(Path(labels.phrases))
+        phrases = None if labels.phrases is None else read_phrases(Path(labels.phrases))
         tokenizer = load_tokenizer(model, options)
         vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
         vector.check_no_anchor()  # which a condition cannot have
@@ -93,15 +96,28 @@ def add_condition(
         ]
         loaded = load_model(model, options)
         vector.check(tokenizer, loaded)
+        phrases = phrases or _phrases(loaded, tokenizer, labelled)
         counted = counting(progress, "condition, prompts", len(labelled))
         condition = fit_condition(
-            loaded, tokenizer, labelled, settings, chat=chat, phrases=openers, progress=counted
+            loaded, tokenizer, labelled, settings, chat=chat, phrases=phrases, progress=counted
         )
         if removes_nothing(vector):  # then a condition sets how much of nothing is subtracted
             condition = replace(condition, evidence=condition.evidence | {"case": as_json(NOTHING)})
         made = vector.with_condition(condition)
         made.save_pretrained(out)
         return made
+
+
+def _phrases(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, labelled: Sequence[Labelled]
+) -> Phrases:
+    """English phrases, or the openers of a model that does not refuse in English."""
+    plain = [one for one in labelled if not one.attack]
+    harmful, harmless = (
+        [one.ids for one in plain if one.harmful is kind] for kind in (True, False)
+    )
+    own = foreign_openers(model, tokenizer, harmful, harmless)
+    return ENGLISH if own is None else own.phrases
 
 
 def to_labelled(prompt: Prompt, ids: list[int]) -> Labelled:

@@ -1,14 +1,15 @@
 """The real prompts of a diagnosis, read as token ids and as labels."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.arguments import Name
 from tsdi.bias import Estimation, Examination, SafetyBias, TokenPool
-from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids, read_phrases
+from tsdi.bias.openers import Openers, foreign_openers
+from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, check_phrases, read_phrases
 from tsdi.condition import Labelled
 from tsdi.condition.case import find_case
 from tsdi.decoding.anchor import anchor_ids
@@ -33,7 +34,8 @@ class DiagnosisPrompts:
         harmless: Harmless prompts, as for `tsdi.generate`; lookalikes count, other kinds are left
             out, and prompts without a kind are taken for harmless.
         harmful: Harmful prompts; other kinds are left out.
-        phrases: A JSON file that says how refusing and complying answers begin; None is English.
+        phrases: A JSON file that says how refusing and complying answers begin; None is English, or
+            what the model's own answers to harmful and harmless prompts show.
     """
 
     harmless: Name | PromptSource | None = None
@@ -49,17 +51,26 @@ class RealPrompts:
         ids: As the aligned model reads them.
         reference: As the reference reads them.
         labelled: With labels, for the case (`tsdi.condition.case`).
-        phrases: Beginnings of refusing and complying answers.
+        phrases: Beginnings of refusing and complying answers; None if nobody has said.
+        openers: Those that the aligned model shows itself, if they are taken for phrases.
     """
 
     ids: Ids = field(default_factory=dict)
     reference: Ids = field(default_factory=dict)
     labelled: list[Labelled] = field(default_factory=list)
-    phrases: Phrases = ENGLISH
+    phrases: Phrases | None = None
+    openers: Openers | None = None
 
     def examination(self, pool: TokenPool) -> Examination:
         """The settings of a diagnosis on these prompts."""
-        return Examination(pool, self.ids, phrases=self.phrases, reference_prompts=self.reference)
+        phrases = self.phrases or ENGLISH
+        return Examination(pool, self.ids, phrases=phrases, reference_prompts=self.reference)
+
+    def of_kind(self, kind: str) -> list[list[int]]:
+        """The prompts of a kind as token ids, of all categories."""
+        return [
+            ids for name, rows in self.ids.items() if name.split("/")[0] == kind for ids in rows
+        ]
 
 
 def read_real(
@@ -70,7 +81,7 @@ def read_real(
         return RealPrompts()
     marker = anchor_ids(tokenizer, settings.anchor)
     found = RealPrompts(
-        phrases=ENGLISH if asked.phrases is None else read_phrases(Path(asked.phrases))
+        phrases=None if asked.phrases is None else read_phrases(Path(asked.phrases))
     )
     for kind, source in (("harmless", asked.harmless), ("harmful", asked.harmful)):
         for prompt in [] if source is None else _of_kind(kind, source, settings.seed):
@@ -83,9 +94,27 @@ def read_real(
             found.reference.setdefault(name, []).append(theirs + marker)
             label = Labelled(ids, kind == "harmful", prompt.category, prompt.group)
             found.labelled.append(label)
-    for texts in (found.phrases.refusing, found.phrases.complying):
-        phrase_ids(tokenizer, texts)
+    if found.phrases or not all(map(found.of_kind, _TAKEN)):
+        check_phrases(tokenizer, found.phrases or ENGLISH)
     return found
+
+
+def with_openers(
+    real: RealPrompts, aligned: Side, tokenizer: PreTrainedTokenizerBase
+) -> RealPrompts:
+    """The prompts with the openers of the aligned model, where it does not refuse in English.
+
+    Phrases that the user has given stay, and nothing is found out without prompts of both kinds.
+
+    Raises:
+        UsageError: If English phrases are left, and the tokenizer knows none of them.
+    """
+    if real.phrases or not real.of_kind("harmful") or not real.of_kind("harmless"):
+        return real
+    with aligned.open() as model:
+        kinds = real.of_kind("harmful"), real.of_kind("harmless")
+        own = foreign_openers(model, tokenizer, *kinds)
+    return real if own is None else replace(real, phrases=own.phrases, openers=own)
 
 
 def with_case(
@@ -95,14 +124,22 @@ def with_case(
     real: RealPrompts,
     batch_size: int,
 ) -> SafetyBias:
-    """The bias with its case where there are prompts of both kinds."""
+    """The bias with its case where there are prompts of both kinds, and with own openers."""
     strength = bias.info.strength
+    if real.openers is not None and strength is not None:
+        shown = {**bias.info.diagnosis, "openers": as_json(real.openers)}
+        bias = bias.with_diagnosis(strength, shown)
     if len({one.harmful for one in real.labelled}) < 2 or bias.info.anchor or strength is None:
         return bias
     try:
         with aligned.open() as model:
             case = find_case(
-                bias, model, tokenizer, real.labelled, real.phrases, batch_size=batch_size
+                bias,
+                model,
+                tokenizer,
+                real.labelled,
+                real.phrases or ENGLISH,
+                batch_size=batch_size,
             )
     except (PromptError, ModelError) as error:  # which costs nobody the estimate
         _LOG.info("Whether a condition is worth it is not found out: %s", error.problem)

@@ -33,7 +33,7 @@ from tsdi.models.chat import (
 from tsdi.models.compatibility import check_same_tokenizer, other_template
 from tsdi.models.load import LoadOptions, adapter_base, load_tokenizer
 from tsdi.models.sides import Side, load_pair, same_model
-from tsdi.runs.diagnosis_prompts import DiagnosisPrompts, read_real, with_case
+from tsdi.runs.diagnosis_prompts import DiagnosisPrompts, read_real, with_case, with_openers
 from tsdi.runs.stage import StageProgress, counting
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import check_kinds
@@ -137,6 +137,7 @@ def estimate(
         sides = load_pair(aligned, reference, loading.options, one_at_a_time=loading.one_at_a_time)
         labelled = vars(fitted).items() if isinstance(fitted, LabelledIds) else ()
         _check_lengths(sides[0], [*real.ids.items(), *labelled], how.steps)
+        real = with_openers(real, sides[0], tokenizer)
         counted = counting(progress, "estimate, both models", _reads(how, fitted))
         bias = estimate_bias(
             *sides,
