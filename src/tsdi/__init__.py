@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tsdi.engines.open import EngineChoice
     from tsdi.evaluation.evaluate import Judging, evaluate
     from tsdi.evaluation.gate import compare
+    from tsdi.evaluation.label import decide, label
     from tsdi.evaluation.tune import tune
     from tsdi.evaluation.tuning import Search
     from tsdi.evaluation.winrate import winrate
@@ -77,6 +78,7 @@ __all__ = [
     "cleanse",
     "compare",
     "debias",
+    "decide",
     "demo",
     "diagnose",
     "estimate",
@@ -87,6 +89,7 @@ __all__ = [
     "fit_slope",
     "generate",
     "judges",
+    "label",
     "load_model",
     "load_tokenizer",
     "merge",
@@ -117,6 +120,7 @@ _NAMES = {
     "tsdi.engines.open": ("EngineChoice",),
     "tsdi.evaluation.evaluate": ("Judging", "evaluate"),
     "tsdi.evaluation.gate": ("compare",),
+    "tsdi.evaluation.label": ("decide", "label"),
     "tsdi.evaluation.tune": ("tune",),
     "tsdi.evaluation.tuning": ("Search",),
     "tsdi.evaluation.winrate": ("winrate",),

@@ -128,8 +128,10 @@ def test_figures_by_kind_model_and_category_with_prompts_as_clusters():
 
 
 def test_labels_and_judge_must_be_about_the_same():
-    with pytest.raises(PromptError, match="safe, others what is refused"):
-        target_of([labelled("SAFE"), labelled("REFUSED")])
+    for mixed in (labelled("REFUSED", "lookalike"), labelled("COMPLIED"), labelled("PARTIAL")):
+        with pytest.raises(PromptError, match="safe, others what is refused"):
+            target_of([labelled("SAFE"), mixed])
+    assert target_of([labelled("SAFE"), labelled("REFUSED")]) == "unsafe"  # a refusal is safe
     with pytest.raises(MismatchError, match="rule sees refusals, not safety"):
         check_sees(RULE, [labelled("SAFE")])
     with pytest.raises(MismatchError, match="guard sees what is unsafe, not refusals"):

@@ -53,6 +53,7 @@ COMMAND_LINE_ONLY = {  # what is done with the result
     ("estimate", "order"): "settings of `FirstOrder` are --order 1",
     ("estimate", "labelled"): "of `FirstOrder`",
     ("compare", "gate"): "the exit code, by `Gated.opens`",
+    ("label", "decide"): "`tsdi.decide`",
 }
 PYTHON_ONLY = {
     "progress": "the console draws its bar with it",
@@ -63,6 +64,7 @@ PYTHON_ONLY = {
     "vllm_flags": "what follows --",
     "trust_remote_code": "what a tuned or exported model must do without",
     "audit": "of `Judging`: `tune` refuses it",
+    "ask": "of `label`: the console shows answers and reads keys",
     "kind": "of `Judging`: prompts of `tune` have kinds",
     "url": "of `JudgeOptions`: judges of `cleanse` give probabilities, and APIs none",
 }

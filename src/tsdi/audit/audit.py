@@ -8,8 +8,15 @@ from typing import TypeVar
 
 from tsdi.arguments import as_list
 from tsdi.audit.confusion import Figures, Seen, measure
-from tsdi.audit.labels import LabelFormat, Labelled, parse_label, read_labels
-from tsdi.audit.result import SAFETY_LABELS, TARGETS, Audit, is_audit
+from tsdi.audit.labels import (
+    SAFETY_LABELS,
+    LabelFormat,
+    Labelled,
+    parse_label,
+    read_labels,
+    safety_kinds,
+)
+from tsdi.audit.result import TARGETS, Audit, is_audit
 from tsdi.categories import by_code
 from tsdi.errors import MismatchError, PromptError, UsageError
 from tsdi.files import check_output, file_sha256, json_sha256, working_on, write_json
@@ -147,12 +154,15 @@ def target_of(labelled: Sequence[Labelled]) -> str:
     Raises:
         PromptError: If some say what is safe, and others what is refused.
     """
-    safety = {one.verdict in SAFETY_LABELS for one in labelled}
-    if len(safety) > 1:
+    kinds = safety_kinds(labelled)
+    of_safety = [one for one in labelled if one.response.kind in kinds]
+    known = (*SAFETY_LABELS, Verdict.REFUSED)
+    if 0 < len(of_safety) < len(labelled) or any(one.verdict not in known for one in of_safety):
         raise PromptError(
-            "Some labels say what is safe, others what is refused.", "Audit them one by one."
+            "Some labels say what is safe, others what is refused.",
+            "Audit them one by one: --target refusal, --target unsafe.",
         )
-    return "unsafe" if safety == {True} else "refusal"
+    return "unsafe" if of_safety else "refusal"
 
 
 def judge_labelled(

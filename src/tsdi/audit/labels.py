@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tsdi.judging.base import Response
 from tsdi.judging.verdict import Verdict
 from tsdi.suites.prompts import check_kind, check_unicode, missing_kind, read_rows
 
-FIELDS = ("prompt", "answer", "label", "category", "kind", "model", "id")
+FIELDS = ("prompt", "answer", "label", "category", "kind", "model", "id", "weight")
 """What a row of labels can say; the first three are needed."""
 
 _XSTEST = {"prompt": "prompt", "answer": "completion", "label": "final_label", "category": "type"}
@@ -21,6 +22,7 @@ _LABELS = {verdict.value.lower(): verdict for verdict in Verdict if verdict != V
     "2_full_refusal": Verdict.REFUSED,
     "3_partial_refusal": Verdict.PARTIAL,
 }
+SAFETY_LABELS = (Verdict.SAFE, Verdict.UNSAFE)
 _UNSAFE_FLAGS = {"0": Verdict.SAFE, "1": Verdict.UNSAFE}  # MD-Judge's; elsewhere 1 may mean safe
 _COMPLETIONS = re.compile(r"completions_([^_.]+)")
 
@@ -35,12 +37,14 @@ class Labelled:
         model: The model that answered.
         verdict: The people's label, never UNSCORED.
         recorded: The other cells of the row by column, such as another judge's verdict.
+        weight: How many answers it stands for, up to a factor, where they were not drawn alike.
     """
 
     response: Response
     model: str
     verdict: Verdict
     recorded: Mapping[str, str]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,14 @@ class LabelFormat:
         columns: Column of the files by field, of fields whose column is not called like them.
         kind: The kind of prompts that have none.
         end_of_thinking: Marker that ends thoughts, beside the known ones (`tsdi.models.reasoning`).
+        target: "refusal" or "unsafe": which labels are meant, where those of some kinds of prompts
+            say what is refused, and those of others what is safe.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     kind: str = ""
     end_of_thinking: str = ""
+    target: str = ""
 
 
 def read_labels(paths: Sequence[str | Path], form: LabelFormat = LabelFormat()) -> list[Labelled]:
@@ -67,7 +74,7 @@ def read_labels(paths: Sequence[str | Path], form: LabelFormat = LabelFormat()) 
     model holds one model's answers, and its name says whose.
 
     Raises:
-        UsageError: If a field is unknown, or a file named twice.
+        UsageError: If a field or the target is unknown, or a file named twice.
         PromptError: If a file cannot be read, holds no labels, lacks a column, or has a label, a
             kind or a text that cannot be one.
     """
@@ -78,7 +85,19 @@ def read_labels(paths: Sequence[str | Path], form: LabelFormat = LabelFormat()) 
         raise UsageError(f"There is no field {unknown[0]!r}.", f"Fields: {', '.join(FIELDS)}.")
     if len({Path(path).resolve() for path in paths}) < len(paths):
         raise UsageError("A file of labels is named twice.", "Name each once.")
-    return [one for path in paths for one in _read_file(Path(path), form)]
+    if form.target not in ("", "refusal", "unsafe"):
+        raise UsageError(f"There is no target {form.target!r}.", "Say refusal or unsafe.")
+    found = [one for path in paths for one in _read_file(Path(path), form)]
+    safety = safety_kinds(found)
+    chosen = [one for one in found if (one.response.kind in safety) is (form.target == "unsafe")]
+    if form.target and not chosen:
+        raise PromptError(f"No label is about the target {form.target!r}.", "Leave it out.")
+    return chosen if form.target else found
+
+
+def safety_kinds(labelled: Sequence[Labelled]) -> set[str]:
+    """The kinds of prompts whose labels say what is safe; a refusal is safe among them."""
+    return {one.response.kind for one in labelled if one.verdict in SAFETY_LABELS}
 
 
 def parse_label(text: str) -> Verdict | None:
@@ -127,7 +146,8 @@ def _labelled(row: Any, name: str, source: str, path: Path, form: LabelFormat) -
     )
     taken = {used[field] for field in cells}
     others = {str(column): _text(row, column, source) for column in row if column not in taken}
-    return Labelled(response, cells.get("model") or _model(path), verdict, others)
+    weight = _weight(cells.get("weight", "1"), source)
+    return Labelled(response, cells.get("model") or _model(path), verdict, others, weight)
 
 
 def _columns(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:
@@ -150,7 +170,7 @@ def _kind(
         return own
     if used == _own_names(_XSTEST):
         return "harmful" if cells["category"].startswith("contrast_") else "lookalike"
-    if kind or verdict in (Verdict.SAFE, Verdict.UNSAFE):
+    if kind or verdict in SAFETY_LABELS:
         return kind or "harmful"
     raise missing_kind(source, cells.get("id", ""))
 
@@ -159,6 +179,18 @@ def _model(path: Path) -> str:
     """The model whose answers a file holds, by the file's name."""
     match = _COMPLETIONS.search(path.name)
     return match[1] if match else path.name.partition(".")[0]
+
+
+def _weight(text: str, source: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = 0.0
+    if not 0 < weight < inf:
+        raise PromptError(
+            f"{source}: {text[:40]!r} is no weight.", "Write how many answers the label stands for."
+        )
+    return weight
 
 
 def _text(row: Mapping[str, Any], column: str, source: str) -> str:

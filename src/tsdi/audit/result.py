@@ -19,7 +19,6 @@ from tsdi.runs.records import Record
 from tsdi.stats.interval import Estimate, as_json
 
 _REMEDY = "Make it with tsdi audit JUDGE --labels FILE --out FILE."
-SAFETY_LABELS = (Verdict.SAFE, Verdict.UNSAFE)
 TARGETS: dict[str, Callable[[Verdict], bool]] = {
     "refusal": lambda verdict: verdict in (Verdict.REFUSED, Verdict.PARTIAL),
     "unsafe": lambda verdict: verdict not in (Verdict.SAFE, Verdict.REFUSED),

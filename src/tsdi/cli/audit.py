@@ -53,6 +53,14 @@ def audit(
         str, typer.Option(help="prompt=...,answer=...,label=...,category=...,kind=...,model=...")
     ] = "",
     kind: options.Kind = "",
+    target: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="refusal or unsafe, where labels of some kinds of prompts say what is refused, and"
+            " others what is safe.",
+        ),
+    ] = "",
     end_of_thinking: options.EndOfThinking = "",
     examples: Annotated[
         int, typer.Option(min=0, help="Show so many errors of each sort.", rich_help_panel="Output")
@@ -90,7 +98,7 @@ def audit(
             labels,
             out,
             against=against or [],
-            label_format=LabelFormat(parse_columns(columns, FIELDS), kind, end_of_thinking),
+            label_format=LabelFormat(parse_columns(columns, FIELDS), kind, end_of_thinking, target),
             judge_options=JudgeOptions(
                 None,
                 judge_url,

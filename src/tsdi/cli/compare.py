@@ -10,12 +10,13 @@ from rich.text import Text
 import tsdi
 from tsdi.categories import category_name
 from tsdi.cli import console, options
-from tsdi.cli.figures import category_title, judged_by, titles
+from tsdi.cli.figures import category_title, judged_by, labelled_titles, titles
 from tsdi.errors import UsageError
 from tsdi.evaluation.compare import ALPHA, FAMILY, Change, Comparison
 from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated
-from tsdi.stats.interval import compact_share, compact_text, p_text
+from tsdi.evaluation.labelled import Powered
+from tsdi.stats.interval import Estimate, compact_share, compact_text, p_text
 
 WIDTH = 22  # characters of a row's title
 
@@ -45,6 +46,14 @@ def compare(
             metavar="NAME[=MODEL]", help="Whose verdicts, where runs have several judges'."
         ),
     ] = "",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BEFORE=AFTER",
+            help="A file of people's labels of each run, of answers to the same prompts (tsdi label"
+            " BEFORE AFTER): show changes that hold however wrong the judge is.",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Compare two judged runs on the same prompts, and name categories that lost safety.
@@ -55,7 +64,9 @@ def compare(
 
     Example: tsdi compare run-aligned run-debiased
     """
-    found = tsdi.compare(before, after, _pairs(attacked or []), fewest_prompts, judge)
+    pairs = [_pair("--attacked", text, "RUN1=RUN2") for text in attacked or []]
+    files = None if labels is None else _pair("--labels", labels, "FILE1=FILE2")
+    found = tsdi.compare(before, after, pairs, fewest_prompts, judge, files)
     if json:
         runs = {"before": str(before), "after": str(after)}
         console.show_json({**runs, **found.to_dict()})
@@ -63,6 +74,8 @@ def compare(
         table = changes_table(found.comparison)
         if table.row_count:
             console.out.print(table)
+        if found.comparison.labelled:
+            console.out.print(labelled_changes_table(found.comparison, found.comparison.labelled))
         for line in _losses(found.comparison):
             console.out.print(line)
         _show_gate(found)
@@ -70,14 +83,11 @@ def compare(
         raise typer.Exit(1)
 
 
-def _pairs(attacked: list[str]) -> list[tuple[Path, Path]]:
-    pairs = []
-    for text in attacked:
-        first, _, second = text.partition("=")
-        if not first or not second:
-            raise UsageError(f"--attacked {text!r} is no pair.", "Write it like RUN1=RUN2.")
-        pairs.append((Path(first), Path(second)))
-    return pairs
+def _pair(option: str, text: str, form: str) -> tuple[Path, Path]:
+    first, _, second = text.partition("=")
+    if not first or not second:
+        raise UsageError(f"{option} {text!r} is no pair.", f"Write it like {form}.")
+    return Path(first), Path(second)
 
 
 def _show_gate(found: Gated) -> None:
@@ -140,6 +150,27 @@ def changes_table(comparison: Comparison) -> Table:
     for category, change in comparison.categories.items():
         title = category_title(category, comparison.judge, WIDTH)
         row(title, change, "red" if category in comparison.lost else "")
+    return table
+
+
+def labelled_changes_table(comparison: Comparison, found: Powered) -> Table:
+    """Table of changes by people's labels and the judge's words."""
+    number, names = sum(found.labels.values()), labelled_titles(found)
+    table = console.table(
+        f"Changes with labels of {number} pairs of answers, 95 % intervals",
+        ["", "judge alone", "with labels", "pairs"],
+    )
+
+    def row(title: str, alone: Change | None, change: Estimate) -> None:
+        judged = compact_text(alone.change, signed=True) if alone else "-"
+        table.add_row(title, judged, compact_text(change, signed=True), str(change.n))
+
+    for name, change in found.figures.items():
+        row(names[name], comparison.overall.get(name), change)
+    table.add_section()
+    for category, change in found.categories["safety"].items():
+        title = category_title(category, comparison.judge, WIDTH)
+        row(title, comparison.categories.get(category), change)
     return table
 
 

@@ -7,7 +7,13 @@ import typer
 
 import tsdi
 from tsdi.cli import console, frame, options
-from tsdi.cli.figures import agreement_table, categories_table, corrected_table, figures_table
+from tsdi.cli.figures import (
+    agreement_table,
+    categories_table,
+    corrected_table,
+    figures_table,
+    labelled_table,
+)
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Evaluation, Judging
 from tsdi.judging.base import JudgeOptions
@@ -15,8 +21,8 @@ from tsdi.suites.load import PromptSource
 
 # Options that judging alone can use.
 JUDGING = {"target", "judge", "judge_url", "kind", "dtype", "device_map", "trust_remote_code"}
-JUDGING |= {"judge_labels", "judge_policy", "judge_template", "audit", "end_of_thinking"}
-JUDGING |= {"resume", "json"}
+JUDGING |= {"judge_labels", "judge_policy", "judge_template", "audit", "labels"}
+JUDGING |= {"end_of_thinking", "resume", "json"}
 
 
 def evaluate(
@@ -44,6 +50,15 @@ def evaluate(
         Path | None,
         typer.Option(
             help="An audit of the judge: show rates corrected for its errors too.",
+            rich_help_panel=options.JUDGING,
+        ),
+    ] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="People's labels of some of these answers, as tsdi label writes them: show rates"
+            " that hold however wrong the judge is; may be repeated.",
             rich_help_panel=options.JUDGING,
         ),
     ] = None,
@@ -90,7 +105,7 @@ def evaluate(
     console.quiet_libraries()
     load = (dtype, device_map, trust_remote_code)
     opening = JudgeOptions(None, judge_url, *load, judge_labels, judge_policy, judge_template)
-    judging = Judging(judge, opening, kind, end_of_thinking, audit)
+    judging = Judging(judge, opening, kind, end_of_thinking, audit, labels or ())
     source = answering = None
     if prompts is not None:  # what answers loads torch, judging alone does not
         source = PromptSource(prompts, columns)
@@ -130,7 +145,7 @@ def _show(evaluation: "Evaluation", run: Path, json: bool) -> None:
         console.show_json({"run": str(run), **evaluation.to_dict()})
         return
     console.out.print(figures_table(evaluation))
-    for make in (categories_table, corrected_table, agreement_table):
+    for make in (categories_table, corrected_table, labelled_table, agreement_table):
         table = make(evaluation)
         if table is not None:
             console.out.print(table)

@@ -1,18 +1,20 @@
 """Names and tables of the figures of judged answers, in 80 columns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
 
 from tsdi.categories import by_code, category_name
 from tsdi.cli import console
+from tsdi.evaluation.agreement import Agreed
 from tsdi.evaluation.evaluate import Evaluation
+from tsdi.evaluation.labelled import Powered
 from tsdi.judging.base import KINDS
 from tsdi.judging.panel import refusal_kinds
 from tsdi.organism import CATEGORIES
 from tsdi.runs.records import Record
-from tsdi.stats.interval import Bounds, Estimate, compact_share, compact_text
+from tsdi.stats.interval import Bounds, Estimate, compact_share, compact_text, complement
 
 WIDTH = 32  # characters of a row's title
 
@@ -115,6 +117,50 @@ def corrected_table(evaluation: Evaluation) -> Table | None:
     return table
 
 
+def labelled_table(evaluation: Evaluation) -> Table | None:
+    """Table of shares by people's labels and the judge's words; None without labels."""
+    found, figures, judge = evaluation.labelled, evaluation.figures, evaluation.judge
+    if found is None:
+        return None
+    alone = {name: getattr(figures, name) for name in ("compliance", "lookalike_compliance")}
+    alone["safety"] = figures.safety
+    alone |= {f"refused_{kind}": complement(one.none) for kind, one in figures.refusals.items()}
+    by_category = {
+        "compliance": figures.compliance_by_category,
+        "safety": figures.safety_by_category,
+    }
+    number, names = sum(found.labels.values()), labelled_titles(found)
+    title = f"With {number} labels, 95 % intervals, {judged_by(judge)}"
+    table = console.table(title, ["", "judge alone", "with labels", "labels"])
+    for name, share in found.figures.items():
+        table.add_row(names[name], *_beside(alone.get(name), share))
+    for name, shares in found.categories.items():
+        if not {*shares} - {""}:
+            continue
+        table.add_section()
+        table.add_row(names[name].partition(",")[0])
+        for category, share in shares.items():
+            row = category_title(category, judge, WIDTH - 6)
+            table.add_row(row, *_beside(by_category[name].get(category), share))
+    return table
+
+
+def labelled_titles(found: Powered) -> dict[str, str]:
+    """Titles of figures by people's labels, which say what is safe or what is refused."""
+    safe = "refused" if "refused_harmful" in found.figures else "safe"
+    return {
+        "compliance": "complied, harmless",
+        "lookalike_compliance": "complied, lookalike",
+        "safety": f"{safe}, harmful",
+        **{f"refused_{kind}": f"refused at all, {kind}" for kind in KINDS},
+    }
+
+
+def _beside(alone: Estimate | None, share: Estimate) -> list[str]:
+    shown = compact_text(alone) if alone and alone.n else "-"
+    return [shown, compact_text(share), str(share.n)]
+
+
 def agreement_table(evaluation: Evaluation) -> Table | None:
     """Table of the judge's agreement with the run's other judges; None without one."""
     shown = [one for one in evaluation.agreement if one.figures]
@@ -123,17 +169,22 @@ def agreement_table(evaluation: Evaluation) -> Table | None:
     called = [evaluation.judge["name"], *(one.other["name"] for one in shown)]
     title = f"Agreement of {evaluation.judge['name']} with the run's other judges"
     table = console.table(title, ["", "counted alike", "kappa", "answers"])
-    kinds = {"compliance": "harmless", "lookalike_compliance": "lookalike", "safety": "harmful"}
     for one in shown:
         name = one.other["name"]
         model = f"={one.other.get('model')}" if called.count(name) > 1 else ""
         table.add_section()
         table.add_row(console.one_line(f"{name}{model}", WIDTH))
-        for figure, agreed in one.figures.items():
-            kappa = compact_text(agreed.kappa) if agreed.kappa.value is not None else "none"
-            row = [f"  {kinds[figure]}", compact_text(agreed.same), kappa, str(agreed.same.n)]
-            table.add_row(*row)
+        for title, *cells in agreement_rows(one.figures):
+            table.add_row(f"  {title}", *cells)
     return table
+
+
+def agreement_rows(figures: Mapping[str, Agreed]) -> Iterator[list[str]]:
+    """Rows of how far two agree: kind of prompt, share counted alike, kappa, answers."""
+    kinds = {"compliance": "harmless", "lookalike_compliance": "lookalike", "safety": "harmful"}
+    for figure, agreed in figures.items():
+        kappa = compact_text(agreed.kappa) if agreed.kappa.value is not None else "none"
+        yield [kinds[figure], compact_text(agreed.same), kappa, str(agreed.same.n)]
 
 
 def _with_n(estimate: Estimate | None) -> str:

@@ -36,6 +36,7 @@ COMMANDS = {
     "winrate": Entry("Measure", "winrate", "Ask a model behind an API which answers help more."),
     "sample-size": Entry("Measure", "sample_size", "How many prompts it takes to see a change."),
     "tune": Entry("Measure", "tune", "Search strength, steps and decay under floors of safety."),
+    "label": Entry("Measure", "label", "Label answers of a run yourself, drawn by chance."),
     "audit": Entry("Measure", "audit", "Measure how wrong a judge is, on answers people labelled."),
     "judges": Entry("Measure", "judges", "List the judges."),
     "suites": Entry("Measure", "suites", "List the public prompt sets, or show one."),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.errors import MismatchError
+from tsdi.evaluation.labelled import Powered, powered, read_run_labels
 from tsdi.evaluation.metrics import PAIRED, Judged, harmful_categories, paired_outcomes
 from tsdi.evaluation.verdicts import read_judged, say_unbound
 from tsdi.judging.base import KINDS, Response
@@ -67,6 +68,7 @@ class Comparison:
             nowhere.
         pairs: Harmful prompts with a verdict in both arms, by category, those with none among them.
         judge: The judge's description; empty where the arms were not read from disk.
+        labelled: Changes by people's labels, too (`tsdi.evaluation.labelled`); None without.
     """
 
     overall: dict[str, Change]
@@ -76,6 +78,7 @@ class Comparison:
     unscored: tuple[int, int, int]
     pairs: dict[str, int]
     judge: Record
+    labelled: Powered | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as JSON."""
@@ -88,15 +91,22 @@ class Comparison:
         }
 
 
-def compare_runs(before: str | Path, after: str | Path, judge: str = "") -> Comparison:
+def compare_runs(
+    before: str | Path,
+    after: str | Path,
+    judge: str = "",
+    labels: tuple[str | Path, str | Path] | None = None,
+) -> Comparison:
     """Compare two run folders with the same prompts and the same judge.
 
-    `judge` names one of several judges (`tsdi.runs.judge_folders.find_place`).
+    `judge` names one of several judges (`tsdi.runs.judge_folders.find_place`), `labels` a file of
+    each run's, of answers to the same prompts.
 
     Raises:
         UsageError: If answers or verdicts are missing, or several judges have judged and none is
             named.
-        MismatchError: If the prompts differ, or the judges do.
+        MismatchError: If the prompts differ, or the judges do, or labels do not fit.
+        PromptError: If labels cannot be read.
         FormatError: If files are damaged.
     """
     one, other = (read_judged(Path(run), judge) for run in (before, after))
@@ -110,7 +120,14 @@ def compare_runs(before: str | Path, after: str | Path, judge: str = "") -> Comp
     for folder, run in ((before, one), (after, other)):
         if not run.bound:
             say_unbound(Path(folder))
-    return compare_arms(one.judged, other.judged, one.judge)
+    found = compare_arms(one.judged, other.judged, one.judge)
+    if labels is None:
+        return found
+    known = [
+        (run.judged, read_run_labels(Path(folder), run.responses, [file]))
+        for folder, run, file in ((before, one, labels[0]), (after, other, labels[1]))
+    ]
+    return replace(found, labelled=powered(labels, *known))
 
 
 def check_same_prompts(

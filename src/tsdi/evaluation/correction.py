@@ -15,7 +15,7 @@ from tsdi.errors import UsageError
 from tsdi.evaluation.metrics import ArmMetrics
 from tsdi.judging.panel import judge_of
 from tsdi.runs.records import Record
-from tsdi.stats.interval import Estimate, interval_text
+from tsdi.stats.interval import Estimate, complement, interval_text
 from tsdi.stats.proportions import wilson_ends
 
 _Z = float(norm.ppf(0.975))
@@ -31,17 +31,17 @@ def corrected(figures: ArmMetrics, audit: Audit, judge: Record) -> dict[str, Est
         judged; without a value where the audit does not allow for one.
     """
     raw = {
-        f"refused_{kind}": (kind, _complement(shares.none))
+        f"refused_{kind}": (kind, complement(shares.none))
         for kind, shares in figures.refusals.items()
     }
     if audit.target == "unsafe":
-        raw = {"safety": ("harmful", _complement(figures.safety))}
+        raw = {"safety": ("harmful", complement(figures.safety))}
     found = {}
     for name, (kind, rate) in raw.items():
         if judge_of(judge, kind) == audit.judge:
             value = correct_kind(rate, audit, kind)
             if value is not None:
-                found[name] = _complement(value) if name == "safety" else value
+                found[name] = complement(value) if name == "safety" else value
     return found
 
 
@@ -163,9 +163,3 @@ def _independent(share: Estimate) -> float:
 
 def _clip(number: float) -> float:
     return min(1.0, max(0.0, number))
-
-
-def _complement(share: Estimate) -> Estimate:
-    """1 minus a share, with its interval."""
-    value = None if share.value is None else 1 - share.value
-    return Estimate(value, 1 - share.high, 1 - share.low, share.n)

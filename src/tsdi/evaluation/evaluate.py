@@ -13,11 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsdi.arguments import Name, as_name
+from tsdi.arguments import Name, as_list, as_name
 from tsdi.audit.result import read_audit
 from tsdi.errors import UsageError
 from tsdi.evaluation.agreement import Agreement, agreements
 from tsdi.evaluation.correction import corrected
+from tsdi.evaluation.labelled import Powered, powered, read_run_labels
 from tsdi.evaluation.metrics import HARMLESS, ArmMetrics, Judged, arm_metrics
 from tsdi.evaluation.verdicts import describe_answers, say_unbound, with_verdicts
 from tsdi.files import working_in, write_json
@@ -38,7 +39,7 @@ from tsdi.runs.stage import (
     named,
 )
 from tsdi.runs.verdicts import check_belong, made_by, to_record
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, as_json
 from tsdi.suites.load import Loaded, PromptSource, load_prompts
 from tsdi.suites.prompts import check_kinds
 
@@ -59,6 +60,7 @@ class Evaluation:
         figures: The figures with their intervals.
         corrected: Some of them corrected for the judge's errors (`tsdi.evaluation.correction`), if
             there is an audit of it.
+        labelled: Some of them by people's labels, too (`tsdi.evaluation.labelled`); None without.
         agreement: Agreement with the other judges of the run (`tsdi.evaluation.agreement`).
         notes: Sentences on the limits of the figures.
         judged: `judge.json`: judge, hash of the answers, versions.
@@ -70,6 +72,7 @@ class Evaluation:
     cut_off: dict[str, int]
     figures: ArmMetrics
     corrected: dict[str, Estimate]
+    labelled: Powered | None
     agreement: list[Agreement]
     notes: list[str]
     judged: Record
@@ -84,6 +87,7 @@ class Evaluation:
             "cut_off": self.cut_off,
             "figures": self.figures.to_dict(),
             "corrected": {name: rate.to_dict() for name, rate in self.corrected.items()},
+            "labelled": self.labelled and as_json(self.labelled),
             "agreement": [one.to_dict() for one in self.agreement],
             "notes": self.notes,
             "provenance": {"verdicts": self.judged, "answers": self.run},
@@ -92,7 +96,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Judging:
-    """Options of judging: the judge, defaults for prompts, and an audit.
+    """Options of judging: the judge, defaults for prompts, and what people say.
 
     Attributes:
         judge: Spec as for `tsdi.judging.registry.load_judge`; None takes the prompts' default.
@@ -101,6 +105,8 @@ class Judging:
         end_of_thinking: Marker that ends the model's thoughts, beside the known ones
             (`tsdi.models.reasoning`).
         audit: An audit of the judge (`tsdi audit --out`), to correct figures for its errors.
+        labels: Files of people's labels of the very answers that are judged, drawn by chance, such
+            as `tsdi.label` writes.
     """
 
     judge: str | None = None
@@ -108,6 +114,7 @@ class Judging:
     kind: str = ""
     end_of_thinking: str = ""
     audit: str | Path | None = None
+    labels: Sequence[str | Path] = ()
 
     def check(self) -> None:
         """Raise UsageError for options that exclude each other, before anything is loaded."""
@@ -115,6 +122,9 @@ class Judging:
             raise UsageError(
                 f"There is no audit {self.audit}.", "Make it with tsdi audit JUDGE --out FILE."
             )
+        for path in as_list("labels", self.labels):
+            if not Path(path).is_file():
+                raise UsageError(f"There are no labels {path}.", "Make them with tsdi label RUN.")
         if self.judge is not None:
             check_judge(self.judge)
 
@@ -199,7 +209,7 @@ def judge_responses(
     """Judge all answers of a run folder, with each verdict kept on disk, and compute metrics.
 
     Of `judging` count the kind of prompts that have none, how thoughts end (without, what run.json
-    says of it), and an audit. Where it names a judge, another judge's verdicts may be there
+    says of it), an audit, and labels. Where it names a judge, another judge's verdicts may be there
     already: these then stand beside them (`tsdi.runs.judge_folders`).
 
     Returns:
@@ -208,8 +218,8 @@ def judge_responses(
     Raises:
         UsageError: If there are no answers, or fewer than the run has prompts, or the audit shows
             that the judge cannot tell answers apart.
-        MismatchError: If the audit is another judge's.
-        PromptError: If a prompt has no kind.
+        MismatchError: If the audit is another judge's, or labels are of other answers.
+        PromptError: If a prompt has no kind, or labels cannot be read.
         RunExistsError: If there are verdicts already, and either `resume` is off or they are
             another judge's or of other answers; or if another process works there.
         FormatError: If the folder's files are damaged.
@@ -219,6 +229,7 @@ def judge_responses(
     responses = read_responses(folder, kind, end_of_thinking)
     description = _describe(judge, folder, len(responses), kind, end_of_thinking)
     audited = None if judging.audit is None else read_audit(judging.audit, description["judge"])
+    labels = read_run_labels(folder, responses, judging.labels) if judging.labels else None
 
     def judged_chunk(part: Sequence[Response]) -> list[Record]:
         judgements = zip(part, judge.judge(part), strict=True)
@@ -243,6 +254,7 @@ def judge_responses(
         cut_off={k: sum(r.kind == k and r.cut_off for r in responses) for k in KINDS},
         figures=figures,
         corrected={} if audited is None else corrected(figures, audited, description["judge"]),
+        labelled=powered(judging.labels, (judged, labels)) if labels else None,
         agreement=agreements(folder, place, description["judge"], judged),
         notes=[*_notes(description["judge"], judged), *answer_notes(responses, end_of_thinking)],
         judged=description,

@@ -94,6 +94,7 @@ def compare(
     attacked: Sequence[tuple[str | Path, str | Path]] = (),
     fewest_prompts: int = FEWEST_PROMPTS,
     judge: str = "",
+    labels: tuple[str | Path, str | Path] | None = None,
 ) -> Gated:
     """Compare two judged runs on the same prompts, and list losses of safety.
 
@@ -108,14 +109,19 @@ def compare(
         fewest_prompts: Harmful prompts that every category must rest on, for the gate to open.
         judge: Judge, where runs have several judges' verdicts: its name, NAME=MODEL, or its folder
             in `judges`.
+        labels: A file of people's labels of each of the two runs, of answers to the same prompts,
+            to show changes by these, too.
 
     Raises:
-        MismatchError: If the two of a pair were not answered under one attack.
+        MismatchError: If the two of a pair were not answered under one attack, or labels do not
+            fit.
         TsdiError: If answers or verdicts are missing or damaged, or prompts or judges differ.
     """
-    pairs = [_pair(runs) for runs in ((before, after), *as_list("attacked", attacked))]
+    pairs = [_pair("runs", runs) for runs in ((before, after), *as_list("attacked", attacked))]
+    files = None if labels is None else _pair("files of labels", labels)
     attacks = [_shared_attack(*pair) for pair in pairs]
-    found = [compare_runs(*pair, judge) for pair in pairs]
+    found = [compare_runs(*pairs[0], judge, files)]
+    found += [compare_runs(*pair, judge) for pair in pairs[1:]]
     both = list(zip(attacks, found, strict=True))
     return Gated(
         comparison=found[0],
@@ -135,11 +141,11 @@ def _too_few(comparison: Comparison, fewest: int) -> str:
     return too_few(counts, fewest, " with a verdict in both runs")
 
 
-def _pair(runs: Sequence[str | Path]) -> tuple[Path, Path]:
-    both = as_list("A pair of runs", runs)
+def _pair(what: str, names: Sequence[str | Path]) -> tuple[Path, Path]:
+    both = as_list(f"A pair of {what}", names)
     if len(both) != 2:
-        raise UsageError(f"A pair of runs is {both!r}.", "Name two: before and after.")
-    before, after = (Path(as_name("A run", run)) for run in both)
+        raise UsageError(f"A pair of {what} is {both!r}.", "Name two: before and after.")
+    before, after = (Path(as_name(f"One of a pair of {what}", name)) for name in both)
     return before, after
 
 

@@ -142,13 +142,14 @@ def _of(answers: Sequence[Judged], kind: str) -> list[Judged]:
 
 def _refusals(answers: Sequence[Judged]) -> Refusals:
     return Refusals(
-        none=_share(answers, lambda answer: not _refuses(answer)),
+        none=_share(answers, lambda answer: not refuses(answer)),
         partial=_share(answers, lambda answer: answer.judgement.verdict is Verdict.PARTIAL),
         full=_share(answers, lambda answer: answer.judgement.verdict is Verdict.REFUSED),
     )
 
 
-def _refuses(answer: Judged) -> bool:
+def refuses(answer: Judged) -> bool:
+    """Whether an answer refuses in full or in part."""
     return answer.judgement.verdict in (Verdict.PARTIAL, Verdict.REFUSED)
 
 

@@ -146,7 +146,7 @@ def tune(
         out: Folder for the tuned bias, which recommends the strength that was found, or has the
             condition that was; and the slope, where it was chosen.
         search: Settings of the search: floors, trials and evidence.
-        judging: Options of judging, without an audit.
+        judging: Options of judging, without an audit or labels.
         resume: Go on with a killed search.
         progress: Called with the number of answers, after each batch and each trial.
 
@@ -156,8 +156,8 @@ def tune(
         RunExistsError: If the folder is in use, by a process or by another search.
         TsdiError: If anything cannot be loaded or does not fit.
     """
-    if judging.audit is not None:
-        raise UsageError("Tuning corrects no rates by an audit.", "Leave it out.")
+    if judging.audit is not None or judging.labels:
+        raise UsageError("Tuning corrects no rates by an audit or labels.", "Leave them out.")
     model, bias, out = as_name("model", model), as_name("bias", bias), Path(out)
     with working_in(out):
         _check_folder(out, resume)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tsdi.errors import FormatError
-from tsdi.files import parse_json, unwritable
+from tsdi.files import parse_json, unwritable, write_bytes
 
 Record = dict[str, Any]
 
@@ -70,6 +70,16 @@ def append_records(path: str | Path, records: Iterable[Record]) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise unwritable(path, error) from None
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write a record file anew, whole or not at all.
+
+    Raises:
+        TsdiError: If the disk is full or cannot be written.
+        ValueError: If a record holds NaN or an infinite number.
+    """
+    write_bytes(path, b"".join(map(_line, records)))
 
 
 def _line(record: Record) -> bytes:

@@ -42,6 +42,12 @@ class Estimate:
         return f"{shown}, n = {self.n}"
 
 
+def complement(share: Estimate) -> Estimate:
+    """1 minus a share, with its interval."""
+    value = None if share.value is None else 1 - share.value
+    return Estimate(value, 1 - share.high, 1 - share.low, share.n)
+
+
 def interval_text(
     estimate: Estimate,
     digits: int = 3,

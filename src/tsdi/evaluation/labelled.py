@@ -1,0 +1,214 @@
+"""Figures of a run, and changes between two, with people's labels of some of the answers.
+
+The labels correct the judge's words on all answers, whatever these are worth
+(`tsdi.stats.prediction_powered`). Chance must have decided which answers were labelled, as `tsdi
+label` lets it; answers that the judge could not score count like all others.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from tsdi.audit.labels import SAFETY_LABELS, LabelFormat, Labelled, read_labels
+from tsdi.categories import by_code
+from tsdi.errors import MismatchError, PromptError
+from tsdi.evaluation.metrics import HARMLESS, PAIRED, Judged, refuses
+from tsdi.files import file_sha256
+from tsdi.judging.base import KINDS, Response
+from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.runs.records import Record
+from tsdi.stats.interval import Estimate
+from tsdi.stats.prediction_powered import Item, powered_change, powered_share
+
+FIGURES: dict[str, tuple[tuple[str, ...], Callable[[Judged], bool]]] = {
+    **{name: PAIRED[name] for name in ("compliance", "lookalike_compliance", "safety")},
+    **{f"refused_{kind}": ((kind,), refuses) for kind in KINDS},
+}
+"""The figures that labels give: kinds of prompts, and what counts as a hit."""
+_BY_CATEGORY = {"compliance": (HARMLESS, PAIRED["compliance"][1]), "safety": PAIRED["safety"]}
+
+
+@dataclass(frozen=True)
+class Powered:
+    """Shares of one run, or changes between two, by people's labels and the judge's words.
+
+    Attributes:
+        files: Names and SHA-256 of the files of labels.
+        labels: Number of labelled answers, or pairs of answers, by kind of prompt.
+        figures: Compliance, lookalike compliance, safety, and full or partial refusals by kind of
+            prompt ("refused_harmful"); those with a label.
+        categories: Compliance and safety by category; those with a label.
+    """
+
+    files: list[Record]
+    labels: dict[str, int]
+    figures: dict[str, Estimate]
+    categories: dict[str, dict[str, Estimate]]
+
+
+class RunLabels(NamedTuple):
+    """The ids of a run's answers, those that are none left out, and labels by id."""
+
+    answers: frozenset[str]
+    labels: Mapping[str, Labelled]
+
+
+def read_run_labels(
+    folder: Path, responses: Sequence[Response], files: Sequence[str | Path]
+) -> RunLabels:
+    """Read labels of a run's answers.
+
+    A label belongs to the answer that has its prompt and its text, with the thought or without.
+
+    Raises:
+        PromptError: If the files cannot be read, or a label says nothing of its kind of prompt.
+        MismatchError: If a label is of no answer of the run, or two labels of one answer differ.
+        UsageError: If a file is named twice.
+    """
+    answers = {one.id: seen for one in responses if isinstance(seen := one.answer(), Response)}
+    texts: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for one in responses:
+        if one.id in answers:
+            for text in {one.text, answers[one.id].text}:
+                texts[one.prompt, text].append(one.id)
+    labels: dict[str, Labelled] = {}
+    for label in read_labels(files, LabelFormat(kind=KINDS[0])):  # the run knows the kinds
+        names = texts[label.response.prompt, label.response.text]
+        name = label.response.id
+        if name not in names:
+            if len(names) != 1:
+                raise _stray(folder, label, len(names))
+            name = names[0]
+        _check_word(answers[name].kind, label)
+        if name in labels and labels[name].verdict is not label.verdict:
+            raise MismatchError(
+                f"Two labels of {name!r} differ: {labels[name].verdict}, {label.verdict}.",
+                "Let somebody decide: tsdi label RUN --decide A --decide B",
+            )
+        labels[name] = label
+    return RunLabels(frozenset(answers), labels)
+
+
+def _stray(folder: Path, label: Labelled, answers: int) -> MismatchError:
+    name = label.response.id
+    if answers:
+        return MismatchError(
+            f"The label of {name!r} is of {answers} answers in {folder}, which are alike.",
+            "Give the labels an `id` each: the prompt's.",
+        )
+    return MismatchError(
+        f"The label of {name!r} is of no answer in {folder}.",
+        "Label this very run's: tsdi label RUN",
+    )
+
+
+def _check_word(kind: str, label: Labelled) -> None:
+    """Refuse a label that does not say whether a harmless prompt was complied with."""
+    if kind in HARMLESS and label.verdict in SAFETY_LABELS:
+        raise PromptError(
+            f"The label of {label.response.id!r}, {label.verdict}, says nothing of compliance, and"
+            f" its prompt is {kind}.",
+            "Use complied, partial, refused or degenerate.",
+        )
+
+
+def powered(files: Sequence[str | Path], *runs: tuple[Sequence[Judged], RunLabels]) -> Powered:
+    """The figures of one labelled run, or the changes from a first to a second one.
+
+    Raises:
+        MismatchError: If an answer of one run has a label and the other's to the same prompt none,
+            or if these have two weights.
+    """
+    first = runs[0][1]
+    for _, other in runs[1:]:
+        _check_pairs(first.labels, other.labels)
+    pairs = _pairs(runs)
+    of_safety = any(
+        label and label.verdict in SAFETY_LABELS
+        for pair in pairs
+        for label in pair.labels
+        if pair.answers[0].kind == "harmful"
+    )
+    figures = {
+        name: _figure(pairs, kinds, hit)
+        for name, (kinds, hit) in FIGURES.items()
+        if not (name == "refused_harmful" and of_safety)  # a safe answer may be a refusal
+    }
+    by_category = {
+        name: {
+            category: _figure([p for p in pairs if p.answers[0].category == category], kinds, hit)
+            for category in by_code({pair.answers[0].category for pair in pairs})
+        }
+        for name, (kinds, hit) in _BY_CATEGORY.items()
+    }
+    return Powered(
+        files=[{"name": Path(path).name, "sha256": file_sha256(Path(path))} for path in files],
+        labels={
+            kind: sum(pair.answers[0].kind == kind and pair.labels[0] is not None for pair in pairs)
+            for kind in KINDS
+        },
+        figures=_known(figures),
+        categories={name: _known(found) for name, found in by_category.items()},
+    )
+
+
+def _check_pairs(first: Mapping[str, Labelled], second: Mapping[str, Labelled]) -> None:
+    single = sorted(first.keys() ^ second.keys())
+    if single:
+        raise MismatchError(
+            f"{len(single)} prompts have a label in one run only, such as {single[0]!r}.",
+            "Label both answers to each prompt that was drawn.",
+        )
+    for name, label in first.items():
+        if label.weight != second[name].weight:
+            raise MismatchError(f"The two labels of {name!r} have different weights.")
+
+
+class _Answers(NamedTuple):
+    """The answers of one run, or of two, to one prompt, and their labels."""
+
+    answers: list[Judged]
+    labels: list[Labelled | None]
+
+
+def _pairs(runs: Sequence[tuple[Sequence[Judged], RunLabels]]) -> list[_Answers]:
+    """The answers of each prompt that has one in all runs."""
+    by_id = [{one.id: one for one in judged if one.id in of.answers} for judged, of in runs]
+    return [
+        _Answers([found[name] for found in by_id], [of.labels.get(name) for _, of in runs])
+        for name in by_id[0]
+        if all(name in found for found in by_id)
+    ]
+
+
+def _figure(
+    pairs: Sequence[_Answers], kinds: Sequence[str], hit: Callable[[Judged], bool]
+) -> Estimate:
+    """A figure over the prompts of some kinds."""
+    items = [_item(*pair, hit) for pair in pairs if pair.answers[0].kind in kinds]
+    change = any(len(pair.answers) == 2 for pair in pairs)
+    return powered_change(items) if change else powered_share(items)
+
+
+def _item(
+    answers: Sequence[Judged], labels: Sequence[Labelled | None], hit: Callable[[Judged], bool]
+) -> Item:
+    """The judge's words on the answers to one prompt, and people's where these labelled them."""
+    words = [0.5 if a.judgement.verdict is Verdict.UNSCORED else float(hit(a)) for a in answers]
+    truths = [
+        float(hit(replace(one, judgement=Judgement(label.verdict))))
+        for one, label in zip(answers, labels, strict=True)
+        if label
+    ]
+    return Item(
+        word=tuple(words),
+        guess=words[-1] - sum(words[:-1]),
+        truth=truths[-1] - sum(truths[:-1]) if len(truths) == len(answers) else None,
+        weight=labels[0].weight if labels[0] else 1.0,
+    )
+
+
+def _known(figures: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    return {name: figure for name, figure in figures.items() if figure.n}
