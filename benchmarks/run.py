@@ -25,6 +25,7 @@ NAMES = (
     "judging",
     "real_text",
     "audit",
+    "labels",
     "cleansing",
     "monitor",
     "training",
