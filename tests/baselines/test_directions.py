@@ -10,7 +10,7 @@ from tsdi.baselines.directions import (
     AblatedEngine,
     ablated,
     false_refusal_direction,
-    mean_activation,
+    mean_activations,
     refusal_direction,
 )
 from tsdi.engines.base import Request, Sampling
@@ -28,13 +28,14 @@ def direction(seed=0):
 
 @torch.no_grad()
 def test_the_mean_is_over_last_tokens_without_padding():
-    for layer in (1,):
+    found = mean_activations(MODEL, PROMPTS)
+    assert len(found) == 3  # before and after each of two layers
+    for layer in range(3):
         rows = [
             MODEL(torch.tensor([ids]), output_hidden_states=True).hidden_states[layer][0, -1]
             for ids in PROMPTS
         ]
-        expected = torch.stack(rows).double().mean(0)
-        assert torch.allclose(mean_activation(MODEL, PROMPTS, layer), expected, atol=1e-5)
+        assert torch.allclose(found[layer], torch.stack(rows).double().mean(0), atol=1e-5)
 
 
 def orthogonalised(model, along):

@@ -1,4 +1,5 @@
 import math
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from scipy import stats
 
 from tests import tiny
+from tsdi.baselines.directions import ablated, mean_activations, refusal_direction
 from tsdi.bias import Estimation, TokenPool, estimate_bias
 from tsdi.bias.case import NOTHING
 from tsdi.bias.diagnosis import (
@@ -21,7 +23,11 @@ from tsdi.bias.explained_variance import explained_share
 from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
 from tsdi.errors import MismatchError, UsageError
 from tsdi.models.chat import ChatFormat, encode_chat
+from tsdi.models.load import load_tokenizer
+from tsdi.models.shipped import folder
 from tsdi.models.sides import Side
+from tsdi.organism import items
+from tsdi.organism.load import load_organism
 from tsdi.stats.interval import Estimate
 
 PHRASES = Phrases(refusing=("the river", "bread"), complying=("salt", "every summer day"))
@@ -72,6 +78,32 @@ def test_a_reference_with_a_format_of_its_own_is_examined_in_it():
         assert odds.value == pytest.approx(wanted, abs=1e-3)
     with pytest.raises(UsageError, match="in one only"):
         diagnose(bias, aligned, reference, TOKENIZER, _examination({"harmless": [ours]}))
+
+
+def test_an_abliterated_sibling_is_no_reference():
+    """It refuses random prompts more than the aligned organism, so that the sign is wrong."""
+    model, tokenizer = load_organism("aligned"), load_tokenizer(str(folder("aligned")))
+    harmful, harmless = (
+        [
+            encode_chat(tokenizer, [{"role": "user", "content": item.prompt}])
+            for item in items("validation", kind, 24, 0)
+        ]
+        for kind in ("harmful", "harmless")
+    )
+    means = [mean_activations(model, rows)[3] for rows in (harmful, harmless)]
+
+    @contextmanager
+    def without_refusal():
+        with ablated(model, refusal_direction(*means)):
+            yield model
+
+    sibling = Side("abliterated", without_refusal)
+    settings = Estimation(prompts=64, steps=2, prompt_tokens=8, pool="tokenizer")
+    bias = estimate_bias(Side("aligned", lambda: nullcontext(model)), sibling, tokenizer, settings)
+    found = recommend(bias, model, sibling, tokenizer, Examination("tokenizer"))
+    assert found.info.strength == 0
+    assert found.info.diagnosis["case"]["name"] == "nothing"
+    assert "abliterated" in found.info.diagnosis["verdict"]
 
 
 def _log_prob(model, prompt, phrase, bias=None):

@@ -29,6 +29,7 @@ GOLDEN = """{
   "tokenizer_size": 2,
   "aligned": "na\\u00efve",
   "reference": "base",
+  "stand_in": "",
   "aligned_revision": null,
   "reference_revision": "c0ffee",
   "pool": "neutral",

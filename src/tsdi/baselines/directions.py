@@ -20,16 +20,15 @@ _SMALL = 1e-9
 
 
 @torch.no_grad()
-def mean_activation(model: PreTrainedModel, prompts: Sequence[Sequence[int]], layer: int) -> Tensor:
-    """Mean of the residual stream at the last token of prompts.
+def mean_activations(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """Mean of the residual stream at the last token of prompts, before and after every layer.
 
     Args:
         model: A causal language model.
         prompts: Token ids, template included, so that the last token is where an answer begins.
-        layer: Decoder layers that come before, 1 at least.
 
     Returns:
-        float64 [hidden].
+        float64 [layers + 1, hidden]; row n is what n decoder layers have left.
     """
     total: Tensor | None = None
     for start in range(0, len(prompts), _BATCH):
@@ -40,8 +39,8 @@ def mean_activation(model: PreTrainedModel, prompts: Sequence[Sequence[int]], la
         run: Any = model
         output = run(ids.to(model.device), output_hidden_states=True, use_cache=False)
         last = torch.tensor([len(row) - 1 for row in rows])
-        hidden = output.hidden_states[layer].cpu().double()
-        summed = hidden[torch.arange(len(rows)), last].sum(0)
+        at = torch.arange(len(rows)), last
+        summed = torch.stack([one.cpu().double()[at].sum(0) for one in output.hidden_states])
         total = summed if total is None else total + summed
     assert total is not None
     mean: Tensor = total / len(prompts)

@@ -13,7 +13,18 @@ CARD = """---
 The shift that safety alignment left in the model's logits, made by
 [tsdi](https://pypi.org/project/tsdi/) (TSDI, arXiv 2502.02153). `bias_config.json` names the models
 and says on which prompts. Use: `SafetyBias.from_pretrained(this_repository, tokenizer=tokenizer)`.
-{{ case }}"""
+{{ stand_in }}{{ case }}"""
+
+
+def stand_in_text(info: BiasInfo) -> str:
+    """A paragraph of the card that says what stood in for the reference; "" for a true one."""
+    if not info.stand_in:
+        return ""
+    verdict = info.diagnosis.get("verdict", "It was not examined.")
+    return (
+        f"\n**Estimated without a reference** (`{info.stand_in}`): in its place stood the model"
+        f" {info.reference}. {verdict}\n"
+    )
 
 
 def case_text(info: BiasInfo, condition: Condition | None) -> str:

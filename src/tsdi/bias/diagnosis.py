@@ -318,7 +318,8 @@ def _verdict(random: Refusal, harmful: Sequence[Estimate]) -> tuple[float, str]:
         return 0.0, (
             f"On random prompts the safety step lowers the refusal log-odds, by nats: {shift}. "
             "There is no refusal bias to remove. Recommended strength: 0. Are the two models"
-            " exchanged? The one after the safety step comes first."
+            " exchanged? The one after the safety step comes first. An abliterated model is not the"
+            " one before it."
         )
     if shift.value is None or shift.low <= 0:
         return 0.0, (

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -139,28 +140,35 @@ def _info(
     reliability: tuple[float, ...],
 ) -> BiasInfo:
     aligned, reference = models["aligned"], models["reference"]
-    pool = TokenPool.from_name(settings.pool, tokenizer)
     return BiasInfo(
-        tokenizer_sha256=tokenizer_sha256(tokenizer),
-        template_sha256=template_sha256(tokenizer, settings.chat),
-        tokenizer_size=tokenizer_size(tokenizer),
+        **provenance(tokenizer, settings),
         aligned=aligned.side.name,
         reference=reference.side.name,
         aligned_revision=aligned.revision,
         reference_revision=reference.revision,
-        pool=pool.name,
-        pool_sha256=pool.sha256,
-        prompts=settings.prompts,
-        prompt_tokens=settings.prompt_tokens,
-        ngram=settings.ngram,
-        groups=settings.groups,
         reliability=reliability,
-        seed=settings.seed,
-        prompt_format=settings.chat.prompt_format,
-        template_args=dict(settings.chat.template_args),
-        reference_format=settings.reference_format,
-        anchor=settings.anchor,
-        anchor_ids=tuple(anchor_ids(tokenizer, settings.anchor)),
         paths={role: one.sums.kind for role, one in models.items() if one.sums is not None},
-        versions=versions(),
     )
+
+
+def provenance(tokenizer: PreTrainedTokenizerBase, settings: Estimation) -> dict[str, Any]:
+    """The fields of a bias's provenance that tokenizer and settings decide."""
+    pool = TokenPool.from_name(settings.pool, tokenizer)
+    return {
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+        "template_sha256": template_sha256(tokenizer, settings.chat),
+        "tokenizer_size": tokenizer_size(tokenizer),
+        "pool": pool.name,
+        "pool_sha256": pool.sha256,
+        "prompts": settings.prompts,
+        "prompt_tokens": settings.prompt_tokens,
+        "ngram": settings.ngram,
+        "groups": settings.groups,
+        "seed": settings.seed,
+        "prompt_format": settings.chat.prompt_format,
+        "template_args": dict(settings.chat.template_args),
+        "reference_format": settings.reference_format,
+        "anchor": settings.anchor,
+        "anchor_ids": tuple(anchor_ids(tokenizer, settings.anchor)),
+        "versions": versions(),
+    }

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tsdi.bias.info import BiasInfo
 from tsdi.bias.pool import TokenPool
 from tsdi.bias.random_prompts import random_prompts
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
@@ -57,7 +58,7 @@ def examined_rows(
 ) -> list[Row]:
     """All prompts of a diagnosis: fresh random ones, then real ones."""
     info, chats = bias.info, (bias.info.reference_chat, bias.info.chat_format)
-    fresh = [_fresh_prompts(bias, tokenizer, pool, settings.random, chat) for chat in chats]
+    fresh = [random_rows(info, tokenizer, pool, settings.random, chat) for chat in chats]
     rows = [Row(RANDOM, *both) for both in zip(*fresh, strict=True)]
     if info.reference_format is not None and settings.prompts and not settings.reference_prompts:
         raise UsageError(
@@ -70,21 +71,21 @@ def examined_rows(
     return rows
 
 
-def _fresh_prompts(
-    bias: SafetyBias,
+def random_rows(
+    info: BiasInfo,
     tokenizer: PreTrainedTokenizerBase,
     pool: TokenPool,
     number: int,
-    chat: ChatFormat,
+    chat: ChatFormat | None = None,
 ) -> list[list[int]]:
-    info = bias.info
+    """Random prompts that a bias was not estimated on, in its chat format or another."""
     drawn = random_prompts(
         tokenizer,
         pool,
         prompt_tokens=info.prompt_tokens,
         steps=1,
         seed=info.seed,
-        chat_format=chat,
+        chat_format=info.chat_format if chat is None else chat,
         anchor=info.anchor,
     )
     rows: list[list[int]] = drawn.ids(info.prompts, info.prompts + number).tolist()

@@ -68,6 +68,7 @@ class BiasInfo(pydantic.BaseModel):
     tokenizer_size: int
     aligned: str
     reference: str
+    stand_in: str = ""
     aligned_revision: str | None = None
     reference_revision: str | None = None
     pool: str

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.bias.card import CARD, case_text
+from tsdi.bias.card import CARD, case_text, stand_in_text
 from tsdi.bias.file import read, write
 from tsdi.bias.info import BiasInfo
 from tsdi.decoding.condition import Condition, Strength
@@ -329,8 +329,9 @@ class SafetyBias(
         return super().save_pretrained(save_directory, **options)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The model card, with the case of the bias."""
+        """The model card, with the case of the bias, and what stood in for a reference."""
         kwargs["case"] = case_text(self.info, self.condition)
+        kwargs["stand_in"] = stand_in_text(self.info)
         return super().generate_model_card(*args, **kwargs)
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -46,6 +46,16 @@ def as_side(model: PreTrainedModel | Side) -> Side:
     return Side(name, lambda: nullcontext(model))
 
 
+def load_side(name: str, options: LoadOptions) -> Side:
+    """Load one model by name.
+
+    Raises:
+        ModelError: If it cannot be loaded.
+    """
+    check_no_export(name)
+    return _named(as_side(load_model(name, options)), name)
+
+
 def load_pair(
     aligned: str, reference: str, options: LoadOptions, *, one_at_a_time: bool = False
 ) -> tuple[Side, Side]:

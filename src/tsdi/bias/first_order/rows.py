@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import lm_head as head
+from tsdi.bias.accumulate import Progress
 from tsdi.bias.examination import check_lengths
 from tsdi.bias.first_order.labelled import LabelledIds
 from tsdi.bias.random_prompts import RandomPrompts
@@ -114,7 +115,7 @@ def labelled_rows(
         with side.open() as model:
             shortest = min(map(len, asked))
             _check_linear(model, torch.tensor([row[-shortest:] for row in asked[:2]]), 1)
-            found.append(_along(model, asked, answers, steps, batch_size, progress))
+            found.append(inputs_along(model, asked, answers, steps, batch_size, progress))
     lengths = torch.tensor([len(answer) for answer in answers])
     inside = torch.arange(steps) < lengths[:, None]
     one, other = found
@@ -144,13 +145,13 @@ def _answers(
     return answers
 
 
-def _along(
+def inputs_along(
     model: PreTrainedModel,
     prompts: Sequence[list[int]],
     answers: Sequence[list[int]],
     steps: int,
     batch_size: int,
-    progress: Callable[[int], None],
+    progress: Progress | None = None,
 ) -> Tensor:
     """Head inputs that predict the tokens of every answer, float32 [prompts, steps, hidden].
 
@@ -166,7 +167,8 @@ def _along(
             begin = len(prompts[n]) - 1
             kept = row[begin : begin + len(answers[n])]
             found[n] = torch.nn.functional.pad(kept, (0, 0, 0, steps - len(kept)))
-        progress(len(numbers))
+        if progress is not None:
+            progress(len(numbers))
 
     _in_batches(read, texts, batch_size)
     return torch.stack([found[n] for n in range(len(prompts))])
