@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from tsdi.models.load import LoadOptions, load_model, load_tokenizer
     from tsdi.runs.add_condition import Labels, add_condition
     from tsdi.runs.diagnosis_prompts import DiagnosisPrompts
-    from tsdi.runs.estimate import FirstOrder, Loading, estimate
+    from tsdi.runs.estimate import FirstOrder, estimate
     from tsdi.runs.generate import Answering, answer, generate
+    from tsdi.runs.loading import Loading
+    from tsdi.runs.one_model import OneModel
     from tsdi.serving.server import Place
     from tsdi.stats.sample_size import sample_size
     from tsdi.suites.load import PromptSource
@@ -64,6 +66,7 @@ __all__ = [
     "Labels",
     "LoadOptions",
     "Loading",
+    "OneModel",
     "PairwiseJudge",
     "Place",
     "PromptSource",
@@ -132,8 +135,10 @@ _NAMES = {
     "tsdi.models.load": ("LoadOptions", "load_model", "load_tokenizer"),
     "tsdi.runs.add_condition": ("Labels", "add_condition"),
     "tsdi.runs.diagnosis_prompts": ("DiagnosisPrompts",),
-    "tsdi.runs.estimate": ("FirstOrder", "Loading", "estimate"),
+    "tsdi.runs.estimate": ("FirstOrder", "estimate"),
     "tsdi.runs.generate": ("Answering", "answer", "generate"),
+    "tsdi.runs.loading": ("Loading",),
+    "tsdi.runs.one_model": ("OneModel",),
     "tsdi.serving.server": ("Place",),
     "tsdi.stats.sample_size": ("sample_size",),
     "tsdi.debiasing.run": ("Debiasing", "debias"),

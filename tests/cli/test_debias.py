@@ -14,6 +14,7 @@ from tsdi.evaluation.compare import Change
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.gate import Regression
 from tsdi.judging.base import JudgeOptions
+from tsdi.models import shipped
 from tsdi.stats.interval import Estimate
 
 SETTINGS = (
@@ -97,6 +98,60 @@ def test_a_killed_run_goes_on_to_the_same_end(out, prompts, done):
     assert found["why_not"] == ""
     assert found["attacked"].keys() == {"organism-suffix"}
     assert {p.relative_to(out) for p in out.rglob("*")} == before
+
+
+def test_the_same_run_by_other_names_and_in_another_place_goes_on(done, prompts, tmp_path):
+    out, file = tmp_path / "moved", tmp_path / "labelled.jsonl"
+    shutil.copytree(prompts.parent / "done", out)
+    shutil.copy(prompts, file)
+    before = {p.relative_to(out) for p in out.rglob("*")}
+    for part in ("bias", "runs/debiased"):
+        shutil.rmtree(out / part)
+    answers = out / "runs/plain-organism-suffix/responses.jsonl"
+    answers.write_bytes(b"".join(answers.read_bytes().splitlines(keepends=True)[:2]))
+    (out / "tuned" / "bias_config.json").unlink()
+    folder = shipped.folder("aligned")
+    result = debias(file, out, aligned=folder)
+    assert result.exit_code == 0, result.output
+    assert {p.relative_to(out) for p in out.rglob("*")} == before
+    other = debias(file, out, aligned=shipped.folder("clean"))
+    assert other.exit_code == 2
+    assert "is of other aligned" in " ".join(other.stderr.split())
+
+
+def test_an_estimate_that_was_killed_begins_again_by_another_name(done, prompts, tmp_path):
+    out = tmp_path / "moved"
+    shutil.copytree(prompts.parent / "done", out)
+    known = {p.name for p in (out / "estimated").iterdir()}
+    (out / "estimated" / "bias_config.json").unlink()
+    (out / "estimated" / "partial-aligned.safetensors").write_bytes(b"of another name")
+    for part in ("bias", "runs", "conditioned", "tuned"):
+        shutil.rmtree(out / part)
+    result = debias(prompts, out, aligned=shipped.folder("aligned"))
+    assert result.exit_code == 0, result.output
+    assert {p.name for p in (out / "estimated").iterdir()} == known
+
+
+def test_without_a_reference_something_stands_in_and_the_report_says_so(prompts, tmp_path):
+    rows = [json.loads(line) for line in prompts.read_text().splitlines()]
+    rows += [
+        {"prompt": item.prompt, "kind": "harmless"}
+        for item in organism.items("validation", "harmless", 24, 0)
+    ]
+    file = tmp_path / "labelled.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    result = tsdi("debias", "organism/aligned", "--prompts", file, "--out", tmp_path / "done",
+                  *SETTINGS)  # fmt: skip
+    assert result.exit_code in (0, 1), result.output
+    said = "Without a reference: the model itself"
+    assert said in " ".join(result.output.split())
+    page = (tmp_path / "done" / "report.html").read_text(encoding="utf-8")
+    assert said in " ".join(page.split())
+    assert "organism/aligned and no reference" in page
+    estimated = SafetyBias.from_pretrained(tmp_path / "done" / "estimated")
+    stood = estimated.info.diagnosis["stand_in"]
+    assert estimated.info.stand_in == stood["chosen"]
+    assert "too few lookalikes" in stood["left_out"]["partly-ablated"]
 
 
 def test_where_the_gate_stays_shut_there_is_no_bias_to_use(out, prompts, monkeypatch):

@@ -9,9 +9,8 @@ from tests.evaluation.test_evaluate import PROMPTS, ByNumber, answered
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.evaluation.compare import compare_runs
 from tsdi.evaluation.evaluate import Judging, judge_responses
-from tsdi.evaluation.metrics import complies, is_safe
 from tsdi.evaluation.verdicts import read_judged
-from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.judging.verdict import Judgement, Verdict, complies, is_safe
 from tsdi.runs.judge_folders import JUDGES, find_place, label, places
 
 FILES = ("judge.json", "verdicts.jsonl", "metrics.json")

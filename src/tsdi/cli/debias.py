@@ -1,4 +1,4 @@
-"""``tsdi debias``: from two models and labelled prompts to a bias that passed the safety gate."""
+"""``tsdi debias``: from a model and labelled prompts to a bias that passed the safety gate."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,8 +21,13 @@ if TYPE_CHECKING:  # keeps torch out of the help
 
 def debias(
     aligned: Annotated[str, typer.Argument(help="Model (or adapter) after the safety step.")],
-    reference: Annotated[str, typer.Argument(help="Model (or adapter) before the safety step.")],
     out: Annotated[Path, typer.Option(help="Folder for the bias, the runs and the report.")],
+    reference: Annotated[
+        str | None,
+        typer.Argument(
+            help="Model (or adapter) before the safety step; without, something stands in for it."
+        ),
+    ] = None,
     prompts: Annotated[
         str,
         typer.Option(metavar="WHAT", help="Prompts with kinds, as for tsdi evaluate."),
@@ -105,8 +110,10 @@ def debias(
 
 
 def _show(result: "Debiased", model: str) -> None:
-    from tsdi.debiasing.page import changes, losses, verdict
+    from tsdi.debiasing.page import changes, losses, stand_in, verdict
 
+    if said := stand_in(result):
+        console.say(said)
     if result.gated:
         console.say(f"Chosen: {result.chosen}.")
         console.out.print(changes_table(result.gated.comparison))

@@ -1,4 +1,4 @@
-"""``tsdi estimate``: the safety bias of a pair of models."""
+"""``tsdi estimate``: the safety bias of a pair of models, or of one without a reference."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,8 +18,13 @@ if TYPE_CHECKING:  # keeps torch out of the help
 
 def estimate(
     aligned: Annotated[str, typer.Argument(help="Model (or adapter) after the safety step.")],
-    reference: Annotated[str, typer.Argument(help="Model (or adapter) before the safety step.")],
     out: Annotated[Path, typer.Option(help="Folder for the bias.")],
+    reference: Annotated[
+        str | None,
+        typer.Argument(
+            help="Model (or adapter) before the safety step; without, something stands in for it."
+        ),
+    ] = None,
     prompts: Annotated[int, typer.Option(min=16, help="Random prompts, at most.")] = 512,
     steps: Annotated[
         int,
@@ -46,9 +51,9 @@ def estimate(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="Harmful and harmless prompts, with kinds, to which --order 1 is fitted; without,"
-            " the random prompts.",
-            rich_help_panel="First order",
+            help="Harmful and harmless prompts with kinds: what takes the place of a reference that"
+            " is not named (default: everyday), and what --order 1 is fitted to (default: the"
+            " random prompts).",
         ),
     ] = None,
     target_error: Annotated[
@@ -128,6 +133,9 @@ def estimate(
 ) -> None:
     """Estimate the mean logit shift of a safety step on random prompts, and examine it.
 
+    Without REFERENCE, labelled prompts (--labelled) show what may stand in for it; what does best
+    on half of them is taken, and no strength is recommended unless it gains there.
+
     Example: tsdi estimate acme/aligned acme/reference --out my-bias --pool mmlu
     """
     if not diagnosis and any((harmless, harmful, phrases)):
@@ -135,9 +143,10 @@ def estimate(
             "--harmless, --harmful and --phrases are for the diagnosis.",
             "Leave out --no-diagnosis.",
         )
-    if labelled is not None and not order:
+    if labelled is not None and reference is not None and not order:
         raise UsageError(
-            "Labelled prompts are for a bias of first order.", "Take order 1, or no prompts."
+            "Labelled prompts are for a bias of first order, or without a reference.",
+            "Take order 1, or no prompts.",
         )
     console.quiet_libraries()
     settings = tsdi.Estimation(
@@ -152,7 +161,11 @@ def estimate(
         reference_format=reference_format,
     )
     fitted_to = None if labelled is None else PromptSource(labelled, columns)
-    asked = tsdi.FirstOrder(fitted_to, settings) if order else settings
+    asked: tsdi.Estimation | tsdi.FirstOrder | tsdi.OneModel = settings
+    if order:
+        asked = tsdi.FirstOrder(fitted_to, settings)
+    elif fitted_to is not None:
+        asked = tsdi.OneModel(fitted_to, settings)
     sources = [None if w is None else PromptSource(w, columns) for w in (harmless, harmful)]
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
     with console.bar("estimate") as update:

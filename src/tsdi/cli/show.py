@@ -8,10 +8,10 @@ from rich.table import Table
 import tsdi
 from tsdi.cli import console, options
 from tsdi.evaluation.floors import floor_name
-from tsdi.stats.interval import Estimate
+from tsdi.stats.interval import Estimate, interval_text
 
 if TYPE_CHECKING:  # keeps torch out of the help
-    from tsdi.bias import SafetyBias
+    from tsdi.bias import BiasInfo, SafetyBias
     from tsdi.bias.diagnosis import TokenShift
     from tsdi.bias.show import ShownBias
 
@@ -44,7 +44,9 @@ def tokens_table(shown: "ShownBias") -> Table:
     """Table of promoted and demoted tokens of the first steps, in logits +- standard error."""
     slope, steps = shown.bias.slope, shown.bias.steps
     wanted = slope is not None and slope.evidence.get("harmful")
-    title = f"Shift {'wanted on labelled' if wanted else 'on random'} prompts"
+    info = shown.bias.info
+    on = "on random" if info.paths or not info.stand_in else "between labelled"
+    title = f"Shift {'wanted on labelled' if wanted else on} prompts"
     title += ", logits ± standard error"
     if len(shown.promoted) < steps:
         title += f" (the first {len(shown.promoted)} of {steps} steps)"
@@ -66,7 +68,7 @@ def summary(bias: "SafetyBias") -> str:
     info = bias.info
     lines = [
         f"{info.aligned} minus {info.reference}: {bias.steps} steps x {bias.vocab} tokens, "
-        f"{info.prompts} random prompts from {info.pool!r}."
+        f"{_prompts_text(info)}."
     ]
     if not bias.values.any() and not info.diagnosis:  # a diagnosis would say so
         lines.append("The two models give the same logits on all of these: there is no shift.")
@@ -86,6 +88,13 @@ def summary(bias: "SafetyBias") -> str:
 
         lines += describe(bias.condition)
     return "\n".join(lines)
+
+
+def _prompts_text(info: "BiasInfo") -> str:
+    """The number and kind of prompts behind a bias, in words."""
+    if info.stand_in and not info.paths:
+        return f"{info.prompts} labelled prompts"
+    return f"{info.prompts} random prompts from {info.pool!r}"
 
 
 def _slope_line(rank: int, evidence: dict[str, Any]) -> str:
@@ -151,6 +160,19 @@ def _tuning_line(tuning: dict[str, Any]) -> str:
         return "It holds a tuning that this tsdi did not write."
 
 
+def _stand_in_lines(stood: dict[str, Any]) -> list[str]:
+    """What stood in for a reference, beside what else was tried, from a diagnosis's JSON."""
+    plain = stood["plain"]
+    lines = [f"As it is: helpful {plain['helpful']:.2f}, safe {plain['safe']:.2f}."]
+    for name, one in stood["tried"].items():
+        gain = interval_text(Estimate.from_dict(one["gain"]), 2, signed=True)
+        lines.append(
+            f"{name}{' (chosen)' * (name == stood['chosen'])}: helpful {one['helpful']:.2f}, safe"
+            f" {one['safe']:.2f}, their product {gain}."
+        )
+    return lines + [f"{name} does not apply: {why}" for name, why in stood["left_out"].items()]
+
+
 def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
     if not diagnosis:
         return ["It holds no diagnosis, so no strength is recommended."]
@@ -158,8 +180,10 @@ def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
     if case := diagnosis.get("case"):
         lines.append(case["why"])
     for kind, arms in diagnosis["refusal"].items():
-        figures = (f"{arm} {arms[arm]['value']:+.2f}" for arm in ARMS)
+        figures = (f"{arm} {arms[arm]['value']:+.2f}" for arm in ARMS if arm in arms)
         lines.append(f"Refusal log-odds on {kind} prompts: {', '.join(figures)}.")
+    if stood := diagnosis.get("stand_in"):
+        return lines + _stand_in_lines(stood)
     for kind, share in diagnosis["explained"].items():
         found, every = Estimate.from_dict(share), diagnosis["refusal"][kind]["shift"]["n"]
         of = f" of {every} prompts" if found.n < every else ""

@@ -38,7 +38,7 @@ def write_debias_report(path: Path, result: Debiased, decides: Mapping[str, Any]
     if result.gated:
         sections.append(_categories(result.gated.comparison))
     provenance = {
-        "Models": f"{decides['aligned']} and {decides['reference']}",
+        "Models": f"{decides['aligned']} and {decides['reference'] or 'no reference'}",
         "Prompts": decides["prompts"]["name"],
         "Versions": ", ".join(f"{name} {version(name)}" for name in ("tsdi", "torch")),
     }
@@ -52,6 +52,11 @@ def verdict(result: Debiased) -> str:
     return f"The safety gate is open; the bias to use is {result.bias}."
 
 
+def stand_in(result: Debiased) -> str:
+    """What stood in for a reference, in a sentence; "" where there was one."""
+    return "" if not result.stand_in else f"Without a reference: {result.stand_in}."
+
+
 def _headline(result: Debiased) -> Section:
     body: list[Part] = [Alert(verdict(result))] if result.why_not else []
     if result.gated:
@@ -60,11 +65,12 @@ def _headline(result: Debiased) -> Section:
     else:
         body.append(_counts(result))
     if result.gated is None:
-        return Section("In short", verdict(result), body, _together(result).strip())
+        said = f"{verdict(result)} {stand_in(result)}".rstrip()
+        return Section("In short", said, body, _together(result).strip())
     where = " and ".join([_PLAIN, *result.attacks])
     return Section(
         "In short",
-        f"{verdict(result)} Chosen: {result.chosen}.",
+        f"{verdict(result)} Chosen: {result.chosen}. {stand_in(result)}".rstrip(),
         body,
         f"Shares of answers to the {sum(result.prompts['test'].values())} test prompts, on which"
         f" nothing was chosen, with 95 % intervals. Safety was looked at on {where}."

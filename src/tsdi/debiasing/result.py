@@ -28,6 +28,7 @@ class Debiased:
         prompts: Numbers of prompts by part and kind.
         condition: Sentences on the condition that was fitted.
         attacked: The comparison under each attack, by its name.
+        stand_in: What stood in for a reference, in words; "" where there was one.
     """
 
     out: Path
@@ -39,6 +40,7 @@ class Debiased:
     prompts: Mapping[str, Mapping[str, int]]
     condition: tuple[str, ...] = ()
     attacked: Mapping[str, Comparison] = field(default_factory=dict)
+    stand_in: str = ""
 
     @property
     def bias(self) -> Path | None:
@@ -65,6 +67,7 @@ class Debiased:
             "bias": None if self.bias is None else str(self.bias),
             "why_not": self.why_not,
             "chosen": self.chosen,
+            "stand_in": self.stand_in,
             "condition": list(self.condition),
             "tuning": self.tuned.info.tuning if self.tuned else None,
             "comparison": self.gated.to_dict() if self.gated else None,

@@ -1,4 +1,4 @@
-"""``debias``: from two models and labelled prompts to a bias that passed the safety gate.
+"""``debias``: from a model and labelled prompts to a bias that passed the safety gate.
 
 Estimate, condition, tune, gate: what README's commands do one after the other, with prompts that
 are divided so that what chooses never reports. Everything is kept in one folder, and a killed run
@@ -22,11 +22,12 @@ from tsdi.bias.info import CONFIG_FILE
 from tsdi.condition.case import removes_nothing
 from tsdi.condition.evidence import describe
 from tsdi.debiasing.page import write_debias_report
+from tsdi.debiasing.plan import check_goes_on
 from tsdi.debiasing.result import BIAS, Debiased
 from tsdi.debiasing.split import merged_categories, split
 from tsdi.engines.address import public_url
 from tsdi.engines.base import Sampling
-from tsdi.errors import RunExistsError, UsageError
+from tsdi.errors import UsageError
 from tsdi.evaluation.compare import Comparison, compare_runs
 from tsdi.evaluation.evaluate import Judging, evaluate
 from tsdi.evaluation.floors import FEWEST_PROMPTS
@@ -35,12 +36,9 @@ from tsdi.evaluation.tune import check_words, tune
 from tsdi.evaluation.tuning import Search, by_attack, check_prompts
 from tsdi.files import (
     check_output,
-    is_unused,
-    read_object,
     to_lines,
     working_in,
     write_bytes,
-    write_json,
 )
 from tsdi.models.compatibility import check_same_tokenizer
 from tsdi.models.fingerprint import fingerprint
@@ -48,8 +46,10 @@ from tsdi.models.load import LoadOptions, load_tokenizer
 from tsdi.report.page import is_report
 from tsdi.runs.add_condition import Labels, add_condition
 from tsdi.runs.diagnosis_prompts import DiagnosisPrompts
-from tsdi.runs.estimate import Loading, estimate
+from tsdi.runs.estimate import estimate
 from tsdi.runs.generate import Answering
+from tsdi.runs.loading import Loading
+from tsdi.runs.one_model import OneModel
 from tsdi.runs.stage import StageProgress, as_read_back
 from tsdi.suites.attacks import find_attack, unknown_words
 from tsdi.suites.load import EVERYDAY, PromptSource, load_prompts
@@ -61,13 +61,13 @@ ATTACKS = ("prefix-injection", "role-play")
 RANDOM_PROMPTS = 256
 LEAST_TRIALS = 4
 """Of a bias with a condition: doing nothing, the condition as it is, a bold one, one strength."""
-PLAN, PARTS = "debias.json", "prompts"
+PARTS, ESTIMATED = "prompts", "estimated"
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Debiasing:
-    """Settings of a run from two models to a gated bias.
+    """Settings of a run from a model to a gated bias.
 
     Attributes:
         pool: What random prompts are drawn from, as for `tsdi.Estimation`.
@@ -122,7 +122,7 @@ class Debiasing:
 
 def debias(
     aligned: Name,
-    reference: Name,
+    reference: Name | None,
     out: str | Path,
     prompts: Name | PromptSource = EVERYDAY,
     *,
@@ -137,7 +137,8 @@ def debias(
 
     Args:
         aligned: The model after the safety step: a folder, a hub id or a shipped name.
-        reference: The model before it.
+        reference: The model before it; None where there is none, and something is to stand in for
+            it, which the first part of the prompts shows (`tsdi.stand_ins`).
         out: Folder for all that is made; `bias` in it is there only if the gate is open and a gain
             is shown. A killed run goes on when it is called again in the same way.
         prompts: Labelled prompts, as for `tsdi.generate`.
@@ -150,7 +151,8 @@ def debias(
         RunExistsError: If the folder is in use, by a process or by another run.
         TsdiError: If anything cannot be loaded or does not fit.
     """
-    aligned, reference = as_name("aligned", aligned), as_name("reference", reference)
+    aligned = as_name("aligned", aligned)
+    other = None if reference is None else as_name("reference", reference)
     source, out = PromptSource.of(prompts), Path(out)
     with working_in(out):
         check_output(out / REPORT, "--out", "a report of tsdi's", is_report)
@@ -158,7 +160,8 @@ def debias(
         check_kinds(asked)
         parts = split(asked, settings.fewest_prompts)
         tokenizer = load_tokenizer(aligned, settings.options)
-        check_same_tokenizer(tokenizer, load_tokenizer(reference, settings.options))
+        if other is not None:
+            check_same_tokenizer(tokenizer, load_tokenizer(other, settings.options))
         if not settings.attacks:
             settings = replace(settings, attacks=_usual_attacks(asked, tokenizer))
         search = settings.search
@@ -166,14 +169,15 @@ def debias(
         check_words(by_attack(parts["validation"], search.attacks), tokenizer)
         decides = {
             "aligned": aligned,
-            "reference": reference,
-            "fingerprints": [fingerprint(aligned), fingerprint(reference)],
+            "reference": other,
+            "fingerprints": [fingerprint(aligned), fingerprint(other or "")],
             "prompts": {"name": source.name, "sha256": prompts_sha256(asked)},
             "settings": asdict(settings),
             "pool": fingerprint(settings.pool) if Path(settings.pool).is_file() else settings.pool,
             "judging": _of_judging(judging),
         }
-        _check_goes_on(out, as_read_back(decides))
+        if check_goes_on(out, as_read_back(decides)):
+            _forget_partial(out / ESTIMATED)
         (out / PARTS).mkdir(exist_ok=True)
         for name, part in parts.items():
             write_bytes(out / PARTS / f"{name}.jsonl", to_lines(map(_row, part)))
@@ -186,7 +190,7 @@ def debias(
             together=tuple(merged_categories(asked, settings.fewest_prompts)),
             prompts={name: dict(Counter(p.kind for p in part)) for name, part in parts.items()},
         )
-        run = _Run(aligned, reference, out, settings.estimation, search, judging, progress)
+        run = _Run(aligned, other, out, settings.estimation, search, judging, progress)
         found = run.all(found)
         write_debias_report(out / REPORT, found, decides)
         return found
@@ -212,24 +216,10 @@ def _usual_attacks(
     return tuple(known)
 
 
-def _check_goes_on(out: Path, decides: dict[str, Any]) -> None:
-    """Record what is done in the folder, or refuse one that holds another run."""
-    plan = out / PLAN
-    if not plan.exists():
-        if not is_unused(out):
-            raise RunExistsError(f"{out} holds other files.", "Give another --out.")
-        write_json(plan, decides)
-        return
-    known = read_object(plan, "Restore it, or give another --out.")
-    for key in dict.fromkeys([*decides, *known]):
-        one, other = known.get(key), decides.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            changed = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-            said = ", ".join(f"{n} {one.get(n)!r}, not {other.get(n)!r}" for n in changed)
-        else:
-            said = "" if one == other else f"{one!r}, not {other!r}"
-        if said:
-            raise RunExistsError(f"{out} is of other {key}: {said}.", "Give another --out.")
+def _forget_partial(estimated: Path) -> None:
+    """Remove an estimate that was not finished: its partial sums know their models by name."""
+    if estimated.exists() and not (estimated / CONFIG_FILE).exists():
+        shutil.rmtree(estimated)
 
 
 def _row(prompt: Prompt) -> dict[str, Any]:
@@ -256,7 +246,7 @@ class _Run:
     """The steps, each of which takes over what an earlier run has finished."""
 
     aligned: str
-    reference: str
+    reference: str | None
     out: Path
     settings: Estimation
     search: Search
@@ -266,6 +256,9 @@ class _Run:
     def all(self, found: Debiased) -> Debiased:
         """Every step, as far as there is a reason to go on."""
         bias = self._estimate()
+        if bias.info.stand_in:
+            named = f"the model {bias.info.reference} stood in for one ({bias.info.stand_in})"
+            found = replace(found, stand_in=named)
         if removes_nothing(bias):
             return self._nothing(found, NOTHING.why)
         conditioned = self._condition()
@@ -294,16 +287,16 @@ class _Run:
         return str(self.out / PARTS / f"{name}.jsonl")
 
     def _estimate(self) -> SafetyBias:
-        folder = self.out / "estimated"
+        folder = self.out / ESTIMATED
         if (folder / CONFIG_FILE).exists():
             return SafetyBias.from_pretrained(folder)
-        labels = self._part("fit")
+        labels, pair = self._part("fit"), self.reference is not None
         return estimate(
             self.aligned,
             self.reference,
             folder,
-            self.settings,
-            diagnosis=DiagnosisPrompts(labels, labels),
+            self.settings if pair else OneModel(labels, self.settings),
+            diagnosis=DiagnosisPrompts(labels, labels) if pair else DiagnosisPrompts(),
             loading=Loading(self.search.options),
             resume=True,
             progress=self.progress,
@@ -315,7 +308,7 @@ class _Run:
             return SafetyBias.from_pretrained(folder)
         return add_condition(
             self.aligned,
-            str(self.out / "estimated"),
+            str(self.out / ESTIMATED),
             self._part("fit"),
             folder,
             labels=Labels(self.search.attacks),

@@ -1,7 +1,5 @@
 """Labelled prompts in three parts: to fit to, to choose with, and to report on."""
 
-import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
@@ -10,6 +8,7 @@ from tsdi.categories import category_name
 from tsdi.errors import PromptError
 from tsdi.evaluation.metrics import HARMLESS
 from tsdi.suites.prompts import Prompt
+from tsdi.suites.split import divide
 
 SHARES = {"fit": 0.4, "validation": 0.3, "test": 0.3}
 """The parts, and their shares of the prompts of every kind and category."""
@@ -41,11 +40,7 @@ def split(prompts: Sequence[Prompt], fewest: int) -> dict[str, list[Prompt]]:
             f" {_needed(fewest)} and {LEAST_HARMLESS}.",
             "Give more, such as a suite with both kinds, or a lower --fewest-prompts.",
         )
-    _check_one_kind_each(merged)
-    group = _groups(merged)
-    part = _assign(merged, group)
-    found = {name: [p for p, g in zip(merged, group, strict=True) if part[g] == name]
-             for name in SHARES}  # fmt: skip
+    found = divide(merged, SHARES)
     for name in ("validation", "test"):
         _check_part(name, found[name], merged, fewest)
     return found
@@ -75,63 +70,6 @@ def _merge_small(prompts: Sequence[Prompt], needed: int) -> list[Prompt]:
         else prompt
         for prompt in prompts
     ]
-
-
-def _check_one_kind_each(prompts: Sequence[Prompt]) -> None:
-    kinds: dict[str, Prompt] = {}
-    for prompt in prompts:
-        text, harmful = repr(prompt.messages), prompt.kind == "harmful"
-        first = kinds.setdefault(text, prompt)
-        if (first.kind == "harmful") != harmful:
-            raise PromptError(
-                f"{first.id} and {prompt.id} are one text, once harmful and once harmless.",
-                "Label each prompt once.",
-            )
-
-
-def _groups(prompts: Sequence[Prompt]) -> list[str]:
-    """The name of every prompt's group: those that share a group or a text, in any chain."""
-    root: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while root.setdefault(name, name) != name:
-            name = root[name]
-        return name
-
-    texts = [repr(prompt.messages) for prompt in prompts]
-    for prompt, text in zip(prompts, texts, strict=True):
-        if prompt.group:
-            one, other = sorted((find(text), find(f"group {prompt.group}")))
-            root[other] = one
-    return [find(text) for text in texts]
-
-
-def _assign(prompts: Sequence[Prompt], group: Sequence[str]) -> dict[str, str]:
-    """The part of every group: the one that lacks most of its stratum.
-
-    Strata are the kinds, of harmful prompts the categories. Groups go by their first prompt, the
-    largest first.
-    """
-    sizes = Counter(group)
-    stratum: dict[str, tuple[str, str]] = {}
-    for prompt, name in zip(prompts, group, strict=True):
-        category = prompt.category if prompt.kind == "harmful" else ""
-        stratum.setdefault(name, (prompt.kind, category))
-    total: Counter[tuple[str, str]] = Counter()
-    for name, number in sizes.items():
-        total[stratum[name]] += number
-    held: Counter[tuple[tuple[str, str], str]] = Counter()
-    part = {}
-    for name in sorted(sizes, key=lambda one: (-sizes[one], _hash(one))):
-        own = stratum[name]
-        lacks = {one: round(SHARES[one] * total[own] - held[own, one], 6) for one in SHARES}
-        part[name] = max(SHARES, key=lacks.__getitem__)
-        held[own, part[name]] += sizes[name]
-    return part
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_part(name: str, part: Sequence[Prompt], prompts: Sequence[Prompt], fewest: int) -> None:

@@ -23,8 +23,9 @@ from tsdi.evaluation.evaluate import Evaluation, Judging, evaluate
 from tsdi.models.chat import decode
 from tsdi.models.load import LoadOptions, load_tokenizer
 from tsdi.models.shipped import SMOLLM2, SMOLLM2_ALIGNED, resolve_model
-from tsdi.runs.estimate import Loading, estimate
+from tsdi.runs.estimate import estimate
 from tsdi.runs.generate import Answering
+from tsdi.runs.loading import Loading
 from tsdi.runs.records import read_records
 from tsdi.runs.stage import ANSWERS, StageProgress
 from tsdi.suites.load import EVERYDAY

@@ -15,7 +15,7 @@ from tsdi.bias import SafetyBias
 from tsdi.bias.info import CONFIG_FILE
 from tsdi.condition.evidence import fitted_to
 from tsdi.decoding.prompt_states import PromptStates
-from tsdi.engines.base import Engine, Request, Sampling
+from tsdi.engines.base import Engine, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.evaluation.evaluate import Judging
@@ -38,8 +38,8 @@ from tsdi.models.chat import encode_chat, prompt_sha256
 from tsdi.models.fingerprint import alike, fingerprint
 from tsdi.models.load import load_model, load_tokenizer
 from tsdi.runs.generate import check_fits
+from tsdi.runs.judged import judge_answers
 from tsdi.runs.records import Record
-from tsdi.runs.responses import to_response
 from tsdi.runs.stage import StageProgress, as_read_back
 from tsdi.suites.attacks import find_attack, unknown_words
 from tsdi.suites.load import PromptSource, load_prompts
@@ -88,20 +88,16 @@ class _Subject:
             under = _under(engine, attack)
             for start in range(0, len(prompts), search.batch_size):
                 part = prompts[start : start + search.batch_size]
-                found[attack] += self._judged(under, part, Sampling(search.max_new_tokens), end)
+                judged = judge_answers(
+                    under, self.judge, part, Sampling(search.max_new_tokens), end
+                )
+                found[attack] += [
+                    Judged(p.id, p.kind, p.category, judgement)
+                    for p, judgement in zip(part, judged, strict=True)
+                ]
                 done += len(part)
                 count.answers(done)
         return found
-
-    def _judged(
-        self, engine: Engine, prompts: Sequence[Prompt], sampling: Sampling, end: str
-    ) -> list[Judged]:
-        completions = engine.generate([Request(prompt.messages) for prompt in prompts], sampling)
-        responses = [to_response(p, c, end) for p, c in zip(prompts, completions, strict=True)]
-        return [
-            Judged(r.id, r.kind, r.category, judgement)
-            for r, judgement in zip(responses, self.judge.judge(responses), strict=True)
-        ]
 
 
 @dataclass
@@ -294,6 +290,13 @@ def _check_folder(out: Path, resume: bool) -> None:
     check_goes_on(out, resume, "search", [out / TRIALS, out / SEARCH])
 
 
+def _unnamed(described: Any) -> Any:
+    """What is described by its hash, without its name: prompts, which may have moved."""
+    if isinstance(described, dict) and "sha256" in described:
+        return {key: value for key, value in described.items() if key != "name"}
+    return described
+
+
 def _check_search(out: Path, decides: dict[str, Any]) -> None:
     """Record the search in the folder, or refuse one whose trials are of another search."""
     note, wanted = out / SEARCH, as_read_back(decides)
@@ -301,7 +304,9 @@ def _check_search(out: Path, decides: dict[str, Any]) -> None:
         write_json(note, decides)
     known = read_object(note, "Restore it, or give another --out.")
     for key in dict.fromkeys([*wanted, *known]):
-        one, other = ({key: some[key]} if key in some else {} for some in (known, wanted))
+        if key == "model" and known.get("fingerprint") == wanted["fingerprint"]:
+            continue  # by another name, or in another place
+        one, other = ({key: _unnamed(some[key])} if key in some else {} for some in (known, wanted))
         if not alike(one, other):
             what = f"other {key}" if key in ("prompts", "attacks") else f"another {key}"
             raise RunExistsError(f"{out} is of a search with {what}.", "Give another --out.")

@@ -20,8 +20,8 @@ from tsdi.categories import NO_CATEGORY, by_code
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.floors import ALL, FEWEST_PROMPTS, floor_name, too_few
 from tsdi.evaluation.knobs import Knobs, Space
-from tsdi.evaluation.metrics import HARMLESS, Judged, is_helpful, is_safe
-from tsdi.judging.verdict import Verdict
+from tsdi.evaluation.metrics import HARMLESS, Judged
+from tsdi.judging.verdict import Verdict, is_helpful, is_safe
 from tsdi.models.load import LoadOptions
 from tsdi.runs.records import append_records, read_records
 from tsdi.runs.stage import Progress

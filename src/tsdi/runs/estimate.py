@@ -1,4 +1,4 @@
-"""``estimate``: the bias of two models by name, examined and saved in a folder, resumable."""
+"""``estimate``: the bias of models by name, examined and saved in a folder, resumable."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from tsdi.arguments import Name, as_name, check_counts
+from tsdi.arguments import Name, as_name
 from tsdi.bias import (
     Estimation,
     LabelledIds,
@@ -21,6 +21,7 @@ from tsdi.bias.file import TENSORS_FILE
 from tsdi.bias.first_order.fit import NO_MARKER
 from tsdi.bias.info import CONFIG_FILE
 from tsdi.bias.random_prompts import RandomPrompts
+from tsdi.bias.refusal_log_odds import Phrases, read_phrases
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.files import check_goes_on, working_in
 from tsdi.models.chat import (
@@ -34,6 +35,8 @@ from tsdi.models.compatibility import check_same_tokenizer, other_template
 from tsdi.models.load import LoadOptions, adapter_base, load_tokenizer
 from tsdi.models.sides import Side, load_pair, same_model
 from tsdi.runs.diagnosis_prompts import DiagnosisPrompts, read_real, with_case, with_openers
+from tsdi.runs.loading import Loading
+from tsdi.runs.one_model import OneModel, estimate_one
 from tsdi.runs.stage import StageProgress, counting
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import check_kinds
@@ -69,45 +72,30 @@ class FirstOrder:
             )
 
 
-@dataclass(frozen=True)
-class Loading:
-    """Options of loading and running two models.
-
-    Attributes:
-        options: Options of loading the weights.
-        one_at_a_time: Never hold both in memory.
-        batch_size: Prompts in a forward pass; halved when memory runs out.
-    """
-
-    options: LoadOptions = LoadOptions()
-    one_at_a_time: bool = False
-    batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        check_counts(self, "batch_size")
-
-
 def estimate(
     aligned: Name,
-    reference: Name,
+    reference: Name | None,
     out: str | Path,
-    settings: Estimation | FirstOrder = Estimation(),
+    settings: Estimation | FirstOrder | OneModel = Estimation(),
     *,
     diagnosis: DiagnosisPrompts | None = DiagnosisPrompts(),
     loading: Loading = Loading(),
     resume: bool = False,
     progress: StageProgress | None = None,
 ) -> SafetyBias:
-    """Estimate the safety bias of two models, examine it, and save it in a folder.
+    """Estimate the safety bias of a model, examine it, and save it in a folder.
 
     Args:
         aligned: The model after the safety step: a folder, a hub id or a shipped name, of a model
             or an adapter.
-        reference: The model before it.
+        reference: The model before it; None where there is none, and something is to stand in for
+            it (`tsdi.stand_ins`).
         out: Folder for the bias.
         settings: Number, pool and lengths of random prompts, and how they become text; as
-            `FirstOrder` also that the bias follows the logits.
-        diagnosis: Prompts of the diagnosis; None makes none and recommends no strength.
+            `FirstOrder` also that the bias follows the logits, as `OneModel` also the labelled
+            prompts that a bias without a reference takes.
+        diagnosis: Prompts of the diagnosis; None makes none and recommends no strength. Without a
+            reference it has its phrases alone.
         loading: Options of loading and running the models.
         resume: Go on with a killed run.
         progress: Called after each batch of the estimate, which both models read, then before the
@@ -118,55 +106,90 @@ def estimate(
 
     Raises:
         UsageError: If both are one model, or settings make no sense.
+        PromptError: If there is no reference, and the labelled prompts do not do.
         RunExistsError: If the folder is in use.
         TsdiError: If anything cannot be loaded, or the models do not fit together.
     """
-    aligned, reference = as_name("aligned", aligned), as_name("reference", reference)
-    out = Path(out)
+    aligned, out = as_name("aligned", aligned), Path(out)
+    other = None if reference is None else as_name("reference", reference)
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file.", "Give a folder as --out.")
-    first = settings if isinstance(settings, FirstOrder) else None
-    how = settings.constant if isinstance(settings, FirstOrder) else settings
     with working_in(out):
         _check_folder(out, resume)
-        _check_order(aligned, reference)
-        tokenizer, how = _tokenizer(aligned, reference, loading.options, how)
-        real = read_real(diagnosis, tokenizer, how)
-        prompts = how.random_prompts(tokenizer)
-        fitted = None if first is None else _labelled(first, tokenizer, real.ids) or prompts
-        sides = load_pair(aligned, reference, loading.options, one_at_a_time=loading.one_at_a_time)
-        labelled = vars(fitted).items() if isinstance(fitted, LabelledIds) else ()
-        _check_lengths(sides[0], [*real.ids.items(), *labelled], how.steps)
-        real = with_openers(real, sides[0], tokenizer)
-        counted = counting(progress, "estimate, both models", _reads(how, fitted))
-        bias = estimate_bias(
-            *sides,
-            tokenizer,
-            replace(how, pool=prompts.pool),
-            batch_size=loading.batch_size,
-            checkpoints=out,
-            progress=counted,
-        )
-        if fitted is not None:
-            size = loading.batch_size
-            bias = fit_slope(bias, *sides, tokenizer, fitted, batch_size=size, progress=counted)
-        if diagnosis is not None:
-            total = sum(map(len, real.ids.values())) + RANDOM_PROMPTS
-            counted = counting(progress, "diagnose", total)
-            counted(0)  # its first batch takes a while
-            bias = recommend(
-                bias,
-                *sides,
-                tokenizer,
-                real.examination(prompts.pool),
-                batch_size=loading.batch_size,
-                progress=counted,
-            )
-            bias = with_case(bias, sides[0], tokenizer, real, loading.batch_size)
+        if other is None:
+            alone, phrases = _alone(settings, diagnosis)
+            bias = estimate_one(aligned, alone, phrases, loading, out, progress)
+        elif isinstance(settings, OneModel):
+            raise UsageError("There is a reference, so nothing is to stand in for it.",
+                             "Leave out one of them.")  # fmt: skip
+        else:
+            bias = _of_pair(aligned, other, out, settings, diagnosis, loading, progress)
         bias.save_pretrained(out)
         for partial in _partial(out):
             partial.unlink(missing_ok=True)
         return bias
+
+
+def _alone(
+    settings: Estimation | FirstOrder | OneModel, diagnosis: DiagnosisPrompts | None
+) -> tuple[OneModel, Phrases | None]:
+    """The settings of a bias without a reference, and the phrases that it is examined by."""
+    if isinstance(settings, FirstOrder):
+        raise UsageError("A bias of first order needs a reference.", "Name it, or take --order 0.")
+    if diagnosis is None:
+        raise UsageError(
+            "Without a reference the diagnosis chooses what stands in for it.",
+            "Leave out --no-diagnosis, or name the reference.",
+        )
+    if diagnosis.harmless is not None or diagnosis.harmful is not None:
+        raise UsageError(
+            "--harmless and --harmful are for the diagnosis of two models.",
+            "Without a reference give prompts of all kinds: --labelled.",
+        )
+    alone = settings if isinstance(settings, OneModel) else OneModel(constant=settings)
+    return alone, None if diagnosis.phrases is None else read_phrases(Path(diagnosis.phrases))
+
+
+def _of_pair(
+    aligned: str,
+    reference: str,
+    out: Path,
+    settings: Estimation | FirstOrder,
+    diagnosis: DiagnosisPrompts | None,
+    loading: Loading,
+    progress: StageProgress | None,
+) -> SafetyBias:
+    """The bias of two models, examined if asked."""
+    first = settings if isinstance(settings, FirstOrder) else None
+    how = settings.constant if isinstance(settings, FirstOrder) else settings
+    _check_order(aligned, reference)
+    tokenizer, how = _tokenizer(aligned, reference, loading.options, how)
+    real = read_real(diagnosis, tokenizer, how)
+    prompts = how.random_prompts(tokenizer)
+    fitted = None if first is None else _labelled(first, tokenizer, real.ids) or prompts
+    sides = load_pair(aligned, reference, loading.options, one_at_a_time=loading.one_at_a_time)
+    labelled = vars(fitted).items() if isinstance(fitted, LabelledIds) else ()
+    _check_lengths(sides[0], [*real.ids.items(), *labelled], how.steps)
+    real = with_openers(real, sides[0], tokenizer)
+    counted = counting(progress, "estimate, both models", _reads(how, fitted))
+    size = loading.batch_size
+    bias = estimate_bias(
+        *sides,
+        tokenizer,
+        replace(how, pool=prompts.pool),
+        batch_size=size,
+        checkpoints=out,
+        progress=counted,
+    )
+    if fitted is not None:
+        bias = fit_slope(bias, *sides, tokenizer, fitted, batch_size=size, progress=counted)
+    if diagnosis is None:
+        return bias
+    counted = counting(progress, "diagnose", sum(map(len, real.ids.values())) + RANDOM_PROMPTS)
+    counted(0)  # its first batch takes a while
+    asked = real.examination(prompts.pool)
+    bias = recommend(bias, *sides, tokenizer, asked, batch_size=size, progress=counted)
+    return with_case(bias, sides[0], tokenizer, real, size)
 
 
 def _partial(out: Path) -> list[Path]:

@@ -17,6 +17,8 @@ from tsdi.errors import FormatError, RunExistsError
 from tsdi.files import json_or_none, parse_json, to_json, write_json
 from tsdi.runs.records import Record, append_records, read_records
 
+_CONTENTS = {"model": "fingerprint", "bias": "bias_sha256"}
+"""Keys of names, and beside each the one that says what is in it."""
 _LOG = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # records there are, items in all
 StageProgress = Callable[[str, int, int], None]
@@ -193,11 +195,22 @@ def _said(key: str, recorded: Any, wanted: Any) -> str:
 
 def _what_differs(recorded: Record, wanted: Record) -> list[str]:
     """The dotted keys that differ; of another judge only its name."""
-    keys = recorded.keys() | wanted.keys()
-    differing = sorted(key for key in keys if recorded.get(key) != wanted.get(key))
+    differing = sorted(
+        key
+        for key in recorded.keys() | wanted.keys()
+        if recorded.get(key) != wanted.get(key) and not _is_renamed(key, recorded, wanted)
+    )
     if "judge.name" in differing:
         return [key for key in differing if key == "judge.name" or not key.startswith("judge.")]
     return differing
+
+
+def _is_renamed(key: str, recorded: Record, wanted: Record) -> bool:
+    """Whether a key is a name, and both names are of one content, as of a folder that has moved."""
+    place, dot, name = key.rpartition(".")
+    content = f"{place}{dot}{_CONTENTS.get(name, '')}"
+    found = recorded.get(content) if name in _CONTENTS else None
+    return found is not None and found == wanted.get(content)
 
 
 def flatten(value: Record, prefix: str = "") -> dict[str, Any]:

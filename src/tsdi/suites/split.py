@@ -1,0 +1,88 @@
+"""Labelled prompts in parts, so that what is fitted or chosen on one is looked at on another."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from tsdi.errors import PromptError
+from tsdi.suites.prompts import Prompt
+
+
+def divide(prompts: Sequence[Prompt], shares: Mapping[str, float]) -> dict[str, list[Prompt]]:
+    """Prompts by part, in the order given; which goes where is decided by a hash of its text.
+
+    Prompts of one group, or with one text, stay together. Every kind, and every category of
+    harmful prompts, is divided by the shares.
+
+    Args:
+        prompts: Prompts with kinds.
+        shares: The parts, and their shares.
+
+    Raises:
+        PromptError: If one text is labelled as both harmful and harmless.
+    """
+    _check_one_kind_each(prompts)
+    group = _groups(prompts)
+    part = _assign(prompts, group, shares)
+    return {
+        name: [p for p, g in zip(prompts, group, strict=True) if part[g] == name] for name in shares
+    }
+
+
+def _check_one_kind_each(prompts: Sequence[Prompt]) -> None:
+    kinds: dict[str, Prompt] = {}
+    for prompt in prompts:
+        text, harmful = repr(prompt.messages), prompt.kind == "harmful"
+        first = kinds.setdefault(text, prompt)
+        if (first.kind == "harmful") != harmful:
+            raise PromptError(
+                f"{first.id} and {prompt.id} are one text, once harmful and once harmless.",
+                "Label each prompt once.",
+            )
+
+
+def _groups(prompts: Sequence[Prompt]) -> list[str]:
+    """The name of every prompt's group: those that share a group or a text, in any chain."""
+    root: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while root.setdefault(name, name) != name:
+            name = root[name]
+        return name
+
+    texts = [repr(prompt.messages) for prompt in prompts]
+    for prompt, text in zip(prompts, texts, strict=True):
+        if prompt.group:
+            one, other = sorted((find(text), find(f"group {prompt.group}")))
+            root[other] = one
+    return [find(text) for text in texts]
+
+
+def _assign(
+    prompts: Sequence[Prompt], group: Sequence[str], shares: Mapping[str, float]
+) -> dict[str, str]:
+    """The part of every group: the one that lacks most of its stratum.
+
+    Strata are the kinds, of harmful prompts the categories. Groups go by their first prompt, the
+    largest first.
+    """
+    sizes = Counter(group)
+    stratum: dict[str, tuple[str, str]] = {}
+    for prompt, name in zip(prompts, group, strict=True):
+        category = prompt.category if prompt.kind == "harmful" else ""
+        stratum.setdefault(name, (prompt.kind, category))
+    total: Counter[tuple[str, str]] = Counter()
+    for name, number in sizes.items():
+        total[stratum[name]] += number
+    held: Counter[tuple[tuple[str, str], str]] = Counter()
+    part = {}
+    for name in sorted(sizes, key=lambda one: (-sizes[one], _hash(one))):
+        own = stratum[name]
+        lacks = {one: round(shares[one] * total[own] - held[own, one], 6) for one in shares}
+        part[name] = max(shares, key=lacks.__getitem__)
+        held[own, part[name]] += sizes[name]
+    return part
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,72 @@
+"""`tsdi estimate MODEL`: without a reference, on the shipped organism."""
+
+import json
+
+import pytest
+
+from tests.cli.conftest import estimate, tsdi
+from tsdi import SafetyBias, organism
+
+SMALL = ("--pool", "tokenizer", "--prompt-tokens", 8, "--prompts", 32, "--steps", 2)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    rows = [
+        {"prompt": item.prompt, "kind": kind, "category": item.category}
+        for kind, number in (("harmless", 20), ("lookalike", 24), ("harmful", 32))
+        for item in organism.items("validation", kind, number, 0)
+    ]
+    file = tmp_path_factory.mktemp("labelled") / "labelled.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return file
+
+
+def test_something_stands_in_for_it_and_everything_says_so(labelled, tmp_path):
+    result = tsdi("estimate", "organism/aligned", "--labelled", labelled, *SMALL,
+                  "--out", tmp_path / "bias")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    info = SafetyBias.from_pretrained(tmp_path / "bias").info
+    stood = info.diagnosis["stand_in"]
+    assert stood["tried"].keys() == {"openers", "self-contrast", "partly-ablated"}
+    assert info.stand_in == stood["chosen"]
+    assert info.diagnosis["case"] is not None
+    shown = " ".join(result.stdout.split())
+    assert "There is no reference. In its place stands the model" in shown
+    assert f"{info.stand_in} (chosen): helpful" in shown
+    card = (tmp_path / "bias" / "README.md").read_text()
+    assert f"Estimated without a reference** (`{info.stand_in}`)" in card
+    assert info.diagnosis["verdict"] in card
+    assert [one.name for one in (tmp_path / "bias").glob("partial*")] == []
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--order", 1), "first order needs a reference"),
+        (("--no-diagnosis",), "the diagnosis chooses what stands in"),
+        (("--harmful", "xstest"), "give prompts of all kinds: --labelled"),
+        (("--reference-format", "own"), "need a reference"),
+        (("--anchor", "</think>"), "need a reference"),
+    ],
+)
+def test_what_takes_a_reference_is_refused(labelled, tmp_path, more, said):
+    result = tsdi("estimate", "organism/aligned", "--labelled", labelled, *SMALL,
+                  "--out", tmp_path / "bias", *more)  # fmt: skip
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+    assert not (tmp_path / "bias").exists()
+
+
+def test_labels_are_needed_of_both_kinds(tmp_path):
+    (tmp_path / "few.jsonl").write_text('{"prompt": "paint a fruit", "kind": "harmless"}')
+    result = tsdi("estimate", "organism/aligned", "--labelled", tmp_path / "few.jsonl",
+                  *SMALL, "--out", tmp_path / "bias")  # fmt: skip
+    assert result.exit_code == 2
+    assert "0 harmful" in " ".join(result.stderr.split())
+
+
+def test_with_a_reference_nothing_stands_in(models, tmp_path, labelled):
+    result = tsdi(*estimate(models, tmp_path / "bias", "--labelled", labelled))
+    assert result.exit_code == 2
+    assert "first order, or without a reference" in " ".join(result.stderr.split())
