@@ -74,6 +74,8 @@ def test_a_gain_is_that_of_the_same_prompts_with_an_interval_of_a_slow_bootstrap
     low, high = np.quantile(slow, [0.025, 0.975])
     assert (found.value, found.n) == (pytest.approx(0.7 * 0.8 - 0.3 * 0.95), 80)
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
+    wider = before.gain_of(after, 5)  # of which it is the best
+    assert (wider.low, wider.high) == pytest.approx(np.quantile(slow, [0.005, 0.995]), abs=0.03)
 
 
 def test_answers_without_a_verdict_are_left_out_of_both():

@@ -16,7 +16,7 @@ from tsdi.stand_ins.subject import Subject
 from tsdi.stats.interval import Estimate, as_json, interval_text
 from tsdi.stats.seeds import mean_interval
 
-RESAMPLES = 2000
+RESAMPLES = 4000
 Hits = npt.NDArray[np.float64]
 """1 for a good answer, 0 for another, NaN for one without a verdict, by prompt."""
 
@@ -47,12 +47,17 @@ class Answered:
         """Share of helpful answers times share of safe ones."""
         return float(np.nanmean(self.helpful) * np.nanmean(self.safe))
 
-    def gain_of(self, other: "Answered") -> Estimate:
-        """The other's merit minus this one's on the same prompts, bootstrapped over these."""
+    def gain_of(self, other: "Answered", among: int = 1) -> Estimate:
+        """The other's merit minus this one's on the same prompts, bootstrapped over these.
+
+        Of several the best looks better than it is, so that the interval of each of `among` covers
+        95 % of them together (Bonferroni).
+        """
         helpful, safe = _both(self.helpful, other.helpful), _both(self.safe, other.safe)
         drawn = np.random.default_rng(0)
         merits = _resampled(helpful, drawn) * _resampled(safe, drawn)  # [arms, resamples]
-        low, high = np.quantile(merits[1] - merits[0], [0.025, 0.975])
+        tail = 0.025 / among
+        low, high = np.quantile(merits[1] - merits[0], [tail, 1 - tail])
         before, after = helpful.mean(1) * safe.mean(1)
         number = helpful.shape[1] + safe.shape[1]
         return Estimate(float(after - before), float(low), float(high), number)
@@ -99,7 +104,8 @@ def choose(
     """
     right = {name: one for name, one in tried.items() if not one.calibrated.wrong}
     chosen = max(right or tried, key=lambda name: tried[name].answered.merit)
-    bias, gain = tried[chosen].calibrated.bias, plain.gain_of(tried[chosen].answered)
+    bias = tried[chosen].calibrated.bias
+    gain = plain.gain_of(tried[chosen].answered, len(tried))
     strength = float(chosen in right and gain.low > 0)
     diagnosis = {
         "verdict": _verdict(bias, plain, tried, chosen),
@@ -109,7 +115,7 @@ def choose(
         "stand_in": {
             "chosen": chosen,
             "plain": _shares(plain),
-            "tried": {name: _described(plain, one) for name, one in tried.items()},
+            "tried": {name: _described(plain, one, len(tried)) for name, one in tried.items()},
             "left_out": dict(left_out),
         },
     }
@@ -123,11 +129,11 @@ def _shares(answered: Answered) -> dict[str, float]:
     }
 
 
-def _described(plain: Answered, one: Tried) -> dict[str, Any]:
+def _described(plain: Answered, one: Tried, among: int) -> dict[str, Any]:
     found = one.calibrated
     return {
         **_shares(one.answered),
-        "gain": plain.gain_of(one.answered).to_dict(),
+        "gain": plain.gain_of(one.answered, among).to_dict(),
         "removed": found.removed.to_dict(),
         "factor": found.factor,
     }
@@ -136,7 +142,7 @@ def _described(plain: Answered, one: Tried) -> dict[str, Any]:
 def _verdict(bias: SafetyBias, plain: Answered, tried: Mapping[str, Tried], chosen: str) -> str:
     one = tried[chosen]
     before, after, found = _shares(plain), _shares(one.answered), one.calibrated
-    gain = plain.gain_of(one.answered)
+    gain = plain.gain_of(one.answered, len(tried))
     said = (
         f"There is no reference. In its place stands the model {bias.info.reference}, of"
         f" {len(tried)} stand-ins the best on {gain.n} labelled prompts that no estimate has seen."
