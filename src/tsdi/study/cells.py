@@ -31,6 +31,10 @@ CELLS = "cells"
 """The folder of all cells, within a study's."""
 
 
+LATER = {("conditioned", "reference")}
+"""Parameters that rules gained later; unset, they leave earlier cells their folders."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One combination of model, rule, setting, split and attack, with its run folder.
@@ -80,7 +84,8 @@ def cell_folder(
 ) -> Path:
     """The folder of a cell, named by rule and setting, and a hash of what decides its answers."""
     given = [f"{key}={setting[key]}" for key in entry.settings]
-    text = json.dumps([described, entry.rule, setting], sort_keys=True)
+    decides = {k: v for k, v in setting.items() if v is not None or (entry.rule, k) not in LATER}
+    text = json.dumps([described, entry.rule, decides], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     return root.joinpath(*parts[:-1], "_".join([entry.name, *given, parts[-1], digest]))
 

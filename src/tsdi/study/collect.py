@@ -123,7 +123,7 @@ def _described(made: Plan, entry: RuleEntry) -> RuleDescription:
         rule=entry.rule,
         title=rule.title if entry.name == entry.rule else f"{rule.title} ({entry.name})",
         source=rule.source,
-        needs=rule.needs,
+        needs=entry.needs,
         models=len(rule.holds),
         of=rule.of,
         settings=dict(entry.settings),

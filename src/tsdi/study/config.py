@@ -9,6 +9,9 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from tsdi.errors import UsageError
+from tsdi.stand_ins.names import NAMES as STAND_INS
+from tsdi.stand_ins.names import NEEDS as STAND_INS_NEED
+from tsdi.stand_ins.names import PERMISSIVE
 from tsdi.study.rules import RULES, TEXT, WHOLE
 from tsdi.study.settings import (
     Estimation,
@@ -82,6 +85,13 @@ class RuleEntry(Strict):
         for key, values in self.settings.items():
             _check_values(self.rule, key, values)
         _check_order(self.rule, self.candidates)
+        return self
+
+    @model_validator(mode="after")
+    def _together(self) -> "RuleEntry":
+        """Refuse parameters that do not go together."""
+        if self.stand_ins and set(self.settings.get("slope", ())) - {"none"}:
+            raise ValueError(f"{self.rule} has a slope, which takes a true reference")
         if self.vary is None:
             return self
         if self.vary not in self.settings:
@@ -93,6 +103,26 @@ class RuleEntry(Strict):
         if sum(len(values) > 1 for values in self.settings.values()) > 1:
             raise ValueError("beside `vary` every other parameter has one value")
         return self
+
+    @property
+    def stand_ins(self) -> list[str]:
+        """The stand-ins (`tsdi.stand_ins`) that it takes for a reference."""
+        return [str(name) for name in self.settings.get("reference", ()) if name in STAND_INS]
+
+    @property
+    def fitted(self) -> bool:
+        """Whether something of it is fitted to labelled prompts."""
+        return RULES[self.rule].fitted or bool(self.stand_ins)
+
+    @property
+    def english(self) -> bool:
+        """Whether it speaks to the model in English."""
+        return RULES[self.rule].english or PERMISSIVE in self.stand_ins
+
+    @property
+    def needs(self) -> str:
+        """What it needs beforehand, in words."""
+        return STAND_INS_NEED if self.stand_ins else RULES[self.rule].needs
 
     @property
     def candidates(self) -> list[Setting]:
@@ -150,6 +180,9 @@ class Study(Strict):
     def _whole(self) -> "Study":
         if (self.organism is None) == (not self.models):
             raise ValueError("give either `organism` or `models`")
+        taken = next((name for m in self.models for name in m.others if name in STAND_INS), None)
+        if taken is not None:
+            raise ValueError(f"{taken!r} is what stands in for a reference; name the model another")
         names = [entry.name for entry in self.rules]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -160,7 +193,7 @@ class Study(Strict):
         alone = self.organism is not None and len(self.organism.seeds) == 1
         if alone and any("proxy" in RULES[entry.rule].holds for entry in self.rules):
             raise ValueError("proxy-tuning takes the pair of another seed; there is only one")
-        fitted = next((entry.name for entry in self.rules if RULES[entry.rule].fitted), "")
+        fitted = next((entry.name for entry in self.rules if entry.fitted), "")
         if fitted and not self.prompts.fit:
             raise ValueError(
                 f"{fitted} is fitted to labelled prompts, and `prompts` names none of them: `fit`"

@@ -112,13 +112,15 @@ class RuleDescription:
 
     @property
     def is_tuned(self) -> bool:
-        """Whether it is TSDI with a choice of strengths, as its rivals have one."""
-        return self.rule == "tsdi" and len(self.settings.get("strength", ())) > 1 and not self.vary
+        """Whether it is TSDI against its reference with a choice of strengths, as rivals have."""
+        tuned = len(self.settings.get("strength", ())) > 1 and not self.vary
+        return self.rule == "tsdi" and tuned and "reference" not in self.settings
 
     @property
     def is_conditioned(self) -> bool:
         """Whether it is TSDI with a condition, and no control in its place."""
-        return self.rule == "conditioned" and {"labels", "sees", "slope"}.isdisjoint(self.settings)
+        controls = {"labels", "sees", "slope", "reference"}
+        return self.rule == "conditioned" and controls.isdisjoint(self.settings)
 
 
 def tuned_name(rules: Sequence[RuleDescription]) -> str:

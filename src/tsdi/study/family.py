@@ -2,31 +2,43 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.baselines.directions import mean_activation
+from tsdi.baselines.directions import mean_activations
 from tsdi.bias import Estimation as BiasEstimation
 from tsdi.bias import LabelledIds, SafetyBias, estimate_bias, fit_slope
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids
 from tsdi.condition import Labelled
 from tsdi.decoding.prompt_states import PromptStates
-from tsdi.errors import FormatError, UsageError
+from tsdi.errors import FormatError, PromptError, UsageError
 from tsdi.models.chat import ChatFormat, encode_chat, template_sha256
+from tsdi.models.compatibility import tokenizer_size
 from tsdi.models.fingerprint import fingerprint
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+from tsdi.models.sides import as_side
 from tsdi.runs.add_condition import to_labelled
+from tsdi.runs.one_model import ids_by_kind
+from tsdi.stand_ins.calibration import calibrate
+from tsdi.stand_ins.info import stand_in_info
+from tsdi.stand_ins.subject import Subject
+from tsdi.stand_ins.table import STAND_INS
 from tsdi.study.conditions import Conditions
 from tsdi.study.places import find_pool, pool_fingerprint
 from tsdi.study.settings import Estimation, Setting
-from tsdi.suites.prompts import Prompt
+from tsdi.suites.prompts import Prompt, prompts_sha256
 
 _ESTIMATION = ("prompts", "prompt_tokens", "steps", "pool", "reference", "template", "ngram")
+_HALVES = ("fit", "validation")  # of the prompts that a stand-in is made from
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,7 @@ class ModelFamily:
         self._home = home
         self._models: dict[str, PreTrainedModel] = {}
         self._states: dict[str, PromptStates] = {}
+        self._activations: dict[str, Tensor] = {}
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -138,11 +151,11 @@ class ModelFamily:
 
     def _kept(self, how: Setting) -> SafetyBias:
         """The bias stored on disk, or a new estimate, which is stored."""
-        decides = {
+        alone = how["reference"] in STAND_INS
+        roles = ("aligned",) if alone else ("aligned", str(how["reference"]))
+        decides: dict[str, Any] = {
             **how,
-            "models": [
-                fingerprint(self.member.paths[r]) for r in ("aligned", str(how["reference"]))
-            ],
+            "models": [fingerprint(self.member.paths[role]) for role in roles],
             "pool": pool_fingerprint(str(how["pool"]), self._home),
             "prompt_format": self.chat_format.prompt_format,
             "template_args": dict(self.chat_format.template_args),
@@ -150,6 +163,9 @@ class ModelFamily:
         }
         if how.get("slope") == "labelled":
             decides["labelled"] = vars(self._labelled_ids)
+        if alone:
+            decides["labelled"] = [prompts_sha256(self._prompts[split]) for split in _HALVES]
+            decides["phrases"] = [self.phrases.refusing, self.phrases.complying]
         key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
         folder = self._biases / self.member.id / key
         try:
@@ -161,8 +177,7 @@ class ModelFamily:
             return bias
 
     def _estimate(self, how: Setting) -> SafetyBias:
-        bare = how["template"] == "without"
-        pair = self.model("aligned"), self.model(str(how["reference"]))
+        bare, reference = how["template"] == "without", str(how["reference"])
         settings = BiasEstimation(
             prompts=int(how["prompts"] or 0),
             steps=int(how["steps"] or 0),
@@ -172,6 +187,9 @@ class ModelFamily:
             ngram=int(how["ngram"] or 0),
             chat=ChatFormat("{prompt}") if bare else self.chat_format,
         )
+        if reference in STAND_INS:
+            return self._stand_in(reference, settings)
+        pair = self.model("aligned"), self.model(reference)
         bias = estimate_bias(*pair, self.tokenizer, settings)
         if how.get("slope") == "labelled":
             bias = fit_slope(bias, *pair, self.tokenizer, self._labelled_ids)
@@ -187,6 +205,21 @@ class ModelFamily:
             "template_sha256": template_sha256(self.tokenizer, self.chat_format),
         }
         return SafetyBias(bias.values, bias.standard_error, bias.info.model_copy(update=used))
+
+    def _stand_in(self, name: str, settings: BiasEstimation) -> SafetyBias:
+        """The bias with something in place of the reference, scaled; 0 where that shows nothing."""
+        fit, validation = (
+            ids_by_kind(self._prompts[split], self.tokenizer, self.chat_format) for split in _HALVES
+        )
+        side = as_side(self.model("aligned"))
+        subject = Subject(side, self.tokenizer, fit, validation, settings, self.phrases)
+        try:
+            return calibrate(subject, [STAND_INS[name].estimate(subject)])[0].bias
+        except PromptError as error:
+            _LOG.warning("%s does nothing to %s: %s", name, self.member.id, error.problem)
+            nothing = torch.zeros(1, tokenizer_size(self.tokenizer))
+            info = stand_in_info(subject, name, "itself", settings.prompts, settings.groups)
+            return SafetyBias(nothing, nothing.clone(), info)
 
     @cached_property
     def _labelled_ids(self) -> LabelledIds:
@@ -228,4 +261,7 @@ class ModelFamily:
 
     def mean_activation(self, kind: str, layer: int) -> Tensor:
         """Mean residual stream of the aligned model on validation prompts of a kind, float64."""
-        return mean_activation(self.model("aligned"), self.prompt_ids(kind), layer)
+        if kind not in self._activations:
+            rows = self.prompt_ids(kind)
+            self._activations[kind] = mean_activations(self.model("aligned"), rows)
+        return self._activations[kind][layer]

@@ -236,7 +236,7 @@ def locate(
         "judge's files": judge_fingerprints(study.judge.name, made.base),
         "attack": attack,
     }
-    if rule.fitted:
+    if entry.fitted:
         labelled = made.prompts["fit"]
         described["fitted"] = [prompts_sha256(labelled), [prompt.group for prompt in labelled]]
     parts = (*shown.split("/"), f"{split}{'-' + attack if attack else ''}")

@@ -3,8 +3,15 @@
 from collections.abc import Callable, Sequence
 
 from tsdi.errors import UsageError
-from tsdi.evaluation.metrics import HARMLESS, Judged, complies, is_corrupted, is_helpful, is_safe
-from tsdi.judging.verdict import Judgement, Verdict
+from tsdi.evaluation.metrics import HARMLESS, Judged
+from tsdi.judging.verdict import (
+    Judgement,
+    Verdict,
+    complies,
+    is_corrupted,
+    is_helpful,
+    is_safe,
+)
 
 Point = tuple[float, float]
 CODES = {

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from tsdi.condition.discriminant import check_labels
 from tsdi.errors import UsageError
 from tsdi.models.load import load_tokenizer
+from tsdi.stand_ins.names import NAMES as STAND_INS
 from tsdi.study.config import RuleEntry, Study
 from tsdi.study.family import Member
 from tsdi.study.members import check_members, members
@@ -53,7 +54,7 @@ class Plan:
 
     def reason_against(self, entry: RuleEntry) -> str:
         """The reason why a rule does not apply to the study's models; "" if it does."""
-        if self.study.organism is not None and RULES[entry.rule].english:
+        if self.study.organism is not None and entry.english:
             return "not applicable: the organism reads no English and knows no system prompt"
         return ""
 
@@ -110,7 +111,8 @@ def plan(study: Study, base: Path, home: Path, out: Path) -> Plan:
         )
     held = {role for entry in made.entries for role in RULES[entry.rule].holds}
     held |= {"aligned", "reference"}
-    held |= {str(name) for e in made.entries for name in e.settings.get("reference", ())}
+    named = {str(name) for e in made.entries for name in e.settings.get("reference", ())}
+    held |= named - set(STAND_INS)
     if study.organism is None:
         check_members(made.members, sorted(held), base)
     _check_attacks(made)

@@ -125,7 +125,8 @@ RULES: Mapping[str, Rule] = {
     ),
     "conditioned": Rule(
         "TSDI with a condition", "ours", "the reference, once; labelled prompts",
-        {"strength": 1.0, "steps": None, "slope": "none", **_STRENGTHS}, nothing={"strength": 0.0},
+        {"strength": 1.0, "steps": None, "reference": None, "slope": "none", **_STRENGTHS},
+        nothing={"strength": 0.0},
     ),
     "conditioned-openers": Rule(
         "aligned + constant on refusing openers, with a condition", "control", _FITTED.format("it"),
