@@ -96,7 +96,7 @@ def add_condition(
         ]
         loaded = load_model(model, options)
         vector.check(tokenizer, loaded)
-        phrases = phrases or _phrases(loaded, tokenizer, labelled)
+        phrases = phrases or find_phrases(loaded, tokenizer, labelled)
         counted = counting(progress, "condition, prompts", len(labelled))
         condition = fit_condition(
             loaded, tokenizer, labelled, settings, chat=chat, phrases=phrases, progress=counted
@@ -108,7 +108,7 @@ def add_condition(
         return made
 
 
-def _phrases(
+def find_phrases(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, labelled: Sequence[Labelled]
 ) -> Phrases:
     """English phrases, or the openers of a model that does not refuse in English."""

@@ -23,7 +23,7 @@ from tsdi.judging.registry import default_judge, load_judge
 from tsdi.models.chat import ChatFormat, check_format, encode_chat
 from tsdi.models.load import load_tokenizer
 from tsdi.models.sides import load_side
-from tsdi.runs.add_condition import to_labelled
+from tsdi.runs.add_condition import find_phrases, to_labelled
 from tsdi.runs.diagnosis_prompts import RealPrompts, with_case
 from tsdi.runs.judged import judge_answers
 from tsdi.runs.loading import Loading
@@ -93,7 +93,7 @@ class _Halves:
 def estimate_one(
     model: str,
     asked: OneModel,
-    phrases: Phrases,
+    phrases: Phrases | None,
     loading: Loading,
     out: Path,
     progress: StageProgress | None,
@@ -103,7 +103,8 @@ def estimate_one(
     Args:
         model: The model's name.
         asked: Labelled prompts and settings.
-        phrases: Beginnings of refusing and complying answers.
+        phrases: Beginnings of refusing and complying answers; None is English, or what the model's
+            own answers show.
         loading: Options of loading and running the model.
         out: Folder for partial results.
         progress: As for `tsdi.estimate`.
@@ -123,8 +124,13 @@ def estimate_one(
     fit, validation = (
         ids_by_kind(half, tokenizer, how.chat) for half in (halves.fit, halves.validation)
     )
-    side = load_side(model, loading.options)
-    size = loading.batch_size
+    labelled = [
+        to_labelled(prompt, encode_chat(tokenizer, prompt.messages, how.chat))
+        for prompt in (*halves.fit, *halves.validation)
+    ]
+    side, size = load_side(model, loading.options), loading.batch_size
+    with side.open() as loaded:
+        phrases = phrases or find_phrases(loaded, tokenizer, labelled[: len(halves.fit)])
     counted = counting(progress, "estimate, model and stand-in", 2 * how.prompts)
     subject = Subject(side, tokenizer, fit, validation, how, phrases, size, out, counted)
     calibrated, left_out = _calibrated(subject)
@@ -134,10 +140,6 @@ def estimate_one(
         for (name, one), found in zip(calibrated.items(), answered, strict=True)
     }
     bias = choose(subject, plain, tried, left_out)
-    labelled = [
-        to_labelled(prompt, encode_chat(tokenizer, prompt.messages, how.chat))
-        for prompt in (*halves.fit, *halves.validation)
-    ]
     return with_case(bias, side, tokenizer, RealPrompts({}, {}, labelled, phrases), size)
 
 
