@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -18,7 +19,6 @@ KINDS = {
     "lookalike": ("harmless, sounds harmful", ARM_COLOURS["debiased"]),
     "harmless": ("other harmless", ARM_COLOURS["reference"]),
 }
-_WIDTH = 1.0
 
 
 def draw() -> None:
@@ -42,15 +42,16 @@ def figure(
         horizontal_spacing=0.16,
         subplot_titles=["Score h of test prompts; above 0 means harmful", "Tokens that say most"],
     )
-    made.update_layout(layout(430), margin={"l": 20, "t": 60, "b": 20}, barmode="overlay")
+    made.update_layout(layout(430), margin={"l": 70, "t": 60, "b": 20}, bargap=0.15)
     made.update_layout(legend={"y": 1.1})
+    edges = np.arange(-8.0, 9.0)
     for kind, (title, colour) in KINDS.items():
-        made.add_histogram(
-            x=scores[kind],
-            xbins={"size": _WIDTH},
-            histnorm="probability",
-            marker={"color": colour},
-            opacity=0.55,
+        counts, _ = np.histogram(np.clip(scores[kind], edges[0], edges[-1]), edges)
+        made.add_scatter(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=counts / counts.sum(),
+            line={"color": colour, "width": 2.5, "shape": "hvh"},
+            mode="lines",
             name=title,
             row=1,
             col=1,

@@ -17,16 +17,18 @@ from tsdi.study.tables import tables
 PAGE = DOCS / "condition.md"
 ANSWERS = MEASURED / "condition.json"
 TRANSFER = HERE / "smollm2" / "transfer.json"
-SIBLINGS = HERE / "organism-condition" / "siblings.json"
+SIBLINGS = tuple(HERE / name / "siblings.json" for name in ("organism-condition", "smollm2"))
 USED = {
-    ("the model", "itself"): ("step200", "step200"),
-    ("the model before its safety step", "the model"): ("reference", "step200"),
-    ("the model after fewer steps", "the model"): ("step60", "step200"),
-    ("the model", "that after fewer steps"): ("step200", "step60"),
-    ("the model", "that before its safety step"): ("step200", "reference"),
-    ("the model", "that of another training seed"): ("step200", "another seed"),
+    ("the model", "itself"): ("main", "main"),
+    ("the model before its safety step", "the model"): ("reference", "main"),
+    ("the model after fewer steps", "the model"): ("earlier", "main"),
+    ("the model", "that after fewer steps"): ("main", "earlier"),
+    ("the model", "that before its safety step"): ("main", "reference"),
+    ("the model", "that of another training seed"): ("main", "another seed"),
 }
 """Models of a training seed: those that conditions are fitted to, and used on."""
+EARLIER = {"step200": "step60", "step20": "step10"}
+"""By the main model, the one after fewer steps."""
 STUDY = HERE / "organism-condition" / "results.json"
 RULES = {
     "conditioned": "TSDI with a condition",
@@ -132,23 +134,40 @@ def transfer() -> str:
 
 def siblings() -> str:
     """Areas under the ROC curve, by the model that a condition is fitted to, and used on."""
-    found = json.loads(SIBLINGS.read_bytes())
-    seeds, main = found["seeds"], found["main"]
-    areas = {
-        titles: [seed["areas"][fit][on] for seed in seeds] for titles, (fit, on) in USED.items()
-    }
-    areas["*nothing: refusal log-odds*", "the model"] = [seed["log_odds"][main] for seed in seeds]
-    rows = [["fitted to", "used on", "area", "least of the seeds"]]
-    rows += [
-        [*titles, compact_text(within(0.0, mean_interval(values))), compact_share(min(values))]
-        for titles, values in areas.items()
-    ]
-    counts = seeds[0]["labels"]
-    curve = ", ".join(
-        f"{n} {compact_share(sum(seed['labels'][n] for seed in seeds) / len(seeds))}"
-        for n in counts
+    small, real = (json.loads(file.read_bytes()) for file in SIBLINGS)
+    columns = [_areas_of_seeds(found) for found in (small, real)]
+    rows = [["fitted to", "used on", "small models", "least of eight", "SmolLM2"]]
+    for titles in columns[0]:
+        of_small, of_real = (column[titles] for column in columns)
+        rows.append([*titles, _mean(of_small), compact_share(min(of_small)), _mean(of_real)])
+    return (
+        f"{table(rows)}\nPrompts of the fit held out, by labels of each kind: small models"
+        f" {_curve(small)};\nSmolLM2 {_curve(real)}.\n"
     )
-    return f"{table(rows)}\nUsed on itself, by labels of each kind: {curve}.\n"
+
+
+def _curve(found: dict[str, Any]) -> str:
+    """Areas by number of labels, the mean over seeds."""
+    seeds = [seed["labels"] for seed in found["seeds"]]
+    return ", ".join(
+        f"{n} {compact_share(sum(one[n] for one in seeds) / len(seeds))}" for n in seeds[0]
+    )
+
+
+def _areas_of_seeds(found: dict[str, Any]) -> dict[tuple[str, str], list[float]]:
+    """The areas of all seeds, by the titles of `USED`; the log-odds' own last."""
+    main, seeds = found["main"], found["seeds"]
+    names = {"main": main, "earlier": EARLIER[main]}
+    areas = {
+        titles: [seed["areas"][names.get(fit, fit)][names.get(on, on)] for seed in seeds]
+        for titles, (fit, on) in USED.items()
+    }
+    areas["*nothing: refusal log-odds*", "the model"] = [one["log_odds"][main] for one in seeds]
+    return areas
+
+
+def _mean(values: list[float]) -> str:
+    return compact_text(within(0.0, mean_interval(values)))
 
 
 def _areas(row: dict[str, dict[str, Any]], names: list[str]) -> list[str]:

@@ -25,6 +25,7 @@ from experiments import (
     outputs,
     prose_tables,
     readme_table,
+    smollm2_tables,
 )
 from experiments.marks import table, with_parts
 from tsdi.files import write_bytes
@@ -47,6 +48,7 @@ PICTURES = {
     "real-text": ("f4-first", "f5-front"),
     "organism-dose": ("f4-first", "f5-front"),
     "organism-condition": ("f5-front",),
+    "smollm2": ("f5-front",),
 }
 """Of studies whose results are there."""
 OTHER_PICTURES = (demo_pictures, condition_pictures, method_picture)
@@ -83,6 +85,8 @@ def pages() -> dict[Path, str]:
     for page, name, study, made in prose_tables.PARTS:
         cells = prose_tables.cells_of(studies[HERE / study / "tables.md"])
         found[page] = with_parts(_text(page, found), {name: made(cells)})
+    for page in smollm2_tables.PAGES:
+        found[page] = smollm2_tables.with_tables(_text(page, found))
     for page in {DOCS / output.page for output in outputs.OUTPUTS.values()}:
         found[page] = outputs.with_outputs(page, _text(page, found))
     return found | studies

@@ -4,17 +4,14 @@ import json
 from functools import cache
 from typing import Any
 
-from experiments import HERE
+from experiments import HERE, smollm2_tables
 from experiments.marks import with_parts
 from tsdi.evaluation.floors import ALL
-from tsdi.report.page import Table
 from tsdi.stats.interval import Estimate, compact_share, interval_text
-from tsdi.study.front_tables import each_point_title
 from tsdi.study.results import read_results
 from tsdi.study.sentences import category_title
 from tsdi.study.summarise import summarise
 from tsdi.study.summary import GateRow, Summary
-from tsdi.study.tables import tables
 
 DEMO = HERE / "smollm2" / "demo.json"
 DEMO_ROWS = {
@@ -22,22 +19,6 @@ DEMO_ROWS = {
     "compliance": "complied, other harmless requests",
     "safety": "refused, harmful requests",
 }
-ROWS = {  # controls stand where the method stands
-    "tsdi": "TSDI, strength 1",
-    "static": "TSDI's mean over steps, tuned",
-    "plain": "no debiasing",
-    "plain or reference": "that, or the reference",
-    "random-shift": "random shift, mostly tuned to 0",
-    "openers": "one tuned number on refusing words",
-    "reference-openers": "that number, on the reference",
-    "merge": "merged weights",
-    "dera": "DeRa: two models",
-    "safe-decoding": "SafeDecoding: two models",
-    "proxy": "proxy-tuning: three models",
-    "refusal-direction": "refusal direction ablated",
-    "false-refusal-direction": "false-refusal direction ablated",
-}
-HEAD = ["tuned TSDI minus ...", "best three models", "any model"]
 
 
 def with_tables(text: str) -> str:
@@ -71,15 +52,9 @@ def _share(found: dict[str, Any]) -> str:
 
 
 def table() -> str:
-    """How far tuned TSDI is ahead of every rule, of the best three models and of any."""
-    found = tables(_organism())
-    fronts = _by_rule(found["Fronts of 3 points: safety and helpful"])
-    each = _by_rule(found[each_point_title(_organism())])
-    rows = [HEAD, ["---"] * len(HEAD)]
-    for rule, title in ROWS.items():
-        ahead = [made.get(rule, {}).get("tuned TSDI minus it", "") for made in (fronts, each)]
-        rows.append([title, *ahead])
-    return _plain_table(rows)
+    """What every rule does on SmolLM2, and how far a condition is ahead of it."""
+    head, *rows = smollm2_tables.in_short()
+    return _plain_table([head, ["---"] * len(head), *rows])
 
 
 def _plain_table(rows: list[list[str]]) -> str:
@@ -106,7 +81,7 @@ def limits() -> str:
     )  # fmt: skip
     return (
         f"Safety in the weakest category, {category_title(weak.category)}: {before} without\n"
-        f"debiasing, {after} with it, {theirs} with merged weights; under an attack that begins the"
+        f"debiasing, {after} tuned, {theirs} with merged weights; under an attack that begins the"
         f" answer, {plain} and\n{attacked}.\n"
     )
 
@@ -118,7 +93,3 @@ def _after(row: GateRow) -> float:
 @cache
 def _organism() -> Summary:
     return summarise(read_results(HERE / "organism" / "results.json"))
-
-
-def _by_rule(made: Table) -> dict[str, dict[str, str]]:
-    return {row[0]: dict(zip(made.header, row, strict=True)) for row in made.rows}

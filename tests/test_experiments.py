@@ -54,16 +54,16 @@ def test_the_comparison_that_is_shown_is_that_of_the_committed_result(title, key
 
 
 STUDIES_OF = {  # a page, and the studies whose tables its figures are from
-    "docs/reproduction.md": ("organism", "ablations", "cleansing", "real-text"),
+    "docs/reproduction.md": ("organism", "ablations", "cleansing", "real-text", "smollm2"),
     "experiments/organism-dose/README.md": ("organism-dose",),
     "experiments/organism/README.md": ("organism",),
     "experiments/organism-condition/README.md": ("organism-condition",),
     "experiments/real-text/README.md": ("real-text",),
     "experiments/cleansing/README.md": ("cleansing",),
+    "experiments/smollm2/README.md": ("smollm2",),
 }
 OTHER_FIGURES = {  # pages without a study; their figures are tested below, or are settings
     "experiments/judges/README.md": {".50", ".90"},
-    "experiments/smollm2/README.md": set(),
 }
 
 

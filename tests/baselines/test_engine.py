@@ -15,6 +15,7 @@ from tsdi.baselines.engine import (
     self_contrast_engine,
 )
 from tsdi.baselines.prompting import demand_refusal, emphasise_safety
+from tsdi.decoding.prompt_states import PromptStates
 from tsdi.engines.base import Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import MismatchError
@@ -111,3 +112,13 @@ def test_models_of_other_vocabularies_are_refused():
     wide = tiny.model("llama", vocab_size=tiny.VOCAB - 40)
     with pytest.raises(MismatchError):
         dera_engine(ALIGNED, wide, TOKENIZER, 0.5)
+
+
+def test_prompts_that_were_read_before_are_answered_the_same():
+    states = PromptStates(ALIGNED), PromptStates(REFERENCE)
+    usual = dera_engine(ALIGNED, REFERENCE, TOKENIZER, 0.4).generate(REQUESTS, SAMPLING)
+    for _ in range(2):
+        engine = dera_engine(ALIGNED, REFERENCE, TOKENIZER, 0.4, states=states)
+        for one, other in zip(engine.generate(REQUESTS, SAMPLING), usual, strict=True):
+            assert one.token_ids == other.token_ids
+            torch.testing.assert_close(one.logits, other.logits, rtol=1e-4, atol=1e-4)

@@ -11,6 +11,7 @@ from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBa
 from tsdi.baselines import mixing
 from tsdi.baselines.prompting import Transform, demand_refusal, emphasise_safety
 from tsdi.decoding.greedy import pad_id, pad_left
+from tsdi.decoding.prompt_states import PromptStates
 from tsdi.engines.base import Message, Request, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, encode_chat
@@ -31,10 +32,12 @@ class Branch:
     Attributes:
         model: The model.
         transform: Maps a chat's messages to those that this branch reads.
+        states: The model's states of prompts; None keeps none.
     """
 
     model: PreTrainedModel
     transform: Transform = _as_it_is
+    states: PromptStates | None = None
 
 
 class MixingEngine(TransformersEngine):
@@ -61,7 +64,7 @@ class MixingEngine(TransformersEngine):
         chat_format: ChatFormat = OWN_TEMPLATE,
     ) -> None:
         first, *self._others = branches
-        super().__init__(first.model, tokenizer, chat_format=chat_format)
+        super().__init__(first.model, tokenizer, chat_format=chat_format, states=first.states)
         self._first = first
         self._combine, self._steps = combine, steps
         known, width = tokenizer_size(tokenizer), vocabulary_width(first.model)
@@ -83,7 +86,7 @@ class MixingEngine(TransformersEngine):
         rest = super()._processors(requests, prompts, sampling)
         forwards = [
             _Forward(
-                other.model,
+                other,
                 self._tokenizer,
                 [
                     encode_chat(self._tokenizer, other.transform(r.messages), self.chat_format)
@@ -128,13 +131,14 @@ class _Forward:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        branch: Branch,
         tokenizer: PreTrainedTokenizerBase,
         prompts: Sequence[Sequence[int]],
     ) -> None:
-        self._model: Any = model
-        ids, mask = pad_left(prompts, pad_id(model, tokenizer))
-        self._prompts, self._mask = ids.to(model.device), mask.to(model.device)
+        self._model: Any = branch.model
+        self._states = branch.states
+        ids, mask = pad_left(prompts, pad_id(branch.model, tokenizer))
+        self._prompts, self._mask = ids.to(branch.model.device), mask.to(branch.model.device)
         self._cache: Any = None
         self._read = -1  # tokens of the answer that the cache holds
 
@@ -144,7 +148,10 @@ class _Forward:
         answer = answer.to(self._prompts.device)
         ids = answer[:, -1:]
         if answer.shape[1] != self._read + 1 or self._cache is None:
-            self._cache, ids = None, torch.cat([self._prompts, answer], 1)
+            kept = {} if self._states is None else self._states.arguments(self._prompts, self._mask)
+            self._cache = kept.get("past_key_values")
+            behind = 0 if self._cache is None else self._prompts.shape[1] - 1
+            ids = torch.cat([self._prompts, answer], 1)[:, behind:]
         more = torch.ones_like(answer)
         mask = torch.cat([self._mask, more], 1)
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
@@ -167,10 +174,11 @@ def dera_engine(
     tokenizer: PreTrainedTokenizerBase,
     weight: float,
     chat_format: ChatFormat = OWN_TEMPLATE,
+    states: tuple[PromptStates | None, PromptStates | None] = (None, None),
 ) -> MixingEngine:
-    """An engine of DeRa, `tsdi.baselines.mixing.realign`."""
+    """An engine of DeRa, `tsdi.baselines.mixing.realign`; states are those of both models."""
     return MixingEngine(
-        [Branch(aligned), Branch(reference)],
+        [Branch(aligned, states=states[0]), Branch(reference, states=states[1])],
         tokenizer,
         lambda logits: mixing.realign(logits[0], logits[1], weight),
         chat_format=chat_format,
@@ -236,10 +244,11 @@ def adacd_engine(
     *,
     steps: int = 10,
     chat_format: ChatFormat = OWN_TEMPLATE,
+    states: PromptStates | None = None,
 ) -> MixingEngine:
     """An engine of AdaCD at the first steps, plain after (`mixing.adaptive_contrast`)."""
     return MixingEngine(
-        [Branch(model), Branch(model, demand_refusal)],
+        [Branch(model, states=states), Branch(model, demand_refusal, states)],
         tokenizer,
         lambda logits: mixing.adaptive_contrast(logits[1], logits[0], alpha),
         steps,

@@ -57,7 +57,8 @@ from tsdi.study.rules import RULES
 from tsdi.study.settings import Number
 from tsdi.study.win_rates import BASES, WinRates
 
-ROUNDS = 7  # of the speed measurement, each with every rule
+ROUNDS = 5  # of the speed measurement, each with every rule
+TIMED = 16  # prompts in its batch
 EXAMPLES = 4  # prompts of each kind whose answers are shown
 DIAGNOSED = 48  # validation prompts of each kind, and random prompts
 _VERSIONS = ("tsdi", "torch", "transformers", "tokenizers", "trl", "numpy", "scipy")
@@ -234,9 +235,10 @@ def _speed(made: Plan, progress: StageProgress) -> Speed:
     slow ones.
     """
     member = main_member(made)
-    family = open_family(made, member)
+    family = open_family(made, member, keeps_states=False)  # every rule reads its prompts itself
     sampling = Sampling(max_new_tokens=made.study.generation.max_new_tokens)
-    prompts = made.prompts["test"][:: max(1, len(made.prompts["test"]) // 64)][:64]
+    every = made.prompts["test"]
+    prompts = every[:: max(1, len(every) // TIMED)][:TIMED]
     requests = [Request(prompt.messages) for prompt in prompts]
     engines = {
         entry.name: build(entry.rule, family, main_cells(made, entry)[0].setting)

@@ -66,7 +66,8 @@ class ModelFamily:
     """A member's models, biases, conditions and directions, each made when first used.
 
     Directions are learned from the prompts of the split "validation", conditions from "fit".
-    Estimated biases are kept in the folder `biases`; text files of token pools are in `home`.
+    Estimated biases are kept in the folder `biases`; text files of token pools are in `home`. What
+    models have read is kept in memory, unless `keeps_states` is false.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class ModelFamily:
         prompts: Mapping[str, Sequence[Prompt]],
         biases: Path,
         home: Path,
+        keeps_states: bool = True,
     ) -> None:
         self.member = member
+        self.keeps_states = keeps_states
         self.chat_format = chat_format
         self.estimation = estimation
         self._options = options
@@ -101,8 +104,10 @@ class ModelFamily:
             self._models[role] = load_model(self.member.paths[role], self._options)
         return self._models[role]
 
-    def states(self, role: str) -> PromptStates:
-        """What the model of a role has read of the study's prompts."""
+    def states(self, role: str) -> PromptStates | None:
+        """What the model of a role has read of the study's prompts; None if nothing is kept."""
+        if not self.keeps_states:
+            return None
         if role not in self._states:
             self._states[role] = PromptStates(self.model(role))
         return self._states[role]

@@ -186,7 +186,7 @@ class Job:
         return found
 
 
-def open_family(made: Plan, member: Member) -> ModelFamily:
+def open_family(made: Plan, member: Member, keeps_states: bool = True) -> ModelFamily:
     """The model family of a member, as rules need it."""
     generation = made.study.generation
     dtype = generation.dtype
@@ -200,6 +200,7 @@ def open_family(made: Plan, member: Member) -> ModelFamily:
         made.prompts,
         made.out / "biases",
         made.home,
+        keeps_states,
     )
 
 

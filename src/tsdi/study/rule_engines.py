@@ -133,7 +133,8 @@ def _merge_refuser(family: ModelFamily, setting: Setting) -> Engine:
 def _dera(family: ModelFamily, setting: Setting) -> Engine:
     models = family.model("aligned"), family.model("reference")
     weight = float(setting["weight"] or 0.0)
-    return dera_engine(*models, family.tokenizer, weight, family.chat_format)
+    states = family.states("aligned"), family.states("reference")
+    return dera_engine(*models, family.tokenizer, weight, family.chat_format, states)
 
 
 def _proxy(family: ModelFamily, setting: Setting) -> Engine:
@@ -167,6 +168,7 @@ def _adacd(family: ModelFamily, setting: Setting) -> Engine:
         float(setting["alpha"] or 0.0),
         steps=int(setting["steps"] or 0),
         chat_format=family.chat_format,
+        states=family.states("aligned"),
     )
 
 
