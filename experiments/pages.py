@@ -26,6 +26,7 @@ from experiments import (
     prose_tables,
     readme_table,
     smollm2_tables,
+    stand_in_tables,
 )
 from experiments.marks import table, with_parts
 from tsdi.files import write_bytes
@@ -77,6 +78,7 @@ def pages() -> dict[Path, str]:
         DOCS / "safety-gate.md": with_attacks,
         judge_tables.PAGE: judge_tables.with_tables,
         condition_tables.PAGE: condition_tables.with_tables,
+        stand_in_tables.PAGE: stand_in_tables.with_tables,
         cleansing_tables.PAGE: cleansing_tables.with_tables,
     }
     found = {page: made(page.read_text(encoding="utf-8")) for page, made in parts.items()}
