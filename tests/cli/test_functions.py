@@ -53,6 +53,7 @@ COMMAND_LINE_ONLY = {  # what is done with the result
     ("estimate", "order"): "settings of `FirstOrder` are --order 1",
     ("estimate", "labelled"): "of `FirstOrder`",
     ("compare", "gate"): "the exit code, by `Gated.opens`",
+    ("compare", "html"): "`tsdi.report.comparison.write_comparison`",
     ("label", "decide"): "`tsdi.decide`",
 }
 PYTHON_ONLY = {

@@ -9,7 +9,7 @@ from plotly.offline import get_plotlyjs
 from tsdi.errors import TsdiError, UsageError
 from tsdi.report import figures as plots
 from tsdi.report.figures import Point, Series
-from tsdi.report.page import Alert, Examples, Section, Table, write_report
+from tsdi.report.page import Alert, Example, Examples, Section, Table, write_report
 from tsdi.stats.proportions import wilson
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ title }}"
@@ -55,7 +55,7 @@ def written(path, *sections, title="Title"):
 
 def test_everything_that_is_given_is_on_the_page(tmp_path):
     table = Table(["figure", "aligned"], [["correct", "32 %"], ["safe", "9 %"]], "a note", {1})
-    examples = Examples([("a prompt", {"aligned": "sorry", "debiased": "sure"})])
+    examples = Examples([Example("a prompt", {"aligned": "sorry", "debiased": "sure"})])
     page = written(
         tmp_path,
         Section("First", "found this", [figure(), table, Alert("O3 lost")], "read it so"),
@@ -107,7 +107,7 @@ def test_texts_from_outside_are_shown_and_not_run(tmp_path):
     page = written(
         tmp_path,
         Section(EVIL, EVIL, [Alert(EVIL), Table([EVIL], [[EVIL]], EVIL)], EVIL),
-        Section("Answers", "", [Examples([(EVIL, {EVIL: EVIL})]), figure(EVIL)]),
+        Section("Answers", "", [Examples([Example(EVIL, {EVIL: EVIL})]), figure(EVIL)]),
         title=EVIL,
     )
     assert len(page.scripts) == 2
@@ -120,7 +120,7 @@ def test_texts_from_outside_are_shown_and_not_run(tmp_path):
 def test_half_a_surrogate_pair_and_control_characters_can_be_written(tmp_path):
     text = "half \ud800, null \x00, bell \x07, right to left \u202e"
     page = written(
-        tmp_path, Section("First", text, [Examples([(text, {"a": text})]), figure(text)])
+        tmp_path, Section("First", text, [Examples([Example(text, {"a": text})]), figure(text)])
     )
     assert "right to left" in page.text
 
@@ -149,3 +149,19 @@ def test_a_report_that_cannot_be_made_leaves_the_old_one(tmp_path):
     with pytest.raises(TsdiError, match="Cannot write"):
         written(tmp_path / "missing", Section("First", "lead", Alert("a")))
     assert old.read_text() == "old"
+
+
+def test_readers_can_choose_where_examples_have_facets(tmp_path):
+    plain = Examples([Example("a prompt", {"a": "sorry"})])
+    page = written(tmp_path, Section("First", "lead", plain))
+    assert not {"select", "input", "script"} & {tag for tag, _ in page.tags}
+    made = [Example(f"prompt {n}", {"a": "x"}, facets={"kind": "odd" if n % 2 else "even"})
+            for n in range(5)]  # fmt: skip
+    page = written(tmp_path, Section("First", "lead", Examples(made)))
+    assert "even (3)" in page.text
+    assert "odd (2)" in page.text
+    assert page.attributes("data-facets") == ['["even"]', '["odd"]'] * 2 + ['["even"]']
+    (script,) = page.scripts
+    sha = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = (p for p in page.attributes("content") if "default-src" in p)
+    assert f"script-src 'sha256-{sha}';" in policy

@@ -10,12 +10,14 @@ from rich.text import Text
 import tsdi
 from tsdi.categories import category_name
 from tsdi.cli import console, options
-from tsdi.cli.figures import category_title, judged_by, labelled_titles, titles
+from tsdi.cli.figures import category_title, judged_by
 from tsdi.errors import UsageError
 from tsdi.evaluation.compare import ALPHA, FAMILY, Change, Comparison
 from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated
-from tsdi.evaluation.labelled import Powered
+from tsdi.evaluation.labelled import Powered, labelled_titles
+from tsdi.evaluation.metrics import titles
+from tsdi.files import check_output
 from tsdi.stats.interval import Estimate, compact_share, compact_text, p_text
 
 WIDTH = 22  # characters of a row's title
@@ -54,6 +56,13 @@ def compare(
             " BEFORE AFTER): show changes that hold however wrong the judge is.",
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Page with all answers side by side, to search and filter by what changed.",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Compare two judged runs on the same prompts, and name categories that lost safety.
@@ -66,21 +75,45 @@ def compare(
     """
     pairs = [_pair("--attacked", text, "RUN1=RUN2") for text in attacked or []]
     files = None if labels is None else _pair("--labels", labels, "FILE1=FILE2")
+    _check_page(html)
     found = tsdi.compare(before, after, pairs, fewest_prompts, judge, files)
+    _write_page(html, before, after, found, judge)
     if json:
         runs = {"before": str(before), "after": str(after)}
         console.show_json({**runs, **found.to_dict()})
     else:
-        table = changes_table(found.comparison)
-        if table.row_count:
-            console.out.print(table)
-        if found.comparison.labelled:
-            console.out.print(labelled_changes_table(found.comparison, found.comparison.labelled))
-        for line in _losses(found.comparison):
-            console.out.print(line)
-        _show_gate(found)
+        _show(found)
+        if html:
+            console.say(f"Saved in {html}")
     if gate and not found.opens:
         raise typer.Exit(1)
+
+
+def _check_page(html: Path | None) -> None:
+    """Refuse a place where the page cannot be, before any work."""
+    if html:
+        from tsdi.report.page import is_report  # with plotly
+
+        check_output(html, "--html", "a report of tsdi's", is_report)
+
+
+def _write_page(html: Path | None, before: Path, after: Path, found: Gated, judge: str) -> None:
+    if html:
+        from tsdi.report.comparison import write_comparison
+
+        write_comparison(html, before, after, found, judge)
+
+
+def _show(found: Gated) -> None:
+    """Print the changes, those by labels, and losses of safety."""
+    table = changes_table(found.comparison)
+    if table.row_count:
+        console.out.print(table)
+    if found.comparison.labelled:
+        console.out.print(labelled_changes_table(found.comparison, found.comparison.labelled))
+    for line in _losses(found.comparison):
+        console.out.print(line)
+    _show_gate(found)
 
 
 def _pair(option: str, text: str, form: str) -> tuple[Path, Path]:

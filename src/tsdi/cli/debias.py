@@ -110,7 +110,7 @@ def debias(
 
 
 def _show(result: "Debiased", model: str) -> None:
-    from tsdi.debiasing.page import changes, losses, stand_in, verdict
+    from tsdi.debiasing.page import changes, stand_in, verdict
 
     if said := stand_in(result):
         console.say(said)
@@ -120,7 +120,7 @@ def _show(result: "Debiased", model: str) -> None:
         for title, change in changes(result)[-len(result.attacked) :] if result.attacked else []:
             before, after = (compact_text(one) for one in (change.before, change.after))
             console.say(f"{title.capitalize()}: {before} before, {after} after.")
-        for text in losses(result.gated):
+        for text in result.gated.why_shut():
             console.out.print(console.red(f"Safety gate: {text}"))
         where = " and ".join(["plain prompts", *result.attacks])
         console.say(f"Safety was looked at on {where}; figures are of prompts that chose nothing.")

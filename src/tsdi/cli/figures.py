@@ -9,7 +9,8 @@ from tsdi.categories import by_code, category_name
 from tsdi.cli import console
 from tsdi.evaluation.agreement import Agreed
 from tsdi.evaluation.evaluate import Evaluation
-from tsdi.evaluation.labelled import Powered
+from tsdi.evaluation.labelled import labelled_titles
+from tsdi.evaluation.metrics import titles
 from tsdi.judging.base import KINDS
 from tsdi.judging.panel import refusal_kinds
 from tsdi.organism import CATEGORIES
@@ -17,17 +18,6 @@ from tsdi.runs.records import Record
 from tsdi.stats.interval import Bounds, Estimate, compact_share, compact_text, complement
 
 WIDTH = 32  # characters of a row's title
-
-
-def titles(judge: Mapping[str, Any]) -> dict[str, str]:
-    """Titles of the figures; "safety" is titled "refused" for a judge that sees refusals only."""
-    safe = "safe" if judge["sees_safety"] else "refused"
-    return {
-        "compliance": "complied, harmless",
-        "lookalike_compliance": "complied, lookalike",
-        "correct": "correct, both",
-        "safety": f"{safe}, harmful",
-    }
 
 
 def judged_by(judge: Mapping[str, Any]) -> str:
@@ -143,17 +133,6 @@ def labelled_table(evaluation: Evaluation) -> Table | None:
             row = category_title(category, judge, WIDTH - 6)
             table.add_row(row, *_beside(by_category[name].get(category), share))
     return table
-
-
-def labelled_titles(found: Powered) -> dict[str, str]:
-    """Titles of figures by people's labels, which say what is safe or what is refused."""
-    safe = "refused" if "refused_harmful" in found.figures else "safe"
-    return {
-        "compliance": "complied, harmless",
-        "lookalike_compliance": "complied, lookalike",
-        "safety": f"{safe}, harmful",
-        **{f"refused_{kind}": f"refused at all, {kind}" for kind in KINDS},
-    }
 
 
 def _beside(alone: Estimate | None, share: Estimate) -> list[str]:

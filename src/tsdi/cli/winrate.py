@@ -9,8 +9,9 @@ from rich.table import Table
 
 import tsdi
 from tsdi.cli import console, options
-from tsdi.cli.figures import show_bounds, titles
+from tsdi.cli.figures import show_bounds
 from tsdi.engines.openai import ChatClient
+from tsdi.evaluation.metrics import titles
 from tsdi.evaluation.winrate import WinRate
 from tsdi.judging.pairwise import PairwiseJudge
 from tsdi.stats.interval import Estimate, compact_text

@@ -8,8 +8,6 @@ from typing import Any
 from tsdi.categories import SALAD_TASKS, category_name
 from tsdi.debiasing.result import Debiased
 from tsdi.evaluation.compare import Change, Comparison
-from tsdi.evaluation.floors import ALL
-from tsdi.evaluation.gate import Gated
 from tsdi.report import figures as plots
 from tsdi.report.page import Alert, Part, Section, Table, write_report
 from tsdi.stats.interval import interval_text
@@ -60,7 +58,7 @@ def stand_in(result: Debiased) -> str:
 def _headline(result: Debiased) -> Section:
     body: list[Part] = [Alert(verdict(result))] if result.why_not else []
     if result.gated:
-        body += [Alert(text) for text in losses(result.gated)]
+        body += [Alert(text) for text in result.gated.why_shut()]
         body.append(_changes(result))
     else:
         body.append(_counts(result))
@@ -83,18 +81,6 @@ def _together(result: Debiased) -> str:
         return ""
     names = ", ".join(map(category_name, result.together))
     return f" Looked at as one category, for want of prompts: {names}."
-
-
-def losses(gated: Gated) -> list[str]:
-    """Where the gate is shut, in sentences."""
-    found = [f"Nothing to judge ({attack or _PLAIN})." for attack in gated.blind]
-    found += gated.few
-    for one in gated.lost:
-        where = "all harmful prompts" if one.category == ALL else category_name(one.category)
-        under = f" under {one.attack}" if one.attack else ""
-        before, after = (interval_text(x) for x in (one.change.before, one.change.after))
-        found.append(f"Lost in {where}{under}: {before} -> {after}.")
-    return found
 
 
 def _changes(result: Debiased) -> Table:

@@ -9,7 +9,7 @@ from tsdi.evaluation.metrics import ArmMetrics
 from tsdi.organism import CATEGORIES
 from tsdi.report import figures as plots
 from tsdi.report.figures import Point, Series
-from tsdi.report.page import Alert, Examples, Part, Section, Table, write_report
+from tsdi.report.page import Alert, Example, Examples, Part, Section, Table, write_report
 from tsdi.stats.interval import Estimate, interval_text
 
 TOKENS_SHOWN = 10
@@ -190,7 +190,7 @@ def answers_section(result: DemoResult) -> Section:
     """Section with some test prompts of each kind and every arm's answers."""
     titles = {"harmless": "harmless", "lookalike": "lookalike, harmless too", "harmful": "harmful"}
     items = [
-        (f"{titles[kind]}: {example.item.prompt}", example.answers)
+        Example(f"{titles[kind]}: {example.item.prompt}", example.answers)
         for kind, examples in result.examples.items()
         for example in examples
     ]

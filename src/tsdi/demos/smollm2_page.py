@@ -8,7 +8,7 @@ from tsdi.demos.organism_page import points_text, share_text
 from tsdi.demos.smollm2 import JUDGE, RANDOM_PROMPTS, STRENGTH, TOKENS, Answered, EverydayResult
 from tsdi.evaluation.evaluate import Evaluation
 from tsdi.report import figures as plots
-from tsdi.report.page import Alert, Examples, Section, Table, write_report
+from tsdi.report.page import Alert, Example, Examples, Section, Table, write_report
 from tsdi.stats.interval import Estimate
 
 TITLE = "Taking the refusal bias out of a real language model"
@@ -135,7 +135,7 @@ def _answers(result: EverydayResult) -> Section:
         f"The first {TOKENS} tokens of the answers to some harmless prompts, first those on which"
         " aligned and debiased model differ; not a random sample. Answers to harmful requests are"
         " not shown; they are in the run folders.",
-        Examples([(f"{one.kind}: {one.prompt}", one.answers) for one in shown]),
+        Examples([Example(f"{one.kind}: {one.prompt}", one.answers) for one in shown]),
     )
 
 

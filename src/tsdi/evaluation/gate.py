@@ -11,6 +11,7 @@ from tsdi.errors import MismatchError, UsageError
 from tsdi.evaluation.compare import Change, Comparison, compare_runs
 from tsdi.evaluation.floors import ALL, FEWEST_PROMPTS, too_few
 from tsdi.runs.responses import check_is_there, said_of_run
+from tsdi.stats.interval import interval_text
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,17 @@ class Gated:
     def opens(self) -> bool:
         """Whether safety was measured everywhere, on enough prompts, and lost nowhere."""
         return not (self.lost or self.blind or self.few)
+
+    def why_shut(self) -> list[str]:
+        """Why the gate is shut, in sentences."""
+        found = [f"Nothing to judge ({attack or 'plain prompts'})." for attack in self.blind]
+        found += self.few
+        for one in self.lost:
+            where = "all harmful prompts" if one.category == ALL else category_name(one.category)
+            under = f" under {one.attack}" if one.attack else ""
+            before, after = (interval_text(x) for x in (one.change.before, one.change.after))
+            found.append(f"Lost in {where}{under}: {before} -> {after}.")
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison and the gate as JSON."""

@@ -48,6 +48,17 @@ class Powered:
     categories: dict[str, dict[str, Estimate]]
 
 
+def labelled_titles(found: Powered) -> dict[str, str]:
+    """Titles of figures by people's labels, which say what is safe or what is refused."""
+    safe = "refused" if "refused_harmful" in found.figures else "safe"
+    return {
+        "compliance": "complied, harmless",
+        "lookalike_compliance": "complied, lookalike",
+        "safety": f"{safe}, harmful",
+        **{f"refused_{kind}": f"refused at all, {kind}" for kind in KINDS},
+    }
+
+
 class RunLabels(NamedTuple):
     """The ids of a run's answers, those that are none left out, and labels by id."""
 

@@ -3,8 +3,9 @@
 import base64
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,6 +29,28 @@ const config = {responsive: true, displaylogo: false, displayModeBar: mouse && "
 FIGURES.forEach((figure, number) =>
   Plotly.newPlot("figure-" + number, figure.data, figure.layout, config));
 """
+_CHOOSE = """
+document.querySelectorAll(".examples").forEach(box => {
+  const choose = box.querySelector(".choose");
+  if (!choose) return;
+  const search = choose.querySelector("input"), facets = [...choose.querySelectorAll("select")];
+  const items = [...box.querySelectorAll(".example")];
+  const texts = items.map(item => item.textContent.toLowerCase());
+  const show = () => {
+    const wanted = search.value.toLowerCase();
+    let count = 0;
+    items.forEach((item, place) => {
+      const values = JSON.parse(item.dataset.facets);
+      item.hidden = !texts[place].includes(wanted) ||
+        facets.some((facet, number) => facet.value && facet.value !== values[number]);
+      count += !item.hidden;
+    });
+    choose.querySelector("output").textContent = `${count} of ${items.length} shown`;
+  };
+  choose.addEventListener("input", show);
+  show();
+});
+"""
 
 
 @dataclass(frozen=True)
@@ -48,16 +71,33 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Example:
+    """A prompt with the answers of several arms.
+
+    Attributes:
+        title: Its title, such as the prompt.
+        answers: Answers by arm.
+        notes: What is said beside an arm's name, by arm.
+        hidden: Whether the answers are behind a click.
+        facets: What readers may choose by, value by name; all examples of a collection have the
+            same names, or none.
+    """
+
+    title: str
+    answers: Mapping[str, str]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    hidden: bool = False
+    facets: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Examples:
     """Answers of several arms side by side, prompt by prompt.
 
-    Attributes:
-        items: Title and answers by arm of every prompt.
-        hidden: Indices of the items whose answers are behind a click.
+    Where the items have facets, readers may choose by them and search the texts.
     """
 
-    items: Sequence[tuple[str, Mapping[str, str]]]
-    hidden: Collection[int] = ()
+    items: Sequence[Example]
 
 
 @dataclass(frozen=True)
@@ -108,7 +148,7 @@ def is_report(path: Path) -> bool:
 def report_page(title: str, sections: Sequence[Section], provenance: Mapping[str, str]) -> bytes:
     """A report as one HTML page.
 
-    All text is escaped, and the page's own policy lets no script run but the two that are written
+    All text is escaped, and the page's own policy lets no script run but those that are written
     here, and no request leave.
 
     Raises:
@@ -126,7 +166,9 @@ def report_page(title: str, sections: Sequence[Section], provenance: Mapping[str
         }
         for section in sections
     ]
-    scripts = _scripts(figures)
+    parts = [part for section in sections for part in _parts(section.body)]
+    chosen = any(isinstance(part, Examples) and _facets(part.items) for part in parts)
+    scripts = [*_scripts(figures), *([_CHOOSE] if chosen else [])]
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     page = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         title=title,
@@ -153,12 +195,21 @@ def _part(part: Part, figures: list[go.Figure]) -> dict[str, Any]:
         rows = [[_INTERVAL.sub(_unbroken, cell) for cell in row] for row in part.rows]
         return {"kind": "table", "table": replace(part, rows=rows)}
     if isinstance(part, Examples):
-        arms = [arm for _, answers in part.items for arm in answers]
-        return {"kind": "examples", "examples": part, "colours": colours(arms)}
+        arms = [arm for one in part.items for arm in one.answers]
+        shown = {"examples": part, "colours": colours(arms), "facets": _facets(part.items)}
+        return {"kind": "examples", **shown}
     if isinstance(part, Alert):
         return {"kind": "alert", "alert": part}
     figures.append(part)
     return {"kind": "figure", "number": len(figures) - 1, "height": part.layout.height or 450}
+
+
+def _facets(items: Sequence[Example]) -> dict[str, dict[str, int]]:
+    """How many items have each value of each facet, values in their order."""
+    names = dict.fromkeys(name for one in items for name in one.facets)
+    return {
+        name: dict(sorted(Counter(one.facets[name] for one in items).items())) for name in names
+    }
 
 
 def _unbroken(interval: re.Match[str]) -> str:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from tsdi.errors import FormatError, UsageError
 from tsdi.files import to_json, write_set
-from tsdi.report.page import Alert, Examples, Part, Section, Table, report_page
+from tsdi.report.page import Alert, Example, Examples, Part, Section, Table, report_page
 from tsdi.study import contrast_tables as contrasted
 from tsdi.study import sentences as words
 from tsdi.study.answers import Answers
@@ -252,9 +252,9 @@ def _examples(results: StudyResults) -> Examples:
     for one in results.examples:
         answers = {name: one.answers[name] for name in _SHOWN if name in one.answers}
         category = f", {one.category}" if one.category else ""
-        items.append((f"{titles[one.kind]}{category}: {one.prompt}", answers))
-    hidden = [n for n, one in enumerate(results.examples) if one.kind == "harmful"]
-    return Examples(items, hidden)
+        title = f"{titles[one.kind]}{category}: {one.prompt}"
+        items.append(Example(title, answers, hidden=one.kind == "harmful"))
+    return Examples(items)
 
 
 def _provenance(results: StudyResults) -> dict[str, str]:
