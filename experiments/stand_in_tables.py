@@ -5,10 +5,12 @@ from typing import Any
 
 from experiments import DOCS, HERE
 from experiments.marks import table, with_parts
-from tsdi.stats.interval import Estimate, compact_text
+from tsdi.stats.interval import Estimate, compact_text, interval_text
+from tsdi.stats.seeds import mean_interval
 
 PAGE = DOCS / "no-reference.md"
 DATA = HERE / "no-reference" / "cosines.json"
+SEED, FIRST, LATER = "seed ", "cosine, step 0", "cosine, later steps"
 ROWS = {
     "true": "the true reference",
     "openers": "`openers`",
@@ -28,19 +30,29 @@ def with_tables(text: str) -> str:
 
 def _cosines(pairs: dict[str, Any]) -> str:
     """Cosine with the true bias at the first step and at later ones, and the ratio of norms."""
-    rows = [["in place of the reference", *pairs]]
+    shipped = [name for name in pairs if not name.startswith(SEED)]
+    seeds = [pair["stand-ins"] for name, pair in pairs.items() if name.startswith(SEED)]
+    rows = [["in place of the reference", *shipped, *([f"{len(seeds)} seeds"] if seeds else [])]]
     for name, title in ROWS.items():
         if name != "true":
-            found = (pair["stand-ins"].get(name, {}) for pair in pairs.values())
-            rows.append([title, *map(_alike, found)])
+            found = (pairs[pair]["stand-ins"].get(name, {}) for pair in shipped)
+            over = [_over([one[name] for one in seeds if "cosine" in one[name]])] if seeds else []
+            rows.append([title, *map(_alike, found), *over])
     return table(rows)
+
+
+def _over(seeds: list[dict[str, Any]]) -> str:
+    """The cosines' means over training seeds, each with its t-interval."""
+    if not seeds:
+        return "-"
+    found = (mean_interval([one[key] for one in seeds]) for key in (FIRST, LATER))
+    return ", ".join(interval_text(one, 2, signed=True) for one in found)
 
 
 def _alike(one: dict[str, Any]) -> str:
     if "cosine" not in one:
         return "-"
-    first, later = one["cosine, step 0"], one["cosine, later steps"]
-    return f"{first:+.2f}, {later:+.2f} ({one['norm']:.2f})"
+    return f"{one[FIRST]:+.2f}, {one[LATER]:+.2f} ({one['norm']:.2f})"
 
 
 def _answers(pairs: dict[str, Any]) -> str:

@@ -51,7 +51,7 @@ COMMAND_LINE_ONLY = {  # what is done with the result
     ("cleanse", "plot"): "`tsdi.report.cleansing.write_cleansing_report`",
     ("estimate", "diagnosis"): "`diagnosis=None` is --no-diagnosis",
     ("estimate", "order"): "settings of `FirstOrder` are --order 1",
-    ("estimate", "labelled"): "of `FirstOrder`",
+    ("estimate", "labelled"): "of `FirstOrder` and `OneModel`",
     ("compare", "gate"): "the exit code, by `Gated.opens`",
     ("compare", "html"): "`tsdi.report.comparison.write_comparison`",
     ("label", "decide"): "`tsdi.decide`",

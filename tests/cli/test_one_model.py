@@ -40,6 +40,36 @@ def test_something_stands_in_for_it_and_everything_says_so(labelled, tmp_path):
     assert [one.name for one in (tmp_path / "bias").glob("partial*")] == []
 
 
+def test_a_killed_run_goes_on_to_the_same_end(labelled, tmp_path, monkeypatch):
+    command = ("estimate", "organism/aligned", "--labelled", labelled, *SMALL, "--out")
+    assert tsdi(*command, tmp_path / "whole").exit_code == 0
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("tsdi.runs.one_model.calibrate", killed)
+        assert tsdi(*command, tmp_path / "killed").exit_code
+    assert len(list((tmp_path / "killed").glob("partial-*"))) == 2
+    assert tsdi(*command, tmp_path / "killed").exit_code == 2  # which would lose them
+    result = tsdi(*command, tmp_path / "killed", "--resume")
+    assert result.exit_code == 0, result.output
+    one, other = (SafetyBias.from_pretrained(tmp_path / name) for name in ("whole", "killed"))
+    assert one.sha256 == other.sha256
+    assert one.info.diagnosis == other.info.diagnosis
+
+
+def test_prompts_that_leave_no_room_for_an_answer_are_refused_at_the_door(labelled, tmp_path):
+    long = {"prompt": "paint a fruit " * 80, "kind": "harmless"}
+    file = tmp_path / "long.jsonl"
+    file.write_text(labelled.read_text() + "\n" + json.dumps(long))
+    result = tsdi("estimate", "organism/aligned", "--labelled", file, *SMALL,
+                  "--out", tmp_path / "bias")  # fmt: skip
+    assert result.exit_code == 2
+    assert "does not fit the model's context" in " ".join(result.stderr.split())
+    assert not (tmp_path / "bias").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tsdi.arguments import Name
 from tsdi.bias import Estimation, SafetyBias
+from tsdi.bias.examination import check_lengths
 from tsdi.bias.refusal_log_odds import Phrases
 from tsdi.decoding.prompt_states import PromptStates
 from tsdi.engines.base import Sampling
@@ -130,6 +131,8 @@ def estimate_one(
     ]
     side, size = load_side(model, loading.options), loading.batch_size
     with side.open() as loaded:
+        rows = [("labelled", one.ids) for one in labelled]
+        check_lengths(loaded, rows, max(how.steps, ANSWER_TOKENS))  # before the long work
         phrases = phrases or find_phrases(loaded, tokenizer, labelled[: len(halves.fit)])
     counted = counting(progress, "estimate, model and stand-in", 2 * how.prompts)
     subject = Subject(side, tokenizer, fit, validation, how, phrases, size, out, counted)
