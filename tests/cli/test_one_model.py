@@ -32,11 +32,14 @@ def test_something_stands_in_for_it_and_everything_says_so(labelled, tmp_path):
     assert info.stand_in == stood["chosen"]
     assert info.diagnosis["case"] is not None
     shown = " ".join(result.stdout.split())
-    assert "There is no reference. In its place stands the model" in shown
+    assert "In place of a reference stands the model" in shown
     assert f"{info.stand_in} (chosen): helpful" in shown
     card = (tmp_path / "bias" / "README.md").read_text()
-    assert f"Estimated without a reference** (`{info.stand_in}`)" in card
-    assert info.diagnosis["verdict"] in card
+    said = f"**Estimated without a reference** (`{info.stand_in}`)."
+    assert f"{said} {info.diagnosis['verdict']}" in card
+    half = SafetyBias.from_pretrained(tmp_path / "bias").scale(0.5)
+    card = str(half.generate_model_card())
+    assert f"{said} In place of one stands the model {info.reference}." in card
     assert [one.name for one in (tmp_path / "bias").glob("partial*")] == []
 
 

@@ -20,11 +20,9 @@ def stand_in_text(info: BiasInfo) -> str:
     """A paragraph of the card that says what stood in for the reference; "" for a true one."""
     if not info.stand_in:
         return ""
-    verdict = info.diagnosis.get("verdict", "It was not examined.")
-    return (
-        f"\n**Estimated without a reference** (`{info.stand_in}`): in its place stood the model"
-        f" {info.reference}. {verdict}\n"
-    )
+    said = f"In place of one stands the model {info.reference}."  # which a verdict says too
+    said = info.diagnosis.get("verdict", said)
+    return f"\n**Estimated without a reference** (`{info.stand_in}`). {said}\n"
 
 
 def case_text(info: BiasInfo, condition: Condition | None) -> str:

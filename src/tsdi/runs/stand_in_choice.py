@@ -144,8 +144,8 @@ def _verdict(bias: SafetyBias, plain: Answered, tried: Mapping[str, Tried], chos
     before, after, found = _shares(plain), _shares(one.answered), one.calibrated
     gain = plain.gain_of(one.answered, len(tried))
     said = (
-        f"There is no reference. In its place stands the model {bias.info.reference}, of"
-        f" {len(tried)} stand-ins the best on {gain.n} labelled prompts that no estimate has seen."
+        f"In place of a reference stands the model {bias.info.reference}, of {len(tried)} stand-ins"
+        f" the best on {gain.n} labelled prompts that no estimate has seen."
         f" There, subtracting takes from the refusal log-odds, by nats: {found.taken}."
     )
     if found.wrong:
