@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tsdi.evaluation.tuning import Search
     from tsdi.evaluation.winrate import winrate
     from tsdi.export.forms import StaticForm
+    from tsdi.harness.view import view
     from tsdi.judging.base import JudgeOptions
     from tsdi.judging.pairwise import PairwiseJudge
     from tsdi.judging.registry import judges
@@ -104,6 +105,7 @@ __all__ = [
     "suites",
     "train",
     "tune",
+    "view",
     "winrate",
 ]
 _NAMES = {
@@ -128,6 +130,7 @@ _NAMES = {
     "tsdi.evaluation.tuning": ("Search",),
     "tsdi.evaluation.winrate": ("winrate",),
     "tsdi.export.forms": ("StaticForm",),
+    "tsdi.harness.view": ("view",),
     "tsdi.judging.base": ("JudgeOptions",),
     "tsdi.judging.pairwise": ("PairwiseJudge",),
     "tsdi.judging.registry": ("judges",),

@@ -85,7 +85,7 @@ def _task(source: str, judging: _Judging, kind: str = "", columns: str = "", see
         dataset=MemoryDataset(list(map(_sample, loaded.prompts)), name=source),
         solver=generate(),
         scorer=_scorers(judge, judging, {prompt.kind for prompt in loaded.prompts}),
-        metadata={"judge": shared.judge.describe(), **loaded.provenance},
+        metadata={"judge": shared.description, **loaded.provenance},
     )
 
 
@@ -93,7 +93,9 @@ def _scorers(judge: str, judging: _Judging, kinds: set[str]) -> list[Scorer]:
     """Scorers for these kinds of prompts and this judge: its figures, and the verdicts."""
     shared = shared_judge(judge, judging.judge_url, judging.judge_labels)
     arguments = (judge, judging.judge_url, judging.judge_labels, judging.end_of_thinking)
-    chosen = [name for name, figure in FIGURES.items() if figure.kinds_seen(shared) & kinds]
+    chosen = [
+        name for name, figure in FIGURES.items() if figure.kinds_seen(shared.description) & kinds
+    ]
     return [*(SCORERS[name](*arguments) for name in chosen), verdict(*arguments)]
 
 
