@@ -6,23 +6,27 @@ The committed copy has no answers to harmful requests.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from experiments import HERE
 
 from tsdi.files import read_object, write_bytes
 
 FILE = HERE / "smollm2" / "results.json"
-COMMAND = (
-    "tsdi study experiments/smollm2/study.yaml --models models --out smollm2-study --workers 3"
-)
+MODELS_AND_OUT = "--models models --out smollm2-study --workers 3"
 
 
-def kept(results: dict[str, object]) -> dict[str, object]:
+def kept(results: dict[str, Any]) -> dict[str, Any]:
     """The results without answers to harmful requests, and without this machine's folders."""
-    examples = results["examples"]
-    assert isinstance(examples, list)
-    harmless = [one for one in examples if one["kind"] != "harmful"]
-    return {**results, "command": COMMAND, "examples": harmless}
+    harmless = [one for one in results["examples"] if one["kind"] != "harmful"]
+    return {**results, "command": command(results), "examples": harmless}
+
+
+def command(results: dict[str, Any]) -> str:
+    """The command that asks for the rules of these results, and no others of the file."""
+    only = [one["name"] for one in results["rules"] if one["name"] not in ("plain", "tsdi")]
+    chosen = " ".join(f"--only {name}" for name in only)
+    return f"tsdi study experiments/smollm2/study.yaml {MODELS_AND_OUT} {chosen}"
 
 
 def main() -> None:

@@ -16,8 +16,9 @@ class PromptStates:
     """A model's states of batches of prompts, read once and kept in memory.
 
     A study asks one model the same prompts with fifty settings; reading them is about half of an
-    answer's cost. Kept are the states of all tokens but the last, which is read anew each time, as
-    the logits after it are what a rule changes.
+    answer's cost on a CPU. Kept are the states of all tokens but the last, which is read anew each
+    time, as the logits after it are what a rule changes. On other devices, where reading is quick
+    and memory short, nothing is kept.
 
     Args:
         model: A causal language model.
@@ -32,9 +33,11 @@ class PromptStates:
     def arguments(self, ids: Tensor, mask: Tensor) -> dict[str, Any]:
         """Arguments of ``generate`` that spare it a left-padded batch's prompts.
 
-        There are none for a model whose cache is more than keys and values of all tokens (sliding
-        windows, recurrent layers).
+        There are none beside a CPU, nor for a model whose cache is more than keys and values of all
+        tokens (sliding windows, recurrent layers).
         """
+        if self._model.device.type != "cpu":
+            return {}
         key = tuple(map(tuple, ids.tolist()))
         states = self._kept.get(key)
         if key not in self._kept:
