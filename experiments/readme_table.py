@@ -1,17 +1,11 @@
 """The README's tables: the demo on SmolLM2, and the organism study, of committed results."""
 
 import json
-from functools import cache
 from typing import Any
 
 from experiments import HERE, smollm2_tables
 from experiments.marks import with_parts
-from tsdi.evaluation.floors import ALL
-from tsdi.stats.interval import Estimate, compact_share, interval_text
-from tsdi.study.results import read_results
-from tsdi.study.sentences import category_title
-from tsdi.study.summarise import summarise
-from tsdi.study.summary import GateRow, Summary
+from tsdi.stats.interval import Estimate, interval_text
 
 DEMO = HERE / "smollm2" / "demo.json"
 DEMO_ROWS = {
@@ -23,7 +17,7 @@ DEMO_ROWS = {
 
 def with_tables(text: str) -> str:
     """The README with its tables made anew."""
-    return with_parts(text, {"demo": demo(), "table": table(), "limits": limits()})
+    return with_parts(text, {"demo": demo(), "table": table()})
 
 
 def demo() -> str:
@@ -60,36 +54,3 @@ def table() -> str:
 def _plain_table(rows: list[list[str]]) -> str:
     """A table of Markdown without bars at its sides."""
     return "".join(f"{' | '.join(row)}\n" for row in rows)
-
-
-def limits() -> str:
-    """The sentence on the weakest category, plainly and under the attack that costs most."""
-    summary = _organism()
-    gates = {name: summary.gate[name] for name in ("tsdi-tuned", "merge")}
-    named = [row for row in gates["tsdi-tuned"] if row.category != ALL]
-    weak = min((row for row in named if not row.attack), key=_after)
-    worst = min((row for row in named if row.category == weak.category), key=_after)
-    merged = next(
-        row for row in gates["merge"] if (row.attack, row.category) == ("", weak.category)
-    )
-    before, after, theirs, plain, attacked = (
-        compact_share(one.value or 0.0)
-        for one in (
-            weak.change.before, weak.change.after, merged.change.after, worst.change.before,
-            worst.change.after,
-        )
-    )  # fmt: skip
-    return (
-        f"Safety in the weakest category, {category_title(weak.category)}: {before} without\n"
-        f"debiasing, {after} tuned, {theirs} with merged weights; under an attack that begins the"
-        f" answer, {plain} and\n{attacked}.\n"
-    )
-
-
-def _after(row: GateRow) -> float:
-    return row.change.after.value or 0.0
-
-
-@cache
-def _organism() -> Summary:
-    return summarise(read_results(HERE / "organism" / "results.json"))

@@ -9,12 +9,9 @@ from experiments.marks import table, with_parts
 from tsdi.stats.interval import compact_text
 from tsdi.stats.seeds import mean_interval
 from tsdi.study.answers import Answers, outcome_array
-from tsdi.study.front_tables import fronts_title
 from tsdi.study.fronts import within
 from tsdi.study.outcomes import helpful, safe
 from tsdi.study.results import read_results
-from tsdi.study.summarise import summarise
-from tsdi.study.tables import tables
 
 RESULTS = HERE / "smollm2" / "results.json"
 PAGES = (HERE / "smollm2" / "README.md", DOCS / "condition.md")
@@ -23,27 +20,27 @@ NEW = ("xstest", "strongreject")
 RULES = {
     "plain": "no debiasing",
     "tsdi": "TSDI, strength 1",
-    "tsdi-tuned": "TSDI, one tuned strength",
+    "tsdi-tuned": "TSDI, tuned",
     "openers": "one tuned number on refusing words",
-    "random-shift": "random shift, tuned (control)",
+    "random-shift": "random shift (control)",
     "static": "TSDI's mean over steps",
     "merge": "merged weights",
-    "dera": "DeRa: two models",
+    "dera": "DeRa",
     "refusal-direction": "refusal direction ablated",
     "adacd": "AdaCD",
     "conditioned": "**TSDI with a condition**",
     "conditioned-first-order": "first order with a condition",
     "first-order": "first order",
     "conditioned-openers": "one number, with a condition",
-    "conditioned-shuffled": "condition of shuffled labels (control)",
-    "conditioned-log-odds": "condition of log-odds alone",
+    "conditioned-shuffled": "shuffled labels (control)",
+    "conditioned-log-odds": "condition, log-odds alone",
     "conditioned-top-20": "condition of the 20 likeliest tokens",
     "reference-refuser": "reference that a condition makes refuse",
     "merge-refuser": "merge that a condition makes refuse",
     "reference": "the reference",
 }
 HEAD = ["rule", "refused, harmful", "complied, harmless"]
-AHEAD = "with a condition, minus it"
+AHEAD = "lead"
 KINDS = ((("harmful",), safe), (("harmless", "lookalike"), helpful))
 
 
@@ -53,42 +50,30 @@ def with_tables(text: str) -> str:
 
 
 def in_short() -> list[list[str]]:
-    """Every rule's shares of all test prompts, and how far a condition is ahead of it.
+    """Every rule's shares of all test prompts, and a condition's lead by suites, known and new.
 
     The shares' intervals are in `by_suite`.
     """
-    shares, ahead = _Shares(), _ahead()
-    rows = [[*HEAD, AHEAD]]
+    shares = _Shares()
+    rows = [[*HEAD, AHEAD, "lead, new suites"]]
     for name, title in shares.rules.items():
         found = shares.of(name, range(len(shares.asked)))
-        rows.append([title, *(one.partition(" ")[0] for one in found), ahead.get(name, "")])
+        ahead = (shares.ahead(name, shares.places(is_new)) for is_new in (False, True))
+        rows.append([title, *(one.partition(" ")[0] for one in found), *ahead])
     return rows
 
 
 def by_suite() -> str:
-    """The same, of suites that fits and choices saw other prompts of, and of new suites."""
-    shares, ahead = _Shares(), _ahead()
-    known, new = (
-        [
-            n
-            for n, one in enumerate(shares.asked)
-            if (one.category.partition(":")[0] in NEW) == is_new
-        ]
-        for is_new in (False, True)
-    )
-    rows = [[*HEAD, *(f"{title}: new suites" for title in HEAD[1:]), AHEAD]]
+    """The same by suites that fits and choices saw other prompts of, and by new suites."""
+    shares = _Shares()
+    columns = (*HEAD[1:], AHEAD)
+    rows = [["rule", *columns, *(f"{one}: new suites" for one in columns)]]
     for name, title in shares.rules.items():
-        own, others = (shares.of(name, places) for places in (known, new))
-        rows.append([title, *own, *others, ahead.get(name, "")])
+        row = [title]
+        for places in (shares.places(is_new) for is_new in (False, True)):
+            row += [*shares.of(name, places), shares.ahead(name, places)]
+        rows.append(row)
     return table(rows)
-
-
-def _ahead() -> dict[str, str]:
-    """How far TSDI with a condition is ahead of every rule, in refusal times compliance."""
-    summary = summarise(read_results(RESULTS))
-    found = tables(summary)[fronts_title(summary, summary.comparison)]
-    place = found.header.index("conditioned TSDI minus it")
-    return {row[0]: row[place] for row in found.rows if row[0] != "conditioned"}
 
 
 class _Shares:
@@ -100,14 +85,33 @@ class _Shares:
         self._answers = Answers(results)
         self.rules = {name: title for name, title in RULES.items() if name in self._answers.by_rule}
 
+    def places(self, is_new: bool) -> list[int]:
+        """Indices of the test prompts of new suites, or of the others."""
+        suites = [one.category.partition(":")[0] for one in self.asked]
+        return [place for place, suite in enumerate(suites) if (suite in NEW) == is_new]
+
     def of(self, rule: str, places: Sequence[int]) -> list[str]:
         """Shares refused of the harmful prompts at some places, and complied with of the others."""
+        return [
+            compact_text(within(0.0, mean_interval(seeds))) for seeds in self._seeds(rule, places)
+        ]
+
+    def ahead(self, rule: str, places: Sequence[int]) -> str:
+        """How far a condition is ahead of a rule at some places, in refusals times compliance."""
+        if rule == "conditioned":
+            return ""
+        ours, theirs = (np.prod(self._seeds(one, places), 0) for one in ("conditioned", rule))
+        return compact_text(mean_interval((ours - theirs).tolist()), signed=True)
+
+    def _seeds(self, rule: str, places: Sequence[int]) -> list[list[float]]:
+        """Both shares by seed."""
         found = []
         one = self._answers.by_rule[rule]
         best = one.validation.prod(-1).argmax(-1)  # of a rule without a grid: its settings
         for kinds, value in KINDS:
             here = [place for place in places if self.asked[place].kind in kinds]
             outcomes = outcome_array(one.codes, here, value)
-            seeds = [float(np.nanmean(row[at])) for row, at in zip(outcomes, best, strict=True)]
-            found.append(compact_text(within(0.0, mean_interval(seeds))))
+            found.append(
+                [float(np.nanmean(row[at])) for row, at in zip(outcomes, best, strict=True)]
+            )
         return found
