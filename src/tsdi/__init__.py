@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tsdi.engines.open import EngineChoice
     from tsdi.evaluation.evaluate import Judging, evaluate
     from tsdi.evaluation.gate import compare
+    from tsdi.evaluation.gather import gather
     from tsdi.evaluation.label import decide, label
     from tsdi.evaluation.tune import tune
     from tsdi.evaluation.tuning import Search
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from tsdi.runs.generate import Answering, answer, generate
     from tsdi.runs.loading import Loading
     from tsdi.runs.one_model import OneModel
+    from tsdi.runs.sums import estimate_shard
     from tsdi.serving.server import Place
     from tsdi.stats.sample_size import sample_size
     from tsdi.suites.load import PromptSource
@@ -87,10 +89,12 @@ __all__ = [
     "diagnose",
     "estimate",
     "estimate_bias",
+    "estimate_shard",
     "evaluate",
     "export",
     "fit_condition",
     "fit_slope",
+    "gather",
     "generate",
     "judges",
     "label",
@@ -125,6 +129,7 @@ _NAMES = {
     "tsdi.engines.open": ("EngineChoice",),
     "tsdi.evaluation.evaluate": ("Judging", "evaluate"),
     "tsdi.evaluation.gate": ("compare",),
+    "tsdi.evaluation.gather": ("gather",),
     "tsdi.evaluation.label": ("decide", "label"),
     "tsdi.evaluation.tune": ("tune",),
     "tsdi.evaluation.tuning": ("Search",),
@@ -142,6 +147,7 @@ _NAMES = {
     "tsdi.runs.generate": ("Answering", "answer", "generate"),
     "tsdi.runs.loading": ("Loading",),
     "tsdi.runs.one_model": ("OneModel",),
+    "tsdi.runs.sums": ("estimate_shard",),
     "tsdi.serving.server": ("Place",),
     "tsdi.stats.sample_size": ("sample_size",),
     "tsdi.debiasing.run": ("Debiasing", "debias"),

@@ -52,6 +52,7 @@ COMMAND_LINE_ONLY = {  # what is done with the result
     ("estimate", "diagnosis"): "`diagnosis=None` is --no-diagnosis",
     ("estimate", "order"): "settings of `FirstOrder` are --order 1",
     ("estimate", "labelled"): "of `FirstOrder` and `OneModel`",
+    ("estimate", "shard"): "`tsdi.estimate_shard`",
     ("compare", "gate"): "the exit code, by `Gated.opens`",
     ("compare", "html"): "`tsdi.report.comparison.write_comparison`",
     ("label", "decide"): "`tsdi.decide`",

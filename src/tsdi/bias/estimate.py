@@ -81,7 +81,7 @@ def estimate_bias(
     check_apart(aligned, reference)
     sides = {"reference": as_side(reference), "aligned": as_side(aligned)}
     known, groups = tokenizer_size(tokenizer), settings.groups
-    _check_together(sides, known, settings.target_error)
+    check_together(sides, known, settings.target_error)
     models = {
         role: MeanLogits(role, side, read[role], groups, batch_size, checkpoints, progress)
         for role, side in sides.items()
@@ -108,7 +108,8 @@ def _largest(error: Tensor) -> float:
     return float(error.square().mean(-1).sqrt().max())
 
 
-def _check_together(sides: Mapping[str, Side], known: int, target_error: float | None) -> None:
+def check_together(sides: Mapping[str, Side], known: int, target_error: float | None) -> None:
+    """Check two models' vocabularies if both are loaded, and that both are for a target error."""
     if all(side.loaded for side in sides.values()):
         with sides["aligned"].open() as model:
             aligned = vocabulary_width(model)

@@ -1,6 +1,7 @@
 """Mean logits of one model over groups of random prompts, E[f(x)] of the paper."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tsdi.models.compatibility import check_tied_adapter
 from tsdi.models.fingerprint import fingerprint
 from tsdi.models.sides import Side
 
+ROLES = ("aligned", "reference")
 _LOG = logging.getLogger(__name__)
 
 
@@ -56,7 +58,8 @@ class MeanLogits:
         self.sums = GroupSums.load(self._file)
         if self.sums.ranges != ((0, self.sums.prompts),):
             raise MismatchError(
-                f"{self._file} lacks prompts: it has {self.sums.ranges}.", "Merge all parts first."
+                f"{self._file} is a part: it has prompts {_listed(self.sums.ranges)}.",
+                "Join all parts by tsdi gather first; a part itself goes on with its --shard.",
             )
         if self.sums.prompts > most:
             raise UsageError(
@@ -130,4 +133,18 @@ class MeanLogits:
     @property
     def _file(self) -> Path:
         assert self.checkpoints is not None
-        return self.checkpoints / f"partial-{self.role}.safetensors"
+        return partial_file(self.checkpoints, self.role)
+
+
+def partial_file(folder: Path, role: str) -> Path:
+    """The file of one model's sums in the folder of an unfinished estimate."""
+    return folder / f"partial-{role}.safetensors"
+
+
+def partial_files(folder: Path) -> list[Path]:
+    """The files of both models' sums."""
+    return [partial_file(folder, role) for role in ROLES]
+
+
+def _listed(ranges: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"{start} to {stop - 1}" for start, stop in ranges)

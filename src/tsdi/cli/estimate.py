@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tsdi
-from tsdi.cli import console, options
+from tsdi.cli import console, frame, options
 from tsdi.cli.show import summary, tokens_table
 from tsdi.errors import UsageError
 from tsdi.models.shipped import EXAMPLE
@@ -14,9 +14,15 @@ from tsdi.suites.load import PromptSource
 
 if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.bias.show import ShownBias
+    from tsdi.runs.sums import EstimateShard
+
+
+AFTERWARDS = {"labelled", "diagnosis", "harmless", "harmful", "columns", "phrases"}
+"""Options of what follows once all shards are gathered."""
 
 
 def estimate(
+    context: typer.Context,
     aligned: Annotated[str, typer.Argument(help="Model (or adapter) after the safety step.")],
     out: Annotated[Path, typer.Option(help="Folder for the bias.")],
     reference: Annotated[
@@ -124,6 +130,7 @@ def estimate(
             rich_help_panel=options.LOADING,
         ),
     ] = False,
+    shard: options.Shard = None,
     resume: options.Resume = False,
     json: options.Json = False,
     seed: Annotated[
@@ -160,6 +167,18 @@ def estimate(
         anchor=anchor,
         reference_format=reference_format,
     )
+    weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
+    loading = tsdi.Loading(weights, one_at_a_time, batch_size)
+    if shard is not None:
+        _refuse_with_shard(context, reference, order)
+        assert reference is not None
+        with console.bar("estimate") as update:
+            made = tsdi.estimate_shard(
+                aligned, reference, out, shard, settings, loading=loading, resume=resume,
+                progress=update,
+            )  # fmt: skip
+        _show_shard(made, out, json)
+        return
     fitted_to = None if labelled is None else PromptSource(labelled, columns)
     asked: tsdi.Estimation | tsdi.FirstOrder | tsdi.OneModel = settings
     if order:
@@ -167,7 +186,6 @@ def estimate(
     elif fitted_to is not None:
         asked = tsdi.OneModel(fitted_to, settings)
     sources = [None if w is None else PromptSource(w, columns) for w in (harmless, harmful)]
-    weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
     with console.bar("estimate") as update:
         bias = tsdi.estimate(
             aligned,
@@ -175,11 +193,36 @@ def estimate(
             out,
             asked,
             diagnosis=tsdi.DiagnosisPrompts(sources[0], sources[1], phrases) if diagnosis else None,
-            loading=tsdi.Loading(weights, one_at_a_time, batch_size),
+            loading=loading,
             resume=resume,
             progress=update,
         )
     _show(tsdi.show(bias, 3, 4, tsdi.load_tokenizer(aligned, weights)), out, json)
+
+
+def _refuse_with_shard(context: typer.Context, reference: str | None, order: int) -> None:
+    """Refuse what a shard, which only sums random prompts of a pair, cannot do."""
+    if reference is None or order:
+        raise UsageError(
+            "A shard is of the mean shift of two models.",
+            "Name the reference, and take --order 1 once the shards are gathered.",
+        )
+    others = {parameter.name for parameter in context.command.params} - AFTERWARDS
+    for option in frame.given(context, but={name for name in others if name}):
+        raise UsageError(
+            f"{option} has no effect on a shard.", "Give it once the shards are gathered."
+        )
+
+
+def _show_shard(made: "EstimateShard", out: Path, json: bool) -> None:
+    start, stop = made.prompts
+    if json:
+        console.show_json({"out": str(out), "shard": str(made.shard), "prompts": [start, stop]})
+    else:
+        console.say(
+            f"Shard {made.shard}, random prompts {start} to {stop - 1}, in {out}. Next, with all"
+            f" {made.shard.of}: tsdi gather SHARD... --out OUT"
+        )
 
 
 def _show(shown: "ShownBias", out: Path, json: bool) -> None:

@@ -78,6 +78,7 @@ def evaluate(
     engine: options.Engine = "transformers",
     url: options.Url = None,
     tokenizer: options.Tokenizer = None,
+    shard: options.Shard = None,
     resume: options.Resume = False,
     json: options.Json = False,
     seed: Annotated[
@@ -117,6 +118,7 @@ def evaluate(
             options.read_chat_format(prompt_format, template_arg),
             tsdi.LoadOptions(dtype, device_map, trust_remote_code),
             tsdi.EngineChoice(engine, url, tokenizer),
+            shard,
         )
     with console.bar("generate" if prompts else "judge") as update:
         evaluation = tsdi.evaluate(

@@ -39,6 +39,7 @@ def generate(
     engine: options.Engine = "transformers",
     url: options.Url = None,
     tokenizer: options.Tokenizer = None,
+    shard: options.Shard = None,
     resume: options.Resume = False,
     json: options.Json = False,
     seed: Annotated[
@@ -62,8 +63,8 @@ def generate(
         )
     if (prompts is None) != (out is None):
         raise UsageError("--prompts and --out go together.")
-    if columns and prompts is None:
-        raise UsageError("--columns needs --prompts.")
+    if prompts is None and (columns or shard):
+        raise UsageError(f"{'--columns' if columns else '--shard'} needs --prompts.")
     console.quiet_libraries()
     answering = tsdi.Answering(
         strength,
@@ -73,6 +74,7 @@ def generate(
         options.read_chat_format(prompt_format, template_arg),
         tsdi.LoadOptions(dtype, device_map, trust_remote_code),
         tsdi.EngineChoice(engine, url, tokenizer),
+        shard,
     )
     if prompt is not None:
         _answer(model, prompt[0], bias, answering, json)

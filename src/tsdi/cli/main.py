@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate": Entry("Measure", "evaluate", "Answer prompts, judge the answers, count verdicts."),
     "compare": Entry("Measure", "compare", "Compare two judged runs, or gate a change by safety."),
     "view": Entry("Measure", "view", "Write runs as logs for Inspect's viewer."),
+    "gather": Entry("Measure", "gather", "Join the shards of a run or of an estimate."),
     "winrate": Entry("Measure", "winrate", "Ask a model behind an API which answers help more."),
     "sample-size": Entry("Measure", "sample_size", "How many prompts it takes to see a change."),
     "tune": Entry("Measure", "tune", "Search strength, steps and decay under floors of safety."),

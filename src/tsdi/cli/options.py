@@ -20,6 +20,7 @@ JUDGING = "Judging"
 DIAGNOSIS = "Diagnosis"
 ENGINE = "Engine"
 LOADING = "Model loading"
+SHARDS = "Several machines"
 
 Prompts = Annotated[
     str | None,
@@ -150,6 +151,14 @@ Tokenizer = Annotated[
     typer.Option(
         help="Tokenizer of the model behind a GGUF file, for --engine llama-cpp.",
         rich_help_panel=ENGINE,
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="K/N",
+        help="Only part K of N, on any machine; tsdi gather joins all N.",
+        rich_help_panel=SHARDS,
     ),
 ]
 Phrases = Annotated[

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsdi.arguments import Name, as_list, as_name
-from tsdi.audit.result import read_audit
+from tsdi.audit.result import Audit, read_audit
 from tsdi.errors import UsageError
 from tsdi.evaluation.agreement import Agreement, agreements
 from tsdi.evaluation.correction import corrected
 from tsdi.evaluation.labelled import Powered, powered, read_run_labels
 from tsdi.evaluation.metrics import HARMLESS, ArmMetrics, Judged, arm_metrics
-from tsdi.evaluation.verdicts import describe_answers, say_unbound, with_verdicts
+from tsdi.evaluation.verdicts import JudgedRun, describe_answers, say_unbound, with_verdicts
 from tsdi.files import working_in, write_json
 from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
@@ -247,16 +247,41 @@ def judge_responses(
             (place / METRICS).unlink(missing_ok=True)  # of verdicts that are gone
         records = VERDICTS.fill(place, there, responses, chunk, judged_chunk, progress)
     judged = with_verdicts(place, responses, records)
-    figures = arm_metrics(judged, refusal_kinds(description["judge"]))
+    run = JudgedRun(description["judge"], responses, judged, True)
+    labelled = powered(judging.labels, (judged, labels)) if labels else None
+    return write_metrics(folder, place, description, run, audited, labelled)
+
+
+def write_metrics(
+    folder: Path,
+    place: Path,
+    description: Record,
+    run: JudgedRun,
+    audited: Audit | None = None,
+    labelled: Powered | None = None,
+) -> Evaluation:
+    """Count the verdicts of a run, and write metrics.json.
+
+    Args:
+        folder: The run folder.
+        place: The folder of the verdicts.
+        description: What judge.json there says.
+        run: Answers and verdicts.
+        audited: An audit of the judge.
+        labelled: Figures by people's labels.
+    """
+    judge, responses, judged = run.judge, run.responses, run.judged
+    figures = arm_metrics(judged, refusal_kinds(judge))
+    end_of_thinking = description.get("end_of_thinking", "")
     evaluation = Evaluation(
-        judge=description["judge"],
+        judge=judge,
         prompts={k: sum(response.kind == k for response in responses) for k in KINDS},
         cut_off={k: sum(r.kind == k and r.cut_off for r in responses) for k in KINDS},
         figures=figures,
-        corrected={} if audited is None else corrected(figures, audited, description["judge"]),
-        labelled=powered(judging.labels, (judged, labels)) if labels else None,
-        agreement=agreements(folder, place, description["judge"], judged),
-        notes=[*_notes(description["judge"], judged), *answer_notes(responses, end_of_thinking)],
+        corrected={} if audited is None else corrected(figures, audited, judge),
+        labelled=labelled,
+        agreement=agreements(folder, place, judge, judged),
+        notes=[*_notes(judge, judged), *answer_notes(responses, end_of_thinking)],
         judged=description,
         run=read_run(folder),
     )

@@ -1,6 +1,5 @@
 """``estimate``: the bias of models by name, examined and saved in a folder, resumable."""
 
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,30 +19,20 @@ from tsdi.bias.examination import RANDOM_PROMPTS, check_lengths
 from tsdi.bias.file import TENSORS_FILE
 from tsdi.bias.first_order.fit import NO_MARKER
 from tsdi.bias.info import CONFIG_FILE
+from tsdi.bias.mean_logits import partial_files
 from tsdi.bias.random_prompts import RandomPrompts
 from tsdi.bias.refusal_log_odds import Phrases, read_phrases
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.files import check_goes_on, working_in
-from tsdi.models.chat import (
-    OWN_TEMPLATE,
-    as_format,
-    check_format,
-    describe_without_template,
-    encode_chat,
-)
-from tsdi.models.compatibility import check_same_tokenizer, other_template
-from tsdi.models.load import LoadOptions, adapter_base, load_tokenizer
-from tsdi.models.sides import Side, load_pair, same_model
+from tsdi.models.chat import encode_chat
+from tsdi.models.sides import Side, load_pair
 from tsdi.runs.diagnosis_prompts import DiagnosisPrompts, read_real, with_case, with_openers
 from tsdi.runs.loading import Loading
 from tsdi.runs.one_model import OneModel, estimate_one
+from tsdi.runs.pair import check_order, pair_tokenizer
 from tsdi.runs.stage import StageProgress, counting
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import check_kinds
-
-OWN_FORMAT = "own"
-"""As a reference's format: the chat template of its own tokenizer."""
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -125,7 +114,7 @@ def estimate(
         else:
             bias = _of_pair(aligned, other, out, settings, diagnosis, loading, progress)
         bias.save_pretrained(out)
-        for partial in _partial(out):
+        for partial in partial_files(out):
             partial.unlink(missing_ok=True)
         return bias
 
@@ -162,8 +151,8 @@ def _of_pair(
     """The bias of two models, examined if asked."""
     first = settings if isinstance(settings, FirstOrder) else None
     how = settings.constant if isinstance(settings, FirstOrder) else settings
-    _check_order(aligned, reference)
-    tokenizer, how = _tokenizer(aligned, reference, loading.options, how)
+    check_order(aligned, reference)
+    tokenizer, how = pair_tokenizer(aligned, reference, loading.options, how)
     real = read_real(diagnosis, tokenizer, how)
     prompts = how.random_prompts(tokenizer)
     fitted = None if first is None else _labelled(first, tokenizer, real.ids) or prompts
@@ -192,52 +181,13 @@ def _of_pair(
     return with_case(bias, sides[0], tokenizer, real, size)
 
 
-def _partial(out: Path) -> list[Path]:
-    return [out / f"partial-{side}.safetensors" for side in ("aligned", "reference")]
-
-
 def _check_folder(out: Path, resume: bool) -> None:
     # Partial sums go last: with some, a bias that looks finished was killed at its very end.
-    killed = any(partial.exists() for partial in _partial(out))
+    killed = any(partial.exists() for partial in partial_files(out))
     if (out / CONFIG_FILE).exists() and not (resume and killed):
         raise RunExistsError(f"{out} already holds a finished bias.", "Give another --out.")
     # Killed a little earlier, a run leaves tensors without their config.
-    check_goes_on(out, resume, "estimate", [*_partial(out), out / TENSORS_FILE])
-
-
-def _check_order(aligned: str, reference: str) -> None:
-    """Refuse a model as its own reference; warn where the two seem to be exchanged."""
-    if same_model(aligned, reference):
-        raise UsageError(
-            f"Both are {aligned}: no safety step lies between them.",
-            "Name the model after it, then the one before it.",
-        )
-    base = adapter_base(reference)
-    if base is not None and same_model(base, aligned):
-        _LOG.info(
-            "The reference is an adapter on the aligned model. If the safety step made the adapter,"
-            " the two are exchanged: the aligned model comes first."
-        )
-
-
-def _tokenizer(
-    aligned: str, reference: str, options: LoadOptions, settings: Estimation
-) -> tuple[PreTrainedTokenizerBase, Estimation]:
-    """The tokenizer of both models, and the settings with the reference's format found out."""
-    tokenizer, other = (load_tokenizer(name, options) for name in (aligned, reference))
-    check_same_tokenizer(tokenizer, other)
-    chat = settings.chat
-    check_format(tokenizer, chat)
-    if settings.reference_format == OWN_FORMAT:
-        settings = replace(settings, reference_format=as_format(other))
-    if tokenizer.chat_template is None:
-        _LOG.info("Random prompts stand in %s.", describe_without_template(chat))
-    elif other_template(tokenizer, other) and settings.reference_chat == OWN_TEMPLATE:
-        _LOG.info(
-            "The two chat templates differ; both models get the aligned model's. With"
-            f" --reference-format {OWN_FORMAT} the reference gets its own."
-        )
-    return tokenizer, settings
+    check_goes_on(out, resume, "estimate", [*partial_files(out), out / TENSORS_FILE])
 
 
 def _check_lengths(side: Side, real: Iterable[tuple[str, list[list[int]]]], steps: int) -> None:

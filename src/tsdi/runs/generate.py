@@ -20,6 +20,7 @@ from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.models.load import LoadOptions
 from tsdi.runs.records import Record
 from tsdi.runs.responses import never_began
+from tsdi.runs.shard import SHARD, Shard
 from tsdi.runs.stage import ANSWERS, Progress, StageProgress, as_read_back, named
 from tsdi.suites.attacks import find_attack
 from tsdi.suites.load import Loaded, PromptSource, load_prompts
@@ -38,6 +39,8 @@ class Answering:
         chat: Format of chats; a bias brings its own.
         options: Options of loading the weights.
         engine: The engine, and options that only it has.
+        shard: Which part of the prompts is answered, such as "2/8", for ``tsdi.gather``; batches
+            are those of all prompts. None answers all.
     """
 
     strength: float | None = None
@@ -47,11 +50,14 @@ class Answering:
     chat: ChatFormat = OWN_TEMPLATE
     options: LoadOptions = LoadOptions()
     engine: EngineChoice = EngineChoice()
+    shard: str | None = None
 
     def __post_init__(self) -> None:
         check_counts(self, "batch_size")
         if self.strength is not None:
             check_strength(self.strength)
+        if self.shard is not None:
+            Shard.read(self.shard)
 
     def open(self, model: Name, bias: Name | None) -> tuple[Engine, Used]:
         """Open the engine; returns it with the provenance of its answers.
@@ -140,6 +146,7 @@ def answer_loaded(
     progress: StageProgress | None,
 ) -> Answers:
     """Answer prompts that are loaded already, as `generate` does, in a run folder."""
+    loaded = _sharded(loaded, answering)
     engine, used = answering.open(model, bias)
     records = generate_responses(
         engine,
@@ -152,6 +159,16 @@ def answer_loaded(
         named(progress, "generate"),
     )
     return Answers(records, used)
+
+
+def _sharded(loaded: Loaded, answering: Answering) -> Loaded:
+    """The prompts of a shard, with what all of them are; or those that are loaded."""
+    if answering.shard is None:
+        return loaded
+    shard, prompts = Shard.read(answering.shard), loaded.prompts
+    start, stop = shard.part(len(prompts), answering.batch_size)
+    described = {SHARD: {**shard.describe(), "prompts": _describe_prompts(prompts)}}
+    return Loaded(prompts[start:stop], {**loaded.provenance, **described})
 
 
 def answer(
@@ -228,8 +245,6 @@ def _describe(
     prompts: Sequence[Prompt], sampling: Sampling, batch_size: int, provenance: Record
 ) -> Record:
     """The description of a run, everything that decides its answers, as JSON reads it back."""
-    # A kind counts only where there is one: runs of prompts without go on as they were described.
-    content = [[p.id, p.category, p.messages, *([p.kind] if p.kind else [])] for p in prompts]
     run = {
         "settings": {
             "batch_size": batch_size,
@@ -237,14 +252,18 @@ def _describe(
             "temperature": sampling.temperature,
             "seed": sampling.seed,
         },
-        "prompts": {
-            "count": len(prompts),
-            "sha256": json_sha256(content),
-        },
+        "prompts": _describe_prompts(prompts),
         "versions": {name: version(name) for name in ("tsdi", "torch", "transformers")},
         "provenance": provenance,
     }
     return as_read_back(run)
+
+
+def _describe_prompts(prompts: Sequence[Prompt]) -> Record:
+    """Number and hash of prompts."""
+    # A kind counts only where there is one: runs of prompts without go on as they were described.
+    content = [[p.id, p.category, p.messages, *([p.kind] if p.kind else [])] for p in prompts]
+    return {"count": len(prompts), "sha256": json_sha256(content)}
 
 
 def _record(prompt: Prompt, completion: Completion) -> Record:
