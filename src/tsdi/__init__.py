@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tsdi.debiasing.run import Debiasing, debias
     from tsdi.demos.run import demo
     from tsdi.engines.base import Sampling
-    from tsdi.engines.open import EngineChoice
+    from tsdi.engines.choice import EngineChoice
     from tsdi.evaluation.evaluate import Judging, evaluate
     from tsdi.evaluation.gate import compare
     from tsdi.evaluation.gather import gather
@@ -126,7 +126,7 @@ _NAMES = {
     "tsdi.bias.show": ("show",),
     "tsdi.condition": ("Condition", "Fitting", "Labelled", "fit_condition"),
     "tsdi.engines.base": ("Sampling",),
-    "tsdi.engines.open": ("EngineChoice",),
+    "tsdi.engines.choice": ("EngineChoice",),
     "tsdi.evaluation.evaluate": ("Judging", "evaluate"),
     "tsdi.evaluation.gate": ("compare",),
     "tsdi.evaluation.gather": ("gather",),

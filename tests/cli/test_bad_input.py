@@ -272,3 +272,12 @@ def test_what_an_interrupt_leaves_is_said_by_the_command(capsys):
         with pytest.raises(typer.Exit):
             frame.reports_errors(command)()
         assert words in capsys.readouterr().err
+
+
+def test_an_engine_argument_that_is_none(models, tmp_path):
+    command = ("generate", models / "aligned", "--prompt", "hi", "--engine-arg")
+    _refused(tsdi(*command, "attn_implementatio=eager"), "did you mean 'attn_implementation'")
+    _refused(tsdi(*command, "eager"), "--engine-arg 'eager'", "max_model_len=4096")
+    judging = ("--judge", "refusal-phrases", "--judge-engine", "vllm")
+    out = ("--prompts", "everyday", "--out", tmp_path / "out")
+    _refused(tsdi("evaluate", models / "aligned", *out, *judging), "--judge-engine", "wildguard")

@@ -27,6 +27,9 @@ ROOMS = {  # commands that are called like the part of the library that they sta
 NAMES = {  # what a function or an option's dataclass calls otherwise
     "api_key": "key",  # of `Place`
     "engine": "name",  # of `EngineChoice`
+    "engine_arg": "args",
+    "judge_engine": "name",  # of `EngineChoice`, in `JudgeOptions`
+    "judge_engine_arg": "args",
     "floor": "floors",
     "judge_labels": "labels",  # of `JudgeOptions`
     "judge_policy": "policy",
@@ -46,6 +49,7 @@ COMMAND_LINE_ONLY = {  # what is done with the result
     "json": "the result's to_dict()",
     "dry_run": "`Server.lines`; without it `Server.run`",
     ("audit", "examples"): "`Audited.errors`",
+    ("serve", "engine_arg"): "`EngineChoice(args=...)` as the engine",
     ("audit", "show_harmful"): "hides texts on the screen",
     ("audit", "train"): "`tsdi.audit.train`",
     ("cleanse", "plot"): "`tsdi.report.cleansing.write_cleansing_report`",
@@ -68,6 +72,7 @@ PYTHON_ONLY = {
     "audit": "of `Judging`: `tune` refuses it",
     "ask": "of `label`: the console shows answers and reads keys",
     "kind": "of `Judging`: prompts of `tune` have kinds",
+    "tokenizer": "of `EngineChoice`, in `JudgeOptions`: for GGUF files, which no judge has",
     "url": "of `JudgeOptions`: judges of `cleanse` give probabilities, and APIs none",
 }
 HINTS = {  # names that a module has for a type checker alone

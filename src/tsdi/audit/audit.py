@@ -84,7 +84,7 @@ def audit(
         out: File for the audit, to correct rates; beside it verdicts are kept while it goes on.
         against: Other judges, to see how far they agree.
         label_format: Columns and defaults of the files.
-        judge_options: Options of opening the judges; URL and labels are those of `judge`.
+        judge_options: Options of opening the judges; URL, labels and engine are those of `judge`.
         resume: Go on with the verdicts of a killed audit.
         progress: Called with a judge's name, the answers it has judged, and all of them.
 
@@ -97,7 +97,7 @@ def audit(
     """
     files = [Path(label) for label in as_list("labels", labels)]
     against = as_list("against", against)
-    _check_names(judge, against)
+    _check_names(judge, against, judge_options)
     if out is None and resume:
         raise UsageError("--resume needs --out.", "Without, no verdict is kept.")
     if out is not None:
@@ -109,7 +109,9 @@ def audit(
         keeps = [out and out.with_name(f"{out.name}.{place}") for place in range(len(names))]
         for name, keep in zip(names, keeps, strict=True):
             words.append(_judgements(name, labelled, judge_options, keep, resume, progress))
-            judge_options = replace(judge_options, url=None, labels=None)
+            judge_options = replace(
+                judge_options, url=None, labels=None, engine=JudgeOptions().engine
+            )
         others = {name: said for name, (_, said) in zip(against, words[1:], strict=True)}
         found = audit_judge(*words[0], labelled, others, files)
         if out:
@@ -119,12 +121,12 @@ def audit(
     return Audited(found, labelled, words[0][1])
 
 
-def _check_names(judge: str, against: Sequence[str]) -> None:
-    """Refuse unknown judges before any work is done."""
+def _check_names(judge: str, against: Sequence[str], judge_options: JudgeOptions) -> None:
+    """Refuse unknown judges and options before any work is done."""
     names = [judge, *against]
     for name in names:
         if not name.startswith(COLUMN):
-            check_judge(name)
+            check_judge(name, judge_options if name == judge else JudgeOptions())
     if len({*names}) < len(names):
         raise UsageError("A judge is named twice.", "Name others with --against.")
 

@@ -63,6 +63,8 @@ def debias(
     judge_labels: options.JudgeLabels = None,
     judge_policy: options.JudgePolicy = None,
     judge_template: options.JudgeTemplate = None,
+    judge_engine: options.JudgeEngine = "transformers",
+    judge_engine_arg: options.JudgeEngineArg = None,
     end_of_thinking: options.EndOfThinking = "",
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
@@ -78,9 +80,9 @@ def debias(
     Example: tsdi debias acme/aligned acme/reference --prompts xstest --judge wildguard --out done
     """
     console.quiet_libraries()
-    opening = JudgeOptions(
-        None, judge_url, dtype, device_map, False, judge_labels, judge_policy, judge_template
-    )
+    judging_engine = options.read_judge_engine(judge_engine, judge_engine_arg)
+    own = (judge_labels, judge_policy, judge_template, judging_engine)
+    opening = JudgeOptions(None, judge_url, dtype, device_map, False, *own)
     with console.bar("debias") as update:
         result = tsdi.debias(
             aligned,

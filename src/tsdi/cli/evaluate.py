@@ -22,6 +22,7 @@ from tsdi.suites.load import PromptSource
 # Options that judging alone can use.
 JUDGING = {"target", "judge", "judge_url", "kind", "dtype", "device_map", "trust_remote_code"}
 JUDGING |= {"judge_labels", "judge_policy", "judge_template", "audit", "labels"}
+JUDGING |= {"judge_engine", "judge_engine_arg"}
 JUDGING |= {"end_of_thinking", "resume", "json"}
 
 
@@ -46,6 +47,8 @@ def evaluate(
     judge_labels: options.JudgeLabels = None,
     judge_policy: options.JudgePolicy = None,
     judge_template: options.JudgeTemplate = None,
+    judge_engine: options.JudgeEngine = "transformers",
+    judge_engine_arg: options.JudgeEngineArg = None,
     audit: Annotated[
         Path | None,
         typer.Option(
@@ -76,6 +79,7 @@ def evaluate(
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,
     engine: options.Engine = "transformers",
+    engine_arg: options.EngineArg = None,
     url: options.Url = None,
     tokenizer: options.Tokenizer = None,
     shard: options.Shard = None,
@@ -104,8 +108,11 @@ def evaluate(
     elif out is None:
         raise UsageError("--prompts and --out go together.")
     console.quiet_libraries()
-    load = (dtype, device_map, trust_remote_code)
-    opening = JudgeOptions(None, judge_url, *load, judge_labels, judge_policy, judge_template)
+    own = (judge_labels, judge_policy, judge_template)
+    judging_engine = options.read_judge_engine(judge_engine, judge_engine_arg)
+    opening = JudgeOptions(
+        None, judge_url, dtype, device_map, trust_remote_code, *own, judging_engine
+    )
     judging = Judging(judge, opening, kind, end_of_thinking, audit, labels or ())
     source = answering = None
     if prompts is not None:  # what answers loads torch, judging alone does not
@@ -117,7 +124,7 @@ def evaluate(
             attack,
             options.read_chat_format(prompt_format, template_arg),
             tsdi.LoadOptions(dtype, device_map, trust_remote_code),
-            tsdi.EngineChoice(engine, url, tokenizer),
+            options.read_engine(engine, engine_arg, url, tokenizer),
             shard,
         )
     with console.bar("generate" if prompts else "judge") as update:

@@ -37,6 +37,7 @@ def generate(
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,
     engine: options.Engine = "transformers",
+    engine_arg: options.EngineArg = None,
     url: options.Url = None,
     tokenizer: options.Tokenizer = None,
     shard: options.Shard = None,
@@ -73,7 +74,7 @@ def generate(
         attack,
         options.read_chat_format(prompt_format, template_arg),
         tsdi.LoadOptions(dtype, device_map, trust_remote_code),
-        tsdi.EngineChoice(engine, url, tokenizer),
+        options.read_engine(engine, engine_arg, url, tokenizer),
         shard,
     )
     if prompt is not None:

@@ -11,6 +11,7 @@ from tsdi.errors import UsageError
 from tsdi.files import parse_json
 
 if TYPE_CHECKING:
+    from tsdi.engines.choice import EngineChoice
     from tsdi.models.chat import ChatFormat
 
 # Panels of the help, for what few need at first (`tsdi.cli.frame.Command`).
@@ -139,6 +140,30 @@ Engine = Annotated[
         rich_help_panel=ENGINE,
     ),
 ]
+EngineArg = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Argument of the engine's own, tensor_parallel_size=4 (vllm), n_gpu_layers=-1"
+        " (llama-cpp) or attn_implementation=sdpa (transformers); may be given again.",
+        rich_help_panel=ENGINE,
+    ),
+]
+JudgeEngine = Annotated[
+    str,
+    typer.Option(
+        help="What runs a judge that writes its verdict: transformers or vllm.",
+        rich_help_panel=JUDGING,
+    ),
+]
+JudgeEngineArg = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Argument of the judge's engine, as --engine-arg; may be given again.",
+        rich_help_panel=JUDGING,
+    ),
+]
 Url = Annotated[
     str | None,
     typer.Option(
@@ -183,16 +208,42 @@ def read_chat_format(prompt_format: str | None, template_arg: Sequence[str] | No
     Raises:
         UsageError: If an argument has no name or is given twice, or the format is none.
     """
-    template_args: dict[str, Any] = {}
-    for text in template_arg or ():
+    template_args = _read_arguments("template-arg", template_arg, "enable_thinking=false")
+    return tsdi.ChatFormat(prompt_format, template_args)
+
+
+def read_engine(
+    name: str,
+    engine_arg: Sequence[str] | None,
+    url: str | None = None,
+    tokenizer: str | None = None,
+    option: str = "engine-arg",
+) -> "EngineChoice":
+    """The engine from options; its arguments are JSON, else texts.
+
+    Raises:
+        UsageError: If an argument has no name or is given twice.
+    """
+    args = _read_arguments(option, engine_arg, "max_model_len=4096")
+    return tsdi.EngineChoice(name, url, tokenizer, args)
+
+
+def read_judge_engine(name: str, engine_arg: Sequence[str] | None) -> "EngineChoice":
+    """The engine of a judge from options."""
+    return read_engine(name, engine_arg, option="judge-engine-arg")
+
+
+def _read_arguments(option: str, texts: Sequence[str] | None, example: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    for text in texts or ():
         name, equals, value = text.partition("=")
-        if not name.isidentifier() or not equals or name in template_args:
+        if not name.isidentifier() or not equals or name in arguments:
             raise UsageError(
-                f"--template-arg {text!r} is no argument, or a second one of its name.",
-                "Write it like enable_thinking=false, each name once.",
+                f"--{option} {text!r} is no argument, or a second one of its name.",
+                f"Write it like {example}, each name once.",
             )
         try:
-            template_args[name] = parse_json(value)
+            arguments[name] = parse_json(value)
         except ValueError:
-            template_args[name] = value
-    return tsdi.ChatFormat(prompt_format, template_args)
+            arguments[name] = value
+    return arguments

@@ -20,6 +20,7 @@ def serve(
     engine: Annotated[
         str, typer.Option(help="vllm, or transformers: one answer at a time, for trying out.")
     ] = "vllm",
+    engine_arg: options.EngineArg = None,
     strength: options.Strength = None,
     host: Annotated[str, typer.Option(help="Where it listens; default: this machine only.")] = (
         "127.0.0.1"
@@ -53,7 +54,7 @@ def serve(
     server = tsdi.serving.serve(
         model,
         bias,
-        engine=engine,
+        engine=options.read_engine(engine, engine_arg),
         strength=strength,
         place=tsdi.serving.Place(host, port, api_key),
         options=tsdi.LoadOptions(dtype, device_map),

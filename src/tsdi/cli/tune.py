@@ -39,6 +39,8 @@ def tune(
     judge_labels: options.JudgeLabels = None,
     judge_policy: options.JudgePolicy = None,
     judge_template: options.JudgeTemplate = None,
+    judge_engine: options.JudgeEngine = "transformers",
+    judge_engine_arg: options.JudgeEngineArg = None,
     kind: options.Kind = "",
     end_of_thinking: options.EndOfThinking = "",
     floor: Annotated[
@@ -90,9 +92,9 @@ def tune(
     """
     floors = _floors(floor or [])
     console.quiet_libraries()
-    opening = JudgeOptions(
-        None, judge_url, dtype, device_map, False, judge_labels, judge_policy, judge_template
-    )
+    judging_engine = options.read_judge_engine(judge_engine, judge_engine_arg)
+    own = (judge_labels, judge_policy, judge_template, judging_engine)
+    opening = JudgeOptions(None, judge_url, dtype, device_map, False, *own)
     with console.bar("tune") as update:
         tuned = tsdi.tune(
             model,

@@ -19,6 +19,7 @@ from tsdi.decoding.end_tokens import end_ids
 from tsdi.decoding.llama_cpp import SafetyDebias
 from tsdi.decoding.sampling import gumbel_noise
 from tsdi.engines.base import Completion, Engine, Request, Sampling
+from tsdi.engines.choice import NO_LLAMA
 from tsdi.engines.encode import NOT_FINITE, decode_answer, encode_request, is_in_thought
 from tsdi.errors import MismatchError, ModelError, NumericalError, UsageError
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format
@@ -27,7 +28,7 @@ from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format
 def open_llama(path: str, **settings: Any) -> Any:
     """Load a GGUF file, with the context that it was trained for.
 
-    Settings are those of ``llama_cpp.Llama``, such as n_gpu_layers.
+    Settings are those of ``llama_cpp.Llama``, such as n_gpu_layers, or another n_ctx.
 
     Raises:
         UsageError: If llama-cpp-python is not installed.
@@ -36,13 +37,11 @@ def open_llama(path: str, **settings: Any) -> Any:
     try:
         from llama_cpp import Llama
     except ImportError:
-        raise UsageError(
-            "llama-cpp-python is not installed.", "pip install 'tsdi[llama-cpp]'"
-        ) from None
+        raise UsageError(*NO_LLAMA) from None
     if not Path(path).is_file():
         raise ModelError(f"There is no file {path}.", "Name a GGUF file.")
     try:
-        return Llama(path, n_ctx=0, verbose=False, **settings)
+        return Llama(path, **{"n_ctx": 0, "verbose": False, **settings})
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"llama.cpp cannot load {path}: {error}") from error
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -10,6 +10,7 @@ from tsdi.bias import SafetyBias
 from tsdi.decoding.condition import Condition
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Engine
+from tsdi.engines.choice import EngineChoice, Used
 from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
 from tsdi.engines.openai import ChatClient
 from tsdi.engines.server import ServerEngine
@@ -21,35 +22,10 @@ from tsdi.models.fingerprint import fingerprint
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.models.names import check_no_export, locate
 
-ENGINES = ("transformers", "vllm", "llama-cpp", "openai")
-Used = dict[str, str | float | None]
-"""What decides an engine's answers, for the provenance."""
-_Rule = tuple[PreTrainedTokenizerBase, SafetyBias | None, float | None, ChatFormat]
+Rule = tuple[PreTrainedTokenizerBase, SafetyBias | None, float | None, ChatFormat]
+"""Tokenizer, bias, strength and chat format of an engine."""
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """The engine that answers, and the options that only it has.
-
-    Attributes:
-        name: One of `ENGINES`.
-        url: Base URL of a server, for "openai".
-        tokenizer: Folder or hub id of the tokenizer, for "llama-cpp".
-    """
-
-    name: str = "transformers"
-    url: str | None = None
-    tokenizer: str | None = None
-
-    def check(self) -> None:
-        """Raise UsageError for an unknown engine, or an option that belongs to another one."""
-        if self.name not in ENGINES:
-            raise UsageError(f"There is no engine {self.name!r}.", f"Take {', '.join(ENGINES)}.")
-        for option, owner in (("url", "openai"), ("tokenizer", "llama-cpp")):
-            if getattr(self, option) is not None and self.name != owner:
-                raise UsageError(f"--{option} is for --engine {owner}.", "Leave it out.")
 
 
 def open_engine(
@@ -88,17 +64,15 @@ def open_engine(
     check_format(tokenizer, chat)  # before weights are loaded
     if tokenizer.chat_template is None:
         _LOG.info("Prompts are wrapped in %s.", describe_without_template(chat))
-    engine, loaded = _load(choice.name, model, bias, options, (tokenizer, vector, strength, chat))
+    rule = tokenizer, vector, strength, chat
+    engine, loaded = load_engine(model, bias, options, choice, rule)
     if vector is not None and model != vector.info.aligned:
         _LOG.info("The bias was estimated for %s; this is %s.", vector.info.aligned, model)
     used: Used = {"model": model, **loaded, "fingerprint": fingerprint(model)}
     if tokenizer_name != model:
         used["tokenizer_fingerprint"] = fingerprint(tokenizer_name)
     used |= {**describe_bias(bias, vector), **_describe_strength(vector, strength)}
-    used |= _describe_chat(chat)
-    if choice.name != "transformers":
-        used["engine"] = choice.name
-    return engine, used
+    return engine, used | _describe_chat(chat) | choice.describe()
 
 
 def _check_without_bias(model: str, strength: float | None, choice: EngineChoice) -> None:
@@ -156,18 +130,22 @@ def _named(bias: SafetyBias, asked: float | None) -> float | None:
     return strength
 
 
-def _load(
-    name: str, model: str, bias: str | None, options: LoadOptions, rule: _Rule
+def load_engine(
+    model: str, bias: str | None, options: LoadOptions, choice: EngineChoice, rule: Rule
 ) -> tuple[Engine, Used]:
-    """An engine with its model, and the model's part of the provenance."""
-    if name == "llama-cpp":
-        return LlamaCppEngine(open_llama(model), *rule), {}
+    """An engine with its model, and the model's part of the provenance.
+
+    Raises:
+        TsdiError: If the model cannot be loaded, or the rule does not fit it.
+    """
+    if choice.name == "llama-cpp":
+        return LlamaCppEngine(open_llama(model, **choice.args), *rule), {}
     revision = locate(model).revision
-    if name == "vllm":
+    if choice.name == "vllm":
         options = replace(options, dtype=options.dtype_for(model))
-        engine = VllmEngine(open_llm(model, options, bias, rule[2]), *rule)
+        engine = VllmEngine(open_llm(model, options, bias, rule[2], **choice.args), *rule)
         return engine, {"revision": revision, "dtype": options.dtype}
-    loaded = load_model(model, options)
+    loaded = load_model(model, options, choice.args)
     commit = getattr(loaded.config, "_commit_hash", None)
     used: Used = {"revision": revision or commit, "dtype": str(loaded.dtype)}
     if hasattr(loaded, "peft_config"):

@@ -1,7 +1,6 @@
 """The vLLM engine: an offline ``LLM`` with `tsdi.engines.vllm_plugin.SafetyDebias` in it."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,17 +11,13 @@ from tsdi.bias import SafetyBias
 from tsdi.decoding.condition import Condition
 from tsdi.decoding.end_tokens import end_ids
 from tsdi.engines.base import Completion, Engine, Request, Sampling
+from tsdi.engines.choice import NO_VLLM
 from tsdi.engines.encode import decode_answer, encode_request, is_in_thought
-from tsdi.engines.vllm_settings import ENVIRONMENT, offline_settings
+from tsdi.engines.vllm_settings import offline_settings, prepare_environment
 from tsdi.errors import ModelError, UsageError
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format
 from tsdi.models.load import LoadOptions
 from tsdi.models.names import check_is_model, locate
-
-_QUIET = {
-    "VLLM_LOGGING_LEVEL": "WARNING",
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is for answers
-}
 
 
 def open_llm(
@@ -43,12 +38,11 @@ def open_llm(
     """
     if options.device_map is not None:
         raise UsageError("vLLM places models itself.", "Leave out --device-map.")
-    for name, value in {**ENVIRONMENT, **_QUIET}.items():
-        os.environ.setdefault(name, value)
+    prepare_environment()
     try:
         from vllm import LLM
     except ImportError:
-        raise UsageError("vLLM is not installed.", "pip install vllm") from None
+        raise UsageError(*NO_VLLM) from None
     place = locate(model)
     check_is_model(model, place)
     try:

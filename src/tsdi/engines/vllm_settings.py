@@ -1,6 +1,7 @@
 """Settings of vLLM that tsdi needs, for the offline ``LLM`` and for the server."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,10 @@ DOOR = "tsdi.serving.access.VllmDoor"
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CPU_KVCACHE_SPACE": "4",  # GiB; without, its CPU build asks for nearly all memory
+}
+_QUIET = {
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is for answers
 }
 _TEMPLATE = "chats are wrapped as they were when the bias was estimated"
 # What a user may not give to the server besides, with the reason.
@@ -38,6 +43,37 @@ _OURS = {
     "--spec-tokens": "vLLM's V1 engine shows processors no drafted tokens",
 }
 _SHORT = {"-sc": "--speculative-config"}
+_OFFLINE = {
+    "--dtype": "name it as --dtype",
+    "--trust-remote-code": "name it as --trust-remote-code",
+    "--tokenizer": "prompts are token ids of the model's own",
+    "--skip-tokenizer-init": "the bias is checked against the tokenizer",
+    "--max-logprobs": "the engine itself asks for all of them",
+    "--worker-extension-cls": "an estimate has one of its own",
+}
+
+
+def prepare_environment() -> None:
+    """Set vLLM's environment variables that are not set yet; before vLLM is imported."""
+    for name, value in {**ENVIRONMENT, **_QUIET}.items():
+        os.environ.setdefault(name, value)
+
+
+def why_set(argument: str) -> str:
+    """The reason why one of vLLM's arguments is not for users to set; "" if it is for them."""
+    return {**_OURS, **_OFFLINE}.get(f"--{argument.replace('_', '-')}", "")
+
+
+def argument_flags(args: Mapping[str, Any]) -> list[str]:
+    """Flags of vLLM's server for arguments of ``EngineArgs``."""
+    words = []
+    for name, value in args.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            words += [f"--{flag}", *_words(value)]
+    return words
 
 
 def offline_settings(bias: str | None, strength: float | None) -> dict[str, Any]:
@@ -76,7 +112,7 @@ def _shared(bias: str | None, strength: float | None) -> dict[str, Any]:
 
 def _words(value: Any) -> list[str]:
     if isinstance(value, list):
-        return value
+        return [word for one in value for word in _words(one)]
     return [value if isinstance(value, str) else json.dumps(value)]
 
 

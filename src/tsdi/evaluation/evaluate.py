@@ -24,7 +24,7 @@ from tsdi.evaluation.verdicts import JudgedRun, describe_answers, say_unbound, w
 from tsdi.files import working_in, write_json
 from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
-from tsdi.judging.registry import check_judge, default_judge, load_judge
+from tsdi.judging.registry import DEFAULT_JUDGE, check_judge, default_judge, load_judge
 from tsdi.judging.verdict import Verdict, most_often
 from tsdi.runs.judge_folders import place_for
 from tsdi.runs.records import Record
@@ -125,8 +125,7 @@ class Judging:
         for path in as_list("labels", self.labels):
             if not Path(path).is_file():
                 raise UsageError(f"There are no labels {path}.", "Make them with tsdi label RUN.")
-        if self.judge is not None:
-            check_judge(self.judge)
+        check_judge(self.judge or DEFAULT_JUDGE, self.options)
 
 
 def evaluate(

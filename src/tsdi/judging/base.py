@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tsdi.engines.choice import EngineChoice
 from tsdi.judging.verdict import Judgement, unscored
 from tsdi.models.reasoning import after_thought
 
@@ -89,7 +90,7 @@ class Response:
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """Options of opening a judge: its model, server and labels.
+    """Options of opening a judge: its model, server, engine and labels.
 
     Attributes:
         model: Folder or hub id of its weights, or what an API calls it; None takes the judge's own.
@@ -101,6 +102,7 @@ class JudgeOptions:
         policy: File with the policy of a judge that takes one; None takes the judge's own.
         template: File with the one text that a classifier reads, with ``{prompt}`` and ``{answer}``
             in it; None shows both as a pair.
+        engine: The engine of a judge that writes its verdict: transformers, or vllm.
     """
 
     model: str | None = None
@@ -111,6 +113,7 @@ class JudgeOptions:
     labels: str | None = None
     policy: str | Path | None = None
     template: str | Path | None = None
+    engine: EngineChoice = EngineChoice()
 
 
 class Judge(ABC):

@@ -1,13 +1,14 @@
-"""Judges that are language models: a format, answered by the transformers engine."""
+"""Judges that are language models: a format, answered by an engine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from tsdi.engines.base import Completion, Request, Sampling
-from tsdi.engines.transformers import TransformersEngine
+from tsdi.engines.base import Completion, Engine, Request, Sampling
+from tsdi.engines.choice import Used
+from tsdi.engines.open import load_engine
 from tsdi.errors import ModelError, PromptError
 from tsdi.judging.base import Judge, JudgeOptions, Response
 from tsdi.judging.format import Format
@@ -15,7 +16,7 @@ from tsdi.judging.untrusted import control_tokens
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, decode, encode_chat, template_sha256
 from tsdi.models.fingerprint import of_local
-from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+from tsdi.models.load import LoadOptions, load_tokenizer
 
 _VERSION = 1  # of how judged texts are changed and replies read
 _PROBE = ("What time is it?", "It is noon.")
@@ -33,12 +34,22 @@ class ModelJudge(Judge):
     where the reply has its verdict. It is None where the format gives none, and where the verdict
     is not one of the two labels as a single token.
 
+    Args:
+        form: The format.
+        tokenizer: The model's tokenizer.
+        weights: The model's name.
+        load: Loads an engine with the model for a chat format, with the provenance of both.
+
     Raises:
         ModelError: If the tokenizer is not one of a model that knows the format.
     """
 
     def __init__(
-        self, form: Format, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, weights: str
+        self,
+        form: Format,
+        tokenizer: PreTrainedTokenizerBase,
+        weights: str,
+        load: Callable[[ChatFormat], tuple[Engine, Used]],
     ) -> None:
         self.name = form.name
         self.sees_safety = form.sees_safety
@@ -51,14 +62,13 @@ class ModelJudge(Judge):
         self._chat_format, self._skipped = _chat_format(form, tokenizer)
         self._parts = form.template is None and _takes_parts(form, tokenizer, weights)
         self._own_controls = self._controls(self._request(_response(*_PROBE)))
-        self._engine = TransformersEngine(model, tokenizer, chat_format=self._chat_format)
+        self._engine, used = load(self._chat_format)
         self._sampling = Sampling(form.max_new_tokens, keep_logits=form.labels is not None)
         self._settings = {
             "version": _VERSION,
             "model": weights,
-            "revision": getattr(model.config, "_commit_hash", None),
             **of_local(weights),
-            "dtype": str(model.dtype),
+            **used,
             "template_sha256": template_sha256(tokenizer, ChatFormat(form.template)),
             "max_new_tokens": form.max_new_tokens,
             **form.describe(),
@@ -148,7 +158,13 @@ def open_model_judge(form: Format, options: JudgeOptions) -> ModelJudge:
     weights = options.model or form.weights
     load = LoadOptions(options.dtype, options.device_map, options.trust_remote_code)
     tokenizer = load_tokenizer(weights, load)
-    return ModelJudge(form, load_model(weights, load), tokenizer, weights)
+
+    def open_engine(chat: ChatFormat) -> tuple[Engine, Used]:
+        rule = tokenizer, None, None, chat
+        engine, used = load_engine(weights, None, load, options.engine, rule)
+        return engine, used | options.engine.describe()
+
+    return ModelJudge(form, tokenizer, weights, open_engine)
 
 
 def _label_ids(

@@ -1,6 +1,7 @@
 """The registry of judges by name."""
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
@@ -24,7 +25,8 @@ class Known:
         sees: "safety", "refusals", "both", or "either", as the labels of a classifier say.
         needs: Requirements in a few words; hub ids are the weights it takes by itself.
         takes: The options of `JudgeOptions` that only judges of its sort take: "url" of an API,
-            "labels" of a classifier, "policy", "template" of a classifier's text.
+            "engine" of one that writes, "labels" of a classifier, "policy", "template" of a
+            classifier's text.
         api: Whether it is always asked over an API.
     """
 
@@ -43,7 +45,8 @@ _LANGUAGES = {
     "zh": "Chinese",
     "ja": "Japanese",
 }
-_SERVED = ("url",)  # its model may be behind a server, too
+_LOCAL = ("engine",)
+_SERVED = ("url", "engine")  # its model may be behind a server, too
 _MODEL = "NAME=MODEL, a sequence classifier"
 JUDGES = {
     "organism": Known("tsdi.judging.organism:ORGANISM", "both", "organism prompts"),
@@ -72,16 +75,16 @@ JUDGES = {
         "tsdi.judging.policy:open_safeguard",
         "safety",
         "openai/gpt-oss-safeguard-20b",
-        ("url", "policy"),
+        ("url", "engine", "policy"),
     ),
     "granite-guardian": Known(
         "tsdi.judging.policy:open_granite_guardian",
         "safety",
         "ibm-granite/granite-guardian-4.1-8b",
-        ("url", "policy"),
+        ("url", "engine", "policy"),
     ),
     "question": Known(
-        "tsdi.judging.policy:open_question", "safety", "question=MODEL", ("url", "policy")
+        "tsdi.judging.policy:open_question", "safety", "question=MODEL", ("url", "engine", "policy")
     ),
     "strongreject": Known(
         "tsdi.judging.strongreject:StrongReject", "both", "strongreject=MODEL", _SERVED
@@ -94,12 +97,13 @@ JUDGES = {
         True,
     ),
     "md-judge-v0.1": Known(
-        "tsdi.judging.md_judge:MDJudge01", "safety", "OpenSafetyLab/MD-Judge-v0.1"
+        "tsdi.judging.md_judge:MDJudge01", "safety", "OpenSafetyLab/MD-Judge-v0.1", _LOCAL
     ),
     "md-judge-v0.2": Known(
         "tsdi.judging.md_judge:MDJudge02",
         "safety",
         "OpenSafetyLab/MD-Judge-v0_2-internlm2_7b",
+        _LOCAL,
     ),
     "llama-guard-3": Known(
         "tsdi.judging.llama_guard:LlamaGuard3",
@@ -113,9 +117,9 @@ JUDGES = {
         "meta-llama/Llama-Guard-4-12B",
         _SERVED,
     ),
-    "wildguard": Known("tsdi.judging.wildguard:WildGuard", "both", "allenai/wildguard"),
+    "wildguard": Known("tsdi.judging.wildguard:WildGuard", "both", "allenai/wildguard", _LOCAL),
     "harmbench": Known(
-        "tsdi.judging.harmbench:HarmBench", "safety", "cais/HarmBench-Llama-2-13b-cls"
+        "tsdi.judging.harmbench:HarmBench", "safety", "cais/HarmBench-Llama-2-13b-cls", _LOCAL
     ),
     "minos": Known("tsdi.judging.classifier:open_minos", "refusals", "NousResearch/Minos-v1"),
     "classifier": Known(
@@ -126,13 +130,18 @@ JUDGES = {
     ),
 }
 
+_NONE = JudgeOptions()
 _SORTS = {
     "url": "a judge over an API",
+    "engine": "a judge that writes its verdict",
     "labels": "a classifier",
     "policy": "a judge of one",
     "template": "a classifier of pairs",
 }
 """What takes each option that not all judges take."""
+DEFAULT_JUDGE = "refusal-phrases"
+ENGINES = ("transformers", "vllm")
+"""Engines of judges; one behind a server is asked over its API."""
 
 
 def judges() -> dict[str, Known]:
@@ -152,21 +161,17 @@ def load_judge(spec: str, options: JudgeOptions = JudgeOptions()) -> Judge:
         UsageError: If there is no such judge, or an option means nothing to it.
         TsdiError: If its weights cannot be loaded.
     """
-    parts = check_judge(spec)
-    for option, sort in _SORTS.items():
-        takers = [name for name, known in JUDGES.items() if option in known.takes]
-        if getattr(options, option) is not None and not any(name in takers for name, _ in parts):
-            known = ", ".join(takers)
-            raise UsageError(f"--judge-{option} needs {sort}: {known}.", "Leave it out.")
+    parts = check_judge(spec, options)
     judges = [_open(name, replace(options, model=model)) for name, model in parts]
     return judges[0] if len(judges) == 1 else Panel(*judges)
 
 
-def check_judge(spec: str) -> list[tuple[str, str | None]]:
+def check_judge(spec: str, options: JudgeOptions = JudgeOptions()) -> list[tuple[str, str | None]]:
     """The one or two judges of a spec, each with its model; loads nothing.
 
     Raises:
-        UsageError: If there is no such judge, or more than two are named.
+        UsageError: If there is no such judge, more than two are named, or an option means nothing
+            to any of them.
     """
     parts = [part.partition("=") for part in spec.split("+")]
     for name, _, _ in parts:
@@ -179,7 +184,24 @@ def check_judge(spec: str) -> list[tuple[str, str | None]]:
             f"{spec!r} names {len(parts)} judges.",
             "Name one, or one for harmful prompts and one for the others: A+B.",
         )
+    _check_options(options, {name for name, _, _ in parts})
     return [(name, model or None) for name, _, model in parts]
+
+
+def _check_options(options: JudgeOptions, names: AbstractSet[str]) -> None:
+    for option, sort in _SORTS.items():
+        takers = [name for name, known in JUDGES.items() if option in known.takes]
+        if getattr(options, option) != getattr(_NONE, option) and names.isdisjoint(takers):
+            known = ", ".join(takers)
+            raise UsageError(f"--judge-{option} needs {sort}: {known}.", "Leave it out.")
+    if options.engine == _NONE.engine:
+        return
+    if options.engine.name not in ENGINES or options.url is not None:
+        raise UsageError(
+            "A judge runs on transformers or vllm, or behind a server of any engine.",
+            "Leave out one of --judge-engine and --judge-url.",
+        )
+    options.engine.check()
 
 
 def _open(name: str, options: JudgeOptions) -> Judge:
@@ -187,7 +209,7 @@ def _open(name: str, options: JudgeOptions) -> Judge:
     known = JUDGES[name]
     module, _, named = known.opener.partition(":")
     found: Any = getattr(import_module(module), named)
-    others: dict[str, Any] = {one: None for one in _SORTS if one not in known.takes}
+    others = {one: getattr(_NONE, one) for one in _SORTS if one not in known.takes}
     taken = replace(options, **others)
     if isinstance(found, Judge):
         if options.model is not None:
@@ -208,4 +230,4 @@ def is_api(name: str) -> bool:
 
 def default_judge(prompts: Iterable[str]) -> str:
     """The default judge of prompts: ground truth where there is one, else refusal-phrases."""
-    return "organism" if all(find_item(text) for text in prompts) else "refusal-phrases"
+    return "organism" if all(find_item(text) for text in prompts) else DEFAULT_JUDGE

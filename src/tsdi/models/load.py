@@ -1,10 +1,11 @@
 """Loading causal language models, adapters, classifiers and tokenizers, by name."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -80,13 +81,18 @@ def load_tokenizer(name: Name, options: LoadOptions = LoadOptions()) -> PreTrain
         return tokenizer
 
 
-def load_model(name: Name, options: LoadOptions = LoadOptions()) -> PreTrainedModel:
+def load_model(
+    name: Name,
+    options: LoadOptions = LoadOptions(),
+    arguments: Mapping[str, Any] = MappingProxyType({}),
+) -> PreTrainedModel:
     """Load a causal language model, or an adapter with its base model, from a folder or the hub.
 
     Args:
         name: Folder, hub id ("ORG/NAME" or "ORG/NAME@REVISION") or shipped model
             ("organism/aligned").
         options: Options of loading the weights.
+        arguments: Further ones of ``from_pretrained``, such as attn_implementation.
 
     Raises:
         ModelError: If there is no such model, or it is not a causal language model.
@@ -94,10 +100,10 @@ def load_model(name: Name, options: LoadOptions = LoadOptions()) -> PreTrainedMo
     name = as_name("The model", name)
     adapter = adapter_base(name)
     if adapter is not None:
-        model = load_model(adapter, options)
+        model = load_model(adapter, options, arguments)
         return attach_adapter(model, name, "default")
     kind = generator_class(name, options)
-    model = _load(kind, name, options)
+    model = _load(kind, name, options, arguments)
     if kind is AutoModelForImageTextToText:
         _check_text_alone(name, model)
     return model
@@ -110,16 +116,19 @@ def load_classifier(name: str, options: LoadOptions = LoadOptions()) -> PreTrain
         ModelError: If there is no such model, or its weights are not those of a trained classifier.
     """
     _check_options(options)
-    return _load(AutoModelForSequenceClassification, name, options)
+    return _load(AutoModelForSequenceClassification, name, options, {})
 
 
-def _load(kind: Any, name: str, options: LoadOptions) -> PreTrainedModel:
+def _load(
+    kind: Any, name: str, options: LoadOptions, arguments: Mapping[str, Any]
+) -> PreTrainedModel:
     model = load_checked(
         kind,
         name,
         dtype=options.dtype,
         device_map=options.device_map or ("cuda" if torch.cuda.is_available() else None),
         trust_remote_code=options.trust_remote_code,
+        **arguments,
     )
     model.eval()
     return model

@@ -13,7 +13,8 @@ from tsdi.arguments import Name, as_name, check_counts, check_whole
 from tsdi.baselines.prompting import PromptedEngine
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Completion, Engine, Request, Sampling
-from tsdi.engines.open import EngineChoice, Used, open_engine
+from tsdi.engines.choice import EngineChoice, Used
+from tsdi.engines.open import open_engine
 from tsdi.errors import PromptError
 from tsdi.files import json_sha256, working_in
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat

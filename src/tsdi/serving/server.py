@@ -6,10 +6,11 @@ import os
 import shlex
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -18,8 +19,9 @@ from tsdi.bias import SafetyBias
 from tsdi.decoding.condition import Condition
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.address import is_loopback
+from tsdi.engines.choice import EngineChoice
 from tsdi.engines.transformers import TransformersEngine
-from tsdi.engines.vllm_settings import ENVIRONMENT, check_flags, server_flags
+from tsdi.engines.vllm_settings import ENVIRONMENT, argument_flags, check_flags, server_flags
 from tsdi.errors import UsageError
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.models.names import locate
@@ -115,11 +117,13 @@ class VllmServer(Server):
 class SmallServer(Server):
     """Our server in this process: one answer at a time, for trying out.
 
-    Requests call the model by what loads it. A strength of None leaves it to the bias's condition.
+    Requests call the model by what loads it; args are transformers' own. A strength of None leaves
+    it to the bias's condition.
     """
 
     model: str
     options: LoadOptions
+    args: Mapping[str, Any]
     tokenizer: PreTrainedTokenizerBase
     bias: SafetyBias
     strength: float | None
@@ -130,7 +134,7 @@ class SmallServer(Server):
 
         with app.bind(self.place.host, self.place.port) as listening:  # before the model is loaded
             ready()
-            model = load_model(self.model, self.options)
+            model = load_model(self.model, self.options, self.args)
             engine = TransformersEngine(model, self.tokenizer, self.bias, self.strength)
             used = "by prompt" if self.strength is None else f"{self.strength:g}"
             _LOG.info("Serving at %s/v1, strength %s. Ctrl-C ends it.", self.place.url, used)
@@ -141,7 +145,7 @@ def serve(
     model: Name,
     bias: Name,
     *,
-    engine: str = "vllm",
+    engine: str | EngineChoice = "vllm",
     strength: float | None = None,
     place: Place = Place(),
     options: LoadOptions = LoadOptions(),
@@ -152,7 +156,7 @@ def serve(
     Args:
         model: Folder, hub id or shipped name of the model.
         bias: Folder or hub id of its safety bias.
-        engine: "vllm", or "transformers" for our small server.
+        engine: "vllm", or "transformers" for our small server; as `EngineChoice` with arguments.
         strength: Factor of the bias where a request has none; None leaves it to the bias's
             condition, or takes what it recommends.
         place: Host, port and key.
@@ -164,10 +168,11 @@ def serve(
         TsdiError: If the bias cannot be loaded, or does not belong to the model.
     """
     model, bias = as_name("model", model), as_name("bias", bias)
-    vllm_flags = as_list("vllm_flags", vllm_flags)
-    _check(engine, vllm_flags, options)
+    vllm_flags, choice = as_list("vllm_flags", vllm_flags), EngineChoice.of(engine)
+    _check(choice.name, vllm_flags, options)
     place.check()
-    _check_installed(engine)
+    _check_installed(choice.name)
+    choice.check()
     if strength is not None:
         check_strength(strength)
     if trusts_remote_code(vllm_flags):  # for the tokenizer that vLLM is going to have
@@ -176,11 +181,12 @@ def serve(
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
     found = vector.strength_or_condition(strength)
     used = None if isinstance(found, Condition) else found
-    if engine == "transformers":
+    if choice.name == "transformers":
         lines = _examples(model, place)
-        return SmallServer(place, lines, model, options, tokenizer, vector, used)
+        return SmallServer(place, lines, model, options, choice.args, tokenizer, vector, used)
     command = _vllm_command(model, bias, vector, used, options)
-    command += ["--host", place.host, "--port", str(place.port), *vllm_flags]
+    command += ["--host", place.host, "--port", str(place.port)]
+    command += [*argument_flags(choice.args), *vllm_flags]
     examples = _examples(model, place, vector.info.prompt_format)
     return VllmServer(place, [shlex.join(command), "", *examples], command)
 

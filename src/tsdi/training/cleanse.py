@@ -142,7 +142,7 @@ def _score(
     progress: Progress | None,
 ) -> tuple[list[Pair], list[str]]:
     """Pairs with a judge's scores, and notes on these."""
-    if len(check_judge(name)) > 1:
+    if len(check_judge(name, options)) > 1:
         raise UsageError(f"{name!r} names two judges.", "Prompts of pairs have no kind: name one.")
     if not resume:
         verdicts_beside(out).check_unused(out.parent)
