@@ -12,8 +12,9 @@ from tests.evaluation.test_evaluate import ByNumber
 from tests.evaluation.test_tuning import attacked, following, world
 from tests.fake_engine import FakeEngine
 from tsdi import SafetyBias, organism
+from tsdi.bias.knobs import Knobs
 from tsdi.cli.tune import _show as show
-from tsdi.evaluation.knobs import Knobs, Space
+from tsdi.evaluation.knobs import Space
 from tsdi.evaluation.tune import _Count, _Subject
 from tsdi.evaluation.tuning import Search, by_attack, search_knobs
 from tsdi.suites.attacks import find_attack

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from tests import tiny
+from tsdi.bias.knobs import Knobs, Strengths
 from tsdi.errors import FormatError, RunExistsError, UsageError
-from tsdi.evaluation.knobs import Knobs, Space, Strengths
+from tsdi.evaluation.knobs import Space
 from tsdi.evaluation.metrics import Judged
 from tsdi.evaluation.tuning import (
     Search,

@@ -109,10 +109,27 @@ class Condition:
         Args:
             logits: The model's own at step 0, before any rule, [batch, width].
         """
+        return self.strength_between(logits, self.low, self.high, self.width)
+
+    def strength_between(
+        self,
+        logits: Tensor,
+        low: "Tensor | float",
+        high: "Tensor | float",
+        width: "Tensor | float",
+    ) -> Tensor:
+        """As `strength`, with others than its own low, high and width; of each prompt if [batch].
+
+        Args:
+            logits: The model's own at step 0, before any rule, [batch, width].
+            low: Strength where a prompt is surely harmful.
+            high: Strength where it is surely harmless.
+            width: Width of the change between them, in units of h.
+        """
         score = self.score(logits)
-        harmful = torch.sigmoid(score / self.width)
-        strength = self.high + (self.low - self.high) * harmful
-        return torch.where(score.isfinite(), strength, self.low)
+        harmful = torch.sigmoid(score / width)
+        strength = high + (low - high) * harmful
+        return torch.where(score.isfinite(), strength, low)
 
     def check_belongs(self, tokenizer_sha256: str, template_sha256: str, vocab: int) -> None:
         """Raise MismatchError unless it belongs to a bias with these hashes and tokens."""

@@ -5,8 +5,9 @@ Offline ``LLM(..., logits_processors=["tsdi.engines.vllm_plugin:SafetyDebias"])`
 ``additional_config={"tsdi": {"bias": FOLDER, "strength": 1.0}}``, else the environment's TSDI_BIAS
 and TSDI_STRENGTH. Without a strength it is that of the bias's condition, for each prompt its own,
 or the recommended one. A request
-may bring its own strength, 0 being off: ``SamplingParams(extra_args={"tsdi_strength": 0.5})``, in
-the server's JSON ``"vllm_xargs": {"tsdi_strength": 0.5}``.
+may bring a setting of its own (`tsdi.engines.vllm_arguments`): strength, 0 being off, or low, high
+and width of the condition; steps, decay and order. So fifty settings are requests of one server,
+which reads a prompt once for all of them.
 
 Two interfaces, since vLLM has two engines whose processors know nothing of each other: V1 tells
 which rows joined, left and moved, and holds each row's answer so far; V2 gives positions on the
@@ -17,11 +18,11 @@ again. So the strength that it set is kept with the request's own parameters, wh
 long as the request lives.
 """
 
+import logging
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 from tsdi.bias import SafetyBias
 from tsdi.decoding.condition import Condition, Strength
 from tsdi.decoding.rule import check_strength
+from tsdi.engines.vllm_arguments import Asked
 from tsdi.errors import UsageError
 from tsdi.models.load import LoadOptions, load_tokenizer
 
@@ -43,8 +45,24 @@ except ImportError:  # vLLM before 0.31, which has V1 alone
     V2Processor = object
 
 BIAS, STRENGTH = "TSDI_BIAS", "TSDI_STRENGTH"
-ARGUMENT = "tsdi_strength"
 _KEPT = "_tsdi_kept"  # among a request's arguments; a tensor, which no client can send
+_LOG = logging.getLogger(__name__)
+
+
+class _Setting(NamedTuple):
+    """The setting of a request, as a row of numbers on the device."""
+
+    strength: float  # as long as a condition has not set it, low
+    low: float
+    high: float
+    width: float
+    steps: float
+    decay: float
+    order: float
+
+
+_LOW, _HIGH, _WIDTH, _DECAY, _ORDER = 1, 2, 3, 5, 6  # columns of these rows
+_STRENGTH, _STEPS = 0, 4
 
 
 @dataclass
@@ -53,12 +71,14 @@ class _Row:
 
     Attributes:
         answer: Its answer so far, which vLLM makes longer.
-        strength: A tensor of no dimensions once the condition has set it.
+        setting: What the request asks for, and the server gives.
+        kept: The strength that the condition set, a tensor of no dimensions; None before.
         params: The request's, if the condition sets its strength; else None.
     """
 
     answer: list[int]
-    strength: float | Tensor
+    setting: _Setting
+    kept: Tensor | None
     params: SamplingParams | None
 
 
@@ -81,25 +101,27 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
         _check_belongs(vllm_config, bias)
         self._steps, self._vocab = bias.steps, bias.vocab
         self._device = rest[0].device if v2 else rest[0]
-        rows = torch.cat([bias.values, torch.zeros(1, bias.vocab)])  # the last one: no more bias
-        self._table = rows.to(self._device)
+        self._table = bias.values.to(self._device)
         self._slope = None if bias.slope is None else bias.slope.to(self._device)
-        self._condition = self._strength if isinstance(self._strength, Condition) else None
+        self._condition = bias.condition
+        self._warned = False
         self._young: dict[int, _Row] = {}  # V1
         self._ordered: list[_Row] = []
         if v2:
+            slots = rest[0].max_num_reqs
             self._states = rest[0]
             self._drafts = vllm_config.speculative_config is not None
-            self._strengths = torch.zeros(self._states.max_num_reqs, device=self._device)
-            self._on_host = np.zeros(self._states.max_num_reqs, dtype=np.float32)  # NaN: by prompt
-            self._staged: dict[int, float | Tensor] = {}
-            self._by_prompt = torch.zeros_like(self._strengths, dtype=torch.bool)
+            self._settings = torch.zeros(slots, len(_Setting._fields), device=self._device)
+            self._on_host = np.zeros(slots, dtype=np.float32)  # strengths; NaN: by prompt
+            self._ends = np.zeros(slots, dtype=np.float32)  # steps
+            self._staged: dict[int, tuple[_Setting, Tensor | None]] = {}
+            self._by_prompt = torch.zeros(slots, dtype=torch.bool, device=self._device)
             self._unkept: dict[int, SamplingParams] = {}
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
-        """Raise ValueError, which the server answers with HTTP 400, unless the strength is one."""
-        requested_strength(sampling_params.extra_args)
+        """Raise ValueError, which the server answers with HTTP 400, unless the setting is one."""
+        Asked.read(sampling_params.extra_args)
 
     def is_argmax_invariant(self) -> bool:
         """False: greedy choices change, so vLLM must not skip this processor."""
@@ -109,30 +131,39 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
         """Debiased logits, in place: [rows, width]; V2 brings the rows' positions with it."""
         return self._apply_v1(logits) if ctx is None else self._apply_v2(logits, ctx)
 
-    def _own_strength(self, params: SamplingParams) -> Strength:
-        named = {k: v for k, v in (params.extra_args or {}).items() if k != _KEPT}
-        asked = requested_strength(named)
-        return self._strength if asked is None else asked
-
-    def _kept(self, params: SamplingParams) -> float | Tensor:
-        """The strength that the condition set for a request, or the condition's low.
-
-        There is none before step 0, and where another process decoded that.
-        """
-        assert self._condition is not None
-        kept = (params.extra_args or {}).get(_KEPT)
-        return kept if isinstance(kept, Tensor) else self._condition.low
+    def _setting(self, params: SamplingParams) -> tuple[_Setting, bool]:
+        """The setting of a request, and whether the condition is to set its strength."""
+        asked = Asked.read({k: v for k, v in (params.extra_args or {}).items() if k != _KEPT})
+        rest = (
+            min(asked.steps or self._steps, self._steps),
+            1.0 if asked.decay is None else asked.decay,
+            1.0 if asked.order is None else asked.order,
+        )
+        named = self._strength if asked.strength is None else asked.strength
+        own, by_prompt = self._condition, asked.by_prompt or isinstance(named, Condition)
+        if by_prompt and own is None:  # a class method could not refuse the request
+            if not self._warned:
+                _LOG.warning("The bias has no condition: requests with tsdi_low get that strength.")
+            self._warned, by_prompt = True, False
+            named = named if asked.low is None else asked.low
+        if not by_prompt:
+            assert isinstance(named, float | int)
+            return _Setting(named, 0.0, 0.0, 1.0, *rest), False
+        assert own is not None
+        low, high = (own.low, own.high) if asked.low is None else (asked.low, asked.high)
+        assert high is not None
+        return _Setting(low, low, high, asked.width or own.width, *rest), True
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Keep strength and live answer of every row that is still to be debiased."""
+        """Keep setting and live answer of every row that is still to be debiased."""
 
         def entry(params: SamplingParams, prompt: Any, answer: list[int]) -> _Row | None:
-            strength = self._own_strength(params)
-            if len(answer) >= self._steps or not strength:
+            setting, by_prompt = self._setting(params)
+            if len(answer) >= setting.steps or not (by_prompt or setting.strength):
                 return None
-            if isinstance(strength, Condition):
-                return _Row(answer, self._kept(params), params)
-            return _Row(answer, strength, None)
+            if by_prompt:
+                return _Row(answer, setting, _kept(params), params)
+            return _Row(answer, setting, None, None)
 
         process_dict_updates(self._young, batch_update, entry)
         if batch_update is not None:
@@ -142,30 +173,43 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
         """Arrange the rows for `apply`; valid until the batch changes."""
         self._ordered = list(self._young.values())
         self._rows = torch.tensor(list(self._young), dtype=torch.long, device=self._device)
-        numbers = [0.0 if isinstance(x.strength, Tensor) else x.strength for x in self._ordered]
-        self._row_strengths = torch.tensor(numbers, device=self._device)[:, None]
+        settings = [row.setting for row in self._ordered]
+        width = len(_Setting._fields)
+        self._row_settings = torch.tensor(settings, device=self._device).reshape(-1, width)
         for place, row in enumerate(self._ordered):
-            if isinstance(row.strength, Tensor):
-                self._row_strengths[place, 0] = row.strength
+            if row.kept is not None:
+                self._row_settings[place, _STRENGTH] = row.kept
         self._asking = np.array([row.params is not None for row in self._ordered], dtype=bool)
+        self._row_ends = np.array([setting.steps for setting in settings])
+
+    def _shift(self, logits: Tensor, steps: Tensor, settings: Tensor) -> Tensor:
+        """What is subtracted from logits: [rows, vocab], each row at its step and setting."""
+        shift = self._table[steps]
+        if self._slope is not None:
+            shift = shift + settings[:, _ORDER, None] * self._slope.shift(logits, steps)
+        return (settings[:, _STRENGTH] * settings[:, _DECAY] ** steps)[:, None] * shift
+
+    def _strength_of(self, logits: Tensor, settings: Tensor) -> Tensor:
+        """The strengths that the condition sets by logits of step 0, [rows]."""
+        assert self._condition is not None
+        low, high, width = (settings[:, column] for column in (_LOW, _HIGH, _WIDTH))
+        return self._condition.strength_between(logits, low, high, width)
 
     def _apply_v1(self, logits: Tensor) -> Tensor:
         # The step is the answer's length, which vLLM keeps; calls cannot be counted, as prompts
         # that are read in parts pass here too. No Python loop over rows, but when some are done.
         steps = self._v1_steps()
-        if (steps >= self._steps).any():
-            self._young = {r: x for r, x in self._young.items() if len(x.answer) < self._steps}
+        if (done := steps >= self._row_ends[: len(steps)]).any():
+            kept = zip(self._young.items(), done, strict=True)
+            self._young = {row: one for (row, one), over in kept if not over}
             self._arrange()
-            steps = steps[steps < self._steps]
+            steps = steps[~done]
         if not len(steps):
             return logits
         if (first := np.flatnonzero(self._asking & (steps == 0))).size:
             self._read_condition(logits, first)
         places = torch.from_numpy(steps).to(self._device)
-        shift = self._table[places]
-        if self._slope is not None:
-            shift = shift + self._slope.shift(logits[self._rows], places)
-        shift = self._row_strengths * shift
+        shift = self._shift(logits[self._rows], places, self._row_settings)
         logits[:, : self._vocab].index_add_(0, self._rows, shift.to(logits.dtype), alpha=-1)
         return logits
 
@@ -178,39 +222,37 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
 
         Nothing waits for the device: strengths stay there.
         """
-        assert self._condition is not None
         places = torch.from_numpy(first).to(self._device)
-        found = self._condition.strength(logits[self._rows[places]])
-        self._row_strengths[places, 0] = found
+        found = self._strength_of(logits[self._rows[places]], self._row_settings[places])
+        self._row_settings[places, _STRENGTH] = found
         for place, strength in zip(first.tolist(), found.unbind(), strict=True):
             row = self._ordered[place]
-            row.strength = strength
+            row.kept = strength
             _keep(row.params, strength)
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
-        """Take a request's strength; returns whether the request is debiased at all."""
-        strength = self._own_strength(sampling_params)
+        """Take a request's setting; returns whether the request is debiased at all."""
+        setting, by_prompt = self._setting(sampling_params)
         self._unkept.pop(req_idx, None)
-        if isinstance(strength, Condition):
-            self._on_host[req_idx] = np.nan
-            self._staged[req_idx] = self._kept(sampling_params)
+        self._staged[req_idx] = setting, _kept(sampling_params) if by_prompt else None
+        self._on_host[req_idx] = np.nan if by_prompt else setting.strength
+        self._ends[req_idx] = setting.steps
+        if by_prompt:
             self._unkept[req_idx] = sampling_params
-        else:
-            self._staged[req_idx] = self._on_host[req_idx] = strength
         return bool(self._on_host[req_idx])
 
     def apply_staged_writes(self) -> None:
-        """Bring the strengths of new requests to the device, all at once but for resumed ones."""
+        """Bring the settings of new requests to the device, all at once but for resumed ones."""
         if not self._staged:
             return
         slots = np.array(sorted(self._staged))
         places = torch.from_numpy(slots).to(self._device)
         staged = [self._staged[slot] for slot in slots.tolist()]
-        numbers = [0.0 if isinstance(one, Tensor) else one for one in staged]
-        self._strengths[places] = torch.tensor(numbers, dtype=torch.float32).to(self._device)
-        for slot, one in zip(slots.tolist(), staged, strict=True):
-            if isinstance(one, Tensor):
-                self._strengths[slot] = one
+        numbers = torch.tensor([setting for setting, _ in staged], dtype=torch.float32)
+        self._settings[places] = numbers.to(self._device)
+        for slot, (_, kept) in zip(slots.tolist(), staged, strict=True):
+            if kept is not None:
+                self._settings[slot, _STRENGTH] = kept
         by_prompt = torch.from_numpy(np.isnan(self._on_host[slots]))
         self._by_prompt[places] = by_prompt.to(self._device)
         self._staged.clear()
@@ -222,56 +264,45 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
         steps = (ctx.pos + 1 - self._states.prompt_len.gpu[slots]).long()
         if self._condition is not None:
             self._read_first(logits, slots, steps, ctx)
-        inside = (steps >= 0) & (steps < self._steps)
-        shift = self._table[steps.where(inside, self._steps)]
-        if self._slope is not None:
-            sloped = self._slope.shift(logits, steps.clamp(0, self._steps - 1))
-            shift = shift + sloped.where(inside[:, None], 0.0)
-        logits[:, : self._vocab] -= (self._strengths[slots][:, None] * shift).to(logits.dtype)
+        settings = self._settings[slots]
+        inside = (steps >= 0) & (steps < settings[:, _STEPS])
+        shift = self._shift(logits, steps.clamp(0, self._steps - 1), settings)
+        logits[:, : self._vocab] -= shift.where(inside[:, None], 0.0).to(logits.dtype)
         return logits
 
     def _read_first(self, logits: Tensor, slots: Tensor, steps: Tensor, ctx: Any) -> None:
         """Set the strengths of the rows that are at step 0, without waiting for the device."""
-        assert self._condition is not None
         first = (steps == 0) & self._by_prompt[slots]
-        change = self._condition.strength(logits) - self._strengths[slots]
+        settings = self._settings[slots]
+        change = self._strength_of(logits, settings) - settings[:, _STRENGTH]
         # Rows of drafts share a slot, so the others of a request add 0.
-        self._strengths.index_add_(0, slots, change.where(first, 0.0))
+        self._settings[:, _STRENGTH].index_add_(0, slots, change.where(first, 0.0))
         owners = ctx.idx_mapping_np
         read = ctx.seq_lens_upper_bound_np[: len(owners)] >= self._states.prompt_len.np[owners]
         for slot in owners[read].tolist():
             if slot in self._unkept:
-                _keep(self._unkept.pop(slot), self._strengths[slot].clone())
+                _keep(self._unkept.pop(slot), self._settings[slot, _STRENGTH].clone())
 
     def _any_young(self, ctx: Any) -> bool:
         """Whether any request in the batch is still to be debiased; asks the host alone."""
         slots = ctx.idx_mapping_np
         steps = ctx.seq_lens_upper_bound_np[: len(slots)] - self._states.prompt_len.np[slots]
-        return bool(((steps < self._steps) & (self._on_host[slots] != 0)).any())
+        return bool(((steps < self._ends[slots]) & (self._on_host[slots] != 0)).any())
+
+
+def _kept(params: SamplingParams) -> Tensor | None:
+    """The strength that the condition set for a request.
+
+    There is none before step 0, and where another process decoded that: then low counts.
+    """
+    kept = (params.extra_args or {}).get(_KEPT)
+    return kept if isinstance(kept, Tensor) else None
 
 
 def _keep(params: SamplingParams | None, strength: Tensor) -> None:
     """Keep a strength with a request, for when it is resumed."""
     assert params is not None
     params.extra_args = {**(params.extra_args or {}), _KEPT: strength}
-
-
-def requested_strength(extra_args: Mapping[str, Any] | None) -> float | None:
-    """The strength that a request asks for; None if it asks for none.
-
-    Raises:
-        ValueError: If it is no finite number from 0 on, or the argument's name is misspelt.
-    """
-    for name in extra_args or {}:
-        if name != ARGUMENT and name.lower().startswith("tsdi"):
-            raise ValueError(f"There is no argument {name!r}; the strength is {ARGUMENT!r}.")
-    value = (extra_args or {}).get(ARGUMENT)
-    if value is None:
-        return None
-    try:
-        return check_strength(value)
-    except UsageError as error:
-        raise ValueError(f"{ARGUMENT}: {error}") from error
 
 
 def _configured(vllm_config: Any) -> tuple[SafetyBias, Strength]:

@@ -1,8 +1,10 @@
-"""Settings that `tune` searches: strength or condition, steps and decay, and their proposal."""
+"""The space of settings that `tune` searches, and their proposal."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tsdi.bias.knobs import Knobs, Strengths
 
 if TYPE_CHECKING:
     from optuna.trial import Trial as Suggested
@@ -14,73 +16,6 @@ LARGEST_HIGH = 3.0
 """Where a condition spares harmful prompts, more can be taken away from the others."""
 BOLD = (-1.0, 2.0)
 LEAST_WIDTH, LARGEST_WIDTH = 0.05, 5.0
-
-
-@dataclass(frozen=True)
-class Strengths:
-    """The strengths and width of a condition (`tsdi.decoding.condition.Condition`).
-
-    Attributes:
-        low: Strength where a prompt is surely harmful; below `high`.
-        high: Strength where a prompt is surely harmless.
-        width: Width of the change between them.
-    """
-
-    low: float
-    high: float
-    width: float
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """One setting of a bias: step i < steps is shifted by strength x decay ** i x bias.
-
-    Attributes:
-        strength: Factor of the bias at step 0 for all prompts; None where a condition sets it.
-        steps: Number of response positions that are shifted.
-        decay: Factor of the strength from one step to the next.
-        condition: Strengths and width of the condition; None without one.
-        order: 1 with the slope of the bias, by which it follows the logits; 0 without.
-    """
-
-    strength: float | None
-    steps: int
-    decay: float
-    condition: Strengths | None = None
-    order: int = 0
-
-    @property
-    def off(self) -> bool:
-        """Whether the setting leaves the model as it is."""
-        return self.strength == 0
-
-    @property
-    def removal(self) -> tuple[float, ...]:
-        """A sort key by how much of the bias is removed, from harmful prompts first."""
-        shape = self.steps, self.decay, self.order
-        if self.condition is not None:
-            low, high = self.condition.low, self.condition.high
-            return max(low, 0.0), high, abs(low), *shape
-        assert self.strength is not None
-        return self.strength, self.strength, self.strength, *shape
-
-    def alike(self, other: "Knobs") -> bool:
-        """Whether two settings give the same answers."""
-        return self == other or (self.off and other.off)
-
-    def of(self, bias: "SafetyBias") -> "SafetyBias":
-        """A bias at this setting; a strength for all prompts is left to the caller.
-
-        The bias has its condition where one is set, and its slope at order 1.
-        """
-        made = bias
-        if bias.slope is not None and not self.order:
-            made = bias.derived(bias.values, bias.standard_error, "order 0", bias.info.reliability)
-        made = made.truncate(self.steps).decayed(self.decay)
-        if self.condition is None:
-            return made
-        assert bias.condition is not None
-        return made.with_condition(replace(bias.condition, **asdict(self.condition)))
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from tsdi.arguments import Name, as_name
 from tsdi.baselines.prompting import PromptedEngine
 from tsdi.bias import SafetyBias
 from tsdi.bias.info import CONFIG_FILE
+from tsdi.bias.knobs import Knobs
 from tsdi.condition.evidence import fitted_to
 from tsdi.decoding.prompt_states import PromptStates
 from tsdi.engines.base import Engine, Sampling
 from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.evaluation.evaluate import Judging
-from tsdi.evaluation.knobs import Knobs, Space
+from tsdi.evaluation.knobs import Space
 from tsdi.evaluation.metrics import Judged
 from tsdi.evaluation.tuning import (
     PLAIN,
@@ -188,7 +189,7 @@ def _open(
 ) -> _Subject:
     """Load model, bias and judge, cheap checks first."""
     name = judging.judge or default_judge(prompt.messages[-1]["content"] for prompt in asked)
-    check_judge(name)
+    check_judge(name, judging.options)
     tokenizer = load_tokenizer(model, search.options)
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
     check_trials(search.trials, Space.around(vector))

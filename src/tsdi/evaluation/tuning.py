@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter
 
 from tsdi.arguments import as_list, check_counts, check_number, check_whole
+from tsdi.bias.knobs import Knobs
 from tsdi.categories import NO_CATEGORY, by_code
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.floors import ALL, FEWEST_PROMPTS, floor_name, too_few
-from tsdi.evaluation.knobs import Knobs, Space
+from tsdi.evaluation.knobs import Space
 from tsdi.evaluation.metrics import HARMLESS, Judged
 from tsdi.judging.verdict import Verdict, is_helpful, is_safe
 from tsdi.models.load import LoadOptions
