@@ -128,7 +128,7 @@ def _of_vllm() -> _Hints:
         try:
             hints = get_type_hints(EngineArgs, localns=unknown)
         except NameError as error:
-            if error.name in unknown:
+            if error.name is None or error.name in unknown:
                 raise
             unknown[error.name] = Any
         else:
