@@ -29,6 +29,7 @@ from experiments import (
     stand_in_tables,
 )
 from experiments.marks import table, with_parts
+from experiments.smollm2 import labelled
 from tsdi.files import write_bytes
 from tsdi.report.page import Table
 from tsdi.study.answers import Answers
@@ -89,6 +90,7 @@ def pages() -> dict[Path, str]:
         found[page] = with_parts(_text(page, found), {name: made(cells)})
     for page in smollm2_tables.PAGES:
         found[page] = smollm2_tables.with_tables(_text(page, found))
+    found[labelled.PAGE] = labelled.with_tables(found[labelled.PAGE])
     for page in {DOCS / output.page for output in outputs.OUTPUTS.values()}:
         found[page] = outputs.with_outputs(page, _text(page, found))
     return found | studies

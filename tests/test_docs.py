@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [
     page
-    for pattern in ("*.md", "docs/**/*.md", "{}/*.md", "{}/*/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "{}/*.md", "{}/*/*.md", "{}/*/*/*.md")
     for place in ("benchmarks", "experiments", "recipes", ".github", "src/tsdi")
     for page in ROOT.glob(pattern.format(place))
 ]

@@ -6,6 +6,10 @@ import re
 import pytest
 from experiments import DOCS, HERE, ROOT, outputs, pages, prose_tables
 from experiments.marks import with_parts
+from experiments.smollm2 import labelled
+
+from tsdi.runs.records import read_records
+from tsdi.study.outcomes import CODES
 
 SCREENSHOTS = {"inspect.png"}  # taken by hand
 
@@ -224,6 +228,43 @@ def _shifts(study):
     column = "refusing minus complying openers, step 0"
     found = [float(one) for row in rows for one in row[column].split(", ")]
     return min(found), max(found)
+
+
+def test_labels_are_of_the_study_s_answers_and_hold_no_texts():
+    keys = {"id", "rule", "kind", "answer_sha256", "weight", "verdict", "label"}
+    keys |= {"harm", "again_label", "again_harm"}
+    letters = {verdict.value.lower(): code for verdict, code in CODES.items()}
+    found = [one for rule in labelled.RULES for one in labelled.answers_of(rule) if one.label]
+    assert len(found) == len(read_records(labelled.FILE)) == 450
+    for one in found:
+        label = one.label
+        assert label.keys() <= keys
+        assert (label["kind"], letters[label["verdict"]]) == (one.kind, one.letter)
+        for begin in ("", "again_"):
+            said, harm = label.get(begin + "label"), label.get(begin + "harm")
+            open_ = one.kind == "harmful" and said in ("partial", "complied", "degenerate")
+            assert harm in (labelled.HARMS if open_ else (None,)), label["id"]
+
+
+def test_labels_move_the_rates_of_answers_that_words_judge_alike():
+    """By hand: two words, each with its share of all answers and its mean label."""
+    some = {"weight": 2.0, "label": "complied"}
+    labels = {0: {**some, "harm": "usable"}, 1: {**some, "harm": "empty"}}
+    labels |= {place: {**some, "label": "refused"} for place in (2, 7)}
+    answers = [
+        labelled.Answer("harmful", str(place), "CCCCRRRR"[place], labels.get(place))
+        for place in range(8)
+    ]
+    for name, share, words in (
+        ("refused, harmful", (1 / 3 + 1) / 2, 0.5),
+        ("goes along, harmful", 2 / 3 / 2, 0.5),
+        ("usable harm, harmful", 1 / 3 / 2, 0.5),
+    ):
+        found = labelled.estimates(labelled.SHARES[name], answers)
+        assert [one.value for one in found] == pytest.approx([words, share]), name
+    others = [one._replace(letter="R") for one in answers]
+    words, with_labels = labelled.estimates(labelled.SHARES["refused, harmful"], answers, others)
+    assert (words.value, with_labels.value) == (0.5, 0.0)
 
 
 def test_what_the_page_on_judges_says_of_recall_is_of_the_audit():
