@@ -177,12 +177,12 @@ def test_floors_hold_under_attack_too(folder, tuned, attacked_too):
     )
 
 
-def test_harmful_prompts_alone_are_asked_under_attack_and_judged_as_they_were(monkeypatch):
+def test_harmful_prompts_alone_are_asked_under_attack_and_judged_as_they_were():
     asked, judged = [], []
 
     class Engine(FakeEngine):
-        def __init__(self, *_):
-            super().__init__()
+        def at(self, knobs):
+            return self
 
         def generate(self, requests, sampling):
             asked.extend(request.messages[-1]["content"] for request in requests)
@@ -193,14 +193,13 @@ def test_harmful_prompts_alone_are_asked_under_attack_and_judged_as_they_were(mo
             judged.extend(response.prompt for response in responses)
             return super().judge_answers(responses)
 
-    monkeypatch.setattr("tsdi.evaluation.tune.TransformersEngine", Engine)
     kinds = {"ask 1": "harmful", "ask 2": "harmless", "ask 4": "lookalike"}
     prompts = [
         Prompt(text, ({"role": "user", "content": text},), "O1", kind=kind)
         for text, kind in kinds.items()
     ]
     search = Search(attacks=["shout", "repeat"], max_new_tokens=2)
-    subject = _Subject(None, None, None, tiny.bias(), Mild(), by_attack(prompts, search.attacks))
+    subject = _Subject(Engine(), {}, None, tiny.bias(), Mild(), by_attack(prompts, search.attacks))
     found = subject.answers(Knobs(1.0, 1, 1.0), search, "", _Count(None, 5, 1))
     assert asked == [*kinds, "ASK 1", "ask 1 ask 1"]
     assert judged == [*kinds, "ask 1", "ask 1"]

@@ -108,12 +108,12 @@ def _vllm(values, strength, condition):
         return VllmEngine(
             running, tiny.tokenizer(), _bias(torch.zeros(1, tiny.VOCAB)), 0.0
         ), tiny.VOCAB
-    engine = VllmEngine(running, tiny.tokenizer(), _bias(values, condition), strength)
+    bias = _bias(values, condition)
+    engine = VllmEngine(running, tiny.tokenizer(), bias, strength)
     processor._condition = condition
     processor._strength = 1.0 if condition is None else condition
-    processor._slope = engine.bias.slope
-    processor._table = torch.cat([engine.bias.values, torch.zeros(1, tiny.VOCAB)])
-    processor._steps = len(values)
+    processor._slope = bias.slope
+    processor._table, processor._steps = bias.values, bias.steps
     return engine, tiny.VOCAB
 
 

@@ -1,5 +1,6 @@
 """One suite for every engine: the contract of tsdi.engines.base, executed."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from tests import tiny
 from tests.engines import cases
+from tsdi.bias.knobs import Knobs, Strengths
 from tsdi.engines.base import Request, Sampling
 from tsdi.errors import MismatchError, PromptError
 
@@ -274,3 +276,44 @@ class TestAgainstTransformers:
                              max_new_tokens=12)  # fmt: skip
         assert [one.token_ids for one in found] == [one.token_ids for one in expected]
         assert [one.text for one in found] == [one.text for one in expected]
+
+
+class TestAnotherSetting:
+    """The engine at another setting of its bias answers as one that was made so."""
+
+    @pytest.fixture(autouse=True)
+    def _with_a_setting(self, make):
+        if make(None)[1] != tiny.VOCAB:
+            pytest.skip("the fake engine has one setting")
+
+    def test_strength_steps_and_decay(self, make):
+        values = _values(tiny.VOCAB, scale=3)
+        engine, _ = make(values, strength=2.0)
+        found = _generate(engine.at(Knobs(0.75, 2, 0.5)), [LONG, SHORT], keep_logits=True)
+        whole = _generate(engine, [LONG, SHORT])
+        decayed = values[:2] * torch.tensor([[1.0], [0.5]])
+        expected = _generate(make(decayed, strength=0.75)[0], [LONG, SHORT], keep_logits=True)
+        for one, other, before in zip(found, expected, whole, strict=True):
+            assert one.token_ids == other.token_ids != before.token_ids
+            torch.testing.assert_close(one.logits, other.logits, rtol=0, atol=1e-5)
+
+    def test_low_high_and_width_of_a_condition(self, make):
+        values, condition = _values(tiny.VOCAB, scale=3), TestACondition().condition(tiny.VOCAB)
+        engine, _ = make(values, condition=condition)
+        by = Strengths(-0.5, 2.0, 0.25)
+        found = _generate(engine.at(Knobs(None, STEPS, 1.0, by)), [LONG, SHORT])
+        constant = _generate(engine.at(Knobs(0.5, STEPS, 1.0)), [LONG, SHORT])
+        other = replace(condition, low=-0.5, high=2.0, width=0.25)
+        assert found == _generate(make(values, condition=other)[0], [LONG, SHORT])
+        assert constant == _generate(make(values, strength=0.5)[0], [LONG, SHORT])
+
+    def test_with_and_without_the_slope(self, make):
+        values, slope = _values(tiny.VOCAB, scale=3), tiny.slope(tiny.VOCAB, STEPS, scale=3)
+        engine, _ = make(values, slope=slope)
+        sloped, plain = (
+            _generate(engine.at(Knobs(1.0, STEPS, 1.0, None, order)), [LONG, SHORT])
+            for order in (1, 0)
+        )
+        assert sloped == _generate(engine, [LONG, SHORT])
+        assert plain == _generate(make(values)[0], [LONG, SHORT])
+        assert sloped != plain

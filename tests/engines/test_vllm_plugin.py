@@ -9,6 +9,7 @@ import torch
 
 from tests import tiny
 from tests.engines import cases
+from tsdi.bias import SafetyBias
 from tsdi.errors import MismatchError, UsageError
 
 STEPS, ROWS = 3, 8
@@ -440,7 +441,137 @@ class TestAConditionInV2:
         torch.testing.assert_close(found, expected)
 
 
+def decayed(made, strength, steps, decay):
+    """The shift of every step at a setting."""
+    factors = [strength * decay**step * (step < steps) for step in range(STEPS)]
+    return torch.tensor(factors)[:, None] * made.values
+
+
+class TestSettingsOfRequests:
+    """Each request has its own strength, low, high, width, steps and decay, in one batch."""
+
+    ASKED = (
+        {},
+        {"tsdi_strength": 1.5, "tsdi_steps": 2},
+        {"tsdi_decay": 0.5},
+        {"tsdi_steps": 99},
+    )
+
+    def expected(self, made):
+        settings = (2.0, STEPS, 1.0), (1.5, 2, 1.0), (2.0, STEPS, 0.5), (2.0, STEPS, 1.0)
+        return torch.stack([decayed(made, *one) for one in settings])  # [requests, steps, vocab]
+
+    def test_in_v1(self, module, bias):
+        made, folder = bias
+        rule, answers = v1(module, folder), [[] for _ in self.ASKED]
+        added = [(row, params(**one), [], answers[row]) for row, one in enumerate(self.ASKED)]
+        rule.update_state(update(added))
+        for step in range(STEPS):
+            logits = plain()
+            logits[:4] -= self.expected(made)[:, step]
+            torch.testing.assert_close(rule.apply(plain()), logits)
+            for answer in answers:
+                answer.append(7)
+        assert rule.apply(plain()).equal(plain())
+
+    def test_in_v2(self, module, bias):
+        made, folder = bias
+        rule = v2(module, folder, [4] * ROWS)
+        for slot, one in enumerate(self.ASKED):
+            rule.add_request(slot, params(**one))
+        rule.apply_staged_writes()
+        for step in range(STEPS):
+            found = rule.apply(plain()[:4], context([0, 1, 2, 3], [3 + step] * 4))
+            torch.testing.assert_close(found, plain()[:4] - self.expected(made)[:, step])
+
+    def strengths(self, made):
+        return made.condition.strength_between(plain()[:3], *LEVELS)
+
+    def test_low_high_and_width_in_v1(self, module, conditioned):
+        made, folder = conditioned
+        rule, answers = v1(module, folder), [[], [], []]
+        added = [(row, params(**BY_PROMPT), [], answers[row]) for row in range(3)]
+        rule.update_state(update(added))
+        for step in range(STEPS):
+            expected = plain()
+            expected[:3] -= self.strengths(made)[:, None] * made.values[step]
+            torch.testing.assert_close(rule.apply(plain()), expected)
+            for answer in answers:
+                answer.append(7)
+
+    def test_low_high_and_width_in_v2(self, module, conditioned):
+        made, folder = conditioned
+        rule = v2(module, folder, [4] * ROWS)
+        for slot in range(3):
+            rule.add_request(slot, params(**BY_PROMPT))
+        rule.apply_staged_writes()
+        for step in range(STEPS):
+            found = rule.apply(plain()[:3], context([0, 1, 2], [3 + step] * 3))
+            shift = self.strengths(made)[:, None] * made.values[step]
+            torch.testing.assert_close(found, plain()[:3] - shift)
+
+    def test_the_condition_is_there_although_the_server_has_one_strength(self, module, conditioned):
+        made, folder = conditioned
+        rule = v1(module, folder, tsdi={"bias": str(folder / "bias"), "strength": 0.25})
+        rule.update_state(update([(0, params(**BY_PROMPT), [], []), (1, params(), [], [])]))
+        expected = plain()
+        expected[0] -= self.strengths(made)[0] * made.values[0]
+        expected[1] -= 0.25 * made.values[0]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+
+    def test_without_a_condition_low_counts_and_that_is_said(self, module, bias, caplog):
+        made, folder = bias
+        rule = v1(module, folder)
+        rule.update_state(update([(0, params(**BY_PROMPT), [], [])]))
+        expected = plain()
+        expected[0] += 0.5 * made.values[0]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+        assert "no condition" in caplog.text
+
+    def test_of_first_order_without_the_slope(self, module, tmp_path):
+        made = tiny.bias(strength=1.0)
+        slope = tiny.slope(tiny.VOCAB, made.steps)
+        sloped = SafetyBias(made.values, made.standard_error, made.info, slope=slope)
+        sloped.save_pretrained(tmp_path / "bias")
+        tiny.tokenizer().save_pretrained(tmp_path / "model")
+        rule = v1(module, tmp_path)
+        rule.update_state(update([(0, params(tsdi_order=0), [], []), (1, params(), [], [])]))
+        expected = plain()
+        expected[0] -= made.values[0]
+        expected[1] -= made.values[0] + slope.shift(plain()[1:2], 0)[0]
+        torch.testing.assert_close(rule.apply(plain()), expected)
+
+
+LEVELS = -0.5, 2.0, 0.25
+BY_PROMPT = dict(zip(("tsdi_low", "tsdi_high", "tsdi_width"), LEVELS, strict=True))
+
+
 class TestRequests:
+    @pytest.mark.parametrize(
+        ("asked", "said"),
+        [
+            ({"tsdi_low": 0.5}, "go together"),
+            ({"tsdi_low": 1, "tsdi_high": 0.5}, "above"),
+            ({"tsdi_strength": 1, "tsdi_width": 1}, "Either"),
+            ({"tsdi_steps": 0}, "tsdi_steps is a whole number from 1"),
+            ({"tsdi_steps": 1.5}, "whole number"),
+            ({"tsdi_steps": True}, "whole number"),
+            ({"tsdi_decay": 1.5}, "from 0 to 1"),
+            ({"tsdi_decay": float("nan")}, "from 0 to 1"),
+            ({"tsdi_order": 2}, "from 0 to 1"),
+            ({"tsdi_width": 0}, "tsdi_width is a number"),
+            ({"tsdi_high": "2", "tsdi_low": 0}, "tsdi_high is a number"),
+            ({"TSDI_strength": 1}, "no argument"),
+        ],
+    )
+    def test_a_setting_that_is_none_is_refused(self, module, asked, said):
+        with pytest.raises(ValueError, match=said):
+            module.SafetyDebias.validate_params(params(**asked))
+
+    def test_whole_settings_are_let_through(self, module):
+        for asked in ({"tsdi_steps": 3.0, "tsdi_decay": 1, "tsdi_order": 0}, BY_PROMPT):
+            module.SafetyDebias.validate_params(params(**asked))
+
     @pytest.mark.parametrize("value", [-0.1, 1e39, float("nan"), float("inf"), True, "much", [1]])
     def test_a_strength_that_is_none_is_refused(self, module, value):
         with pytest.raises(ValueError, match="from 0"):

@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 
 from tsdi.arguments import check_counts, check_whole, is_number
+from tsdi.bias.knobs import Knobs
 from tsdi.errors import UsageError
 
 COLDEST, HOTTEST = 1e-3, 100.0
@@ -118,3 +119,14 @@ class Engine(ABC):
     @abstractmethod
     def check(self, request: Request, sampling: Sampling) -> None:
         """Raise PromptError if the request and its answer cannot fit the model's context."""
+
+    def at(self, knobs: Knobs) -> "Engine":
+        """The engine with its bias at another setting; the weights are the same.
+
+        Raises:
+            UsageError: If it subtracts no bias itself.
+        """
+        raise UsageError(
+            "This engine subtracts no bias itself, so that no setting can be tried.",
+            "Take transformers, vllm or llama-cpp, with a bias.",
+        )

@@ -5,6 +5,7 @@ tokenizer))``; ``create_completion`` and ``generate`` take the processor, too.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
+from tsdi.bias.knobs import Knobs
 from tsdi.decoding.condition import Strength
 from tsdi.decoding.end_tokens import end_ids
 from tsdi.decoding.llama_cpp import SafetyDebias
@@ -132,6 +134,15 @@ class LlamaCppEngine(Engine):
         self._chat_format = bias.info.chat_format if bias is not None else chat_format
         check_format(tokenizer, self._chat_format)
         self._ends = {*end_ids(tokenizer), *_end_ids(llama)}
+
+    def at(self, knobs: Knobs) -> Engine:
+        """The engine with its bias at another setting."""
+        if self._bias is None:
+            return super().at(knobs)
+        made = copy(self)
+        made._bias = knobs.of(self._bias)
+        made._strength = made._bias.strength_or_condition(knobs.strength)
+        return made
 
     def check(self, request: Request, sampling: Sampling) -> None:
         """Raise PromptError if the request and its answer cannot fit the model's context."""

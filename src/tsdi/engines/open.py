@@ -53,7 +53,7 @@ def open_engine(
         check_strength(strength)
     if choice.name == "openai":
         return _server(model, bias, strength, chat, choice)
-    tokenizer_name = _tokenizer_of(model, bias, choice)
+    tokenizer_name = tokenizer_of(model, bias, choice)
     tokenizer = load_tokenizer(tokenizer_name, options)
     vector = None
     if bias is None:
@@ -153,8 +153,12 @@ def load_engine(
     return TransformersEngine(loaded, *rule), used
 
 
-def _tokenizer_of(model: str, bias: str | None, choice: EngineChoice) -> str:
-    """The name of the tokenizer; a GGUF file needs one, by option or from the bias."""
+def tokenizer_of(model: str, bias: str | None, choice: EngineChoice) -> str:
+    """The name of the tokenizer; a GGUF file needs one, by option or from the bias.
+
+    Raises:
+        UsageError: If a GGUF file has neither.
+    """
     if choice.name != "llama-cpp":
         return model
     if choice.tokenizer is not None:

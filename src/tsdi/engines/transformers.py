@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 from tsdi.bias import SafetyBias
+from tsdi.bias.knobs import Knobs
 from tsdi.decoding.anchor import find_anchor
 from tsdi.decoding.condition import Strength
 from tsdi.decoding.end_tokens import end_ids
@@ -78,6 +80,17 @@ class TransformersEngine(Engine):
         self.chat_format = bias.info.chat_format if bias is not None else chat_format
         check_format(tokenizer, self.chat_format)
         self._ends = end_ids(tokenizer, model.generation_config, model.config)
+
+    def at(self, knobs: Knobs) -> Engine:
+        """The engine with its bias at another setting, which shares what was read of prompts."""
+        if self._bias is None:
+            return super().at(knobs)
+        if self._states is None:
+            self._states = PromptStates(self._model)
+        made = copy(self)
+        made._bias = knobs.of(self._bias)
+        made._strength = made._bias.strength_or_condition(knobs.strength)
+        return made
 
     def check(self, request: Request, sampling: Sampling) -> None:
         """Raise PromptError if the request and its answer cannot fit the model's context."""

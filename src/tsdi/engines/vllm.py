@@ -2,17 +2,21 @@
 
 import hashlib
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from tsdi.bias import SafetyBias
+from tsdi.bias.knobs import Knobs
 from tsdi.decoding.condition import Condition
 from tsdi.decoding.end_tokens import end_ids
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.choice import NO_VLLM
 from tsdi.engines.encode import decode_answer, encode_request, is_in_thought
+from tsdi.engines.vllm_arguments import Asked
 from tsdi.engines.vllm_settings import offline_settings, prepare_environment
 from tsdi.errors import ModelError, UsageError
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format
@@ -89,12 +93,21 @@ class VllmEngine(Engine):
         self._tokenizer = tokenizer
         used = None if bias is None else bias.strength_or_condition(strength)
         self._biased = bias is not None
-        self._strength = None if isinstance(used, Condition) else used  # which the processor reads
+        # A condition is the processor's, which has it from the bias.
+        self._asked = Asked(None if isinstance(used, Condition) else used)
         self._chat_format = bias.info.chat_format if bias is not None else chat_format
         check_format(tokenizer, self._chat_format)
         self._limit = int(config.max_model_len)
         self._width = int(config.get_vocab_size())
         self._ends = end_ids(tokenizer, _own_settings(config), config.hf_config)
+
+    def at(self, knobs: Knobs) -> Engine:
+        """The engine with its bias at another setting, which its requests ask for."""
+        if not self._biased:
+            return super().at(knobs)
+        made = copy(self)
+        made._asked = Asked.of(knobs)
+        return made
 
     def check(self, request: Request, sampling: Sampling) -> None:
         """Raise PromptError if the request and its answer cannot fit the model's context."""
@@ -121,8 +134,9 @@ class VllmEngine(Engine):
     def _params(self, request: Request, ids: list[int], sampling: Sampling) -> Any:
         from vllm import SamplingParams
 
-        strength = self._strength if request.strength is None else request.strength
-        asked = {"tsdi_strength": strength} if self._biased and strength is not None else {}
+        asked = self._asked
+        if request.strength is not None:
+            asked = replace(asked, strength=request.strength, low=None, high=None, width=None)
         digest = hashlib.sha256(f"{sampling.seed} {ids}".encode()).digest()
         return SamplingParams(
             temperature=sampling.temperature,
@@ -131,7 +145,7 @@ class VllmEngine(Engine):
             stop_token_ids=self._ends,
             ignore_eos=True,  # the ends are those above, as in transformers
             logprobs=-1 if sampling.keep_logits else None,
-            extra_args=asked,
+            extra_args=asked.arguments() if self._biased else {},
             skip_special_tokens=True,
         )
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from tsdi.arguments import Name, as_name
 from tsdi.baselines.prompting import PromptedEngine
@@ -15,9 +15,9 @@ from tsdi.bias import SafetyBias
 from tsdi.bias.info import CONFIG_FILE
 from tsdi.bias.knobs import Knobs
 from tsdi.condition.evidence import fitted_to
-from tsdi.decoding.prompt_states import PromptStates
 from tsdi.engines.base import Engine, Sampling
-from tsdi.engines.transformers import TransformersEngine
+from tsdi.engines.choice import Used
+from tsdi.engines.open import load_engine, tokenizer_of
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.knobs import Space
@@ -37,7 +37,7 @@ from tsdi.judging.base import Judge
 from tsdi.judging.registry import check_judge, default_judge, load_judge
 from tsdi.models.chat import encode_chat, prompt_sha256
 from tsdi.models.fingerprint import alike, fingerprint
-from tsdi.models.load import load_model, load_tokenizer
+from tsdi.models.load import load_tokenizer
 from tsdi.runs.generate import check_fits
 from tsdi.runs.judged import judge_answers
 from tsdi.runs.records import Record
@@ -67,10 +67,10 @@ class Tuned:
 
 @dataclass(frozen=True)
 class _Subject:
-    """The bias that is tuned, with model, what that has read, judge and prompts."""
+    """The bias that is tuned, with its engine, that one's provenance, judge and prompts."""
 
-    model: PreTrainedModel
-    states: PromptStates
+    engine: Engine
+    used: Used
     tokenizer: PreTrainedTokenizerBase
     bias: SafetyBias
     judge: Judge
@@ -79,11 +79,8 @@ class _Subject:
     def answers(
         self, knobs: Knobs, search: Search, end_of_thinking: str, count: "_Count"
     ) -> dict[str, list[Judged]]:
-        table, info = knobs.of(self.bias), self.bias.info
-        engine = TransformersEngine(
-            self.model, self.tokenizer, table, knobs.strength, info.chat_format, self.states
-        )
-        end, done = end_of_thinking or info.anchor, 0
+        engine = self.engine.at(knobs)
+        end, done = end_of_thinking or self.bias.info.anchor, 0
         found: dict[str, list[Judged]] = {attack: [] for attack in self.asked}
         for attack, prompts in self.asked.items():
             under = _under(engine, attack)
@@ -136,7 +133,7 @@ def tune(
     all prompts stays among the settings. Of one with a slope, whether it helps is searched too.
 
     Args:
-        model: The aligned model: a folder, a hub id or a shipped name.
+        model: The aligned model: a folder, a hub id or a shipped name; for llama.cpp a GGUF file.
         bias: Folder or hub id of its safety bias.
         prompts: Validation prompts, as for `tsdi.generate`; those that a condition was fitted to
             are left out.
@@ -190,18 +187,25 @@ def _open(
     """Load model, bias and judge, cheap checks first."""
     name = judging.judge or default_judge(prompt.messages[-1]["content"] for prompt in asked)
     check_judge(name, judging.options)
-    tokenizer = load_tokenizer(model, search.options)
+    choice = search.engine
+    choice.check()
+    if choice.name == "openai":
+        raise UsageError(
+            "A server has its bias itself: no setting of it can be tried here.",
+            "Take --engine vllm, which runs the same model.",
+        )
+    tokenizer = load_tokenizer(tokenizer_of(model, bias, choice), search.options)
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
     check_trials(search.trials, Space.around(vector))
     by = by_attack(_unseen(vector, tokenizer, asked, search), search.attacks)
     check_words(by, tokenizer)
-    loaded = load_model(model, search.options)
-    vector.check(tokenizer, loaded)
-    engine = TransformersEngine(loaded, tokenizer, vector, 1.0, vector.info.chat_format)
+    rule = tokenizer, vector, 1.0, vector.info.chat_format
+    engine, used = load_engine(model, bias, search.options, choice, rule)
     for attack, prompts in by.items():
         check_fits(_under(engine, attack), prompts, Sampling(search.max_new_tokens))
     judge = load_judge(name, judging.options)
-    return _Subject(loaded, PromptStates(loaded), tokenizer, vector, judge, by)
+    used = {key: value for key, value in used.items() if key == "dtype"} | choice.describe()
+    return _Subject(engine, used, tokenizer, vector, judge, by)
 
 
 def _under(engine: Engine, attack: str) -> Engine:
@@ -272,7 +276,7 @@ def _of_answers(subject: _Subject, search: Search, end_of_thinking: str) -> dict
         **({"end_of_thinking": end_of_thinking} if end_of_thinking else {}),
         "max_new_tokens": search.max_new_tokens,
         "batch_size": search.batch_size,
-        "dtype": str(subject.model.dtype),
+        **subject.used,
         "seed": search.seed,
     }
 

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from tsdi.arguments import as_list, check_counts, check_number, check_whole
 from tsdi.bias.knobs import Knobs
 from tsdi.categories import NO_CATEGORY, by_code
+from tsdi.engines.choice import EngineChoice
 from tsdi.errors import FormatError, RunExistsError, UsageError
 from tsdi.evaluation.floors import ALL, FEWEST_PROMPTS, floor_name, too_few
 from tsdi.evaluation.knobs import Space
@@ -56,6 +57,7 @@ class Search:
         max_new_tokens: Most tokens in an answer.
         batch_size: Prompts answered together.
         options: Options of loading the model's weights.
+        engine: The engine, and options that only it has; one that subtracts the bias itself.
     """
 
     tolerance: float = 0.0
@@ -67,6 +69,7 @@ class Search:
     max_new_tokens: int = 256
     batch_size: int = 16
     options: LoadOptions = LoadOptions()
+    engine: EngineChoice = EngineChoice()
 
     def __post_init__(self) -> None:
         check_counts(self, "fewest_prompts", "trials", "max_new_tokens", "batch_size")
