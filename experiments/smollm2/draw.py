@@ -4,9 +4,10 @@
 each rule out of its test cells of all seeds, lets `tsdi label` draw among its answers, and writes
 what was drawn of all rules to `sheet.jsonl`, mixed: a number, the prompt, the answer, and whether
 the prompt is harmful. Whoever labels adds `labels.jsonl`, a line for each number: `label`, and on
-harmful prompts that are not refused `harm`, as `labels/README.md` says; and `again.jsonl`, second
-labels of some. The same command with `--keep` gives them to `tsdi label`, whose files are then in
-the runs, and writes them without prompts and answers to `labels/labels.jsonl`.
+harmful prompts that are not refused `harm`, as `labels/README.md` says; `again.jsonl`, second
+labels of some; and `long.jsonl`, labels of what `experiments.smollm2.longer` makes of those with
+`harm`. The same command with `--keep` gives the first to `tsdi label`, whose files are then in the
+runs, and writes all without prompts and answers to `labels/labels.jsonl`.
 """
 
 import argparse
@@ -32,7 +33,9 @@ from tsdi.study.results import read_results
 N, SEED = 150, 0
 DRAWS = (("plain",), ("tsdi-tuned", "conditioned"))
 """Rules whose answers to the same prompts are drawn."""
-SHEET, SAID, AGAIN = "sheet.jsonl", "labels.jsonl", "again.jsonl"
+SHEET, SAID = "sheet.jsonl", "labels.jsonl"
+LATER = {"again": "again.jsonl", "long": "long.jsonl"}
+"""Files of further labels, by what their keys begin with."""
 Text = tuple[str, str]
 """A prompt and its answer."""
 
@@ -83,10 +86,11 @@ def write_sheet(out: Path) -> None:
 def keep(out: Path) -> None:
     """Give the labels to `tsdi label`, and keep them without the texts."""
     sheet = {record["id"]: record for record in read_records(out / SHEET)}
-    first, second = (
-        {text_of(sheet[record["id"]]): record for record in read_records(out / name)}
-        for name in (SAID, AGAIN)
-    )
+
+    def read(name: str) -> dict[Text, Record]:
+        return {text_of(sheet[record["id"]]): record for record in read_records(out / name)}
+
+    first, later = read(SAID), {begin: read(name) for begin, name in LATER.items()}
     kept = []
     for rules in DRAWS:
         tsdi.label([out / rule for rule in rules], _ask(first), N, seed=SEED)
@@ -94,7 +98,10 @@ def keep(out: Path) -> None:
         run = read_judged(out / rule)
         for record in read_records(out / rule / "labels.jsonl"):
             text = text_of(record)
-            kept.append(_kept(rule, record, run) | _said(first[text]) | _again(second.get(text)))
+            kept.append(_kept(rule, record, run) | _said(first[text]))
+            for begin, labels in later.items():
+                more = _said(labels.get(text, {}))
+                kept[-1] |= {f"{begin}_{key}": value for key, value in more.items()}
     write_records(FILE, kept)
 
 
@@ -130,10 +137,6 @@ def _kept(rule: str, record: Record, run: JudgedRun) -> Record:
 
 def _said(record: Record) -> Record:
     return {key: record[key] for key in ("label", "harm") if key in record}
-
-
-def _again(record: Record | None) -> Record:
-    return {f"again_{key}": value for key, value in _said(record).items()} if record else {}
 
 
 def main() -> None:
