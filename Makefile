@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup demo test test-engines wheel-demo check bench
+.PHONY: setup demo test test-engines wheel-demo check docs bench
 
 setup: .venv/ready
 
@@ -48,6 +48,12 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The docs as a site, in site/; a link or an anchor that leads nowhere fails.
+docs: setup
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "Read it with: $(BIN)/python -m http.server --bind 127.0.0.1 --directory site"
 
 bench: setup
 	$(BIN)/python -m benchmarks.run
