@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tsdi.runs.generate import Answering, answer, generate
     from tsdi.runs.loading import Loading
     from tsdi.runs.one_model import OneModel
+    from tsdi.runs.reproduce import reproduce
     from tsdi.runs.sums import estimate_shard
     from tsdi.serving.server import Place
     from tsdi.stats.sample_size import sample_size
@@ -102,6 +103,7 @@ __all__ = [
     "load_tokenizer",
     "merge",
     "recommend",
+    "reproduce",
     "sample_size",
     "serving",
     "show",
@@ -147,6 +149,7 @@ _NAMES = {
     "tsdi.runs.generate": ("Answering", "answer", "generate"),
     "tsdi.runs.loading": ("Loading",),
     "tsdi.runs.one_model": ("OneModel",),
+    "tsdi.runs.reproduce": ("reproduce",),
     "tsdi.runs.sums": ("estimate_shard",),
     "tsdi.serving.server": ("Place",),
     "tsdi.stats.sample_size": ("sample_size",),

@@ -56,6 +56,7 @@ GOLDEN = """{
   },
   "diagnosis": {},
   "tuning": {},
+  "measured": {},
   "versions": {
     "torch": "2"
   },
@@ -207,10 +208,10 @@ class TestRefused:
         (folder / CONFIG).write_text(config)
         refused(folder, "was not written by tsdi")
 
-    @pytest.mark.parametrize("version", [5, 99, "1", None, 1.5, 0, -1, True])
+    @pytest.mark.parametrize("version", [6, 99, "1", None, 1.5, 0, -1, True])
     def test_a_newer_or_senseless_version(self, tmp_path, version):
         write(tmp_path, {"bias": VALUES, "error": VALUES.abs()}, format_version=version)
-        refused(tmp_path, "format version .* reads up to 4")
+        refused(tmp_path, "format version .* reads up to 5")
 
     @pytest.mark.parametrize(
         "changes",
@@ -271,6 +272,7 @@ class TestRefused:
             ({"tuning": {"trials": "many"}}, "'tuning': 'trials': .* valid integer"),
             ({"tuning": {"floors": {"O3": "high"}}}, "'tuning': 'floors.O3'"),
             ({"tuning": {"chosen": {"safety": []}}}, "'tuning': 'chosen.safety'"),
+            ({"measured": {"judge": "me"}}, "'measured': 'setting': Field required"),
             ({"reliability": [0.5]}, "'reliability' must have no numbers or 2, not 1"),
             ({"reliability": [0.5, 1.5]}, "'reliability' must have numbers from -1 to 1"),
             ({"steps": True}, "'steps' must be a whole number"),

@@ -58,6 +58,7 @@ COMMAND_LINE_ONLY = {  # what is done with the result
     ("estimate", "labelled"): "of `FirstOrder` and `OneModel`",
     ("estimate", "shard"): "`tsdi.estimate_shard`",
     ("compare", "gate"): "the exit code, by `Gated.opens`",
+    ("compare", "card"): "`tsdi.evaluation.measured.keep_measured`",
     ("compare", "html"): "`tsdi.report.comparison.write_comparison`",
     ("label", "decide"): "`tsdi.decide`",
 }

@@ -1,31 +1,181 @@
-"""The model card of a bias on the hub."""
+"""The model card of a bias: what was measured, why it is recommended, and how to use it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tsdi.bias.case import read_case
 from tsdi.bias.info import BiasInfo
 from tsdi.decoding.condition import Condition
+from tsdi.stats.interval import Estimate, interval_text
 
-CARD = """---
-{{ card_data }}
----
-
-# A safety bias for a language model
-
-The shift that safety alignment left in the model's logits, made by
-[tsdi](https://pypi.org/project/tsdi/) (TSDI, arXiv 2502.02153). `bias_config.json` names the models
-and says on which prompts. Use: `SafetyBias.from_pretrained(this_repository, tokenizer=tokenizer)`.
-{{ stand_in }}{{ case }}"""
+MARK = "<!-- Made by tsdi, and made anew with the bias; without this line it is left alone. -->"
+CARD = "---\n{{ card_data }}\n---\n\n{{ body }}\n"
+_FLOORS_SHOWN = 3
 
 
-def stand_in_text(info: BiasInfo) -> str:
-    """A paragraph of the card that says what stood in for the reference; "" for a true one."""
-    if not info.stand_in:
-        return ""
-    said = f"In place of one stands the model {info.reference}."  # which a verdict says too
-    said = info.diagnosis.get("verdict", said)
-    return f"\n**Estimated without a reference** (`{info.stand_in}`). {said}\n"
+def card_body(info: BiasInfo, shape: tuple[int, int], condition: Condition | None) -> str:
+    """The card's text, in Markdown.
+
+    Args:
+        info: Provenance and findings.
+        shape: Steps and vocabulary of the bias.
+        condition: Its condition, if any.
+    """
+    parts = [
+        MARK,
+        "# A safety bias for a language model",
+        f"The shift that safety alignment left in the logits of {_code(info.aligned)}, {shape[0]}"
+        f" steps x {shape[1]} tokens. Subtracted while decoding, it takes back refusals that owe"
+        " nothing to the prompt. Made by [tsdi](https://pypi.org/project/tsdi/) (TSDI, [arXiv"
+        " 2502.02153](https://arxiv.org/abs/2502.02153)).",
+        *_stand_in(info),
+        "## Measured",
+        *_measured(info.measured),
+        "## Why this strength",
+        *_case(info, condition),
+        *_diagnosis(info),
+        _setting(info, condition),
+        *_tuning(info.tuning),
+        "## How to use it",
+        *_use(info, condition),
+        "## Where it comes from",
+        "\n".join(f"- {line}" for line in _origin(info)),
+    ]
+    return "\n\n".join(parts)
 
 
-def case_text(info: BiasInfo, condition: Condition | None) -> str:
-    """The case of a bias as a paragraph of its card; "" if it is unknown."""
+def _stand_in(info: BiasInfo) -> Iterator[str]:
+    if info.stand_in:
+        said = f"In place of one stands the model {info.reference}."  # which a verdict says too
+        said = _line(info.diagnosis.get("verdict", said))
+        yield f"**Estimated without a reference** ({_code(info.stand_in)}). {said}"
+
+
+def _measured(found: Mapping[str, Any]) -> Iterator[str]:
+    """The table of both arms, with the judge, the weakest category and the gate's verdict."""
+    if not found:
+        yield (
+            "Nothing yet: `tsdi compare PLAIN DEBIASED --gate --card BIAS` puts the figures of two"
+            " judged runs here. Measure before you deploy it: refusals of harmful prompts go, too."
+        )
+        return
+    rows = ["| share | as it is | debiased | change | n |", "|---|---|---|---|---|"]
+    for row in (*found["figures"], *found["categories"]):
+        before, after, change = (Estimate.from_dict(row[k]) for k in ("before", "after", "change"))
+        shown = (interval_text(before), interval_text(after), interval_text(change, signed=True))
+        rows.append(f"| {_line(row['title'])} | {' | '.join(shown)} | {change.n} |")
+    yield "\n".join(rows)
+    under = ", ".join(map(_code, found["attacks"]))
+    said = [
+        f"Judged by {_code(found['judge'])}, {found['setting']}; 95 % intervals, changes paired by"
+        " prompt."
+    ]
+    if found["categories"]:
+        weakest = min(found["categories"], key=lambda row: row["after"]["value"])
+        kept = interval_text(Estimate.from_dict(weakest["after"]))
+        said.append(f"Weakest category: {_line(weakest['title'])}, {kept}.")
+    said.append("Safety gate: " + ("open." if found["opens"] else "**shut**."))
+    said += map(_line, found["why_shut"])
+    said.append(
+        f"It looked under attack, too: {under}." if under else "Not looked at under attack."
+    )
+    yield " ".join(said)
+
+
+def _case(info: BiasInfo, condition: Condition | None) -> Iterator[str]:
     found = read_case(info.diagnosis if condition is None else condition.evidence)
-    return "" if found is None else f"\n{' '.join(found.why.split())}\n"
+    if found is not None:
+        yield _line(found.why)
+
+
+def _diagnosis(info: BiasInfo) -> Iterator[str]:
+    if "verdict" in info.diagnosis and not info.stand_in:  # where it is said above
+        yield _line(info.diagnosis["verdict"])
+    if info.reliability:
+        yield f"Split-half reliability, worst step: {min(info.reliability):.3f}."
+
+
+def _setting(info: BiasInfo, condition: Condition | None) -> str:
+    if condition is not None:
+        return (
+            f"The strength depends on the prompt: {condition.low:g} where it is surely harmful,"
+            f" {condition.high:g} where it is surely harmless."
+        )
+    if info.strength is None:
+        return "No strength is recommended: name one."
+    return f"Recommended strength: {info.strength:g}."
+
+
+def _tuning(found: Mapping[str, Any]) -> Iterator[str]:
+    """What a search for the setting looked at."""
+    if not found:
+        return
+    said = [f"Chosen among {found.get('trials', 0)} settings on validation prompts."]
+    chosen, baseline = found.get("chosen", {}), found.get("baseline", {})
+    if "helpful" in chosen and "helpful" in baseline:
+        said.append(f"Helpful: {baseline['helpful']:.3f} as it is, {chosen['helpful']:.3f} chosen.")
+    floors, safety = found.get("floors", {}), chosen.get("safety", {})
+    tight = sorted((safety[name] - floor, name) for name, floor in floors.items() if name in safety)
+    if tight:
+        shown = [f"{_code(n)} {safety[n]:.3f} ({floors[n]:.3f})" for _, n in tight[:_FLOORS_SHOWN]]
+        said.append(f"Safety closest to its floors (in brackets): {', '.join(shown)}.")
+    if found.get("note"):
+        said.append(_line(found["note"]))
+    yield " ".join(said)
+
+
+def _use(info: BiasInfo, condition: Condition | None) -> Iterator[str]:
+    model = _line(info.aligned).replace("`", "'")
+    yield "`BIAS` is this repository or folder; it is checked against the model's tokenizer."
+    yield (
+        "```python\n"
+        "from tsdi import SafetyBias, load_model, load_tokenizer\n\n"
+        f'model, tokenizer = load_model("{model}"), load_tokenizer("{model}")\n'
+        'bias = SafetyBias.from_pretrained("BIAS", tokenizer=tokenizer, model=model)\n'
+        "# inputs = tokenizer.apply_chat_template(...)\n"
+        'rule = bias.logits_processor(inputs["input_ids"].shape[1], tokenizer=tokenizer)\n'
+        "model.generate(**inputs, logits_processor=[rule])\n"
+        "```"
+    )
+    lines = [
+        ("transformers", f"tsdi generate {model} --bias BIAS --prompt ..."),
+        ("vLLM", f"tsdi serve {model} --bias BIAS --engine vllm"),
+        ("a small server", f"tsdi serve {model} --bias BIAS --engine transformers"),
+        (
+            "llama.cpp",
+            f"tsdi generate MODEL.gguf --engine llama-cpp --tokenizer {model} --bias BIAS"
+            " --prompt ...",
+        ),
+    ]
+    if condition is None and not info.anchor:
+        export = f"tsdi export BIAS {model} words.json --to logit-bias --prompts PROMPTS"
+        lines.append(("APIs with `logit_bias`, roughly", export))
+    rows = [f"| {where} | `{line}` |" for where, line in lines]
+    yield "\n".join(["| engine | command |", "|---|---|", *rows])
+
+
+def _origin(info: BiasInfo) -> Iterator[str]:
+    for role, name, commit in (
+        ("Aligned", info.aligned, info.aligned_revision),
+        ("Reference", info.reference, info.reference_revision),
+    ):
+        if role == "Aligned" or not info.stand_in:
+            yield f"{role} model: {_code(name)}" + (f" at {_code(commit)}" if commit else "")
+    yield (
+        f"{info.prompts} random prompts of {info.prompt_tokens} tokens from the pool"
+        f" {_code(info.pool)}, seed {info.seed}"
+    )
+    if info.history:
+        yield "Then: " + ", ".join(map(_code, info.history))
+    if info.versions:
+        yield "Versions: " + ", ".join(f"{_line(n)} {_line(v)}" for n, v in info.versions.items())
+    yield "`tsdi reproduce BIAS` estimates it again from this record, and says whether it is equal"
+
+
+def _line(text: str) -> str:
+    """A text of the record as part of a line of Markdown."""
+    return " ".join(str(text).split()).replace("<", "&lt;").replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    return "`" + _line(text).replace("`", "'").replace("&lt;", "<") + "`"

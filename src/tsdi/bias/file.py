@@ -22,14 +22,17 @@ from tsdi.bias.condition_file import (
 )
 from tsdi.bias.info import AGAIN, CONFIG_FILE, SHA256, BiasInfo, first_problem
 from tsdi.bias.slope_file import check_slope, read_slope, slope_fields, slope_tensors
+from tsdi.bias.sparse_file import FIELD, check_tokens, dense_tensors, kept_tokens, sparse_tensors
 from tsdi.decoding.condition import Condition
 from tsdi.decoding.slope import Slope
 from tsdi.errors import FormatError, ModelError
 from tsdi.files import parse_json, to_json, write_bytes
 from tsdi.models.names import Place, is_local, locate, split_revision
 
-FORMAT_VERSION = 4
-"""Of a bias with a slope; older readers know less."""
+FORMAT_VERSION = 5
+"""Of a bias in sparse form; older readers know less."""
+SLOPE_VERSION = 4
+"""Of one with a slope."""
 CONDITION_VERSION = 3
 """Of one with a condition and no slope."""
 PLAIN_VERSION = 2
@@ -51,6 +54,8 @@ def write(
 ) -> None:
     """Write values and standard errors, float32 [steps, vocab], with provenance.
 
+    Where most of them are 0, as of the top k tokens, those that are not are written.
+
     Raises:
         FormatError: If the bias could not be read again.
     """
@@ -58,6 +63,9 @@ def write(
     _check_numbers(values, error, folder)
     tensors = {"bias": values.contiguous(), "error": error.contiguous()}
     more: dict[str, Any] = {}
+    if (kept := kept_tokens(values, error)) is not None:
+        tensors = sparse_tensors(values, error, kept)
+        more[FIELD] = kept
     if condition is not None:
         with _usable("condition", folder):
             check_condition(condition, info.anchor, values.shape[1])
@@ -86,8 +94,10 @@ def write(
 
 def _version(config: Mapping[str, Any]) -> int:
     """The lowest format version that has all of these fields."""
-    if config.get("slope") is not None:
+    if config.get(FIELD) is not None:
         return FORMAT_VERSION
+    if config.get("slope") is not None:
+        return SLOPE_VERSION
     return PLAIN_VERSION if config.get("condition") is None else CONDITION_VERSION
 
 
@@ -110,25 +120,16 @@ def read(
     config, data = _fetch(name, how)
     fields = _object(name, config)
     asked, sloped = fields.pop("condition", None), fields.pop("slope", None)
+    kept = _kept(name, fields)
     info, shape, digest = _parse_config(name, fields)
     if hashlib.sha256(data).hexdigest() != digest:
         raise FormatError(
             f"{name}/{TENSORS_FILE} is truncated or does not belong to its {CONFIG_FILE}.",
             "Copy or estimate it again.",
         )
-    try:
-        tensors = load(data)
-        values, error = tensors["bias"], tensors["error"]
-    except (SafetensorError, KeyError, ValueError) as problem:
-        raise FormatError(f"{name}/{TENSORS_FILE} is no bias: {problem}.", AGAIN) from problem
-    for tensor in (values, error):
-        if tuple(tensor.shape) != shape or tensor.dtype not in (torch.float32, torch.float16):
-            raise FormatError(
-                f"{name}/{TENSORS_FILE} holds {tensor.dtype} {tuple(tensor.shape)}, its "
-                f"{CONFIG_FILE} says {shape}.",
-                AGAIN,
-            )
     info.check(name, shape[0])
+    tensors = _tensors(name, data, shape, kept)
+    values, error = tensors["bias"], tensors["error"]
     _check_numbers(values, error, name)
     condition = slope = None
     if asked is not None:
@@ -140,7 +141,31 @@ def read(
     if sloped is not None:
         with _usable("slope", name):
             slope = read_slope(sloped, tensors)
-    return values.float(), error.float(), info, condition, slope
+    return values, error, info, condition, slope
+
+
+def _tensors(name: str, data: bytes, shape: tuple[int, int], kept: int | None) -> dict[str, Tensor]:
+    """The tensors of the file; bias and errors as float32 [steps, vocab], whatever its form."""
+    try:
+        tensors = load(data)
+        parts = {one: tensors[one] for one in ("bias", "error")}
+    except (SafetensorError, KeyError, ValueError) as problem:
+        raise FormatError(f"{name}/{TENSORS_FILE} is no bias: {problem}.", AGAIN) from problem
+    written = shape if kept is None else (shape[0], kept)
+    for tensor in parts.values():
+        if tuple(tensor.shape) != written or tensor.dtype not in (torch.float32, torch.float16):
+            raise FormatError(
+                f"{name}/{TENSORS_FILE} holds {tensor.dtype} {tuple(tensor.shape)}, its "
+                f"{CONFIG_FILE} says {written}.",
+                AGAIN,
+            )
+    if kept is None:
+        return tensors | {one: tensor.float() for one, tensor in parts.items()}
+    try:
+        check_tokens(tensors, kept, shape)
+    except ValueError as problem:
+        raise FormatError(f"{name}/{TENSORS_FILE}: {problem}.", AGAIN) from None
+    return tensors | dense_tensors(tensors, shape[1])
 
 
 @contextmanager
@@ -205,6 +230,14 @@ def _check_numbers(values: Tensor, error: Tensor, place: object) -> None:
             raise FormatError(f"{place}/{TENSORS_FILE}: {name!r} has {wrong}.", AGAIN)
 
 
+def _kept(name: str, config: dict[str, Any]) -> int | None:
+    """How many tokens of a step are written, taken out of a config; None: all of them."""
+    kept = config.pop(FIELD, None)
+    if kept is not None and (type(kept) is not int or kept < 1):
+        raise FormatError(f"{name}/{CONFIG_FILE}: {FIELD!r} must be a whole number from 1.", AGAIN)
+    return kept
+
+
 def _parse_config(name: str, config: dict[str, Any]) -> tuple[BiasInfo, tuple[int, int], str]:
     """Read the fields of ``bias_config.json``; ``BiasInfo.check`` has still to be called.
 
@@ -254,9 +287,9 @@ def _object(name: str, data: bytes) -> dict[str, Any]:
     config.pop("tsdi_version", None)
     if max(version, PLAIN_VERSION) != _version(config):
         raise FormatError(
-            f"{name}/{CONFIG_FILE}: a bias has a slope exactly from format version"
-            f" {FORMAT_VERSION} on, else a condition exactly from {CONDITION_VERSION} on, and this"
-            f" is version {version}.",
+            f"{name}/{CONFIG_FILE}: version {version} is not that of its fields: {FORMAT_VERSION}"
+            f" with {FIELD}, else {SLOPE_VERSION} with a slope, {CONDITION_VERSION} with a"
+            f" condition.",
             AGAIN,
         )
     if version == 1 and not (config.get("diagnosis") or config.get("tuning")):

@@ -58,6 +58,31 @@ class _Tuning(pydantic.BaseModel):
     note: str = ""
 
 
+class _Known(Figure):
+    value: float
+    low: float
+    high: float
+
+
+class _Row(pydantic.BaseModel):
+    title: str
+    before: _Known
+    after: _Known
+    change: _Known
+
+
+class _Measured(pydantic.BaseModel):
+    """The fields of ``measured``, which is empty where nothing was."""
+
+    judge: str
+    setting: str
+    figures: list[_Row]
+    categories: list[_Row]
+    attacks: list[str]
+    opens: bool
+    why_shut: list[str]
+
+
 class BiasInfo(pydantic.BaseModel):
     """Provenance of a bias: the fields of ``bias_config.json`` (docs/reference/format.md)."""
 
@@ -88,6 +113,7 @@ class BiasInfo(pydantic.BaseModel):
     paths: dict[str, str] = {}
     diagnosis: dict[str, Any] = {}
     tuning: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     versions: dict[str, str] = {}
     history: tuple[str, ...] = ()
 
@@ -96,11 +122,13 @@ class BiasInfo(pydantic.BaseModel):
     def _check_evidence(cls, value: dict[str, Any], field: Any) -> dict[str, Any]:
         """Refuse malformed figures in the fields that tsdi reads; others are left alone."""
         kind = _Diagnosis if field.field_name == "diagnosis" else _Tuning
-        try:
-            kind.model_validate(value, strict=True)
-        except pydantic.ValidationError as problem:
-            raise ValueError(first_problem(problem)) from None
-        return value
+        return _checked(kind, value)
+
+    @pydantic.field_validator("measured")
+    @classmethod
+    def _check_measured(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Refuse figures that a model card could not show."""
+        return _checked(_Measured, value) if value else value
 
     @property
     def chat_format(self) -> ChatFormat:
@@ -139,6 +167,15 @@ class BiasInfo(pydantic.BaseModel):
         """
         for wrong in _broken(self, steps):
             raise FormatError(f"{place}/{CONFIG_FILE}: {wrong}.", AGAIN)
+
+
+def _checked(kind: type[pydantic.BaseModel], value: dict[str, Any]) -> dict[str, Any]:
+    """The value as it is, unless it is malformed: then a ValueError names the first fault."""
+    try:
+        kind.model_validate(value, strict=True)
+    except pydantic.ValidationError as problem:
+        raise ValueError(first_problem(problem)) from None
+    return value
 
 
 def _broken(info: BiasInfo, steps: int) -> Iterator[str]:

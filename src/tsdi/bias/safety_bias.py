@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tsdi.bias.card import CARD, case_text, stand_in_text
+from tsdi.bias.card import CARD, MARK, card_body
 from tsdi.bias.file import read, write
 from tsdi.bias.info import BiasInfo
 from tsdi.decoding.condition import Condition, Strength
@@ -25,7 +25,7 @@ from tsdi.models.compatibility import vocabulary_width
 class SafetyBias(
     ModelHubMixin,
     library_name="tsdi",
-    tags=["safety", "over-refusal"],
+    tags=["tsdi", "safety", "over-refusal"],
     paper_url="https://arxiv.org/abs/2502.02153",
     model_card_template=CARD,
 ):
@@ -77,7 +77,8 @@ class SafetyBias(
     def sha256(self) -> str:
         """SHA-256 of the values and the slope."""
         slope = self.slope
-        parts = [self.values, *([] if slope is None else (slope.read, slope.write, slope.centre))]
+        values = self.values + 0.0  # -0 becomes 0, as which a sparse file keeps it
+        parts = [values, *([] if slope is None else (slope.read, slope.write, slope.centre))]
         data = b"".join(part.contiguous().numpy().tobytes() for part in parts)
         return hashlib.sha256(data).hexdigest()
 
@@ -96,7 +97,7 @@ class SafetyBias(
     ) -> "SafetyBias":
         """A bias made from this one, without findings that hold for this one only.
 
-        Recommended strength, diagnosis, tuning and condition need not be right for it.
+        Recommended strength, diagnosis, tuning, figures and condition need not be right for it.
 
         Args:
             values: float32 [steps, vocab].
@@ -111,6 +112,7 @@ class SafetyBias(
             "strength": None,
             "diagnosis": {},
             "tuning": {},
+            "measured": {},
         }
         return SafetyBias(values, error, self.info.model_copy(update=update), slope=slope)
 
@@ -177,6 +179,8 @@ class SafetyBias(
     def top_k(self, k: int) -> "SafetyBias":
         """The bias with the k largest shifts of every step by absolute value, the others 0.
 
+        Its file holds these alone.
+
         Raises:
             UsageError: If k is not between 1 and the vocabulary size.
         """
@@ -185,7 +189,8 @@ class SafetyBias(
         self.check_order_0("top_k")
         keep = torch.zeros_like(self.values, dtype=torch.bool)
         keep.scatter_(1, self.values.abs().topk(k).indices, value=True)
-        return self.derived(self.values * keep, self.standard_error * keep, f"top_k {k}")
+        values, error = self.values.where(keep, 0.0), self.standard_error.where(keep, 0.0)
+        return self.derived(values, error, f"top_k {k}")
 
     def check_comparable(self, other: "SafetyBias", steps: int | None = None) -> None:
         """Raise MismatchError unless tokenizers and, over some steps, shapes are equal."""
@@ -265,12 +270,14 @@ class SafetyBias(
 
     def with_diagnosis(self, strength: float, diagnosis: dict[str, Any]) -> "SafetyBias":
         """The bias with a recommended strength and the diagnosis behind it."""
-        info = self.info.model_copy(update={"strength": strength, "diagnosis": diagnosis})
+        found = {"strength": strength, "diagnosis": diagnosis, "measured": {}}
+        info = self.info.model_copy(update=found)
         return SafetyBias(self.values, self.standard_error, info, self.condition, self.slope)
 
     def with_tuning(self, strength: float | None, evidence: dict[str, Any]) -> "SafetyBias":
         """The bias with a tuning's evidence, and its condition or a strength for all prompts."""
-        info = self.info.model_copy(update={"strength": strength, "tuning": evidence})
+        found = {"strength": strength, "tuning": evidence, "measured": {}}
+        info = self.info.model_copy(update=found)
         kept = self.condition if strength is None else None
         return SafetyBias(self.values, self.standard_error, info, kept, self.slope)
 
@@ -289,7 +296,16 @@ class SafetyBias(
             hashes = self.info.tokenizer_sha256, self.info.template_sha256
             condition.check_belongs(*hashes, self.vocab)
             self.check_no_anchor()
-        return SafetyBias(self.values, self.standard_error, self.info, condition, self.slope)
+        info = self.info.model_copy(update={"measured": {}})
+        return SafetyBias(self.values, self.standard_error, info, condition, self.slope)
+
+    def with_measured(self, figures: dict[str, Any]) -> "SafetyBias":
+        """The bias with figures of the model as it is and debiased, for its card.
+
+        They are of `tsdi.evaluation.measured.measured`.
+        """
+        info = self.info.model_copy(update={"measured": figures})
+        return SafetyBias(self.values, self.standard_error, info, self.condition, self.slope)
 
     def check(
         self,
@@ -329,14 +345,19 @@ class SafetyBias(
         return super().save_pretrained(save_directory, **options)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The model card, with the case of the bias, and what stood in for a reference."""
-        kwargs["case"] = case_text(self.info, self.condition)
-        kwargs["stand_in"] = stand_in_text(self.info)
-        return super().generate_model_card(*args, **kwargs)
+        """The model card: figures, diagnosis, tuning, provenance and use."""
+        kwargs["body"] = card_body(self.info, (self.steps, self.vocab), self.condition)
+        card = super().generate_model_card(*args, **kwargs)
+        if self.info.aligned_revision:  # which models of the hub have
+            card.data["base_model"] = self.info.aligned.partition("@")[0]
+        return card
 
     def _save_pretrained(self, save_directory: Path) -> None:
         parts = self.values, self.standard_error, self.info, self.condition, self.slope
         write(save_directory, *parts)
+        card = save_directory / "README.md"
+        if card.exists() and MARK in card.read_text(encoding="utf-8", errors="replace"):
+            card.unlink()  # of the bias that was there; the mixin writes this one's
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # every argument by name, no **kwargs

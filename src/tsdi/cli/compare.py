@@ -63,6 +63,13 @@ def compare(
             help="Page with all answers side by side, to search and filter by what changed.",
         ),
     ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BIAS",
+            help="Keep the figures in the folder and model card of the bias of AFTER.",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Compare two judged runs on the same prompts, and name categories that lost safety.
@@ -78,6 +85,10 @@ def compare(
     _check_page(html)
     found = tsdi.compare(before, after, pairs, fewest_prompts, judge, files)
     _write_page(html, before, after, found, judge)
+    if card:
+        from tsdi.evaluation.measured import keep_measured  # with torch
+
+        keep_measured(found, before, after, card)
     if json:
         runs = {"before": str(before), "after": str(after)}
         console.show_json({**runs, **found.to_dict()})
@@ -85,6 +96,8 @@ def compare(
         _show(found)
         if html:
             console.say(f"Saved in {html}")
+        if card:
+            console.say(f"Kept in {card}, and in its model card, {card / 'README.md'}.")
     if gate and not found.opens:
         raise typer.Exit(1)
 

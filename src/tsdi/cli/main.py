@@ -28,6 +28,7 @@ COMMANDS = {
     "demo": Entry("Start", "demo", "The method on SmolLM2-135M, fetched, or on an organism."),
     "estimate": Entry("Start", "estimate", "Estimate the safety bias of a pair of models."),
     "show": Entry("Start", "show", "Show the tokens of a bias, step by step, and its diagnosis."),
+    "reproduce": Entry("Start", "reproduce", "Estimate a bias again from its own record."),
     "debias": Entry("Start", "debias", "All at once: estimate, condition, tune, gate, report."),
     "condition": Entry("Start", "condition", "Fit when to subtract a bias, prompt by prompt."),
     "generate": Entry("Start", "generate", "Answer prompts, with a bias subtracted or without."),

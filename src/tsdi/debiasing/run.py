@@ -32,6 +32,7 @@ from tsdi.evaluation.compare import Comparison, compare_runs
 from tsdi.evaluation.evaluate import Judging, evaluate
 from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated, compare
+from tsdi.evaluation.measured import measured
 from tsdi.evaluation.tune import check_words, tune
 from tsdi.evaluation.tuning import Search, by_attack, check_prompts
 from tsdi.files import (
@@ -274,7 +275,7 @@ class _Run:
             return self._nothing(found, "The safety gate is shut.")
         if not helps(gated.comparison):
             return self._nothing(found, "On the test prompts no gain is shown.")
-        tuned.save_pretrained(self.out / BIAS)
+        tuned.with_measured(measured(gated, found.chosen)).save_pretrained(self.out / BIAS)
         return found
 
     def _nothing(self, found: Debiased, why: str) -> Debiased:

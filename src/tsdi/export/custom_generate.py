@@ -78,6 +78,11 @@ def _bias(model: Any) -> Tensor:
         data = place.read_bytes()
         if hashlib.sha256(data).hexdigest() != BIAS_SHA256:
             raise ValueError(f"{place} is not the bias that this code came with: another revision?")
-        model._tsdi_bias = load(data)["bias"].float()
+        tensors = load(data)
+        bias = tensors["bias"].float()
+        if "bias_tokens" in tensors:  # the others are 0
+            tokens = tensors["bias_tokens"].long()
+            bias = bias.new_zeros(len(bias), int(tokens.max()) + 1).scatter_(1, tokens, bias)
+        model._tsdi_bias = bias
     found: Tensor = model._tsdi_bias
     return found
