@@ -17,6 +17,7 @@ from tsdi.study.tables import tables
 PAGE = DOCS / "condition.md"
 ANSWERS = MEASURED / "condition.json"
 TRANSFER = HERE / "smollm2" / "transfer.json"
+LABEL_SETS = HERE / "smollm2" / "label_sets.json"
 SIBLINGS = tuple(HERE / name / "siblings.json" for name in ("organism-condition", "smollm2"))
 USED = {
     ("the model", "itself"): ("main", "main"),
@@ -64,6 +65,7 @@ def with_tables(text: str) -> str:
         "answers": answers(),
         "fronts": fronts(),
         "transfer": transfer(),
+        "labels": label_sets(),
         "siblings": siblings(),
     }
     return with_parts(text, parts)
@@ -130,6 +132,18 @@ def transfer() -> str:
         f" {compact_text(Estimate.from_dict(xstest['shuffled']))}.\n"
         f"Worst of its types where that was left out: `{worst}`, {left[worst]}.\n"
     )
+
+
+def label_sets() -> str:
+    """Areas under the ROC curve on new suites, by where the labels come from."""
+    seeds = [seed["fits"] for seed in json.loads(LABEL_SETS.read_bytes())["seeds"]]
+    names = list(next(iter(seeds[0].values()))["areas"])
+    rows = [["labels of", "harmful + harmless", *names]]
+    for fit, one in seeds[0].items():
+        counts = f"{one['harmful']} + {one['harmless']}" if "harmful" in one else ""
+        areas = (_mean([seed[fit]["areas"][name] for seed in seeds]) for name in names)
+        rows.append([fit if counts else f"*{fit}*", counts, *areas])
+    return table(rows)
 
 
 def siblings() -> str:

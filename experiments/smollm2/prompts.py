@@ -1,13 +1,17 @@
 """The labelled, validation and test prompts of the studies on SmolLM2, from public suites.
 
 `python -m experiments.smollm2.prompts --data DATA --out FOLDER` writes fit.jsonl, validation.jsonl
-and test.jsonl. Conditions are fitted and settings chosen on three suites and on prompts of our own;
-tested are other prompts of these suites, and suites that neither has seen. Which prompt goes where
-is decided by a hash of its text.
+and test.jsonl, and the token pools mmlu.txt and harmful.txt. Conditions are fitted and settings
+chosen on three suites and on prompts of our own; tested are other prompts of these suites, and
+suites that neither has seen. Which prompt goes where is decided by a hash of its text.
 """
 
 import argparse
+import csv
 import hashlib
+import io
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from tsdi.files import to_lines, write_bytes
@@ -37,11 +41,16 @@ def drawn(suite: str, data: Path) -> dict[str, list[Prompt]]:
     """A suite's prompts by split, in the order of their hashes."""
     file = FILES.get(suite)
     asked = load_named(f"{suite}:{data / file}" if file else suite).prompts
-    rest = sorted(asked, key=lambda one: _hash(one.messages[-1]["content"]))
+    rest = by_hash(asked)
     found = {}
     for split, number in COUNTS[suite].items():
         found[split], rest = rest[:number], rest[number:]
     return found
+
+
+def by_hash(prompts: Iterable[Prompt]) -> list[Prompt]:
+    """Prompts in the order of their hashes."""
+    return sorted(prompts, key=lambda one: _hash(one.messages[-1]["content"]))
 
 
 def row(suite: str, prompt: Prompt) -> dict[str, str]:
@@ -58,6 +67,25 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def write_split(file: Path, rows: list[dict[str, str]]) -> None:
+    """Write prompts, short ones first: batches of one length have no padding."""
+    write_bytes(file, to_lines(sorted(rows, key=lambda one: len(one["prompt"]))))
+
+
+def mmlu(data: Path) -> str:
+    """MMLU's test questions with their choices, the paper's token pool."""
+    with zipfile.ZipFile(data / "mmlu" / "mmlu.zip") as files:
+        names = sorted(name for name in files.namelist() if name.endswith("_test.csv"))
+        texts = [files.read(name).decode() for name in names]
+    rows = (row for text in texts for row in csv.reader(io.StringIO(text)))
+    return "".join("\n".join(row[:-1]) + "\n" for row in rows)  # the last cell is the answer
+
+
+def harmful(fit: list[dict[str, str]]) -> str:
+    """The harmful prompts among the labelled ones."""
+    return "".join(row["prompt"] + "\n" for row in fit if row["kind"] == "harmful")
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -70,8 +98,9 @@ def main() -> None:
             found[split] += [row(suite, prompt) for prompt in prompts]
     options.out.mkdir(parents=True, exist_ok=True)
     for split, rows in found.items():
-        rows.sort(key=lambda one: len(one["prompt"]))  # batches of one length have no padding
-        write_bytes(options.out / f"{split}.jsonl", to_lines(rows))
+        write_split(options.out / f"{split}.jsonl", rows)
+    write_bytes(options.out / "mmlu.txt", mmlu(options.data).encode())
+    write_bytes(options.out / "harmful.txt", harmful(found["fit"]).encode())
 
 
 if __name__ == "__main__":

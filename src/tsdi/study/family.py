@@ -66,7 +66,7 @@ class ModelFamily:
     """A member's models, biases, conditions and directions, each made when first used.
 
     Directions are learned from the prompts of the split "validation", conditions from "fit".
-    Estimated biases are kept in the folder `biases`; text files of token pools are in `home`. What
+    Estimated biases are kept in the folder `biases`; text files of token pools are in `pools`. What
     models have read is kept in memory, unless `keeps_states` is false.
     """
 
@@ -78,7 +78,7 @@ class ModelFamily:
         chat_format: ChatFormat,
         prompts: Mapping[str, Sequence[Prompt]],
         biases: Path,
-        home: Path,
+        pools: Sequence[Path],
         keeps_states: bool = True,
     ) -> None:
         self.member = member
@@ -88,7 +88,7 @@ class ModelFamily:
         self._options = options
         self._prompts = prompts
         self._biases = biases
-        self._home = home
+        self._pools = pools
         self._models: dict[str, PreTrainedModel] = {}
         self._states: dict[str, PromptStates] = {}
         self._activations: dict[str, Tensor] = {}
@@ -161,7 +161,7 @@ class ModelFamily:
         decides: dict[str, Any] = {
             **how,
             "models": [fingerprint(self.member.paths[role]) for role in roles],
-            "pool": pool_fingerprint(str(how["pool"]), self._home),
+            "pool": pool_fingerprint(str(how["pool"]), self._pools),
             "prompt_format": self.chat_format.prompt_format,
             "template_args": dict(self.chat_format.template_args),
             "dtype": self._options.dtype,
@@ -243,7 +243,7 @@ class ModelFamily:
 
     def pool(self, name: str) -> str:
         """A token pool's name as `TokenPool.from_name` takes it."""
-        return find_pool(name, self._home)
+        return find_pool(name, self._pools)
 
     def prompt_ids(self, kind: str) -> list[list[int]]:
         """Validation prompts of a kind as token ids.

@@ -199,7 +199,7 @@ def open_family(made: Plan, member: Member, keeps_states: bool = True) -> ModelF
         generation.chat_format,
         made.prompts,
         made.out / "biases",
-        made.home,
+        made.pools,
         keeps_states,
     )
 
@@ -228,7 +228,7 @@ def locate(
         "models": {
             role: fingerprint(member.paths[role]) for role in _roles(member, entry, setting)
         },
-        "pool": pool_fingerprint(str(setting.get("pool") or study.estimation.pool), made.home),
+        "pool": pool_fingerprint(str(setting.get("pool") or study.estimation.pool), made.pools),
         "prompts": prompts_sha256(asked(made, split, attack)),
         "learned": prompts_sha256(made.prompts["validation"]),
         "generation": study.generation.model_dump(exclude={"threads", "device_map"}),

@@ -1,5 +1,6 @@
 """Paths in a study's file, resolved independently of the current folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tsdi.errors import UsageError
@@ -26,14 +27,17 @@ def find(name: str, base: Path) -> str:
     return name
 
 
-def find_pool(name: str, home: Path) -> str:
-    """A token pool's name for `TokenPool.from_name`; text files are relative to home."""
-    return name if name in POOLS else str(home / name)
+def find_pool(name: str, folders: Sequence[Path]) -> str:
+    """A token pool's name for `TokenPool.from_name`; a text file is in the first folder with it."""
+    if name in POOLS:
+        return name
+    paths = [folder / name for folder in folders]
+    return str(next((path for path in paths if path.exists()), paths[0]))
 
 
-def pool_fingerprint(name: str, home: Path) -> str:
+def pool_fingerprint(name: str, folders: Sequence[Path]) -> str:
     """The identity of a token pool: its name, or the fingerprint of its file."""
-    return name if name in POOLS else fingerprint(find_pool(name, home))
+    return name if name in POOLS else fingerprint(find_pool(name, folders))
 
 
 def find_judge(spec: str, base: Path) -> str:

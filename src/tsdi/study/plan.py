@@ -30,8 +30,8 @@ from tsdi.yaml_file import meant
 class Plan:
     """A checked study with its prompts and models.
 
-    Relative paths of models and prompts start at `base`, those of token pools at `home`, the folder
-    of the study's file; `out` is the study's own folder.
+    Relative paths start at `base`; token pools may also be in `home`, the folder of the study's
+    file; `out` is the study's own folder.
     """
 
     study: Study
@@ -40,6 +40,11 @@ class Plan:
     out: Path
     prompts: dict[str, list[Prompt]]
     members: list[Member]
+
+    @property
+    def pools(self) -> tuple[Path, ...]:
+        """The folders with text files of token pools."""
+        return self.home, self.base
 
     @property
     def entries(self) -> list[RuleEntry]:
@@ -82,8 +87,8 @@ class Plan:
 def plan(study: Study, base: Path, home: Path, out: Path) -> Plan:
     """Read and check the prompts and models of a study.
 
-    Relative paths of models and prompts start at `base`, those of token pools at `home`, the folder
-    of the study's file.
+    Relative paths start at `base`; token pools may also be in `home`, the folder of the study's
+    file.
 
     Raises:
         UsageError: If prompts of a kind are missing, a rule lacks a model, an attack is in unknown
