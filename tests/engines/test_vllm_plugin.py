@@ -1,79 +1,22 @@
 """The vLLM processor: V1 against updates of a batch, V2 against faked states; vLLM is needed."""
 
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from tests import tiny
-from tests.engines import cases
+from tests.engines.vllm_stubs import Buffer, context, importing, params, update
 from tsdi.bias import SafetyBias
 from tsdi.errors import MismatchError, UsageError
 
 STEPS, ROWS = 3, 8
 
 
-class _V1:
-    """vLLM's base classes are empty where they matter."""
-
-
-class _V2:
-    """Likewise."""
-
-
-def _updates(entries, update, new):
-    """What vLLM's process_dict_updates does: added, removed, then moved rows."""
-    if update is None:
-        return
-    for index, params, prompt, answer in update.added:
-        state = new(params, prompt, answer)
-        entries.pop(index, None)
-        if state is not None:
-            entries[index] = state
-    for index in update.removed:
-        entries.pop(index, None)
-    for one, other, way in update.moved:
-        a, b = entries.pop(one, None), entries.pop(other, None)
-        if a is not None:
-            entries[other] = a
-        if b is not None and way == "swap":
-            entries[one] = b
-
-
-STUBS = {
-    "vllm": {},
-    "vllm.sampling_params": {"SamplingParams": SimpleNamespace},
-    "vllm.v1": {},
-    "vllm.v1.sample": {},
-    "vllm.v1.sample.logits_processor": {"BatchUpdate": object, "LogitsProcessor": _V1},
-    "vllm.v1.sample.logits_processor.builtin": {"process_dict_updates": _updates},
-    "vllm.v1.worker": {},
-    "vllm.v1.worker.gpu": {},
-    "vllm.v1.worker.gpu.sample": {},
-    "vllm.v1.worker.gpu.sample.logits_processor": {"LogitsProcessor": _V2},
-}  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def module():
-    """The processor's module; on stubs of what it imports where vLLM is not installed."""
-    if "vllm" not in cases.NOT_RUN:
-        from tsdi.engines import vllm_plugin as vllm
-
-        yield vllm
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        for name, content in STUBS.items():
-            stub = ModuleType(name)
-            vars(stub).update(content)
-            patch.setitem(sys.modules, name, stub)
-        patch.delitem(sys.modules, "tsdi.engines.vllm_plugin", raising=False)
-        from tsdi.engines import vllm_plugin as vllm
-
-        yield vllm
-        patch.delitem(sys.modules, "tsdi.engines.vllm_plugin", raising=False)
+    with importing("tsdi.engines.vllm_plugin") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +41,6 @@ def config(folder, *, width=tiny.VOCAB, speculative=None, tsdi=None):
         speculative_config=speculative,
         additional_config={"tsdi": {"bias": str(folder / "bias")} if tsdi is None else tsdi},
     )
-
-
-def params(**extra):
-    return SimpleNamespace(extra_args=extra or None)
-
-
-def update(added=(), removed=(), moved=()):
-    return SimpleNamespace(added=added, removed=removed, moved=moved, batch_size=ROWS)
 
 
 def swap():
@@ -189,29 +124,11 @@ class TestV1:
         assert v1(module, bias[1]).is_argmax_invariant() is False
 
 
-class _Buffer:
-    def __init__(self, values):
-        self.np = np.array(values, dtype=np.int32)
-        self.gpu = torch.from_numpy(self.np)
-
-
 def v2(module, folder, prompt_lengths, speculative=None):
     states = SimpleNamespace(
-        device=torch.device("cpu"), max_num_reqs=ROWS, prompt_len=_Buffer(prompt_lengths)
+        device=torch.device("cpu"), max_num_reqs=ROWS, prompt_len=Buffer(prompt_lengths)
     )
     return module.SafetyDebias(config(folder, speculative=speculative), states)
-
-
-def context(slots, positions, requests=None):
-    """Rows of slots at positions; a request's rows follow one another."""
-    owners = list(dict.fromkeys(slots)) if requests is None else requests
-    upper = [1 + max(p for s, p in zip(slots, positions, strict=True) if s == o) for o in owners]
-    return SimpleNamespace(
-        expanded_idx_mapping=torch.tensor(slots, dtype=torch.int32),
-        idx_mapping_np=np.array(owners),
-        pos=torch.tensor(positions),
-        seq_lens_upper_bound_np=np.array(upper),
-    )
 
 
 class TestV2:

@@ -39,7 +39,8 @@ class GroupSums:
 
     Attributes:
         kind: "head_inputs" (width is the hidden size), "logits" or "native_logits" (width is the
-            vocabulary), by the functions of `tsdi.bias.lm_head`.
+            vocabulary), by the functions of `tsdi.bias.lm_head`; or "vllm_logits", as vLLM gives
+            them.
         origin: The random prompts' hash, groups, and the model's name, dtype, commit and files;
             only equal origins can be merged.
         ranges: Prompt numbers that are in the sums, as disjoint (start, stop), ascending.
@@ -112,7 +113,7 @@ class GroupSums:
 
     def _check(self) -> None:
         """Raise ValueError unless fields and shapes are consistent."""
-        if self.kind not in _RUN:
+        if self.kind not in (*_RUN, "vllm_logits"):
             raise ValueError(f"it knows no way of running called {self.kind!r}")
         if (self.counts.dtype, self.sums.dtype) != (torch.int64, torch.float64):
             raise ValueError("its tensors are of other types")
@@ -270,12 +271,21 @@ def group_means(model: PreTrainedModel, sums: GroupSums) -> Tensor:
     Raises:
         UsageError: If a group has no prompts.
     """
+    means = mean_rows(sums)
+    if sums.kind != "head_inputs":
+        return means
+    return head.logits_from(model, means).cpu()
+
+
+def mean_rows(sums: GroupSums) -> Tensor:
+    """Means of what was summed by group, which are logits for all kinds but "head_inputs".
+
+    Raises:
+        UsageError: If a group has no prompts.
+    """
     if not bool((sums.counts > 0).all()):
         raise UsageError(
             f"{sums.prompts} random prompts do not fill {len(sums.counts)} groups.",
             "Take more prompts or fewer groups.",
         )
-    means = (sums.sums / sums.counts[:, None, None]).float()
-    if sums.kind != "head_inputs":
-        return means
-    return head.logits_from(model, means).cpu()
+    return (sums.sums / sums.counts[:, None, None]).float()

@@ -1,7 +1,7 @@
 """The estimator: mean logit shift over random prompts and responses, the paper's G_i."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.arguments import check_whole
-from tsdi.bias.accumulate import Progress
+from tsdi.bias.accumulate import GroupSums, Progress, mean_rows
 from tsdi.bias.estimation import Estimation
 from tsdi.bias.file import LARGEST_SHIFT
 from tsdi.bias.info import BiasInfo, versions
@@ -99,7 +99,50 @@ def estimate_bias(
             break
     _check_range(mean, {sides["reference"].name: f_r, sides["aligned"].name: f})
     made = replace(settings, pool=prompts.pool, prompts=number)
-    info = _info(tokenizer, made, models, split_half_reliability(shifts, counts))
+    summed = {role: Summed(x.side.name, x.revision, x.kind) for role, x in models.items()}
+    info = _info(tokenizer, made, summed, split_half_reliability(shifts, counts))
+    return SafetyBias(mean, error, info)
+
+
+@dataclass(frozen=True)
+class Summed:
+    """A model whose logits were summed.
+
+    Attributes:
+        name: Folder or hub id.
+        revision: The commit of a model from the hub.
+        kind: What was summed (`tsdi.bias.accumulate.GroupSums`).
+    """
+
+    name: str
+    revision: str | None
+    kind: str
+
+
+def bias_of_sums(
+    models: Mapping[str, tuple[Summed, GroupSums]],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Estimation,
+) -> SafetyBias:
+    """The bias of sums of logits over all prompts, for which no model is needed.
+
+    Args:
+        models: The models "aligned" and "reference" with their sums.
+        tokenizer: The tokenizer of both.
+        settings: What the sums were made with.
+
+    Raises:
+        MismatchError: If vocabularies differ in more than padding.
+        NumericalError: If a shift is beyond what is saved.
+    """
+    means = {role: mean_rows(sums) for role, (_, sums) in models.items()}
+    f, f_r = means["aligned"], means["reference"]
+    vocab = shared_vocabulary(f.shape[-1], f_r.shape[-1], tokenizer_size(tokenizer))
+    shifts, counts = f[..., :vocab] - f_r[..., :vocab], models["aligned"][1].counts
+    mean, error = mean_shift(shifts, counts)
+    summed = {role: model for role, (model, _) in models.items()}
+    _check_range(mean, {summed[role].name: logits for role, logits in means.items()})
+    info = _info(tokenizer, settings, summed, split_half_reliability(shifts, counts))
     return SafetyBias(mean, error, info)
 
 
@@ -137,18 +180,18 @@ def _check_range(mean: Tensor, logits: Mapping[str, Tensor]) -> None:
 def _info(
     tokenizer: PreTrainedTokenizerBase,
     settings: Estimation,
-    models: Mapping[str, MeanLogits],
+    models: Mapping[str, Summed],
     reliability: tuple[float, ...],
 ) -> BiasInfo:
     aligned, reference = models["aligned"], models["reference"]
     return BiasInfo(
         **provenance(tokenizer, settings),
-        aligned=aligned.side.name,
-        reference=reference.side.name,
+        aligned=aligned.name,
+        reference=reference.name,
         aligned_revision=aligned.revision,
         reference_revision=reference.revision,
         reliability=reliability,
-        paths={role: one.sums.kind for role, one in models.items() if one.sums is not None},
+        paths={role: one.kind for role, one in models.items()},
     )
 
 

@@ -45,6 +45,12 @@ class MeanLogits:
     sums: GroupSums | None = None
     revision: str | None = None
 
+    @property
+    def kind(self) -> str:
+        """What was summed (`tsdi.bias.accumulate.GroupSums`)."""
+        assert self.sums is not None
+        return self.sums.kind
+
     def resume(self, most: int) -> int:
         """Load the checkpoint, if there is one; returns the number of prompts in it.
 

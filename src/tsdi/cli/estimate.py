@@ -130,6 +130,15 @@ def estimate(
             rich_help_panel=options.LOADING,
         ),
     ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="What gives the logits of random prompts: transformers, or vllm (with"
+            " --no-diagnosis), which loads one model after the other.",
+            rich_help_panel=options.ENGINE,
+        ),
+    ] = "transformers",
+    engine_arg: options.EngineArg = None,
     shard: options.Shard = None,
     resume: options.Resume = False,
     json: options.Json = False,
@@ -168,7 +177,8 @@ def estimate(
         reference_format=reference_format,
     )
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
-    loading = tsdi.Loading(weights, one_at_a_time, batch_size)
+    chosen = options.read_engine(engine, engine_arg)
+    loading = tsdi.Loading(weights, one_at_a_time, batch_size, chosen)
     if shard is not None:
         _refuse_with_shard(context, reference, order)
         assert reference is not None

@@ -9,6 +9,12 @@ from typing import Any
 from tsdi.errors import UsageError
 
 PROCESSOR = "tsdi.engines.vllm_plugin:SafetyDebias"
+SUMMING: dict[str, Any] = {
+    "logits_processors": ["tsdi.engines.vllm_sums:SumLogits"],
+    "worker_extension_cls": "tsdi.engines.vllm_sums.TakeSums",
+    "enable_chunked_prefill": False,  # a part of a prompt would be added like the whole
+}
+"""Arguments of ``LLM`` that adds logits instead of answering."""
 DOOR = "tsdi.serving.access.VllmDoor"
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",

@@ -31,6 +31,8 @@ from tsdi.runs.loading import Loading
 from tsdi.runs.one_model import OneModel, estimate_one
 from tsdi.runs.pair import check_order, pair_tokenizer
 from tsdi.runs.stage import StageProgress, counting
+from tsdi.runs.sums import sum_pair
+from tsdi.runs.vllm_sums import VllmPair
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import check_kinds
 
@@ -106,11 +108,16 @@ def estimate(
     with working_in(out):
         _check_folder(out, resume)
         if other is None:
-            alone, phrases = _alone(settings, diagnosis)
+            alone, phrases = _alone(settings, diagnosis, loading)
             bias = estimate_one(aligned, alone, phrases, loading, out, progress)
         elif isinstance(settings, OneModel):
             raise UsageError("There is a reference, so nothing is to stand in for it.",
                              "Leave out one of them.")  # fmt: skip
+        elif loading.engine.name == "vllm":
+            plain = _check_plain(settings, diagnosis)
+            pair = VllmPair(aligned, other, plain, loading)
+            sum_pair(pair, map, out, (0, plain.prompts), loading, progress)
+            bias = pair.bias(out)
         else:
             bias = _of_pair(aligned, other, out, settings, diagnosis, loading, progress)
         bias.save_pretrained(out)
@@ -119,10 +126,26 @@ def estimate(
         return bias
 
 
-def _alone(
+def _check_plain(
     settings: Estimation | FirstOrder | OneModel, diagnosis: DiagnosisPrompts | None
+) -> Estimation:
+    """The settings of an estimate that reads nothing but logits of random prompts."""
+    if diagnosis is not None or not isinstance(settings, Estimation):
+        raise UsageError(
+            "vLLM gives the logits of random prompts: no diagnosis, and order 0.",
+            "Add --no-diagnosis; tsdi tune --engine vllm finds a strength.",
+        )
+    return settings
+
+
+def _alone(
+    settings: Estimation | FirstOrder | OneModel,
+    diagnosis: DiagnosisPrompts | None,
+    loading: Loading,
 ) -> tuple[OneModel, Phrases | None]:
     """The settings of a bias without a reference, and the phrases that it is examined by."""
+    if loading.engine.name == "vllm":
+        raise UsageError("vLLM needs a reference.", "Name it, or take --engine transformers.")
     if isinstance(settings, FirstOrder):
         raise UsageError("A bias of first order needs a reference.", "Name it, or take --order 0.")
     if diagnosis is None:

@@ -30,6 +30,7 @@ from tsdi.runs.pair import check_order, pair_tokenizer
 from tsdi.runs.records import Record
 from tsdi.runs.shard import Part, Shard, described_shard, in_order
 from tsdi.runs.stage import StageProgress, as_read_back, counting
+from tsdi.runs.vllm_sums import VllmPair
 
 SHARD_FILE = "shard.json"
 Task = tuple[str, int, int]
@@ -86,7 +87,8 @@ def estimate_shard(
         check_goes_on(out, resume, "shard", [*partial_files(out), out / SHARD_FILE])
         described = {"shard": which.describe(), "made": _describe(*pair, settings, loading)}
         _check_same(out / SHARD_FILE, as_read_back(described))
-        sum_pair(PairSums(*pair, settings, loading), map, out, bounds, loading, progress)
+        made = VllmPair if loading.engine.name == "vllm" else PairSums
+        sum_pair(made(*pair, settings, loading), map, out, bounds, loading, progress)
     return EstimateShard(which, bounds)
 
 
@@ -100,6 +102,7 @@ def _describe(aligned: str, reference: str, settings: Estimation, loading: Loadi
         "reference": reference,
         "reference_fingerprint": fingerprint(reference),
         "dtype": loading.options.dtype,
+        **loading.engine.describe(),
         "steps": settings.steps,
         **provenance(tokenizer, settings),
     }
