@@ -65,6 +65,7 @@ COMMAND_LINE_ONLY = {  # what is done with the result
 PYTHON_ONLY = {
     "progress": "the console draws its bar with it",
     "keep_logits": "tensors, for tests of engines",
+    "logits_of": "for judges' probabilities",
     "groups": "for tests of the standard error",
     "ngram": "for ablations, in studies",
     "model": "of `JudgeOptions`: NAME=MODEL says it",

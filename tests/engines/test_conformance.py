@@ -46,6 +46,16 @@ def test_logits_with_the_rule_are_logits_minus_strength_times_bias(make):
         torch.testing.assert_close(other.logits, one.logits - shift, rtol=0, atol=1e-5)
 
 
+def test_the_logits_of_some_tokens_are_among_those_of_all(make):
+    engine, _ = make(None)
+    some = torch.tensor([4, 9, 20])
+    whole = _generate(engine, [LONG, SHORT], keep_logits=True)
+    found = _generate(engine, [LONG, SHORT], keep_logits=True, logits_of=tuple(some.tolist()))
+    for one, other in zip(whole, found, strict=True):
+        assert one.token_ids == other.token_ids
+        torch.testing.assert_close(one.logits[:, some], other.logits[:, some], rtol=0, atol=1e-5)
+
+
 def test_greedy_decoding_follows_the_debiased_logits(make):
     _, vocab = make(None)
     values = torch.zeros(STEPS, vocab)

@@ -28,3 +28,17 @@ def test_template_arguments_of_the_bias_go_to_the_server():
 )
 def test_flags_that_undo_nothing_are_let_through(flags):
     vllm_settings.check_flags(flags)
+
+
+def test_arguments_of_the_engine_become_flags_of_the_server():
+    args = {
+        "max_model_len": 64,
+        "enforce_eager": True,
+        "enable_prefix_caching": False,
+        "hf_overrides": {"a": 1},
+        "quantization": None,
+    }
+    flags = ["--max-model-len", "64", "--enforce-eager", "--no-enable-prefix-caching"]
+    flags += ["--hf-overrides", '{"a": 1}']
+    assert vllm_settings.argument_flags(args) == flags
+    vllm_settings.check_flags(flags)

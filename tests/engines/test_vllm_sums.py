@@ -180,6 +180,15 @@ def test_the_bias_is_that_of_transformers(folder, opened, tmp_path):
     )
 
 
+def test_it_is_reproduced_by_vllm(folder, opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(tsdi.EngineChoice, "check", lambda self: None)  # there is no vLLM to ask
+    choice = tsdi.EngineChoice("vllm", args={"seed": 1})
+    estimated(folder, tmp_path / "vllm", tsdi.Loading(VLLM.options, engine=choice))
+    opened.names.clear()
+    assert tsdi.reproduce(tmp_path / "vllm", loading=VLLM).verdict == "equal"
+    assert len(opened.names) == 2
+
+
 def test_shards_gathered_go_on_without_a_model(folder, opened, tmp_path):
     whole = estimated(folder, tmp_path / "whole")
     pair = str(folder / "aligned"), str(folder / "reference")

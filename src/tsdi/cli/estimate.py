@@ -130,14 +130,7 @@ def estimate(
             rich_help_panel=options.LOADING,
         ),
     ] = False,
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="What gives the logits of random prompts: transformers, or vllm (with"
-            " --no-diagnosis), which loads one model after the other.",
-            rich_help_panel=options.ENGINE,
-        ),
-    ] = "transformers",
+    engine: options.LogitEngine = "transformers",
     engine_arg: options.EngineArg = None,
     shard: options.Shard = None,
     resume: options.Resume = False,

@@ -140,6 +140,14 @@ Engine = Annotated[
         rich_help_panel=ENGINE,
     ),
 ]
+LogitEngine = Annotated[
+    str,
+    typer.Option(
+        help="What gives the logits of random prompts: transformers; or vllm, without a diagnosis"
+        " and one model after the other.",
+        rich_help_panel=ENGINE,
+    ),
+]
 EngineArg = Annotated[
     list[str] | None,
     typer.Option(

@@ -32,6 +32,8 @@ def reproduce(
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,
+    engine: options.LogitEngine = "transformers",
+    engine_arg: options.EngineArg = None,
     json: options.Json = False,
 ) -> None:
     """Estimate a bias again from its own record, and say whether it is the same.
@@ -42,9 +44,9 @@ def reproduce(
     Example: tsdi reproduce my-bias
     """
     console.quiet_libraries()
-    loading = tsdi.Loading(
-        tsdi.LoadOptions(dtype, device_map, trust_remote_code), one_at_a_time, batch_size
-    )
+    weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
+    chosen = options.read_engine(engine, engine_arg)
+    loading = tsdi.Loading(weights, one_at_a_time, batch_size, chosen)
     with console.bar("reproduce") as update:
         found = tsdi.reproduce(bias, aligned, reference, pool, loading=loading, progress=update)
     if json:

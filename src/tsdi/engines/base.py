@@ -53,12 +53,15 @@ class Sampling:
         temperature: 0 is greedy decoding; else from `COLDEST` to `HOTTEST`.
         seed: Decides the draws when the temperature is above 0.
         keep_logits: Return the logits of every step (float32, on the CPU).
+        logits_of: The tokens whose logits are then needed, at most 128; an engine may leave the
+            others at -inf. Empty means all.
     """
 
     max_new_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
     keep_logits: bool = False
+    logits_of: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_counts(self, "max_new_tokens")

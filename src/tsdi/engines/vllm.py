@@ -144,7 +144,7 @@ class VllmEngine(Engine):
             seed=int.from_bytes(digest[:4]),  # one stream per prompt, so that neighbours differ
             stop_token_ids=self._ends,
             ignore_eos=True,  # the ends are those above, as in transformers
-            logprobs=-1 if sampling.keep_logits else None,
+            **_kept(sampling, SamplingParams),
             extra_args=asked.arguments() if self._biased else {},
             skip_special_tokens=True,
         )
@@ -163,6 +163,15 @@ class VllmEngine(Engine):
             logits=logits,
             in_thought=is_in_thought(self._tokenizer, prompt),
         )
+
+
+def _kept(sampling: Sampling, params: Any) -> dict[str, Any]:
+    """Arguments of requests that ask for logits; for all of a step vLLM makes an object each."""
+    if not sampling.keep_logits:
+        return {}
+    if sampling.logits_of and hasattr(params, "logprob_token_ids"):
+        return {"logprob_token_ids": list(sampling.logits_of)}
+    return {"logprobs": -1}
 
 
 def _own_settings(config: Any) -> GenerationConfig:

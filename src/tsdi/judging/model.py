@@ -63,7 +63,11 @@ class ModelJudge(Judge):
         self._parts = form.template is None and _takes_parts(form, tokenizer, weights)
         self._own_controls = self._controls(self._request(_response(*_PROBE)))
         self._engine, used = load(self._chat_format)
-        self._sampling = Sampling(form.max_new_tokens, keep_logits=form.labels is not None)
+        self._sampling = Sampling(
+            form.max_new_tokens,
+            keep_logits=form.labels is not None,
+            logits_of=tuple(sorted(self._pairs)),
+        )
         self._settings = {
             "version": _VERSION,
             "model": weights,

@@ -31,8 +31,7 @@ from tsdi.runs.loading import Loading
 from tsdi.runs.one_model import OneModel, estimate_one
 from tsdi.runs.pair import check_order, pair_tokenizer
 from tsdi.runs.stage import StageProgress, counting
-from tsdi.runs.sums import sum_pair
-from tsdi.runs.vllm_sums import VllmPair
+from tsdi.runs.sums import estimate_by_vllm
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import check_kinds
 
@@ -115,9 +114,7 @@ def estimate(
                              "Leave out one of them.")  # fmt: skip
         elif loading.engine.name == "vllm":
             plain = _check_plain(settings, diagnosis)
-            pair = VllmPair(aligned, other, plain, loading)
-            sum_pair(pair, map, out, (0, plain.prompts), loading, progress)
-            bias = pair.bias(out)
+            bias = estimate_by_vllm(aligned, other, out, plain, loading, progress)
         else:
             bias = _of_pair(aligned, other, out, settings, diagnosis, loading, progress)
         bias.save_pretrained(out)

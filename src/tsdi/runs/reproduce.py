@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from tsdi.arguments import Name, as_name
@@ -12,6 +14,7 @@ from tsdi.models.load import load_tokenizer
 from tsdi.models.sides import load_pair
 from tsdi.runs.loading import Loading
 from tsdi.runs.stage import StageProgress, counting
+from tsdi.runs.sums import estimate_by_vllm
 
 TOLERANCE = 0.1
 """Of the standard error: what rounding and other hardware may make of the same prompts."""
@@ -97,13 +100,18 @@ def reproduce(
             f"The token pool {drawn.name!r} is not the one of the record.",
             "Give the text that it was estimated with: --pool FILE.",
         )
-    made = estimate_bias(
-        *load_pair(one, other, loading.options, one_at_a_time=loading.one_at_a_time),
-        tokenizer,
-        replace(settings, pool=drawn),
-        batch_size=loading.batch_size,
-        progress=counting(progress, "estimate, both models", 2 * info.prompts),
-    )
+    settings = replace(settings, pool=drawn)
+    if loading.engine.name == "vllm":
+        with TemporaryDirectory(prefix="tsdi-reproduce-") as out:
+            made = estimate_by_vllm(one, other, Path(out), settings, loading, progress)
+    else:
+        made = estimate_bias(
+            *load_pair(one, other, loading.options, one_at_a_time=loading.one_at_a_time),
+            tokenizer,
+            settings,
+            batch_size=loading.batch_size,
+            progress=counting(progress, "estimate, both models", 2 * info.prompts),
+        )
     for method, by in operations:
         made = getattr(made, method)(by)
     return _compared(kept, made)
@@ -125,6 +133,8 @@ def _operations(bias: SafetyBias) -> list[tuple[str, float]]:
     found = []
     for step in bias.info.history:
         name, _, by = step.partition(" ")
+        if name == "estimate":  # in vLLM, and how that was set up
+            continue
         try:
             method, kind = _AGAIN[name]
             found.append((method, kind(by)))

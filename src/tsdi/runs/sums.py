@@ -14,7 +14,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from tsdi.arguments import Name, as_name
-from tsdi.bias import Estimation
+from tsdi.bias import Estimation, SafetyBias
 from tsdi.bias.accumulate import BATCHES_PER_CHECKPOINT, GroupSums, Summing, accumulate
 from tsdi.bias.estimate import check_together, provenance
 from tsdi.bias.mean_logits import ROLES, partial_file, partial_files
@@ -198,6 +198,25 @@ def sum_pair(
         sums = known[role] = before.merge(more) if before else more
         sums.save(partial_file(out, role))
         told(end - first)
+
+
+def estimate_by_vllm(
+    aligned: str,
+    reference: str,
+    out: Path,
+    settings: Estimation,
+    loading: Loading,
+    progress: StageProgress | None,
+) -> SafetyBias:
+    """The bias by vLLM's logits; the sums that are in the folder are gone on with, and stay there.
+
+    Raises:
+        MismatchError: If they were made with other settings or weights.
+        TsdiError: If anything cannot be loaded, or the models do not fit together.
+    """
+    pair = VllmPair(aligned, reference, settings, loading)
+    sum_pair(pair, map, out, (0, settings.prompts), loading, progress)
+    return pair.bias(out)
 
 
 def _read(file: Path, bounds: tuple[int, int]) -> GroupSums | None:
