@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tsdi import audit, export, serving, study, suites
+    from tsdi import audit, export, playground, serving, study, suites
     from tsdi.audit.labels import LabelFormat
     from tsdi.bias import (
         Estimation,
@@ -102,6 +102,7 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "merge",
+    "playground",
     "recommend",
     "reproduce",
     "sample_size",
@@ -161,7 +162,7 @@ _NAMES = {
     "tsdi.training.train": ("train",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-_ROOMS = ("audit", "export", "serving", "study", "suites")
+_ROOMS = ("audit", "export", "playground", "serving", "study", "suites")
 
 
 def __dir__() -> list[str]:

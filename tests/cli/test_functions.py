@@ -19,6 +19,8 @@ ROOMS = {  # commands that are called like the part of the library that they sta
     "audit": "audit.audit",
     "condition": "add_condition",  # `tsdi.condition` is the part that fits it
     "export": "export.export",
+    "chat": "playground.open_side_by_side",
+    "playground": "playground.playground",
     "report": "study.report",
     "serve": "serving.serve",
     "study": "study.study",
@@ -57,6 +59,7 @@ COMMAND_LINE_ONLY = {  # what is done with the result
     ("estimate", "order"): "settings of `FirstOrder` are --order 1",
     ("estimate", "labelled"): "of `FirstOrder` and `OneModel`",
     ("estimate", "shard"): "`tsdi.estimate_shard`",
+    ("chat", "prompt"): "`SideBySide.answer`",
     ("compare", "gate"): "the exit code, by `Gated.opens`",
     ("compare", "card"): "`tsdi.evaluation.measured.keep_measured`",
     ("compare", "html"): "`tsdi.report.comparison.write_comparison`",

@@ -32,6 +32,8 @@ COMMANDS = {
     "debias": Entry("Start", "debias", "All at once: estimate, condition, tune, gate, report."),
     "condition": Entry("Start", "condition", "Fit when to subtract a bias, prompt by prompt."),
     "generate": Entry("Start", "generate", "Answer prompts, with a bias subtracted or without."),
+    "playground": Entry("Start", "playground", "Plain and debiased side by side, in a browser."),
+    "chat": Entry("Start", "playground", "Plain and debiased side by side, in the terminal."),
     "evaluate": Entry("Measure", "evaluate", "Answer prompts, judge the answers, count verdicts."),
     "compare": Entry("Measure", "compare", "Compare two judged runs, or gate a change by safety."),
     "view": Entry("Measure", "view", "Write runs as logs for Inspect's viewer."),

@@ -1,7 +1,8 @@
 """The transformers engine: ``generate`` with the rule as a logits processor."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
 from pathlib import Path
@@ -185,20 +186,16 @@ class TransformersEngine(Engine):
         processors = self._processors([Request((), strength)], [prompt], sampling)
         if top_p < 1 and sampling.temperature > 0:
             processors.insert(-1, _Nucleus(top_p, sampling.temperature))
-        shown = _Shown(len(prompt), lambda ids: seen(self._completion(prompt, ids, None)))
-        try:
+        growing = Growing(len(prompt), lambda rows: seen(self._completion(prompt, rows[0], None)))
+        with memory_errors(prompt):
             answers, _ = generate_greedily(
                 self._model,
                 self._tokenizer,
                 [prompt],
                 sampling.max_new_tokens,
                 processors,
-                stops=[shown],
+                stops=[growing],
             )
-        except RuntimeError as error:
-            if should_reduce_batch_size(error):
-                raise _out_of_memory(prompt) from error
-            raise
         return self._completion(prompt, answers[0], None)
 
     def _answer(
@@ -228,7 +225,7 @@ class TransformersEngine(Engine):
             same = len(set(strengths)) == 1  # the usual case, which needs no copy to the device
             strength = strengths[0] if same else strengths
             processors.append(self._bias.logits_processor(length, strength, self._tokenizer))
-        processors.append(_Finite())  # behind the rule, which may be what is broken
+        processors.append(Finite())  # behind the rule, which may be what is broken
         if sampling.temperature > 0:
             processors.append(_Gumbel(prompts, length, sampling))
         return processors
@@ -260,10 +257,11 @@ def _check_plain(model: PreTrainedModel) -> None:
         check_no_export(folder)
 
 
-class _Finite(LogitsProcessor):
+class Finite(LogitsProcessor):
     """Raises an error where logits are NaN or all infinite, as of a broken model or bias."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The scores as they are."""
         if not bool(scores.amax(1).isfinite().all()):  # single tokens may be ruled out by -inf
             raise NumericalError(NOT_FINITE, "Check the model's weights, or load it in float32.")
         return scores
@@ -295,16 +293,28 @@ class _Nucleus(LogitsProcessor):
         return scores.masked_fill(left == -torch.inf, -torch.inf)
 
 
-class _Shown(StoppingCriteria):
-    """Passes the tokens of a growing answer to a function that may end it."""
+class Growing(StoppingCriteria):
+    """Passes the tokens of growing answers, of every row, to a function that may end them."""
 
-    def __init__(self, prompt_length: int, seen: Callable[[list[int]], bool]) -> None:
+    def __init__(self, prompt_length: int, seen: Callable[[list[list[int]]], bool]) -> None:
         self._prompt_length = prompt_length
         self._seen = seen
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        done = self._seen(input_ids[0, self._prompt_length :].tolist())
-        return torch.full((1,), done, dtype=torch.bool, device=input_ids.device)
+        """Whether each row is to end here, bool [rows]."""
+        done = self._seen(input_ids[:, self._prompt_length :].tolist())
+        return torch.full((len(input_ids),), done, dtype=torch.bool, device=input_ids.device)
+
+
+@contextmanager
+def memory_errors(prompt: list[int]) -> Iterator[None]:
+    """Turn what torch raises where memory runs out into a ModelError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if should_reduce_batch_size(error):
+            raise _out_of_memory(prompt) from error
+        raise
 
 
 def _out_of_memory(prompt: list[int]) -> ModelError:

@@ -242,7 +242,6 @@ def server(app: Starlette) -> uvicorn.Server:
             app,
             http="h11",
             ws="none",
-            lifespan="off",
             log_level="warning",
             access_log=False,
             proxy_headers=False,
