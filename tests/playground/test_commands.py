@@ -4,10 +4,12 @@ from threading import Event
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from tests import tiny
 from tests.cli.conftest import tsdi
 from tsdi.cli import playground as commands
+from tsdi.cli.main import app
 from tsdi.playground import Both
 from tsdi.playground.side_by_side import Answer, Candidate, Reading, Token
 from tsdi.serving.app import bind
@@ -75,10 +77,10 @@ class TestChat:
         assert [plain, debiased] == answers
 
     def test_every_line_is_a_question(self, given, monkeypatch):
-        monkeypatch.setattr("sys.stdin", io.StringIO(f"{PROMPT}\n\n{'a ' * 500}\nthe mill\n"))
         asked = []
         monkeypatch.setattr(commands, "_watched", _noting(asked))
-        result = tsdi("chat", *given)
+        lines = f"{PROMPT}\n\n{'a ' * 500}\nthe mill\n"
+        result = CliRunner().invoke(app, ["chat", *map(str, given)], input=lines)
         assert result.exit_code == 0, result.output
         assert len(asked) == 2
         assert "do not fit" in result.output  # and the next line is answered all the same
@@ -119,8 +121,8 @@ FOUND = Both(
 
 def _noting(asked):
     def watched(answers, shown):
-        asked.append(shown)
         *_, found = answers
+        asked.append(found)
         return found
 
     return watched

@@ -16,7 +16,7 @@ from tsdi.errors import TsdiError, UsageError
 from tsdi.models.load import LoadOptions
 from tsdi.playground.markup import STYLE, both, escaped, problem
 from tsdi.playground.side_by_side import Setting, SideBySide, open_side_by_side
-from tsdi.suites.load import EVERYDAY, PromptSource, load_prompts
+from tsdi.suites.load import EVERYDAY, load_prompts
 from tsdi.suites.prompts import Prompt
 
 HOST = "127.0.0.1"
@@ -73,7 +73,7 @@ def playground(
     *,
     setting: Setting = Setting(),
     prompt: str = "",
-    prompts: Name | PromptSource = EVERYDAY,
+    prompts: Name = EVERYDAY,
     port: int = 7860,
     options: LoadOptions = LoadOptions(),
 ) -> Page:
