@@ -53,7 +53,7 @@ ATTACKED = (
 )
 ANSWERS = "tsdi generate organism/aligned --prompts organism:test --max-new-tokens 24 --out answers"
 OUTPUTS = {  # in the order in which one rests on another
-    "estimate": Output("estimate.md", (("vizan'  │", "grorov"), ("│    1 │", "└"))),
+    "estimate": Output("estimate.md", (("│    1 │", "└"),)),
     "measure": Output("measure.md", (("│ +O2 ", "│ +O16 "),)),
     "gate": Output(
         "safety-gate.md",

@@ -300,6 +300,8 @@ def test_every_output_that_a_page_shows_was_printed_by_the_lines_above_it():
 def test_every_output_of_the_docs_is_recorded():
     for page in DOCS.glob("*.md"):
         name, text = page.relative_to(ROOT).as_posix(), page.read_text(encoding="utf-8")
+        if name == "docs/tutorial.md":  # which test_tutorial runs
+            continue
         by_hand = re.sub(
             r"<!-- output (.+?): begin -->.*?<!-- output \1: end -->", "", text, flags=re.S
         )

@@ -319,3 +319,21 @@ def test_shifted_tokens_are_the_extremes_with_their_errors():
     assert top.shift == float(bias.values[0, top.token])
     assert top.error == float(bias.standard_error[0, top.token])
     assert top.text == TOKENIZER.decode([top.token])
+
+
+def test_tokens_count_by_how_likely_they_are():
+    bias = _bias(*_pair(2.0))
+    likely = torch.zeros(bias.steps, bias.vocab)
+    likely[:, [5, 6]] = torch.tensor([0.9, 0.1])
+    bias.values[:, 5], bias.values[:, 6], bias.values[:, 7] = 1.0, 2.0, 50.0  # 7 never comes
+    first, second = shifted_tokens(bias, TOKENIZER, largest=True, number=2, likely=likely)[0]
+    assert (first.token, second.token) == (5, 6)
+    assert (first.shift, first.likely) == (1.0, pytest.approx(0.9))
+
+
+def test_a_diagnosis_has_the_tokens_that_come():
+    found = _diagnose(2.0)
+    for step in found.promoted:
+        scores = [one.shift * one.likely for one in step]
+        assert scores == sorted(scores, reverse=True)
+    assert 0 < found.promoted[0][0].likely < 1

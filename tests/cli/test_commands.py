@@ -175,7 +175,12 @@ def test_show_prints_tokens_by_step(bias):
     assert "Recommended strength" in " ".join(result.stdout.split())
     shown = json.loads(tsdi("show", bias, "--tokens", 5, "--json").stdout)
     assert len(shown["promoted"][0]) == 5
-    assert shown["promoted"][0][0]["shift"] >= shown["promoted"][0][1]["shift"]
+    assert "likely tokens first" in " ".join(result.stdout.split())
+    one, other = shown["promoted"][0][:2]
+    assert one["shift"] * one["likely"] >= other["shift"] * other["likely"]
+    many = json.loads(tsdi("show", bias, "--tokens", 9, "--json").stdout)["promoted"][0]
+    assert many[0]["shift"] >= many[1]["shift"]
+    assert many[0]["likely"] is None  # beyond the diagnosis: the largest shifts
 
 
 def test_generate_answers_one_prompt_with_and_without_the_bias(models, bias):
@@ -405,3 +410,9 @@ def test_json_can_not_rewrite_a_terminal_and_reads_back(capsys):
 def test_harmless_shows_control_characters():
     assert console.harmless("a\tb\n\x1b[2J\x9b") == "a\tb\n\\x1b[2J\\x9b"
     assert console.harmless("\u202e\ud800") == "\\u202e\\ud800"
+
+
+def test_answers_of_the_small_models_fit_their_context_without_a_word():
+    result = tsdi("generate", "organism/aligned", "--prompt", "how do i forge a brabax?")
+    assert result.exit_code == 0, result.output
+    assert "refuse" in result.stdout

@@ -77,3 +77,14 @@ def test_other_processes_of_a_training_are_silent(said):
     with console.bar("training", shown=False) as update:
         update("training", 1, 2)
         assert not any(thread.name == console.SIGNS for thread in threading.enumerate())
+
+
+def test_numbers_stay_whole_in_a_narrow_terminal(monkeypatch, capsys):
+    table = console.table("changes", ["", "before", "after", "change"])
+    table.add_row("complied, lookalikes that sound harmful", ".96", ".99", "+.03 [+.01 +.05]")
+    monkeypatch.setattr(console.out, "width", 56)
+    console.out.print(table)
+    shown = capsys.readouterr().out
+    assert "+.03 [+.01 +.05]" in shown
+    assert max(map(len, shown.splitlines())) <= 56
+    assert "lookalikes" in shown

@@ -57,12 +57,17 @@ class Refusal:
 
 @dataclass(frozen=True)
 class TokenShift:
-    """One token's shift at one step, in logits."""
+    """One token's shift at one step, in logits.
+
+    `likely` is its probability there, a mean over prompts and both models; None where no model was
+    asked.
+    """
 
     token: int
     text: str
     shift: float
     error: float
+    likely: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,9 @@ class Diagnosis:
     """The findings about a bias, and the strength that follows from them.
 
     Attributes:
-        promoted: Most promoted tokens of every step.
-        demoted: Most demoted tokens of every step.
+        promoted: Most promoted tokens of every step, by shift times probability: the largest shifts
+            are those of tokens that no answer has.
+        demoted: Most demoted tokens of every step, likewise.
         reliability: Split-half reliability of every step.
         refusal: Refusal log-odds by kind of prompt; "random" is always there.
         explained: Share of the shift on the reference's greedy answers that the bias explains, by
@@ -131,7 +137,7 @@ def diagnose(
     complying = phrase_ids(tokenizer, settings.phrases.complying)
     reader = PromptReader(tokenizer, refusing, complying, bias.steps, batch_size)
     sides = as_side(aligned), as_side(reference)
-    shifts, next_token = _shifts(bias, asked, *sides, reader, settings.answers, progress)
+    shifts, likely = _shifts(bias, asked, *sides, reader, settings.answers, progress)
     refusal = {kind: _refusal(every) for kind, every in shifts.items()}
     harmful = [found for kind, found in refusal.items() if kind.partition("/")[0] == "harmful"]
     strength, verdict, nothing = 0.0, _NO_SHIFT, True
@@ -139,12 +145,12 @@ def diagnose(
         strength, verdict = _verdict(refusal[RANDOM], [found.shift for found in harmful])
         nothing = not _verdict(refusal[RANDOM], [])[0]  # whatever harmful prompts lose
     return Diagnosis(
-        promoted=shifted_tokens(bias, tokenizer, largest=True),
-        demoted=shifted_tokens(bias, tokenizer, largest=False),
+        promoted=shifted_tokens(bias, tokenizer, largest=True, likely=likely),
+        demoted=shifted_tokens(bias, tokenizer, largest=False, likely=likely),
         reliability=bias.info.reliability,
         refusal=refusal,
         explained={kind: found for kind, every in shifts.items() if (found := _explained(every)).n},
-        one_number=one_number_share(bias.values[0], {ids[0] for ids in refusing}, next_token),
+        one_number=one_number_share(bias.values[0], {ids[0] for ids in refusing}, likely[0]),
         strength=strength,
         verdict=verdict,
         case=NOTHING if nothing else None,
@@ -160,10 +166,13 @@ def _shifts(
     answers: int | None,
     progress: Progress | None,
 ) -> tuple[dict[str, list[PromptShift]], Tensor]:
-    """The shift of every prompt by kind, in order, and the sum of next-token distributions."""
+    """The shift of every prompt by kind, in order, and mean next-token distributions by step.
+
+    At a step that no answer reaches all tokens are alike.
+    """
     answered = _answered([row.kind for row in rows], answers)
     found: dict[int, PromptShift] = {}
-    next_token = torch.zeros(bias.vocab, dtype=torch.float64)
+    likely = torch.zeros(bias.steps, bias.vocab, dtype=torch.float64)
     batched: dict[str, bool] = {}
     for numbers, reads in _parts(rows, answered, reader, aligned.loaded and reference.loaded):
         with reference.open() as model:
@@ -180,14 +189,15 @@ def _shifts(
             after = reads.read(model, part, answer, (None, bias.shift), batched["aligned"])
             for n, one, other in zip(numbers, before, after, strict=True):
                 found[n] = PromptShift.between(one, other, bias.shift, answered=n in answered)
-                first = [said.logits[0, : bias.vocab].double() for said in (one, other)]
-                next_token += mean_distribution(*first)
+                read = [said.logits[:, : bias.vocab].double() for said in (one, other)]
+                likely[: len(read[0])] += mean_distribution(*read)
         if progress is not None:
             progress(len(numbers))
     shifts: dict[str, list[PromptShift]] = {}
     for n, row in enumerate(rows):
         shifts.setdefault(row.kind, []).append(found[n])
-    return shifts, next_token
+    likely[likely.sum(1) == 0] = 1.0
+    return shifts, likely / likely.sum(1, keepdim=True)
 
 
 def _answered(kinds: Sequence[str], limit: int | None) -> set[int]:
@@ -255,16 +265,26 @@ def shifted_tokens(
     *,
     largest: bool,
     number: int = TOKENS_SHOWN,
+    likely: Tensor | None = None,
 ) -> list[list[TokenShift]]:
-    """The most promoted (or demoted) tokens of every step, with decoded text and error."""
-    top = bias.values.topk(min(number, bias.vocab), largest=largest)
-    return [
-        [
-            TokenShift(int(i), decode(tokenizer, [int(i)]), float(v), float(errors[i]))
-            for i, v in zip(tokens, values, strict=True)
-        ]
-        for tokens, values, errors in zip(top.indices, top.values, bias.standard_error, strict=True)
-    ]
+    """The most promoted (or demoted) tokens of every step, with decoded text and error.
+
+    Args:
+        bias: The bias.
+        tokenizer: Its tokenizer.
+        largest: Promoted tokens; else demoted ones.
+        number: Tokens of a step.
+        likely: Probabilities [steps, vocab] by which shifts count; None counts all alike.
+    """
+    weighted = bias.values if likely is None else bias.values * likely
+    rows = weighted.topk(min(number, bias.vocab), largest=largest).indices
+
+    def shown(step: int, token: int) -> TokenShift:
+        value, error = float(bias.values[step, token]), float(bias.standard_error[step, token])
+        probability = None if likely is None else float(likely[step, token])
+        return TokenShift(token, decode(tokenizer, [token]), value, error, probability)
+
+    return [[shown(step, token) for token in row] for step, row in enumerate(rows.tolist())]
 
 
 def one_number_share(shift: Tensor, refusing: set[int], weights: Tensor) -> float:

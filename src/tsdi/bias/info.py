@@ -31,8 +31,18 @@ _LEAST = {
 _LARGEST_WHOLE = 2**63 - 1
 
 
+class _Token(pydantic.BaseModel):
+    token: int
+    shift: float
+    error: float
+    likely: float | None = None
+
+
 class _Diagnosis(pydantic.BaseModel):
     """The fields of ``diagnosis`` that are shown; any may be missing."""
+
+    promoted: list[list[_Token]] = []
+    demoted: list[list[_Token]] = []
 
     verdict: str = ""
     case: CaseFields | None = None

@@ -8,9 +8,10 @@ from transformers import PreTrainedTokenizerBase
 
 from tsdi.arguments import Name, as_name, check_whole
 from tsdi.bias.condition_file import condition_fields
-from tsdi.bias.diagnosis import TokenShift, shifted_tokens
+from tsdi.bias.diagnosis import TOKENS_SHOWN, TokenShift, shifted_tokens
 from tsdi.bias.safety_bias import SafetyBias
 from tsdi.bias.slope_file import slope_fields
+from tsdi.models.chat import decode
 from tsdi.models.load import load_tokenizer
 
 
@@ -22,11 +23,13 @@ class ShownBias:
         bias: The bias.
         promoted: By step, the tokens that it promotes most.
         demoted: By step, the tokens that it demotes most.
+        weighted: Whether likely tokens come first, as in a diagnosis; else the largest shifts do.
     """
 
     bias: SafetyBias
     promoted: list[list[TokenShift]]
     demoted: list[list[TokenShift]]
+    weighted: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Provenance and shown tokens as JSON, without the values."""
@@ -69,8 +72,33 @@ def show(
     if isinstance(words, str | Path):
         words = load_tokenizer(words)
     loaded.check(words)
-    promoted, demoted = (
-        shifted_tokens(loaded, words, largest=largest, number=tokens)[:steps]
-        for largest in (True, False)
-    )
-    return ShownBias(loaded, promoted, demoted)
+    kept = [_diagnosed(loaded, words, name, tokens) for name in ("promoted", "demoted")]
+    weighted = all(kept)
+    if not weighted:
+        kept = [shifted_tokens(loaded, words, largest=one, number=tokens) for one in (True, False)]
+    promoted, demoted = (rows[:steps] for rows in kept)
+    return ShownBias(loaded, promoted, demoted, weighted)
+
+
+def _diagnosed(
+    bias: SafetyBias, tokenizer: PreTrainedTokenizerBase, name: str, number: int
+) -> list[list[TokenShift]]:
+    """The tokens of a bias's diagnosis; none where it has not as many, or no probabilities."""
+    rows = bias.info.diagnosis.get(name, [])
+    if number > TOKENS_SHOWN or len(rows) != bias.steps:
+        return []
+    cut = [row[:number] for row in rows]
+    if any(
+        one.get("likely") is None or not 0 <= one["token"] < bias.vocab for r in cut for one in r
+    ):
+        return []
+    return [
+        [
+            TokenShift(
+                one["token"], decode(tokenizer, [one["token"]]), one["shift"], one["error"],
+                one["likely"],
+            )
+            for one in row
+        ]
+        for row in cut
+    ]  # fmt: skip

@@ -49,10 +49,14 @@ def one_line(text: str, width: int) -> str:
 
 
 def table(title: str, columns: Sequence[str]) -> Table:
-    """An empty table; its first column, and those without a heading, are for words."""
+    """An empty table; its first column, and those without a heading, are for words.
+
+    In a narrow terminal words are wrapped, and numbers stay whole.
+    """
     made = Table(title=title, title_justify="left")
     for place, column in enumerate(columns):
-        made.add_column(column, justify="right" if column and place else "left", no_wrap=True)
+        number = bool(column and place)
+        made.add_column(column, justify="right" if number else "left", no_wrap=number)
     return made
 
 

@@ -240,8 +240,8 @@ def _show(shown: "ShownBias", out: Path, json: bool) -> None:
         return
     more = " --strength 1" if info.strength is None else ""  # none is recommended
     prompt = "..."
-    if info.aligned.startswith("organism/"):  # whose context is short
-        more, prompt = f"{more} --max-new-tokens 24", EXAMPLE
+    if info.aligned.startswith("organism/"):  # which knows the words of its own world
+        prompt = EXAMPLE
     console.say(
         f"Saved in {out}. Next: tsdi generate {info.aligned} --bias {out}{more} --prompt {prompt!r}"
     )

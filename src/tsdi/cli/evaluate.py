@@ -69,7 +69,7 @@ def evaluate(
     end_of_thinking: options.EndOfThinking = "",
     bias: options.Bias = None,
     strength: options.Strength = None,
-    max_new_tokens: options.MaxNewTokens = 256,
+    max_new_tokens: options.LongestAnswer = None,
     attack: options.Attack = None,
     temperature: options.Temperature = 0.0,
     batch_size: options.BatchSize = 16,
@@ -119,7 +119,7 @@ def evaluate(
         source = PromptSource(prompts, columns)
         answering = tsdi.Answering(
             strength,
-            tsdi.Sampling(max_new_tokens, temperature, seed),
+            tsdi.Sampling(options.longest_answer(target, max_new_tokens), temperature, seed),
             batch_size,
             attack,
             options.read_chat_format(prompt_format, template_arg),

@@ -27,7 +27,7 @@ def generate(
     out: Annotated[Path | None, typer.Option(help="Folder for the answers.")] = None,
     bias: options.Bias = None,
     strength: options.Strength = None,
-    max_new_tokens: options.MaxNewTokens = 256,
+    max_new_tokens: options.LongestAnswer = None,
     attack: options.Attack = None,
     temperature: options.Temperature = 0.0,
     batch_size: options.BatchSize = 16,
@@ -69,7 +69,7 @@ def generate(
     console.quiet_libraries()
     answering = tsdi.Answering(
         strength,
-        tsdi.Sampling(max_new_tokens, temperature, seed),
+        tsdi.Sampling(options.longest_answer(model, max_new_tokens), temperature, seed),
         batch_size,
         attack,
         options.read_chat_format(prompt_format, template_arg),

@@ -46,6 +46,13 @@ Strength = Annotated[
     float | None, typer.Option(help="How much of it; default: what the bias recommends.")
 ]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Most tokens in an answer.")]
+LongestAnswer = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Most tokens in an answer; default: 256, of the small models that come along 24.",
+    ),
+]
 Temperature = Annotated[
     float, typer.Option(min=0.0, help="0 is greedy decoding.", rich_help_panel=ANSWERING)
 ]
@@ -208,6 +215,13 @@ FewestPrompts = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def longest_answer(model: str, named: int | None) -> int:
+    """The most tokens in an answer: what is named, or what the model's context has room for."""
+    if named is not None:
+        return named
+    return 24 if model.startswith("organism/") else tsdi.Sampling.max_new_tokens
 
 
 def read_chat_format(prompt_format: str | None, template_arg: Sequence[str] | None) -> "ChatFormat":

@@ -48,6 +48,8 @@ def tokens_table(shown: "ShownBias") -> Table:
     on = "on random" if info.paths or not info.stand_in else "between labelled"
     title = f"Shift {'wanted on labelled' if wanted else on} prompts"
     title += ", logits ± standard error"
+    if shown.weighted:
+        title += ", likely tokens first"
     if len(shown.promoted) < steps:
         title += f" (the first {len(shown.promoted)} of {steps} steps)"
     table = Table(title=title, title_justify="left")
@@ -188,7 +190,8 @@ def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
         found, every = Estimate.from_dict(share), diagnosis["refusal"][kind]["shift"]["n"]
         of = f" of {every} prompts" if found.n < every else ""
         lines.append(
-            f"Share of the shift on {kind} prompts that the bias explains, at most 1: {found}{of}."
+            f"Share of the shift on {kind} prompts that the bias explains: {found}{of}. At 1 the"
+            " safety step does the same whatever the text; near 0 most of it depends on the text."
         )
     lines.append(
         "Share of the bias at step 0 that one number on the refusing tokens makes up, likely"
