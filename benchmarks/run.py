@@ -32,6 +32,8 @@ NAMES = (
     "positions",
     "attacks",
     "condition",
+    "scale",
+    "cluster",
 )
 NEED_DATA = ("real_text", "audit", "cleansing")
 BY_HAND = ("engines", "serving", "merge", "vllm")  # need another environment

@@ -25,6 +25,7 @@ from experiments import (
     outputs,
     prose_tables,
     readme_table,
+    scale_tables,
     smollm2_tables,
     stand_in_tables,
 )
@@ -81,6 +82,7 @@ def pages() -> dict[Path, str]:
         condition_tables.PAGE: condition_tables.with_tables,
         stand_in_tables.PAGE: stand_in_tables.with_tables,
         cleansing_tables.PAGE: cleansing_tables.with_tables,
+        scale_tables.PAGE: scale_tables.with_tables,
     }
     found = {page: made(page.read_text(encoding="utf-8")) for page, made in parts.items()}
     found[cli_page.PAGE] = cli_page.page()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         recommend,
     )
     from tsdi.bias.show import show
+    from tsdi.cluster import Cluster
     from tsdi.condition import Condition, Fitting, Labelled, fit_condition
     from tsdi.debiasing.run import Debiasing, debias
     from tsdi.demos.run import demo
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Answering",
     "ChatFormat",
+    "Cluster",
     "Condition",
     "Criterion",
     "Debiasing",
@@ -127,6 +129,7 @@ _NAMES = {
         "recommend",
     ),
     "tsdi.bias.show": ("show",),
+    "tsdi.cluster": ("Cluster",),
     "tsdi.condition": ("Condition", "Fitting", "Labelled", "fit_condition"),
     "tsdi.engines.base": ("Sampling",),
     "tsdi.engines.choice": ("EngineChoice",),

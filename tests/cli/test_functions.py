@@ -37,6 +37,8 @@ NAMES = {  # what a function or an option's dataclass calls otherwise
     "judge_policy": "policy",
     "judge_template": "template",
     "judge_url": "url",
+    "ray": "address",  # of `Cluster`
+    "worker_gpus": "gpus",
     "template_arg": "template_args",
     ("winrate", "model"): "judge",
     ("winrate", "url"): "judge",  # of another API: `PairwiseJudge(ChatClient(model, url))`
@@ -76,6 +78,9 @@ PYTHON_ONLY = {
     "trust_remote_code": "what a tuned or exported model must do without",
     "audit": "of `Judging`: `tune` refuses it",
     "ask": "of `label`: the console shows answers and reads keys",
+    "address": "of `Cluster`: what has no --ray works alone",
+    "workers": "likewise",
+    "gpus": "likewise",
     "kind": "of `Judging`: prompts of `tune` have kinds",
     "tokenizer": "of `EngineChoice`, in `JudgeOptions`: for GGUF files, which no judge has",
     "url": "of `JudgeOptions`: judges of `cleanse` give probabilities, and APIs none",

@@ -14,8 +14,9 @@ from tests.fake_engine import FakeEngine
 from tsdi import SafetyBias, organism
 from tsdi.bias.knobs import Knobs
 from tsdi.cli.tune import _show as show
+from tsdi.engines.base import Sampling
 from tsdi.evaluation.knobs import Space
-from tsdi.evaluation.tune import _Count, _Subject
+from tsdi.evaluation.tune import _Count, _Opened, _Subject
 from tsdi.evaluation.tuning import Search, by_attack, search_knobs
 from tsdi.suites.attacks import find_attack
 from tsdi.suites.prompts import Prompt
@@ -199,8 +200,10 @@ def test_harmful_prompts_alone_are_asked_under_attack_and_judged_as_they_were():
         for text, kind in kinds.items()
     ]
     search = Search(attacks=["shout", "repeat"], max_new_tokens=2)
-    subject = _Subject(Engine(), {}, None, tiny.bias(), Mild(), by_attack(prompts, search.attacks))
-    found = subject.answers(Knobs(1.0, 1, 1.0), search, "", _Count(None, 5, 1))
+    subject = _Subject({}, {}, tiny.bias(), by_attack(prompts, search.attacks))
+    opened = _Opened(subject, Engine(), Mild(), Sampling(search.max_new_tokens), "")
+    tasks = subject.tasks(Knobs(1.0, 1, 1.0), search.batch_size)
+    found = _Count(None, 5, 1).over(tasks, lambda some: map(opened.judged, some))
     assert asked == [*kinds, "ASK 1", "ask 1 ask 1"]
     assert judged == [*kinds, "ask 1", "ask 1"]
     assert {attack: len(some) for attack, some in found.items()} == {"": 3, "shout": 1, "repeat": 1}
@@ -253,7 +256,7 @@ def test_floors_that_rest_on_few_prompts_are_refused_before_the_search(folder):
 def test_what_cannot_be_right_is_refused_before_anything_is_written(
     folder, conditioned, monkeypatch, more, said
 ):
-    monkeypatch.setattr(_Subject, "answers", None)
+    monkeypatch.setattr(_Opened, "judged", None)
     result = tune(
         folder, "refused", *(folder / one if one == "conditioned" else one for one in more)
     )
@@ -268,7 +271,7 @@ def test_prompts_without_a_kind_get_one(folder, monkeypatch):
         {k: v for k, v in row.items() if row["kind"] == "harmful" or k != "kind"} for row in rows
     ]
     (folder / "bare.jsonl").write_text("\n".join(map(json.dumps, bare)))
-    monkeypatch.setattr(_Subject, "answers", None)
+    monkeypatch.setattr(_Opened, "judged", None)
     result = tune(folder, "bare", prompts="bare.jsonl")
     assert "has no kind" in result.stderr
     result = tune(folder, "bare", "--kind", "lookalike", "--floor", "O99=1", prompts="bare.jsonl")
@@ -409,7 +412,7 @@ class TestACondition:
         ],
     )
     def test_too_few_others_are_refused(self, folder, conditioned, monkeypatch, prompts, said):
-        monkeypatch.setattr(_Subject, "answers", None)
+        monkeypatch.setattr(_Opened, "judged", None)
         one = json.dumps({"prompt": "paint a fruit", "kind": "harmless"})
         (folder / "part.jsonl").write_text((folder / "fit.jsonl").read_text() + "\n" + one)
         result = self.tune(folder, "refused", prompts=prompts)

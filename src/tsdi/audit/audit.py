@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -207,7 +208,7 @@ def judge_labelled(
     description = {"judge": judge.describe(), "answers_sha256": json_sha256(content)}
     with working_on(keep):
         done = stage.open(keep.parent, as_read_back(description), resume)
-        records = stage.fill(keep.parent, done, answers, chunk, judged, progress)
+        records = stage.fill(keep.parent, done, answers, chunk, partial(map, judged), progress)
     file = keep.with_name(stage.records)
     return [read_judgement(one, file, "Delete it, and audit again.") for one in records]
 

@@ -133,6 +133,9 @@ def estimate(
     engine: options.LogitEngine = "transformers",
     engine_arg: options.EngineArg = None,
     shard: options.Shard = None,
+    ray: options.Ray = None,
+    workers: options.Workers = 1,
+    worker_gpus: options.WorkerGpus = None,
     resume: options.Resume = False,
     json: options.Json = False,
     seed: Annotated[
@@ -171,7 +174,8 @@ def estimate(
     )
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
     chosen = options.read_engine(engine, engine_arg)
-    loading = tsdi.Loading(weights, one_at_a_time, batch_size, chosen)
+    cluster = options.read_cluster(ray, workers, worker_gpus)
+    loading = tsdi.Loading(weights, one_at_a_time, batch_size, chosen, cluster)
     if shard is not None:
         _refuse_with_shard(context, reference, order)
         assert reference is not None

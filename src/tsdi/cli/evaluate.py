@@ -22,7 +22,7 @@ from tsdi.suites.load import PromptSource
 # Options that judging alone can use.
 JUDGING = {"target", "judge", "judge_url", "kind", "dtype", "device_map", "trust_remote_code"}
 JUDGING |= {"judge_labels", "judge_policy", "judge_template", "audit", "labels"}
-JUDGING |= {"judge_engine", "judge_engine_arg"}
+JUDGING |= {"judge_engine", "judge_engine_arg", "ray", "workers", "worker_gpus"}
 JUDGING |= {"end_of_thinking", "resume", "json"}
 
 
@@ -83,6 +83,9 @@ def evaluate(
     url: options.Url = None,
     tokenizer: options.Tokenizer = None,
     shard: options.Shard = None,
+    ray: options.Ray = None,
+    workers: options.Workers = 1,
+    worker_gpus: options.WorkerGpus = None,
     resume: options.Resume = False,
     json: options.Json = False,
     seed: Annotated[
@@ -113,7 +116,8 @@ def evaluate(
     opening = JudgeOptions(
         None, judge_url, dtype, device_map, trust_remote_code, *own, judging_engine
     )
-    judging = Judging(judge, opening, kind, end_of_thinking, audit, labels or ())
+    cluster = options.read_cluster(ray, workers, worker_gpus)
+    judging = Judging(judge, opening, kind, end_of_thinking, audit, labels or (), cluster)
     source = answering = None
     if prompts is not None:  # what answers loads torch, judging alone does not
         source = PromptSource(prompts, columns)
@@ -125,6 +129,7 @@ def evaluate(
             options.read_chat_format(prompt_format, template_arg),
             tsdi.LoadOptions(dtype, device_map, trust_remote_code),
             options.read_engine(engine, engine_arg, url, tokenizer),
+            cluster,
             shard,
         )
     with console.bar("generate" if prompts else "judge") as update:

@@ -41,6 +41,9 @@ def generate(
     url: options.Url = None,
     tokenizer: options.Tokenizer = None,
     shard: options.Shard = None,
+    ray: options.Ray = None,
+    workers: options.Workers = 1,
+    worker_gpus: options.WorkerGpus = None,
     resume: options.Resume = False,
     json: options.Json = False,
     seed: Annotated[
@@ -66,6 +69,9 @@ def generate(
         raise UsageError("--prompts and --out go together.")
     if prompts is None and (columns or shard):
         raise UsageError(f"{'--columns' if columns else '--shard'} needs --prompts.")
+    cluster = options.read_cluster(ray, workers, worker_gpus)
+    if prompt is not None and cluster is not None:
+        raise UsageError("--ray needs --prompts.")
     console.quiet_libraries()
     answering = tsdi.Answering(
         strength,
@@ -75,6 +81,7 @@ def generate(
         options.read_chat_format(prompt_format, template_arg),
         tsdi.LoadOptions(dtype, device_map, trust_remote_code),
         options.read_engine(engine, engine_arg, url, tokenizer),
+        cluster,
         shard,
     )
     if prompt is not None:

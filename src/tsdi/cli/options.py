@@ -11,6 +11,7 @@ from tsdi.errors import UsageError
 from tsdi.files import parse_json
 
 if TYPE_CHECKING:
+    from tsdi.cluster import Cluster
     from tsdi.engines.choice import EngineChoice
     from tsdi.models.chat import ChatFormat
 
@@ -201,6 +202,26 @@ Shard = Annotated[
         rich_help_panel=SHARDS,
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Spread the work over a Ray cluster: local (this machine), HOST:PORT or auto.",
+        rich_help_panel=SHARDS,
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(min=1, help="Processes that work side by side.", rich_help_panel=SHARDS),
+]
+WorkerGpus = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        help="GPUs of a worker in a Ray cluster, or a share of one; default: one, if it has any.",
+        rich_help_panel=SHARDS,
+    ),
+]
 Phrases = Annotated[
     Path | None,
     typer.Option(
@@ -222,6 +243,20 @@ def longest_answer(model: str, named: int | None) -> int:
     if named is not None:
         return named
     return 24 if model.startswith("organism/") else tsdi.Sampling.max_new_tokens
+
+
+def read_cluster(ray: str | None, workers: int, worker_gpus: float | None) -> "Cluster | None":
+    """The cluster from options; None without an address.
+
+    Raises:
+        UsageError: If the address is none, or is needed.
+    """
+    if ray is not None:
+        return tsdi.Cluster(ray, workers, worker_gpus)
+    for option, given in (("--workers", workers > 1), ("--worker-gpus", worker_gpus is not None)):
+        if given:
+            raise UsageError(f"{option} needs --ray.", "Say --ray local for this machine.")
+    return None
 
 
 def read_chat_format(prompt_format: str | None, template_arg: Sequence[str] | None) -> "ChatFormat":

@@ -7,6 +7,7 @@ import typer
 
 import tsdi.study
 from tsdi.cli import console, options
+from tsdi.errors import UsageError
 from tsdi.study import sentences as words
 from tsdi.study.config import read_study
 from tsdi.study.front_tables import rules_overview
@@ -28,7 +29,9 @@ def study(
             help="Only this rule beside plain and tsdi, in the report too; may be given again.",
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
+    workers: options.Workers = 1,
+    ray: options.Ray = None,
+    worker_gpus: options.WorkerGpus = None,
     smoke: Annotated[
         bool,
         typer.Option(
@@ -47,6 +50,8 @@ def study(
 
     Example: tsdi study experiments/organism/study.yaml --out organism-study --workers 2
     """
+    if worker_gpus is not None and ray is None:
+        raise UsageError("--worker-gpus needs --ray.")
     read_study(file).only(only or [])  # says what is wrong before torch is loaded
     console.quiet_libraries()
     with console.bar("study") as progress:
@@ -55,7 +60,7 @@ def study(
             out,
             models,
             only=only or [],
-            workers=workers,
+            workers=tsdi.Cluster(ray, workers, worker_gpus) if ray else workers,
             smoke=smoke,
             resume=resume,
             progress=progress,

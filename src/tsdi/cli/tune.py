@@ -79,6 +79,18 @@ def tune(
     engine: options.Engine = "transformers",
     engine_arg: options.EngineArg = None,
     tokenizer: options.Tokenizer = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Optuna's storage, sqlite:///search.db or a server's, in which several of these"
+            " commands, each with its own --out, share one search.",
+            rich_help_panel=options.SHARDS,
+        ),
+    ] = None,
+    ray: options.Ray = None,
+    workers: options.Workers = 1,
+    worker_gpus: options.WorkerGpus = None,
     resume: options.Resume = False,
     json: options.Json = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides which settings are tried.")] = 0,
@@ -94,6 +106,7 @@ def tune(
     role-play
     """
     floors = _floors(floor or [])
+    cluster = options.read_cluster(ray, workers, worker_gpus)
     console.quiet_libraries()
     judging_engine = options.read_judge_engine(judge_engine, judge_engine_arg)
     own = (judge_labels, judge_policy, judge_template, judging_engine)
@@ -113,10 +126,11 @@ def tune(
                 seed=seed,
                 max_new_tokens=options.longest_answer(model, max_new_tokens),
                 batch_size=batch_size,
+                storage=storage,
                 options=tsdi.LoadOptions(dtype, device_map),
                 engine=options.read_engine(engine, engine_arg, None, tokenizer),
             ),
-            judging=Judging(judge, opening, kind, end_of_thinking),
+            judging=Judging(judge, opening, kind, end_of_thinking, cluster=cluster),
             resume=resume,
             progress=update,
         )

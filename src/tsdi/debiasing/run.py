@@ -201,7 +201,9 @@ def _of_judging(judging: Judging) -> dict[str, str]:
     """The judge's settings as text, its address without a password or token."""
     url = judging.options.url
     options = replace(judging.options, url=None if url is None else public_url(url))
-    return {key: str(value) for key, value in asdict(replace(judging, options=options)).items()}
+    decides = asdict(replace(judging, options=options))
+    del decides["cluster"]  # which decides no verdict
+    return {key: str(value) for key, value in decides.items()}
 
 
 def _usual_attacks(

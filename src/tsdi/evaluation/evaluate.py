@@ -6,15 +6,18 @@ UNSCORED), and `metrics.json` the figures. Those of a second judge stand beside 
 (`tsdi.runs.judge_folders`).
 """
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsdi.arguments import Name, as_list, as_name
 from tsdi.audit.result import Audit, read_audit
+from tsdi.cluster import Cluster
 from tsdi.errors import UsageError
 from tsdi.evaluation.agreement import Agreement, agreements
 from tsdi.evaluation.correction import corrected
@@ -25,6 +28,7 @@ from tsdi.files import working_in, write_json
 from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.registry import DEFAULT_JUDGE, check_judge, default_judge, load_judge
+from tsdi.judging.spread import SpreadJudge
 from tsdi.judging.verdict import Verdict, most_often
 from tsdi.runs.judge_folders import place_for
 from tsdi.runs.records import Record
@@ -107,6 +111,8 @@ class Judging:
         audit: An audit of the judge (`tsdi audit --out`), to correct figures for its errors.
         labels: Files of people's labels of the very answers that are judged, drawn by chance, such
             as `tsdi.label` writes.
+        cluster: Workers that judge side by side, each with a judge of its own; None is this process
+            alone.
     """
 
     judge: str | None = None
@@ -115,6 +121,7 @@ class Judging:
     end_of_thinking: str = ""
     audit: str | Path | None = None
     labels: Sequence[str | Path] = ()
+    cluster: Cluster | None = None
 
     def check(self) -> None:
         """Raise UsageError for options that exclude each other, before anything is loaded."""
@@ -165,7 +172,9 @@ def evaluate(
     target = as_name("The model" if prompts is not None else "The run", target)
     run = Path(target if out is None else out)
     judging.check()
-    with working_in(run) if prompts is not None or run.is_dir() else nullcontext():
+    cluster = nullcontext() if judging.cluster is None else judging.cluster.connected()
+    lock = working_in(run) if prompts is not None or run.is_dir() else nullcontext()
+    with lock, cluster:
         if not resume and (prompts is not None or judging.judge is None):
             VERDICTS.check_unused(run)
         kind = judging.kind
@@ -178,13 +187,24 @@ def evaluate(
             kind = ""  # answers hold it now
         responses = read_responses(run, kind)
         name = judging.judge or default_judge(response.prompt for response in responses)
-        return judge_responses(
-            load_judge(name, judging.options),
-            run,
-            replace(judging, kind=kind),
-            resume=resume,
-            progress=named(progress, "judge"),
-        )
+        with _opened_judge(name, judging) as judge:
+            return judge_responses(
+                judge,
+                run,
+                replace(judging, kind=kind),
+                resume=resume,
+                progress=named(progress, "judge"),
+            )
+
+
+@contextmanager
+def _opened_judge(name: str, judging: Judging) -> Iterator[Judge]:
+    """A judge in this process, or one in each worker of a cluster."""
+    if judging.cluster is None:
+        yield load_judge(name, judging.options)
+        return
+    with judging.cluster.open(partial(load_judge, name, judging.options)) as workers:
+        yield SpreadJudge(workers)
 
 
 def _load(prompts: Name | PromptSource, seed: int, kind: str, run: Path, resume: bool) -> Loaded:
@@ -230,9 +250,11 @@ def judge_responses(
     audited = None if judging.audit is None else read_audit(judging.audit, description["judge"])
     labels = read_run_labels(folder, responses, judging.labels) if judging.labels else None
 
-    def judged_chunk(part: Sequence[Response]) -> list[Record]:
-        judgements = zip(part, judge.judge(part), strict=True)
-        return [{**to_record(r.id, judgement), **own} for r, judgement in judgements]
+    def judged_parts(parts: Iterable[Sequence[Response]]) -> Iterator[list[Record]]:
+        asked, judged = tee(parts)
+        for part, found in zip(asked, judge.judge_parts(judged), strict=True):
+            judgements = zip(part, found, strict=True)
+            yield [{**to_record(r.id, judgement), **own} for r, judgement in judgements]
 
     with working_in(folder):
         place = place_for(folder, description["judge"], resume) if judging.judge else folder
@@ -244,7 +266,7 @@ def judge_responses(
         own = made_by(recorded)
         if not there:
             (place / METRICS).unlink(missing_ok=True)  # of verdicts that are gone
-        records = VERDICTS.fill(place, there, responses, chunk, judged_chunk, progress)
+        records = VERDICTS.fill(place, there, responses, chunk, judged_parts, progress)
     judged = with_verdicts(place, responses, records)
     run = JudgedRun(description["judge"], responses, judged, True)
     labelled = powered(judging.labels, (judged, labels)) if labels else None

@@ -1,8 +1,10 @@
 """``tune``: search of strengths under floors of safety, written into the bias."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from tsdi.baselines.prompting import PromptedEngine
 from tsdi.bias import SafetyBias
 from tsdi.bias.info import CONFIG_FILE
 from tsdi.bias.knobs import Knobs
+from tsdi.cluster import Cluster
 from tsdi.condition.evidence import fitted_to
 from tsdi.engines.base import Engine, Sampling
 from tsdi.engines.choice import Used
@@ -22,8 +25,10 @@ from tsdi.errors import RunExistsError, UsageError
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.knobs import Space
 from tsdi.evaluation.metrics import Judged
+from tsdi.evaluation.shared_search import search_together
 from tsdi.evaluation.tuning import (
     PLAIN,
+    Answers,
     Search,
     Tuning,
     by_attack,
@@ -32,7 +37,7 @@ from tsdi.evaluation.tuning import (
     check_trials,
     search_knobs,
 )
-from tsdi.files import check_goes_on, read_object, working_in, write_json
+from tsdi.files import check_goes_on, json_sha256, read_object, working_in, write_json
 from tsdi.judging.base import Judge
 from tsdi.judging.registry import check_judge, default_judge, load_judge
 from tsdi.models.chat import encode_chat, prompt_sha256
@@ -66,36 +71,71 @@ class Tuned:
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """The bias that is tuned, with its engine, that one's provenance, judge and prompts."""
+class _Task:
+    """A batch of prompts to be answered and judged with a setting, under an attack."""
 
-    engine: Engine
+    knobs: Knobs
+    attack: str
+    part: Sequence[Prompt]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The bias that is tuned, with its prompts, and what its answers and verdicts rest on."""
+
     used: Used
-    tokenizer: PreTrainedTokenizerBase
+    judge: Record
     bias: SafetyBias
-    judge: Judge
     asked: Mapping[str, Sequence[Prompt]]
 
-    def answers(
-        self, knobs: Knobs, search: Search, end_of_thinking: str, count: "_Count"
-    ) -> dict[str, list[Judged]]:
-        engine = self.engine.at(knobs)
-        end, done = end_of_thinking or self.bias.info.anchor, 0
-        found: dict[str, list[Judged]] = {attack: [] for attack in self.asked}
-        for attack, prompts in self.asked.items():
-            under = _under(engine, attack)
-            for start in range(0, len(prompts), search.batch_size):
-                part = prompts[start : start + search.batch_size]
-                judged = judge_answers(
-                    under, self.judge, part, Sampling(search.max_new_tokens), end
-                )
-                found[attack] += [
-                    Judged(p.id, p.kind, p.category, judgement)
-                    for p, judgement in zip(part, judged, strict=True)
-                ]
-                done += len(part)
-                count.answers(done)
-        return found
+    def tasks(self, knobs: Knobs, batch_size: int) -> list[_Task]:
+        """All batches of a setting."""
+        return [
+            _Task(knobs, attack, prompts[start : start + batch_size])
+            for attack, prompts in self.asked.items()
+            for start in range(0, len(prompts), batch_size)
+        ]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A subject with the engine that answers and the judge."""
+
+    subject: _Subject
+    engine: Engine
+    judge: Judge
+    sampling: Sampling
+    end_of_thinking: str
+
+    def judged(self, task: _Task) -> list[Judged]:
+        under = _under(self.engine.at(task.knobs), task.attack)
+        judged = judge_answers(under, self.judge, task.part, self.sampling, self.end_of_thinking)
+        return [
+            Judged(p.id, p.kind, p.category, judgement)
+            for p, judgement in zip(task.part, judged, strict=True)
+        ]
+
+
+_Run = Callable[[Iterable[_Task]], Iterator[list[Judged]]]
+"""Answers batch after batch, in their order."""
+
+
+@contextmanager
+def _opened(
+    cluster: Cluster | None, build: Callable[[], _Opened]
+) -> Iterator[tuple[_Subject, _Run]]:
+    """What is tuned, and what answers: this process, or the workers of a cluster."""
+    if cluster is None:
+        opened = build()
+        yield opened.subject, partial(map, opened.judged)
+        return
+    with cluster.open(build) as workers:
+        [subject] = workers.map(_subject, [None])
+        yield subject, partial(workers.map, _Opened.judged)
+
+
+def _subject(opened: _Opened, _: None) -> _Subject:
+    return opened.subject
 
 
 @dataclass
@@ -106,6 +146,16 @@ class _Count:
     prompts: int
     trials: int
     done: int = 0
+
+    def over(self, tasks: Sequence[_Task], run: _Run) -> dict[str, list[Judged]]:
+        """The judged answers of all batches, by attack."""
+        found: dict[str, list[Judged]] = {task.attack: [] for task in tasks}
+        done = 0
+        for task, judged in zip(tasks, run(tasks), strict=True):
+            found[task.attack] += judged
+            done += len(judged)
+            self.answers(done)
+        return found
 
     def answers(self, to_this: int) -> None:
         if self.tell:
@@ -140,7 +190,8 @@ def tune(
         out: Folder for the tuned bias, which recommends the strength that was found, or has the
             condition that was; and the slope, where it was chosen.
         search: Settings of the search: floors, trials and evidence.
-        judging: Options of judging, without an audit or labels.
+        judging: Options of judging, without an audit or labels; the workers of its cluster answer
+            too, and its trials are those of one process.
         resume: Go on with a killed search.
         progress: Called with the number of answers, after each batch and each trial.
 
@@ -160,30 +211,48 @@ def tune(
         check_kinds(asked)
         check_prompts(asked, search)
         check_installed()
-        subject = _open(model, bias, asked, search, judging)
-        count = _Count(progress, sum(map(len, subject.asked.values())), search.trials)
-        decides = {
-            "model": model,
-            "fingerprint": fingerprint(model),
-            **_of_prompts(source.name, subject, len(asked)),
-            **_of_answers(subject, search, judging.end_of_thinking),
-        }
-        _check_search(out, decides)
-        found = search_knobs(
-            lambda knobs: subject.answers(knobs, search, judging.end_of_thinking, count),
-            Space.around(subject.bias),
-            search,
-            out / TRIALS,
-            count.trial,
-        )
+        build = partial(_open, model, bias, asked, search, replace(judging, cluster=None))
+        with _opened(judging.cluster, build) as (subject, run):
+            count = _Count(progress, sum(map(len, subject.asked.values())), search.trials)
+            decides = {
+                "model": model,
+                "fingerprint": fingerprint(model),
+                **_of_prompts(source.name, subject, len(asked)),
+                **_of_answers(subject, search, judging.end_of_thinking),
+            }
+            _check_search(out, decides)
+            found = _searched(
+                lambda knobs: count.over(subject.tasks(knobs, search.batch_size), run),
+                Space.around(subject.bias),
+                search,
+                out,
+                count,
+                decides,
+            )
         tuned = _tuned(subject.bias, found, decides)
         tuned.save_pretrained(out)
         return Tuned(tuned, found, decides["judge"])
 
 
+def _searched(
+    answers: Answers,
+    space: Space,
+    search: Search,
+    out: Path,
+    count: "_Count",
+    decides: dict[str, Any],
+) -> Tuning:
+    """Search alone, or with whoever shares the storage and searches the same."""
+    if search.storage is None:
+        return search_knobs(answers, space, search, out / TRIALS, count.trial)
+    same = {key: _unnamed(value) for key, value in decides.items() if key != "model"}
+    name = f"tsdi {json_sha256(as_read_back(same))[:16]}"
+    return search_together(answers, space, search, name, count.trial)
+
+
 def _open(
     model: str, bias: str, asked: Sequence[Prompt], search: Search, judging: Judging
-) -> _Subject:
+) -> _Opened:
     """Load model, bias and judge, cheap checks first."""
     name = judging.judge or default_judge(prompt.messages[-1]["content"] for prompt in asked)
     check_judge(name, judging.options)
@@ -205,7 +274,9 @@ def _open(
         check_fits(_under(engine, attack), prompts, Sampling(search.max_new_tokens))
     judge = load_judge(name, judging.options)
     used = {key: value for key, value in used.items() if key == "dtype"} | choice.describe()
-    return _Subject(engine, used, tokenizer, vector, judge, by)
+    end = judging.end_of_thinking or vector.info.anchor
+    subject = _Subject(used, judge.describe(), vector, by)
+    return _Opened(subject, engine, judge, Sampling(search.max_new_tokens), end)
 
 
 def _under(engine: Engine, attack: str) -> Engine:
@@ -272,7 +343,7 @@ def _of_prompts(name: str, subject: _Subject, given: int) -> dict[str, Any]:
 
 def _of_answers(subject: _Subject, search: Search, end_of_thinking: str) -> dict[str, Any]:
     return {
-        "judge": subject.judge.describe(),
+        "judge": subject.judge,
         **({"end_of_thinking": end_of_thinking} if end_of_thinking else {}),
         "max_new_tokens": search.max_new_tokens,
         "batch_size": search.batch_size,

@@ -32,6 +32,7 @@ from tsdi.suites.prompts import Prompt
 from tsdi.yaml_file import meant
 
 if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
@@ -58,6 +59,8 @@ class Search:
         batch_size: Prompts answered together.
         options: Options of loading the model's weights.
         engine: The engine, and options that only it has; one that subtracts the bias itself.
+        storage: URL of Optuna's storage, such as sqlite:///search.db, in which processes that
+            search the same share their trials; None is a search of this process alone.
     """
 
     tolerance: float = 0.0
@@ -70,6 +73,7 @@ class Search:
     batch_size: int = 16
     options: LoadOptions = LoadOptions()
     engine: EngineChoice = EngineChoice()
+    storage: str | None = None
 
     def __post_init__(self) -> None:
         check_counts(self, "fewest_prompts", "trials", "max_new_tokens", "batch_size")
@@ -314,7 +318,7 @@ def search_knobs(
     for first in space.first():
         study.enqueue_trial(first)
     found: list[Trial] = []
-    known = [_trial(record) for record in read_records(log)] if log.exists() else []
+    known = [read_trial(record) for record in read_records(log)] if log.exists() else []
     limits: dict[str, float] = {}
     for number in range(search.trials):
         asked = study.ask()
@@ -336,7 +340,7 @@ def search_knobs(
         found.append(trial)
         if progress:
             progress(number + 1, search.trials)
-    return _result(found, limits, space, search.attacks)
+    return result_of(found, limits, space, search.attacks)
 
 
 def _study(seed: int) -> "Study":
@@ -344,10 +348,18 @@ def _study(seed: int) -> "Study":
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(directions=["maximize", "maximize"], sampler=make_sampler(seed))
+
+
+def make_sampler(seed: int | None) -> "BaseSampler":
+    """What proposes settings; without a seed, one of several that propose side by side."""
+    import optuna
+
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # constraints are called experimental
-        sampler = optuna.samplers.TPESampler(seed=seed, constraints_func=_broken)
-    return optuna.create_study(directions=["maximize", "maximize"], sampler=sampler)
+        warnings.simplefilter("ignore")  # constraints are called experimental, and so are liars
+        return optuna.samplers.TPESampler(
+            seed=seed, constraints_func=_broken, constant_liar=seed is None
+        )
 
 
 def _broken(trial: "FrozenTrial") -> Sequence[float]:
@@ -355,7 +367,12 @@ def _broken(trial: "FrozenTrial") -> Sequence[float]:
     return (-float(trial.user_attrs["margin"]),)
 
 
-def _trial(record: Mapping[str, Any]) -> Trial:
+def read_trial(record: Mapping[str, Any]) -> Trial:
+    """The trial of a record that was on disk.
+
+    Raises:
+        FormatError: If it is damaged.
+    """
     try:
         fields = {key: record[key] for key in ("knobs", "helpful", "safety", "prompts")}
         return TypeAdapter(Trial).validate_python(fields)
@@ -365,9 +382,10 @@ def _trial(record: Mapping[str, Any]) -> Trial:
         ) from None
 
 
-def _result(
+def result_of(
     found: Sequence[Trial], floors: dict[str, float], space: Space, attacks: Sequence[str]
 ) -> Tuning:
+    """The choice among trials, the first of which is the model as it is."""
     kept = [trial for trial in found if trial.margin(floors) >= 0]
     best = sorted(kept, key=lambda trial: (-trial.helpful, trial.knobs.removal))
     front = [one for one in kept if not any(_beats(other, one, floors) for other in kept)]

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ def _preferences(
     def compare(part: Sequence[Pair]) -> list[Record]:
         return _compare(judge, part, missing)
 
-    return PREFERENCES.fill(out, done, pairs, CHUNK, compare, progress)
+    return PREFERENCES.fill(out, done, pairs, CHUNK, partial(map, compare), progress)
 
 
 def _answers(base: Path, run: Path, kind: str, end: str) -> tuple[list[Answers], int]:

@@ -11,7 +11,7 @@ A judge guarantees:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,10 @@ class Judge(ABC):
         answers = [one for one in seen if isinstance(one, Response)]
         found = iter(self.judge_answers(answers) if answers else [])
         return [next(found) if isinstance(one, Response) else one for one in seen]
+
+    def judge_parts(self, parts: Iterable[Sequence[Response]]) -> Iterator[list[Judgement]]:
+        """Judge batch after batch; as `judge`, for each in turn."""
+        return map(self.judge, parts)
 
     def describe(self) -> dict[str, Any]:
         """The provenance of the verdicts; equal descriptions give equal verdicts."""

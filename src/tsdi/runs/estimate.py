@@ -31,7 +31,7 @@ from tsdi.runs.loading import Loading
 from tsdi.runs.one_model import OneModel, estimate_one
 from tsdi.runs.pair import check_order, pair_tokenizer
 from tsdi.runs.stage import StageProgress, counting
-from tsdi.runs.sums import estimate_by_vllm
+from tsdi.runs.sums import estimate_by_vllm, sum_pair
 from tsdi.suites.load import PromptSource, load_prompts
 from tsdi.suites.prompts import check_kinds
 
@@ -107,6 +107,8 @@ def estimate(
     with working_in(out):
         _check_folder(out, resume)
         if other is None:
+            if loading.cluster is not None:
+                raise UsageError("A cluster sums prompts of two models.", "Name the reference.")
             alone, phrases = _alone(settings, diagnosis, loading)
             bias = estimate_one(aligned, alone, phrases, loading, out, progress)
         elif isinstance(settings, OneModel):
@@ -176,6 +178,8 @@ def _of_pair(
     real = read_real(diagnosis, tokenizer, how)
     prompts = how.random_prompts(tokenizer)
     fitted = None if first is None else _labelled(first, tokenizer, real.ids) or prompts
+    if loading.cluster is not None:  # what follows finds nothing left to sum
+        sum_pair((aligned, reference), how, out, (0, how.prompts), loading, progress)
     sides = load_pair(aligned, reference, loading.options, one_at_a_time=loading.one_at_a_time)
     labelled = vars(fitted).items() if isinstance(fitted, LabelledIds) else ()
     _check_lengths(sides[0], [*real.ids.items(), *labelled], how.steps)

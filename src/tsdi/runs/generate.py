@@ -4,18 +4,20 @@ A run folder holds `run.json`, the provenance of the answers, and `responses.jso
 an answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from tsdi.arguments import Name, as_name, check_counts, check_whole
 from tsdi.baselines.prompting import PromptedEngine
+from tsdi.cluster import Cluster
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.choice import EngineChoice, Used
 from tsdi.engines.open import open_engine
-from tsdi.errors import PromptError
+from tsdi.errors import MismatchError, PromptError
 from tsdi.files import json_sha256, working_in
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
 from tsdi.models.load import LoadOptions
@@ -26,6 +28,9 @@ from tsdi.runs.stage import ANSWERS, Progress, StageProgress, as_read_back, name
 from tsdi.suites.attacks import find_attack
 from tsdi.suites.load import Loaded, PromptSource, load_prompts
 from tsdi.suites.prompts import Prompt
+
+_Make = Callable[[Iterable[Sequence[Prompt]]], Iterable[Sequence[Record]]]
+"""Answers batches of prompts, in their order."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Answering:
         chat: Format of chats; a bias brings its own.
         options: Options of loading the weights.
         engine: The engine, and options that only it has.
+        cluster: Workers that answer side by side, each with an engine of its own; None is this
+            process alone.
         shard: Which part of the prompts is answered, such as "2/8", for ``tsdi.gather``; batches
             are those of all prompts. None answers all.
     """
@@ -51,6 +58,7 @@ class Answering:
     chat: ChatFormat = OWN_TEMPLATE
     options: LoadOptions = LoadOptions()
     engine: EngineChoice = EngineChoice()
+    cluster: Cluster | None = None
     shard: str | None = None
 
     def __post_init__(self) -> None:
@@ -148,18 +156,34 @@ def answer_loaded(
 ) -> Answers:
     """Answer prompts that are loaded already, as `generate` does, in a run folder."""
     loaded = _sharded(loaded, answering)
-    engine, used = answering.open(model, bias)
-    records = generate_responses(
-        engine,
-        loaded.prompts,
-        out,
-        answering.sampling,
-        answering.batch_size,
-        resume,
-        {**used, **loaded.provenance},
-        named(progress, "generate"),
-    )
-    return Answers(records, used)
+    sampling, told = answering.sampling, named(progress, "generate")
+    if answering.cluster is None:
+        engine, used = answering.open(model, bias)
+        check_fits(engine, loaded.prompts, sampling)
+        make: _Make = partial(map, partial(_records, engine, sampling))
+        return Answers(_keep(make, loaded, used, out, answering, resume, told), used)
+    with answering.cluster.open(partial(answering.open, model, bias)) as workers:
+        [used] = workers.map(_fitting, [(loaded.prompts, sampling)])
+        make = partial(workers.map, partial(_alike, used, sampling))
+        return Answers(_keep(make, loaded, used, out, answering, resume, told), used)
+
+
+def _fitting(opened: tuple[Engine, Used], asked: tuple[Sequence[Prompt], Sampling]) -> Used:
+    """What decides a worker's answers, once the prompts are seen to fit."""
+    check_fits(opened[0], *asked)
+    return opened[1]
+
+
+def _alike(
+    used: Used, sampling: Sampling, opened: tuple[Engine, Used], chunk: Sequence[Prompt]
+) -> list[Record]:
+    """A worker's answers, once its models are seen to be those of the first one."""
+    if opened[1] != used:
+        keys = [key for key in used if used[key] != opened[1].get(key)]
+        raise MismatchError(
+            f"The workers' models differ: {', '.join(keys)}.", "Give all machines the same files."
+        )
+    return _records(opened[0], sampling, chunk)
 
 
 def _sharded(loaded: Loaded, answering: Answering) -> Loaded:
@@ -215,15 +239,32 @@ def generate_responses(
     check_whole("batch_size", batch_size)
     out = Path(out)
     check_fits(engine, prompts, sampling)
-    run = _describe(prompts, sampling, batch_size, provenance)
+    how = Answering(sampling=sampling, batch_size=batch_size)
+    make = partial(map, partial(_records, engine, sampling))
+    return _keep(make, Loaded([*prompts]), provenance, out, how, resume, progress)
 
-    def answer(chunk: Sequence[Prompt]) -> list[Record]:
-        completions = engine.generate([Request(prompt.messages) for prompt in chunk], sampling)
-        return [_record(p, c) for p, c in zip(chunk, completions, strict=True)]
 
+def _keep(
+    make: _Make,
+    loaded: Loaded,
+    used: Record,
+    out: Path,
+    answering: Answering,
+    resume: bool,
+    progress: Progress | None,
+) -> list[Record]:
+    """Keep on disk what is made of the prompts; prompts that are answered already are passed."""
+    prompts, size = loaded.prompts, answering.batch_size
+    run = _describe(prompts, answering.sampling, size, {**used, **loaded.provenance})
     with working_in(out):
         done = ANSWERS.open(out, run, resume)
-        return ANSWERS.fill(out, done, prompts, batch_size, answer, progress)
+        return ANSWERS.fill(out, done, prompts, size, make, progress)
+
+
+def _records(engine: Engine, sampling: Sampling, chunk: Sequence[Prompt]) -> list[Record]:
+    """An engine's answers to a batch."""
+    completions = engine.generate([Request(prompt.messages) for prompt in chunk], sampling)
+    return [_record(p, c) for p, c in zip(chunk, completions, strict=True)]
 
 
 def check_fits(engine: Engine, prompts: Sequence[Prompt], sampling: Sampling) -> None:

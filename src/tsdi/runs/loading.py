@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tsdi.arguments import check_counts
+from tsdi.cluster import Cluster
 from tsdi.engines.choice import EngineChoice
 from tsdi.errors import UsageError
 from tsdi.models.load import LoadOptions
@@ -18,6 +19,8 @@ class Loading:
         batch_size: Prompts in a forward pass; halved when memory runs out. Of vLLM, which makes its
             own batches, eight times as many are asked and kept at once.
         engine: The engine that gives the logits of random prompts: transformers, or vllm.
+        cluster: Workers that sum random prompts side by side, each with models of its own; None is
+            this process alone.
 
     Raises:
         UsageError: If the engine is another, or transformers with arguments of its own.
@@ -27,6 +30,7 @@ class Loading:
     one_at_a_time: bool = False
     batch_size: int = 32
     engine: EngineChoice = EngineChoice()
+    cluster: Cluster | None = None
 
     def __post_init__(self) -> None:
         check_counts(self, "batch_size")

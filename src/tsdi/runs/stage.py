@@ -7,7 +7,7 @@ anything else than what its description says. Who opens and fills it keeps other
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -143,26 +143,30 @@ class Stage:
         done: Sequence[Record],
         items: Sequence[T],
         chunk: int,
-        make: Callable[[Sequence[T]], Sequence[Record]],
+        make: Callable[[Iterator[Sequence[T]]], Iterable[Sequence[Record]]],
         progress: Progress | None,
     ) -> list[Record]:
-        """Make the missing records chunk by chunk, each appended before the next is made.
+        """Make the missing records chunk by chunk, and append those of each as they come.
 
-        `done` has the records there are; `make` makes those of a chunk, in its order.
+        `done` has the records there are; `make` makes those of each chunk that it is given, in
+        their order, as `map` does.
 
         Returns:
             One record per item, in their order.
         """
         known = {record["id"]: record for record in done}
-        for start in range(0, len(items), chunk):
-            part = items[start : start + chunk]
-            if any(item.id not in known for item in part):
-                made = make(part)
-                missing = [record for record in made if record["id"] not in known]
-                append_records(folder / self.records, missing)
-                known |= {record["id"]: record for record in missing}
+        parts = [items[start : start + chunk] for start in range(0, len(items), chunk)]
+        missing = [part for part in parts if any(item.id not in known for item in part)]
+        count = len(items) - sum(map(len, missing))
+        if progress and count:
+            progress(count, len(items))
+        for part, made in zip(missing, make(iter(missing)), strict=True):
+            new = [record for record in made if record["id"] not in known]
+            append_records(folder / self.records, new)
+            known |= {record["id"]: record for record in new}
+            count += len(part)
             if progress:
-                progress(min(start + chunk, len(items)), len(items))
+                progress(count, len(items))
         return [known[item.id] for item in items]
 
 

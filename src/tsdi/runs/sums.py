@@ -8,6 +8,7 @@ end: ``tsdi.estimate`` with ``resume`` makes the bias of them.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +81,13 @@ def estimate_shard(
     """
     pair = as_name("aligned", aligned), as_name("reference", reference)
     out, which = Path(out), Shard.read(shard)
-    if settings.target_error is not None:
-        raise UsageError("No shard can stop early: it sees its own prompts.", "Leave it out.")
+    _check_to_the_end(settings)
     bounds = which.part(settings.prompts)
     with working_in(out):
         check_goes_on(out, resume, "shard", [*partial_files(out), out / SHARD_FILE])
         described = {"shard": which.describe(), "made": _describe(*pair, settings, loading)}
         _check_same(out / SHARD_FILE, as_read_back(described))
-        made = VllmPair if loading.engine.name == "vllm" else PairSums
-        sum_pair(made(*pair, settings, loading), map, out, bounds, loading, progress)
+        sum_pair(pair, settings, out, bounds, loading, progress)
     return EstimateShard(which, bounds)
 
 
@@ -164,8 +163,8 @@ class PairSums:
 
 
 def sum_pair(
-    add: Callable[[Task], GroupSums],
-    run: Callable[[Callable[[Task], GroupSums], Iterable[Task]], Iterator[GroupSums]],
+    pair: tuple[str, str],
+    settings: Estimation,
     out: Path,
     bounds: tuple[int, int],
     loading: Loading,
@@ -174,26 +173,65 @@ def sum_pair(
     """Sum the prompts within bounds for both models into files, going on where these end.
 
     Args:
-        add: Sums one part.
-        run: Applies it to many parts, and gives the sums in their order.
+        pair: Names of the aligned model and the reference.
+        settings: How random prompts are made.
         out: The folder.
         bounds: First prompt, and one past the last.
-        loading: Options of running the models.
+        loading: Options of running the models, and the cluster, if there is one.
         progress: Called after each part.
 
     Raises:
+        UsageError: If a target error is asked for, which needs both models at once.
         MismatchError: If files in the folder are of other prompts or models.
     """
+    _check_to_the_end(settings)
+    made = VllmPair if loading.engine.name == "vllm" else PairSums
+    build: Callable[[], PairSums | VllmPair] = partial(
+        made, *pair, settings, replace(loading, cluster=None)
+    )
+    size = _size(loading, bounds)
+    if loading.cluster is None:
+        _fill(partial(map, build()), out, bounds, size, progress)
+        return
+    with loading.cluster.open(build) as workers:
+        _fill(partial(workers.map, _add), out, bounds, size, progress)
+
+
+def _check_to_the_end(settings: Estimation) -> None:
+    if settings.target_error is not None:
+        raise UsageError("What is summed in parts cannot stop early.", "Leave out --target-error.")
+
+
+def _add(pair: "PairSums | VllmPair", task: Task) -> GroupSums:
+    return pair(task)
+
+
+def _size(loading: Loading, bounds: tuple[int, int]) -> int:
+    """Prompts that are summed at a time: whole batches, four for each worker if that can be."""
+    most = loading.batch_size * BATCHES_PER_CHECKPOINT
+    if loading.cluster is None:
+        return most
+    even = (bounds[1] - bounds[0]) // (2 * loading.cluster.workers)
+    return min(most, max(1, even // loading.batch_size) * loading.batch_size)
+
+
+def _fill(
+    add: Callable[[Iterable[Task]], Iterator[GroupSums]],
+    out: Path,
+    bounds: tuple[int, int],
+    size: int,
+    progress: StageProgress | None,
+) -> None:
+    """Add what the files in a folder lack, `size` prompts at a time."""
     start, stop = bounds
     told = counting(progress, "estimate, both models", 2 * (stop - start))
     known = {role: _read(partial_file(out, role), bounds) for role in ROLES}
-    size = loading.batch_size * BATCHES_PER_CHECKPOINT
     tasks: list[Task] = []
     for role, sums in known.items():
         done = sums.ranges[0][1] if sums else start
         told(done - start)
         tasks += [(role, first, min(first + size, stop)) for first in range(done, stop, size)]
-    for (role, first, end), more in zip(tasks, run(add, tasks), strict=True):
+    for (role, first, end), more in zip(tasks, add(tasks), strict=True):
         before = known[role]
         sums = known[role] = before.merge(more) if before else more
         sums.save(partial_file(out, role))
@@ -215,7 +253,7 @@ def estimate_by_vllm(
         TsdiError: If anything cannot be loaded, or the models do not fit together.
     """
     pair = VllmPair(aligned, reference, settings, loading)
-    sum_pair(pair, map, out, (0, settings.prompts), loading, progress)
+    sum_pair((aligned, reference), settings, out, (0, settings.prompts), loading, progress)
     return pair.bias(out)
 
 

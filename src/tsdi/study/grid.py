@@ -8,17 +8,20 @@ so a killed study goes on where it stopped, and every worker ends with its paren
 
 import json
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tsdi.cluster import Cluster
 from tsdi.errors import TsdiError, UsageError
 from tsdi.files import working_in, working_on
 from tsdi.judging.base import Judge, JudgeOptions
@@ -43,8 +46,11 @@ SPLITS = ("validation", "test")
 _POLL = 1.0  # seconds between looks at what the workers have done
 
 
-def run_grid(made: Plan, workers: int, progress: StageProgress) -> None:
-    """Train the study's organisms, then answer and judge every cell."""
+def run_grid(made: Plan, workers: int | Cluster, progress: StageProgress) -> None:
+    """Train the study's organisms, then answer and judge every cell.
+
+    Workers are processes of this machine, by number, or those of a cluster, which see its folders.
+    """
     with working_in(made.out):
         study = made.study
         if study.organism is not None:
@@ -53,7 +59,8 @@ def run_grid(made: Plan, workers: int, progress: StageProgress) -> None:
             _run(_train, jobs, made.out, workers, lambda done: progress("train", done, len(jobs)))
         total, log = count_cells(made), made.out / PROGRESS
         log.unlink(missing_ok=True)  # every job says again what is done, which costs it nothing
-        members = [(made, member, workers) for member in made.members]
+        count = workers if isinstance(workers, int) else workers.workers
+        members = [(made, member, count) for member in made.members]
         _run(
             _run_member, members, made.out, workers, lambda _: progress("cells", _lines(log), total)
         )
@@ -63,13 +70,49 @@ def _run(
     work: Callable[..., None],
     jobs: Sequence[tuple[Any, ...]],
     out: Path,
+    workers: int | Cluster,
+    tell: Callable[[int], None],
+) -> None:
+    """Run jobs in workers; the first error ends the study.
+
+    `tell` is called every second with the number of jobs done.
+    """
+    if isinstance(workers, int):
+        _run_here(work, jobs, out, workers, tell)
+        return
+    finished = 0
+
+    def look() -> None:
+        tell(finished)
+
+    with workers.open(partial(_sees, out)) as started:
+        for _ in started.map(partial(_in_worker, work), jobs, look):
+            finished += 1
+            look()
+
+
+def _sees(out: Path) -> Path:
+    """The study's folder, as long as a worker sees it."""
+    if not out.is_dir():
+        raise UsageError(
+            f"A worker on {platform.node()} does not see {out}.",
+            "Put the study, its models and its folder where all machines see them.",
+        )
+    return out
+
+
+def _in_worker(work: Callable[..., None], _out: Path, job: tuple[Any, ...]) -> None:
+    work(*job)
+
+
+def _run_here(
+    work: Callable[..., None],
+    jobs: Sequence[tuple[Any, ...]],
+    out: Path,
     workers: int,
     tell: Callable[[int], None],
 ) -> None:
-    """Run jobs in worker processes; the first error ends the study.
-
-    `tell` is called every second with the number of cells done.
-    """
+    """Run jobs in processes of this machine."""
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(workers)))  # read with torch
     with ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=_begin, initargs=(os.getpid(), out)

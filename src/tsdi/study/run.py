@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tsdi.arguments import as_list, check_whole
+from tsdi.cluster import Cluster
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.files import is_unused, working_in
 from tsdi.runs.command_line import command_line
@@ -24,7 +25,7 @@ def study(
     models: str | Path | None = None,
     *,
     only: Sequence[str] = (),
-    workers: int = 1,
+    workers: int | Cluster = 1,
     smoke: bool = False,
     resume: bool = False,
     progress: StageProgress | None = None,
@@ -37,7 +38,7 @@ def study(
             tables as CSV, and report.html.
         models: Where the study's relative paths start; None takes its own folder.
         only: The only rules beside plain and tsdi, in the report too; none given takes all.
-        workers: Processes that work side by side.
+        workers: Processes that work side by side, or a cluster whose machines see the folders.
         smoke: Try the study out with tiny random models in place of its own, and few prompts.
         resume: Go on in a folder; what is done is not done again.
         progress: Called with what is being done, how much of it is done, and how much there is.
@@ -47,7 +48,8 @@ def study(
         RunExistsError: If the folder is in use, by a process or by other files.
         TsdiError: If anything cannot be loaded, or written.
     """
-    check_whole("workers", workers)
+    if not isinstance(workers, Cluster):
+        check_whole("workers", workers)
     only = as_list("only", only)
     file, out, told = Path(file), Path(out), progress or _silent
     if models is not None and not Path(models).is_dir():

@@ -6,6 +6,7 @@ words on what is UNSCORED, and `OUT.judge.json` beside it says whose they are.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tsdi.errors import UsageError
@@ -67,7 +68,7 @@ def score_pairs(
 
     with working_on(out):
         opened = stage.open(out.parent, _description(judge, answers), resume)
-        records = stage.fill(out.parent, opened, answers, chunk, judged, progress)
+        records = stage.fill(out.parent, opened, answers, chunk, partial(map, judged), progress)
     file, remedy = out.with_name(stage.records), f"Delete {stage.records}, and judge again."
     judgements = [read_judgement(record, file, remedy) for record in records]
     safety = {

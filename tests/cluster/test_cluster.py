@@ -1,0 +1,39 @@
+"""Addresses and options of a cluster, without Ray."""
+
+import importlib.util
+import socket
+
+import pytest
+
+from tests.tiny import refused
+from tsdi.cluster import Cluster
+from tsdi.errors import UsageError
+
+
+@pytest.mark.parametrize("address", ["", "here", "host", "host:port", "http://host:1", "host:1/x"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(UsageError, match=r"no address .* HOST:PORT"):
+        Cluster(address)
+
+
+@pytest.mark.parametrize("more", [{"workers": 0}, {"workers": 1.5}, {"gpus": -1}, {"gpus": "1"}])
+def test_numbers_that_make_no_sense_are_refused(more):
+    with pytest.raises(UsageError):
+        Cluster("local", **more)
+
+
+def test_without_ray_the_install_line_is_said(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("tsdi.cluster.cluster.find_spec", lambda _: None)
+    refused(lambda: Cluster("local").open(list), "pip install 'tsdi[ray]'", kind=UsageError)
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "localhost:{}"])
+def test_an_address_where_nobody_answers_is_one_line(form):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = form.format(taken.getsockname()[1])
+        refused(
+            lambda: Cluster(address).open(list),
+            f"Nobody answers at {address}", "ray start", kind=UsageError,
+        )  # fmt: skip
