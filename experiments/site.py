@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 LIBRARY = "docs/reference/library.md"
 STYLE = DOCS / "site.css"
-PLACES = ("*.md", "docs/**/*.md", "src/**/*.md", "*/README.md", "*/*/README.md", "*/*/tables.md")
+PLACES = (
+    "*.md",
+    *(f"{one}/**/*.md" for one in ("benchmarks", "docs", "experiments", "recipes", "src")),
+)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 IN_ROOMS = (  # functions of commands that `tsdi` has in packages of their own
     "tsdi.audit.audit.audit",

@@ -31,6 +31,7 @@ def test_what_pages_show_comes_along():
     for page in site.pages():
         for path in site.linked(page):
             assert path.is_relative_to(ROOT), page
+            assert path.suffix != ".md" or path in site.pages(), page
 
 
 def test_the_library_has_every_name():
