@@ -11,7 +11,7 @@ from experiments.smollm2 import labelled
 from tsdi.runs.records import read_records
 from tsdi.study.outcomes import CODES
 
-SCREENSHOTS = {"inspect.png"}  # taken by hand
+SCREENSHOTS = {"inspect.png", "playground.png"}  # taken of programs that run
 
 
 @pytest.fixture(scope="module")
