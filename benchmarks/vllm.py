@@ -119,7 +119,7 @@ def _sums(model: str, tokenizer: Any, rounds: int) -> dict[str, list[float]]:
     # Without prefix caching, as the two would spare each other the prompts.
     args = {**ARGS, "enable_prefix_caching": False}
     sums = VllmSums(model, prompts, 16, OPTIONS, args)
-    llm = sums._open()
+    llm = sums.open()
     read = prompts.length - STEPS + 1
     rows = prompts.ids(0, 64)[:, :read].tolist()
     bare = SamplingParams(temperature=0.0, max_tokens=STEPS, ignore_eos=True, detokenize=False)

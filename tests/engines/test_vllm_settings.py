@@ -4,7 +4,10 @@ import itertools
 
 import pytest
 
+from tests import tiny
 from tsdi.engines import vllm_settings
+from tsdi.engines.vllm import dtype_of
+from tsdi.models.load import LoadOptions
 
 
 def test_template_arguments_of_the_bias_go_to_the_server():
@@ -42,3 +45,12 @@ def test_arguments_of_the_engine_become_flags_of_the_server():
     flags += ["--hf-overrides", '{"a": 1}']
     assert vllm_settings.argument_flags(args) == flags
     vllm_settings.check_flags(flags)
+
+
+@pytest.mark.parametrize(
+    ("saved", "asked", "expected"),
+    [("float", "auto", "float32"), ("half", "auto", "auto"), ("float", "bfloat16", "bfloat16")],
+)
+def test_weights_in_float32_stay_so_unless_another_dtype_is_named(saved, asked, expected, tmp_path):
+    getattr(tiny.model("llama"), saved)().save_pretrained(tmp_path)
+    assert dtype_of(str(tmp_path), LoadOptions(asked)) == expected

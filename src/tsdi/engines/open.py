@@ -15,7 +15,7 @@ from tsdi.engines.llama_cpp import LlamaCppEngine, open_llama
 from tsdi.engines.openai import ChatClient
 from tsdi.engines.server import ServerEngine
 from tsdi.engines.transformers import TransformersEngine
-from tsdi.engines.vllm import VllmEngine, open_llm
+from tsdi.engines.vllm import VllmEngine, dtype_of, open_llm
 from tsdi.errors import UsageError
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format, describe_without_template
 from tsdi.models.fingerprint import fingerprint
@@ -142,7 +142,7 @@ def load_engine(
         return LlamaCppEngine(open_llama(model, **choice.args), *rule), {}
     revision = locate(model).revision
     if choice.name == "vllm":
-        options = replace(options, dtype=options.dtype_for(model))
+        options = replace(options, dtype=dtype_of(model, options))
         engine = VllmEngine(open_llm(model, options, bias, rule[2], **choice.args), *rule)
         return engine, {"revision": revision, "dtype": options.dtype}
     loaded = load_model(model, options, choice.args)

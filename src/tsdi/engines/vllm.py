@@ -19,6 +19,7 @@ from tsdi.engines.encode import decode_answer, encode_request, is_in_thought
 from tsdi.engines.vllm_arguments import Asked
 from tsdi.engines.vllm_settings import offline_settings, prepare_environment
 from tsdi.errors import ModelError, UsageError
+from tsdi.files import parse_json
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, check_format
 from tsdi.models.load import LoadOptions
 from tsdi.models.names import check_is_model, locate
@@ -52,7 +53,7 @@ def open_llm(
     try:
         return LLM(
             place.name,
-            dtype=options.dtype_for(model),
+            dtype=dtype_of(model, options),
             trust_remote_code=options.trust_remote_code,
             **place.vllm_arguments,
             **offline_settings(bias, strength),
@@ -63,6 +64,20 @@ def open_llm(
         raise ModelError(
             f"vLLM cannot serve {model}: {reason[-1]}", "Its log says more."
         ) from error
+
+
+def dtype_of(model: str, options: LoadOptions) -> str:
+    """The dtype that vLLM is asked for: its own "auto" would halve weights saved in float32."""
+    asked, place = options.dtype_for(model), locate(model)
+    if asked != "auto" or "config.json" not in place.files:
+        return asked
+    try:
+        config = parse_json(place.fetch("config.json").read_bytes(), finite=False)
+        parts = [config, config.get("text_config") or {}]
+        saved = {part.get("dtype") or part.get("torch_dtype") for part in parts}
+    except (AttributeError, ValueError):  # damaged, as loading will say
+        return asked
+    return "float32" if "float32" in saved else asked
 
 
 class VllmEngine(Engine):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tsdi.bias.accumulate import GroupSums
 from tsdi.bias.random_prompts import RandomPrompts
-from tsdi.engines.vllm import open_llm
+from tsdi.engines.vllm import dtype_of, open_llm
 from tsdi.engines.vllm_settings import SUMMING
 from tsdi.errors import ModelError, NumericalError, UsageError
 from tsdi.models.fingerprint import fingerprint
@@ -67,7 +67,7 @@ class VllmSums:
     def origin(self) -> str:
         """The identity of prompts, groups and model, as of `tsdi.bias.accumulate.GroupSums`."""
         used = json.dumps(dict(self._args), sort_keys=True)
-        dtype = self._options.dtype_for(self._model)
+        dtype = dtype_of(self._model, self._options)
         made = f"{self._prompts.sha256} groups={self._groups} model={self._model}"
         return f"{made} vllm {dtype} {self.revision} {used} files={fingerprint(self._model)}"
 
@@ -80,7 +80,7 @@ class VllmSums:
         """
         from vllm import SamplingParams, TokensPrompt
 
-        llm, steps = self._open(), self._prompts.steps
+        llm, steps = self.open(), self._prompts.steps
         rows = self._prompts.ids(start, stop).tolist()
         read = self._prompts.length - steps + 1
         asked = [
@@ -110,7 +110,8 @@ class VllmSums:
             self._llm = None
             gc.collect()
 
-    def _open(self) -> Any:
+    def open(self) -> Any:
+        """The model in vLLM, loaded if it is not yet."""
         if self._llm is None:
             own = {
                 **SUMMING,
