@@ -20,6 +20,6 @@ def two_cpus():
         from tsdi.cluster import workers
 
         workers.take_token()
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        workers.begin("local", num_cpus=2)
         yield Cluster("local", 2)
         ray.shutdown()

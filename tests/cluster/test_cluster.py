@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from tests.cli.conftest import tsdi
 from tests.tiny import refused
 from tsdi.cluster import Cluster
 from tsdi.errors import UsageError
@@ -37,3 +38,22 @@ def test_an_address_where_nobody_answers_is_one_line(form):
             lambda: Cluster(address).open(list),
             f"Nobody answers at {address}", "ray start", kind=UsageError,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--workers", "2"], "--workers needs --ray. Say --ray local for this machine."),
+        (["--worker-gpus", "1"], "--worker-gpus needs --ray."),
+        (["--ray", "here"], "'here' is no address of a Ray cluster."),
+        (["--ray", "127.0.0.1:1"], "Nobody answers at 127.0.0.1:1:"),
+    ],
+)
+def test_commands_say_so_in_one_line(tmp_path, options, problem):
+    run = tmp_path / "run"
+    run.mkdir()
+    record = '{"id": "a", "kind": "harmful", "response": "no", "messages": '
+    (run / "responses.jsonl").write_text(f'{record}[{{"role": "user", "content": "hi"}}]}}\n')
+    result = tsdi("evaluate", run, *options)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+    assert result.stderr.startswith(f"Error: {problem}")

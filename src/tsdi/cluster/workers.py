@@ -26,6 +26,7 @@ LOCAL = "local"
 """This machine, as `ray.init` calls it."""
 AHEAD = 4
 """Results that may wait for an earlier one, for each worker."""
+STARTS = 3
 WAIT = 15.0  # seconds for a cluster to answer, once somebody listens there
 DEATHS = 5
 """Workers that one piece of work may cost before it is given up."""
@@ -170,11 +171,28 @@ def connected(address: str) -> Iterator[None]:
 def _connect(address: str, found: list[Exception | None]) -> None:
     """Connect, and note what went wrong, or None."""
     try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        begin(address)
     except Exception as error:  # of many kinds, some of them internal
         found.append(error)
     else:
         found.append(None)
+
+
+def begin(address: str, num_cpus: int | None = None) -> None:
+    """Connect to Ray, or start it here: again, where a busy machine was too slow for Ray's limit.
+
+    Raises:
+        Exception: Of many kinds, if Ray cannot be had.
+    """
+    for left in reversed(range(STARTS if address == LOCAL else 1)):
+        try:
+            ray.init(address, num_cpus=num_cpus, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception:
+            ray.shutdown()
+            if not left:
+                raise
+        else:
+            return
 
 
 def _shares(count: int, gpus: float | None) -> tuple[float, int]:
