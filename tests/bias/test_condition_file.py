@@ -139,12 +139,12 @@ class TestRefused:
     @pytest.mark.parametrize("version", [1, 2])
     def test_a_condition_in_an_older_version(self, folder, version):
         rewrite(folder, format_version=version)
-        refused(folder, f"from 3 on, and this is version {version}")
+        refused(folder, f"version {version} is not that of its fields: .* 3 with a condition")
 
     def test_version_3_without_a_condition(self, tmp_path):
         tiny.bias().save_pretrained(tmp_path / "bias")
         rewrite(tmp_path / "bias", format_version=3)
-        refused(tmp_path / "bias", "from 3 on, and this is version 3")
+        refused(tmp_path / "bias", "version 3 is not that of its fields")
 
     def test_a_bias_that_begins_behind_a_marker(self, folder):
         rewrite(folder, anchor="</think>", anchor_ids=[9])
