@@ -153,9 +153,12 @@ def connected(address: str) -> Iterator[None]:
     if address == LOCAL:
         take_token()
     found: list[Exception | None] = []
-    connecting = threading.Thread(target=_connect, args=(address, found), daemon=True)
-    connecting.start()
-    connecting.join(None if address == LOCAL else WAIT)  # Ray itself may wait for ever
+    if address == LOCAL:  # what Ray starts ends with the thread that started it
+        _connect(address, found)
+    else:  # Ray itself may wait for ever
+        connecting = threading.Thread(target=_connect, args=(address, found), daemon=True)
+        connecting.start()
+        connecting.join(WAIT)
     why = found[0] if found else "it does not answer as Ray does."
     if why is not None:
         raise UsageError(
