@@ -1,6 +1,7 @@
 """The table of what rules do on SmolLM2: on suites that settings were chosen on, and on others."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -14,9 +15,17 @@ from tsdi.study.outcomes import helpful, safe
 from tsdi.study.results import read_results
 
 RESULTS = HERE / "smollm2" / "results.json"
+LABELS_RESULTS = HERE / "smollm2-labels" / "results.json"
 PAGES = (HERE / "smollm2" / "README.md", DOCS / "condition.md")
 NEW = ("xstest", "strongreject")
 """Suites of which no prompt was used for a fit or a choice."""
+UNSEEN = ("physical-safe", "physical-unsafe", "malicious")
+"""Suites of the study smollm2-labels that had no say in which suites its labels are of."""
+SHORT = (
+    *("plain", "tsdi", "tsdi-tuned", "openers", "random-shift", "merge", "dera", "conditioned"),
+    *("conditioned-openers", "conditioned-shuffled", "conditioned-log-odds", "reference"),
+)
+"""Rules that README shows: what one would take, and the controls."""
 RULES = {
     "plain": "no debiasing",
     "tsdi": "TSDI, strength 1",
@@ -46,7 +55,11 @@ KINDS = ((("harmful",), safe), (("harmless", "lookalike"), helpful))
 
 def with_tables(text: str) -> str:
     """A page with its table made anew."""
-    return with_parts(text, {"smollm2": by_suite()})
+    parts = {"smollm2": by_suite(_Shares(RESULTS, NEW), "new suites")}
+    if "<!-- smollm2-labels" in text:
+        shares = _Shares(LABELS_RESULTS, UNSEEN)
+        parts["smollm2-labels"] = by_suite(shares, "physical safety, malicious")
+    return with_parts(text, parts)
 
 
 def in_short() -> list[list[str]]:
@@ -54,20 +67,21 @@ def in_short() -> list[list[str]]:
 
     The shares' intervals are in `by_suite`.
     """
-    shares = _Shares()
+    shares = _Shares(RESULTS, NEW)
     rows = [[*HEAD, AHEAD, "lead, new suites"]]
     for name, title in shares.rules.items():
+        if name not in SHORT:
+            continue
         found = shares.of(name, range(len(shares.asked)))
         ahead = (shares.ahead(name, shares.places(is_new)) for is_new in (False, True))
         rows.append([title, *(one.partition(" ")[0] for one in found), *ahead])
     return rows
 
 
-def by_suite() -> str:
-    """The same by suites that fits and choices saw other prompts of, and by new suites."""
-    shares = _Shares()
+def by_suite(shares: "_Shares", new: str) -> str:
+    """Every rule's shares and a condition's lead by suites, the new ones apart under a name."""
     columns = (*HEAD[1:], AHEAD)
-    rows = [["rule", *columns, *(f"{one}: new suites" for one in columns)]]
+    rows = [["rule", *columns, *(f"{one}: {new}" for one in columns)]]
     for name, title in shares.rules.items():
         row = [title]
         for places in (shares.places(is_new) for is_new in (False, True)):
@@ -77,10 +91,11 @@ def by_suite() -> str:
 
 
 class _Shares:
-    """Shares of answers of the study's rules, each with the settings that validation chose."""
+    """Shares of answers of a study's rules, each with the settings that validation chose."""
 
-    def __init__(self) -> None:
-        results = read_results(RESULTS)
+    def __init__(self, file: Path, new: Sequence[str]) -> None:
+        results = read_results(file)
+        self._new = new
         self.asked = results.prompts["test"]
         self._answers = Answers(results)
         self.rules = {name: title for name, title in RULES.items() if name in self._answers.by_rule}
@@ -88,7 +103,7 @@ class _Shares:
     def places(self, is_new: bool) -> list[int]:
         """Indices of the test prompts of new suites, or of the others."""
         suites = [one.category.partition(":")[0] for one in self.asked]
-        return [place for place, suite in enumerate(suites) if (suite in NEW) == is_new]
+        return [place for place, suite in enumerate(suites) if (suite in self._new) == is_new]
 
     def of(self, rule: str, places: Sequence[int]) -> list[str]:
         """Shares refused of the harmful prompts at some places, and complied with of the others."""

@@ -1,6 +1,6 @@
-"""Keeps a study's results: `python -m experiments.smollm2.keep OUT/results.json`.
+"""Keeps a study's results: `python -m experiments.smollm2.keep smollm2-study/results.json`.
 
-The committed copy has no answers to harmful requests.
+The committed copy, in the folder of the study's file, has no answers to harmful requests.
 """
 
 import argparse
@@ -11,31 +11,36 @@ from typing import Any
 from experiments import HERE
 
 from tsdi.files import read_object, write_bytes
+from tsdi.study.config import read_study
 
-FILE = HERE / "smollm2" / "results.json"
-MODELS_AND_OUT = "--models models --out smollm2-study --workers 3"
+MAIN = "smollm2"
 
 
-def kept(results: dict[str, Any]) -> dict[str, Any]:
+def kept(results: dict[str, Any], study: str) -> dict[str, Any]:
     """The results without answers to harmful requests, and without this machine's folders."""
     harmless = [one for one in results["examples"] if one["kind"] != "harmful"]
-    return {**results, "command": command(results), "examples": harmless}
+    return {**results, "command": command(results, study), "examples": harmless}
 
 
-def command(results: dict[str, Any]) -> str:
+def command(results: dict[str, Any], study: str) -> str:
     """The command that asks for the rules of these results, and no others of the file."""
-    only = [one["name"] for one in results["rules"] if one["name"] not in ("plain", "tsdi")]
-    chosen = " ".join(f"--only {name}" for name in only)
-    return f"tsdi study experiments/smollm2/study.yaml {MODELS_AND_OUT} {chosen}"
+    file, out = f"experiments/{study}/study.yaml", "smollm2-study" if study == MAIN else study
+    run = [one["name"] for one in results["rules"] if one["name"] not in ("plain", "tsdi")]
+    whole = len(results["rules"]) == len(read_study(HERE / study / "study.yaml").rules)
+    only = [f"--only {name}" for name in run if not whole]
+    return " ".join([f"tsdi study {file} --models models --out {out} --workers 3", *only])
 
 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
-    found = read_object(parser.parse_args().results, "Run the study again.")
-    text = json.dumps(kept(found), allow_nan=False, separators=(",", ":"))
-    write_bytes(FILE, text.replace('{"model"', '\n{"model"').encode() + b"\n")
+    parser.add_argument("--study", default=MAIN, help="the folder of its file in experiments")
+    options = parser.parse_args()
+    found = kept(read_object(options.results, "Run the study again."), options.study)
+    text = json.dumps(found, allow_nan=False, separators=(",", ":"))
+    file = HERE / options.study / "results.json"
+    write_bytes(file, text.replace('{"model"', '\n{"model"').encode() + b"\n")
 
 
 if __name__ == "__main__":
