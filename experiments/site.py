@@ -26,6 +26,7 @@ LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 IN_ROOMS = (  # functions of commands that `tsdi` has in packages of their own
     "tsdi.audit.audit.audit",
     "tsdi.export.forms.export",
+    "tsdi.playground.page.playground",
     "tsdi.serving.server.serve",
     "tsdi.study.run.report",
     "tsdi.study.run.study",

@@ -22,8 +22,8 @@ NEW = ("xstest", "strongreject")
 UNSEEN = ("physical-safe", "physical-unsafe", "malicious")
 """Suites of the study smollm2-labels that had no say in which suites its labels are of."""
 SHORT = (
-    *("plain", "tsdi", "tsdi-tuned", "openers", "random-shift", "merge", "dera", "conditioned"),
-    *("conditioned-openers", "conditioned-shuffled", "conditioned-log-odds", "reference"),
+    *("plain", "tsdi", "tsdi-tuned", "openers", "random-shift", "merge", "conditioned"),
+    *("conditioned-openers", "conditioned-shuffled", "conditioned-log-odds"),
 )
 """Rules that README shows: what one would take, and the controls."""
 RULES = {

@@ -60,6 +60,11 @@ def table(title: str, columns: Sequence[str]) -> Table:
     return made
 
 
+def styled(*parts: tuple[str, str]) -> Text:
+    """Pieces of text, each with its style, to be printed as they are."""
+    return Text.assemble(*((harmless(text), style) for text, style in parts))
+
+
 def red(text: str) -> Text:
     """Text to be printed in red."""
     return Text(harmless(text), style="red")

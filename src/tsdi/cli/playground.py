@@ -14,7 +14,6 @@ from rich.text import Text
 
 import tsdi
 from tsdi.cli import console, options
-from tsdi.cli.frame import harmless
 from tsdi.errors import PromptError
 
 if TYPE_CHECKING:  # keeps torch out of the help
@@ -165,15 +164,17 @@ def _shown(found: "Both") -> Group:
         f"{one.text!r} {percent(one.before)} → {percent(one.after)}" for one in found.first[:_FIRST]
     )
     lines = [read(found), f"First tokens: {likeliest}"]
-    return Group(table, *(Text(harmless(line), style="dim") for line in lines if line))
+    return Group(table, *(console.styled((line, "dim")) for line in lines if line))
 
 
 def _marked(answer: "Answer") -> Text:
     """An answer, with marks where the subtraction moves a token."""
     from tsdi.playground.markup import LEAST
 
-    text = Text()
-    for token in answer.tokens:
-        moved = token.moved if abs(token.moved) >= LEAST else 0.0
-        text.append(harmless(token.text), "underline" if moved > 0 else "strike" * (moved < 0))
-    return text
+    marks = [
+        "" if abs(one.moved) < LEAST else "underline" if one.moved > 0 else "strike"
+        for one in answer.tokens
+    ]
+    return console.styled(
+        *((one.text, mark) for one, mark in zip(answer.tokens, marks, strict=True))
+    )
