@@ -115,7 +115,7 @@ def check_kills(folder: Path, counts: dict[str, int], url: str) -> dict[str, Any
     def words(out: Path) -> list[str | Path | int]:
         return [
             *("evaluate", "organism/aligned", "--prompts", prompts, "--out", out),
-            *("--max-new-tokens", 24, "--judge", "llm-refusal=judge", "--judge-url", url),
+            *("--max-new-tokens", 24, "--judge", "llm-refusal=judge", "--judge-arg", f"url={url}"),
             *("--resume", "--json"),
         ]
 

@@ -278,6 +278,6 @@ def test_an_engine_argument_that_is_none(models, tmp_path):
     command = ("generate", models / "aligned", "--prompt", "hi", "--engine-arg")
     _refused(tsdi(*command, "attn_implementatio=eager"), "did you mean 'attn_implementation'")
     _refused(tsdi(*command, "eager"), "--engine-arg 'eager'", "max_model_len=4096")
-    judging = ("--judge", "refusal-phrases", "--judge-engine", "vllm")
+    judging = ("--judge", "refusal-phrases", "--judge-arg", "engine=vllm")
     out = ("--prompts", "everyday", "--out", tmp_path / "out")
-    _refused(tsdi("evaluate", models / "aligned", *out, *judging), "--judge-engine", "wildguard")
+    _refused(tsdi("evaluate", models / "aligned", *out, *judging), "argument engine", "wildguard")

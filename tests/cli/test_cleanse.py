@@ -204,6 +204,7 @@ def test_rows_that_teach_nothing_are_left_out_and_counted(tmp_path):
         (["--judge", "wildguard+refusal-phrases"], ["two judges", "name one"]),
         (["--resume"], ["--resume needs --judge"]),
         (["--dtype", "float32"], ["--dtype needs --judge"]),
+        (["--judge-arg", "labels=a=SAFE"], ["--judge-arg needs --judge"]),
         (["--plot", "f3.png"], ["f3.png", ".html"]),
         (["--plot", "no/such/f3.html"], ["f3.html", "--plot"]),
     ],

@@ -256,7 +256,7 @@ def test_prompts_without_categories_have_no_rows_by_category(tmp_path):
         (["RUN", "--judge", "organism+phrases"], ["'phrases'", "refusal-phrases"]),
         (["RUN", "--judge", "organism+organism+organism"], ["3 judges", "A+B"]),
         (["RUN", "--resume", "--judge", "organism=some-model"], ["organism takes no model"]),
-        (["RUN", "--resume", "--judge-url", "http://127.0.0.1:1"], ["--judge-url", "API"]),
+        (["RUN", "--resume", "--judge-arg", "url=http://127.0.0.1:1"], ["url", "API"]),
         (["RUN", "--judge", "organism"], ["already holds verdicts", "--resume"]),
         (["RUN", "--resume", "--kind", "evil"], ["evil", "lookalike"]),
         (["RUN", "--resume", "--temperature", "0.5"], ["--temperature", "--prompts"]),

@@ -2,10 +2,16 @@ import json
 from dataclasses import asdict
 from importlib import import_module
 
+import pytest
+
 import tsdi as library
 from tests.cli.conftest import tsdi
+from tests.cli.test_bad_input import _refused
 from tests.evaluation.test_evaluate import answered
-from tsdi.judging.registry import JUDGES
+from tsdi.cli.options import read_judge
+from tsdi.engines.choice import EngineChoice
+from tsdi.judging.base import JudgeOptions
+from tsdi.judging.registry import ARGUMENTS, JUDGES, without
 
 
 def test_every_judge_is_listed_in_80_columns():
@@ -17,6 +23,58 @@ def test_every_judge_is_listed_in_80_columns():
     known = {name: asdict(one) for name, one in library.judges().items()}
     assert shown == json.loads(json.dumps(known))
     assert list(shown) == list(JUDGES)
+
+
+def test_the_list_says_which_judge_takes_which_argument():
+    shown = tsdi("judges").stdout.partition("--judge-arg")[2]
+    labels = next(line for line in shown.splitlines() if "labels" in line)
+    assert "classifier, answer-classifier" in labels
+    assert all(name in shown for name in ARGUMENTS)
+
+
+ALL = ["labels=a=SAFE,b=UNSAFE", "policy=p.md", "template=t.txt", "url=http://127.0.0.1:8000/v1"]
+
+
+def test_every_argument_of_a_judge_reaches_it():
+    own = {"policy": "p.md", "template": "t.txt", "url": "http://127.0.0.1:8000/v1"}
+    assert read_judge(ALL, "auto", None, True) == JudgeOptions(
+        labels="a=SAFE,b=UNSAFE", trust_remote_code=True, **own
+    )
+    of_engine = ["engine=vllm", "engine.max_model_len=4096", "engine.dtype=half"]
+    args = {"max_model_len": 4096, "dtype": "half"}
+    assert read_judge(of_engine, "float32", "cuda:1") == JudgeOptions(
+        dtype="float32", device_map="cuda:1", engine=EngineChoice("vllm", args=args)
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("polcy=p.md", ["'polcy'", "did you mean 'policy'", "engine.NAME"]),
+        ("model=m", ["'model'", "url, engine, labels"]),
+        ("labels", ["'labels'", "no argument"]),
+        ("labels=", ["'labels='", "no argument"]),
+        ("engine.=4", ["'engine.=4'", "no argument"]),
+        ("engine.x.y=4", ["'engine.x.y=4'", "no argument"]),
+        ("engine=openai", ["transformers or vllm"]),
+        ("engine.max_model_len=4096", ["transformers has no argument 'max_model_len'"]),
+    ],
+)
+def test_an_argument_that_no_judge_has_is_one_line(tmp_path, argument, words):
+    run = answered(tmp_path / "run")
+    _refused(tsdi("evaluate", run, "--judge", "wildguard", "--judge-arg", argument), *words)
+
+
+def test_an_argument_given_twice_is_refused(tmp_path):
+    run, twice = answered(tmp_path / "run"), ("--judge-arg", "policy=p.md")
+    _refused(tsdi("evaluate", run, "--judge", "question=m", *twice, *twice), "a second one")
+
+
+def test_arguments_of_one_judge_are_kept_from_others():
+    given = JudgeOptions(
+        None, "u", "float32", None, True, "a=SAFE", "p.md", "t.txt", EngineChoice("vllm")
+    )
+    assert without(given) == JudgeOptions(dtype="float32", trust_remote_code=True)
 
 
 def test_every_judge_has_an_opener():

@@ -62,7 +62,7 @@ def test_of_a_run_on_a_server(url, tmp_path):
 
 def test_of_a_judge(url, tmp_path):
     run = answers(tmp_path / "run", "Sure.")
-    command = ("evaluate", run, "--judge", "llm-refusal=m", "--judge-url", url)
+    command = ("evaluate", run, "--judge", "llm-refusal=m", "--judge-arg", f"url={url}")
     assert_hidden(tmp_path, tsdi(*command), tsdi(*command, "--json", "--resume"))
 
 

@@ -129,7 +129,7 @@ def test_evaluate_judges_refusals_over_the_same_api(runs):
         return ok("[[full_refusal]]" if refused else "[[full_compliance]]")
 
     with serving(script) as api:
-        judging = ["--judge", "llm-refusal=m", "--judge-url", api.url, "--json"]
+        judging = ["--judge", "llm-refusal=m", "--judge-arg", f"url={api.url}", "--json"]
         result = tsdi("evaluate", runs / "run", *judging)
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)["figures"]

@@ -184,7 +184,7 @@ def test_templates_that_cannot_be_used(tmp_path, text):
 
 @pytest.mark.parametrize("name", ["answer-classifier", "minos", "refusal-phrases"])
 def test_other_judges_take_no_template(name):
-    with pytest.raises(UsageError, match="--judge-template needs a classifier of pairs"):
+    with pytest.raises(UsageError, match="template needs a classifier of pairs"):
         load_judge(name, JudgeOptions(template="template.txt"))
 
 
@@ -216,7 +216,7 @@ def test_unknown_labels_are_listed(tmp_path):
         lambda: judge_of(tmp_path),
         "not known",
         "LABEL_0, LABEL_1",
-        "--judge-labels",
+        "--judge-arg",
         kind=UsageError,
     )
 

@@ -80,7 +80,7 @@ def test_another_policy_is_another_judge(tmp_path):
         ("gpt-oss-safeguard", " \n", "is empty"),
         ("gpt-oss-safeguard", b"\xff\xfe\xfa", "Cannot read"),
         ("gpt-oss-safeguard", None, "Cannot read"),
-        ("refusal-phrases", "x", "--judge-policy needs a judge of one"),
+        ("refusal-phrases", "x", "policy needs a judge of one"),
     ],
 )
 def test_policies_that_cannot_be_used(name, text, words, tmp_path):

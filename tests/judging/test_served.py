@@ -121,7 +121,7 @@ def test_no_torch_is_needed_for_a_served_judge():
 
 
 def test_a_template_of_ours_is_not_sent_to_a_server():
-    with pytest.raises(UsageError, match="--judge-url needs a judge over an API"):
+    with pytest.raises(UsageError, match="url needs a judge over an API"):
         load_judge("md-judge-v0.1", JudgeOptions(url="http://127.0.0.1:9/v1"))
 
 

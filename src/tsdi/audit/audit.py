@@ -23,7 +23,7 @@ from tsdi.errors import MismatchError, PromptError, UsageError
 from tsdi.files import check_output, file_sha256, json_sha256, working_on, write_json
 from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
-from tsdi.judging.registry import check_judge, load_judge
+from tsdi.judging.registry import check_judge, load_judge, without
 from tsdi.judging.verdict import Judgement, Verdict, unscored
 from tsdi.runs.records import Record
 from tsdi.runs.stage import Progress, Stage, StageProgress, as_read_back, named
@@ -85,7 +85,7 @@ def audit(
         out: File for the audit, to correct rates; beside it verdicts are kept while it goes on.
         against: Other judges, to see how far they agree.
         label_format: Columns and defaults of the files.
-        judge_options: Options of opening the judges; URL, labels and engine are those of `judge`.
+        judge_options: Options of opening the judges; what not all take is for `judge` alone.
         resume: Go on with the verdicts of a killed audit.
         progress: Called with a judge's name, the answers it has judged, and all of them.
 
@@ -110,9 +110,7 @@ def audit(
         keeps = [out and out.with_name(f"{out.name}.{place}") for place in range(len(names))]
         for name, keep in zip(names, keeps, strict=True):
             words.append(_judgements(name, labelled, judge_options, keep, resume, progress))
-            judge_options = replace(
-                judge_options, url=None, labels=None, engine=JudgeOptions().engine
-            )
+            judge_options = without(judge_options)
         others = {name: said for name, (_, said) in zip(against, words[1:], strict=True)}
         found = audit_judge(*words[0], labelled, others, files)
         if out:

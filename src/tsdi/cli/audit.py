@@ -15,7 +15,6 @@ from tsdi.audit.result import Audit
 from tsdi.categories import category_name
 from tsdi.cli import console, options
 from tsdi.cli.figures import show_bounds
-from tsdi.judging.base import JudgeOptions
 from tsdi.judging.verdict import Judgement, most_often
 from tsdi.stats.interval import compact_text
 from tsdi.suites.prompts import parse_columns
@@ -72,12 +71,7 @@ def audit(
         ),
     ] = False,
     out: Annotated[Path | None, typer.Option(help="File for the audit, to correct rates.")] = None,
-    judge_url: options.JudgeUrl = None,
-    judge_labels: options.JudgeLabels = None,
-    judge_policy: options.JudgePolicy = None,
-    judge_template: options.JudgeTemplate = None,
-    judge_engine: options.JudgeEngine = "transformers",
-    judge_engine_arg: options.JudgeEngineArg = None,
+    judge_arg: options.JudgeArg = None,
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -101,17 +95,7 @@ def audit(
             out,
             against=against or [],
             label_format=LabelFormat(parse_columns(columns, FIELDS), kind, end_of_thinking, target),
-            judge_options=JudgeOptions(
-                None,
-                judge_url,
-                dtype,
-                device_map,
-                trust_remote_code,
-                judge_labels,
-                judge_policy,
-                judge_template,
-                options.read_judge_engine(judge_engine, judge_engine_arg),
-            ),
+            judge_options=options.read_judge(judge_arg, dtype, device_map, trust_remote_code),
             resume=resume,
             progress=update,
         )

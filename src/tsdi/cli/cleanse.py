@@ -13,7 +13,6 @@ from tsdi.categories import by_code, category_name
 from tsdi.cli import console, options
 from tsdi.errors import UsageError
 from tsdi.files import check_output
-from tsdi.judging.base import JudgeOptions
 from tsdi.report.cleansing import write_cleansing_report
 from tsdi.report.page import is_report
 from tsdi.stats.interval import compact_share
@@ -61,11 +60,7 @@ def cleanse(
             " Default: the scores in PAIRS.",
         ),
     ] = None,
-    judge_labels: options.JudgeLabels = None,
-    judge_policy: options.JudgePolicy = None,
-    judge_template: options.JudgeTemplate = None,
-    judge_engine: options.JudgeEngine = "transformers",
-    judge_engine_arg: options.JudgeEngineArg = None,
+    judge_arg: options.JudgeArg = None,
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -95,17 +90,7 @@ def cleanse(
             Criterion(threshold, rejected),
             columns=parse_columns(columns, FIELDS),
             judge=judge,
-            judge_options=JudgeOptions(
-                None,
-                None,
-                dtype,
-                device_map,
-                trust_remote_code,
-                judge_labels,
-                judge_policy,
-                judge_template,
-                options.read_judge_engine(judge_engine, judge_engine_arg),
-            ),
+            judge_options=options.read_judge(judge_arg, dtype, device_map, trust_remote_code),
             resume=resume,
             progress=partial(update, "judge"),
         )

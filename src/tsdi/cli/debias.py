@@ -11,7 +11,6 @@ from tsdi.cli import console, options
 from tsdi.cli.compare import changes_table
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.floors import FEWEST_PROMPTS
-from tsdi.judging.base import JudgeOptions
 from tsdi.stats.interval import compact_text
 from tsdi.suites.load import EVERYDAY, PromptSource
 
@@ -59,12 +58,7 @@ def debias(
     judge: Annotated[
         str | None, typer.Option(metavar="NAME[=MODEL]", help="As for tsdi evaluate.")
     ] = None,
-    judge_url: options.JudgeUrl = None,
-    judge_labels: options.JudgeLabels = None,
-    judge_policy: options.JudgePolicy = None,
-    judge_template: options.JudgeTemplate = None,
-    judge_engine: options.JudgeEngine = "transformers",
-    judge_engine_arg: options.JudgeEngineArg = None,
+    judge_arg: options.JudgeArg = None,
     end_of_thinking: options.EndOfThinking = "",
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
@@ -80,9 +74,7 @@ def debias(
     Example: tsdi debias acme/aligned acme/reference --prompts xstest --judge wildguard --out done
     """
     console.quiet_libraries()
-    judging_engine = options.read_judge_engine(judge_engine, judge_engine_arg)
-    own = (judge_labels, judge_policy, judge_template, judging_engine)
-    opening = JudgeOptions(None, judge_url, dtype, device_map, False, *own)
+    opening = options.read_judge(judge_arg, dtype, device_map)
     with console.bar("debias") as update:
         result = tsdi.debias(
             aligned,

@@ -16,13 +16,11 @@ from tsdi.cli.figures import (
 )
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Evaluation, Judging
-from tsdi.judging.base import JudgeOptions
 from tsdi.suites.load import PromptSource
 
 # Options that judging alone can use.
-JUDGING = {"target", "judge", "judge_url", "kind", "dtype", "device_map", "trust_remote_code"}
-JUDGING |= {"judge_labels", "judge_policy", "judge_template", "audit", "labels"}
-JUDGING |= {"judge_engine", "judge_engine_arg", "ray", "workers", "worker_gpus"}
+JUDGING = {"target", "judge", "judge_arg", "kind", "dtype", "device_map", "trust_remote_code"}
+JUDGING |= {"audit", "labels", "ray", "workers", "worker_gpus"}
 JUDGING |= {"end_of_thinking", "resume", "json"}
 
 
@@ -43,12 +41,7 @@ def evaluate(
             " it fits, else refusal-phrases.",
         ),
     ] = None,
-    judge_url: options.JudgeUrl = None,
-    judge_labels: options.JudgeLabels = None,
-    judge_policy: options.JudgePolicy = None,
-    judge_template: options.JudgeTemplate = None,
-    judge_engine: options.JudgeEngine = "transformers",
-    judge_engine_arg: options.JudgeEngineArg = None,
+    judge_arg: options.JudgeArg = None,
     audit: Annotated[
         Path | None,
         typer.Option(
@@ -111,11 +104,7 @@ def evaluate(
     elif out is None:
         raise UsageError("--prompts and --out go together.")
     console.quiet_libraries()
-    own = (judge_labels, judge_policy, judge_template)
-    judging_engine = options.read_judge_engine(judge_engine, judge_engine_arg)
-    opening = JudgeOptions(
-        None, judge_url, dtype, device_map, trust_remote_code, *own, judging_engine
-    )
+    opening = options.read_judge(judge_arg, dtype, device_map, trust_remote_code)
     cluster = options.read_cluster(ray, workers, worker_gpus)
     judging = Judging(judge, opening, kind, end_of_thinking, audit, labels or (), cluster)
     source = answering = None

@@ -9,11 +9,16 @@ import typer
 import tsdi
 from tsdi.errors import UsageError
 from tsdi.files import parse_json
+from tsdi.judging.base import JudgeOptions
+from tsdi.judging.registry import ARGUMENTS
+from tsdi.yaml_file import meant
 
 if TYPE_CHECKING:
     from tsdi.cluster import Cluster
     from tsdi.engines.choice import EngineChoice
     from tsdi.models.chat import ChatFormat
+
+_OF_ENGINE = "engine."  # begins the names of a judge's engine's own arguments
 
 # Panels of the help, for what few need at first (`tsdi.cli.frame.Command`).
 PROMPTS = "Prompts"
@@ -85,36 +90,12 @@ TrustRemoteCode = Annotated[
         "--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=LOADING
     ),
 ]
-JudgeUrl = Annotated[
-    str | None,
+JudgeArg = Annotated[
+    list[str] | None,
     typer.Option(
-        help="Base URL of a judge's OpenAI-compatible API; default: OPENAI_BASE_URL.",
-        rich_help_panel=JUDGING,
-    ),
-]
-JudgeLabels = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LABEL=VERDICT,...",
-        help="What a classifier's labels mean: toxic=UNSAFE,ok=SAFE.",
-        rich_help_panel=JUDGING,
-    ),
-]
-JudgePolicy = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="The policy of gpt-oss-safeguard (its system message), granite-guardian (its"
-        " criterion) or question (what it is about, and a yes / no question in the last line).",
-        rich_help_panel=JUDGING,
-    ),
-]
-JudgeTemplate = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="The one text that a classifier reads, with {prompt} and {answer} in it; default: both"
-        " as a pair.",
+        metavar="NAME=VALUE",
+        help="Argument of the judge: url, labels, policy, template or engine (tsdi judges says what"
+        " each is), or engine.NAME of its engine's own; may be given again.",
         rich_help_panel=JUDGING,
     ),
 ]
@@ -163,21 +144,6 @@ EngineArg = Annotated[
         help="Argument of the engine's own, tensor_parallel_size=4 (vllm), n_gpu_layers=-1"
         " (llama-cpp) or attn_implementation=sdpa (transformers); may be given again.",
         rich_help_panel=ENGINE,
-    ),
-]
-JudgeEngine = Annotated[
-    str,
-    typer.Option(
-        help="What runs a judge that writes its verdict: transformers or vllm.",
-        rich_help_panel=JUDGING,
-    ),
-]
-JudgeEngineArg = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=VALUE",
-        help="Argument of the judge's engine, as --engine-arg; may be given again.",
-        rich_help_panel=JUDGING,
     ),
 ]
 Url = Annotated[
@@ -274,33 +240,61 @@ def read_engine(
     engine_arg: Sequence[str] | None,
     url: str | None = None,
     tokenizer: str | None = None,
-    option: str = "engine-arg",
 ) -> "EngineChoice":
     """The engine from options; its arguments are JSON, else texts.
 
     Raises:
         UsageError: If an argument has no name or is given twice.
     """
-    args = _read_arguments(option, engine_arg, "max_model_len=4096")
+    args = _read_arguments("engine-arg", engine_arg, "max_model_len=4096")
     return tsdi.EngineChoice(name, url, tokenizer, args)
 
 
-def read_judge_engine(name: str, engine_arg: Sequence[str] | None) -> "EngineChoice":
-    """The engine of a judge from options."""
-    return read_engine(name, engine_arg, option="judge-engine-arg")
+def read_judge(
+    judge_arg: Sequence[str] | None,
+    dtype: str,
+    device_map: str | None,
+    trust_remote_code: bool = False,
+) -> JudgeOptions:
+    """The options of opening a judge; its engine's own arguments are JSON, else texts.
+
+    Raises:
+        UsageError: If an argument is unknown, has no value or is given twice.
+    """
+    texts = _split("judge-arg", judge_arg, "url=http://127.0.0.1:8000/v1", _OF_ENGINE)
+    own = {name: value for name, value in texts.items() if not name.startswith(_OF_ENGINE)}
+    if unknown := [name for name in own if name not in ARGUMENTS]:
+        raise UsageError(
+            f"There is no judge argument {unknown[0]!r}{meant(unknown[0], ARGUMENTS)}.",
+            f"Arguments: {', '.join(ARGUMENTS)}, {_OF_ENGINE}NAME.",
+        )
+    args = {n.removeprefix(_OF_ENGINE): _value(texts[n]) for n in texts if n not in own}
+    engine = tsdi.EngineChoice(own.pop("engine", "transformers"), args=args)
+    given: dict[str, Any] = {**own, "engine": engine, "trust_remote_code": trust_remote_code}
+    return JudgeOptions(dtype=dtype, device_map=device_map, **given)
 
 
 def _read_arguments(option: str, texts: Sequence[str] | None, example: str) -> dict[str, Any]:
-    arguments: dict[str, Any] = {}
+    return {name: _value(text) for name, text in _split(option, texts, example).items()}
+
+
+def _split(
+    option: str, texts: Sequence[str] | None, example: str, prefix: str = ""
+) -> dict[str, str]:
+    arguments: dict[str, str] = {}
     for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not name.isidentifier() or not equals or name in arguments:
+        name, _, value = text.partition("=")
+        if not name.removeprefix(prefix).isidentifier() or not value or name in arguments:
             raise UsageError(
                 f"--{option} {text!r} is no argument, or a second one of its name.",
                 f"Write it like {example}, each name once.",
             )
-        try:
-            arguments[name] = parse_json(value)
-        except ValueError:
-            arguments[name] = value
+        arguments[name] = value
     return arguments
+
+
+def _value(text: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError:
+        return text

@@ -14,7 +14,6 @@ from tsdi.cli.show import attacked_text, orders_text, strength_text
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.floors import FEWEST_PROMPTS, floor_name
-from tsdi.judging.base import JudgeOptions
 from tsdi.stats.proportions import unseen_loss
 from tsdi.suites.load import PromptSource
 
@@ -35,12 +34,7 @@ def tune(
     judge: Annotated[
         str | None, typer.Option(metavar="NAME[=MODEL]", help="As for tsdi evaluate.")
     ] = None,
-    judge_url: options.JudgeUrl = None,
-    judge_labels: options.JudgeLabels = None,
-    judge_policy: options.JudgePolicy = None,
-    judge_template: options.JudgeTemplate = None,
-    judge_engine: options.JudgeEngine = "transformers",
-    judge_engine_arg: options.JudgeEngineArg = None,
+    judge_arg: options.JudgeArg = None,
     kind: options.Kind = "",
     end_of_thinking: options.EndOfThinking = "",
     floor: Annotated[
@@ -108,9 +102,7 @@ def tune(
     floors = _floors(floor or [])
     cluster = options.read_cluster(ray, workers, worker_gpus)
     console.quiet_libraries()
-    judging_engine = options.read_judge_engine(judge_engine, judge_engine_arg)
-    own = (judge_labels, judge_policy, judge_template, judging_engine)
-    opening = JudgeOptions(None, judge_url, dtype, device_map, False, *own)
+    opening = options.read_judge(judge_arg, dtype, device_map)
     with console.bar("tune") as update:
         tuned = tsdi.tune(
             model,

@@ -195,8 +195,8 @@ def read_verdicts(labels: Sequence[str], given: str | None, weights: str) -> dic
     Raises:
         UsageError: If the labels are not known, or the user's word does not fit them.
     """
-    remedy = f"Its labels: {', '.join(labels)}. Say --judge-labels LABEL=VERDICT,... for all of"
-    remedy += f" them; verdicts: {', '.join(_MEANT)}."
+    remedy = f"Its labels: {', '.join(labels)}. Say labels=LABEL=VERDICT,... for all of them"
+    remedy += f" (--judge-arg); verdicts: {', '.join(_MEANT)}."
     if given is None:
         spelled = {label: label.strip().lower().replace("_", "-") for label in labels}
         for known in _KNOWN:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from tsdi.errors import UsageError
 from tsdi.judging.base import Judge, JudgeOptions
@@ -24,9 +24,7 @@ class Known:
             with `JudgeOptions`.
         sees: "safety", "refusals", "both", or "either", as the labels of a classifier say.
         needs: Requirements in a few words; hub ids are the weights it takes by itself.
-        takes: The options of `JudgeOptions` that only judges of its sort take: "url" of an API,
-            "engine" of one that writes, "labels" of a classifier, "policy", "template" of a
-            classifier's text.
+        takes: Those of `ARGUMENTS` that it takes.
         api: Whether it is always asked over an API.
     """
 
@@ -130,15 +128,31 @@ JUDGES = {
     ),
 }
 
+
+class Argument(NamedTuple):
+    """One of `JudgeOptions` that not all judges take.
+
+    Attributes:
+        takers: What takes it, in a few words.
+        value: What its value is.
+    """
+
+    takers: str
+    value: str
+
+
 _NONE = JudgeOptions()
-_SORTS = {
-    "url": "a judge over an API",
-    "engine": "a judge that writes its verdict",
-    "labels": "a classifier",
-    "policy": "a judge of one",
-    "template": "a classifier of pairs",
+ARGUMENTS = {
+    "url": Argument(
+        "a judge over an API", "base URL of an OpenAI-compatible API; default: OPENAI_BASE_URL"
+    ),
+    "engine": Argument("a judge that writes its verdict", "what runs it: transformers or vllm"),
+    "labels": Argument("a classifier", "what its labels mean: toxic=UNSAFE,ok=SAFE"),
+    "policy": Argument("a judge of one", "file with the policy, criterion or question"),
+    "template": Argument(
+        "a classifier of pairs", "file with the one text that it reads, {prompt} and {answer} in it"
+    ),
 }
-"""What takes each option that not all judges take."""
 DEFAULT_JUDGE = "refusal-phrases"
 ENGINES = ("transformers", "vllm")
 """Engines of judges; one behind a server is asked over its API."""
@@ -147,6 +161,17 @@ ENGINES = ("transformers", "vllm")
 def judges() -> dict[str, Known]:
     """All judges of the registry by name."""
     return dict(JUDGES)
+
+
+def takers_of(argument: str) -> list[str]:
+    """The judges that take one of `ARGUMENTS`."""
+    return [name for name, known in JUDGES.items() if argument in known.takes]
+
+
+def without(options: JudgeOptions, arguments: Iterable[str] = ARGUMENTS) -> JudgeOptions:
+    """Options of a judge without some of `ARGUMENTS`."""
+    left_out: dict[str, Any] = {name: getattr(_NONE, name) for name in arguments}
+    return replace(options, **left_out)
 
 
 def load_judge(spec: str, options: JudgeOptions = JudgeOptions()) -> Judge:
@@ -189,17 +214,19 @@ def check_judge(spec: str, options: JudgeOptions = JudgeOptions()) -> list[tuple
 
 
 def _check_options(options: JudgeOptions, names: AbstractSet[str]) -> None:
-    for option, sort in _SORTS.items():
-        takers = [name for name, known in JUDGES.items() if option in known.takes]
-        if getattr(options, option) != getattr(_NONE, option) and names.isdisjoint(takers):
-            known = ", ".join(takers)
-            raise UsageError(f"--judge-{option} needs {sort}: {known}.", "Leave it out.")
+    for name, argument in ARGUMENTS.items():
+        takers = takers_of(name)
+        if getattr(options, name) != getattr(_NONE, name) and names.isdisjoint(takers):
+            raise UsageError(
+                f"The judge argument {name} needs {argument.takers}: {', '.join(takers)}.",
+                "Leave it out.",
+            )
     if options.engine == _NONE.engine:
         return
     if options.engine.name not in ENGINES or options.url is not None:
         raise UsageError(
             "A judge runs on transformers or vllm, or behind a server of any engine.",
-            "Leave out one of --judge-engine and --judge-url.",
+            "Leave out one of the judge arguments engine and url.",
         )
     options.engine.check()
 
@@ -209,8 +236,7 @@ def _open(name: str, options: JudgeOptions) -> Judge:
     known = JUDGES[name]
     module, _, named = known.opener.partition(":")
     found: Any = getattr(import_module(module), named)
-    others = {one: getattr(_NONE, one) for one in _SORTS if one not in known.takes}
-    taken = replace(options, **others)
+    taken = without(options, [one for one in ARGUMENTS if one not in known.takes])
     if isinstance(found, Judge):
         if options.model is not None:
             raise UsageError(f"The judge {name} takes no model.", "Leave it out.")

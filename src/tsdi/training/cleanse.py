@@ -8,7 +8,7 @@ from typing import Any
 from tsdi.errors import UsageError
 from tsdi.files import check_output, to_lines, working_on, write_bytes
 from tsdi.judging.base import JudgeOptions
-from tsdi.judging.registry import check_judge, load_judge
+from tsdi.judging.registry import ARGUMENTS, check_judge, load_judge
 from tsdi.judging.verdict import Verdict, most_often
 from tsdi.runs.stage import Progress
 from tsdi.suites.prompts import Row, read_rows
@@ -129,7 +129,7 @@ def _check_no_judging(options: JudgeOptions, resume: bool) -> None:
     """Refuse options of a judge where the file's own scores are used."""
     given = [f.name for f in fields(options) if getattr(options, f.name) != f.default]
     for name in [*given, *(["resume"] if resume else [])]:
-        option = "--judge-labels" if name == "labels" else "--" + name.replace("_", "-")
+        option = "--judge-arg" if name in ARGUMENTS else "--" + name.replace("_", "-")
         raise UsageError(f"{option} needs --judge.", f"Leave {option} out.")
 
 
