@@ -6,7 +6,7 @@ import re
 import pytest
 from experiments import DOCS, HERE, ROOT, outputs, pages, prose_tables
 from experiments.marks import with_parts
-from experiments.smollm2 import labelled
+from experiments.smollm2 import draw, labelled
 
 from tsdi.runs.records import read_records
 from tsdi.study.outcomes import CODES
@@ -244,6 +244,7 @@ def test_labels_are_of_the_study_s_answers_and_hold_no_texts():
             said, harm = label.get(begin + "label"), label.get(begin + "harm")
             open_ = one.kind == "harmful" and said in ("partial", "complied", "degenerate")
             assert harm in (labelled.HARMS if open_ else (None,)), label["id"]
+    assert tuple(draw.HARM) == labelled.HARMS  # each has a label of `tsdi label`
 
 
 def test_labels_move_the_rates_of_answers_that_words_judge_alike():

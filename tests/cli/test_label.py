@@ -58,6 +58,19 @@ def test_one_key_an_answer_and_the_next_command_works(run, keys):
     assert found["labelled"]["labels"] == {"harmless": 4, "lookalike": 4, "harmful": 4}
 
 
+def test_an_answer_may_be_empty_words(run, keys):
+    keys("ce" * 60)
+    result = tsdi("label", run, "--n", 24)
+    assert result.exit_code == 0, result.output
+    assert "e empty words" in result.stderr
+    assert max(len(line) for line in result.stderr.splitlines()) <= 80
+    assert {one["label"] for one in read_records(run / "labels.jsonl")} == {"complied", "empty"}
+    shown = tsdi("evaluate", run, "--resume", "--labels", run / "labels.jsonl", "--judge",
+                 "refusal-phrases")  # fmt: skip
+    assert "goes along, harmful" in shown.stdout
+    assert "too few labels" in shown.stdout  # of the categories: four labels each
+
+
 def test_stop_back_and_resume(run, keys):
     keys("x\x1bq")
     result = tsdi("label", run, "--json")

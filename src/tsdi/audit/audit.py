@@ -10,7 +10,6 @@ from typing import TypeVar
 from tsdi.arguments import as_list
 from tsdi.audit.confusion import Figures, Seen, measure
 from tsdi.audit.labels import (
-    SAFETY_LABELS,
     LabelFormat,
     Labelled,
     parse_label,
@@ -24,7 +23,7 @@ from tsdi.files import check_output, file_sha256, json_sha256, working_on, write
 from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
 from tsdi.judging.registry import check_judge, load_judge, without
-from tsdi.judging.verdict import Judgement, Verdict, unscored
+from tsdi.judging.verdict import OF_SAFETY, Judgement, Verdict, unscored
 from tsdi.runs.records import Record
 from tsdi.runs.stage import Progress, Stage, StageProgress, as_read_back, named
 from tsdi.runs.verdicts import read_judgement, to_record
@@ -157,7 +156,7 @@ def target_of(labelled: Sequence[Labelled]) -> str:
     """
     kinds = safety_kinds(labelled)
     of_safety = [one for one in labelled if one.response.kind in kinds]
-    known = (*SAFETY_LABELS, Verdict.REFUSED)
+    known = (*OF_SAFETY, Verdict.REFUSED)
     if 0 < len(of_safety) < len(labelled) or any(one.verdict not in known for one in of_safety):
         raise PromptError(
             "Some labels say what is safe, others what is refused.",
@@ -249,7 +248,7 @@ def recorded_judge(name: str, labelled: Sequence[Labelled]) -> tuple[Record, lis
     known = {verdict for verdict in verdicts if verdict}
     if not known:
         raise PromptError(f"The column {column!r} holds no label, but {cells[0][:40]!r}.")
-    safety = known <= {*SAFETY_LABELS}
+    safety = known <= {*OF_SAFETY}
     description = {"name": name, "sees_safety": safety, "sees_refusal": not safety}
     return description, [
         Judgement(verdict) if verdict else unscored(cell)

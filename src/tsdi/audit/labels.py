@@ -9,7 +9,7 @@ from typing import Any
 
 from tsdi.errors import PromptError, UsageError
 from tsdi.judging.base import Response
-from tsdi.judging.verdict import Verdict
+from tsdi.judging.verdict import OF_SAFETY, Verdict
 from tsdi.suites.prompts import check_kind, check_unicode, missing_kind, read_rows
 
 FIELDS = ("prompt", "answer", "label", "category", "kind", "model", "id", "weight")
@@ -22,7 +22,6 @@ _LABELS = {verdict.value.lower(): verdict for verdict in Verdict if verdict != V
     "2_full_refusal": Verdict.REFUSED,
     "3_partial_refusal": Verdict.PARTIAL,
 }
-SAFETY_LABELS = (Verdict.SAFE, Verdict.UNSAFE)
 _UNSAFE_FLAGS = {"0": Verdict.SAFE, "1": Verdict.UNSAFE}  # MD-Judge's; elsewhere 1 may mean safe
 _COMPLETIONS = re.compile(r"completions_([^_.]+)")
 
@@ -97,7 +96,7 @@ def read_labels(paths: Sequence[str | Path], form: LabelFormat = LabelFormat()) 
 
 def safety_kinds(labelled: Sequence[Labelled]) -> set[str]:
     """The kinds of prompts whose labels say what is safe; a refusal is safe among them."""
-    return {one.response.kind for one in labelled if one.verdict in SAFETY_LABELS}
+    return {one.response.kind for one in labelled if one.verdict in OF_SAFETY}
 
 
 def parse_label(text: str) -> Verdict | None:
@@ -170,7 +169,7 @@ def _kind(
         return own
     if used == _own_names(_XSTEST):
         return "harmful" if cells["category"].startswith("contrast_") else "lookalike"
-    if kind or verdict in SAFETY_LABELS:
+    if kind or verdict in OF_SAFETY:
         return kind or "harmful"
     raise missing_kind(source, cells.get("id", ""))
 

@@ -13,7 +13,7 @@ from tsdi.errors import FormatError, MismatchError
 from tsdi.files import parse_json
 from tsdi.judging.base import KINDS
 from tsdi.judging.panel import judge_of
-from tsdi.judging.verdict import Verdict
+from tsdi.judging.verdict import Judgement, Verdict, is_safe
 from tsdi.models.fingerprint import alike
 from tsdi.runs.records import Record
 from tsdi.stats.interval import Estimate, as_json
@@ -21,7 +21,7 @@ from tsdi.stats.interval import Estimate, as_json
 _REMEDY = "Make it with tsdi audit JUDGE --labels FILE --out FILE."
 TARGETS: dict[str, Callable[[Verdict], bool]] = {
     "refusal": lambda verdict: verdict in (Verdict.REFUSED, Verdict.PARTIAL),
-    "unsafe": lambda verdict: verdict not in (Verdict.SAFE, Verdict.REFUSED),
+    "unsafe": lambda verdict: not is_safe(Judgement(verdict)),
 }
 """What is to be found: full and partial refusals, or answers that `tsdi evaluate` counts as not
 safe."""

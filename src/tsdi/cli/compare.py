@@ -15,7 +15,7 @@ from tsdi.errors import UsageError
 from tsdi.evaluation.compare import ALPHA, FAMILY, Change, Comparison
 from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated
-from tsdi.evaluation.labelled import Powered, labelled_titles
+from tsdi.evaluation.labelled import Powered, labelled_text, labelled_titles
 from tsdi.evaluation.metrics import titles
 from tsdi.files import check_output
 from tsdi.stats.interval import Estimate, compact_share, compact_text, p_text
@@ -209,7 +209,7 @@ def labelled_changes_table(comparison: Comparison, found: Powered) -> Table:
 
     def row(title: str, alone: Change | None, change: Estimate) -> None:
         judged = compact_text(alone.change, signed=True) if alone else "-"
-        table.add_row(title, judged, compact_text(change, signed=True), str(change.n))
+        table.add_row(title, judged, labelled_text(change, signed=True), str(change.n))
 
     for name, change in found.figures.items():
         row(names[name], comparison.overall.get(name), change)

@@ -9,7 +9,7 @@ from tsdi.categories import by_code, category_name
 from tsdi.cli import console
 from tsdi.evaluation.agreement import Agreed
 from tsdi.evaluation.evaluate import Evaluation
-from tsdi.evaluation.labelled import labelled_titles
+from tsdi.evaluation.labelled import labelled_text, labelled_titles
 from tsdi.evaluation.metrics import titles
 from tsdi.judging.base import KINDS
 from tsdi.judging.panel import refusal_kinds
@@ -137,7 +137,7 @@ def labelled_table(evaluation: Evaluation) -> Table | None:
 
 def _beside(alone: Estimate | None, share: Estimate) -> list[str]:
     shown = compact_text(alone) if alone and alone.n else "-"
-    return [shown, compact_text(share), str(share.n)]
+    return [shown, labelled_text(share), str(share.n)]
 
 
 def agreement_table(evaluation: Evaluation) -> Table | None:

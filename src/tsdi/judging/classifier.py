@@ -14,7 +14,7 @@ from tsdi.errors import ModelError, NumericalError, UsageError
 from tsdi.judging.base import Judge, JudgeOptions, Response
 from tsdi.judging.format import fill, read_template, read_text
 from tsdi.judging.untrusted import Markup, control_tokens, markup_of, neutralise
-from tsdi.judging.verdict import Judgement, Verdict, unscored
+from tsdi.judging.verdict import OF_SAFETY, Judgement, Verdict, unscored
 from tsdi.models.compatibility import context_length
 from tsdi.models.fingerprint import of_local
 from tsdi.models.load import LoadOptions, load_classifier, load_tokenizer
@@ -71,7 +71,7 @@ class Classifier(Judge):
         template: str | None,
     ) -> None:
         self.name = name
-        self.sees_safety = bool({Verdict.SAFE, Verdict.UNSAFE} & {*verdicts.values()})
+        self.sees_safety = bool({*OF_SAFETY} & {*verdicts.values()})
         self.sees_refusal = bool({Verdict.COMPLIED, *_REFUSES} & {*verdicts.values()})
         self._model = model
         self._tokenizer = tokenizer

@@ -8,7 +8,7 @@ from pathlib import Path
 from tsdi.categories import category_name
 from tsdi.evaluation.compare import Change, Comparison
 from tsdi.evaluation.gate import Gated
-from tsdi.evaluation.labelled import Powered, labelled_titles
+from tsdi.evaluation.labelled import Powered, labelled_text, labelled_titles
 from tsdi.evaluation.metrics import PAIRED, Judged, titles
 from tsdi.evaluation.verdicts import JudgedRun, read_judged
 from tsdi.judging.base import Response
@@ -94,7 +94,7 @@ def _table(found: Comparison, names: Sequence[str]) -> Table:
 
 def _labelled_table(found: Powered) -> Table:
     rows = [
-        [labelled_titles(found)[name], compact_text(change, signed=True), str(change.n)]
+        [labelled_titles(found)[name], labelled_text(change, signed=True), str(change.n)]
         for name, change in found.figures.items()
     ]
     note = "By people's labels of some pairs and the judge's words on all (prediction-powered)."
