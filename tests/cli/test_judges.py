@@ -15,18 +15,18 @@ from tsdi.judging.registry import ARGUMENTS, JUDGES, without
 
 
 def test_every_judge_is_listed_in_80_columns():
-    result = tsdi("judges")
+    result = tsdi("list", "judges")
     assert result.exit_code == 0, result.output
     assert all(name in result.stdout for name in JUDGES)
     assert max(map(len, result.stdout.splitlines())) <= 80
-    shown = json.loads(tsdi("judges", "--json").stdout)
+    shown = json.loads(tsdi("list", "judges", "--json").stdout)["judges"]
     known = {name: asdict(one) for name, one in library.judges().items()}
     assert shown == json.loads(json.dumps(known))
     assert list(shown) == list(JUDGES)
 
 
 def test_the_list_says_which_judge_takes_which_argument():
-    shown = tsdi("judges").stdout.partition("--judge-arg")[2]
+    shown = tsdi("list", "judges").stdout.partition("--judge-arg")[2]
     labels = next(line for line in shown.splitlines() if "labels" in line)
     assert "classifier, answer-classifier" in labels
     assert all(name in shown for name in ARGUMENTS)

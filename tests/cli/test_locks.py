@@ -17,7 +17,7 @@ FOLDERS = {
     "evaluate OUT": ["--resume"],
     "tune": ["MODEL", "--bias", "BIAS", "--prompts", "p.txt", "--out", "OUT", "--resume"],
     "winrate": ["BASE", "RUN", "--model", "m", "--out", "OUT", "--resume"],
-    "report": ["results.json", "--out", "OUT"],
+    "study": ["results.json", "--out", "OUT"],
     "demo": ["--out", "OUT"],
 }
 FILES = {

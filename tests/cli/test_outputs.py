@@ -132,7 +132,7 @@ def test_descriptions_of_other_things_are_left_alone(models, tmp_path, name, com
         ["winrate", "A", "B", "--model", "m", "--out", ""],
         ["tune", "M", "--bias", "b", "--prompts", "p", "--out", ""],
         ["study", "s.yaml", "--out", ""],
-        ["report", "r", "--out", ""],
+        ["study", "results.json", "--out", ""],
         ["export", "b", "M", ""],
         ["train", "r.yaml", "--out", ""],
         ["merge", "A", "B", "--weights", "1,1", "--out", ""],

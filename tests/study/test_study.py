@@ -301,7 +301,7 @@ class TestTheReport:
 
     def test_it_is_made_again_from_results_alone(self, place, found, tmp_path):
         (tmp_path / "results.json").write_text(json.dumps(found))
-        result = tsdi("report", tmp_path / "results.json", "--out", tmp_path / "again", "--json")
+        result = tsdi("study", tmp_path / "results.json", "--out", tmp_path / "again", "--json")
         assert result.exit_code == 0
         shown = json.loads(result.stdout)
         assert shown["fronts"]
@@ -315,7 +315,7 @@ class TestTheReport:
     def test_it_takes_the_place_of_its_own_files_only(self, place, found, tmp_path):
         (tmp_path / "tables").mkdir()
         (tmp_path / "tables/mine.csv").write_text("mine")
-        command = ["report", place / "out", "--out", tmp_path]
+        command = ["study", place / "out", "--out", tmp_path]
         for _ in range(2):
             assert tsdi(*command).exit_code == 0
         assert (tmp_path / "tables/mine.csv").read_text() == "mine"
@@ -328,7 +328,7 @@ class TestTheReport:
         (tmp_path / "x.json").write_text("{}")
         (tmp_path / "y.json").write_text(json.dumps({**found, "cells": []}))
         for name in ("x.json", "y.json", "none.json"):
-            result = tsdi("report", tmp_path / name, "--out", tmp_path / "o")
+            result = tsdi("study", tmp_path / name, "--out", tmp_path / "o")
             assert result.exit_code == 2
             assert result.stderr.count("\n") == 1
 
@@ -368,7 +368,7 @@ class TestTheReport:
             part = part[key]
         part[keys[-1]] = value
         (tmp_path / "results.json").write_text(json.dumps(changed))
-        result = tsdi("report", tmp_path / "results.json", "--out", tmp_path / "out")
+        result = tsdi("study", tmp_path / "results.json", "--out", tmp_path / "out")
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
         assert "damaged" in result.stderr
         assert not (tmp_path / "out" / "report.html").exists()
@@ -385,7 +385,7 @@ class TestTheReport:
         text = json.dumps(found).replace(json.dumps("reference-openers"), json.dumps(bad))
         text = text.replace('"title": "A study of seconds"', f'"title": {json.dumps(bad)}')
         (tmp_path / "results.json").write_text(text)
-        result = tsdi("report", tmp_path / "results.json", "--out", tmp_path / "out")
+        result = tsdi("study", tmp_path / "results.json", "--out", tmp_path / "out")
         assert result.exit_code == 0, result.output
         assert "\x1b" not in result.output
         page = (tmp_path / "out" / "report.html").read_text()
@@ -395,9 +395,26 @@ class TestTheReport:
         assert "'=\x1b[2J[/x]" in table
 
     def test_unknown_pictures_are_refused(self, place, found, tmp_path):
-        result = tsdi("report", place / "out", "--out", tmp_path, "--images", "gif")
-        assert result.exit_code == 2
-        assert "svg" in result.stderr
+        with pytest.raises(UsageError, match="svg"):
+            library.report(place / "out", tmp_path, ["gif"])
+
+    def test_a_folder_gets_its_report_again_and_a_file_needs_a_place(
+        self, found, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(study_report, "summarise", partial(summarise, resamples=20))
+        (tmp_path / "results.json").write_text(json.dumps(found))
+        result = tsdi("study", tmp_path)
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / "report.html").exists()
+        for arguments, words in (
+            ([tmp_path / "results.json"], "--out is missing"),
+            ([tmp_path, "--workers", 2], "--workers is for a study that runs"),
+            ([tmp_path, "--only", "dera"], "--only is for a study that runs"),
+            (["s.yaml"], "--out is missing"),
+        ):
+            refused = tsdi("study", *arguments)
+            assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+            assert words in refused.stderr
 
 
 class TestPoints:

@@ -187,7 +187,7 @@ def datasets(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "columns", "words"),
     [
-        ("xtest", "", ["'xtest'", "did you mean 'xstest'", "tsdi suites"]),
+        ("xtest", "", ["'xtest'", "did you mean 'xstest'", "tsdi list"]),
         ("xtest:a.csv", "", ["did you mean 'xstest'"]),
         ("org/name", "", ["'org/name'", "hub:ORG/NAME"]),
         ("none.csv", "", ["none.csv", "No such file"]),

@@ -56,7 +56,7 @@ def cleanse(
         str | None,
         typer.Option(
             metavar="NAME[=MODEL]",
-            help="A judge that gives probabilities, such as md-judge-v0.1 (see tsdi judges)."
+            help="A judge that gives probabilities, such as md-judge-v0.1 (see tsdi list)."
             " Default: the scores in PAIRS.",
         ),
     ] = None,

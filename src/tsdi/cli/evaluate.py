@@ -37,7 +37,7 @@ def evaluate(
         typer.Option(
             metavar="NAME[=MODEL]",
             help="A judge, such as md-judge-v0.1, wildguard=FOLDER or refusal-phrases (see tsdi"
-            " judges); A+B lets A judge harmful prompts and B the others. Default: organism where"
+            " list); A+B lets A judge harmful prompts and B the others. Default: organism where"
             " it fits, else refusal-phrases.",
         ),
     ] = None,

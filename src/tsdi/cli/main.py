@@ -43,15 +43,13 @@ COMMANDS = {
     "tune": Entry("Measure", "tune", "Search strength, steps and decay under floors of safety."),
     "label": Entry("Measure", "label", "Label answers of a run yourself, drawn by chance."),
     "audit": Entry("Measure", "audit", "Measure how wrong a judge is, on answers people labelled."),
-    "judges": Entry("Measure", "judges", "List the judges."),
-    "suites": Entry("Measure", "suites", "List the public prompt sets, or show one."),
+    "list": Entry("Measure", "listing", "List the judges and the public prompt sets."),
     "serve": Entry("Serve", "serve", "Serve a model debiased, OpenAI-compatible."),
     "export": Entry("Serve", "export", "Write a bias in a form that runs without tsdi."),
     "train": Entry("Train", "train", "Train the models of a recipe: SFT, DPO, KTO, merges."),
     "merge": Entry("Train", "merge", "Merge models into their weighted mean."),
     "cleanse": Entry("Train", "cleanse", "Drop preference pairs whose chosen answer is unsafe."),
     "study": Entry("Study", "study", "Compare models, decoding rules and baselines."),
-    "report": Entry("Study", "study", "Make a study's tables and report again from its results."),
 }
 
 HELP = ["-h", "--help"]

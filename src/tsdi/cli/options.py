@@ -33,7 +33,7 @@ Prompts = Annotated[
     str | None,
     typer.Option(
         metavar="WHAT",
-        help="FILE (.jsonl, .json, .csv, .txt, also .gz); SUITE or SUITE:FILE (see tsdi suites);"
+        help="FILE (.jsonl, .json, .csv, .txt, also .gz); SUITE or SUITE:FILE (see tsdi list);"
         " hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]; or, of those that come"
         " with tsdi, everyday or organism:test, :validation, :fit.",
     ),
@@ -94,7 +94,7 @@ JudgeArg = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=VALUE",
-        help="Argument of the judge: url, labels, policy, template or engine (tsdi judges says what"
+        help="Argument of the judge: url, labels, policy, template or engine (tsdi list says what"
         " each is), or engine.NAME of its engine's own; may be given again.",
         rich_help_panel=JUDGING,
     ),
@@ -117,7 +117,7 @@ Kind = Annotated[
 Attack = Annotated[
     str | None,
     typer.Option(
-        help="Transform the prompts by a simple public attack (see tsdi suites).",
+        help="Transform the prompts by a simple public attack (see tsdi list).",
         rich_help_panel=PROMPTS,
     ),
 ]

@@ -17,24 +17,21 @@ def sample_size(
         float, typer.Option(min=0, max=100, help="Of answers before it, in percent.")
     ] = 95,
     categories: Annotated[int, typer.Option(min=1, help="How many are tested together.")] = 16,
-    power: Annotated[
-        float, typer.Option(min=0.5, max=0.999, help="How often the change is to be found.")
-    ] = 0.8,
     json: options.Json = False,
 ) -> None:
     """How many prompts does it take to see a change of some points?
 
     The test is the exact McNemar test of two arms on the same prompts, as in tsdi compare; it
     matters how many answers turn the other way. In a category the level is that of Holm's
-    adjustment at its worst, 0.05 / CATEGORIES.
+    adjustment at its worst, 0.05 / CATEGORIES. The change is found in 80 % of all cases.
 
     Example: tsdi sample-size 5 --categories 16
     """
-    found = tsdi.sample_size(points / 100, share / 100, categories, power)
+    found = tsdi.sample_size(points / 100, share / 100, categories)
     if json:
         console.show_json(found.to_dict())
         return
-    title = f"Prompts to see {points:g} points, p < {ALPHA:g}, {100 * power:g} % of the time"
+    title = f"Prompts to see {points:g} points, p < {ALPHA:g}, {found.power:.0%} of the time"
     first = "answers that turn the other way"
     table = console.table(title, [first, "overall", "a category", f"all {categories}"])
     for row in found.needed:

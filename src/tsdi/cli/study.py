@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 import tsdi.study
-from tsdi.cli import console, options
+from tsdi.cli import console, frame, options
 from tsdi.errors import UsageError
 from tsdi.study import sentences as words
 from tsdi.study.config import read_study
@@ -16,8 +16,19 @@ from tsdi.study.summary import Summary
 
 
 def study(
-    file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="What is compared.")],
-    out: Annotated[Path, typer.Option(help="The study's folder.")],
+    context: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STUDY.yaml|FOLDER",
+            help="What is compared; or the folder of a study that has run, or its results.json, of"
+            " which tables and report are made again.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The study's folder; of one that has run, another one for its report."),
+    ] = None,
     models: Annotated[
         Path | None,
         typer.Option(help="Where the study's relative paths start; default: its own folder."),
@@ -50,6 +61,14 @@ def study(
 
     Example: tsdi study experiments/organism/study.yaml --out organism-study --workers 2
     """
+    if ran := file.is_dir() or file.suffix == ".json":
+        out = out or (file if file.is_dir() else None)
+    if out is None:
+        raise UsageError("--out is missing.", "Name a folder for the study, or for its report.")
+    if ran:
+        _refuse_running(context)
+        _show(tsdi.study.report(file, out), out, json)
+        return
     if worker_gpus is not None and ray is None:
         raise UsageError("--worker-gpus needs --ray.")
     read_study(file).only(only or [])  # says what is wrong before torch is loaded
@@ -68,22 +87,10 @@ def study(
     _show(summary, out, json)
 
 
-def report(
-    results: Annotated[
-        Path, typer.Argument(metavar="RESULTS", help="A study's folder, or its results.json.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for report, tables and figures.")],
-    images: Annotated[
-        str, typer.Option(metavar="FORMAT,...", help="Also write each figure: png, svg, pdf.")
-    ] = "",
-    json: options.Json = False,
-) -> None:
-    """Make tables, figures and report of a study again, from its results alone.
-
-    Example: tsdi report organism-study --out paper --images png,svg
-    """
-    summary = tsdi.study.report(results, out, list(filter(None, images.split(","))))
-    _show(summary, out, json)
+def _refuse_running(context: typer.Context) -> None:
+    """Refuse options that a study takes which has yet to run."""
+    for option in frame.given(context, but={"file", "out", "json"}):
+        raise UsageError(f"{option} is for a study that runs.", "Leave it out, or name its file.")
 
 
 def _show(summary: Summary, out: Path, json: bool) -> None:

@@ -260,7 +260,7 @@ def _examples(results: StudyResults) -> Examples:
 def _provenance(results: StudyResults) -> dict[str, str]:
     return {
         "Command": results.command,
-        "Again from results": "tsdi report results.json --out DIR --images png,svg",
+        "Again from results": "tsdi study results.json --out DIR",
         "Versions": ", ".join(f"{name} {number}" for name, number in results.versions.items()),
         "Machine": f"{results.machine.system}, {results.machine.cores} cores",
         "Judge": results.study.judge,

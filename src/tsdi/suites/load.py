@@ -188,7 +188,7 @@ def load_named(name: str, columns: str = "") -> Loaded:
         return _load_file(path, chosen)  # which says what is wrong with it
     raise UsageError(
         f"There are no prompts {name!r}{meant(head, SUITES)}.",
-        "Use a prompt file, a suite (see tsdi suites), or hub:ORG/NAME.",
+        "Use a prompt file, a suite (see tsdi list suites), or hub:ORG/NAME.",
     )
 
 
