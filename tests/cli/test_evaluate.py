@@ -271,7 +271,8 @@ def test_prompts_without_categories_have_no_rows_by_category(tmp_path):
 def test_bad_input_is_one_line_before_a_model_is_loaded(runs, tmp_path, arguments, words):
     run = copied(runs, tmp_path)
     (tmp_path / "file.txt").write_text("mill\n")
-    places = {"RUN": run, "MODEL": "no-such-model", "FILE": tmp_path / "file.txt"}
+    places = {"RUN": run, "MODEL": tmp_path / "none", "FILE": tmp_path / "file.txt"}
+    places["MODEL"].mkdir()
     places["OUT"] = tmp_path / "out"
     before = {path: path.read_bytes() for path in run.iterdir()}
     _refused(tsdi("evaluate", *(places.get(word, word) for word in arguments)), *words)

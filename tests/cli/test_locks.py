@@ -37,6 +37,7 @@ def _at_once(monkeypatch, tmp_path):
 @pytest.mark.parametrize("kind", ["working_in", "working_on"])
 def test_a_second_process_is_kept_out_of_every_output(tmp_path, kind):
     commands = FOLDERS if kind == "working_in" else FILES
+    (tmp_path / "MODEL").mkdir()
     for out in ("OUT", "OUT.jsonl")[: 1 + (kind == "working_on")]:
         with at_work(tmp_path / out, kind):
             for command, arguments in commands.items():

@@ -1,5 +1,8 @@
 """The table of commands."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.cli.conftest import tsdi
@@ -40,3 +43,17 @@ def test_a_mistyped_command_is_told_what_is_near():
 
 def test_no_text_of_a_user_is_taken_for_markup():
     assert "No such command '[red]x[/red]'." in tsdi("[red]x[/red]").stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["generate", "algned", "--prompt", "x"], ["estimate", "a", "b", "--out", "c"]]
+)
+def test_a_model_that_is_not_there_is_said_before_torch_is_loaded(words):
+    code = (
+        "import sys; from tsdi.cli.main import app\n"
+        f"try: app({words})\n"
+        "except SystemExit as end: sys.exit(9 if 'torch' in sys.modules else end.code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "There is no such folder: a" in done.stderr

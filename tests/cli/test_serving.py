@@ -315,4 +315,4 @@ class TestEngines:
         ],
     )
     def test_wrong_choices(self, more, said):
-        assert said in fails("generate", "m", "--prompt", "hi", *more)
+        assert said in fails("generate", "organism/aligned", "--prompt", "hi", *more)

@@ -1,9 +1,9 @@
 import pytest
 
-from tsdi.errors import UsageError
-from tsdi.judging.base import Judge, Response
+from tsdi.errors import ModelError, UsageError
+from tsdi.judging.base import Judge, JudgeOptions, Response
 from tsdi.judging.panel import Panel, judge_of, refusal_kinds
-from tsdi.judging.registry import check_judge, load_judge
+from tsdi.judging.registry import check_judge, find_weights, load_judge
 from tsdi.judging.verdict import Judgement, Verdict
 
 
@@ -69,3 +69,15 @@ def test_a_spec_names_judges_and_their_models():
     assert load_judge("organism+refusal-phrases").name == "organism+refusal-phrases"
     with pytest.raises(UsageError, match="takes no model"):
         load_judge("refusal-phrases=x")
+
+
+@pytest.mark.parametrize("spec", ["classifier=./none", "refusal-phrases+qwen3guard=./none"])
+def test_weights_that_are_not_there_are_said_before_answers_are_made_for_them(spec):
+    with pytest.raises(ModelError, match=r"no such folder: \./none"):
+        find_weights(spec)
+
+
+@pytest.mark.parametrize("spec", ["organism", "refusal-phrases", "llm-refusal=gpt-9"])
+def test_judges_without_weights_here_have_none_to_be_found(spec):
+    find_weights(spec)
+    find_weights("qwen3guard", JudgeOptions(url="http://127.0.0.1:1/v1"))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from threading import Event
 from types import SimpleNamespace
 
 import httpx
@@ -17,6 +18,7 @@ from transformers import LlamaForCausalLM
 
 from tests import tiny
 from tests.tiny import refused
+from tests.waiting import HANGS
 from tsdi.bias import SafetyBias
 from tsdi.errors import FormatError, UsageError
 from tsdi.models import names
@@ -108,6 +110,16 @@ def test_an_empty_name_is_not_the_current_folder(hub):
 @pytest.mark.parametrize("name", ["org/model", "gpt2", "org/model@v1.0", "org/model@refs/pr/1"])
 def test_what_may_be_on_the_hub(name):
     assert not is_local(name)
+
+
+def test_a_name_server_that_is_silent_is_not_waited_for(hub, monkeypatch):
+    monkeypatch.setattr(names, "_TIMEOUT", 0.01)
+    over = Event()
+    monkeypatch.setattr(hub, "model_info", lambda *_, **__: over.wait(HANGS))
+    refused(
+        lambda: locate("org/model"), "hub cannot be reached and the cache has none (TimeoutError"
+    )
+    over.set()
 
 
 class TestRevisions:

@@ -1,4 +1,3 @@
-import shutil
 from importlib.util import find_spec
 from threading import Event
 
@@ -9,8 +8,6 @@ from tests.waiting import HANGS
 from tsdi import Condition, Estimation, estimate_bias, load_model, load_tokenizer
 from tsdi.models.chat import template_sha256, tokenizer_sha256
 from tsdi.playground import SideBySide
-
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 class Organism(SideBySide):
@@ -56,23 +53,3 @@ def organism():
 def gradio():
     if find_spec("gradio") is None:
         pytest.skip("gradio is not installed, so not run: pip install 'tsdi[playground]'")
-
-
-@pytest.fixture(scope="session")
-def browser(gradio):
-    """A browser without a window."""
-    if not (BROWSER and DRIVER and find_spec("selenium")):
-        pytest.skip("chromium, chromedriver or selenium is not installed, so not run")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    made.set_page_load_timeout(HANGS)
-    made.set_script_timeout(HANGS)
-    made.command_executor.client_config.timeout = HANGS
-    yield made
-    made.quit()

@@ -8,7 +8,7 @@ from rich.table import Table
 
 import tsdi
 from tsdi.categories import category_name
-from tsdi.cli import console, options
+from tsdi.cli import console, frame, options
 from tsdi.stats.interval import Estimate, compact_text
 from tsdi.suites.load import PromptSource
 
@@ -78,6 +78,7 @@ def condition(
     Example: tsdi condition acme/aligned --bias my-bias --prompts labelled.jsonl --out conditioned
     --attack role-play
     """
+    frame.find_models(model)
     console.quiet_libraries()
     with console.bar("condition") as update:
         made = tsdi.add_condition(

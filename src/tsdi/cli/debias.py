@@ -7,7 +7,7 @@ import typer
 
 import tsdi
 from tsdi.categories import category_name
-from tsdi.cli import console, options
+from tsdi.cli import console, frame, options
 from tsdi.cli.compare import changes_table
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.floors import FEWEST_PROMPTS
@@ -73,6 +73,7 @@ def debias(
 
     Example: tsdi debias acme/aligned acme/reference --prompts xstest --judge wildguard --out done
     """
+    frame.find_models(aligned, reference)
     console.quiet_libraries()
     opening = options.read_judge(judge_arg, dtype, device_map)
     with console.bar("debias") as update:

@@ -103,6 +103,8 @@ def evaluate(
         _refuse_generating(context)
     elif out is None:
         raise UsageError("--prompts and --out go together.")
+    else:
+        frame.find_models(target, engine=engine, url=url)
     console.quiet_libraries()
     opening = options.read_judge(judge_arg, dtype, device_map, trust_remote_code)
     cluster = options.read_cluster(ray, workers, worker_gpus)

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 import tsdi
-from tsdi.cli import console, options
+from tsdi.cli import console, frame, options
 from tsdi.stats.interval import interval_text
 from tsdi.suites.load import PromptSource
 
@@ -60,6 +60,7 @@ def export(
 
     Example: tsdi export my-bias acme/model out --to transformers
     """
+    frame.find_models(model)
     console.quiet_libraries()
     static = None
     if prompts is not None:

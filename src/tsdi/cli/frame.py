@@ -17,6 +17,8 @@ from tsdi.errors import TsdiError
 BAD_USAGE = 2
 _GO_ON = ("debias",)
 """Commands that go on by themselves when they are called again."""
+_LOADING = ("transformers", "vllm")
+"""Engines whose models are folders, or on the hub."""
 _LONGEST_ERROR = 2000
 _FEW = 12  # arguments and options, which need no panels
 # Control characters, marks that turn the direction of text, and halves of surrogate pairs.
@@ -95,6 +97,16 @@ def given(context: typer.Context, but: Collection[str]) -> Iterator[str]:
 def _spelled(parameter: Any) -> str:
     name: str = max((*parameter.opts, parameter.name or ""), key=len)
     return name if name.startswith("-") else name.upper()
+
+
+def find_models(*names: str | None, engine: str = "transformers", url: str | None = None) -> None:
+    """Raise ModelError where a model is not there, before torch is loaded, which takes seconds."""
+    from tsdi.models.names import locate  # loads huggingface_hub
+
+    if engine in _LOADING and url is None:
+        for name in names:
+            if name is not None:
+                locate(name)
 
 
 def fail(line: str) -> NoReturn:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tsdi
-from tsdi.cli import console, options
+from tsdi.cli import console, frame, options
 from tsdi.errors import UsageError
 from tsdi.judging.base import why_missing
 from tsdi.runs.responses import never_began
@@ -72,6 +72,7 @@ def generate(
     cluster = options.read_cluster(ray, workers, worker_gpus)
     if prompt is not None and cluster is not None:
         raise UsageError("--ray needs --prompts.")
+    frame.find_models(model, engine=engine, url=url)
     console.quiet_libraries()
     answering = tsdi.Answering(
         strength,

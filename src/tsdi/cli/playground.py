@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 import tsdi
-from tsdi.cli import console, options
+from tsdi.cli import console, frame, options
 from tsdi.errors import PromptError
 
 if TYPE_CHECKING:  # keeps torch out of the help
@@ -65,6 +65,7 @@ def playground(
 
     Example: tsdi playground acme/model --bias my-bias
     """
+    frame.find_models(model)
     console.quiet_libraries()
     page = tsdi.playground.playground(
         model,
@@ -102,6 +103,7 @@ def chat(
 
     Example: tsdi chat acme/model --bias my-bias --strength 0.5
     """
+    frame.find_models(model)
     console.quiet_libraries()
     setting = tsdi.playground.Setting(strength, low, high, steps, max_new_tokens)
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import tsdi
-from tsdi.cli import console, options
+from tsdi.cli import console, frame, options
 
 
 def reproduce(
@@ -43,6 +43,7 @@ def reproduce(
 
     Example: tsdi reproduce my-bias
     """
+    frame.find_models(aligned, reference)
     console.quiet_libraries()
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
     chosen = options.read_engine(engine, engine_arg)

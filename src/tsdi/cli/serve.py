@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import tsdi
-from tsdi.cli import console, options
+from tsdi.cli import console, frame, options
 
 if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.serving import Server
@@ -50,6 +50,7 @@ def serve(
 
     Example: tsdi serve acme/model --bias my-bias --engine vllm -- --max-model-len 4096
     """
+    frame.find_models(model, engine=engine)
     console.quiet_libraries()
     server = tsdi.serving.serve(
         model,

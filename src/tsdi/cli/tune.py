@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 import tsdi
-from tsdi.cli import console, options
+from tsdi.cli import console, frame, options
 from tsdi.cli.show import attacked_text, orders_text, strength_text
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Judging
@@ -101,6 +101,7 @@ def tune(
     """
     floors = _floors(floor or [])
     cluster = options.read_cluster(ray, workers, worker_gpus)
+    frame.find_models(model, engine=engine)
     console.quiet_libraries()
     opening = options.read_judge(judge_arg, dtype, device_map)
     with console.bar("tune") as update:

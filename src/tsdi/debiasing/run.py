@@ -155,6 +155,7 @@ def debias(
     aligned = as_name("aligned", aligned)
     other = None if reference is None else as_name("reference", reference)
     source, out = PromptSource.of(prompts), Path(out)
+    judging.check()
     with working_in(out):
         check_output(out / REPORT, "--out", "a report of tsdi's", is_report)
         asked = load_prompts(source, settings.seed, judging.kind).prompts

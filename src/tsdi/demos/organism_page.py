@@ -234,4 +234,5 @@ def points_text(change: Estimate) -> str:
     if change.value is None:
         return "an unknown number of"
     shown = interval_text(change, 1, signed=True, percent=True)
-    return shown.replace(" %", "").replace("-", "\N{MINUS SIGN}")
+    unbroken = shown.replace(" %", "").replace(", ", ",\N{NO-BREAK SPACE}")
+    return unbroken.replace("-", "\N{MINUS SIGN}")

@@ -27,7 +27,7 @@ from tsdi.evaluation.verdicts import JudgedRun, describe_answers, say_unbound, w
 from tsdi.files import working_in, write_json
 from tsdi.judging.base import KINDS, Judge, JudgeOptions, Response
 from tsdi.judging.panel import judge_of, refusal_kinds
-from tsdi.judging.registry import DEFAULT_JUDGE, check_judge, default_judge, load_judge
+from tsdi.judging.registry import DEFAULT_JUDGE, default_judge, find_weights, load_judge
 from tsdi.judging.spread import SpreadJudge
 from tsdi.judging.verdict import Verdict, most_often
 from tsdi.runs.judge_folders import place_for
@@ -124,7 +124,7 @@ class Judging:
     cluster: Cluster | None = None
 
     def check(self) -> None:
-        """Raise UsageError for options that exclude each other, before anything is loaded."""
+        """Raise TsdiError for what cannot be judged by, before anything is loaded or answered."""
         if self.audit is not None and not Path(self.audit).is_file():
             raise UsageError(
                 f"There is no audit {self.audit}.", "Make it with tsdi audit JUDGE --out FILE."
@@ -132,7 +132,7 @@ class Judging:
         for path in as_list("labels", self.labels):
             if not Path(path).is_file():
                 raise UsageError(f"There are no labels {path}.", "Make them with tsdi label RUN.")
-        check_judge(self.judge or DEFAULT_JUDGE, self.options)
+        find_weights(self.judge or DEFAULT_JUDGE, self.options)
 
 
 def evaluate(

@@ -11,6 +11,7 @@ from tsdi.judging.base import Judge, JudgeOptions
 from tsdi.judging.format import Format
 from tsdi.judging.opening import open_format
 from tsdi.judging.panel import Panel
+from tsdi.models.names import locate
 from tsdi.organism.world import find_item
 from tsdi.yaml_file import meant
 
@@ -211,6 +212,23 @@ def check_judge(spec: str, options: JudgeOptions = JudgeOptions()) -> list[tuple
         )
     _check_options(options, {name for name, _, _ in parts})
     return [(name, model or None) for name, _, model in parts]
+
+
+def find_weights(spec: str, options: JudgeOptions = JudgeOptions()) -> None:
+    """Check a judge's spec, and that its weights are there, before answers are made for it.
+
+    Raises:
+        UsageError: As `check_judge` does.
+        ModelError: If the weights are in no folder and not on the hub.
+    """
+    for name, model in check_judge(spec, options):
+        known = JUDGES[name]
+        if known.api or options.url is not None:
+            continue
+        if "/" in known.needs:
+            locate(model or known.needs)
+        elif model and "MODEL" in known.needs:
+            locate(model)
 
 
 def _check_options(options: JudgeOptions, names: AbstractSet[str]) -> None:

@@ -4,13 +4,15 @@ import difflib
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, ModelInfo, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
@@ -165,7 +167,7 @@ def is_local(name: str) -> bool:
 def _on_hub(hub_id: str, revision: str | None) -> Place:
     """A commit on the hub, or what the cache has of it; LookupError says why there is none."""
     try:
-        info = HfApi().model_info(hub_id, revision=revision, timeout=_TIMEOUT)
+        info = _asked(hub_id, revision)
         files = frozenset(one.rfilename for one in info.siblings or ())
         return Place(hub_id, info.sha, files)
     except RevisionNotFoundError:
@@ -184,6 +186,20 @@ def _on_hub(hub_id: str, revision: str | None) -> Place:
         ) from None
     found = (file.relative_to(folder).as_posix() for file in folder.rglob("*"))
     return Place(str(folder), folder.name, frozenset(found))
+
+
+def _asked(hub_id: str, revision: str | None) -> ModelInfo:
+    """What the hub says of a model; TimeoutError once even its address took long to find."""
+    answer: Future[ModelInfo] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(HfApi().model_info(hub_id, revision=revision, timeout=_TIMEOUT))
+        except Exception as error:
+            answer.set_exception(error)
+
+    Thread(target=ask, daemon=True).start()  # name servers that are silent hold it for a minute
+    return answer.result(2 * _TIMEOUT)
 
 
 def _files(folder: Path) -> Iterator[str]:
