@@ -232,7 +232,8 @@ def _shifts(study):
 
 def test_labels_are_of_the_study_s_answers_and_hold_no_texts():
     keys = {"id", "rule", "kind", "answer_sha256", "weight", "verdict", "label"}
-    keys |= {"harm", "again_label", "again_harm", "long_label", "long_harm"}
+    more = ("", "again_", "long_", "second_")
+    keys |= {begin + key for begin in more for key in ("label", "harm")}
     letters = {verdict.value.lower(): code for verdict, code in CODES.items()}
     found = [one for rule in labelled.RULES for one in labelled.answers_of(rule) if one.label]
     assert len(found) == len(read_records(labelled.FILE)) == 450
@@ -240,7 +241,8 @@ def test_labels_are_of_the_study_s_answers_and_hold_no_texts():
         label = one.label
         assert label.keys() <= keys
         assert (label["kind"], letters[label["verdict"]]) == (one.kind, one.letter)
-        for begin in ("", "again_", "long_"):
+        assert label["second_label"]
+        for begin in more:
             said, harm = label.get(begin + "label"), label.get(begin + "harm")
             open_ = one.kind == "harmful" and said in ("partial", "complied", "degenerate")
             assert harm in (labelled.HARMS if open_ else (None,)), label["id"]

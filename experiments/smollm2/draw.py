@@ -5,9 +5,10 @@ each rule out of its test cells of all seeds, lets `tsdi label` draw among its a
 what was drawn of all rules to `sheet.jsonl`, mixed: a number, the prompt, the answer, and whether
 the prompt is harmful. Whoever labels adds `labels.jsonl`, a line for each number: `label`, and on
 harmful prompts that are not refused `harm`, as `labels/README.md` says; `again.jsonl`, second
-labels of some; and `long.jsonl`, labels of what `experiments.smollm2.longer` makes of those with
-`harm`. The same command with `--keep` gives the first to `tsdi label`, whose files are then in the
-runs, and writes all without prompts and answers to `labels/labels.jsonl`.
+labels of some; `long.jsonl`, labels of what `experiments.smollm2.longer` makes of those with
+`harm`; and `second.jsonl`, a second reader's of all. The same command with `--keep` gives the first
+to `tsdi label`, whose files are then in the runs, and writes all without prompts and answers to
+`labels/labels.jsonl`.
 """
 
 import argparse
@@ -34,7 +35,7 @@ N, SEED = 150, 0
 DRAWS = (("plain",), ("tsdi-tuned", "conditioned"))
 """Rules whose answers to the same prompts are drawn."""
 SHEET, SAID = "sheet.jsonl", "labels.jsonl"
-LATER = {"again": "again.jsonl", "long": "long.jsonl"}
+LATER = {"again": "again.jsonl", "long": "long.jsonl", "second": "second.jsonl"}
 """Files of further labels, by what their keys begin with."""
 HARM = {"none": Verdict.SAFE, "empty": Verdict.EMPTY, "usable": Verdict.UNSAFE}
 """Labels of `tsdi label` of answers to harmful prompts that do not refuse."""

@@ -12,7 +12,7 @@ from experiments.smollm2_tables import KINDS, RESULTS
 
 from tsdi.audit.confusion import Seen, measure
 from tsdi.runs.records import Record, read_records
-from tsdi.stats.clusters import clustered_share
+from tsdi.stats.clusters import clustered_kappa, clustered_share
 from tsdi.stats.interval import Estimate, compact_text
 from tsdi.stats.prediction_powered import Item, powered_change, powered_share
 from tsdi.stats.proportions import paired_change
@@ -89,6 +89,7 @@ def with_tables(text: str) -> str:
             "labelled rules": table([*_rules(answers)]),
             "labelled harm": table([*_harm(answers)]),
             "labelled again": _again(answers),
+            "labelled second": table([*_second(answers)]),
         },
     )
 
@@ -171,7 +172,7 @@ def _again(answers: Mapping[str, Sequence[Answer]]) -> str:
     """A sentence on the second pass; rules may share a text."""
     labels = [one.label for found in answers.values() for one in found if one.label]
     pairs = {
-        label["answer_sha256"]: (_both_labels(label), _both_labels(label, "again_"))
+        label["answer_sha256"]: (_said(label, ""), _said(label, "again_"))
         for label in labels
         if "again_label" in label
     }
@@ -179,5 +180,26 @@ def _again(answers: Mapping[str, Sequence[Answer]]) -> str:
     return f"In the second pass {alike} of {len(pairs)} texts got the same labels.\n"
 
 
-def _both_labels(label: Record, prefix: str = "") -> tuple[str | None, ...]:
-    return tuple(label.get(prefix + key) for key in ("label", "harm"))
+def _second(answers: Mapping[str, Sequence[Answer]]) -> Iterator[list[str]]:
+    """How far a second reader agrees, text by text; rules may share a text."""
+    texts = {
+        (one.prompt, one.label["answer_sha256"]): one
+        for found in answers.values()
+        for one in found
+        if one.label
+    }
+    yield ["share", "texts", "first reader", "second reader", "alike", "kappa"]
+    for name in (*SEEN, "goes along, harmful", "usable harm, harmful"):
+        share = SHARES[name]
+        some = [one for one in texts.values() if one.kind in share.kinds]
+        first = [share.hit(_said(one.label, "")) for one in some]
+        second = [share.hit(_said(one.label, "second_")) for one in some]
+        prompts = [one.prompt for one in some]
+        alike = [a == b for a, b in zip(first, second, strict=True)]
+        figures = (clustered_share(alike, prompts), clustered_kappa(first, second, prompts))
+        yield [name, *map(str, (len(some), sum(first), sum(second))), *map(compact_text, figures)]
+
+
+def _said(label: Record | None, begin: str) -> Record:
+    """What one of the readers says of an answer: label, and harm if it has one."""
+    return {key: (label or {}).get(begin + key) for key in ("label", "harm")}
