@@ -68,7 +68,8 @@ def test_an_answer_may_be_empty_words(run, keys):
     shown = tsdi("evaluate", run, "--resume", "--labels", run / "labels.jsonl", "--judge",
                  "refusal-phrases")  # fmt: skip
     assert "goes along, harmful" in shown.stdout
-    assert "too few labels" in shown.stdout  # of the categories: four labels each
+    assert shown.stdout.count("2 categories") == 1  # of harmful prompts: four labels each
+    assert "too few labels │      8" in shown.stdout
 
 
 def test_stop_back_and_resume(run, keys):

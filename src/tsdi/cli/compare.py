@@ -10,7 +10,7 @@ from rich.text import Text
 import tsdi
 from tsdi.categories import category_name
 from tsdi.cli import console, options
-from tsdi.cli.figures import category_title, judged_by
+from tsdi.cli.figures import add_scarce, category_title, judged_by
 from tsdi.errors import UsageError
 from tsdi.evaluation.compare import ALPHA, FAMILY, Change, Comparison
 from tsdi.evaluation.floors import FEWEST_PROMPTS
@@ -215,8 +215,10 @@ def labelled_changes_table(comparison: Comparison, found: Powered) -> Table:
         row(names[name], comparison.overall.get(name), change)
     table.add_section()
     for category, change in found.categories["safety"].items():
-        title = category_title(category, comparison.judge, WIDTH)
-        row(title, comparison.categories.get(category), change)
+        if change.value is not None:
+            title = category_title(category, comparison.judge, WIDTH)
+            row(title, comparison.categories.get(category), change)
+    add_scarce(table, found.categories["safety"])
     return table
 
 

@@ -130,9 +130,19 @@ def labelled_table(evaluation: Evaluation) -> Table | None:
         table.add_section()
         table.add_row(names[name].partition(",")[0])
         for category, share in shares.items():
-            row = category_title(category, judge, WIDTH - 6)
-            table.add_row(row, *_beside(by_category[name].get(category), share))
+            if share.value is not None:
+                row = category_title(category, judge, WIDTH - 6)
+                table.add_row(row, *_beside(by_category[name].get(category), share))
+        add_scarce(table, shares)
     return table
+
+
+def add_scarce(table: Table, figures: Mapping[str, Estimate]) -> None:
+    """Add one row for all categories with too few labels."""
+    few = [one for one in figures.values() if one.value is None]
+    if few:
+        categories = "1 category" if len(few) == 1 else f"{len(few)} categories"
+        table.add_row(f"  {categories}", "-", labelled_text(few[0]), str(sum(one.n for one in few)))
 
 
 def _beside(alone: Estimate | None, share: Estimate) -> list[str]:
