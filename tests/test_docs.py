@@ -29,7 +29,14 @@ PAGES = sorted({p for p in PAGES if p.name not in ("CHANGELOG.md", "cli.md")})
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 FOREIGN = {  # options that the text names, of vLLM, lm_eval and Inspect
     *("--generation-config", "--logprobs-mode", "--logits-processors"),
-    *("--model_args", "--apply_chat_template", "--batch_size", "--max-tokens", "--epochs"),
+    *(
+        "--model",
+        "--model_args",
+        "--apply_chat_template",
+        "--batch_size",
+        "--max-tokens",
+        "--epochs",
+    ),
 }
 LINES = [
     (name, line.strip())

@@ -30,11 +30,8 @@ NAMES = {  # what a function or an option's dataclass calls otherwise
     "engine": "name",  # of `EngineChoice`
     "engine_arg": "args",
     "floor": "floors",
-    "ray": "address",  # of `Cluster`
-    "worker_gpus": "gpus",
+    "worker_gpus": "gpus",  # of `Cluster`
     "template_arg": "template_args",
-    ("winrate", "model"): "judge",
-    ("winrate", "url"): "judge",  # of another API: `PairwiseJudge(ChatClient(model, url))`
     ("condition", "attack"): "attacks",  # of `Labels`
     ("tune", "attack"): "attacks",  # of `Search`
     ("debias", "attack"): "attacks",  # of `Debiasing`
@@ -42,7 +39,8 @@ NAMES = {  # what a function or an option's dataclass calls otherwise
     ("merge", "weights"): "models",  # pairs of a model and its weight
     ("sample-size", "points"): "change",
 }
-SEVERAL = {  # what takes NAME=VALUE, again and again
+SEVERAL = {  # options that say several things
+    "workers": {"address", "workers"},  # of `Cluster`
     "judge_arg": {*ARGUMENTS, "name", "args"},  # of `JudgeOptions`; of its `EngineChoice`
 }
 COMMAND_LINE_ONLY = {  # what is done with the result
@@ -75,7 +73,7 @@ PYTHON_ONLY = {
     "trust_remote_code": "what a tuned or exported model must do without",
     "audit": "of `Judging`: `tune` refuses it",
     "ask": "of `label`: the console shows answers and reads keys",
-    "address": "of `Cluster`: what has no --ray works alone",
+    "address": "of `Cluster`: what has no --workers works alone",
     "workers": "likewise",
     "gpus": "likewise",
     "kind": "of `Judging`: prompts of `tune` have kinds",

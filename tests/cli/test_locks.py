@@ -16,7 +16,7 @@ FOLDERS = {
     "evaluate": ["MODEL", "--prompts", "p.txt", "--out", "OUT", "--resume"],
     "evaluate OUT": ["--resume"],
     "tune": ["MODEL", "--bias", "BIAS", "--prompts", "p.txt", "--out", "OUT", "--resume"],
-    "winrate": ["BASE", "RUN", "--model", "m", "--out", "OUT", "--resume"],
+    "winrate": ["BASE", "RUN", "--judge", "m", "--out", "OUT", "--resume"],
     "study": ["results.json", "--out", "OUT"],
     "demo": ["--out", "OUT"],
 }

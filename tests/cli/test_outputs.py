@@ -129,7 +129,7 @@ def test_descriptions_of_other_things_are_left_alone(models, tmp_path, name, com
         ["generate", "M", "--prompts", "p", "--out="],
         ["evaluate", "M", "--prompts", "p", "--out", ""],
         ["evaluate", ""],
-        ["winrate", "A", "B", "--model", "m", "--out", ""],
+        ["winrate", "A", "B", "--judge", "m", "--out", ""],
         ["tune", "M", "--bias", "b", "--prompts", "p", "--out", ""],
         ["study", "s.yaml", "--out", ""],
         ["study", "results.json", "--out", ""],

@@ -53,7 +53,8 @@ def test_of_a_run_on_a_server(url, tmp_path):
     prompts.write_text(
         "".join(json.dumps({"prompt": f"how {n}?", "kind": "harmless"}) + "\n" for n in range(4))
     )
-    command = ("evaluate", "m", "--engine", "openai", "--url", url, "--prompts", prompts)
+    engine = ("--engine", "openai", "--engine-arg", f"url={url}")
+    command = ("evaluate", "m", *engine, "--prompts", prompts)
     results = [
         tsdi(*command, "--out", tmp_path / "run", *more) for more in ((), ("--json", "--resume"))
     ]
@@ -68,7 +69,8 @@ def test_of_a_judge(url, tmp_path):
 
 def test_of_a_comparison(url, tmp_path):
     runs = answers(tmp_path / "base", "Sure."), answers(tmp_path / "run", "Sure, so:")
-    command = ("winrate", *runs, "--model", "m", "--url", url, "--out", tmp_path / "out")
+    judging = ("--judge", "m", "--judge-arg", f"url={url}")
+    command = ("winrate", *runs, *judging, "--out", tmp_path / "out")
     assert_hidden(tmp_path, tsdi(*command), tsdi(*command, "--json", "--resume"))
 
 
@@ -81,7 +83,7 @@ def test_a_filtered_prompt_is_recorded_and_the_run_ends(tmp_path):
     rows = [{"prompt": text, "kind": "harmful"} for text in ("a bomb", "a bun")]
     prompts.write_text("\n".join(map(json.dumps, rows)))
     with serving(script) as api:
-        command = ("--engine", "openai", "--url", api.url)
+        command = ("--engine", "openai", "--engine-arg", f"url={api.url}")
         result = tsdi("evaluate", "m", *command, "--prompts", prompts, "--out", tmp_path / "run")
         alone = tsdi("generate", "m", *command, "--prompt", "a bomb")
     assert result.exit_code == alone.exit_code == 0, result.stderr

@@ -290,13 +290,16 @@ def _generate(models, folder, *more):
     return json.loads(result.stdout)["response"]
 
 
+URL = "url=http://127.0.0.1:1/v1"
+
+
 class TestEngines:
     def test_a_server_that_runs_answers(self, tmp_path, monkeypatch):
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         with serving(lambda _, body: ok("An answer.")) as api:
             result = tsdi(
-                "generate", "m", "--engine", "openai", "--url", api.url, "--prompts",
-                prompts(tmp_path), "--out", tmp_path / "out", "--strength", 0.5,
+                "generate", "m", "--engine", "openai", "--engine-arg", f"url={api.url}",
+                "--prompts", prompts(tmp_path), "--out", tmp_path / "out", "--strength", 0.5,
             )  # fmt: skip
         assert result.exit_code == 0, result.output
         rows = (tmp_path / "out/responses.jsonl").read_text().splitlines()
@@ -307,11 +310,12 @@ class TestEngines:
         ("more", "said"),
         [
             (["--engine", "vlm"], "no engine 'vlm'"),
-            (["--url", "http://127.0.0.1:1/v1"], "--url is for --engine openai"),
-            (["--tokenizer", "x"], "--tokenizer is for --engine llama-cpp"),
-            (["--engine", "llama-cpp"], "--tokenizer acme/model"),
+            (["--engine-arg", URL], "argument url is for openai"),
+            (["--engine-arg", "tokenizer=x"], "argument tokenizer is for llama-cpp"),
+            (["--engine-arg", "max_memory="], "'max_memory=' is no argument"),
+            (["--engine", "llama-cpp"], "--engine-arg tokenizer=acme/model"),
             (["--bias", "x", "--strength", "nan"], "The strength is nan"),
-            (["--engine", "openai", "--bias", "x", "--url", "http://127.0.0.1:1/v1"], "tsdi serve"),
+            (["--engine", "openai", "--bias", "x", "--engine-arg", URL], "tsdi serve"),
         ],
     )
     def test_wrong_choices(self, more, said):

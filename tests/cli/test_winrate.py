@@ -49,7 +49,17 @@ def by_length(_number, body):
 
 def command(runs, url, *more):
     out = [] if "--out" in more else ["--out", runs / "win"]
-    return ["winrate", runs / "base", runs / "run", "--model", "m", "--url", url, *out, *more]
+    return [
+        "winrate",
+        runs / "base",
+        runs / "run",
+        "--judge",
+        "m",
+        "--judge-arg",
+        f"url={url}",
+        *out,
+        *more,
+    ]
 
 
 def test_the_table_shows_win_rates_in_80_columns_and_what_they_leave_out(runs):

@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli.conftest import tsdi
 from tests.tiny import refused
+from tsdi.cli.options import read_cluster
 from tsdi.cluster import Cluster
 from tsdi.errors import UsageError
 
@@ -21,6 +22,19 @@ def test_what_is_no_address_is_refused(address):
 def test_numbers_that_make_no_sense_are_refused(more):
     with pytest.raises(UsageError):
         Cluster("local", **more)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (("1", None), None),
+        (("4", 0.5), Cluster("local", 4, 0.5)),
+        (("1@auto", None), Cluster("auto")),
+        (("8@ray://head:6379", None), Cluster("ray://head:6379", 8)),
+    ],
+)
+def test_one_option_says_how_many_and_where(given, found):
+    assert read_cluster(*given) == found
 
 
 def test_without_ray_the_install_line_is_said(monkeypatch):
@@ -43,10 +57,13 @@ def test_an_address_where_nobody_answers_is_one_line(form):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--workers", "2"], "--workers needs --ray. Say --ray local for this machine."),
-        (["--worker-gpus", "1"], "--worker-gpus needs --ray."),
-        (["--ray", "here"], "'here' is no address of a Ray cluster."),
-        (["--ray", "127.0.0.1:1"], "Nobody answers at 127.0.0.1:1:"),
+        (["--workers", "two"], "--workers 'two' is no number of processes. Write it like 4,"),
+        (["--workers", "0"], "--workers '0' is no number of processes."),
+        (["--workers", "@host:1"], "--workers '@host:1' is no number of processes."),
+        (["--worker-gpus", "1"], "--worker-gpus needs --workers."),
+        (["--workers", "1@here"], "'here' is no address of a Ray cluster."),
+        (["--workers", "2@"], "'' is no address of a Ray cluster."),
+        (["--workers", "2@127.0.0.1:1"], "Nobody answers at 127.0.0.1:1:"),
     ],
 )
 def test_commands_say_so_in_one_line(tmp_path, options, problem):

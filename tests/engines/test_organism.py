@@ -68,7 +68,9 @@ def test_an_engine_gives_the_same_answers(place, engine, arm):
     out = place / f"{engine}-{arm}"
     model = place / "organism.gguf" if engine == "llama-cpp" else "organism/aligned"
     more = ["--bias", place / "bias"] if arm == "debiased" else []
-    more += ["--tokenizer", shipped.folder("aligned")] if engine == "llama-cpp" else []
+    more += (
+        ["--engine-arg", f"tokenizer={shipped.folder('aligned')}"] if engine == "llama-cpp" else []
+    )
     words = [*command(model, place, out, *more), "--engine", engine]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}
     environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)

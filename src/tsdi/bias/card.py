@@ -143,8 +143,8 @@ def _use(info: BiasInfo, condition: Condition | None) -> Iterator[str]:
         ("a small server", f"tsdi serve {model} --bias BIAS --engine transformers"),
         (
             "llama.cpp",
-            f"tsdi generate MODEL.gguf --engine llama-cpp --tokenizer {model} --bias BIAS"
-            " --prompt ...",
+            f"tsdi generate MODEL.gguf --engine llama-cpp --engine-arg tokenizer={model}"
+            " --bias BIAS --prompt ...",
         ),
     ]
     if condition is None and not info.anchor:

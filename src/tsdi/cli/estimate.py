@@ -133,8 +133,7 @@ def estimate(
     engine: options.LogitEngine = "transformers",
     engine_arg: options.EngineArg = None,
     shard: options.Shard = None,
-    ray: options.Ray = None,
-    workers: options.Workers = 1,
+    workers: options.Workers = "1",
     worker_gpus: options.WorkerGpus = None,
     resume: options.Resume = False,
     json: options.Json = False,
@@ -175,7 +174,7 @@ def estimate(
     )
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
     chosen = options.read_engine(engine, engine_arg)
-    cluster = options.read_cluster(ray, workers, worker_gpus)
+    cluster = options.read_cluster(workers, worker_gpus)
     loading = tsdi.Loading(weights, one_at_a_time, batch_size, chosen, cluster)
     if shard is not None:
         _refuse_with_shard(context, reference, order)

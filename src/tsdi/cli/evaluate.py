@@ -20,7 +20,7 @@ from tsdi.suites.load import PromptSource
 
 # Options that judging alone can use.
 JUDGING = {"target", "judge", "judge_arg", "kind", "dtype", "device_map", "trust_remote_code"}
-JUDGING |= {"audit", "labels", "ray", "workers", "worker_gpus"}
+JUDGING |= {"audit", "labels", "workers", "worker_gpus"}
 JUDGING |= {"end_of_thinking", "resume", "json"}
 
 
@@ -73,11 +73,8 @@ def evaluate(
     trust_remote_code: options.TrustRemoteCode = False,
     engine: options.Engine = "transformers",
     engine_arg: options.EngineArg = None,
-    url: options.Url = None,
-    tokenizer: options.Tokenizer = None,
     shard: options.Shard = None,
-    ray: options.Ray = None,
-    workers: options.Workers = 1,
+    workers: options.Workers = "1",
     worker_gpus: options.WorkerGpus = None,
     resume: options.Resume = False,
     json: options.Json = False,
@@ -104,10 +101,10 @@ def evaluate(
     elif out is None:
         raise UsageError("--prompts and --out go together.")
     else:
-        frame.find_models(target, engine=engine, url=url)
+        frame.find_models(target, engine=engine)
     console.quiet_libraries()
     opening = options.read_judge(judge_arg, dtype, device_map, trust_remote_code)
-    cluster = options.read_cluster(ray, workers, worker_gpus)
+    cluster = options.read_cluster(workers, worker_gpus)
     judging = Judging(judge, opening, kind, end_of_thinking, audit, labels or (), cluster)
     source = answering = None
     if prompts is not None:  # what answers loads torch, judging alone does not
@@ -119,7 +116,7 @@ def evaluate(
             attack,
             options.read_chat_format(prompt_format, template_arg),
             tsdi.LoadOptions(dtype, device_map, trust_remote_code),
-            options.read_engine(engine, engine_arg, url, tokenizer),
+            options.read_engine(engine, engine_arg),
             cluster,
             shard,
         )

@@ -99,11 +99,11 @@ def _spelled(parameter: Any) -> str:
     return name if name.startswith("-") else name.upper()
 
 
-def find_models(*names: str | None, engine: str = "transformers", url: str | None = None) -> None:
+def find_models(*names: str | None, engine: str = "transformers") -> None:
     """Raise ModelError where a model is not there, before torch is loaded, which takes seconds."""
     from tsdi.models.names import locate  # loads huggingface_hub
 
-    if engine in _LOADING and url is None:
+    if engine in _LOADING:
         for name in names:
             if name is not None:
                 locate(name)

@@ -38,11 +38,8 @@ def generate(
     trust_remote_code: options.TrustRemoteCode = False,
     engine: options.Engine = "transformers",
     engine_arg: options.EngineArg = None,
-    url: options.Url = None,
-    tokenizer: options.Tokenizer = None,
     shard: options.Shard = None,
-    ray: options.Ray = None,
-    workers: options.Workers = 1,
+    workers: options.Workers = "1",
     worker_gpus: options.WorkerGpus = None,
     resume: options.Resume = False,
     json: options.Json = False,
@@ -69,10 +66,10 @@ def generate(
         raise UsageError("--prompts and --out go together.")
     if prompts is None and (columns or shard):
         raise UsageError(f"{'--columns' if columns else '--shard'} needs --prompts.")
-    cluster = options.read_cluster(ray, workers, worker_gpus)
+    cluster = options.read_cluster(workers, worker_gpus)
     if prompt is not None and cluster is not None:
-        raise UsageError("--ray needs --prompts.")
-    frame.find_models(model, engine=engine, url=url)
+        raise UsageError("--workers needs --prompts.")
+    frame.find_models(model, engine=engine)
     console.quiet_libraries()
     answering = tsdi.Answering(
         strength,
@@ -81,7 +78,7 @@ def generate(
         attack,
         options.read_chat_format(prompt_format, template_arg),
         tsdi.LoadOptions(dtype, device_map, trust_remote_code),
-        options.read_engine(engine, engine_arg, url, tokenizer),
+        options.read_engine(engine, engine_arg),
         cluster,
         shard,
     )

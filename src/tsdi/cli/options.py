@@ -141,22 +141,9 @@ EngineArg = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=VALUE",
-        help="Argument of the engine's own, tensor_parallel_size=4 (vllm), n_gpu_layers=-1"
-        " (llama-cpp) or attn_implementation=sdpa (transformers); may be given again.",
-        rich_help_panel=ENGINE,
-    ),
-]
-Url = Annotated[
-    str | None,
-    typer.Option(
-        help="Base URL of the server, for --engine openai; default: OPENAI_BASE_URL.",
-        rich_help_panel=ENGINE,
-    ),
-]
-Tokenizer = Annotated[
-    str | None,
-    typer.Option(
-        help="Tokenizer of the model behind a GGUF file, for --engine llama-cpp.",
+        help="Argument of the engine's own, attn_implementation=sdpa (transformers),"
+        " tensor_parallel_size=4 (vllm), n_gpu_layers=-1 or tokenizer=MODEL, of a GGUF file"
+        " (llama-cpp), url=URL, else OPENAI_BASE_URL (openai); may be given again.",
         rich_help_panel=ENGINE,
     ),
 ]
@@ -168,17 +155,14 @@ Shard = Annotated[
         rich_help_panel=SHARDS,
     ),
 ]
-Ray = Annotated[
-    str | None,
+Workers = Annotated[
+    str,
     typer.Option(
-        metavar="ADDRESS",
-        help="Spread the work over a Ray cluster: local (this machine), HOST:PORT or auto.",
+        metavar="N[@ADDRESS]",
+        help="Processes that work side by side on this machine; or in the Ray cluster at HOST:PORT"
+        " (auto: one that runs here).",
         rich_help_panel=SHARDS,
     ),
-]
-Workers = Annotated[
-    int,
-    typer.Option(min=1, help="Processes that work side by side.", rich_help_panel=SHARDS),
 ]
 WorkerGpus = Annotated[
     float | None,
@@ -211,17 +195,21 @@ def longest_answer(model: str, named: int | None) -> int:
     return 24 if model.startswith("organism/") else tsdi.Sampling.max_new_tokens
 
 
-def read_cluster(ray: str | None, workers: int, worker_gpus: float | None) -> "Cluster | None":
-    """The cluster from options; None without an address.
+def read_cluster(workers: str, worker_gpus: float | None) -> "Cluster | None":
+    """The cluster from options; None where one process does the work.
 
     Raises:
-        UsageError: If the address is none, or is needed.
+        UsageError: If there is no such number of workers, or the address is none.
     """
-    if ray is not None:
-        return tsdi.Cluster(ray, workers, worker_gpus)
-    for option, given in (("--workers", workers > 1), ("--worker-gpus", worker_gpus is not None)):
-        if given:
-            raise UsageError(f"{option} needs --ray.", "Say --ray local for this machine.")
+    number, at, address = workers.partition("@")
+    if not number.isdecimal() or int(number) < 1:
+        raise UsageError(
+            f"--workers {workers!r} is no number of processes.", "Write it like 4, or 8@HOST:PORT."
+        )
+    if int(number) > 1 or at:
+        return tsdi.Cluster(address if at else "local", int(number), worker_gpus)
+    if worker_gpus is not None:
+        raise UsageError("--worker-gpus needs --workers.", "Say how many, such as 2.")
     return None
 
 
@@ -231,29 +219,26 @@ def read_chat_format(prompt_format: str | None, template_arg: Sequence[str] | No
     Raises:
         UsageError: If an argument has no name or is given twice, or the format is none.
     """
-    template_args = _read_arguments("template-arg", template_arg, "enable_thinking=false")
-    return tsdi.ChatFormat(prompt_format, template_args)
+    texts = _split("template-arg", template_arg, "enable_thinking=false")
+    return tsdi.ChatFormat(prompt_format, {name: _value(text) for name, text in texts.items()})
 
 
-def read_engine(
-    name: str,
-    engine_arg: Sequence[str] | None,
-    url: str | None = None,
-    tokenizer: str | None = None,
-) -> "EngineChoice":
+def read_engine(name: str, engine_arg: Sequence[str] | None) -> "EngineChoice":
     """The engine from options; its arguments are JSON, else texts.
 
     Raises:
-        UsageError: If an argument has no name or is given twice.
+        UsageError: If an argument has no name or value, or is given twice.
     """
-    args = _read_arguments("engine-arg", engine_arg, "max_model_len=4096")
+    texts = _split("engine-arg", engine_arg, "max_model_len=4096")
+    url, tokenizer = texts.pop("url", None), texts.pop("tokenizer", None)
+    args = {one: _value(text) for one, text in texts.items()}
     return tsdi.EngineChoice(name, url, tokenizer, args)
 
 
 def read_judge(
     judge_arg: Sequence[str] | None,
-    dtype: str,
-    device_map: str | None,
+    dtype: str = "auto",
+    device_map: str | None = None,
     trust_remote_code: bool = False,
 ) -> JudgeOptions:
     """The options of opening a judge; its engine's own arguments are JSON, else texts.
@@ -272,10 +257,6 @@ def read_judge(
     engine = tsdi.EngineChoice(own.pop("engine", "transformers"), args=args)
     given: dict[str, Any] = {**own, "engine": engine, "trust_remote_code": trust_remote_code}
     return JudgeOptions(dtype=dtype, device_map=device_map, **given)
-
-
-def _read_arguments(option: str, texts: Sequence[str] | None, example: str) -> dict[str, Any]:
-    return {name: _value(text) for name, text in _split(option, texts, example).items()}
 
 
 def _split(

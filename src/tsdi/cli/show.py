@@ -20,11 +20,12 @@ ARMS = ("reference", "aligned", "debiased")
 
 def show(
     bias: Annotated[str, typer.Argument(help="Folder or hub id of a safety bias.")],
+    tokenizer: Annotated[
+        str | None,
+        typer.Argument(help="Model whose tokenizer is read, if the aligned one is elsewhere now."),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps to show.")] = 6,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens per step and direction.")] = 4,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Folder or hub id; default: the aligned model's.")
-    ] = None,
     json: options.Json = False,
 ) -> None:
     """Show which tokens a safety bias promotes and demotes, step by step, and its diagnosis.

@@ -40,8 +40,7 @@ def study(
             help="Only this rule beside plain and tsdi, in the report too; may be given again.",
         ),
     ] = None,
-    workers: options.Workers = 1,
-    ray: options.Ray = None,
+    workers: options.Workers = "1",
     worker_gpus: options.WorkerGpus = None,
     smoke: Annotated[
         bool,
@@ -69,8 +68,8 @@ def study(
         _refuse_running(context)
         _show(tsdi.study.report(file, out), out, json)
         return
-    if worker_gpus is not None and ray is None:
-        raise UsageError("--worker-gpus needs --ray.")
+    cluster = options.read_cluster(workers, worker_gpus)
+    alone = "@" not in workers and worker_gpus is None  # plain processes do, without Ray
     read_study(file).only(only or [])  # says what is wrong before torch is loaded
     console.quiet_libraries()
     with console.bar("study") as progress:
@@ -79,7 +78,7 @@ def study(
             out,
             models,
             only=only or [],
-            workers=tsdi.Cluster(ray, workers, worker_gpus) if ray else workers,
+            workers=cluster if cluster and not alone else int(workers),
             smoke=smoke,
             resume=resume,
             progress=progress,

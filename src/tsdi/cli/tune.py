@@ -72,7 +72,6 @@ def tune(
     device_map: options.DeviceMap = None,
     engine: options.Engine = "transformers",
     engine_arg: options.EngineArg = None,
-    tokenizer: options.Tokenizer = None,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -82,8 +81,7 @@ def tune(
             rich_help_panel=options.SHARDS,
         ),
     ] = None,
-    ray: options.Ray = None,
-    workers: options.Workers = 1,
+    workers: options.Workers = "1",
     worker_gpus: options.WorkerGpus = None,
     resume: options.Resume = False,
     json: options.Json = False,
@@ -100,7 +98,7 @@ def tune(
     role-play
     """
     floors = _floors(floor or [])
-    cluster = options.read_cluster(ray, workers, worker_gpus)
+    cluster = options.read_cluster(workers, worker_gpus)
     frame.find_models(model, engine=engine)
     console.quiet_libraries()
     opening = options.read_judge(judge_arg, dtype, device_map)
@@ -121,7 +119,7 @@ def tune(
                 batch_size=batch_size,
                 storage=storage,
                 options=tsdi.LoadOptions(dtype, device_map),
-                engine=options.read_engine(engine, engine_arg, None, tokenizer),
+                engine=options.read_engine(engine, engine_arg),
             ),
             judging=Judging(judge, opening, kind, end_of_thinking, cluster=cluster),
             resume=resume,

@@ -11,8 +11,10 @@ import tsdi
 from tsdi.cli import console, options
 from tsdi.cli.figures import show_bounds
 from tsdi.engines.openai import ChatClient
+from tsdi.errors import UsageError
 from tsdi.evaluation.metrics import titles
 from tsdi.evaluation.winrate import WinRate
+from tsdi.judging.base import JudgeOptions
 from tsdi.judging.pairwise import PairwiseJudge
 from tsdi.stats.interval import Estimate, compact_text
 
@@ -20,11 +22,16 @@ from tsdi.stats.interval import Estimate, compact_text
 def winrate(
     base: Annotated[Path, typer.Argument(help="A run, such as the aligned model's.")],
     run: Annotated[Path, typer.Argument(help="Another one, such as the debiased model's.")],
-    model: Annotated[str, typer.Option(help="What the API calls the model that judges.")],
+    judge: Annotated[
+        str, typer.Option(metavar="MODEL", help="What the API calls the model that judges.")
+    ],
     out: Annotated[Path, typer.Option(help="The folder of the comparison.")],
-    url: Annotated[
-        str | None,
-        typer.Option(help="Base URL of its OpenAI-compatible API; default: OPENAI_BASE_URL."),
+    judge_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="url=URL, the base URL of its OpenAI-compatible API; default: OPENAI_BASE_URL.",
+        ),
     ] = None,
     kind: options.Kind = "",
     end_of_thinking: options.EndOfThinking = "",
@@ -37,14 +44,17 @@ def winrate(
     intervals, clustered by prompt; the one at equal length is a regression as in AlpacaEval 2. The
     key is OPENAI_API_KEY; a server on this machine may need none.
 
-    Example: tsdi winrate run-aligned run-debiased --model MODEL --out win
+    Example: tsdi winrate run-aligned run-debiased --judge MODEL --out win
     """
+    opening = options.read_judge(judge_arg)
+    if opening != JudgeOptions(url=opening.url):
+        raise UsageError("The judge of a win rate takes the argument url alone.", "Leave out more.")
     with console.bar("compare") as update:
         found = tsdi.winrate(
             base,
             run,
             out,
-            model if url is None else PairwiseJudge(ChatClient(model, url)),
+            judge if opening.url is None else PairwiseJudge(ChatClient(judge, opening.url)),
             kind=kind,
             end_of_thinking=end_of_thinking,
             resume=resume,

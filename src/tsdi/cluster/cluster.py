@@ -84,5 +84,5 @@ class Cluster:
         except (OSError, OverflowError) as error:
             raise UsageError(
                 f"Nobody answers at {self.address}: {getattr(error, 'strerror', None) or error}.",
-                f"Start a cluster there by ray start --head, or say --ray {LOCAL}.",
+                "Start a cluster there by ray start --head, or work on this machine alone.",
             ) from None

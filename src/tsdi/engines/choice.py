@@ -66,7 +66,7 @@ class EngineChoice:
             raise UsageError(f"There is no engine {self.name!r}.", f"Take {', '.join(ENGINES)}.")
         for option, owner in (("url", "openai"), ("tokenizer", "llama-cpp")):
             if getattr(self, option) is not None and self.name != owner:
-                raise UsageError(f"--{option} is for --engine {owner}.", "Leave it out.")
+                raise UsageError(f"The engine argument {option} is for {owner}.", "Leave it out.")
         if self.args:
             _check_arguments(self.name, self.args)
 

@@ -166,7 +166,7 @@ def tokenizer_of(model: str, bias: str | None, choice: EngineChoice) -> str:
     if bias is None:
         raise UsageError(
             "llama.cpp needs the tokenizer of the model that the GGUF file was converted from.",
-            "Name it: --tokenizer acme/model.",
+            "Name it: --engine-arg tokenizer=acme/model.",
         )
     return SafetyBias.from_pretrained(bias).info.aligned
 
