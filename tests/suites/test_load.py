@@ -1,9 +1,12 @@
 import hashlib
+import re
+import subprocess
 import sys
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+from experiments import DOCS
 
 from tests.data import real
 from tests.suites import samples
@@ -14,6 +17,7 @@ from tsdi.suites import hub
 from tsdi.suites.load import load_named
 from tsdi.suites.table import SUITES
 
+PAGE = DOCS / "suites.md"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -278,6 +282,32 @@ def test_the_real_package_reads_a_file_as_we_do(tmp_path, monkeypatch):
         suite, path = SUITES[name], samples.write(tmp_path, name)
         rows = hub.load_rows(hub.Origin("org/name", COMMIT, url=str(path)))
         assert samples.seen(suite.read(rows, "x")) == samples.PROMPTS[name]
+
+
+def test_the_page_shows_how_files_become_prompts(tmp_path, monkeypatch):
+    """Its programs: two suites as one file, and a set that is not known here."""
+    both, unknown = re.findall(r"```python\nimport (?:csv|json).*?```", PAGE.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = [f"{name}:{samples.write(tmp_path, name)}" for name in ("sorry-bench", "false-reject")]
+    _run(both.replace('("salad-bench", "alpaca-eval")', repr(names)))
+    assert [(one.kind, one.category) for one in load_named("both.jsonl").prompts] == [
+        ("harmful", "Stalking and Harassment"),
+        ("lookalike", "Stalking and Harassment"),
+        ("lookalike", "Sexual Explicit Content Generation"),
+    ]
+    rows = "prompt,type,label\nbread,homonyms,Safe\nmill,contrast_homonyms,Unsafe\n"
+    (tmp_path / "xsb.csv").write_text(rows)
+    _run(unknown)
+    found = load_named("xsb.jsonl").prompts
+    assert [(one.messages[-1]["content"], one.kind, one.category) for one in found] == [
+        ("bread", "lookalike", "homonyms"),
+        ("mill", "harmful", "contrast_homonyms"),
+    ]
+
+
+def _run(block):
+    code = block.removeprefix("```python\n").removesuffix("```")
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_everyday_prompts_come_along():
