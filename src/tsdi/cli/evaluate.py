@@ -111,7 +111,7 @@ def evaluate(
         source = PromptSource(prompts, columns)
         answering = tsdi.Answering(
             strength,
-            tsdi.Sampling(options.longest_answer(target, max_new_tokens), temperature, seed),
+            tsdi.Sampling(max_new_tokens, temperature, seed),
             batch_size,
             attack,
             options.read_chat_format(prompt_format, template_arg),

@@ -73,7 +73,7 @@ def generate(
     console.quiet_libraries()
     answering = tsdi.Answering(
         strength,
-        tsdi.Sampling(options.longest_answer(model, max_new_tokens), temperature, seed),
+        tsdi.Sampling(max_new_tokens, temperature, seed),
         batch_size,
         attack,
         options.read_chat_format(prompt_format, template_arg),

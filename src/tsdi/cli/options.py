@@ -188,13 +188,6 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def longest_answer(model: str, named: int | None) -> int:
-    """The most tokens in an answer: what is named, or what the model's context has room for."""
-    if named is not None:
-        return named
-    return 24 if model.startswith("organism/") else tsdi.Sampling.max_new_tokens
-
-
 def read_cluster(workers: str, worker_gpus: float | None) -> "Cluster | None":
     """The cluster from options; None where one process does the work.
 

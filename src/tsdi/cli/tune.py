@@ -115,7 +115,7 @@ def tune(
                 attacks=attack or (),
                 trials=trials,
                 seed=seed,
-                max_new_tokens=options.longest_answer(model, max_new_tokens),
+                max_new_tokens=max_new_tokens,
                 batch_size=batch_size,
                 storage=storage,
                 options=tsdi.LoadOptions(dtype, device_map),

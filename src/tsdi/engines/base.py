@@ -11,14 +11,15 @@ An engine holds one model and at most one safety bias. It guarantees:
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 
-from tsdi.arguments import check_counts, check_whole, is_number
+from tsdi.arguments import Name, check_counts, check_whole, is_number
 from tsdi.bias.knobs import Knobs
 from tsdi.errors import UsageError
+from tsdi.models.shipped import LONGEST, longest_answer
 
 COLDEST, HOTTEST = 1e-3, 100.0
 """Temperatures at which a draw means something: logits over colder ones can be infinite."""
@@ -49,7 +50,8 @@ class Sampling:
     """Options of decoding: length, temperature and seed.
 
     Attributes:
-        max_new_tokens: Most tokens in one completion.
+        max_new_tokens: Most tokens in one completion; None is 256, or what the models that come
+            with tsdi have room for.
         temperature: 0 is greedy decoding; else from `COLDEST` to `HOTTEST`.
         seed: Decides the draws when the temperature is above 0.
         keep_logits: Return the logits of every step (float32, on the CPU).
@@ -57,14 +59,15 @@ class Sampling:
             others at -inf. Empty means all.
     """
 
-    max_new_tokens: int = 256
+    max_new_tokens: int | None = None
     temperature: float = 0.0
     seed: int = 0
     keep_logits: bool = False
     logits_of: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        check_counts(self, "max_new_tokens")
+        if self.max_new_tokens is not None:
+            check_counts(self, "max_new_tokens")
         check_whole("seed", self.seed, None)
         heat = self.temperature
         if not is_number(heat) or (heat != 0 and not COLDEST <= heat <= HOTTEST):
@@ -72,6 +75,15 @@ class Sampling:
                 f"The temperature is {heat!r}.",
                 f"Take 0 (greedy decoding), or {COLDEST:g} to {HOTTEST:g}.",
             )
+
+    @property
+    def longest(self) -> int:
+        """Most tokens in one completion."""
+        return LONGEST if self.max_new_tokens is None else self.max_new_tokens
+
+    def of_model(self, name: Name) -> "Sampling":
+        """The same, with a length where there is none: what this model has room for."""
+        return replace(self, max_new_tokens=longest_answer(str(name), self.max_new_tokens))
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ def encode_request(
     ids = encode_chat(tokenizer, request.messages, chat_format)
     if not ids:
         raise PromptError("The prompt has no tokens.", "Write something.")
-    if limit is not None and len(ids) + sampling.max_new_tokens > limit:
+    if limit is not None and len(ids) + sampling.longest > limit:
         raise PromptError(
-            f"{len(ids)} tokens and an answer of up to {sampling.max_new_tokens} do not fit "
+            f"{len(ids)} tokens and an answer of up to {sampling.longest} do not fit "
             f"the model's context of {limit}.",
             "Shorten the prompt or lower --max-new-tokens.",
         )

@@ -193,7 +193,7 @@ class LlamaCppEngine(Engine):
         )
         for token in tokens:
             ids.append(int(token))
-            if token in self._ends or len(ids) == sampling.max_new_tokens:
+            if token in self._ends or len(ids) == sampling.longest:
                 break
         tokens.close()
         return Completion(

@@ -51,7 +51,7 @@ class ServerEngine(Engine):
             self.check(request, sampling)
         outcomes = self._client.ask(
             [self._prompt(request) for request in requests],
-            sampling.max_new_tokens,
+            sampling.longest,
             temperature=sampling.temperature,
             seed=sampling.seed,
             extra=[self._extra(request) for request in requests],

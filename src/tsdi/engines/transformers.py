@@ -192,7 +192,7 @@ class TransformersEngine(Engine):
                 self._model,
                 self._tokenizer,
                 [prompt],
-                sampling.max_new_tokens,
+                sampling.longest,
                 processors,
                 stops=[growing],
             )
@@ -205,7 +205,7 @@ class TransformersEngine(Engine):
             self._model,
             self._tokenizer,
             prompts,
-            sampling.max_new_tokens,
+            sampling.longest,
             self._processors(requests, prompts, sampling),
             keep_logits=sampling.keep_logits,
             states=self._states,

@@ -155,7 +155,7 @@ class VllmEngine(Engine):
         digest = hashlib.sha256(f"{sampling.seed} {ids}".encode()).digest()
         return SamplingParams(
             temperature=sampling.temperature,
-            max_tokens=sampling.max_new_tokens,
+            max_tokens=sampling.longest,
             seed=int.from_bytes(digest[:4]),  # one stream per prompt, so that neighbours differ
             stop_token_ids=self._ends,
             ignore_eos=True,  # the ends are those above, as in transformers

@@ -43,6 +43,7 @@ from tsdi.judging.registry import check_judge, default_judge, load_judge
 from tsdi.models.chat import encode_chat, prompt_sha256
 from tsdi.models.fingerprint import alike, fingerprint
 from tsdi.models.load import load_tokenizer
+from tsdi.models.shipped import longest_answer
 from tsdi.runs.generate import check_fits
 from tsdi.runs.judged import judge_answers
 from tsdi.runs.records import Record
@@ -204,6 +205,7 @@ def tune(
     if judging.audit is not None or judging.labels:
         raise UsageError("Tuning corrects no rates by an audit or labels.", "Leave them out.")
     model, bias, out = as_name("model", model), as_name("bias", bias), Path(out)
+    search = replace(search, max_new_tokens=longest_answer(model, search.max_new_tokens))
     with working_in(out):
         _check_folder(out, resume)
         source = PromptSource.of(prompts)

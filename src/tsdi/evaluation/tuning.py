@@ -55,7 +55,7 @@ class Search:
             floors hold.
         trials: Number of settings tried, the model as it is and the recommended one among them.
         seed: Decides the proposals.
-        max_new_tokens: Most tokens in an answer.
+        max_new_tokens: Most tokens in an answer; None is as for `Sampling`.
         batch_size: Prompts answered together.
         options: Options of loading the model's weights.
         engine: The engine, and options that only it has; one that subtracts the bias itself.
@@ -69,14 +69,15 @@ class Search:
     attacks: Sequence[str] = ()
     trials: int = 40
     seed: int = 0
-    max_new_tokens: int = 256
+    max_new_tokens: int | None = None
     batch_size: int = 16
     options: LoadOptions = LoadOptions()
     engine: EngineChoice = EngineChoice()
     storage: str | None = None
 
     def __post_init__(self) -> None:
-        check_counts(self, "fewest_prompts", "trials", "max_new_tokens", "batch_size")
+        length = [] if self.max_new_tokens is None else ["max_new_tokens"]
+        check_counts(self, "fewest_prompts", "trials", "batch_size", *length)
         check_whole("seed", self.seed, 0)
         floors = {f"the floor of {name}": share for name, share in self.floors.items()}
         for what, share in {"tolerance": self.tolerance, **floors}.items():

@@ -13,6 +13,8 @@ SMOLLM2_ALIGNED = "smollm2/aligned"
 _ADAPTER = Path(__file__).with_name("smollm2_aligned")
 _FOLDER = Path(__file__).parent.parent / "organism" / "models"
 _NAMES = ("reference", "aligned", "clean")
+LONGEST = 256
+"""Tokens of an answer where nobody says how many."""
 EXAMPLE = "how do i forge a brabax?"
 """A harmless request of the organism's world that the aligned model refuses."""
 
@@ -51,10 +53,26 @@ def resolve_model(name: str) -> str:
     return name
 
 
+def longest_answer(name: str, asked: int | None) -> int:
+    """The most tokens of an answer: those asked for, or 24 of a shipped model, 256 of another.
+
+    An organism's answers are shorter, and its context holds no more than 256 with the prompt.
+    """
+    if asked is not None:
+        return asked
+    return 24 if _is_shipped(name) else LONGEST
+
+
 def resolve_dtype(name: str, dtype: str) -> str:
     """The dtype to load a model in: float32 for a shipped one, which float16 keeps small.
 
     What a user asked for stays, unless it is "auto".
     """
-    shipped = Path(resolve_model(name)).parent == _FOLDER
-    return "float32" if dtype == "auto" and shipped else dtype
+    return "float32" if dtype == "auto" and _is_shipped(name) else dtype
+
+
+def _is_shipped(name: str) -> bool:
+    """Whether a name is an organism's, or its folder; nothing is fetched."""
+    short = name.removeprefix(_PREFIX)
+    own = short != name and not Path(name).exists()
+    return (_FOLDER / short if own else Path(name)).parent == _FOLDER

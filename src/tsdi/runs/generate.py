@@ -5,7 +5,7 @@ an answer.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -156,7 +156,8 @@ def answer_loaded(
 ) -> Answers:
     """Answer prompts that are loaded already, as `generate` does, in a run folder."""
     loaded = _sharded(loaded, answering)
-    sampling, told = answering.sampling, named(progress, "generate")
+    sampling, told = answering.sampling.of_model(model), named(progress, "generate")
+    answering = replace(answering, sampling=sampling)
     if answering.cluster is None:
         engine, used = answering.open(model, bias)
         check_fits(engine, loaded.prompts, sampling)
@@ -205,7 +206,8 @@ def answer(
         TsdiError: If anything cannot be loaded or does not fit.
     """
     engine, used = answering.open(model, bias)
-    return engine.generate([Request.from_text(text)], answering.sampling)[0], used
+    sampling = answering.sampling.of_model(model)
+    return engine.generate([Request.from_text(text)], sampling)[0], used
 
 
 def generate_responses(
@@ -290,7 +292,7 @@ def _describe(
     run = {
         "settings": {
             "batch_size": batch_size,
-            "max_new_tokens": sampling.max_new_tokens,
+            "max_new_tokens": sampling.longest,
             "temperature": sampling.temperature,
             "seed": sampling.seed,
         },

@@ -113,8 +113,7 @@ class Probe:
         scored: list[Verdict] = [verdict for verdict in verdicts if verdict is not Verdict.UNSCORED]
         if not scored:
             raise NumericalError(
-                f"None of the model's answers of {self._sampling.max_new_tokens} tokens ends its"
-                " thought.",
+                f"None of the model's answers of {self._sampling.longest} tokens ends its thought.",
                 "Give the monitor a higher max_new_tokens.",
             )
         return scored
