@@ -28,7 +28,7 @@ def command(results: dict[str, Any], study: str) -> str:
     run = [one["name"] for one in results["rules"] if one["name"] not in ("plain", "tsdi")]
     whole = len(results["rules"]) == len(read_study(HERE / study / "study.yaml").rules)
     only = [f"--only {name}" for name in run if not whole]
-    return " ".join([f"tsdi study {file} --models models --out {out} --workers 3", *only])
+    return " ".join([f"tsdi study {file} --models models --out {out}", *only])
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A whole study: run by several workers, killed, resumed, changed, summarised and reported."""
+"""A whole study: run here or by workers, killed, resumed, changed, summarised and reported."""
 
 import copy
 import csv
@@ -144,11 +144,23 @@ class TestTheGrid:
         assert "not applicable" in made.reason_against(made.study.rules[-1])
 
 
-def children(pid):
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
-    return [int(child) for child in listed.stdout.split()]
+def descendants(pid):
+    """The processes that a process started, and those that they started."""
+    command = ["ps", "-eo", "pid=,ppid="]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    parent = {int(one): int(of) for one, of in map(str.split, listed.splitlines())}
+    found, more = set(), {pid}
+    while more:
+        more = {one for one, of in parent.items() if of in more}
+        found |= more
+    return found
+
+
+def named(pid, title):
+    try:
+        return title in Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:  # it has just ended
+        return False
 
 
 def alive(pid):
@@ -174,26 +186,19 @@ def lines(out):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_a_study_whose_worker_and_then_all_of_it_are_killed_goes_on_to_the_same_end(
-    place, found, tmp_path
-):
+def test_a_killed_study_goes_on_to_the_same_end_with_workers_and_without(place, found, tmp_path):
     out, some = tmp_path / "out", ("--only", "tuned")  # beside plain and tsdi
     process = started(place, out, *some)
-    for child in children(process.pid):
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-            os.kill(child, signal.SIGKILL)
-    errors = process.communicate()[1]
-    assert process.returncode == 2
-    assert "A worker of the study was killed" in errors
-    assert "Traceback" not in errors
+    process.kill()
+    process.communicate()
 
     begun = lines(out)
     process = started(place, out, *some, "--resume", "--workers", 2)
     wait_until(lambda: lines(out) >= begun + 3, process)
-    workers = children(process.pid)
+    workers = [one for one in descendants(process.pid) if named(one, "ray::_Worker")]
     process.kill()
     process.communicate()
-    assert len(workers) >= 2
+    assert len(workers) == 2  # Ray's own agents live on for a minute
     wait_until(lambda: not any(alive(worker) for worker in workers))
     assert not (out / "results.json").exists()
 
@@ -279,13 +284,9 @@ class TestWhatEndsAStudy:
         listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
         program = f"{listens}; from tsdi.cli.main import run; run()"
         process = started(place, tmp_path / "out", program=program)
-        workers = children(process.pid)
         process.send_signal(signal.SIGINT)
         process.communicate()
-        assert workers
-        wait_until(lambda: not any(alive(worker) for worker in workers))
-        # A worker that went on would finish the model that it is at, and the next.
-        assert lines(tmp_path / "out") < 32
+        assert lines(tmp_path / "out") < 32  # it did not finish the model that it was at
 
 
 class TestTheReport:

@@ -69,7 +69,6 @@ def study(
         _show(tsdi.study.report(file, out), out, json)
         return
     cluster = options.read_cluster(workers, worker_gpus)
-    alone = "@" not in workers and worker_gpus is None  # plain processes do, without Ray
     read_study(file).only(only or [])  # says what is wrong before torch is loaded
     console.quiet_libraries()
     with console.bar("study") as progress:
@@ -78,7 +77,7 @@ def study(
             out,
             models,
             only=only or [],
-            workers=cluster if cluster and not alone else int(workers),
+            cluster=cluster,
             smoke=smoke,
             resume=resume,
             progress=progress,

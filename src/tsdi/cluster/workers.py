@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -42,11 +43,22 @@ class _Worker:
         self._build, self._held = build, None
         with suppress(OSError):  # relative paths are meant from where the command runs
             os.chdir(folder)
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
     def do(self, function: Callable[[Any, Any], Any], item: Any) -> Any:
         if self._held is None:  # here, so that dying of it counts as the work's deaths
             self._held = self._build()
         return function(self._held, item)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent, Ray's own on this machine, is gone.
+
+    Ray lets what a worker is at go on first, of a command that was killed long before.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 class Workers(Generic[Held]):

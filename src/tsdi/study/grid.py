@@ -1,28 +1,24 @@
-"""Running a study: every cell of its grid, in several workers, resumable after a kill.
+"""Running a study: every cell of its grid, here or by a cluster's workers, resumable after a kill.
 
 A member's cells are one job. In it the settings of every rule are tried on validation prompts, the
 best is taken, and that one answers the test prompts, plain and under attack; so does, at the main
 grid point and without attack, the one that helps most while safety stays. What is done is on disk,
-so a killed study goes on where it stopped, and every worker ends with its parent.
+so a killed study goes on where it stopped.
 """
 
 import json
 import os
 import platform
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tsdi.cluster import Cluster
-from tsdi.errors import TsdiError, UsageError
+from tsdi.errors import UsageError
 from tsdi.files import working_in, working_on
 from tsdi.judging.base import Judge, JudgeOptions
 from tsdi.judging.registry import load_judge
@@ -43,49 +39,51 @@ from tsdi.suites.prompts import Prompt, prompts_sha256
 
 PROGRESS = "progress.jsonl"
 SPLITS = ("validation", "test")
-_POLL = 1.0  # seconds between looks at what the workers have done
 
 
-def run_grid(made: Plan, workers: int | Cluster, progress: StageProgress) -> None:
+def run_grid(made: Plan, cluster: Cluster | None, progress: StageProgress) -> None:
     """Train the study's organisms, then answer and judge every cell.
 
-    Workers are processes of this machine, by number, or those of a cluster, which see its folders.
+    The workers of a cluster must see the study's folders; without one this process does it all.
     """
     with working_in(made.out):
         study = made.study
         if study.organism is not None:
             jobs = [(study.organism, made.out, seed) for seed in study.organism.seeds]
             progress("train", 0, len(jobs))
-            _run(_train, jobs, made.out, workers, lambda done: progress("train", done, len(jobs)))
+            _run(_train, jobs, made.out, cluster, lambda done: progress("train", done, len(jobs)))
         total, log = count_cells(made), made.out / PROGRESS
         log.unlink(missing_ok=True)  # every job says again what is done, which costs it nothing
-        count = workers if isinstance(workers, int) else workers.workers
-        members = [(made, member, count) for member in made.members]
-        _run(
-            _run_member, members, made.out, workers, lambda _: progress("cells", _lines(log), total)
-        )
+
+        def tell(_: int = 0) -> None:
+            progress("cells", _lines(log), total)
+
+        how = (1, tell) if cluster is None else (cluster.workers, None)
+        _run(_run_member, [(made, one, *how) for one in made.members], made.out, cluster, tell)
 
 
 def _run(
     work: Callable[..., None],
     jobs: Sequence[tuple[Any, ...]],
     out: Path,
-    workers: int | Cluster,
+    cluster: Cluster | None,
     tell: Callable[[int], None],
 ) -> None:
-    """Run jobs in workers; the first error ends the study.
+    """Run jobs, in a cluster's workers or here; the first error ends the study.
 
-    `tell` is called every second with the number of jobs done.
+    `tell` is called with the number of jobs done: after each, and every second in a cluster.
     """
-    if isinstance(workers, int):
-        _run_here(work, jobs, out, workers, tell)
+    if cluster is None:
+        for finished, job in enumerate(jobs, start=1):
+            work(*job)
+            tell(finished)
         return
     finished = 0
 
     def look() -> None:
         tell(finished)
 
-    with workers.open(partial(_sees, out)) as started:
+    with cluster.open(partial(_sees, out)) as started:
         for _ in started.map(partial(_in_worker, work), jobs, look):
             finished += 1
             look()
@@ -105,59 +103,10 @@ def _in_worker(work: Callable[..., None], _out: Path, job: tuple[Any, ...]) -> N
     work(*job)
 
 
-def _run_here(
-    work: Callable[..., None],
-    jobs: Sequence[tuple[Any, ...]],
-    out: Path,
-    workers: int,
-    tell: Callable[[int], None],
-) -> None:
-    """Run jobs in processes of this machine."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(_threads(workers)))  # read with torch
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_begin, initargs=(os.getpid(), out)
-    ) as pool:
-        waiting = {pool.submit(work, *job) for job in jobs}
-        finished = 0
-        try:
-            while waiting:
-                ended, waiting = wait(waiting, _POLL, FIRST_COMPLETED)
-                for one in ended:
-                    try:
-                        one.result()
-                    except BrokenProcessPool:
-                        raise TsdiError(
-                            "A worker of the study was killed, perhaps for want of memory.",
-                            "Take fewer --workers, then go on with --resume.",
-                        ) from None
-                finished += len(ended)
-                tell(finished)
-        except BaseException:
-            for worker in active_children():  # else they would finish the models they are at
-                worker.terminate()
-            # Wait for the pool's own thread: one that ends while Python exits prints a traceback.
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
 def _threads(workers: int) -> int:
     """CPU threads of a worker: OMP_NUM_THREADS if set, else an even share."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdecimal() else max(1, (os.cpu_count() or 1) // workers)
-
-
-def _begin(parent: int, out: Path) -> None:
-    """Set up a worker: it ends when its parent is gone, and logs to a file."""
-    with (out / "workers.log").open("a", encoding="utf-8") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(organism: Any, out: Path, seed: int) -> None:
@@ -166,12 +115,17 @@ def _train(organism: Any, out: Path, seed: int) -> None:
         train_seed(organism, out, seed)
 
 
-def _run_member(made: Plan, member: Member, workers: int) -> None:
-    """Run all cells of a member, and the seed's shared cells if it is the seed's first."""
+def _run_member(
+    made: Plan, member: Member, workers: int, told: Callable[[], None] | None = None
+) -> None:
+    """Run all cells of a member, and the seed's shared cells if it is the seed's first.
+
+    `told` is called after each cell.
+    """
     generation = made.study.generation
     torch.set_num_threads(generation.threads or _threads(workers))
     with working_on(made.out / member.id.replace("/", "-"), wait=True):
-        job = Job(made, member)
+        job = Job(made, member, told)
         for entry in made.entries:
             if member in made.members_of(entry):
                 job.run(entry)
@@ -180,8 +134,8 @@ def _run_member(made: Plan, member: Member, workers: int) -> None:
 class Job:
     """The cells of one member."""
 
-    def __init__(self, made: Plan, member: Member) -> None:
-        self._made, self._member = made, member
+    def __init__(self, made: Plan, member: Member, told: Callable[[], None] | None = None) -> None:
+        self._made, self._member, self._told = made, member, told
         self.family = open_family(made, member)
         self._judge: Judge | None = None
 
@@ -210,6 +164,8 @@ class Job:
         line = json.dumps({"cell": str(cell.folder.relative_to(self._made.out)), "s": seconds})
         with (self._made.out / PROGRESS).open("a", encoding="utf-8") as log:
             log.write(line + "\n")
+        if self._told is not None:
+            self._told()
 
     def _digests(self, cell: Cell) -> list[str]:
         """Hashes of cells with the same answers: its own, and plain's if the setting does nothing.

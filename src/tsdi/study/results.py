@@ -35,7 +35,7 @@ from tsdi.suites.table import SUITES
 RESULTS = "results.json"
 FORMAT = "tsdi study results"
 VERSION = 2  # of the format; in 1 `rule` was a rule, and in cells its name in the study
-_BEGUN = ("cells", "workers.log", "smoke-models")  # what else a study's folder holds
+_BEGUN = ("cells", "smoke-models")  # what else a study's folder holds
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tsdi.arguments import as_list, check_whole
+from tsdi.arguments import as_list
 from tsdi.cluster import Cluster
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.files import is_unused, working_in
@@ -25,7 +25,7 @@ def study(
     models: str | Path | None = None,
     *,
     only: Sequence[str] = (),
-    workers: int | Cluster = 1,
+    cluster: Cluster | None = None,
     smoke: bool = False,
     resume: bool = False,
     progress: StageProgress | None = None,
@@ -38,7 +38,7 @@ def study(
             tables as CSV, and report.html.
         models: Where the study's relative paths start; None takes its own folder.
         only: The only rules beside plain and tsdi, in the report too; none given takes all.
-        workers: Processes that work side by side, or a cluster whose machines see the folders.
+        cluster: Spreads the models over workers, whose machines must see the folders.
         smoke: Try the study out with tiny random models in place of its own, and few prompts.
         resume: Go on in a folder; what is done is not done again.
         progress: Called with what is being done, how much of it is done, and how much there is.
@@ -48,8 +48,6 @@ def study(
         RunExistsError: If the folder is in use, by a process or by other files.
         TsdiError: If anything cannot be loaded, or written.
     """
-    if not isinstance(workers, Cluster):
-        check_whole("workers", workers)
     only = as_list("only", only)
     file, out, told = Path(file), Path(out), progress or _silent
     if models is not None and not Path(models).is_dir():
@@ -66,7 +64,7 @@ def study(
         if smoke:
             read, base = shrink(read, base, out)
         made = plan(read, base, file.parent, out)
-        run_grid(made, workers, told)
+        run_grid(made, cluster, told)
         results = collect(made, command_line(), told)
         told("report", 0, 1)
         return write_study(out, results, own=True)
