@@ -93,7 +93,7 @@ def test_scores_in_the_file_decide(pairs, tmp_path):
     said = " ".join(result.stdout.split())
     assert "Kept 2 of 4 pairs, dropped 1, 1 without a score." in said
     assert said.index("(no category)") < said.index("O2") < said.index("O10") < said.index("all")
-    assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "out.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "out.jsonl", "out.html"}
 
 
 def test_python_does_what_the_command_does(pairs, tmp_path):
@@ -178,10 +178,10 @@ def test_the_table_has_80_columns_whatever_the_categories(tmp_path):
     assert "\x1b[2J" not in result.stdout
 
 
-def test_the_plot_is_one_offline_file(pairs, tmp_path):
-    result = tsdi("cleanse", pairs, "--out", tmp_path / "o.jsonl", "--plot", tmp_path / "f3.html")
+def test_the_page_is_one_offline_file(pairs, tmp_path):
+    result = tsdi("cleanse", pairs, "--out", tmp_path / "o.jsonl")
     assert result.exit_code == 0, result.output
-    assert "Of 4 pairs 1 are dropped" in (tmp_path / "f3.html").read_text(encoding="utf-8")
+    assert "Of 4 pairs 1 are dropped" in (tmp_path / "o.html").read_text(encoding="utf-8")
 
 
 def test_rows_that_teach_nothing_are_left_out_and_counted(tmp_path):
@@ -205,8 +205,6 @@ def test_rows_that_teach_nothing_are_left_out_and_counted(tmp_path):
         (["--resume"], ["--resume needs --judge"]),
         (["--dtype", "float32"], ["--dtype needs --judge"]),
         (["--judge-arg", "labels=a=SAFE"], ["--judge-arg needs --judge"]),
-        (["--plot", "f3.png"], ["f3.png", ".html"]),
-        (["--plot", "no/such/f3.html"], ["f3.html", "--plot"]),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(pairs, tmp_path, arguments, words):

@@ -50,7 +50,7 @@ def fit(folder, out, *more, prompts="prompts.jsonl"):
 
 @pytest.fixture(scope="module")
 def shown(folder):
-    result = fit(folder, "made", "--low", "-0.5", "--high", 1.5, "--tokens", 300)
+    result = fit(folder, "made", "--low", "-0.5", "--high", 1.5)
     assert result.exit_code == 0, result.stderr
     return result.output
 
@@ -60,7 +60,7 @@ class TestMade:
         made = SafetyBias.from_pretrained(folder / "made")
         assert made.sha256 == SafetyBias.from_pretrained(folder / "bias").sha256
         condition = made.condition
-        assert (condition.low, condition.high, len(condition.tokens)) == (-0.5, 1.5, 300)
+        assert (condition.low, condition.high) == (-0.5, 1.5)
         assert condition.evidence["harmful"] == 48
         assert [one["category"] for one in condition.evidence["categories"]][-2:] == [
             "harmless", "lookalike",
@@ -164,7 +164,6 @@ class TestRefused:
             ((), "few.jsonl", "at least 8 harmful prompts, not 7"),
             (("--attack", "role-pley"), "prompts.jsonl", "did you mean 'role-play'"),
             (("--low", 2), "prompts.jsonl", "low and high are 2 and 1"),
-            (("--width", 0), "prompts.jsonl", "width is 0"),
             (("--low", "nan"), "prompts.jsonl", "low must be a number"),
         ],
     )

@@ -32,6 +32,7 @@ NAMES = {  # what a function or an option's dataclass calls otherwise
     "floor": "floors",
     "worker_gpus": "gpus",  # of `Cluster`
     "template_arg": "template_args",
+    ("estimate", "end_of_thinking"): "anchor",  # of `Estimation`
     ("condition", "attack"): "attacks",  # of `Labels`
     ("tune", "attack"): "attacks",  # of `Search`
     ("debias", "attack"): "attacks",  # of `Debiasing`
@@ -50,7 +51,6 @@ COMMAND_LINE_ONLY = {  # what is done with the result
     ("serve", "engine_arg"): "`EngineChoice(args=...)` as the engine",
     ("audit", "show_harmful"): "hides texts on the screen",
     ("audit", "train"): "`tsdi.audit.train`",
-    ("cleanse", "plot"): "`tsdi.report.cleansing.write_cleansing_report`",
     ("estimate", "diagnosis"): "`diagnosis=None` is --no-diagnosis",
     ("estimate", "order"): "settings of `FirstOrder` are --order 1",
     ("estimate", "labelled"): "of `FirstOrder` and `OneModel`",
@@ -58,10 +58,16 @@ COMMAND_LINE_ONLY = {  # what is done with the result
     ("chat", "prompt"): "`SideBySide.answer`",
     ("compare", "gate"): "the exit code, by `Gated.opens`",
     ("compare", "card"): "`tsdi.evaluation.measured.keep_measured`",
-    ("compare", "html"): "`tsdi.report.comparison.write_comparison`",
+    ("compare", "out"): "`tsdi.report.comparison.write_comparison`",
     ("label", "decide"): "`tsdi.decide`",
 }
 PYTHON_ONLY = {
+    "batch_size": "of `estimate`, `reproduce` and `export`: halved if memory runs out",
+    "max_new_tokens": "of `StaticForm`: enough tokens to compare",
+    "limit": "of `StaticForm`: OpenAI's",
+    "tokens": "of `Fitting`: what does is found out",
+    "width": "of `Fitting`: `tune` searches for it",
+    "target_error": "of `Estimation`: the number of prompts says it, too",
     "power": "80 %, as is usual, on the command line",
     "progress": "the console draws its bar with it",
     "keep_logits": "tensors, for tests of engines",

@@ -48,7 +48,6 @@ def test_shards_of_an_estimate_become_the_bias(models, tmp_path):
         (("--shard", "1/2", "--order", "1"), "once the shards are gathered"),
         (("--shard", "1/2", "--no-diagnosis"), "has no effect on a shard"),
         (("--shard", "1/2", "--harmful", "x.txt"), "--harmful has no effect on a shard"),
-        (("--shard", "1/2", "--target-error", "0.1"), "cannot stop early"),
     ],
 )
 def test_what_a_shard_of_an_estimate_cannot_do_is_refused(models, tmp_path, options, problem):

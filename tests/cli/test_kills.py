@@ -85,7 +85,7 @@ def run():
 
 
 def estimated(models, tmp_path):
-    small = ["--prompts", 16, "--batch-size", 4, "--no-diagnosis"]
+    small = ["--prompts", 64, "--no-diagnosis"]
     return lambda out: estimate(models, out, *small)
 
 

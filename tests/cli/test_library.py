@@ -95,7 +95,7 @@ class TestOrder1:
             (["--labelled", "labelled.jsonl"], "for a bias of first order"),
             (["--order", 1, "--labelled", "labelled.jsonl", "--harmful", "labelled.jsonl"],
              "20 prompts of the diagnosis are among the labelled ones"),
-            (["--order", 1, "--anchor", "</think>"], "begins at no marker"),
+            (["--order", 1, "--end-of-thinking", "</think>"], "begins at no marker"),
         ],
     )  # fmt: skip
     def test_what_makes_no_sense_is_refused(self, models, labelled, tmp_path, more, said):

@@ -80,7 +80,7 @@ def test_prompts_that_leave_no_room_for_an_answer_are_refused_at_the_door(labell
         (("--no-diagnosis",), "the diagnosis chooses what stands in"),
         (("--harmful", "xstest"), "give prompts of all kinds: --labelled"),
         (("--reference-format", "own"), "need a reference"),
-        (("--anchor", "</think>"), "need a reference"),
+        (("--end-of-thinking", "</think>"), "need a reference"),
     ],
 )
 def test_what_takes_a_reference_is_refused(labelled, tmp_path, more, said):

@@ -43,7 +43,6 @@ def unchanged(tmp_path):
 
 AUDIT = ["audit", "refusal-phrases", "--labels", "labels.csv", "--out"]
 CLEANSE = ["cleanse", "pairs.jsonl", "--out"]
-PLOT = [*CLEANSE, "kept.jsonl", "--plot"]
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -66,9 +65,11 @@ def test_a_link_to_what_is_read_is_what_is_read(tmp_path):
 
 def test_a_figure_takes_the_place_of_a_figure_only(tmp_path):
     (tmp_path / "mine.html").write_text("<html>tsdi</html>")
-    _refused(tsdi(*PLOT, "mine.html"), "is not a report of tsdi's")
+    _refused(
+        tsdi(*CLEANSE, "mine.jsonl"), "mine.html is there already", "is not a report of tsdi's"
+    )
     for _ in range(2):
-        result = tsdi(*PLOT, "f3.html")
+        result = tsdi(*CLEANSE, "f3.jsonl")
         assert result.exit_code == 0, result.stderr
 
 
@@ -138,7 +139,6 @@ def test_descriptions_of_other_things_are_left_alone(models, tmp_path, name, com
         ["merge", "A", "B", "--weights", "1,1", "--out", ""],
         [*AUDIT, ""],
         [*CLEANSE, ""],
-        [*PLOT, ""],
         ["audit", "refusal-phrases", "--labels", ""],
         ["generate", "M", "--prompt", "hello", "--bias", ""],
         ["serve", "M", "--bias", ""],

@@ -103,12 +103,12 @@ def test_the_tables_are_those_of_the_comparison(runs, tmp_path):
 def test_the_command_writes_it_and_nothing_over_other_files(runs, tmp_path):
     path = tmp_path / "page.html"
     for _ in range(2):
-        result = tsdi("compare", *runs, "--html", path)
+        result = tsdi("compare", *runs, "--out", path)
         assert result.exit_code == 0, result.output
         assert "Saved in" in result.stdout
     page = Page(path.read_text(encoding="utf-8"))
     assert "one and two" in page.text
     own = tmp_path / "own.html"
     own.write_text("my page")
-    _refused(tsdi("compare", *runs, "--html", own), "is not a report of tsdi's")
+    _refused(tsdi("compare", *runs, "--out", own), "is not a report of tsdi's")
     assert own.read_text() == "my page"

@@ -265,7 +265,7 @@ class SafetyBias(
         if self.info.anchor:
             raise UsageError(
                 f"The bias begins behind {self.info.anchor!r}, which is not looked for here.",
-                "Use tsdi's transformers engine, or estimate without --anchor.",
+                "Use tsdi's transformers engine, or estimate without --end-of-thinking.",
             )
 
     def with_diagnosis(self, strength: float, diagnosis: dict[str, Any]) -> "SafetyBias":

@@ -11,7 +11,6 @@ from rich.table import Table
 import tsdi
 from tsdi.categories import by_code, category_name
 from tsdi.cli import console, options
-from tsdi.errors import UsageError
 from tsdi.files import check_output
 from tsdi.report.cleansing import write_cleansing_report
 from tsdi.report.page import is_report
@@ -64,24 +63,20 @@ def cleanse(
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Figure of probabilities and counts.")
-    ] = None,
     resume: options.Resume = False,
     json: options.Json = False,
 ) -> None:
     """Drop preference pairs whose chosen answer is unsafe in a judge's eyes.
 
     chosen_safety and rejected_safety are probabilities that an answer is SAFE. Pairs without a
-    score are neither kept nor dropped, but counted. With --judge the verdicts stay beside FILE; a
-    killed run, or one with another threshold, goes on from them with --resume.
+    score are neither kept nor dropped, but counted. A page beside FILE shows probabilities and
+    counts. With --judge the verdicts stay there too; a killed run, or one with another threshold,
+    goes on from them with --resume.
 
-    Example: tsdi cleanse pairs.jsonl --judge md-judge-v0.1 --out cleaned.jsonl --plot f3.html
+    Example: tsdi cleanse pairs.jsonl --judge md-judge-v0.1 --out cleaned.jsonl
     """
-    if plot is not None:
-        if plot.suffix != ".html":
-            raise UsageError(f"--plot is {plot}.", "Name a file that ends in .html.")
-        check_output(plot, "--plot", "a report of tsdi's", is_report, [pairs])
+    page = out.with_suffix(".html")
+    check_output(page, "--out", "a report of tsdi's", is_report, [pairs])
     console.quiet_libraries()
     with console.bar("judge", shown=judge is not None) as update:
         cleansed = tsdi.cleanse(
@@ -95,9 +90,8 @@ def cleanse(
             progress=partial(update, "judge"),
         )
     found = cleansed.cleansing
-    if plot is not None:
-        source = {"Pairs": pairs.name, "Scores": judge or f"of {pairs.name}"}
-        write_cleansing_report(plot, found, {**source, "tsdi": version("tsdi")})
+    source = {"Pairs": pairs.name, "Scores": judge or f"of {pairs.name}"}
+    write_cleansing_report(page, found, {**source, "tsdi": version("tsdi")})
     if json:
         places = {"pairs": str(pairs), "out": str(out), "judge": judge}
         console.show_json({**places, **cleansed.to_dict()})
@@ -149,5 +143,6 @@ def _summary(found: Cleansing, out: Path) -> str:
     because = f" ({found.fates.count('rejected safe')} for the rejected answer alone)"
     return (
         f"Kept {count.kept} of {count.total} pairs, dropped {count.dropped}"
-        f"{because if found.rejected else ''}, {count.unscored} without a score. Saved in {out}."
+        f"{because if found.rejected else ''}, {count.unscored} without a score. Saved in {out}"
+        f" and {out.with_suffix('.html').name}."
     )

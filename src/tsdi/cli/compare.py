@@ -56,10 +56,10 @@ def compare(
             " BEFORE AFTER): show changes that hold however wrong the judge is.",
         ),
     ] = None,
-    html: Annotated[
+    out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
+            metavar="FILE.html",
             help="Page with all answers side by side, to search and filter by what changed.",
         ),
     ] = None,
@@ -82,9 +82,9 @@ def compare(
     """
     pairs = [_pair("--attacked", text, "RUN1=RUN2") for text in attacked or []]
     files = None if labels is None else _pair("--labels", labels, "FILE1=FILE2")
-    _check_page(html)
+    _check_page(out)
     found = tsdi.compare(before, after, pairs, fewest_prompts, judge, files)
-    _write_page(html, before, after, found, judge)
+    _write_page(out, before, after, found, judge)
     if card:
         from tsdi.evaluation.measured import keep_measured  # with torch
 
@@ -94,27 +94,27 @@ def compare(
         console.show_json({**runs, **found.to_dict()})
     else:
         _show(found)
-        if html:
-            console.say(f"Saved in {html}")
+        if out:
+            console.say(f"Saved in {out}")
         if card:
             console.say(f"Kept in {card}, and in its model card, {card / 'README.md'}.")
     if gate and not found.opens:
         raise typer.Exit(1)
 
 
-def _check_page(html: Path | None) -> None:
+def _check_page(out: Path | None) -> None:
     """Refuse a place where the page cannot be, before any work."""
-    if html:
+    if out:
         from tsdi.report.page import is_report  # with plotly
 
-        check_output(html, "--html", "a report of tsdi's", is_report)
+        check_output(out, "--out", "a report of tsdi's", is_report)
 
 
-def _write_page(html: Path | None, before: Path, after: Path, found: Gated, judge: str) -> None:
-    if html:
+def _write_page(out: Path | None, before: Path, after: Path, found: Gated, judge: str) -> None:
+    if out:
         from tsdi.report.comparison import write_comparison
 
-        write_comparison(html, before, after, found, judge)
+        write_comparison(out, before, after, found, judge)
 
 
 def _show(found: Gated) -> None:

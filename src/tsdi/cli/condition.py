@@ -40,12 +40,6 @@ def condition(
             rich_help_panel=options.PROMPTS,
         ),
     ] = None,
-    tokens: Annotated[
-        int,
-        typer.Option(
-            min=2, help="Most tokens whose logits are read.", rich_help_panel="The condition"
-        ),
-    ] = 1024,
     low: Annotated[
         float,
         typer.Option(
@@ -56,13 +50,6 @@ def condition(
     high: Annotated[
         float,
         typer.Option(help="Strength where it is surely harmless.", rich_help_panel="The condition"),
-    ] = 1.0,
-    width: Annotated[
-        float,
-        typer.Option(
-            help="Of the change between them: 1 follows the odds, 0.01 switches.",
-            rich_help_panel="The condition",
-        ),
     ] = 1.0,
     phrases: options.Phrases = None,
     dtype: options.Dtype = "auto",
@@ -86,7 +73,7 @@ def condition(
             bias,
             PromptSource(prompts, columns),
             out,
-            tsdi.Fitting(tokens, low, high, width),
+            tsdi.Fitting(low=low, high=high),
             labels=tsdi.Labels(attack or (), phrases),
             options=tsdi.LoadOptions(dtype, device_map, trust_remote_code),
             progress=update,

@@ -62,9 +62,6 @@ def estimate(
             " random prompts).",
         ),
     ] = None,
-    target_error: Annotated[
-        float | None, typer.Option(help="Stop early at this standard error, in logits.")
-    ] = None,
     diagnosis: Annotated[
         bool,
         typer.Option(
@@ -102,16 +99,14 @@ def estimate(
         ),
     ] = None,
     template_arg: options.TemplateArg = None,
-    anchor: Annotated[
+    end_of_thinking: Annotated[
         str,
         typer.Option(
-            help="Marker that ends a model's thinking, such as '</think>'.",
+            metavar="MARKER",
+            help="How a reasoning model's thoughts end, such as </think>: step 0 is what follows.",
             rich_help_panel=options.PROMPTS,
         ),
     ] = "",
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Halved if memory runs out.", rich_help_panel=options.LOADING)
-    ] = 32,
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     trust_remote_code: Annotated[
@@ -167,15 +162,14 @@ def estimate(
         prompt_tokens=prompt_tokens,
         pool=pool,
         seed=seed,
-        target_error=target_error,
         chat=options.read_chat_format(prompt_format, template_arg),
-        anchor=anchor,
+        anchor=end_of_thinking,
         reference_format=reference_format,
     )
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
     chosen = options.read_engine(engine, engine_arg)
     cluster = options.read_cluster(workers, worker_gpus)
-    loading = tsdi.Loading(weights, one_at_a_time, batch_size, chosen, cluster)
+    loading = tsdi.Loading(weights, one_at_a_time, engine=chosen, cluster=cluster)
     if shard is not None:
         _refuse_with_shard(context, reference, order)
         assert reference is not None

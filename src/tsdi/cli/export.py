@@ -26,26 +26,10 @@ def export(
     strength: options.Strength = None,
     top: Annotated[
         int,
-        typer.Option(
-            min=1,
-            help="Most tokens in a logit_bias; OpenAI takes 300.",
-            rich_help_panel="A logit_bias",
-        ),
+        typer.Option(min=1, help="Most tokens in a logit_bias; OpenAI takes 300."),
     ] = 300,
-    limit: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            help="Largest shift in a logit_bias, up or down.",
-            rich_help_panel="A logit_bias",
-        ),
-    ] = 100.0,
     prompts: options.Prompts = None,
     columns: options.Columns = "",
-    max_new_tokens: Annotated[
-        int, typer.Option(min=1, help="Tokens of an answer that are compared.")
-    ] = 32,
-    batch_size: options.BatchSize = 16,
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     json: options.Json = False,
@@ -65,7 +49,7 @@ def export(
     static = None
     if prompts is not None:
         source = PromptSource(prompts, columns)
-        static = tsdi.export.StaticForm(source, top, limit, max_new_tokens, batch_size)
+        static = tsdi.export.StaticForm(source, top)
     weights = tsdi.LoadOptions(dtype, device_map)
     written = tsdi.export.export(
         bias, model, out, to, strength=strength, static=static, options=weights

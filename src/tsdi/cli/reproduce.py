@@ -19,10 +19,6 @@ def reproduce(
     pool: Annotated[
         str | None, typer.Option(metavar="FILE", help="The token pool, where it was a file.")
     ] = None,
-    batch_size: Annotated[
-        int,
-        typer.Option(min=1, help="Prompts in a forward pass.", rich_help_panel=options.LOADING),
-    ] = 32,
     one_at_a_time: Annotated[
         bool,
         typer.Option(
@@ -47,7 +43,7 @@ def reproduce(
     console.quiet_libraries()
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
     chosen = options.read_engine(engine, engine_arg)
-    loading = tsdi.Loading(weights, one_at_a_time, batch_size, chosen)
+    loading = tsdi.Loading(weights, one_at_a_time, engine=chosen)
     with console.bar("reproduce") as update:
         found = tsdi.reproduce(bias, aligned, reference, pool, loading=loading, progress=update)
     if json:

@@ -66,7 +66,10 @@ def logit_bias(vector: Tensor, top: int, limit: float) -> dict[int, float]:
         UsageError: If top or limit is not above 0.
     """
     if top < 1 or limit <= 0:
-        raise UsageError("--top and --limit are above 0.", "OpenAI takes 300 tokens within 100.")
+        raise UsageError(
+            "The most tokens, and the largest shift, are above 0.",
+            "OpenAI takes 300 tokens within 100.",
+        )
     order = vector.abs().argsort(descending=True)[:top]
     clipped = vector.clamp(-limit, limit)
     return {int(token): round(float(clipped[token]), 4) for token in order if clipped[token] != 0}

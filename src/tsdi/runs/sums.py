@@ -199,7 +199,9 @@ def sum_pair(
 
 def _check_to_the_end(settings: Estimation) -> None:
     if settings.target_error is not None:
-        raise UsageError("What is summed in parts cannot stop early.", "Leave out --target-error.")
+        raise UsageError(
+            "What is summed in parts cannot stop early.", "Leave out the target error."
+        )
 
 
 def _add(pair: "PairSums | VllmPair", task: Task) -> GroupSums:
