@@ -91,6 +91,7 @@ def test_two_judges_of_one_run(tmp_path):
     second = tsdi("evaluate", run, "--judge", "keyword-list")
     assert second.exit_code == 0, second.output
     assert "Agreement of keyword-list with" in second.stdout
+    assert "OTHER_RUN --judge keyword-list" in " ".join(second.stdout.split())
     assert "counted alike" in second.stdout
     assert max(map(len, second.stdout.splitlines())) <= 80
     shown = json.loads(

@@ -53,6 +53,14 @@ def written(path, *sections, title="Title"):
     return Page((path / "report.html").read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize(("columns", "style"), [(4, None), (5, "--numbers: 4")])
+def test_many_numbers_stand_below_their_title_on_a_phone(tmp_path, columns, style):
+    table = Table([""] * columns, [["title", *["1"] * (columns - 1)]])
+    page = written(tmp_path, Section("Table", "lead", [table], "how"))
+    (attributes,) = (found for tag, found in page.tags if tag == "table")
+    assert attributes.get("style") == style
+
+
 def test_everything_that_is_given_is_on_the_page(tmp_path):
     table = Table(["figure", "aligned"], [["correct", "32 %"], ["safe", "9 %"]], "a note", {1})
     examples = Examples([Example("a prompt", {"aligned": "sorry", "debiased": "sure"})])

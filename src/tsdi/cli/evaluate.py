@@ -153,4 +153,5 @@ def _show(evaluation: "Evaluation", run: Path, json: bool) -> None:
             console.out.print(table)
     for text in evaluation.notes:
         console.note(text)
-    console.say(f"Saved in {run}. Next: tsdi compare {run} OTHER_RUN")
+    whose = f" --judge {evaluation.judge['name']}" if evaluation.agreement else ""
+    console.say(f"Saved in {run}. Next: tsdi compare {run} OTHER_RUN{whose}")
