@@ -57,6 +57,21 @@ def test_each_part_has_its_own_pace():
     assert found.line() == "safety: 10 of 100, at work for 2.0 h, about 90 s left"
 
 
+def test_what_is_left_counts_down_until_the_next_call():
+    found, clock = sign()
+    found.update("diagnose", 0, 64)
+    assert found.left() == ""
+    clock.now += 30
+    found.update("diagnose", 32, 64)  # the first that is done says how fast
+    assert console._Left(found).render(None).plain == "about 30 s left"
+    clock.now += 20
+    assert found.left() == "about 10 s left"
+    clock.now += 20
+    assert found.left() == "about 0 s left"
+    found.update("diagnose", 64, 64)
+    assert found.left() == ""
+
+
 @pytest.fixture
 def said(monkeypatch):
     """An event that is set when something is said on standard error."""
@@ -88,3 +103,16 @@ def test_numbers_stay_whole_in_a_narrow_terminal(monkeypatch, capsys):
     assert "+.03 [+.01 +.05]" in shown
     assert max(map(len, shown.splitlines())) <= 56
     assert "lookalikes" in shown
+
+
+@pytest.mark.parametrize("width", [20, 40, 60])
+def test_where_they_do_not_fit_the_frame_goes_and_nothing_is_cut(width, monkeypatch, capsys):
+    table = console.table("changes", ["", "before", "after", "change", "p", "Holm"])
+    cells = ("Misrepresentations of fact", ".96", ".99", "+.03 [+.01 +.05]", "<.001", "1.000")
+    table.add_row(*cells)
+    monkeypatch.setattr(console.out, "width", width)
+    console.out.print(table)
+    shown = capsys.readouterr().out
+    assert all(cell in shown for cell in (*cells[1:], "Misrepresentations", "before", "Holm"))
+    assert "…" not in shown
+    assert "│" not in shown

@@ -12,14 +12,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from tsdi.cli.frame import harmless
 
 SIGNS = "signs of life"
+_WIDEST = 1000  # characters of a table
 _SIGN_EVERY = 30.0  # seconds between signs of life where there is no terminal for a bar
 _RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -37,6 +46,10 @@ class _Plain(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(harmless(text), **options)
 
+    def print(self, *objects: Any, crop: bool = False, **options: Any) -> None:
+        """Print without cutting off what is wider than the terminal, which wraps it."""
+        super().print(*objects, crop=crop, **options)
+
 
 out = _Plain()
 err = _Plain(stderr=True)
@@ -48,12 +61,28 @@ def one_line(text: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
+class _Whole(Table):
+    """A table whose words and numbers stay whole, however narrow the terminal is."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.update(width=_WIDEST)
+        for column in self.columns:
+            cells = [Measurement.get(console, wide, c) for c in (column.header, *column.cells)]
+            column.min_width = max(c.maximum if column.no_wrap else c.minimum for c in cells)
+        if self.__rich_measure__(console, wide).minimum > options.max_width:
+            self.box, self.pad_edge = None, False
+        least = self.__rich_measure__(console, wide).minimum
+        yield from super().__rich_console__(
+            console, options.update(width=max(least, options.max_width))
+        )
+
+
 def table(title: str, columns: Sequence[str]) -> Table:
     """An empty table; its first column, and those without a heading, are for words.
 
     In a narrow terminal words are wrapped, and numbers stay whole.
     """
-    made = Table(title=title, title_justify="left")
+    made = _Whole(title=title, title_justify="left")
     for place, column in enumerate(columns):
         number = bool(column and place)
         made.add_column(column, justify="right" if number else "left", no_wrap=number)
@@ -118,21 +147,32 @@ def bar(text: str, shown: bool = True) -> Iterator[Callable[[str, int, int], Non
         with _signs_of_life(text) as sign:
             yield sign.update
         return
+    sign = SignOfLife(text)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        _Left(sign),
     )
     with Progress(*columns, console=err, transient=True, disable=not shown) as progress:
         task = progress.add_task(harmless(text), total=None)
 
         def update(description: str, done: int, total: int) -> None:
-            if progress.tasks[task].description != harmless(description):
-                progress.reset(task)  # the next part has another speed
+            sign.update(description, done, total)
             progress.update(task, description=harmless(description), completed=done, total=total)
 
         yield update
+
+
+class _Left(ProgressColumn):
+    """How long the rest takes, counting down between two calls."""
+
+    def __init__(self, sign: "SignOfLife") -> None:
+        super().__init__()
+        self._sign = sign
+
+    def render(self, task: Task) -> Text:
+        return Text(self._sign.left())
 
 
 @contextmanager
@@ -162,6 +202,7 @@ class SignOfLife:
     _began: float = field(init=False)
     _first: tuple[float, int] = field(init=False)  # time and count at which the present part began
     _now: tuple[int, int] = (0, 0)  # its items done, and all of them
+    _ends: float | None = None  # when it will be done at this pace
 
     def __post_init__(self) -> None:
         self._began = self.clock()
@@ -172,15 +213,22 @@ class SignOfLife:
         if (description, total) != (self.text, self._now[1]):
             self.text, self._first = description, (self.clock(), done)
         self._now = (done, total)
+        now, (began, before) = self.clock(), self._first
+        known = before < done < total
+        self._ends = now + (now - began) / (done - before) * (total - done) if known else None
+
+    def left(self) -> str:
+        """How long the rest takes at the pace so far; "" where that is not known."""
+        if self._ends is None:
+            return ""
+        return f"about {_duration(max(0.0, self._ends - self.clock()))} left"
 
     def line(self) -> str:
-        """The progress by now, since when, and how long the rest takes at this pace."""
-        now, (done, total), (began, before) = self.clock(), self._now, self._first
+        """The progress by now, since when, and how long the rest takes."""
+        done, total = self._now
         amount = f" {done} of {total}," if total else ""
-        left = ""
-        if before < done < total:
-            left = f", about {_duration((now - began) / (done - before) * (total - done))} left"
-        return f"{self.text}:{amount} at work for {_duration(now - self._began)}{left}"
+        rest = f", {self.left()}" if self.left() else ""
+        return f"{self.text}:{amount} at work for {_duration(self.clock() - self._began)}{rest}"
 
 
 def _duration(seconds: float) -> str:
