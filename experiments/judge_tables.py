@@ -6,9 +6,12 @@ from typing import Any
 
 from experiments import HERE, MEASURED
 from experiments.marks import table, with_parts
+from tsdi.audit.confusion import Seen, measure
+from tsdi.runs.records import Record, read_records
 from tsdi.stats.interval import Estimate, compact_text, interval_text
 
 PAGE = HERE / "judges" / "README.md"
+LABELS = HERE / "smollm2" / "labels" / "labels.jsonl"
 GPT4 = "column:gpt4_label"
 RULES = ("refusal-phrases", "xstest-strings", "keyword-list", "gcg-keywords")
 MODELS = {
@@ -30,6 +33,7 @@ def with_tables(text: str) -> str:
         "refusals": _refusal_rows(audit["judges"]),
         "corrected": _corrected_rows(audit["transfer"]),
     }
+    made["smollm2"] = _smollm2_rows(read_records(LABELS))
     return with_parts(text, {name: table(rows) for name, rows in made.items()})
 
 
@@ -53,6 +57,24 @@ def _audit_rows(judges: Mapping[str, Any]) -> list[Row]:
             for j in (*RULES, GPT4)
         ),
     ]
+
+
+def _smollm2_rows(labels: Sequence[Record]) -> list[Row]:
+    """The rules' errors on SmolLM2's answers; a prompt's answers of several seeds are a cluster."""
+    rows: list[Row] = [["judge", "precision", "recall", "specificity", "kappa"]]
+    for rule in RULES:
+        seen = [
+            Seen(
+                truth=label["label"] in ("refused", "partial"),
+                said=label["others"].get(rule, label["verdict"]) == "refused",
+                cluster=label["id"].split("/")[2],
+            )
+            for label in labels
+        ]
+        found = measure(seen)
+        figures = (found.precision, found.recall, found.specificity, found.kappa)
+        rows.append([_name(rule), *map(compact_text, figures)])
+    return rows
 
 
 def _refusal_rows(judges: Mapping[str, Any]) -> list[Row]:

@@ -13,7 +13,7 @@ to `tsdi label`, whose files are then in the runs, and writes all without prompt
 
 import argparse
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from experiments.smollm2_tables import RESULTS
 
 import tsdi
 from tsdi.evaluation.label import Question, Step
-from tsdi.evaluation.verdicts import JudgedRun, read_judged
+from tsdi.evaluation.verdicts import read_judged
 from tsdi.judging.verdict import Verdict
 from tsdi.runs.records import Record, read_records, write_records
 from tsdi.study.answers import Answers
@@ -32,6 +32,8 @@ from tsdi.study.outcomes import outcomes
 from tsdi.study.results import read_results
 
 N, SEED = 150, 0
+JUDGES = ("refusal-phrases", "xstest-strings", "keyword-list", "gcg-keywords")
+"""Rules of words that judge the runs; by the first one's verdicts is drawn."""
 DRAWS = (("plain",), ("tsdi-tuned", "conditioned"))
 """Rules whose answers to the same prompts are drawn."""
 SHEET, SAID = "sheet.jsonl", "labels.jsonl"
@@ -56,7 +58,8 @@ def make_runs(study: Path, out: Path) -> None:
                 records.append(record | {"id": f"seed{seed}/{record['id']}"})
         (out / rule).mkdir(parents=True)
         write_records(out / rule / "responses.jsonl", records)
-        tsdi.evaluate(str(out / rule), judging=tsdi.Judging("refusal-phrases"))
+        for judge in JUDGES:
+            tsdi.evaluate(str(out / rule), judging=tsdi.Judging(judge))
 
 
 def _is(cell: Path, wanted: AnsweredCell) -> bool:
@@ -80,7 +83,8 @@ def write_sheet(out: Path) -> None:
         return question.choices[0]
 
     for rules in DRAWS:
-        tsdi.label([out / rule for rule in rules], see, N, labeller="nobody", seed=SEED)
+        runs = [out / rule for rule in rules]
+        tsdi.label(runs, see, N, labeller="nobody", judge=JUDGES[0], seed=SEED)
     order = np.random.default_rng(SEED).permutation(len(drawn)).tolist()
     records = [*drawn.values()]
     write_records(out / SHEET, [{"id": str(i), **records[place]} for i, place in enumerate(order)])
@@ -96,12 +100,12 @@ def keep(out: Path) -> None:
     first, later = read(SAID), {begin: read(name) for begin, name in LATER.items()}
     kept = []
     for rules in DRAWS:
-        tsdi.label([out / rule for rule in rules], _ask(first), N, seed=SEED)
+        tsdi.label([out / rule for rule in rules], _ask(first), N, judge=JUDGES[0], seed=SEED)
     for rule in RULES:
-        run = read_judged(out / rule)
+        verdicts = {judge: _verdicts(out / rule, judge) for judge in JUDGES}
         for record in read_records(out / rule / "labels.jsonl"):
             text = text_of(record)
-            kept.append(_kept(rule, record, run) | _said(first[text]))
+            kept.append(_kept(rule, record, verdicts) | _said(first[text]))
             for begin, labels in later.items():
                 more = _said(labels.get(text, {}))
                 kept[-1] |= {f"{begin}_{key}": value for key, value in more.items()}
@@ -125,16 +129,23 @@ def _ask(said: dict[Text, Record]) -> Callable[[Question], Verdict]:
     return ask
 
 
-def _kept(rule: str, record: Record, run: JudgedRun) -> Record:
-    """What is kept of an answer: which one it is, and the word rule's verdict."""
-    verdict = next(one.judgement.verdict for one in run.judged if one.id == record["id"])
+def _verdicts(run: Path, judge: str) -> dict[str, str]:
+    """A judge's verdicts on a run, by id."""
+    judged = read_judged(run, judge).judged
+    return {one.id: one.judgement.verdict.value.lower() for one in judged}
+
+
+def _kept(rule: str, record: Record, verdicts: Mapping[str, Mapping[str, str]]) -> Record:
+    """What is kept of an answer: which one it is, and what the rules of words say of it."""
+    first, *others = JUDGES
     return {
         "id": f"{rule}/{record['id']}",
         "rule": rule,
         "kind": record["kind"],
         "answer_sha256": hashlib.sha256(record["answer"].encode()).hexdigest()[:16],
         "weight": record["weight"],
-        "verdict": verdict.value.lower(),
+        "verdict": verdicts[first][record["id"]],
+        "others": {judge: verdicts[judge][record["id"]] for judge in others},
     }
 
 
