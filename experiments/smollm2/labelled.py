@@ -3,7 +3,7 @@
 The word rule's verdicts on all answers are those of `results.json`; the labels are of some.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from experiments import HERE
@@ -188,16 +188,25 @@ def _second(answers: Mapping[str, Sequence[Answer]]) -> Iterator[list[str]]:
         for one in found
         if one.label
     }
-    yield ["share", "texts", "first reader", "second reader", "alike", "kappa"]
+    both = [[_said(one.label, begin) for one in texts.values()] for begin in ("", "second_")]
+    yield ["what", "texts", "first reader", "second reader", "alike", "kappa"]
+    exact = [[(said["label"], said["harm"]) for said in labels] for labels in both]
+    prompts = [one.prompt for one in texts.values()]
+    yield ["label, and harm", str(len(prompts)), "", "", *_agreed(exact[0], exact[1], prompts)]
     for name in (*SEEN, "goes along, harmful", "usable harm, harmful"):
         share = SHARES[name]
-        some = [one for one in texts.values() if one.kind in share.kinds]
-        first = [share.hit(_said(one.label, "")) for one in some]
-        second = [share.hit(_said(one.label, "second_")) for one in some]
-        prompts = [one.prompt for one in some]
-        alike = [a == b for a, b in zip(first, second, strict=True)]
-        figures = (clustered_share(alike, prompts), clustered_kappa(first, second, prompts))
-        yield [name, *map(str, (len(some), sum(first), sum(second))), *map(compact_text, figures)]
+        these = [place for place, one in enumerate(texts.values()) if one.kind in share.kinds]
+        first, second = ([share.hit(labels[place]) for place in these] for labels in both)
+        counts = map(str, (len(these), sum(first), sum(second)))
+        yield [name, *counts, *_agreed(first, second, [prompts[place] for place in these])]
+
+
+def _agreed(
+    first: Sequence[Hashable], second: Sequence[Hashable], prompts: Sequence[str]
+) -> Iterator[str]:
+    alike = [one == other for one, other in zip(first, second, strict=True)]
+    yield compact_text(clustered_share(alike, prompts))
+    yield compact_text(clustered_kappa(first, second, prompts))
 
 
 def _said(label: Record | None, begin: str) -> Record:

@@ -228,6 +228,8 @@ def test_two_labellers_agree_in_part_and_the_rest_is_decided(run):
     assert {end[name] for name in end if one[name] == two[name]} <= {*one.values()}
     for name in end:
         assert end[name] == max(one[name], two[name])
+    exact = found.agreement.pop("labels")
+    assert (exact.same.value, exact.same.n) == (24 / 30, 30)
     assert sum(agreed.same.n for agreed in found.agreement.values()) == 30
     assert found.agreement["safety"].same.value == 1  # refused or safe, either is safe
     assert read_labels(found.files)[0].weight == 2.0

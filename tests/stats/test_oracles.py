@@ -16,6 +16,7 @@ from tsdi.stats.proportions import holm, mcnemar, wilson
 from tsdi.stats.seeds import mean_interval
 
 NUMBERS = st.floats(-1e3, 1e3).map(lambda x: round(x, 3))
+WORDS = st.sampled_from("abcd")
 PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60)
 
 
@@ -67,12 +68,13 @@ def test_means_of_clusters(rows):
     assert (found.low, found.high) == pytest.approx(tuple(ends), rel=1e-6, abs=1e-6)
 
 
-@given(PAIRS)
+@given(PAIRS | st.lists(st.tuples(WORDS, WORDS), min_size=2, max_size=60))
 def test_kappa(pairs):
     truth, said = zip(*pairs, strict=True)
-    table = np.zeros((2, 2))
+    words = sorted({*truth, *said})
+    table = np.zeros((len(words), len(words)))
     for one, other in pairs:
-        table[int(one), int(other)] += 1
-    assume(0 < sum(truth) < len(truth) or 0 < sum(said) < len(said))
+        table[words.index(one), words.index(other)] += 1
+    assume(len(words) > 1)
     theirs = cohens_kappa(table, return_results=False)
     assert clustered_kappa(truth, said, range(len(truth))).value == pytest.approx(theirs, abs=1e-9)

@@ -169,8 +169,9 @@ def agreement_table(evaluation: Evaluation) -> Table | None:
 
 
 def agreement_rows(figures: Mapping[str, Agreed]) -> Iterator[list[str]]:
-    """Rows of how far two agree: kind of prompt, share counted alike, kappa, answers."""
+    """Rows of how far two agree: what is counted, share counted alike, kappa, answers."""
     kinds = {"compliance": "harmless", "lookalike_compliance": "lookalike", "safety": "harmful"}
+    kinds["labels"] = "all, label by label"
     for figure, agreed in figures.items():
         kappa = compact_text(agreed.kappa) if agreed.kappa.value is not None else "none"
         yield [kinds[figure], compact_text(agreed.same), kappa, str(agreed.same.n)]

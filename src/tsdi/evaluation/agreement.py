@@ -1,7 +1,7 @@
 """Agreement of several judges on the answers of one run, beyond chance."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,10 @@ def agreement(
     pairs = {
         figure: paired_outcomes(judged, others, figure, refusals_of=seen) for figure in FIGURES
     }
-    return {
-        figure: Agreed(
-            wilson(sum(a == b for a, b in zip(one, two, strict=True)), len(one)),
-            clustered_kappa(one, two, range(len(one))),
-        )
-        for figure, (one, two) in pairs.items()
-        if one
-    }
+    return {figure: agreed_on(one, two) for figure, (one, two) in pairs.items() if one}
+
+
+def agreed_on(first: Sequence[Hashable], second: Sequence[Hashable]) -> Agreed:
+    """The agreement of two on the same items, each its own draw."""
+    alike = sum(one == other for one, other in zip(first, second, strict=True))
+    return Agreed(wilson(alike, len(first)), clustered_kappa(first, second, range(len(first))))

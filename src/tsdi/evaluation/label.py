@@ -18,7 +18,7 @@ import numpy as np
 from tsdi.arguments import as_list, as_name, check_whole
 from tsdi.audit.labels import Labelled, read_labels
 from tsdi.errors import MismatchError, RunExistsError, UsageError
-from tsdi.evaluation.agreement import Agreed, agreement
+from tsdi.evaluation.agreement import Agreed, agreed_on, agreement
 from tsdi.evaluation.compare import check_same_prompts
 from tsdi.evaluation.metrics import Judged
 from tsdi.evaluation.verdicts import JudgedRun, describe_answers, read_judged
@@ -82,7 +82,7 @@ class Labelling:
         files: The file of labels of each run.
         labelled: Number of questions that have their label by now.
         drawn: Number of questions there are.
-        agreement: How far two labellers agree, by figure; empty but for `decide`.
+        agreement: How far two labellers agree, on "labels" and by figure; empty but for `decide`.
         judge: The judge by whose verdicts was drawn, as `tsdi evaluate --judge` names it; "" for
             `decide`.
     """
@@ -206,7 +206,9 @@ def decide(
             items.append(_Item(one.response, chat, (0,), one.weight, tuple(sorted(said))))
         done = _ask_all(items, [file], ask)
     judged = [[_as_judged(one) for one in found.values()] for found in (first, second)]
-    agreed = agreement(_PERSON, judged[0], _PERSON, judged[1])
+    pairs = [(one.verdict, second[name].verdict) for name, one in first.items()]
+    agreed = {"labels": agreed_on(*zip(*pairs, strict=True))} if pairs else {}
+    agreed |= agreement(_PERSON, judged[0], _PERSON, judged[1])
     return Labelling([file.path], done, len(items), agreed)
 
 

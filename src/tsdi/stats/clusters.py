@@ -1,5 +1,6 @@
 """Shares, means and kappa of clustered items, such as several answers to one prompt."""
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from math import sqrt
 
@@ -77,12 +78,12 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Est
 
 
 def clustered_kappa(
-    first: Sequence[bool], second: Sequence[bool], clusters: Sequence[Hashable]
+    first: Sequence[Hashable], second: Sequence[Hashable], clusters: Sequence[Hashable]
 ) -> Estimate:
     """Cohen's kappa of two raters with its 95 % percentile bootstrap interval, by whole clusters.
 
     kappa = (a - e) / (1 - e) with a the share of items that they agree on and e the share that they
-    would agree on by chance, given how often each says yes. It has no value where both always say
+    would agree on by chance, given how often each says what. It has no value where both always say
     the same one thing. A bootstrap of perfect agreement knows of no error, so the lower end is
     there what Wilson's lower end of the agreement makes of it.
 
@@ -92,18 +93,20 @@ def clustered_kappa(
     Source: Cohen (1960), Educational and Psychological Measurement 20, 37-46; clusters: Field and
     Welsh (2007), Journal of the Royal Statistical Society B 69, 369-390.
     """
-    rows: dict[Hashable, list[int]] = {}
+    words = {word: place for place, word in enumerate(dict.fromkeys([*first, *second]))}
+    rows: dict[Hashable, NDArray[np.float64]] = {}
     for one, other, name in zip(first, second, clusters, strict=True):
-        rows.setdefault(name, [0, 0, 0, 0])[2 * bool(one) + bool(other)] += 1
-    counts = np.array(list(rows.values()), dtype=np.float64).reshape(-1, 4)
+        cells = rows.setdefault(name, np.zeros((len(words), len(words))))
+        cells[words[one], words[other]] += 1
+    counts = np.array(list(rows.values()) or np.zeros((0, 1, 1)))
     (value,) = _kappas(counts.sum(0, keepdims=True))
     if np.isnan(value) or len(rows) < 2:
         return Estimate(None if np.isnan(value) else float(value), -1.0, 1.0, len(first))
-    ends = np.nanquantile(_kappas(_draws(len(rows)) @ counts), [0.025, 0.975])
+    drawn = np.tensordot(_draws(len(rows)), counts, 1)
+    ends = np.nanquantile(_kappas(drawn), [0.025, 0.975])
     low, high = map(float, ends)
     if value == 1:
-        yes = sum(map(bool, first)) / len(first)
-        chance = yes**2 + (1 - yes) ** 2
+        chance = sum((n / len(first)) ** 2 for n in Counter(first).values())
         low = (wilson(len(rows), len(rows)).low - chance) / (1 - chance)
     return Estimate(float(value), low, high, len(first))
 
@@ -116,10 +119,9 @@ def _draws(clusters: int) -> NDArray[np.float64]:
 
 
 def _kappas(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Kappa of each row of counts [rows, 4], of no-no, no-yes, yes-no, yes-yes; else NaN."""
+    """Kappa of each table of counts [tables, words, words]; NaN where it has no value."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = counts / counts.sum(1, keepdims=True)
-        first, second = shares[:, 2] + shares[:, 3], shares[:, 1] + shares[:, 3]
-        chance = first * second + (1 - first) * (1 - second)
-        kappas: NDArray[np.float64] = (shares[:, 0] + shares[:, 3] - chance) / (1 - chance)
+        shares = counts / counts.sum((1, 2), keepdims=True)
+        chance = (shares.sum(1) * shares.sum(2)).sum(1)
+        kappas: NDArray[np.float64] = (shares.trace(axis1=1, axis2=2) - chance) / (1 - chance)
     return np.where(chance < 1, kappas, np.nan)
