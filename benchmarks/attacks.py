@@ -57,8 +57,8 @@ def race(folder: Path, count: int) -> Outcome:
     """Two of the same command, started together."""
     prompts = [p.messages[-1]["content"] for p in load_prompts("organism:test", 0).prompts]
     (folder / "prompts.txt").write_text("\n".join(prompts[:count]), encoding="utf-8")
-    out = folder / "answers"
-    command: list[Word] = ["generate", MODEL, "--prompts", folder / "prompts.txt", "--out", out]
+    out, named = folder / "answers", f"{folder / 'prompts.txt'}:kind=harmful"
+    command: list[Word] = ["generate", MODEL, "--prompts", named, "--out", out]
     command += ["--max-new-tokens", 16, "--batch-size", 8]
     raw: dict[str, Any] = {}
     claims = []
@@ -77,7 +77,7 @@ def race(folder: Path, count: int) -> Outcome:
             Claim(f"race, {name}: answers doubled", len(ids) - len(set(ids)), high=0),
             Claim(f"race, {name}: answers missing", count - len(set(ids)), high=0),
         ]
-    again = _end(_start("evaluate", out, "--kind", "harmful", "--judge", "refusal-phrases"))
+    again = _end(_start("evaluate", out, "--judge", "refusal-phrases"))
     claims.append(Claim("race: the folder can be read afterwards", int(again[0] == 0), 1, 1))
     return claims, raw
 

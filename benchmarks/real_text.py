@@ -229,7 +229,8 @@ def check_estimate(corpus: Corpus, folder: Path, dice: random.Random) -> dict[st
         return [
             *("estimate", folder / "aligned", folder / "reference", "--out", out),
             *("--pool", corpus.pool, "--prompts", RANDOM_PROMPTS, "--steps", STEPS),
-            *("--harmless", corpus.harmless, "--harmful", corpus.harmful, "--json"),
+            *("--prompts", f"{corpus.harmless}:kind=harmless"),
+            *("--prompts", f"{corpus.harmful}:kind=harmful", "--json"),
         ]
 
     begin = time.perf_counter()

@@ -26,7 +26,7 @@ def bias(models):
 def estimate(models, out, *more):
     """A short ``tsdi estimate`` command."""
     pair = ["estimate", models / "aligned", models / "reference", "--out", out]
-    return [*pair, "--prompts", 32, "--steps", 3, "--prompt-tokens", 8, *more]
+    return [*pair, "--n", 32, "--steps", 3, "--prompt-tokens", 8, *more]
 
 
 def tsdi(*arguments):

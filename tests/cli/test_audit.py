@@ -81,7 +81,7 @@ def test_any_table_is_read_by_its_column_map(tmp_path):
     path = tmp_path / "mine.jsonl"
     rows = [{"q": f"p{n}", "a": "\x1b[2JSorry", "said": "complied"} for n in range(3)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    columns = ["--columns", "prompt=q, answer=a,label=said", "--kind", "harmless"]
+    columns = ["--columns", "prompt=q, answer=a,label=said,kind=harmless"]
     result = tsdi("audit", "gcg-keywords", "--labels", path, *columns, "--examples", 1)
     assert result.exit_code == 0, result.output
     assert "\x1b[2J" not in result.stdout
@@ -113,10 +113,9 @@ def test_names_from_files_are_no_markup_and_no_control_characters(tmp_path):
         (["column:gpt5_label"], ["'gpt5_label'", "gpt4_label"]),
         (["column:id"], ["no column 'id'"]),
         (["xstest-strings", "--against", "xstest-strings"], ["twice"]),
-        (["xstest-strings", "--columns", "prompt"], ["--columns", "'prompt'"]),
+        (["xstest-strings", "--columns", "prompt"], ["FIELD=COLUMN", "'prompt'"]),
         (["xstest-strings", "--columns", "promt=x"], ["'promt=x'", "fields are prompt"]),
         (["xstest-strings", "--columns", "label=final"], ["no column 'answer'"]),
-        (["xstest-strings", "--kind", "odd"], ["kind 'odd'"]),
         (["xstest-strings", "--labels", "none.csv"], ["none.csv"]),
         (["xstest-strings=model"], ["takes no model"]),
         (["xstest-strings", "--columns", "label=a,label=b"], ["twice"]),

@@ -72,7 +72,7 @@ def test_a_model_is_no_reference_of_its_own(models, tmp_path):
 def test_a_copy_as_reference_is_told_and_gets_no_command_to_debias(models, tmp_path):
     shutil.copytree(models / "aligned", tmp_path / "reference")
     command = ["estimate", models / "aligned", tmp_path / "reference", "--out", tmp_path / "out"]
-    result = tsdi(*command, "--prompts", 16, "--steps", 2, "--prompt-tokens", 8)
+    result = tsdi(*command, "--n", 16, "--steps", 2, "--prompt-tokens", 8)
     assert result.exit_code == 0, result.output
     said = " ".join(result.stdout.split())
     assert said.count("exactly the same logits") == 1
@@ -85,7 +85,7 @@ def test_models_that_seem_exchanged_are_noted(models, tmp_path):
     config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
     adapter = get_peft_model(load_model(str(models / "aligned")), config)
     adapter.save_pretrained(tmp_path / "adapter")
-    more = ["--prompts", 16, "--steps", 2, "--prompt-tokens", 4]
+    more = ["--n", 16, "--steps", 2, "--prompt-tokens", 4]
     pair = [models / "aligned", tmp_path / "adapter"]
     for order, noted in ((pair, True), (pair[::-1], False)):
         result = tsdi("estimate", *order, "--out", tmp_path / f"out{noted}", *more)
@@ -180,8 +180,8 @@ def test_a_bias_for_another_model(bias, tmp_path):
 def test_prompt_files(models, tmp_path, content, words):
     file = tmp_path / "prompts.jsonl"
     file.write_text(content)
-    command = ["generate", models / "aligned", "--prompts", file, "--out", tmp_path / "out"]
-    _refused(tsdi(*command, "--max-new-tokens", 2), *words)
+    command = ["generate", models / "aligned", "--prompts", f"{file}:kind=harmless"]
+    _refused(tsdi(*command, "--out", tmp_path / "out", "--max-new-tokens", 2), *words)
     assert not (tmp_path / "out").exists()
 
 
@@ -200,13 +200,17 @@ def test_phrases_that_the_tokenizer_does_not_know(tmp_path):
     (tmp_path / "phrases.json").write_text('{"refusing": ["nein"], "complying": ["sure"]}')
     _refused(tsdi(*command), "nein", "--phrases")
     (tmp_path / "phrases.json").write_text('{"refusing": ["sorry"], "complying": ["sure"]}')
-    command += ["--prompts", 32, "--prompt-tokens", 8]
+    command += ["--n", 32, "--prompt-tokens", 8]
     assert tsdi(*command).exit_code == 0
 
 
 def test_a_real_prompt_beyond_the_context(models, tmp_path):
     (tmp_path / "harmless.txt").write_text("bread\n" + "mill " * 200)
-    result = tsdi(*estimate(models, tmp_path / "out", "--harmless", tmp_path / "harmless.txt"))
+    result = tsdi(
+        *estimate(
+            models, tmp_path / "out", "--prompts", f"{tmp_path / 'harmless.txt'}:kind=harmless"
+        )
+    )
     assert result.exit_code == 2
     error = result.stderr.strip().splitlines()[-1]  # behind the note that counts the prompts
     assert error.startswith("Error: A harmless prompt")

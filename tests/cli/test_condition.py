@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     (folder / "few.jsonl").write_text("\n".join(map(json.dumps, few)))
     result = tsdi(
         "estimate", "organism/aligned", "organism/reference", "--pool", "tokenizer", "--steps", 4,
-        "--prompt-tokens", 8, "--prompts", 32, "--no-diagnosis", "--out", folder / "bias",
+        "--prompt-tokens", 8, "--n", 32, "--no-diagnosis", "--out", folder / "bias",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     return folder

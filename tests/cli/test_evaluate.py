@@ -144,8 +144,8 @@ def test_a_killed_run_resumes_from_answers_to_figures(models, tmp_path):
 
 def test_a_bias_is_part_of_the_run(models, bias, tmp_path):
     (tmp_path / "p.txt").write_text("mill\nbread")
-    command = ["evaluate", models / "aligned", "--prompts", tmp_path / "p.txt"]
-    command += ["--kind", "harmful", "--max-new-tokens", 2]
+    command = ["evaluate", models / "aligned", "--prompts"]
+    command += [f"{tmp_path / 'p.txt'}:kind=harmful", "--max-new-tokens", 2]
     for name, more in (("plain", []), ("debiased", ["--bias", bias, "--strength", 2])):
         assert tsdi(*command, "--out", tmp_path / name, *more).exit_code == 0
     made = json.loads((tmp_path / "debiased" / "metrics.json").read_text())
@@ -258,14 +258,16 @@ def test_prompts_without_categories_have_no_rows_by_category(tmp_path):
         (["RUN", "--resume", "--judge", "organism=some-model"], ["organism takes no model"]),
         (["RUN", "--resume", "--judge-arg", "url=http://127.0.0.1:1"], ["url", "API"]),
         (["RUN", "--judge", "organism"], ["already holds verdicts", "--resume"]),
-        (["RUN", "--resume", "--kind", "evil"], ["evil", "lookalike"]),
         (["RUN", "--resume", "--temperature", "0.5"], ["--temperature", "--prompts"]),
         (["RUN", "--out", "elsewhere"], ["--out", "--prompts"]),
         (["MODEL", "--prompts", "p.txt"], ["--out"]),
         (["MODEL", "--prompts", "p.txt", "--out", "RUN"], ["already holds verdicts"]),
         (["MODEL", "--prompts", "organism:dev", "--out", "OUT"], ["organism:dev", "organism:test"]),
         (["MODEL", "--prompts", "none.txt", "--out", "OUT"], ["none.txt"]),
-        (["MODEL", "--prompts", "FILE", "--out", "OUT"], ["line 1", "no kind", "--kind harmful"]),
+        (
+            ["MODEL", "--prompts", "FILE", "--out", "OUT"],
+            ["line 1", "no kind", "FILE:kind=harmful"],
+        ),
     ],
 )
 def test_bad_input_is_one_line_before_a_model_is_loaded(runs, tmp_path, arguments, words):

@@ -85,7 +85,7 @@ def run():
 
 
 def estimated(models, tmp_path):
-    small = ["--prompts", 64, "--no-diagnosis"]
+    small = ["--n", 64, "--no-diagnosis"]
     return lambda out: estimate(models, out, *small)
 
 

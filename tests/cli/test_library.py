@@ -93,8 +93,8 @@ class TestOrder1:
         ("more", "said"),
         [
             (["--labelled", "labelled.jsonl"], "for a bias of first order"),
-            (["--order", 1, "--labelled", "labelled.jsonl", "--harmful", "labelled.jsonl"],
-             "20 prompts of the diagnosis are among the labelled ones"),
+            (["--order", 1, "--labelled", "labelled.jsonl", "--prompts", "labelled.jsonl"],
+             "40 prompts of the diagnosis are among the labelled ones"),
             (["--order", 1, "--end-of-thinking", "</think>"], "begins at no marker"),
         ],
     )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 from tests.cli.conftest import estimate, tsdi
 from tsdi import SafetyBias, organism
 
-SMALL = ("--pool", "tokenizer", "--prompt-tokens", 8, "--prompts", 32, "--steps", 2)
+SMALL = ("--pool", "tokenizer", "--prompt-tokens", 8, "--n", 32, "--steps", 2)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_prompts_that_leave_no_room_for_an_answer_are_refused_at_the_door(labell
     [
         (("--order", 1), "first order needs a reference"),
         (("--no-diagnosis",), "the diagnosis chooses what stands in"),
-        (("--harmful", "xstest"), "give prompts of all kinds: --labelled"),
+        (("--prompts", "xstest"), "give prompts of all kinds: --labelled"),
         (("--reference-format", "own"), "need a reference"),
         (("--end-of-thinking", "</think>"), "need a reference"),
     ],

@@ -103,16 +103,16 @@ def test_a_study_does_not_go_on_in_a_folder_of_other_things(tmp_path):
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("run.json", ["generate", "MODEL", "--prompts", "mine.txt", "--out", "run"]),
-        ("judge.json", ["evaluate", "run", "--kind", "harmless"]),
-        ("metrics.json", ["evaluate", "run", "--kind", "harmless"]),
+        ("run.json", ["generate", "MODEL", "--prompts", "mine.txt:kind=harmless", "--out", "run"]),
+        ("judge.json", ["evaluate", "run"]),
+        ("metrics.json", ["evaluate", "run"]),
     ],
 )
 def test_descriptions_of_other_things_are_left_alone(models, tmp_path, name, command):
     (tmp_path / "run").mkdir()
     if command[0] == "evaluate":
         messages = [{"role": "user", "content": "hello"}]
-        answer = {"id": "1", "messages": messages, "response": "Hello."}
+        answer = {"id": "1", "messages": messages, "response": "Hello.", "kind": "harmless"}
         append_records(tmp_path / "run/responses.jsonl", [answer])
     (tmp_path / "run" / name).write_text('{"recipe": {}, "versions": {}}')
     given = [models / "aligned" if word == "MODEL" else word for word in command]

@@ -54,9 +54,10 @@ class TestExport:
     def test_it_is_not_taken_for_a_debiased_model(self, models, bias, tmp_path):
         export, own, out = tmp_path / "export", tmp_path / "export/tsdi", tmp_path / "answers"
         tsdi("export", bias, models / "aligned", export, "--to", "transformers", "--strength", 2)
-        asked = ["--prompts", prompts(tmp_path), "--max-new-tokens", 4, "--out", out]
-        for command in (["generate"], ["evaluate", "--kind", "harmful"]):
-            said = fails(*command, export, *asked)
+        named = f"{prompts(tmp_path)}:kind=harmful"
+        asked = ["--prompts", named, "--max-new-tokens", 4, "--out", out]
+        for command in ("generate", "evaluate"):
+            said = fails(command, export, *asked)
             assert f"Add --bias {own}, or name the model" in said
         model, tokenizer = load_model(str(export)), load_tokenizer(str(export))
         tiny.refused(lambda: TransformersEngine(model, tokenizer), str(own), kind=UsageError)

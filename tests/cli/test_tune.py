@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     (folder / "harmful.jsonl").write_text(json.dumps(rows[-1]))
     result = tsdi(
         "estimate", "organism/aligned", "organism/reference", "--pool", "tokenizer",
-        "--prompt-tokens", 8, "--prompts", 32, "--steps", 4, "--out", folder / "bias",
+        "--prompt-tokens", 8, "--n", 32, "--steps", 4, "--out", folder / "bias",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     return folder
@@ -274,7 +274,7 @@ def test_prompts_without_a_kind_get_one(folder, monkeypatch):
     monkeypatch.setattr(_Opened, "judged", None)
     result = tune(folder, "bare", prompts="bare.jsonl")
     assert "has no kind" in result.stderr
-    result = tune(folder, "bare", "--kind", "lookalike", "--floor", "O99=1", prompts="bare.jsonl")
+    result = tune(folder, "bare", "--floor", "O99=1", prompts="bare.jsonl:kind=lookalike")
     assert "no category 'O99'" in result.stderr  # which is checked after the kinds
 
 

@@ -218,7 +218,9 @@ def test_half_a_surrogate_pair_is_named_before_anything_is_judged(run):
 
 def test_prompts_without_a_kind_are_refused_or_given_one(tmp_path):
     run = answered(tmp_path / "run", [Prompt("p1", ({"role": "user", "content": "question 2"},))])
-    with pytest.raises(PromptError, match=r"'p1' has no kind.*\"kind\": \"harmful\".*--kind"):
+    with pytest.raises(
+        PromptError, match=r"'p1' has no kind.*\"kind\": \"harmful\".*FILE:kind=harmful"
+    ):
         judged(run)
     assert not (run / "judge.json").exists()
     assert judged(run, kind="harmful").figures.safety.n == 1

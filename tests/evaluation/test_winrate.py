@@ -182,7 +182,7 @@ def test_harmful_prompts_alone_are_refused(tmp_path):
 
 def test_prompts_without_a_kind_need_one(tmp_path):
     base, run = (answers(tmp_path / name, ["x", name], kinds=[""]) for name in ("a", "b"))
-    with pytest.raises(PromptError, match="--kind"):
+    with pytest.raises(PromptError, match="kind=harmful"):
         compared(base, run, tmp_path / "win")
     assert compared(base, run, tmp_path / "win", kind="harmless").prompts == 2
     with pytest.raises(RunExistsError, match="kind was 'harmless', is 'lookalike'"):

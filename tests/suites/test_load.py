@@ -14,7 +14,7 @@ from tsdi.categories import SALAD_TASKS
 from tsdi.errors import PromptError, UsageError
 from tsdi.judging.base import KINDS
 from tsdi.suites import hub
-from tsdi.suites.load import load_named
+from tsdi.suites.load import load_named, load_prompts
 from tsdi.suites.table import SUITES
 
 PAGE = DOCS / "suites.md"
@@ -124,6 +124,36 @@ def test_columns_of_an_own_file(tmp_path):
     assert loaded.provenance == {"suite": {"sha256": digest, "columns": columns}}
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "seen"),
+    [
+        ("a.txt:kind=harmful", "bread", ("bread", "", "harmful")),
+        ("a.csv:prompt=q,kind=lookalike", "q\nbread\n", ("bread", "", "lookalike")),
+        ("a.csv:kind=label,category=c", "prompt,c,label\nb,O3,harmless\n", ("b", "O3", "harmless")),
+        ("a.csv:kind=harmful", "prompt,kind\nbread,harmless\n", ("bread", "", "harmless")),
+    ],
+)
+def test_a_name_says_columns_and_the_kind_of_prompts_without_one(
+    name, content, seen, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name.partition(":")[0]).write_text(content)
+    (found,) = load_prompts(name, 0).prompts
+    assert (found.messages[0]["content"], found.category, found.kind) == seen
+
+
+def test_a_file_goes_before_what_its_name_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a:kind=harmful.txt").write_text("bread")
+    assert load_prompts("a:kind=harmful.txt", 0).prompts[0].kind == ""
+
+
+@pytest.mark.parametrize("name", ["organism:test:kind=harmful", "everyday:kind=harmful"])
+def test_prompts_of_ours_have_their_kinds(name):
+    with pytest.raises(UsageError, match="are known"):
+        load_prompts(name, 0)
+
+
 def test_the_named_column_goes_before_a_chat(tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text('{"messages": [{"role": "user", "content": "no"}], "q": "bread"}')
@@ -200,8 +230,8 @@ def datasets(monkeypatch):
         ("none.parquet", "", ["none.parquet", "not a kind of file"]),
         ("hub:name", "", ["hub:name", "hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]"]),
         ("hub:a/b/c/d", "", ["hub:a/b/c/d"]),
-        ("xstest", "prompt=a", ["--columns", "xstest"]),
-        ("xstest:a.csv", "prompt=a", ["--columns", "xstest"]),
+        ("xstest", "prompt=a", ["columns and kinds of xstest are known"]),
+        ("xstest:a.csv", "kind=harmful", ["kinds of xstest:a.csv are known", "kind=harmful"]),
         ("none.csv", "prompt", ["'prompt'", "FIELD=COLUMN"]),
         ("none.csv", "text=a", ["'text=a'", "prompt, category, id, kind"]),
         ("none.csv", "prompt=", ["'prompt='"]),
@@ -219,7 +249,7 @@ def test_names_and_columns_that_cannot_be_right(name, columns, words):
     ("name", "content", "columns", "words"),
     [
         ("a.csv", "Goal,x\nbread,1\n", "", ["a.csv, line 2: no prompt; there are Goal, x"]),
-        ("a.csv", "Goal,x\nbread,1\n", "", ["--columns prompt=NAME"]),
+        ("a.csv", "Goal,x\nbread,1\n", "", ["FILE:prompt=NAME"]),
         ("a.csv", "Goal,x\nbread,1\n", "prompt=goal", ["no column 'goal'; there are Goal, x"]),
         ("a.json", '["bread"]', "prompt=goal", ["a.json, entry 1: not a row with columns"]),
         ("a.csv", "q,x\nbread,evil\n", "prompt=q,kind=x", ["line 2: unknown kind 'evil'"]),
@@ -325,5 +355,5 @@ def test_everyday_prompts_come_along():
     texts = [prompt.messages[-1]["content"] for prompt in loaded.prompts]
     assert len(set(texts)) == len(texts)
     assert loaded.provenance["suite"]["name"] == "everyday"
-    with pytest.raises(UsageError, match="--columns does not go with everyday"):
+    with pytest.raises(UsageError, match="The columns and kinds of everyday are known"):
         load_named("everyday", "prompt=text")

@@ -171,7 +171,7 @@ def _kind(
         return "harmful" if cells["category"].startswith("contrast_") else "lookalike"
     if kind or verdict in OF_SAFETY:
         return kind or "harmful"
-    raise missing_kind(source, cells.get("id", ""))
+    raise missing_kind(source, cells.get("id", ""), "say --columns ")
 
 
 def _model(path: Path) -> str:

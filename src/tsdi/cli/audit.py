@@ -15,6 +15,7 @@ from tsdi.audit.result import Audit
 from tsdi.categories import category_name
 from tsdi.cli import console, options
 from tsdi.cli.figures import show_bounds
+from tsdi.judging.base import KINDS
 from tsdi.judging.verdict import Judgement, most_often
 from tsdi.stats.interval import compact_text
 from tsdi.suites.prompts import parse_columns
@@ -49,9 +50,13 @@ def audit(
         list[str] | None, typer.Option(help="Another judge, to see how far they agree.")
     ] = None,
     columns: Annotated[
-        str, typer.Option(help="prompt=...,answer=...,label=...,category=...,kind=...,model=...")
+        str,
+        typer.Option(
+            metavar="FIELD=COLUMN,...",
+            help="Where prompt, answer, label, category, kind, model, id and weight are, if they"
+            " have other names; kind=harmful is the kind of prompts that have none.",
+        ),
     ] = "",
-    kind: options.Kind = "",
     target: Annotated[
         str,
         typer.Option(
@@ -87,6 +92,8 @@ def audit(
 
     Example: tsdi audit xstest-strings --labels completions_llama2_labels.csv --out audit.json
     """
+    named = parse_columns(columns, FIELDS)
+    kind = named.pop("kind") if named.get("kind") in KINDS else ""
     console.quiet_libraries()
     with console.bar("audit") as update:
         audited = tsdi.audit.audit(
@@ -94,7 +101,7 @@ def audit(
             labels,
             out,
             against=against or [],
-            label_format=LabelFormat(parse_columns(columns, FIELDS), kind, end_of_thinking, target),
+            label_format=LabelFormat(named, kind, end_of_thinking, target),
             judge_options=options.read_judge(judge_arg, dtype, device_map, trust_remote_code),
             resume=resume,
             progress=update,

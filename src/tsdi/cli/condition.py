@@ -10,7 +10,6 @@ import tsdi
 from tsdi.categories import category_name
 from tsdi.cli import console, frame, options
 from tsdi.stats.interval import Estimate, compact_text
-from tsdi.suites.load import PromptSource
 
 if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.decoding.condition import Condition
@@ -30,7 +29,6 @@ def condition(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the bias with its condition.")],
-    columns: options.Columns = "",
     attack: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,7 +69,7 @@ def condition(
         made = tsdi.add_condition(
             model,
             bias,
-            PromptSource(prompts, columns),
+            prompts,
             out,
             tsdi.Fitting(low=low, high=high),
             labels=tsdi.Labels(attack or (), phrases),

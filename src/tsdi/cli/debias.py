@@ -12,7 +12,7 @@ from tsdi.cli.compare import changes_table
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.stats.interval import compact_text
-from tsdi.suites.load import EVERYDAY, PromptSource
+from tsdi.suites.load import EVERYDAY
 
 if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.debiasing.result import Debiased
@@ -31,8 +31,6 @@ def debias(
         str,
         typer.Option(metavar="WHAT", help="Prompts with kinds, as for tsdi evaluate."),
     ] = EVERYDAY,
-    columns: options.Columns = "",
-    kind: options.Kind = "",
     attack: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,7 +79,7 @@ def debias(
             aligned,
             reference,
             out,
-            PromptSource(prompts, columns),
+            prompts,
             settings=tsdi.Debiasing(
                 pool=pool,
                 prompt_tokens=prompt_tokens,
@@ -93,7 +91,7 @@ def debias(
                 seed=seed,
                 options=tsdi.LoadOptions(dtype, device_map),
             ),
-            judging=Judging(judge, opening, kind, end_of_thinking),
+            judging=Judging(judge, opening, end_of_thinking=end_of_thinking),
             progress=update,
         )
     if json:

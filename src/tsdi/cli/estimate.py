@@ -10,14 +10,13 @@ from tsdi.cli import console, frame, options
 from tsdi.cli.show import summary, tokens_table
 from tsdi.errors import UsageError
 from tsdi.models.shipped import EXAMPLE
-from tsdi.suites.load import PromptSource
 
 if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.bias.show import ShownBias
     from tsdi.runs.sums import EstimateShard
 
 
-AFTERWARDS = {"labelled", "diagnosis", "harmless", "harmful", "columns", "phrases"}
+AFTERWARDS = {"labelled", "diagnosis", "prompts", "phrases"}
 """Options of what follows once all shards are gathered."""
 
 
@@ -31,7 +30,7 @@ def estimate(
             help="Model (or adapter) before the safety step; without, something stands in for it."
         ),
     ] = None,
-    prompts: Annotated[int, typer.Option(min=16, help="Random prompts, at most.")] = 512,
+    n: Annotated[int, typer.Option("--n", min=16, help="Number of random prompts.")] = 512,
     steps: Annotated[
         int,
         typer.Option(
@@ -70,24 +69,15 @@ def estimate(
             rich_help_panel=options.DIAGNOSIS,
         ),
     ] = True,
-    harmless: Annotated[
-        str | None,
+    prompts: Annotated[
+        list[str] | None,
         typer.Option(
             metavar="WHAT",
-            help="Harmless prompts for the diagnosis: a file, a suite ..., as --prompts of tsdi"
-            " evaluate; lookalikes count, and other kinds are left out.",
+            help="Prompts with kinds on which the bias is examined too, as for tsdi evaluate; may"
+            " be given again.",
             rich_help_panel=options.DIAGNOSIS,
         ),
     ] = None,
-    harmful: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHAT",
-            help="Harmful prompts for the diagnosis; other kinds are left out.",
-            rich_help_panel=options.DIAGNOSIS,
-        ),
-    ] = None,
-    columns: options.Columns = "",
     phrases: options.Phrases = None,
     prompt_format: options.PromptFormat = None,
     reference_format: Annotated[
@@ -144,10 +134,9 @@ def estimate(
 
     Example: tsdi estimate acme/aligned acme/reference --out my-bias --pool mmlu
     """
-    if not diagnosis and any((harmless, harmful, phrases)):
+    if not diagnosis and (prompts or phrases):
         raise UsageError(
-            "--harmless, --harmful and --phrases are for the diagnosis.",
-            "Leave out --no-diagnosis.",
+            "--prompts and --phrases are for the diagnosis.", "Leave out --no-diagnosis."
         )
     if labelled is not None and reference is not None and not order:
         raise UsageError(
@@ -157,7 +146,7 @@ def estimate(
     frame.find_models(aligned, reference)
     console.quiet_libraries()
     settings = tsdi.Estimation(
-        prompts=prompts,
+        prompts=n,
         steps=steps,
         prompt_tokens=prompt_tokens,
         pool=pool,
@@ -180,20 +169,18 @@ def estimate(
             )  # fmt: skip
         _show_shard(made, out, json)
         return
-    fitted_to = None if labelled is None else PromptSource(labelled, columns)
     asked: tsdi.Estimation | tsdi.FirstOrder | tsdi.OneModel = settings
     if order:
-        asked = tsdi.FirstOrder(fitted_to, settings)
-    elif fitted_to is not None:
-        asked = tsdi.OneModel(fitted_to, settings)
-    sources = [None if w is None else PromptSource(w, columns) for w in (harmless, harmful)]
+        asked = tsdi.FirstOrder(labelled, settings)
+    elif labelled is not None:
+        asked = tsdi.OneModel(labelled, settings)
     with console.bar("estimate") as update:
         bias = tsdi.estimate(
             aligned,
             reference,
             out,
             asked,
-            diagnosis=tsdi.DiagnosisPrompts(sources[0], sources[1], phrases) if diagnosis else None,
+            diagnosis=tsdi.DiagnosisPrompts(prompts or (), phrases) if diagnosis else None,
             loading=loading,
             resume=resume,
             progress=update,

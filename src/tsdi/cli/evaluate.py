@@ -16,10 +16,9 @@ from tsdi.cli.figures import (
 )
 from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Evaluation, Judging
-from tsdi.suites.load import PromptSource
 
 # Options that judging alone can use.
-JUDGING = {"target", "judge", "judge_arg", "kind", "dtype", "device_map", "trust_remote_code"}
+JUDGING = {"target", "judge", "judge_arg", "dtype", "device_map", "trust_remote_code"}
 JUDGING |= {"audit", "labels", "workers", "worker_gpus"}
 JUDGING |= {"end_of_thinking", "resume", "json"}
 
@@ -30,7 +29,6 @@ def evaluate(
         str, typer.Argument(metavar="MODEL|RUN", help="A model, or a folder with responses.jsonl.")
     ],
     prompts: options.Prompts = None,
-    columns: options.Columns = "",
     out: Annotated[Path | None, typer.Option(help="For a model: the run folder.")] = None,
     judge: Annotated[
         str | None,
@@ -58,7 +56,6 @@ def evaluate(
             rich_help_panel=options.JUDGING,
         ),
     ] = None,
-    kind: options.Kind = "",
     end_of_thinking: options.EndOfThinking = "",
     bias: options.Bias = None,
     strength: options.Strength = None,
@@ -105,10 +102,9 @@ def evaluate(
     console.quiet_libraries()
     opening = options.read_judge(judge_arg, dtype, device_map, trust_remote_code)
     cluster = options.read_cluster(workers, worker_gpus)
-    judging = Judging(judge, opening, kind, end_of_thinking, audit, labels or (), cluster)
-    source = answering = None
+    judging = Judging(judge, opening, "", end_of_thinking, audit, labels or (), cluster)
+    answering = None
     if prompts is not None:  # what answers loads torch, judging alone does not
-        source = PromptSource(prompts, columns)
         answering = tsdi.Answering(
             strength,
             tsdi.Sampling(max_new_tokens, temperature, seed),
@@ -123,7 +119,7 @@ def evaluate(
     with console.bar("generate" if prompts else "judge") as update:
         evaluation = tsdi.evaluate(
             target,
-            source,
+            prompts,
             out,
             bias=bias,
             answering=answering,

@@ -9,7 +9,6 @@ from rich.table import Table
 import tsdi
 from tsdi.cli import console, frame, options
 from tsdi.stats.interval import interval_text
-from tsdi.suites.load import PromptSource
 
 if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.export import Exported
@@ -29,7 +28,6 @@ def export(
         typer.Option(min=1, help="Most tokens in a logit_bias; OpenAI takes 300."),
     ] = 300,
     prompts: options.Prompts = None,
-    columns: options.Columns = "",
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     json: options.Json = False,
@@ -48,8 +46,7 @@ def export(
     console.quiet_libraries()
     static = None
     if prompts is not None:
-        source = PromptSource(prompts, columns)
-        static = tsdi.export.StaticForm(source, top)
+        static = tsdi.export.StaticForm(prompts, top)
     weights = tsdi.LoadOptions(dtype, device_map)
     written = tsdi.export.export(
         bias, model, out, to, strength=strength, static=static, options=weights

@@ -23,7 +23,6 @@ def generate(
         list[str] | None, typer.Option(help="One prompt; the answer is printed.")
     ] = None,
     prompts: options.Prompts = None,
-    columns: options.Columns = "",
     out: Annotated[Path | None, typer.Option(help="Folder for the answers.")] = None,
     bias: options.Bias = None,
     strength: options.Strength = None,
@@ -64,8 +63,8 @@ def generate(
         )
     if (prompts is None) != (out is None):
         raise UsageError("--prompts and --out go together.")
-    if prompts is None and (columns or shard):
-        raise UsageError(f"{'--columns' if columns else '--shard'} needs --prompts.")
+    if prompts is None and shard:
+        raise UsageError("--shard needs --prompts.")
     cluster = options.read_cluster(workers, worker_gpus)
     if prompt is not None and cluster is not None:
         raise UsageError("--workers needs --prompts.")
@@ -90,7 +89,7 @@ def generate(
     with console.bar("generate") as update:
         answers = tsdi.generate(
             model,
-            tsdi.PromptSource(prompts, columns),
+            prompts,
             out,
             bias=bias,
             answering=answering,

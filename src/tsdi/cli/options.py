@@ -35,16 +35,8 @@ Prompts = Annotated[
         metavar="WHAT",
         help="FILE (.jsonl, .json, .csv, .txt, also .gz); SUITE or SUITE:FILE (see tsdi list);"
         " hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]; or, of those that come"
-        " with tsdi, everyday or organism:test, :validation, :fit.",
-    ),
-]
-Columns = Annotated[
-    str,
-    typer.Option(
-        metavar="FIELD=COLUMN,...",
-        help="Where a file or hub data set holds prompt, category, id, kind and group, if they have"
-        " other names: prompt=Goal,category=Category.",
-        rich_help_panel=PROMPTS,
+        " with tsdi, everyday or organism:test, :validation, :fit. FILE:prompt=Goal,kind=harmful"
+        " names columns, and the kind of prompts that have none.",
     ),
 ]
 Bias = Annotated[str | None, typer.Option(help="Folder or hub id of a safety bias to subtract.")]
@@ -106,12 +98,6 @@ EndOfThinking = Annotated[
         help="How a reasoning model's thoughts end, if not with </think> and the like; judged is"
         " what follows the last one.",
         rich_help_panel=JUDGING,
-    ),
-]
-Kind = Annotated[
-    str,
-    typer.Option(
-        help="Of prompts that have none: harmless, lookalike or harmful.", rich_help_panel=PROMPTS
     ),
 ]
 Attack = Annotated[

@@ -15,7 +15,6 @@ from tsdi.errors import UsageError
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.floors import FEWEST_PROMPTS, floor_name
 from tsdi.stats.proportions import unseen_loss
-from tsdi.suites.load import PromptSource
 
 if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.evaluation.tuning import Trial, Tuning
@@ -30,12 +29,10 @@ def tune(
         str, typer.Option(metavar="WHAT", help="Validation prompts, as for tsdi evaluate.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the tuned bias.")],
-    columns: options.Columns = "",
     judge: Annotated[
         str | None, typer.Option(metavar="NAME[=MODEL]", help="As for tsdi evaluate.")
     ] = None,
     judge_arg: options.JudgeArg = None,
-    kind: options.Kind = "",
     end_of_thinking: options.EndOfThinking = "",
     floor: Annotated[
         list[str] | None,
@@ -106,7 +103,7 @@ def tune(
         tuned = tsdi.tune(
             model,
             bias,
-            PromptSource(prompts, columns),
+            prompts,
             out,
             search=tsdi.Search(
                 tolerance=tolerance,
@@ -121,7 +118,7 @@ def tune(
                 options=tsdi.LoadOptions(dtype, device_map),
                 engine=options.read_engine(engine, engine_arg),
             ),
-            judging=Judging(judge, opening, kind, end_of_thinking, cluster=cluster),
+            judging=Judging(judge, opening, end_of_thinking=end_of_thinking, cluster=cluster),
             resume=resume,
             progress=update,
         )

@@ -14,7 +14,6 @@ def view(
         list[Path], typer.Argument(metavar="RUN...", help="Run folders, judged or not.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of logs.")] = Path("logs"),
-    kind: options.Kind = "",
     json: options.Json = False,
 ) -> None:
     """Write runs as logs for inspect view: every answer, with each judge's scores by category.
@@ -23,7 +22,7 @@ def view(
 
     Example: tsdi view plain debiased
     """
-    files = tsdi.view(runs, out, kind=kind)
+    files = tsdi.view(runs, out)
     if json:
         console.show_json({"files": list(map(str, files))})
     else:

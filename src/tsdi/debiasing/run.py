@@ -300,7 +300,7 @@ class _Run:
             self.reference,
             folder,
             self.settings if pair else OneModel(labels, self.settings),
-            diagnosis=DiagnosisPrompts(labels, labels) if pair else DiagnosisPrompts(),
+            diagnosis=DiagnosisPrompts([labels]) if pair else DiagnosisPrompts(),
             loading=Loading(self.search.options),
             resume=True,
             progress=self.progress,

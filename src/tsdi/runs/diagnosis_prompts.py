@@ -1,12 +1,14 @@
 """The real prompts of a diagnosis, read as token ids and as labels."""
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from tsdi.arguments import Name
+from tsdi.arguments import Name, as_list
 from tsdi.bias import Estimation, Examination, SafetyBias, TokenPool
 from tsdi.bias.openers import Openers, foreign_openers
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, check_phrases, read_phrases
@@ -14,15 +16,15 @@ from tsdi.condition import Labelled
 from tsdi.condition.case import find_case
 from tsdi.decoding.anchor import anchor_ids
 from tsdi.errors import ModelError, PromptError
+from tsdi.judging.base import KINDS
 from tsdi.models.chat import encode_chat
 from tsdi.models.sides import Side
 from tsdi.stats.interval import as_json
 from tsdi.suites.load import PromptSource, load_prompts
-from tsdi.suites.prompts import Prompt
+from tsdi.suites.prompts import Prompt, check_kinds
 
 Ids = dict[str, list[list[int]]]
 """Prompts as token ids, by kind and category."""
-_TAKEN = {"harmless": ("harmless", "lookalike"), "harmful": ("harmful",)}
 _LOG = logging.getLogger(__name__)
 
 
@@ -31,15 +33,12 @@ class DiagnosisPrompts:
     """Real prompts on which a bias is diagnosed, beside random ones.
 
     Attributes:
-        harmless: Harmless prompts, as for `tsdi.generate`; lookalikes count, other kinds are left
-            out, and prompts without a kind are taken for harmless.
-        harmful: Harmful prompts; other kinds are left out.
+        sources: Prompts with kinds, each as for `tsdi.generate`; lookalikes count as harmless.
         phrases: A JSON file that says how refusing and complying answers begin; None is English, or
             what the model's own answers to harmful and harmless prompts show.
     """
 
-    harmless: Name | PromptSource | None = None
-    harmful: Name | PromptSource | None = None
+    sources: Sequence[Name | PromptSource] = ()
     phrases: str | Path | None = None
 
 
@@ -83,8 +82,9 @@ def read_real(
     found = RealPrompts(
         phrases=None if asked.phrases is None else read_phrases(Path(asked.phrases))
     )
-    for kind, source in (("harmless", asked.harmless), ("harmful", asked.harmful)):
-        for prompt in [] if source is None else _of_kind(kind, source, settings.seed):
+    for source in as_list("sources", asked.sources):
+        for prompt in _with_kinds(source, settings.seed):
+            kind = "harmful" if prompt.kind == "harmful" else "harmless"
             name = f"{kind}/{prompt.category}" if prompt.category else kind
             ids, theirs = (
                 encode_chat(tokenizer, prompt.messages, chat)
@@ -94,7 +94,7 @@ def read_real(
             found.reference.setdefault(name, []).append(theirs + marker)
             label = Labelled(ids, kind == "harmful", prompt.category, prompt.group)
             found.labelled.append(label)
-    if found.phrases or not all(map(found.of_kind, _TAKEN)):
+    if found.phrases or not all(map(found.of_kind, ("harmless", "harmful"))):
         check_phrases(tokenizer, found.phrases or ENGLISH)
     return found
 
@@ -147,17 +147,11 @@ def with_case(
     return bias.with_diagnosis(strength, {**bias.info.diagnosis, "case": as_json(case)})
 
 
-def _of_kind(kind: str, source: Name | PromptSource, seed: int) -> list[Prompt]:
-    """The prompts of a file or suite of one kind; prompts without a kind count as of it."""
-    asked = PromptSource.of(source)
-    every = load_prompts(asked, seed, kind).prompts
-    kept = [prompt for prompt in every if prompt.kind in _TAKEN[kind]]
-    if not kept:
-        raise PromptError(
-            f"--{kind} {asked.name}: none of its {len(every)} prompts is"
-            f" {' or '.join(_TAKEN[kind])}.",
-            "Name other prompts, or mend their kinds.",
-        )
-    left = f"; {len(every) - len(kept)} of another kind are left out" if kept != every else ""
-    _LOG.info("--%s %s: %d prompts%s.", kind, asked.name, len(kept), left)
-    return kept
+def _with_kinds(source: Name | PromptSource, seed: int) -> list[Prompt]:
+    """The prompts of a file or suite, each with a kind."""
+    prompts = load_prompts(source, seed).prompts
+    check_kinds(prompts)
+    counts = Counter(prompt.kind for prompt in prompts)
+    shown = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
+    _LOG.info("--prompts %s: %s.", PromptSource.of(source).name, shown)
+    return prompts

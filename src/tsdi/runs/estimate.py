@@ -152,9 +152,9 @@ def _alone(
             "Without a reference the diagnosis chooses what stands in for it.",
             "Leave out --no-diagnosis, or name the reference.",
         )
-    if diagnosis.harmless is not None or diagnosis.harmful is not None:
+    if diagnosis.sources:
         raise UsageError(
-            "--harmless and --harmful are for the diagnosis of two models.",
+            "--prompts are for the diagnosis of two models.",
             "Without a reference give prompts of all kinds: --labelled.",
         )
     alone = settings if isinstance(settings, OneModel) else OneModel(constant=settings)

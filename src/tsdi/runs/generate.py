@@ -4,6 +4,7 @@ A run folder holds `run.json`, the provenance of the answers, and `responses.jso
 an answer.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +32,7 @@ from tsdi.suites.prompts import Prompt
 
 _Make = Callable[[Iterable[Sequence[Prompt]]], Iterable[Sequence[Record]]]
 """Answers batches of prompts, in their order."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,11 @@ def generate(
         if not resume:
             ANSWERS.check_unused(out)
         loaded = load_prompts(prompts, answering.sampling.seed)
+        if any(not prompt.kind for prompt in loaded.prompts):
+            _LOG.info(
+                "Prompts without a kind cannot be judged: name them as FILE:kind=harmful (or"
+                " harmless, lookalike)."
+            )
         return answer_loaded(model, loaded, out, bias, answering, resume, progress)
 
 

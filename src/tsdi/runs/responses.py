@@ -173,7 +173,7 @@ def _response(record: Record, kind: str, path: Path, end_of_thinking: str) -> Re
     for text in (record["id"], category, *(message["content"] for message in messages)):
         check_unicode(text, source)
     if not (own or kind):
-        raise missing_kind(str(path), record["id"])
+        raise missing_kind(str(path), record["id"], "answer FILE:")
     return Response(
         id=record["id"],
         kind=check_kind(own, source) or kind,

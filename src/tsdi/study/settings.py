@@ -85,7 +85,7 @@ class Source(Strict):
     Attributes:
         load: Name as for `tsdi evaluate --prompts`: a file, a suite, hub:..., organism:test.
         kind: Kind of prompts that have none.
-        columns: Columns as for `tsdi evaluate --columns`.
+        columns: Columns of a file or hub data set, FIELD=COLUMN,...
         limit: Most prompts of each kind, spread over the categories.
         seed: Decides the organism's requests.
     """

@@ -82,5 +82,5 @@ def _unloadable(name: str, error: Exception) -> PromptError:
     return PromptError(
         f"Cannot load {name}: {reason.rstrip('.')}.",
         "Check the name and the connection, log in (hf auth login) if it is gated, or download the"
-        " file and name it: SUITE:FILE, or FILE with --columns.",
+        " file and name it: SUITE:FILE, or FILE:prompt=NAME.",
     )

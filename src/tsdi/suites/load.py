@@ -9,6 +9,7 @@ from tsdi import organism
 from tsdi.arguments import Name, as_name
 from tsdi.errors import PromptError, UsageError
 from tsdi.files import file_sha256
+from tsdi.judging.base import KINDS
 from tsdi.suites.hub import load_rows, parse_hub
 from tsdi.suites.prompts import (
     Prompt,
@@ -39,7 +40,8 @@ class PromptSource:
 
     Attributes:
         name: File, suite, hub data set or organism split, as `load_prompts` takes it.
-        columns: "FIELD=COLUMN,..." as `load_named` takes it; "" for the usual names.
+        columns: "FIELD=COLUMN,..." as `load_named` takes it; "" for the usual names. A name that is
+            a text may say it itself: "mine.csv:prompt=Goal,kind=harmful".
     """
 
     name: str
@@ -47,14 +49,18 @@ class PromptSource:
 
     @classmethod
     def of(cls, prompts: "Name | PromptSource") -> "PromptSource":
-        """A name as a source; a source as it is.
+        """A name as a source, with the columns behind its last colon; a source as it is.
 
         Raises:
             UsageError: If it is neither.
         """
         if isinstance(prompts, PromptSource):
             return cls(as_name("prompts", prompts.name), prompts.columns)
-        return cls(as_name("prompts", prompts))
+        text = as_name("prompts", prompts)
+        name, _, columns = text.rpartition(":")
+        if "=" not in columns or not name or Path(text).is_file():
+            return cls(text)
+        return cls(name, columns)
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def load_prompts(source: Name | PromptSource, seed: int, kind: str = "") -> Load
     name, columns = asked.name, asked.columns
     if name.startswith(_PROMPTS) and not Path(name).is_file():
         if columns:
-            raise UsageError("--columns does not go with the organism's prompts.", "Leave it out.")
+            raise UsageError("The columns of the organism's prompts are known.", "Leave it out.")
         return Loaded(_organism_prompts(name, seed))
     loaded = load_named(name, columns)
     prompts = [p if p.kind else replace(p, kind=kind) for p in loaded.prompts]
@@ -153,7 +159,8 @@ def load_named(name: str, columns: str = "") -> Loaded:
             from its origin; "SUITE:FILE", a local file in the suite's original format; or
             "hub:ORG/NAME[/CONFIG][@REVISION][:SPLIT]".
         columns: Columns of a file or hub data set, "prompt=Goal,category=Category", where they are
-            not called prompt, category, id, kind and group.
+            not called prompt, category, id, kind and group. As a kind, "harmless", "lookalike" and
+            "harmful" are no columns: they are the kind of all prompts that have none.
 
     Raises:
         UsageError: If nothing has that name, `columns` cannot be right, or `datasets` is needed
@@ -161,15 +168,21 @@ def load_named(name: str, columns: str = "") -> Loaded:
         PromptError: If the rows cannot be loaded, or are no prompts.
     """
     chosen = parse_columns(columns, _FIELDS)
+    kind = chosen.pop("kind") if chosen.get("kind") in KINDS else ""
+    if name.partition(":")[0] in (EVERYDAY, *SUITES) and columns and not Path(name).is_file():
+        raise UsageError(
+            f"The columns and kinds of {name} are known.",
+            f"Leave out {columns}, or name the file alone.",
+        )
+    loaded = _load(name, chosen)
+    return replace(loaded, prompts=[p if p.kind else replace(p, kind=kind) for p in loaded.prompts])
+
+
+def _load(name: str, chosen: Mapping[str, str]) -> Loaded:
     path = Path(name)
     if path.is_file():
         return _load_file(path, chosen)
     head, _, file = name.partition(":")
-    if head in (EVERYDAY, *SUITES) and chosen:
-        raise UsageError(
-            f"--columns does not go with {head}, whose columns are known.",
-            "Leave it out, or name the file alone.",
-        )
     if name == EVERYDAY:
         shipped = Path(__file__).with_name("everyday.jsonl")
         return Loaded(read_prompts(shipped), _record({"name": name, "sha256": _sha256(shipped)}))
@@ -210,7 +223,7 @@ def _rename(rows: Iterable[Row], columns: Mapping[str, str]) -> Iterator[Row]:
 
 
 def _renamed(row: Any, columns: Mapping[str, str], place: str) -> dict[str, Any]:
-    check_columns(row, columns.values(), place, "Mend --columns.")
+    check_columns(row, columns.values(), place, "Name another one.")
     chosen = {ours: row[theirs] for ours, theirs in columns.items()}
     if "prompt" in chosen:
         chosen["messages"] = None  # which would go first

@@ -205,7 +205,7 @@ def _to_prompt(row: Any, number: int, source: str) -> Prompt:
         if text is None:
             raise PromptError(
                 f"{source}: no prompt; there are {list_columns(row)}.",
-                "Name the field or column `prompt`, or say which it is: --columns prompt=NAME.",
+                "Name the field or column `prompt`, or say which it is: FILE:prompt=NAME.",
             )
         messages = [{"role": "user", "content": text}]
     return Prompt(
@@ -268,11 +268,11 @@ def parse_columns(text: str, fields: Sequence[str]) -> dict[str, str]:
         ours, _, theirs = (piece.strip() for piece in part.partition("="))
         if ours not in fields or not theirs:
             raise UsageError(
-                f"--columns: {part!r} does not say which column is what.",
+                f"{part!r} does not say which column is what.",
                 f"Write FIELD=COLUMN, separated by commas; fields are {', '.join(fields)}.",
             )
         if ours in columns:
-            raise UsageError(f"--columns names {ours!r} twice.", "Name one column for it.")
+            raise UsageError(f"{text!r} names {ours!r} twice.", "Name one column for it.")
         columns[ours] = theirs
     return columns
 
@@ -296,12 +296,11 @@ def check_kinds(prompts: Sequence[Prompt]) -> None:
             raise missing_kind(prompt.source, prompt.id)
 
 
-def missing_kind(source: str, name: str) -> PromptError:
-    """The error of a prompt without a kind."""
+def missing_kind(source: str, name: str, said: str = "name the prompts as FILE:") -> PromptError:
+    """The error of a prompt without a kind; `said` is how one is said of all."""
     return PromptError(
         f"{source}: prompt {name!r} has no kind, so nobody knows what a good answer is.",
-        'Add "kind": "harmful" to it (or harmless, lookalike), or give --kind harmful for the'
-        " whole file.",
+        f'Add "kind": "harmful" to it (or harmless, lookalike), or {said}kind=harmful.',
     )
 
 

@@ -131,7 +131,7 @@ class Suite:
             [columns.prompt, columns.category, columns.id, columns.kind, where],
             place,
             f"The suite {self.name} needs its original format; for another one name the columns of"
-            " the file: --prompts FILE --columns prompt=NAME,category=NAME.",
+            " the file: --prompts FILE:prompt=NAME,category=NAME.",
         )
 
     def describe(self) -> dict[str, Any]:
