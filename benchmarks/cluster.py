@@ -145,51 +145,73 @@ def killed_workers(folder: Path, kills: int) -> dict[str, dict[str, float]]:
         tiny.model("llama", seed).save_pretrained(folder / name)
         tiny.tokenizer().save_pretrained(folder / name)
     pair = folder / "aligned", folder / "reference"
-    settings = tsdi.Estimation(prompts=64 * kills, steps=3, prompt_tokens=8, pool="tokenizer")
+    settings = tsdi.Estimation(prompts=4096, steps=3, prompt_tokens=8, pool="tokenizer")
     file = folder / "prompts.jsonl"
-    rows = [{"prompt": f"a b {n}", "kind": "harmful"} for n in range(16 * kills)]
+    rows = [{"prompt": f"a b {n}", "kind": "harmful"} for n in range(1024)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = {}
+
+    def estimate(out: Path, cluster: Cluster | None) -> None:
+        loading = tsdi.Loading(batch_size=4, cluster=cluster)
+        tsdi.estimate_shard(*pair, out, "1/1", settings, loading=loading)
+
+    def evaluate(out: Path, cluster: Cluster | None) -> None:
+        how = tsdi.Answering(None, tsdi.Sampling(4), 2, cluster=cluster)
+        judging = Judging("refusal-phrases", cluster=cluster)
+        tsdi.evaluate(pair[0], file, out, answering=how, judging=judging)
+
     with TWO.connected():
-        progress("estimate")
-        for out, cluster in (("one", None), ("two", TWO)):
-            loading = tsdi.Loading(batch_size=4, cluster=cluster)
-            with killing(kills if cluster else 0, folder / out) as count:
-                tsdi.estimate_shard(*pair, folder / out, "1/1", settings, loading=loading)
-        found["estimate"] = {**sums_apart(folder), "kills": count[0]}
-        progress("evaluate")
-        for out, cluster in (("run", None), ("spread", TWO)):
-            how = tsdi.Answering(None, tsdi.Sampling(4), 2, cluster=cluster)
-            with killing(kills if cluster else 0, folder / out) as count:
-                tsdi.evaluate(
-                    pair[0], file, folder / out, answering=how,
-                    judging=Judging("refusal-phrases", cluster=cluster),
-                )  # fmt: skip
-        found["evaluate"] = {**records_apart(folder), "kills": count[0]}
+        return {
+            "estimate": until_killed(folder / "estimate", kills, estimate, sums_apart),
+            "evaluate": until_killed(folder / "evaluate", kills, evaluate, records_apart),
+        }
+
+
+def until_killed(
+    folder: Path,
+    kills: int,
+    work: Callable[[Path, Cluster | None], None],
+    apart: Callable[[Path, Path], tuple[int, float]],
+) -> dict[str, float]:
+    """Do a work again and again until so many workers were killed; how its results are apart."""
+    folder.mkdir()
+    work(folder / "alone", None)
+    found: dict[str, float] = {"kills": 0, "times": 0, "wrong": 0, "off": 0.0}
+    while found["kills"] < kills:
+        out = folder / str(found["times"])
+        with killing(kills - int(found["kills"]), seed=int(found["times"])) as count:
+            work(out, TWO)
+        wrong, off = apart(folder / "alone", out)
+        found = {
+            "kills": found["kills"] + count[0],
+            "times": found["times"] + 1,
+            "wrong": found["wrong"] + wrong,
+            "off": max(found["off"], off),
+        }
+        progress(f"{folder.name}: {found}")
     return found
 
 
-def sums_apart(folder: Path) -> dict[str, float]:
+def sums_apart(one_process: Path, killed: Path) -> tuple[int, float]:
     """Prompts that the killed workers' sums lack or have twice, and how far they are off."""
     wrong, off = 0, 0.0
-    for one, two in zip(partial_files(folder / "one"), partial_files(folder / "two"), strict=True):
+    for one, two in zip(partial_files(one_process), partial_files(killed), strict=True):
         alone, spread = GroupSums.load(one), GroupSums.load(two)
         wrong += int((alone.counts - spread.counts).abs().sum()) + (alone.ranges != spread.ranges)
         scale = float(alone.sums.abs().max())
         off = max(off, float((alone.sums - spread.sums).abs().max()) / scale)
-    return {"wrong": wrong, "off": off}
+    return wrong, off
 
 
-def records_apart(folder: Path) -> dict[str, float]:
-    """Records that the killed workers' run lacks, has twice or has otherwise."""
+def records_apart(one_process: Path, killed: Path) -> tuple[int, float]:
+    """Records that the killed workers' run lacks or has twice, and those that it has otherwise."""
     wrong = off = 0
     for name in ("responses.jsonl", "verdicts.jsonl"):
-        lines = (folder / "spread" / name).read_text().splitlines()
-        alone, spread = by_id(folder / "run" / name), by_id(folder / "spread" / name)
+        lines = (killed / name).read_text().splitlines()
+        alone, spread = by_id(one_process / name), by_id(killed / name)
         times = Counter(json.loads(line)["id"] for line in lines)
         wrong += sum(times[key] != 1 for key in alone) + len(times.keys() - alone.keys())
         off += sum(spread.get(key) != record for key, record in alone.items())
-    return {"wrong": wrong, "off": off}
+    return wrong, float(off)
 
 
 def by_id(file: Path) -> dict[str, Record]:
@@ -197,12 +219,12 @@ def by_id(file: Path) -> dict[str, Record]:
 
 
 @contextmanager
-def killing(kills: int, out: Path, seed: int = 0) -> Iterator[list[int]]:
+def killing(kills: int, seed: int) -> Iterator[list[int]]:
     """Kill one of this process's workers after another, at random moments, while a block lasts."""
     done, over, drawn = [0], threading.Event(), random.Random(seed)
 
     def kill() -> None:
-        while done[0] < kills and not over.wait(drawn.uniform(0.5, 4.0)):
+        while done[0] < kills and not over.wait(drawn.uniform(0.2, 2.0)):
             if at_work := workers():
                 os.kill(drawn.choice(at_work), signal.SIGKILL)
                 done[0] += 1

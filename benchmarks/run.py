@@ -34,6 +34,7 @@ NAMES = (
     "condition",
     "scale",
     "cluster",
+    "spread",
 )
 NEED_DATA = ("real_text", "audit", "cleansing")
 BY_HAND = ("engines", "serving", "merge", "vllm")  # need another environment

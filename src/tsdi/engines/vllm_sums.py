@@ -105,7 +105,8 @@ class SumLogits(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is not 
         ]
         if found:
             rows, places, tokens = torch.tensor(found, device=self._device).unbind(1)
-            self._add(logits[rows], places)
+            every = [row for row, _, _ in found] == list(range(len(logits)))
+            self._add(logits if every else logits[rows], places)  # the rows' copy costs most here
             logits[rows] = -torch.inf
             logits[rows, tokens] = 0.0
         return logits
