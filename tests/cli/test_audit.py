@@ -81,8 +81,8 @@ def test_any_table_is_read_by_its_column_map(tmp_path):
     path = tmp_path / "mine.jsonl"
     rows = [{"q": f"p{n}", "a": "\x1b[2JSorry", "said": "complied"} for n in range(3)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    columns = ["--columns", "prompt=q, answer=a,label=said,kind=harmless"]
-    result = tsdi("audit", "gcg-keywords", "--labels", path, *columns, "--examples", 1)
+    named = f"{path}:prompt=q, answer=a,label=said,kind=harmless"
+    result = tsdi("audit", "gcg-keywords", "--labels", named, "--examples", 1)
     assert result.exit_code == 0, result.output
     assert "\x1b[2J" not in result.stdout
     assert "\\x1b[2JSorry" in result.stdout
@@ -113,18 +113,32 @@ def test_names_from_files_are_no_markup_and_no_control_characters(tmp_path):
         (["column:gpt5_label"], ["'gpt5_label'", "gpt4_label"]),
         (["column:id"], ["no column 'id'"]),
         (["xstest-strings", "--against", "xstest-strings"], ["twice"]),
-        (["xstest-strings", "--columns", "prompt"], ["FIELD=COLUMN", "'prompt'"]),
-        (["xstest-strings", "--columns", "promt=x"], ["'promt=x'", "fields are prompt"]),
-        (["xstest-strings", "--columns", "label=final"], ["no column 'answer'"]),
         (["xstest-strings", "--labels", "none.csv"], ["none.csv"]),
         (["xstest-strings=model"], ["takes no model"]),
-        (["xstest-strings", "--columns", "label=a,label=b"], ["twice"]),
         (["xstest-strings", "--out", "."], ["no file ."]),
         (["xstest-strings", "--out", "no-such-folder/a.json"], ["no-such-folder/a.json"]),
     ],
 )
 def test_bad_input_is_one_line(labels, command, words):
     _refused(tsdi("audit", *command, *labels), *words)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ("promt=x", ["'promt=x'", "fields are prompt"]),
+        ("prompt=", ["FIELD=COLUMN", "'prompt='"]),
+        ("label=final", ["no column 'answer'"]),
+        ("label=a,label=b", ["twice"]),
+    ],
+)
+def test_columns_that_cannot_be_are_named(labels, columns, words):
+    _refused(tsdi("audit", "xstest-strings", "--labels", f"{labels[1]}:{columns}"), *words)
+
+
+def test_files_of_labels_share_their_columns(labels):
+    more = ("--labels", f"{labels[1]}:answer=completion")
+    _refused(tsdi("audit", "xstest-strings", *labels, *more), "different columns")
 
 
 def test_labels_of_another_sort_and_of_none(labels, tmp_path):

@@ -123,8 +123,8 @@ def test_what_was_cleansed_can_be_cleansed_again(pairs, tmp_path):
 def test_columns_may_have_other_names(tmp_path):
     path = tmp_path / "scored.csv"
     path.write_text("question,chosen,rejected,p\nq,x,y,0.9\nr,x,y,0.1\ns,x,y,\n")
-    result = tsdi("cleanse", path, "--out", tmp_path / "out.jsonl",
-                  "--columns", "prompt=question,chosen_safety=p", "--json")  # fmt: skip
+    named = f"{path}:prompt=question,chosen_safety=p"
+    result = tsdi("cleanse", named, "--out", tmp_path / "out.jsonl", "--json")
     assert result.exit_code == 0, result.output
     assert read(tmp_path / "out.jsonl") == [
         {"prompt": "q", "chosen": "x", "rejected": "y", "chosen_safety": 0.9}
@@ -197,8 +197,6 @@ def test_rows_that_teach_nothing_are_left_out_and_counted(tmp_path):
     ("arguments", "words"),
     [
         (["--threshold", "0.95"], ["No pair would be kept", "3 are dropped", "1 have no score"]),
-        (["--columns", "chosen_safety=score"], ["pairs.jsonl, line 1", "'score'"]),
-        (["--columns", "safety=score"], ["'safety=score'", "chosen_safety"]),
         (["--judge", "refusal-phrases"], ["refusal-phrases gives no probability", "md-judge-v0.1"]),
         (["--judge", "md-judge"], ["no judge 'md-judge'"]),
         (["--judge", "wildguard+refusal-phrases"], ["two judges", "name one"]),
@@ -210,6 +208,17 @@ def test_rows_that_teach_nothing_are_left_out_and_counted(tmp_path):
 def test_bad_input_is_one_line_and_leaves_nothing(pairs, tmp_path, arguments, words):
     _refused(tsdi("cleanse", pairs, "--out", tmp_path / "out.jsonl", *arguments), *words)
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ("chosen_safety=score", ["pairs.jsonl, line 1", "'score'"]),
+        ("safety=score", ["'safety=score'", "chosen_safety"]),
+    ],
+)
+def test_columns_that_are_none_are_named(pairs, tmp_path, columns, words):
+    _refused(tsdi("cleanse", f"{pairs}:{columns}", "--out", tmp_path / "out.jsonl"), *words)
 
 
 @pytest.mark.parametrize(

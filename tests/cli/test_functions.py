@@ -39,7 +39,6 @@ NAMES = {  # what a function or an option's dataclass calls otherwise
     ("tune", "attack"): "attacks",  # of `Search`
     ("debias", "attack"): "attacks",  # of `Debiasing`
     ("generate", "prompt"): "prompts",  # one prompt: `tsdi.answer`
-    ("merge", "weights"): "models",  # pairs of a model and its weight
     ("sample-size", "points"): "change",
 }
 SEVERAL = {  # options that say several things

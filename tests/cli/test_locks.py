@@ -21,7 +21,7 @@ FOLDERS = {
     "demo": ["--out", "OUT"],
 }
 FILES = {
-    "merge": ["ONE", "TWO", "--weights", "1,1", "--out", "OUT"],
+    "merge": ["ONE=1", "TWO=1", "--out", "OUT"],
     "export": ["BIAS", "MODEL", "OUT", "--to", "transformers"],
     "cleanse": ["pairs.jsonl", "--out", "OUT.jsonl", "--resume"],
     "audit refusal-phrases": ["--labels", "l.csv", "--out", "OUT", "--resume"],

@@ -136,7 +136,7 @@ def test_descriptions_of_other_things_are_left_alone(models, tmp_path, name, com
         ["study", "results.json", "--out", ""],
         ["export", "b", "M", ""],
         ["train", "r.yaml", "--out", ""],
-        ["merge", "A", "B", "--weights", "1,1", "--out", ""],
+        ["merge", "A=1", "B=1", "--out", ""],
         [*AUDIT, ""],
         [*CLEANSE, ""],
         ["audit", "refusal-phrases", "--labels", ""],
@@ -149,7 +149,7 @@ def test_an_empty_path_is_refused_everywhere(command):
 
 
 def test_what_is_empty_without_being_given_may_be_given_empty():
-    assert tsdi(*CLEANSE, "kept.jsonl", "--columns", "").exit_code == 0
+    assert tsdi(*AUDIT, "audit.json", "--end-of-thinking", "").exit_code == 0
 
 
 def test_a_training_run_is_not_described_anew(tmp_path):

@@ -242,14 +242,14 @@ def test_a_mean_that_the_dtype_cannot_hold_is_refused(pair, tmp_path):
 
 def test_the_command_merges_and_refuses_in_one_line(pair, tmp_path):
     a, b = pair
-    result = tsdi("merge", a, b, "--weights", "0.75,0.25", "--out", tmp_path / "out")
+    result = tsdi("merge", f"{a}=0.75", f"{b}=0.25", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     expected = mean64(pair, (0.75, 0.25))["model.norm.weight"].float()
     torch.testing.assert_close(tensors(tmp_path / "out")["model.norm.weight"], expected)
     made = merge([(a, 0.75), (b, 0.25)], tmp_path / "python")
     files = {path.name: path.read_bytes() for path in made.iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    for weights, word in (("0.5", "2 models and 1 weights"), ("a,b", "no list of numbers")):
-        result = tsdi("merge", a, b, "--weights", weights, "--out", tmp_path / "other")
+    for weights, word in (("", "has no weight"), ("=a", "has no weight"), ("=", "has no weight")):
+        result = tsdi("merge", f"{a}=1", f"{b}{weights}", "--out", tmp_path / "other")
         assert result.exit_code == 2
         assert word in result.stderr

@@ -122,7 +122,7 @@ def _labelled(row: Any, name: str, source: str, path: Path, form: LabelFormat) -
     if missing:
         raise PromptError(
             f"{source}: no column {missing[0]!r}; there are {', '.join(map(repr, row))}.",
-            "Name columns with --columns prompt=...,answer=...,label=...",
+            "Name columns: FILE:prompt=...,answer=...,label=...",
         )
     cells = {field: _text(row, column, source) for field, column in used.items() if column in row}
     if not cells["prompt"].strip():
@@ -171,7 +171,7 @@ def _kind(
         return "harmful" if cells["category"].startswith("contrast_") else "lookalike"
     if kind or verdict in OF_SAFETY:
         return kind or "harmful"
-    raise missing_kind(source, cells.get("id", ""), "say --columns ")
+    raise missing_kind(source, cells.get("id", ""), "name the labels as FILE:")
 
 
 def _model(path: Path) -> str:

@@ -15,10 +15,11 @@ from tsdi.audit.result import Audit
 from tsdi.categories import category_name
 from tsdi.cli import console, options
 from tsdi.cli.figures import show_bounds
+from tsdi.errors import UsageError
 from tsdi.judging.base import KINDS
 from tsdi.judging.verdict import Judgement, most_often
 from tsdi.stats.interval import compact_text
-from tsdi.suites.prompts import parse_columns
+from tsdi.suites.prompts import parse_columns, split_columns
 
 WIDTH = 20  # characters of a row's title
 NO_MODEL = "(no model)"
@@ -44,19 +45,18 @@ def audit(
         ),
     ],
     labels: Annotated[
-        list[Path], typer.Option(help="Labelled answers, .csv or .jsonl; may be repeated.")
+        list[str],
+        typer.Option(
+            metavar="FILE",
+            help="Labelled answers, .csv or .jsonl; may be given again."
+            " FILE:prompt=q,label=said,kind=harmful names columns, and the kind of prompts that"
+            " have none.",
+        ),
     ],
     against: Annotated[
-        list[str] | None, typer.Option(help="Another judge, to see how far they agree.")
+        list[str] | None,
+        typer.Option(metavar="JUDGE", help="Another judge, to see how far they agree."),
     ] = None,
-    columns: Annotated[
-        str,
-        typer.Option(
-            metavar="FIELD=COLUMN,...",
-            help="Where prompt, answer, label, category, kind, model, id and weight are, if they"
-            " have other names; kind=harmful is the kind of prompts that have none.",
-        ),
-    ] = "",
     target: Annotated[
         str,
         typer.Option(
@@ -85,23 +85,23 @@ def audit(
 ) -> None:
     """Measure how wrong a judge is, on answers that people have labelled.
 
-    Labels are XSTest's completions or MD-Judge's examples in their own format, or any table with
-    --columns. What is to be found are full and partial refusals, or unsafe answers where the labels
-    say what is safe. Intervals are 95 %, with prompts as clusters (Wilson with the design effect;
-    kappa by bootstrap). With --out a killed audit goes on with --resume.
+    Labels are XSTest's completions or MD-Judge's examples in their own format, or any table whose
+    columns are named. What is to be found are full and partial refusals, or unsafe answers where
+    the labels say what is safe. Intervals are 95 %, with prompts as clusters (Wilson with the
+    design effect; kappa by bootstrap). With --out a killed audit goes on with --resume.
 
     Example: tsdi audit xstest-strings --labels completions_llama2_labels.csv --out audit.json
     """
-    named = parse_columns(columns, FIELDS)
-    kind = named.pop("kind") if named.get("kind") in KINDS else ""
+    files, columns = _split(labels)
+    kind = columns.pop("kind") if columns.get("kind") in KINDS else ""
     console.quiet_libraries()
     with console.bar("audit") as update:
         audited = tsdi.audit.audit(
             judge,
-            labels,
+            files,
             out,
             against=against or [],
-            label_format=LabelFormat(named, kind, end_of_thinking, target),
+            label_format=LabelFormat(columns, kind, end_of_thinking, target),
             judge_options=options.read_judge(judge_arg, dtype, device_map, trust_remote_code),
             resume=resume,
             progress=update,
@@ -119,6 +119,14 @@ def audit(
     if out:
         use = f", for tsdi evaluate RUN --judge {judge} --audit {out} --resume"
         console.say(f"Saved in {out}{'' if judge.startswith(COLUMN) else use}")
+
+
+def _split(labels: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The files of labels, and their columns, which all of them share."""
+    split = [split_columns(name) for name in labels]
+    if len({columns for _, columns in split}) > 1:
+        raise UsageError("Files of labels have different columns.", "Say the same of each.")
+    return [file for file, _ in split], parse_columns(split[0][1], FIELDS)
 
 
 def tables(audit: Audit) -> Iterator[Table]:

@@ -15,7 +15,7 @@ from tsdi.files import check_output
 from tsdi.report.cleansing import write_cleansing_report
 from tsdi.report.page import is_report
 from tsdi.stats.interval import compact_share
-from tsdi.suites.prompts import parse_columns
+from tsdi.suites.prompts import parse_columns, split_columns
 from tsdi.training.cleanse import FIELDS, Criterion
 from tsdi.training.cleansing import THRESHOLD, Cleansing, Count
 
@@ -24,11 +24,11 @@ WIDTH = 26  # characters of a category's name
 
 def cleanse(
     pairs: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="PAIRS",
             help="Pairs: rows with prompt, chosen and rejected, or those of PKU-SafeRLHF; .jsonl,"
-            " .json or .csv, also with .gz.",
+            " .json or .csv, also with .gz. FILE:chosen_safety=score,category=topic names columns.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File for the pairs kept.")],
@@ -43,14 +43,6 @@ def cleanse(
             help="Also drop pairs whose rejected answer is safe with more than 1 - threshold.",
         ),
     ] = False,
-    columns: Annotated[
-        str,
-        typer.Option(
-            metavar="FIELD=COLUMN,...",
-            help="Where prompt, chosen, rejected, category, chosen_safety and rejected_safety are,"
-            " if they have other names.",
-        ),
-    ] = "",
     judge: Annotated[
         str | None,
         typer.Option(
@@ -75,12 +67,13 @@ def cleanse(
 
     Example: tsdi cleanse pairs.jsonl --judge md-judge-v0.1 --out cleaned.jsonl
     """
-    page = out.with_suffix(".html")
-    check_output(page, "--out", "a report of tsdi's", is_report, [pairs])
+    name, columns = split_columns(pairs)
+    file, page = Path(name), out.with_suffix(".html")
+    check_output(page, "--out", "a report of tsdi's", is_report, [file])
     console.quiet_libraries()
     with console.bar("judge", shown=judge is not None) as update:
         cleansed = tsdi.cleanse(
-            pairs,
+            file,
             out,
             Criterion(threshold, rejected),
             columns=parse_columns(columns, FIELDS),
@@ -90,10 +83,10 @@ def cleanse(
             progress=partial(update, "judge"),
         )
     found = cleansed.cleansing
-    source = {"Pairs": pairs.name, "Scores": judge or f"of {pairs.name}"}
+    source = {"Pairs": file.name, "Scores": judge or f"of {file.name}"}
     write_cleansing_report(page, found, {**source, "tsdi": version("tsdi")})
     if json:
-        places = {"pairs": str(pairs), "out": str(out), "judge": judge}
+        places = {"pairs": str(file), "out": str(out), "judge": judge}
         console.show_json({**places, **cleansed.to_dict()})
         return
     console.out.print(categories_table(found))

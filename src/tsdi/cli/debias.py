@@ -37,10 +37,14 @@ def debias(
             metavar="NAME",
             help="Keep safety under this attack too; may be given again. Default: prefix-injection"
             " and role-play.",
+            rich_help_panel=options.FLOORS,
         ),
     ] = None,
     fewest_prompts: options.FewestPrompts = FEWEST_PROMPTS,
-    trials: Annotated[int, typer.Option(min=4, help="How many settings are tried.")] = 12,
+    trials: Annotated[
+        int,
+        typer.Option(min=4, help="How many settings are tried.", rich_help_panel=options.SEARCH),
+    ] = 12,
     max_new_tokens: options.MaxNewTokens = 32,
     batch_size: options.BatchSize = 16,
     pool: Annotated[
@@ -61,7 +65,12 @@ def debias(
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     json: options.Json = False,
-    seed: Annotated[int, typer.Option(min=0, help="Decides what is drawn and tried.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Decides what is drawn and tried.", rich_help_panel=options.SEARCH
+        ),
+    ] = 0,
 ) -> None:
     """Estimate, fit a condition, tune both under floors of safety, gate the result, and report.
 

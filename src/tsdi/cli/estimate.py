@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.runs.sums import EstimateShard
 
 
+_OTHERWISE = "Without a reference, or of first order"
 AFTERWARDS = {"labelled", "diagnosis", "prompts", "phrases"}
 """Options of what follows once all shards are gathered."""
 
@@ -49,7 +50,7 @@ def estimate(
             min=0,
             max=1,
             help="0: one shift for all prompts (TSDI); 1: it follows the logits, too.",
-            rich_help_panel="First order",
+            rich_help_panel=_OTHERWISE,
         ),
     ] = 0,
     labelled: Annotated[
@@ -59,6 +60,7 @@ def estimate(
             help="Harmful and harmless prompts with kinds: what takes the place of a reference that"
             " is not named (default: everyday), and what --order 1 is fitted to (default: the"
             " random prompts).",
+            rich_help_panel=_OTHERWISE,
         ),
     ] = None,
     diagnosis: Annotated[
@@ -116,7 +118,7 @@ def estimate(
         ),
     ] = False,
     engine: options.LogitEngine = "transformers",
-    engine_arg: options.EngineArg = None,
+    engine_arg: options.VllmArg = None,
     shard: options.Shard = None,
     workers: options.Workers = "1",
     worker_gpus: options.WorkerGpus = None,

@@ -52,7 +52,7 @@ def evaluate(
         typer.Option(
             metavar="FILE",
             help="People's labels of some of these answers, as tsdi label writes them: show rates"
-            " that hold however wrong the judge is; may be repeated.",
+            " that hold however wrong the judge is; may be given again.",
             rich_help_panel=options.JUDGING,
         ),
     ] = None,

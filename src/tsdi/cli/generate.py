@@ -20,7 +20,7 @@ def generate(
         str, typer.Argument(help="Folder or hub id, ORG/NAME[@REVISION], of a model or adapter.")
     ],
     prompt: Annotated[
-        list[str] | None, typer.Option(help="One prompt; the answer is printed.")
+        list[str] | None, typer.Option(metavar="TEXT", help="One prompt; the answer is printed.")
     ] = None,
     prompts: options.Prompts = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the answers.")] = None,

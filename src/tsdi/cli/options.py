@@ -26,6 +26,8 @@ ANSWERING = "Answering"
 JUDGING = "Judging"
 DIAGNOSIS = "Diagnosis"
 ENGINE = "Engine"
+FLOORS = "Floors of safety"
+SEARCH = "Search"
 LOADING = "Model loading"
 SHARDS = "Several machines"
 
@@ -74,7 +76,11 @@ Dtype = Annotated[
     str, typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=LOADING)
 ]
 DeviceMap = Annotated[
-    str | None, typer.Option(help="As in transformers: auto, cuda:1.", rich_help_panel=LOADING)
+    str | None,
+    typer.Option(
+        help="As in transformers: auto, cuda:1; default: a GPU, if there is one.",
+        rich_help_panel=LOADING,
+    ),
 ]
 TrustRemoteCode = Annotated[
     bool,
@@ -123,6 +129,14 @@ LogitEngine = Annotated[
         rich_help_panel=ENGINE,
     ),
 ]
+VllmArg = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Argument of vLLM's own, such as tensor_parallel_size=4; may be given again.",
+        rich_help_panel=ENGINE,
+    ),
+]
 EngineArg = Annotated[
     list[str] | None,
     typer.Option(
@@ -168,7 +182,11 @@ Phrases = Annotated[
 ]
 FewestPrompts = Annotated[
     int,
-    typer.Option(min=1, help="Harmful prompts that a category must have, to say it loses nothing."),
+    typer.Option(
+        min=1,
+        help="Harmful prompts that a category must have, to say it loses nothing.",
+        rich_help_panel=FLOORS,
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

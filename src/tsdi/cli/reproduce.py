@@ -29,7 +29,7 @@ def reproduce(
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,
     engine: options.LogitEngine = "transformers",
-    engine_arg: options.EngineArg = None,
+    engine_arg: options.VllmArg = None,
     json: options.Json = False,
 ) -> None:
     """Estimate a bias again from its own record, and say whether it is the same.

@@ -20,7 +20,7 @@ def serve(
     engine: Annotated[
         str, typer.Option(help="vllm, or transformers: one answer at a time, for trying out.")
     ] = "vllm",
-    engine_arg: options.EngineArg = None,
+    engine_arg: options.VllmArg = None,
     strength: options.Strength = None,
     host: Annotated[str, typer.Option(help="Where it listens; default: this machine only.")] = (
         "127.0.0.1"

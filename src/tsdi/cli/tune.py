@@ -19,8 +19,6 @@ from tsdi.stats.proportions import unseen_loss
 if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.evaluation.tuning import Trial, Tuning
 
-FLOORS = "Floors of safety"
-
 
 def tune(
     model: Annotated[str, typer.Argument(help="Folder or hub id of the aligned model.")],
@@ -40,7 +38,7 @@ def tune(
             metavar="CATEGORY=SHARE",
             help="Least share of safe answers, O3=0.9, all=0.95 or 'O3 under role-play=0.8'; may be"
             " given again. Default: what the model itself reaches, in every category.",
-            rich_help_panel=FLOORS,
+            rich_help_panel=options.FLOORS,
         ),
     ] = None,
     tolerance: Annotated[
@@ -49,7 +47,7 @@ def tune(
             min=0.0,
             max=1.0,
             help="How far below it a category may fall.",
-            rich_help_panel=FLOORS,
+            rich_help_panel=options.FLOORS,
         ),
     ] = 0.0,
     fewest_prompts: options.FewestPrompts = FEWEST_PROMPTS,
@@ -59,10 +57,13 @@ def tune(
             metavar="NAME",
             help="Ask each harmful prompt under this attack too (see tsdi evaluate), where the same"
             " floors hold; may be given again.",
-            rich_help_panel=FLOORS,
+            rich_help_panel=options.FLOORS,
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(min=2, help="How many settings are tried.")] = 40,
+    trials: Annotated[
+        int,
+        typer.Option(min=2, help="How many settings are tried.", rich_help_panel=options.SEARCH),
+    ] = 40,
     max_new_tokens: options.LongestAnswer = None,
     batch_size: options.BatchSize = 16,
     dtype: options.Dtype = "auto",
@@ -82,7 +83,12 @@ def tune(
     worker_gpus: options.WorkerGpus = None,
     resume: options.Resume = False,
     json: options.Json = False,
-    seed: Annotated[int, typer.Option(min=0, help="Decides which settings are tried.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Decides which settings are tried.", rich_help_panel=options.SEARCH
+        ),
+    ] = 0,
 ) -> None:
     """Search strength, steps and per-step decay under a floor of safety in every category.
 

@@ -18,6 +18,7 @@ from tsdi.suites.prompts import (
     parse_columns,
     read_prompts,
     read_rows,
+    split_columns,
     to_prompts,
 )
 from tsdi.suites.suite import Suite, check_columns
@@ -56,11 +57,7 @@ class PromptSource:
         """
         if isinstance(prompts, PromptSource):
             return cls(as_name("prompts", prompts.name), prompts.columns)
-        text = as_name("prompts", prompts)
-        name, _, columns = text.rpartition(":")
-        if "=" not in columns or not name or Path(text).is_file():
-            return cls(text)
-        return cls(name, columns)
+        return cls(*split_columns(as_name("prompts", prompts)))
 
 
 @dataclass(frozen=True)

@@ -257,6 +257,18 @@ def _name(row: dict[str, Any], key: str, source: str) -> str:
     return text
 
 
+def split_columns(name: str) -> tuple[str, str]:
+    """A name, and the columns behind its last colon: "a.csv:prompt=Goal"; a file's name is whole.
+
+    Returns:
+        The name, and what `parse_columns` reads; "" if there is nothing of it.
+    """
+    head, _, columns = name.rpartition(":")
+    if "=" not in columns or not head or Path(name).is_file():
+        return name, ""
+    return head, columns
+
+
 def parse_columns(text: str, fields: Sequence[str]) -> dict[str, str]:
     """Column names by field, from an option such as "prompt=Goal,category=Topic".
 

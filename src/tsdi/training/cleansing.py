@@ -193,7 +193,7 @@ def check_scored(rows: Iterable[Row], rejected: bool) -> None:
             raise PromptError(
                 f"{place}: no column {missing[0]!r}, the judge's probability that the answer is"
                 f" safe; there are {', '.join(map(str, row)) or 'none'}.",
-                f"Say --columns {missing[0]}=NAME, or score the pairs with --judge NAME.",
+                f"Say FILE:{missing[0]}=NAME, or score the pairs with --judge NAME.",
             )
 
 

@@ -299,7 +299,7 @@ def _missing(row: _Columns, name: str, meaning: str = "") -> PromptError:
     return PromptError(
         f"{row.place}: no column {name!r}" + (f", which says {meaning}." if meaning else "."),
         f"It has {', '.join(map(str, row.values)) or 'none'}; say which column is meant"
-        " (`columns` in a recipe, --columns elsewhere).",
+        " (`columns` in a recipe, FILE:prompt=NAME elsewhere).",
     )
 
 
