@@ -18,6 +18,7 @@ from tsdi.files import (
     parse_json,
     read_object,
     to_json,
+    unwritable,
     working_in,
     working_on,
     write_bytes,
@@ -257,3 +258,9 @@ def killed_at(name, write=write_bytes):
         write(path, data)
 
     return killed
+
+
+def test_of_many_files_that_could_not_be_copied_the_first_ones_reason_is_said():
+    why = "[Errno 28] No space left on device: 'model/a' -> 'out/a'"
+    error = unwritable(Path("out"), shutil.Error([(f"model/{n}", f"out/{n}", why) for n in "abcd"]))
+    assert error.problem == "Cannot write out: [Errno 28] No space left on device."

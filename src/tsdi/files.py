@@ -338,8 +338,9 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
 
 def unwritable(path: Path, error: OSError) -> TsdiError:
     """The error of a place that cannot be written."""
+    reason = error.strerror or str(error)
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        reason = str(error.args[0][0][-1]).partition(": '")[0]  # of many files the first
     return TsdiError(
-        f"Cannot write {path}: {error.strerror or error}.",
-        "Free space or mend the folder, then run it again: commands that have --resume go on with"
-        " what is finished.",
+        f"Cannot write {path}: {reason}.", "Free space or mend the folder, then run it again."
     )

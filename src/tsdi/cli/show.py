@@ -190,12 +190,15 @@ def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
     for kind, share in diagnosis["explained"].items():
         found, every = Estimate.from_dict(share), diagnosis["refusal"][kind]["shift"]["n"]
         of = f" of {every} prompts" if found.n < every else ""
+        lines.append(f"Share of the shift on {kind} prompts that the bias explains: {found}{of}.")
+    if diagnosis["explained"]:
         lines.append(
-            f"Share of the shift on {kind} prompts that the bias explains: {found}{of}. At 1 the"
-            " safety step does the same whatever the text; near 0 most of it depends on the text."
+            "At 1, the best, the safety step does the same whatever the text, and one vector takes"
+            " it out; near 0 most depends on the text, which tsdi condition can follow."
         )
     lines.append(
         "Share of the bias at step 0 that one number on the refusing tokens makes up, likely"
-        f" tokens counting most: {diagnosis['one_number']:.2f}."
+        f" tokens counting most: {diagnosis['one_number']:.2f}. Near 1 that number alone would do"
+        " as much."
     )
     return lines

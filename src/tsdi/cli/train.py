@@ -38,7 +38,8 @@ def train(
 ) -> None:
     """Train the models of a recipe: SFT, DPO or KTO, weight merges.
 
-    Example: tsdi train recipes/sacpo-7b/recipe.yaml --smoke --out try
+    Example, with a recipe that is in tsdi's repository:
+    tsdi train recipes/sacpo-7b/recipe.yaml --smoke --out try
 
     Several devices: accelerate launch --config_file recipes/fsdp.yaml -m tsdi train ...
     """
