@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from tsdi.runs.sums import estimate_shard
     from tsdi.serving.server import Place
     from tsdi.stats.sample_size import sample_size
-    from tsdi.suites.load import PromptSource
     from tsdi.training.cleanse import Criterion, cleanse
     from tsdi.training.merge import merge
     from tsdi.training.train import train
@@ -75,7 +74,6 @@ __all__ = [
     "OneModel",
     "PairwiseJudge",
     "Place",
-    "PromptSource",
     "SafetyBias",
     "Sampling",
     "Search",
@@ -159,7 +157,6 @@ _NAMES = {
     "tsdi.stats.sample_size": ("sample_size",),
     "tsdi.debiasing.run": ("Debiasing", "debias"),
     "tsdi.demos.run": ("demo",),
-    "tsdi.suites.load": ("PromptSource",),
     "tsdi.training.cleanse": ("Criterion", "cleanse"),
     "tsdi.training.merge": ("merge",),
     "tsdi.training.train": ("train",),

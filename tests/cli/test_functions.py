@@ -84,7 +84,7 @@ PYTHON_ONLY = {
     "workers": "likewise",
     "gpus": "likewise",
     "kind": "of runs and labels from elsewhere; prompts say it: FILE:kind=harmful",
-    "columns": "of `PromptSource`: FILE:prompt=Goal",
+    "columns": "of labels and pairs; FILE:label=said",
     "tokenizer": "of `EngineChoice`, in `JudgeOptions`: for GGUF files, which no judge has",
     "url": "of `EngineChoice`: no server gives the logits that `estimate` needs",
 }
@@ -92,7 +92,6 @@ HINTS = {  # names that a module has for a type checker alone
     "LoadOptions": tsdi.LoadOptions,
     "LabelledIds": LabelledIds,
     "Name": Name,
-    "PromptSource": tsdi.PromptSource,
 }
 DIFFERENT = {  # defaults, with the reason
     ("sample-size", "points"): (5, 0.05, "percent on the command line, a share in Python"),
@@ -118,7 +117,6 @@ def leaves(name: str, default: Any, kind: Any) -> Iterator[tuple[str, Any]]:
         kinds = [type(default)]
     if not kinds or str in typing.get_args(kind):  # by name, or what the name stands for
         yield name, default
-        yield from [("columns", tsdi.PromptSource.columns)] if "PromptSource" in str(kind) else []
         return
     for field in dataclasses.fields(kinds[0]):
         given = getattr(default, field.name, field.default)

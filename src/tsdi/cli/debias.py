@@ -51,11 +51,11 @@ def debias(
         str,
         typer.Option(
             help="Where random prompts are drawn from: neutral, tokenizer, mmlu, or a text file.",
-            rich_help_panel=options.PROMPTS,
+            rich_help_panel=options.RANDOM,
         ),
     ] = "neutral",
     prompt_tokens: Annotated[
-        int, typer.Option(min=1, help="Random tokens in a prompt.", rich_help_panel=options.PROMPTS)
+        int, typer.Option(min=1, help="Random tokens in a prompt.", rich_help_panel=options.RANDOM)
     ] = 48,
     judge: Annotated[
         str | None, typer.Option(metavar="NAME[=MODEL]", help="As for tsdi evaluate.")

@@ -34,12 +34,10 @@ def estimate(
     n: Annotated[int, typer.Option("--n", min=16, help="Number of random prompts.")] = 512,
     steps: Annotated[
         int,
-        typer.Option(
-            min=1, help="Response positions to estimate.", rich_help_panel=options.PROMPTS
-        ),
+        typer.Option(min=1, help="Response positions to estimate.", rich_help_panel=options.RANDOM),
     ] = 16,
     prompt_tokens: Annotated[
-        int, typer.Option(min=1, help="Random tokens in a prompt.", rich_help_panel=options.PROMPTS)
+        int, typer.Option(min=1, help="Random tokens in a prompt.", rich_help_panel=options.RANDOM)
     ] = 48,
     pool: Annotated[
         str, typer.Option(help="Token pool: neutral, tokenizer, mmlu, or a text file.")
@@ -96,7 +94,7 @@ def estimate(
         typer.Option(
             metavar="MARKER",
             help="How a reasoning model's thoughts end, such as </think>: step 0 is what follows.",
-            rich_help_panel=options.PROMPTS,
+            rich_help_panel=options.RANDOM,
         ),
     ] = "",
     dtype: options.Dtype = "auto",
@@ -126,7 +124,7 @@ def estimate(
     json: options.Json = False,
     seed: Annotated[
         int,
-        typer.Option(min=0, help="Decides the random prompts.", rich_help_panel=options.PROMPTS),
+        typer.Option(min=0, help="Decides the random prompts.", rich_help_panel=options.RANDOM),
     ] = 0,
 ) -> None:
     """Estimate the mean logit shift of a safety step on random prompts, and examine it.

@@ -22,6 +22,7 @@ _OF_ENGINE = "engine."  # begins the names of a judge's engine's own arguments
 
 # Panels of the help, for what few need at first (`tsdi.cli.frame.Command`).
 PROMPTS = "Prompts"
+RANDOM = "Random prompts"
 ANSWERING = "Answering"
 JUDGING = "Judging"
 DIAGNOSIS = "Diagnosis"

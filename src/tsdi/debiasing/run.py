@@ -53,7 +53,7 @@ from tsdi.runs.loading import Loading
 from tsdi.runs.one_model import OneModel
 from tsdi.runs.stage import StageProgress, as_read_back
 from tsdi.suites.attacks import find_attack, unknown_words
-from tsdi.suites.load import EVERYDAY, PromptSource, load_prompts
+from tsdi.suites.load import EVERYDAY, load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds, prompts_sha256
 
 REPORT = "report.html"
@@ -125,7 +125,7 @@ def debias(
     aligned: Name,
     reference: Name | None,
     out: str | Path,
-    prompts: Name | PromptSource = EVERYDAY,
+    prompts: Name = EVERYDAY,
     *,
     settings: Debiasing = Debiasing(),
     judging: Judging = Judging(),
@@ -154,11 +154,11 @@ def debias(
     """
     aligned = as_name("aligned", aligned)
     other = None if reference is None else as_name("reference", reference)
-    source, out = PromptSource.of(prompts), Path(out)
+    out = Path(out)
     judging.check()
     with working_in(out):
         check_output(out / REPORT, "--out", "a report of tsdi's", is_report)
-        asked = load_prompts(source, settings.seed, judging.kind).prompts
+        asked = load_prompts(prompts, settings.seed, judging.kind).prompts
         check_kinds(asked)
         parts = split(asked, settings.fewest_prompts)
         tokenizer = load_tokenizer(aligned, settings.options)
@@ -173,7 +173,7 @@ def debias(
             "aligned": aligned,
             "reference": other,
             "fingerprints": [fingerprint(aligned), fingerprint(other or "")],
-            "prompts": {"name": source.name, "sha256": prompts_sha256(asked)},
+            "prompts": {"name": str(prompts), "sha256": prompts_sha256(asked)},
             "settings": asdict(settings),
             "pool": fingerprint(settings.pool) if Path(settings.pool).is_file() else settings.pool,
             "judging": _of_judging(judging),

@@ -44,7 +44,7 @@ from tsdi.runs.stage import (
 )
 from tsdi.runs.verdicts import check_belong, made_by, to_record
 from tsdi.stats.interval import Estimate, as_json
-from tsdi.suites.load import Loaded, PromptSource, load_prompts
+from tsdi.suites.load import Loaded, load_prompts
 from tsdi.suites.prompts import check_kinds
 
 if TYPE_CHECKING:  # keeps torch out of judging
@@ -137,7 +137,7 @@ class Judging:
 
 def evaluate(
     target: Name,
-    prompts: Name | PromptSource | None = None,
+    prompts: Name | None = None,
     out: str | Path | None = None,
     *,
     bias: Name | None = None,
@@ -207,7 +207,7 @@ def _opened_judge(name: str, judging: Judging) -> Iterator[Judge]:
         yield SpreadJudge(workers)
 
 
-def _load(prompts: Name | PromptSource, seed: int, kind: str, run: Path, resume: bool) -> Loaded:
+def _load(prompts: Name, seed: int, kind: str, run: Path, resume: bool) -> Loaded:
     """Load the prompts, each with a kind, and check that the run folder may be used."""
     if not resume:
         ANSWERS.check_unused(run)

@@ -49,7 +49,7 @@ from tsdi.runs.judged import judge_answers
 from tsdi.runs.records import Record
 from tsdi.runs.stage import StageProgress, as_read_back
 from tsdi.suites.attacks import find_attack, unknown_words
-from tsdi.suites.load import PromptSource, load_prompts
+from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds, prompts_sha256
 
 TRIALS, SEARCH = "trials.jsonl", "search.json"
@@ -170,7 +170,7 @@ class _Count:
 def tune(
     model: Name,
     bias: Name,
-    prompts: Name | PromptSource,
+    prompts: Name,
     out: str | Path,
     *,
     search: Search = Search(),
@@ -208,8 +208,7 @@ def tune(
     search = replace(search, max_new_tokens=longest_answer(model, search.max_new_tokens))
     with working_in(out):
         _check_folder(out, resume)
-        source = PromptSource.of(prompts)
-        asked = load_prompts(source, 0, judging.kind).prompts
+        asked = load_prompts(prompts, 0, judging.kind).prompts
         check_kinds(asked)
         check_prompts(asked, search)
         check_installed()
@@ -219,7 +218,7 @@ def tune(
             decides = {
                 "model": model,
                 "fingerprint": fingerprint(model),
-                **_of_prompts(source.name, subject, len(asked)),
+                **_of_prompts(str(prompts), subject, len(asked)),
                 **_of_answers(subject, search, judging.end_of_thinking),
             }
             _check_search(out, decides)

@@ -27,7 +27,7 @@ from tsdi.export.static import (
 from tsdi.files import working_on, write_folder
 from tsdi.models.chat import fix_arguments
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
-from tsdi.suites.load import PromptSource, load_prompts
+from tsdi.suites.load import load_prompts
 
 LEAST_PROMPTS = 16
 FORMS = ("transformers", "logit-bias", "checkpoint")
@@ -45,7 +45,7 @@ class StaticForm:
         batch_size: Prompts answered together.
     """
 
-    prompts: Name | PromptSource
+    prompts: Name
     top: int = 300
     limit: float = 100.0
     max_new_tokens: int = 32

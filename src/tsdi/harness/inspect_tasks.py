@@ -11,7 +11,7 @@ from inspect_ai.solver import generate
 from tsdi.harness.inspect_chat import from_message, shown_in_one_line
 from tsdi.harness.inspect_scorers import FIGURES, SCORERS, shared_judge, verdict
 from tsdi.judging.registry import check_judge, default_judge
-from tsdi.suites.load import PromptSource, load_prompts
+from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
 from tsdi.suites.table import SUITES
 
@@ -76,7 +76,7 @@ SUITE_TASKS = {name: _suite(name) for name in SUITES}
 
 def _task(source: str, judging: _Judging, kind: str = "", columns: str = "", seed: int = 0) -> Task:
     with shown_in_one_line():
-        loaded = load_prompts(PromptSource(source, columns), seed, kind)
+        loaded = load_prompts(source, seed, kind, columns)
         check_kinds(loaded.prompts)
         judge = judging.judge or default_judge(p.messages[-1]["content"] for p in loaded.prompts)
         check_judge(judge)

@@ -23,7 +23,7 @@ from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.runs.stage import StageProgress, counting
 from tsdi.stats.interval import as_json
 from tsdi.suites.attacks import Attack, find_attack
-from tsdi.suites.load import PromptSource, load_prompts
+from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
 
 
@@ -47,7 +47,7 @@ class Labels:
 def add_condition(
     model: Name,
     bias: Name,
-    prompts: Name | PromptSource,
+    prompts: Name,
     out: str | Path,
     settings: Fitting = Fitting(),
     *,

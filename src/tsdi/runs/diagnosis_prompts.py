@@ -20,7 +20,7 @@ from tsdi.judging.base import KINDS
 from tsdi.models.chat import encode_chat
 from tsdi.models.sides import Side
 from tsdi.stats.interval import as_json
-from tsdi.suites.load import PromptSource, load_prompts
+from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
 
 Ids = dict[str, list[list[int]]]
@@ -38,7 +38,7 @@ class DiagnosisPrompts:
             what the model's own answers to harmful and harmless prompts show.
     """
 
-    sources: Sequence[Name | PromptSource] = ()
+    sources: Sequence[Name] = ()
     phrases: str | Path | None = None
 
 
@@ -147,11 +147,11 @@ def with_case(
     return bias.with_diagnosis(strength, {**bias.info.diagnosis, "case": as_json(case)})
 
 
-def _with_kinds(source: Name | PromptSource, seed: int) -> list[Prompt]:
+def _with_kinds(source: Name, seed: int) -> list[Prompt]:
     """The prompts of a file or suite, each with a kind."""
     prompts = load_prompts(source, seed).prompts
     check_kinds(prompts)
     counts = Counter(prompt.kind for prompt in prompts)
     shown = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
-    _LOG.info("--prompts %s: %s.", PromptSource.of(source).name, shown)
+    _LOG.info("--prompts %s: %s.", source, shown)
     return prompts

@@ -32,7 +32,7 @@ from tsdi.runs.one_model import OneModel, estimate_one
 from tsdi.runs.pair import check_order, pair_tokenizer
 from tsdi.runs.stage import StageProgress, counting
 from tsdi.runs.sums import estimate_by_vllm, sum_pair
-from tsdi.suites.load import PromptSource, load_prompts
+from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import check_kinds
 
 
@@ -49,7 +49,7 @@ class FirstOrder:
         UsageError: If it is to begin behind a marker.
     """
 
-    labelled: LabelledIds | PromptSource | Name | None = None
+    labelled: LabelledIds | Name | None = None
     constant: Estimation = Estimation()
 
     def __post_init__(self) -> None:
@@ -228,7 +228,7 @@ def _labelled(
     source, how = settings.labelled, settings.constant
     if source is None or isinstance(source, LabelledIds):
         return source
-    asked = load_prompts(PromptSource.of(source), how.seed).prompts
+    asked = load_prompts(source, how.seed).prompts
     check_kinds(asked)
     found: dict[bool, list[list[int]]] = {True: [], False: []}
     for prompt in asked:

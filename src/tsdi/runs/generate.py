@@ -27,7 +27,7 @@ from tsdi.runs.responses import never_began
 from tsdi.runs.shard import SHARD, Shard
 from tsdi.runs.stage import ANSWERS, Progress, StageProgress, as_read_back, named
 from tsdi.suites.attacks import find_attack
-from tsdi.suites.load import Loaded, PromptSource, load_prompts
+from tsdi.suites.load import Loaded, load_prompts
 from tsdi.suites.prompts import Prompt
 
 _Make = Callable[[Iterable[Sequence[Prompt]]], Iterable[Sequence[Record]]]
@@ -115,7 +115,7 @@ class Answers:
 
 def generate(
     model: Name,
-    prompts: Name | PromptSource,
+    prompts: Name,
     out: str | Path,
     *,
     bias: Name | None = None,

@@ -34,7 +34,7 @@ from tsdi.stand_ins.calibration import Calibrated, calibrate
 from tsdi.stand_ins.names import OPENERS, PARTLY_ABLATED, SELF_CONTRAST
 from tsdi.stand_ins.subject import ByKind, Subject
 from tsdi.stand_ins.table import STAND_INS
-from tsdi.suites.load import EVERYDAY, PromptSource, load_prompts
+from tsdi.suites.load import EVERYDAY, load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
 from tsdi.suites.split import divide
 
@@ -57,7 +57,7 @@ class OneModel:
         UsageError: If it is to begin behind a marker.
     """
 
-    labelled: Name | PromptSource = EVERYDAY
+    labelled: Name = EVERYDAY
     constant: Estimation = Estimation()
 
     def __post_init__(self) -> None:
@@ -77,8 +77,7 @@ class _Halves:
 
     @classmethod
     def read(cls, asked: OneModel) -> "_Halves":
-        source = PromptSource.of(asked.labelled)
-        prompts = load_prompts(source, asked.constant.seed).prompts
+        prompts = load_prompts(asked.labelled, asked.constant.seed).prompts
         check_kinds(prompts)
         found = cls(**divide(prompts, _HALVES))
         _LOG.info(
@@ -86,7 +85,7 @@ class _Halves:
             " among them.",
             len(found.fit),
             len(prompts),
-            source.name,
+            str(asked.labelled),
         )
         return found
 

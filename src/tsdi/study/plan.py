@@ -19,7 +19,7 @@ from tsdi.study.prompts import split_prompts
 from tsdi.study.rules import RULES
 from tsdi.study.settings import Source
 from tsdi.suites.attacks import find_attack, unknown_words
-from tsdi.suites.load import PromptSource, load_prompts
+from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import Prompt
 from tsdi.suites.table import SUITES
 from tsdi.training.organism_tokenizer import build_tokenizer
@@ -181,7 +181,7 @@ def _check_shared(made: Plan) -> None:
 def _prompts(study: Study, base: Path) -> dict[str, list[Prompt]]:
     def load(sources: Sequence[Source]) -> list[tuple[Source, list[Prompt]]]:
         return [
-            (s, load_prompts(PromptSource(_place(s.load, base), s.columns), s.seed, s.kind).prompts)
+            (s, load_prompts(_place(s.load, base), s.seed, s.kind, s.columns).prompts)
             for s in sources
         ]
 

@@ -36,31 +36,6 @@ _FIELDS = ("prompt", "category", "id", "kind", "group")
 
 
 @dataclass(frozen=True)
-class PromptSource:
-    """A name of prompts, with the columns that hold them.
-
-    Attributes:
-        name: File, suite, hub data set or organism split, as `load_prompts` takes it.
-        columns: "FIELD=COLUMN,..." as `load_named` takes it; "" for the usual names. A name that is
-            a text may say it itself: "mine.csv:prompt=Goal,kind=harmful".
-    """
-
-    name: str
-    columns: str = ""
-
-    @classmethod
-    def of(cls, prompts: "Name | PromptSource") -> "PromptSource":
-        """A name as a source, with the columns behind its last colon; a source as it is.
-
-        Raises:
-            UsageError: If it is neither.
-        """
-        if isinstance(prompts, PromptSource):
-            return cls(as_name("prompts", prompts.name), prompts.columns)
-        return cls(*split_columns(as_name("prompts", prompts)))
-
-
-@dataclass(frozen=True)
 class Loaded:
     """Prompts with their provenance.
 
@@ -96,22 +71,23 @@ def suites(name: str | None = None) -> list[Suite]:
     return list(SUITES.values()) if name is None else [find_suite(name)]
 
 
-def load_prompts(source: Name | PromptSource, seed: int, kind: str = "") -> Loaded:
+def load_prompts(source: Name, seed: int, kind: str = "", columns: str = "") -> Loaded:
     """Load the prompts of a file, a suite, a hub data set, or the organism.
 
     Args:
         source: A name as for `load_named`, or "organism:test", "organism:validation" or
-            "organism:fit"; or one with its columns.
+            "organism:fit". It may say columns and kind itself: "mine.csv:prompt=Goal,kind=harmful".
         seed: Decides which requests of the organism's world; those of seed 0 are the demo's.
         kind: Kind of prompts that have none.
+        columns: Columns as for `load_named`, beside those that the name says.
 
     Raises:
         PromptError: If the prompts cannot be loaded, or there is no such kind.
         UsageError: If nothing has that name, or the arguments do not fit together.
     """
     check_kind(kind)
-    asked = PromptSource.of(source)
-    name, columns = asked.name, asked.columns
+    name, said = split_columns(as_name("prompts", source))
+    columns = ",".join(filter(None, (columns, said)))
     if name.startswith(_PROMPTS) and not Path(name).is_file():
         if columns:
             raise UsageError("The columns of the organism's prompts are known.", "Leave it out.")
