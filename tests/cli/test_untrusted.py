@@ -168,7 +168,8 @@ def test_json_says_everything_in_any_encoding(monkeypatch):
 def test_an_error_that_quotes_something_endless_is_short_and_keeps_its_remedy(runs):
     rows = '{"prompt": "x", "kind": "' + "x" * 100_000 + '"}'
     (runs / "prompts.jsonl").write_text(rows)
-    result = tsdi("evaluate", "m", "--prompts", runs / "prompts.jsonl", "--out", runs / "out")
+    asked = ("--prompts", runs / "prompts.jsonl", "--out", runs / "out")
+    result = tsdi("evaluate", "organism/aligned", *asked)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert len(result.stderr) < 2100
     assert result.stderr.endswith("Use harmless, lookalike, harmful.\n")

@@ -144,7 +144,7 @@ def generate(
         if not resume:
             ANSWERS.check_unused(out)
         loaded = load_prompts(prompts, answering.sampling.seed)
-        if any(not prompt.kind for prompt in loaded.prompts):
+        if not resume and any(not prompt.kind for prompt in loaded.prompts):
             _LOG.info(
                 "Prompts without a kind cannot be judged: name them as FILE:kind=harmful (or"
                 " harmless, lookalike)."
