@@ -233,6 +233,7 @@ def datasets(monkeypatch):
         ("xstest", "prompt=a", ["columns and kinds of xstest are known"]),
         ("xstest:a.csv", "kind=harmful", ["kinds of xstest:a.csv are known", "kind=harmful"]),
         ("none.csv", "prompt", ["'prompt'", "FIELD=COLUMN"]),
+        ("none.csv", "promt=a", ["'promt=a'", "did you mean 'prompt'"]),
         ("none.csv", "text=a", ["'text=a'", "prompt, category, id, kind"]),
         ("none.csv", "prompt=", ["'prompt='"]),
         ("none.csv", "prompt=a,prompt=b", ["'prompt' twice"]),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tsdi.errors import PromptError, UsageError
 from tsdi.files import json_sha256, parse_json
 from tsdi.judging.base import KINDS
+from tsdi.yaml_file import meant
 
 if TYPE_CHECKING:  # keeps torch out of the readers
     from tsdi.engines.base import Message
@@ -280,7 +281,7 @@ def parse_columns(text: str, fields: Sequence[str]) -> dict[str, str]:
         ours, _, theirs = (piece.strip() for piece in part.partition("="))
         if ours not in fields or not theirs:
             raise UsageError(
-                f"{part!r} does not say which column is what.",
+                f"{part!r} does not say which column is what{meant(ours, fields)}.",
                 f"Write FIELD=COLUMN, separated by commas; fields are {', '.join(fields)}.",
             )
         if ours in columns:
