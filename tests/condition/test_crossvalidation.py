@@ -1,6 +1,7 @@
 """What cross-validation says of planted directions, of noise, and of categories it never saw."""
 
 from dataclasses import replace
+from statistics import mean
 
 import pytest
 import torch
@@ -52,6 +53,16 @@ class TestPlanted:
         assert "A condition is worth it" in case.why
         assert interval_text(found.gain, signed=True) in case.why
         assert (found.harmful, found.harmless, found.tokens) == (60, 60, TOKENS)
+
+    def test_the_scores_of_prompts_held_out_are_kept_by_kind(self):
+        scores = self.FOUND.scores
+        assert {kind: len(found) for kind, found in scores.items()} == {
+            "harmful": 60,
+            "harmless": 60,
+        }
+        assert all(found == sorted(found) for found in scores.values())
+        area = mean(a > b for a in scores["harmful"] for b in scores["harmless"])
+        assert area == pytest.approx(self.FOUND.sparse.value, abs=1e-3)
 
     def test_as_many_tokens_as_the_head_has_inputs_cost_nothing_and_two_cost_much(self):
         assert self.FOUND.sparse.value == pytest.approx(self.FOUND.condition.value, abs=0.01)

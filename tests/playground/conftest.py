@@ -45,6 +45,7 @@ def organism():
         2.0,
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         template_sha256=template_sha256(tokenizer),
+        evidence={"scores": {"harmful": [1.0, 2.0, 40.0], "harmless": [-40.0, -2.0]}},
     )
     return Organism(bias.with_condition(condition))
 

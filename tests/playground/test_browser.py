@@ -112,6 +112,8 @@ def test_type_stream_and_read(desk, organism, enter):
     plain, debiased = [one.text for one in desk.all("#answers .answer")]
     assert plain != debiased
     assert desk.says("What the condition read", "h(x) = ", "The likeliest first tokens")
+    assert desk.says("Of the labelled prompts, held out,", "of the 3 harmful ones")
+    assert len(desk.all("#answers .scale i")) == 5
     assert len(desk.all("#answers .first tbody tr")) == 10
     boxes = [one.rect for one in desk.all("#answers article")]
     assert boxes[0]["y"] == boxes[1]["y"]  # side by side
@@ -209,9 +211,8 @@ def test_it_works_by_keyboard_alone(desk):
     desk.back_to("high")
     desk.press(Keys.ARROW_DOWN)
     desk.back_to("ask")
-    desk.press(Keys.SPACE)
-    desk.until(lambda: desk.says("Done."))
-    assert not desk.says("-1 to 2")
+    desk.press(Keys.SPACE)  # the key on the slider has begun an answer already
+    desk.until(lambda: desk.says("Done.") and not desk.says("-1 to 2"))
 
 
 def test_a_models_words_are_no_markup(desk, organism, enter):

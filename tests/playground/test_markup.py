@@ -67,6 +67,24 @@ def test_the_reading_of_the_condition_is_said(reading, strength, words):
     assert words in text_of(both(found(reading=reading, strength=strength), ""))
 
 
+def test_the_reading_stands_among_those_of_the_labelled_prompts():
+    labelled = {"harmful": [-1.0, 2.0, 4.0], "harmless": [-4.0, -3.0], "<b>": [0.0]}
+    shown = both(found(reading=Reading(3.0, 0.1, labelled), strength=0.1), "")
+    words = "2 of the 3 harmful ones and 2 of the 2 harmless ones are read lower."
+    assert f"Of the labelled prompts, held out, {words}" in text_of(shown)
+    kinds = ("harmful", "harmless")
+    places = {k: re.findall(f'<i class="{k}" style="left:([0-9.]+)%">', shown) for k in kinds}
+    assert places == {"harmful": ["40.0", "70.0", "90.0"], "harmless": ["10.0", "20.0"]}  # -5 to 5
+    assert '<b style="left:80.0%">' in shown
+
+
+def test_of_many_labelled_prompts_some_are_marked():
+    many = {"harmful": [n / 100 for n in range(1000)], "harmless": []}
+    shown = both(found(reading=Reading(3.0, 0.1, many), strength=0.1), "")
+    assert shown.count('<i class="harmful"') == 25
+    assert "harmless ones are" not in text_of(shown)
+
+
 def test_bars_have_their_numbers_beside_them():
     shown = both(found(first=(Candidate("sorry", 0.5, 0.0004), Candidate(" sure", 0.1, 0.25))), "")
     assert "50.0 %" in shown

@@ -52,6 +52,7 @@ class _Evidence(pydantic.BaseModel):
     attacks: dict[str, Figure] = {}
     case: CaseFields | None = None
     prompts: list[str] = []
+    scores: dict[str, list[float]] = {}
 
 
 class _Fields(pydantic.BaseModel):

@@ -76,6 +76,7 @@ class CrossValidation:
         harmless: Number of harmless prompts.
         tokens: Number of tokens whose logits are read.
         shrinkage: Shrinkage of the fit to all prompts.
+        scores: h of the prompts of each kind, held out, by tokens' logits; ascending.
     """
 
     condition: Estimate
@@ -90,6 +91,7 @@ class CrossValidation:
     harmless: int
     tokens: int
     shrinkage: float
+    scores: dict[str, list[float]]
 
     @property
     def told(self) -> "Told":
@@ -171,6 +173,10 @@ def crossvalidate(
         harmless=int((~harmful).sum()),
         tokens=min(tokens, len(linear.tokens)),
         shrinkage=direction.shrinkage,
+        scores={
+            kind: sorted(round(one, 3) for one in sparse[same].tolist())
+            for kind, same in (("harmful", harmful), ("harmless", ~harmful))
+        },
     )
 
 

@@ -211,8 +211,9 @@ def _files(folder: Path) -> Iterator[str]:
 def _of_file(file: Path) -> str:
     if file.suffix == ".gguf":
         return (
-            "GGUF files are for generate, evaluate and --engine llama-cpp; all else needs the"
-            " checkpoint that it was converted from."
+            "generate, evaluate and tune run it: --engine llama-cpp --engine-arg"
+            " tokenizer=acme/model. All else needs the checkpoint that it was converted from; in"
+            " Python, estimate_bias takes a model that transformers reads from it (gguf_file=...)."
         )
     return f"Give its folder: {file.parent}."
 

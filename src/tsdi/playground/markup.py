@@ -2,6 +2,8 @@
 
 import html
 import math
+from bisect import bisect_left as bisect
+from collections.abc import Sequence
 
 from tsdi.playground.side_by_side import Answer, Both, Candidate, Reading, Token
 from tsdi.report.theme import token_text
@@ -9,6 +11,12 @@ from tsdi.report.theme import token_text
 LEAST = math.log(1.1)
 """Nats; a token that moves less is shown as it is."""
 _MOST = 6.0  # nats; the strongest colour
+_KINDS = ("harmful", "harmless")
+_MARKS = 25  # of labelled prompts of each kind on the scale
+_LABELLED = (
+    '<p class="note">Small marks: labelled prompts, held out; above the line harmful ones, below'
+    " it harmless ones, at even ranks.</p>"
+)
 _ENDS = {
     "": "",
     "stop": "ended by the model",
@@ -39,13 +47,15 @@ STYLE = """
 .tsdi .bar i { height: .7em; border-radius: 2px; flex: none; }
 .tsdi .plain i { background: #d55e00; }
 .tsdi .debiased i { background: #0072b2; }
-.tsdi .scale { position: relative; height: 1.6rem; margin: .6rem 0 2rem;
+.tsdi .scale { position: relative; height: 1.6rem; margin: .6rem 0 2.6rem;
   border-bottom: 2px solid; }
-.tsdi .scale span { position: absolute; bottom: -1.5rem; font-size: .8rem;
+.tsdi .scale span { position: absolute; bottom: -2.1rem; font-size: .8rem;
   transform: translateX(-50%); }
 .tsdi .scale b, .tsdi .scale s { position: absolute; bottom: 0; height: 1.4rem; width: 1px;
   background: currentColor; }
 .tsdi .scale b { width: 4px; margin-left: -2px; background: #0072b2; }
+.tsdi .scale i { position: absolute; bottom: 2px; height: .6rem; width: 2px; background: #d55e00; }
+.tsdi .scale i.harmless { bottom: calc(-.6rem - 4px); background: #009e73; }
 @media (max-width: 640px) { .tsdi .columns { grid-template-columns: 1fr; } }
 """
 
@@ -137,7 +147,19 @@ def read(found: Both) -> str:
     used = f"so the strength is {reading.strength:.2f}"
     if abs(found.strength - reading.strength) > 1e-6:
         used = f"which would set {reading.strength:.2f}; the strength that was named wins"
-    return f"h(x) = {reading.score:.2f}, {side}; {used}."
+    return f"h(x) = {reading.score:.2f}, {side}; {used}.{_among(reading)}"
+
+
+def _among(reading: Reading) -> str:
+    """Where a reading is among the labelled prompts' in words; "" where these are not known."""
+    shares = [
+        f"{bisect(scores, reading.score)} of the {len(scores)} {kind} ones"
+        for kind in _KINDS
+        if (scores := reading.labelled.get(kind))
+    ]
+    if not shares:
+        return ""
+    return f" Of the labelled prompts, held out, {' and '.join(shares)} are read lower."
 
 
 def percent(share: float) -> str:
@@ -153,13 +175,30 @@ def _reading(found: Both) -> str:
 
 def _scale(reading: Reading) -> str:
     """The reading and the threshold on a line."""
-    widest = max(4.0, math.ceil(abs(reading.score) * 1.2)) if math.isfinite(reading.score) else 4.0
-    place = 50 + 50 * max(-1.0, min(1.0, reading.score / widest))
-    return (
-        '<div class="scale" aria-hidden="true"><s style="left:50%"></s>'
-        f'<b style="left:{place:.1f}%"></b><span style="left:50%">0</span>'
-        '<span style="left:12%">harmless</span><span style="left:88%">harmful</span></div>'
+    labelled = {kind: _some(reading.labelled.get(kind, ())) for kind in _KINDS}
+    shown = [reading.score, *(one for some in labelled.values() for one in some)]
+    widest = max(4.0, *(math.ceil(abs(one) * 1.1) for one in shown if math.isfinite(one)))
+
+    def place(score: float) -> str:
+        return f"{50 + 50 * max(-1.0, min(1.0, score / widest)):.1f}%"
+
+    marks = "".join(
+        f'<i class="{kind}" style="left:{place(one)}"></i>'
+        for kind, some in labelled.items()
+        for one in some
     )
+    return (
+        f'<div class="scale" aria-hidden="true">{marks}<s style="left:50%"></s>'
+        f'<b style="left:{place(reading.score)}"></b><span style="left:50%">0</span>'
+        '<span style="left:12%">harmless</span><span style="left:88%">harmful</span></div>'
+        f"{_LABELLED if marks else ''}"
+    )
+
+
+def _some(scores: Sequence[float]) -> list[float]:
+    """Scores at even ranks, `_MARKS` at most."""
+    number = min(_MARKS, len(scores))
+    return [scores[len(scores) * (2 * place + 1) // (2 * number)] for place in range(number)]
 
 
 def _first(candidates: tuple[Candidate, ...]) -> str:

@@ -6,8 +6,8 @@ model's own logits.
 """
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Literal
@@ -106,10 +106,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Reading:
-    """A condition's reading of one prompt: h(x), and the strength that it sets."""
+    """A condition's reading of one prompt.
+
+    Attributes:
+        score: h(x).
+        strength: The strength that it sets.
+        labelled: By kind, h(x) of the prompts that the condition was fitted to, each held out;
+            ascending. Empty for a condition of an earlier tsdi.
+    """
 
     score: float
     strength: float
+    labelled: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -343,8 +351,10 @@ class _Watch(LogitsProcessor):
         """Scores of both rows, the second one's debiased, [2, width]."""
         after = self._debias(input_ids, scores)
         if input_ids.shape[1] == self._length and self._condition is not None:
-            found = self._condition.score(scores[:1]), self._condition.strength(scores[:1])
-            self.reading = Reading(*map(float, found))
+            condition = self._condition
+            score, strength = condition.score(scores[:1]), condition.strength(scores[:1])
+            labelled = condition.evidence.get("scores", {})
+            self.reading = Reading(float(score), float(strength), labelled)
         shares = [one.float().log_softmax(-1) for one in (scores, after)]
         if not self._changed:
             self._changed = not torch.equal(scores, after)
