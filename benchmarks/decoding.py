@@ -60,7 +60,7 @@ def measure(model: PreTrainedModel, batch: int, rounds: int) -> dict[str, list[f
     """Seconds of ``generate`` without and with a bias, round by round."""
     width = model.config.vocab_size
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(width, (batch, PROMPT_TOKENS), generator=generator)
+    ids = torch.randint(width, (batch, PROMPT_TOKENS), generator=generator).to(model.device)
     values = torch.randn(NEW_TOKENS, width, generator=generator)
     info = BiasInfo(
         tokenizer_sha256="", template_sha256="", tokenizer_size=width, aligned="random",
@@ -92,6 +92,8 @@ def generate(model: PreTrainedModel, ids: torch.Tensor, bias: SafetyBias | None)
     output: Any = model.generate(  # type: ignore[operator]  # torch.nn.Module says: a tensor
         ids, attention_mask=mask, generation_config=settings, logits_processor=processors
     )
+    if output.is_cuda:
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - begin
     assert output.shape[1] == PROMPT_TOKENS + NEW_TOKENS
     return seconds

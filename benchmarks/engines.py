@@ -60,10 +60,10 @@ def main() -> None:
         tokenizer.save_pretrained(folder / "model")
         bias.save_pretrained(folder / "bias")
         for batch in (1, 32):
-            raw[f"transformers, batch {batch}"] = _turns(
+            raw[f"transformers, batch {batch}"] = in_turns(
                 _transformers(model, other, tokenizer, bias, batch), rounds
             )
-        raw["llama.cpp, batch 1"] = _turns(_llama_cpp(folder, model, tokenizer, bias), rounds)
+        raw["llama.cpp, batch 1"] = in_turns(_llama_cpp(folder, model, tokenizer, bias), rounds)
         raw |= _vllm(folder, rounds, arguments.threads)
     claims = []
     for name, seconds in raw.items():
@@ -86,7 +86,7 @@ def _bias(tokenizer: Any, model: PreTrainedModel, other: PreTrainedModel) -> Saf
     return made.derived(values, torch.zeros_like(values), "random")
 
 
-def _turns(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
+def in_turns(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
     """Seconds of every run, one after the other in each round, first in turns."""
     for run in runs.values():
         run()
@@ -162,7 +162,7 @@ def _vllm(folder: Path, rounds: int, threads: int) -> dict[str, dict[str, list[f
             name: partial(llm.generate, asked, sampling, use_tqdm=False)
             for name, llm in (("plain", plain), ("debiased", debiased))
         }
-        found[f"vLLM, batch {batch}"] = _turns(runs, rounds)
+        found[f"vLLM, batch {batch}"] = in_turns(runs, rounds)
     return found
 
 

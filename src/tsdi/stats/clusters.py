@@ -102,20 +102,16 @@ def clustered_kappa(
     (value,) = _kappas(counts.sum(0, keepdims=True))
     if np.isnan(value) or len(rows) < 2:
         return Estimate(None if np.isnan(value) else float(value), -1.0, 1.0, len(first))
-    drawn = np.tensordot(_draws(len(rows)), counts, 1)
+    # Clusters of one table are alike: tables are drawn by their shares, not clusters one by one.
+    tables, times = np.unique(counts, axis=0, return_counts=True)
+    draws = np.random.default_rng(0).multinomial(len(rows), times / len(rows), _RESAMPLES)
+    drawn = np.tensordot(draws.astype(np.float64), tables, 1)
     ends = np.nanquantile(_kappas(drawn), [0.025, 0.975])
     low, high = map(float, ends)
     if value == 1:
         chance = sum((n / len(first)) ** 2 for n in Counter(first).values())
         low = (wilson(len(rows), len(rows)).low - chance) / (1 - chance)
     return Estimate(float(value), low, high, len(first))
-
-
-def _draws(clusters: int) -> NDArray[np.float64]:
-    """Bootstrap counts of each cluster, float64 [resamples, clusters]."""
-    shares = np.full(clusters, 1 / clusters)
-    drawn = np.random.default_rng(0).multinomial(clusters, shares, _RESAMPLES)
-    return drawn.astype(np.float64)
 
 
 def _kappas(counts: NDArray[np.float64]) -> NDArray[np.float64]:
