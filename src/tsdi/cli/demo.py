@@ -24,9 +24,9 @@ def demo(
             help="smollm2, a real model that is fetched at first use, or organism, a tiny one."
         ),
     ] = "smollm2",
-    json: options.Json = False,
-    seed: Annotated[int, typer.Option(min=0, help="Decides random prompts.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for report and runs.")] = Path("tsdi-demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Decides random prompts.")] = 0,
+    json: options.Json = False,
 ) -> None:
     """Estimate, debias and compare on a model that refuses too much, and write a report.
 

@@ -33,25 +33,22 @@ def prompts(
     judge_url: str | None = None,
     judge_labels: str | None = None,
     end_of_thinking: str = "",
-    kind: str = "",
-    columns: str = "",
     seed: int = 0,
 ) -> Task:
     """A task of any prompts, named as for `tsdi evaluate --prompts`.
 
     Args:
-        source: A prompt file, SUITE:FILE, hub:ORG/NAME, organism:test ...
+        source: A prompt file, SUITE:FILE, hub:ORG/NAME, organism:test ... With columns and kind as
+            in "mine.csv:prompt=Goal,kind=harmful".
         judge: A judge, or two: HARMFUL+HARMLESS; by default `organism` where it fits, else
             `refusal-phrases`.
         judge_url: Base URL of a judge's API.
         judge_labels: Verdicts of a classifier's labels.
         end_of_thinking: As for `tsdi evaluate --end-of-thinking`.
-        kind: Kind of prompts that have none.
-        columns: Columns of a file or hub data set: FIELD=COLUMN,...
         seed: Decides which requests of the organism's world.
     """
     judging = _Judging(judge, judge_url, judge_labels, end_of_thinking)
-    return _task(source, judging, kind, columns, seed)
+    return _task(source, judging, seed)
 
 
 def _suite(name: str) -> Callable[..., Task]:
@@ -74,9 +71,9 @@ SUITE_TASKS = {name: _suite(name) for name in SUITES}
 """A task for every suite, `tsdi/NAME`."""
 
 
-def _task(source: str, judging: _Judging, kind: str = "", columns: str = "", seed: int = 0) -> Task:
+def _task(source: str, judging: _Judging, seed: int = 0) -> Task:
     with shown_in_one_line():
-        loaded = load_prompts(source, seed, kind, columns)
+        loaded = load_prompts(source, seed)
         check_kinds(loaded.prompts)
         judge = judging.judge or default_judge(p.messages[-1]["content"] for p in loaded.prompts)
         check_judge(judge)
