@@ -157,9 +157,11 @@ class TestKindsOfPrompts:
         assert found["harmless/homonyms"] == 1
 
 
-def test_one_model_at_a_time_gives_the_same_bias(models, bias, tmp_path):
-    result = tsdi(*estimate(models, tmp_path / "bias", "--one-at-a-time"))
+def test_models_that_do_not_fit_together_give_the_same_bias(models, bias, tmp_path, monkeypatch):
+    monkeypatch.setattr("tsdi.models.sides._free_memory", lambda _: 0)
+    result = tsdi(*estimate(models, tmp_path / "bias"))
     assert result.exit_code == 0, result.output
+    assert "they are loaded in turn" in " ".join(result.stderr.split())
     again = SafetyBias.from_pretrained(tmp_path / "bias")
     assert max(compare_biases(again, SafetyBias.from_pretrained(bias))["difference"]) < 1e-6
 

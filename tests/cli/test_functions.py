@@ -65,6 +65,7 @@ COMMAND_LINE_ONLY = {  # what is done with the result
 PYTHON_ONLY = {
     "batch_size": "of `estimate`, `reproduce` and `export`: halved if memory runs out",
     "max_new_tokens": "of `StaticForm`: enough tokens to compare",
+    "one_at_a_time": "of `Loading`: memory decides",
     "limit": "of `StaticForm`: OpenAI's",
     "tokens": "of `Fitting`: what does is found out",
     "width": "of `Fitting`: `tune` searches for it",

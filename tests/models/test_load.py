@@ -117,7 +117,7 @@ class TestWhatCannotBeLoaded:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
         monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", full)
-        refused(lambda: load_model(str(folder)), "out of memory", "--one-at-a-time")
+        refused(lambda: load_model(str(folder)), "out of memory", "--device-map auto")
 
     def test_an_unknown_precision(self, folder):
         options = LoadOptions(dtype="float8")
@@ -140,6 +140,20 @@ class TestPairs:
         with aligned.open() as model:
             assert model.config.model_type == "llama"
         assert loads == [str(folder)]
+
+    @pytest.mark.parametrize(("times", "loaded"), [(1.1, False), (1.3, True)])
+    def test_both_are_held_only_where_there_is_room(
+        self, folder, monkeypatch, caplog, times, loaded
+    ):
+        caplog.set_level("INFO", logger="tsdi")
+        weights = sum(one.nbytes for one in load_model(str(folder)).parameters())
+        monkeypatch.setattr(sides, "_free_memory", lambda _: times * weights)
+        pair = load_pair(*[str(folder)] * 2, LoadOptions())
+        assert [side.loaded for side in pair] == [loaded] * 2
+        assert ("loaded in turn" in caplog.text) is not loaded
+
+    def test_free_memory_is_this_machines(self, folder):
+        assert 2**24 < sides._free_memory(load_model(str(folder))) < 2**50
 
     def test_a_model_in_memory_is_a_side(self, folder):
         side = as_side(load_model(str(folder)))

@@ -243,7 +243,7 @@ def _halved(batch_size: int, length: int) -> int:
     if batch_size == 1:
         raise ModelError(
             f"Memory runs out with a single row of {length} tokens.",
-            "Take --dtype bfloat16, --device-map auto or --one-at-a-time.",
+            "Take --dtype bfloat16 or --device-map auto.",
         )
     return batch_size // 2
 

@@ -107,14 +107,6 @@ def estimate(
             rich_help_panel=options.LOADING,
         ),
     ] = False,
-    one_at_a_time: Annotated[
-        bool,
-        typer.Option(
-            "--one-at-a-time",
-            help="Never hold both models in memory.",
-            rich_help_panel=options.LOADING,
-        ),
-    ] = False,
     engine: options.LogitEngine = "transformers",
     engine_arg: options.VllmArg = None,
     shard: options.Shard = None,
@@ -158,7 +150,7 @@ def estimate(
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
     chosen = options.read_engine(engine, engine_arg)
     cluster = options.read_cluster(workers, worker_gpus)
-    loading = tsdi.Loading(weights, one_at_a_time, engine=chosen, cluster=cluster)
+    loading = tsdi.Loading(weights, engine=chosen, cluster=cluster)
     if shard is not None:
         _refuse_with_shard(context, reference, order)
         assert reference is not None

@@ -19,12 +19,6 @@ def reproduce(
     pool: Annotated[
         str | None, typer.Option(metavar="FILE", help="The token pool, where it was a file.")
     ] = None,
-    one_at_a_time: Annotated[
-        bool,
-        typer.Option(
-            "--one-at-a-time", help="Never hold both models.", rich_help_panel=options.LOADING
-        ),
-    ] = False,
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -43,7 +37,7 @@ def reproduce(
     console.quiet_libraries()
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
     chosen = options.read_engine(engine, engine_arg)
-    loading = tsdi.Loading(weights, one_at_a_time, engine=chosen)
+    loading = tsdi.Loading(weights, engine=chosen)
     with console.bar("reproduce") as update:
         found = tsdi.reproduce(bias, aligned, reference, pool, loading=loading, progress=update)
     if json:

@@ -353,9 +353,7 @@ def _load_errors(name: str, what: str) -> Iterator[None]:
     except (OSError, ValueError, LookupError, TypeError, ImportError, RuntimeError) as error:
         reason = _reason(error)
         if should_reduce_batch_size(error):
-            remedy = (
-                "Memory is too short: take --one-at-a-time, --dtype bfloat16 or --device-map auto."
-            )
+            remedy = "Memory is too short: take --dtype bfloat16 or --device-map auto."
         elif "trust_remote_code" in str(error):
             remedy = "It needs code of its own: read that, then add --trust-remote-code."
         elif "gated repo" in str(error):

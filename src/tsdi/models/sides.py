@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import get_max_memory
 from transformers import PreTrainedModel
 
 from tsdi.errors import ModelError, UsageError
@@ -17,6 +18,7 @@ from tsdi.models.names import check_no_export, locate, split_revision
 from tsdi.models.shipped import resolve_model
 
 _LOG = logging.getLogger(__name__)
+_ROOM = 1.2  # times a model's weights
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def load_pair(
     """Load a pair by name; adapters on one base model share its weights.
 
     If both are adapters on one base, or the reference is the base of the aligned one, the base is
-    loaded once, if PEFT can hold both.
+    loaded once, if PEFT can hold both. Else both are held in memory if it has room for two, and
+    loaded in turn if not, or if that is asked for.
 
     Raises:
         ModelError: If one cannot be loaded.
@@ -89,12 +92,39 @@ def _pair(
         except ModelError:  # each alone may fit, such as one that saves what the other adapts
             del model
             _LOG.info("PEFT holds no two such adapters on one base model: each gets its own.")
+    in_turn = (
+        Side(aligned, lambda: _loaded(aligned, options), loaded=False),
+        Side(reference, lambda: _loaded(reference, options), loaded=False),
+    )
     if one_at_a_time:
-        return (
-            Side(aligned, lambda: _loaded(aligned, options), loaded=False),
-            Side(reference, lambda: _loaded(reference, options), loaded=False),
-        )
-    return as_side(load_model(aligned, options)), as_side(load_model(reference, options))
+        return in_turn
+    first = load_model(aligned, options)
+    if _has_room(first):
+        return as_side(first), as_side(load_model(reference, options))
+    del first
+    _forget()
+    _LOG.info("Memory has no room for two such models: they are loaded in turn.")
+    return in_turn
+
+
+def _has_room(model: PreTrainedModel) -> bool:
+    """Whether a second model of this size fits where it lies, beside what both need to run."""
+    return _ROOM * sum(one.nbytes for one in model.parameters()) < _free_memory(model)
+
+
+def _free_memory(model: PreTrainedModel) -> int:
+    """Bytes that are free on the GPUs that a model lies on, else in this machine's memory."""
+    gpus = {one.device for one in model.parameters() if one.device.type == "cuda"}
+    if gpus:
+        return sum(torch.cuda.mem_get_info(gpu)[0] for gpu in gpus)
+    return int([*get_max_memory().values()][-1])  # any GPUs come first
+
+
+def _forget() -> None:
+    """Give back the memory of what nobody holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _named(side: Side, name: str) -> Side:
@@ -109,9 +139,7 @@ def _loaded(name: str, options: LoadOptions) -> Iterator[PreTrainedModel]:
         yield model
     finally:
         del model
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _forget()
 
 
 def same_model(one: str, other: str) -> bool:

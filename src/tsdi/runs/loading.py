@@ -15,7 +15,7 @@ class Loading:
 
     Attributes:
         options: Options of loading the weights.
-        one_at_a_time: Never hold both in memory.
+        one_at_a_time: Never hold both in memory, not even where it has room.
         batch_size: Prompts in a forward pass; halved when memory runs out. Of vLLM, which makes its
             own batches, eight times as many are asked and kept at once.
         engine: The engine that gives the logits of random prompts: transformers, or vllm.
