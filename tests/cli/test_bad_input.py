@@ -134,7 +134,7 @@ def test_full_disk(models, tmp_path):
     out.mkdir()
     (out / ".partial-reference.safetensors.part").symlink_to("/dev/full")
     result = tsdi(*estimate(models, out, "--resume"))
-    _refused(result, "No space left", "--resume")
+    _refused(result, "No space left", "run it again")
 
 
 def _spoil(bias, tmp_path, file, change):

@@ -92,5 +92,5 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the full device of Linux")
 def test_a_full_disk_is_one_clear_error(tmp_path):
     (tmp_path / "responses.jsonl").symlink_to("/dev/full")
-    with pytest.raises(TsdiError, match=r"No space left.*Free space.*--resume"):
+    with pytest.raises(TsdiError, match=r"No space left.*Free space.*run it again"):
         append_records(tmp_path / "responses.jsonl", RECORDS)
