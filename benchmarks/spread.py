@@ -168,9 +168,13 @@ def by_both(folder: Path) -> dict[str, float]:
         progress(f"study, {name}")
         tsdi.study.study(file, folder / name, cluster=cluster)
         results = json.loads((folder / name / "results.json").read_text())
-        keys = ("model", "name", "setting", "split", "attack")
+        keys = "model", "name", "setting", "split", "attack"
+        figures = "outcomes", "safety", "help"
         found.append(
-            {json.dumps([c.get(key) for key in keys]): c["outcomes"] for c in results["cells"]}
+            {
+                json.dumps([cell.get(key) for key in keys]): [cell.get(key) for key in figures]
+                for cell in results["cells"]
+            }
         )
     alone, spread = found
     return {"cells": len(alone), "other": sum(spread.get(k) != v for k, v in alone.items())}

@@ -6,7 +6,6 @@ the same load, in turns. Fifty settings of a bias of a small one as requests of 
 fifty loads, of which three are timed. Run it where vLLM is installed.
 """
 
-import gc
 import os
 import tempfile
 import time
@@ -32,7 +31,7 @@ from tsdi import EngineChoice, Loading, LoadOptions, estimate
 from tsdi.bias import Estimation, TokenPool
 from tsdi.bias.knobs import Knobs
 from tsdi.bias.random_prompts import random_prompts
-from tsdi.engines.base import Engine, Request, Sampling
+from tsdi.engines.base import Request, Sampling
 from tsdi.engines.open import open_engine
 from tsdi.engines.vllm_estimate import VllmSums
 
@@ -157,7 +156,7 @@ def _settings(folder: Path, tokenizer: Any) -> dict[str, Any]:
     for knobs in SETTINGS:
         answers.append(engine.at(knobs).generate(asked, sampling))
     requests = time.perf_counter() - began
-    _close(engine)
+    engine.close()
     same, each = [], []
     for place in (3, 29):
         began = time.perf_counter()
@@ -169,15 +168,8 @@ def _settings(folder: Path, tokenizer: Any) -> dict[str, Any]:
         began = time.perf_counter()
         same.append(alone.generate(asked, sampling) == answers[place])
         each.append(time.perf_counter() - began)
-        _close(alone)
+        alone.close()
     return {"requests": requests, "loads": loads, "answering": each, "same": same}
-
-
-def _close(engine: Engine) -> None:
-    """Give the memory of an engine's vLLM back."""
-    held: Any = engine
-    held._llm.llm_engine.engine_core.shutdown()
-    gc.collect()
 
 
 def _of_settings(raw: dict[str, Any]) -> list[Claim]:

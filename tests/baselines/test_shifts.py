@@ -3,7 +3,8 @@
 import torch
 
 from tests import tiny
-from tsdi.baselines.shifts import random_shift
+from tsdi import SafetyBias
+from tsdi.baselines.shifts import constant_shift, random_shift
 
 
 def test_a_random_shift_has_the_norm_of_the_bias_and_another_direction():
@@ -13,3 +14,12 @@ def test_a_random_shift_has_the_norm_of_the_bias_and_another_direction():
     assert float(shift.mean(1).abs().max()) < 1e-5
     assert float(torch.cosine_similarity(shift, bias.values).abs().max()) < 0.2
     assert not torch.equal(shift, random_shift(bias, 1).values)
+
+
+def test_a_constant_can_be_saved_for_engines_that_read_files(tmp_path):
+    tokenizer = tiny.tokenizer()
+    shift = constant_shift(tokenizer, tiny.model("llama", 0), [3, 5], -2.0)
+    shift.save_pretrained(tmp_path)
+    read = SafetyBias.from_pretrained(tmp_path, tokenizer=tokenizer).values
+    assert read[0, [3, 5]].tolist() == [2.0, 2.0]
+    assert read.count_nonzero() == 2

@@ -1,5 +1,7 @@
 """Control shifts of logits: a constant, the average over steps, a random direction."""
 
+import hashlib
+import json
 from collections.abc import Collection
 
 import torch
@@ -32,10 +34,10 @@ def constant_shift(
         aligned="",
         reference="",
         pool="",
-        pool_sha256="",
-        prompts=0,
-        prompt_tokens=0,
-        groups=0,
+        pool_sha256=hashlib.sha256(json.dumps(sorted(tokens)).encode()).hexdigest(),
+        prompts=2,  # no prompt is read; the file, which vLLM needs, asks for the smallest estimate
+        prompt_tokens=1,
+        groups=2,
         seed=0,
     )
     return SafetyBias(values, torch.zeros_like(values), info)

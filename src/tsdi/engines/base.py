@@ -135,6 +135,9 @@ class Engine(ABC):
     def check(self, request: Request, sampling: Sampling) -> None:
         """Raise PromptError if the request and its answer cannot fit the model's context."""
 
+    def close(self) -> None:  # noqa: B027  # most have nothing to give back
+        """Give back memory that would not go with the engine itself, as vLLM's."""
+
     def at(self, knobs: Knobs) -> "Engine":
         """The engine with its bias at another setting; the weights are the same.
 

@@ -1,5 +1,6 @@
 """The vLLM engine: an offline ``LLM`` with `tsdi.engines.vllm_plugin.SafetyDebias` in it."""
 
+import gc
 import hashlib
 from collections.abc import Sequence
 from copy import copy
@@ -66,6 +67,12 @@ def open_llm(
         ) from error
 
 
+def close_llm(llm: Any) -> None:
+    """End vLLM's own processes, and give their memory back."""
+    llm.llm_engine.engine_core.shutdown()
+    gc.collect()
+
+
 def dtype_of(model: str, options: LoadOptions) -> str:
     """The dtype that vLLM is asked for: its own "auto" would halve weights saved in float32."""
     asked, place = options.dtype_for(model), locate(model)
@@ -115,6 +122,10 @@ class VllmEngine(Engine):
         self._limit = int(config.max_model_len)
         self._width = int(config.get_vocab_size())
         self._ends = end_ids(tokenizer, _own_settings(config), config.hf_config)
+
+    def close(self) -> None:
+        """End vLLM's own processes; the engine, and those `at` other settings, answer no more."""
+        close_llm(self._llm)
 
     def at(self, knobs: Knobs) -> Engine:
         """The engine with its bias at another setting, which its requests ask for."""

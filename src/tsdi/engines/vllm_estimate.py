@@ -1,6 +1,5 @@
 """A model's logits over random prompts, added up in vLLM (`tsdi.engines.vllm_sums`)."""
 
-import gc
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from tsdi.bias.accumulate import GroupSums
 from tsdi.bias.random_prompts import RandomPrompts
-from tsdi.engines.vllm import dtype_of, open_llm
+from tsdi.engines.vllm import close_llm, dtype_of, open_llm
 from tsdi.engines.vllm_settings import SUMMING
 from tsdi.errors import ModelError, NumericalError, UsageError
 from tsdi.models.fingerprint import fingerprint
@@ -106,9 +105,8 @@ class VllmSums:
     def close(self) -> None:
         """Give the model's memory back."""
         if self._llm is not None:
-            self._llm.llm_engine.engine_core.shutdown()
+            close_llm(self._llm)
             self._llm = None
-            gc.collect()
 
     def open(self) -> Any:
         """The model in vLLM, loaded if it is not yet."""

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from tsdi.bias.diagnosis import diagnose, shifted_tokens
 from tsdi.bias.examination import Examination
 from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
-from tsdi.engines.base import Request, Sampling
+from tsdi.engines.base import Engine, Request, Sampling
 from tsdi.evaluation.verdicts import read_judged
 from tsdi.files import json_or_none, write_bytes, write_json
 from tsdi.judging.panel import judge_of
@@ -240,20 +240,17 @@ def _speed(made: Plan, progress: StageProgress) -> Speed:
     every = made.prompts["test"]
     prompts = every[:: max(1, len(every) // TIMED)][:TIMED]
     requests = [Request(prompt.messages) for prompt in prompts]
-    engines = {
-        entry.name: build(entry.rule, family, main_cells(made, entry)[0].setting)
-        for entry in made.entries
-    }
-    seen: dict[str, list[float]] = {name: [] for name in engines}
-    for number in range(ROUNDS + 1):  # the first warms up
-        for name, engine in engines.items():
-            started = time.perf_counter()
-            answers = engine.generate(requests, sampling)
-            seconds = time.perf_counter() - started
-            steps = max(len(answer.token_ids) for answer in answers)
-            if number:
-                seen[name].append(len(requests) * steps / seconds)
-        progress("speed", number, ROUNDS)
+    seen: dict[str, list[float]] = {entry.name: [] for entry in made.entries}
+    total = len(made.entries) * (ROUNDS + 1)
+    for done, (name, engine, warm) in enumerate(_turns(made, family), start=1):
+        started = time.perf_counter()
+        answers = engine.generate(requests, sampling)
+        seconds = time.perf_counter() - started
+        steps = max(len(answer.token_ids) for answer in answers)
+        if warm:
+            seen[name].append(len(requests) * steps / seconds)
+        progress("speed", done, total)
+    family.close()
     plain = made.plain.name
     rules = {
         entry.name: RuleSpeed(
@@ -267,6 +264,22 @@ def _speed(made: Plan, progress: StageProgress) -> Speed:
         for entry in made.entries
     }
     return Speed(member.id, len(requests), ROUNDS, rules)
+
+
+def _turns(made: Plan, family: ModelFamily) -> Iterator[tuple[str, Engine, bool]]:
+    """Name and engine of every rule, round after round, and whether it is warm: the first is not.
+
+    The rules take turns, but where an engine has one model at a time: there rule follows rule.
+    """
+    settings = [(entry, main_cells(made, entry)[0].setting) for entry in made.entries]
+    if made.study.generation.engine != "transformers":
+        for entry, setting in settings:
+            engine = build(entry.rule, family, setting)
+            yield from ((entry.name, engine, bool(number)) for number in range(ROUNDS + 1))
+        return
+    engines = {entry.name: build(entry.rule, family, one) for entry, one in settings}
+    for number in range(ROUNDS + 1):
+        yield from ((name, engine, bool(number)) for name, engine in engines.items())
 
 
 def _bytes(family: ModelFamily, entry: RuleEntry) -> int:

@@ -1,5 +1,6 @@
 """A study's aligned models, each with the models, biases and directions around it."""
 
+import gc
 import hashlib
 import json
 import logging
@@ -7,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,13 +21,17 @@ from tsdi.bias import LabelledIds, SafetyBias, estimate_bias, fit_slope
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, phrase_ids
 from tsdi.condition import Labelled
 from tsdi.decoding.prompt_states import PromptStates
+from tsdi.engines.base import Engine
+from tsdi.engines.open import open_engine
+from tsdi.engines.transformers import TransformersEngine
 from tsdi.errors import FormatError, PromptError, UsageError
-from tsdi.models.chat import ChatFormat, encode_chat, template_sha256
+from tsdi.models.chat import OWN_TEMPLATE, ChatFormat, encode_chat, template_sha256
 from tsdi.models.compatibility import tokenizer_size
 from tsdi.models.fingerprint import fingerprint
-from tsdi.models.load import LoadOptions, load_model, load_tokenizer
+from tsdi.models.load import load_model, load_tokenizer
 from tsdi.models.sides import as_side
 from tsdi.runs.add_condition import to_labelled
+from tsdi.runs.loading import Loading
 from tsdi.runs.one_model import ids_by_kind
 from tsdi.stand_ins.calibration import calibrate
 from tsdi.stand_ins.info import stand_in_info
@@ -67,14 +73,15 @@ class ModelFamily:
 
     Directions are learned from the prompts of the split "validation", conditions from "fit".
     Estimated biases are kept in the folder `biases`; text files of token pools are in `pools`. What
-    models have read is kept in memory, unless `keeps_states` is false.
+    models have read is kept in memory, unless `keeps_states` is false. Where vLLM answers,
+    transformers still makes biases and conditions; one of the two is in memory at a time.
     """
 
     def __init__(
         self,
         member: Member,
         estimation: Estimation,
-        options: LoadOptions,
+        loading: Loading,
         chat_format: ChatFormat,
         prompts: Mapping[str, Sequence[Prompt]],
         biases: Path,
@@ -85,13 +92,14 @@ class ModelFamily:
         self.keeps_states = keeps_states
         self.chat_format = chat_format
         self.estimation = estimation
-        self._options = options
+        self._options, self._choice = loading.options, loading.engine
         self._prompts = prompts
         self._biases = biases
         self._pools = pools
         self._models: dict[str, PreTrainedModel] = {}
         self._states: dict[str, PromptStates] = {}
         self._activations: dict[str, Tensor] = {}
+        self._served: Engine | None = None
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -100,9 +108,43 @@ class ModelFamily:
 
     def model(self, role: str) -> PreTrainedModel:
         """The model of a role, loaded once."""
+        self.close()
         if role not in self._models:
             self._models[role] = load_model(self.member.paths[role], self._options)
         return self._models[role]
+
+    def engine(self, role: str, bias: SafetyBias | None = None) -> Engine:
+        """An engine of the model of a role; a bias is subtracted once, or as its condition says.
+
+        vLLM has one model at a time: the next call here, or of `model`, closes this engine.
+        """
+        strength = 1.0 if bias is not None and bias.condition is None else None
+        if self._choice.name == "transformers":
+            own = self.model(role), self.tokenizer, bias, strength, self.chat_format
+            return TransformersEngine(*own, self.states(role))
+        self.close()
+        self._models.clear()
+        self._states.clear()
+        gc.collect()
+        torch.cuda.empty_cache()
+        with TemporaryDirectory(prefix="tsdi-bias-") as folder:
+            if bias is not None:
+                bias.save_pretrained(folder)
+            self._served, _ = open_engine(
+                self.member.paths[role],
+                None if bias is None else folder,
+                strength,
+                self.chat_format if bias is None else OWN_TEMPLATE,
+                self._options,
+                self._choice,
+            )
+        return self._served
+
+    def close(self) -> None:
+        """Give back the memory of the model that vLLM has, if any."""
+        if self._served is not None:
+            self._served.close()
+            self._served = None
 
     def states(self, role: str) -> PromptStates | None:
         """What the model of a role has read of the study's prompts; None if nothing is kept."""

@@ -24,6 +24,7 @@ from tsdi.judging.base import Judge, JudgeOptions
 from tsdi.judging.registry import load_judge
 from tsdi.models.fingerprint import fingerprint
 from tsdi.models.load import LoadOptions
+from tsdi.runs.loading import Loading
 from tsdi.runs.stage import StageProgress
 from tsdi.study.cells import CELLS, Cell, cell_folder, copied, run_cell
 from tsdi.study.config import RuleEntry
@@ -126,9 +127,12 @@ def _run_member(
     torch.set_num_threads(generation.threads or _threads(workers))
     with working_on(made.out / member.id.replace("/", "-"), wait=True):
         job = Job(made, member, told)
-        for entry in made.entries:
-            if member in made.members_of(entry):
-                job.run(entry)
+        try:
+            for entry in made.entries:
+                if member in made.members_of(entry):
+                    job.run(entry)
+        finally:
+            job.family.close()
 
 
 class Job:
@@ -194,7 +198,10 @@ def open_family(made: Plan, member: Member, keeps_states: bool = True) -> ModelF
     return ModelFamily(
         member,
         made.study.estimation,
-        LoadOptions(dtype=dtype, device_map=generation.device_map),
+        Loading(
+            LoadOptions(dtype=dtype, device_map=generation.device_map),
+            engine=generation.choice,
+        ),
         generation.chat_format,
         made.prompts,
         made.out / "biases",
@@ -230,7 +237,7 @@ def locate(
         "pool": pool_fingerprint(str(setting.get("pool") or study.estimation.pool), made.pools),
         "prompts": prompts_sha256(asked(made, split, attack)),
         "learned": prompts_sha256(made.prompts["validation"]),
-        "generation": study.generation.model_dump(exclude={"threads", "device_map"}),
+        "generation": study.generation.decides,
         "estimation": study.estimation.model_dump(mode="json"),
         "judge": study.judge.model_dump(exclude={"pairwise", "pairwise_url"}),
         "judge's files": judge_fingerprints(study.judge.name, made.base),

@@ -16,7 +16,7 @@ from tsdi.study.family import Member
 from tsdi.study.members import check_members, members
 from tsdi.study.places import find, find_judge
 from tsdi.study.prompts import split_prompts
-from tsdi.study.rules import RULES
+from tsdi.study.rules import RULES, SERVED
 from tsdi.study.settings import Source
 from tsdi.suites.attacks import find_attack, unknown_words
 from tsdi.suites.load import load_prompts
@@ -61,6 +61,8 @@ class Plan:
         """The reason why a rule does not apply to the study's models; "" if it does."""
         if self.study.organism is not None and entry.english:
             return "not applicable: the organism reads no English and knows no system prompt"
+        if self.study.generation.engine == "vllm" and entry.rule not in SERVED:
+            return "not applicable: vLLM gives it no other model's logits, weights or activations"
         return ""
 
     def members_of(self, entry: RuleEntry) -> list[Member]:

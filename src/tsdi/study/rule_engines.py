@@ -27,20 +27,8 @@ from tsdi.study.rules import RULES
 from tsdi.study.settings import Setting
 
 
-def _transformers(family: ModelFamily, role: str, bias: SafetyBias | None = None) -> Engine:
-    """The engine of a model as it is, which shares with others what was read of prompts."""
-    return TransformersEngine(
-        family.model(role),
-        family.tokenizer,
-        bias,
-        1.0,
-        family.chat_format,
-        family.states(role),
-    )
-
-
 def _plain(role: str) -> Callable[[ModelFamily, Setting], Engine]:
-    return lambda family, _setting: _transformers(family, role)
+    return lambda family, _setting: family.engine(role)
 
 
 def tsdi_bias(family: ModelFamily, setting: Setting) -> SafetyBias:
@@ -52,23 +40,23 @@ def tsdi_bias(family: ModelFamily, setting: Setting) -> SafetyBias:
 
 
 def _tsdi(family: ModelFamily, setting: Setting) -> Engine:
-    return _transformers(family, "aligned", tsdi_bias(family, setting))
+    return family.engine("aligned", tsdi_bias(family, setting))
 
 
 def _static(family: ModelFamily, setting: Setting) -> Engine:
     bias = static_shift(family.bias(setting)).scale(float(setting["strength"] or 0.0))
-    return _transformers(family, "aligned", bias)
+    return family.engine("aligned", bias)
 
 
 def _random(family: ModelFamily, setting: Setting) -> Engine:
     bias = random_shift(family.bias(setting), 0).scale(float(setting["strength"] or 0.0))
-    return _transformers(family, "aligned", bias)
+    return family.engine("aligned", bias)
 
 
 def _openers(role: str) -> Callable[[ModelFamily, Setting], Engine]:
     def build(family: ModelFamily, setting: Setting) -> Engine:
         constant = float(setting["constant"] or 0.0)
-        return _transformers(family, role, _constant_shift(family, family.model(role), constant))
+        return family.engine(role, _constant_shift(family, family.model(role), constant))
 
     return build
 
@@ -92,10 +80,10 @@ def _with_condition(
     family: ModelFamily, name: str, model: PreTrainedModel, shift: SafetyBias, setting: Setting
 ) -> Engine:
     """An engine whose shift is scaled by a condition on the model's own logits."""
-    condition = family.conditions.of(name, model, setting)
-    states = family.states(name) if name in family.member.paths else None  # a merge is none of them
-    conditioned = shift.with_condition(condition)
-    return TransformersEngine(model, family.tokenizer, conditioned, states=states)
+    conditioned = shift.with_condition(family.conditions.of(name, model, setting))
+    if name in family.member.paths:
+        return family.engine(name, conditioned)
+    return TransformersEngine(model, family.tokenizer, conditioned)  # a merge
 
 
 def _conditioned(family: ModelFamily, setting: Setting) -> Engine:
@@ -209,7 +197,7 @@ def _prompted(name: str) -> Callable[[ModelFamily, Setting], Engine]:
             "self-reminder": prompting.self_reminder,
             "demonstration": prompting.in_context_demonstration,
         }[name]
-        return prompting.PromptedEngine(_transformers(family, "aligned"), transform)
+        return prompting.PromptedEngine(family.engine("aligned"), transform)
 
     return build
 

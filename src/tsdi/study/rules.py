@@ -152,3 +152,12 @@ RULES: Mapping[str, Rule] = {
     ),
 }  # fmt: skip
 """By the name that a study file uses."""
+
+SERVED = frozenset(
+    {
+        "plain", "sft", "reference", "tsdi", "static", "random-shift", "openers",
+        "reference-openers", "first-order", "conditioned", "conditioned-openers",
+        "reference-refuser", "self-reminder", "demonstration",
+    }
+)  # fmt: skip
+"""Rules that are one saved model and at most a bias, so that vLLM can follow them."""

@@ -9,6 +9,7 @@ from tsdi.errors import UsageError
 from tsdi.yaml_file import Positive, Seed, Strict
 
 if TYPE_CHECKING:
+    from tsdi.engines.choice import EngineChoice
     from tsdi.models.chat import ChatFormat
 
 Share = Annotated[int, Field(ge=0)]
@@ -169,6 +170,8 @@ class Generation(Strict):
         dtype: Data type of the weights.
         device_map: Device map of transformers.
         threads: CPU threads of a worker; default: OMP_NUM_THREADS, else an even share.
+        engine: What answers: transformers, or vllm for the rules that it can follow.
+        engine_args: Arguments of vLLM's own.
     """
 
     max_new_tokens: Positive = 256
@@ -178,6 +181,16 @@ class Generation(Strict):
     dtype: str = "auto"
     device_map: str | None = None
     threads: Positive | None = None
+    engine: Literal["transformers", "vllm"] = "transformers"
+    engine_args: dict[str, Any] = Field(default={})
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """The options that decide answers; of the engine only one that is not transformers."""
+        found = self.model_dump(exclude={"threads", "device_map"})
+        if self.engine == "transformers":
+            del found["engine"], found["engine_args"]
+        return found
 
     @property
     def chat_format(self) -> "ChatFormat":
@@ -190,6 +203,23 @@ class Generation(Strict):
     def _one_format(self) -> "Generation":
         try:
             _ = self.chat_format
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def choice(self) -> "EngineChoice":
+        """The engine and its arguments."""
+        from tsdi.engines.choice import EngineChoice
+
+        return EngineChoice(self.engine, args=self.engine_args)
+
+    @model_validator(mode="after")
+    def _of_vllm(self) -> "Generation":
+        if self.engine_args and self.engine != "vllm":
+            raise ValueError("engine_args are for the engine vllm")
+        try:
+            self.choice.check()
         except UsageError as error:
             raise ValueError(str(error)) from error
         return self
