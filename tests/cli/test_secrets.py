@@ -61,6 +61,19 @@ def test_of_a_run_on_a_server(url, tmp_path):
     assert_hidden(tmp_path, *results, tsdi("generate", *command[1:6], "--prompt", "how?"))
 
 
+@pytest.mark.parametrize("option", ["--judge-arg", "--engine-arg"])
+@pytest.mark.parametrize("form", ["{}", "url={}"])
+def test_of_an_address_that_is_no_argument(url, tmp_path, option, form):
+    run = answers(tmp_path / "run", "Sure.")
+    command = ["evaluate", run, "--judge", "llm-refusal=m"]
+    if option == "--engine-arg":
+        command = ["generate", "organism/aligned", "--prompt", "hi"]
+    result = tsdi(*command, *(option, form.format(url)) * 2)
+    assert result.exit_code == 2
+    assert f"{option} with an address is no argument" in result.stderr
+    assert_hidden(tmp_path, result)
+
+
 def test_of_a_judge(url, tmp_path):
     run = answers(tmp_path / "run", "Sure.")
     command = ("evaluate", run, "--judge", "llm-refusal=m", "--judge-arg", f"url={url}")

@@ -264,8 +264,9 @@ def _split(
     for text in texts or ():
         name, _, value = text.partition("=")
         if not name.removeprefix(prefix).isidentifier() or not value or name in arguments:
+            shown = "with an address" if "://" in text else repr(text)  # which may hold a password
             raise UsageError(
-                f"--{option} {text!r} is no argument, or a second one of its name.",
+                f"--{option} {shown} is no argument, or a second one of its name.",
                 f"Write it like {example}, each name once.",
             )
         arguments[name] = value
