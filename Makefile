@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup demo test test-engines wheel-demo check docs bench
+.PHONY: setup demo test test-engines test-oldest wheel-demo check docs bench
 
 setup: .venv/ready
 
@@ -42,6 +42,10 @@ test-engines: .venv-engines/ready
 # The demo as those have it who install the package: from a wheel, in a bare environment.
 wheel-demo:
 	PYTHON=$(PYTHON) .ci/wheel
+
+# The oldest versions that pyproject.toml allows, under the tests of what newcomers run first.
+test-oldest:
+	PYTHON=$(PYTHON) .ci/oldest .venv-oldest
 
 check: setup
 	$(BIN)/ruff format --check .

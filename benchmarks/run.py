@@ -35,6 +35,7 @@ NAMES = (
     "scale",
     "cluster",
     "spread",
+    "sizes",
 )
 NEED_DATA = ("real_text", "audit", "cleansing")
 BY_HAND = ("engines", "serving", "merge", "vllm")  # need another environment
