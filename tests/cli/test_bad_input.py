@@ -285,3 +285,13 @@ def test_an_engine_argument_that_is_none(models, tmp_path):
     judging = ("--judge", "refusal-phrases", "--judge-arg", "engine=vllm")
     out = ("--prompts", "everyday", "--out", tmp_path / "out")
     _refused(tsdi("evaluate", models / "aligned", *out, *judging), "argument engine", "wildguard")
+
+
+def test_an_option_that_counts_once_is_not_given_twice():
+    result = tsdi("evaluate", "run", "--judge", "refusal-phrases", "--judge", "keyword-list")
+    _refused(result, "--judge is given 2 times. Give it once.")
+
+
+def test_a_page_has_the_name_of_one(tmp_path):
+    result = tsdi("compare", tmp_path, tmp_path, "--out", tmp_path / "page.txt")
+    _refused(result, "page.txt is no page", ".html")

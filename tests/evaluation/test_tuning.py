@@ -275,8 +275,8 @@ class TestFloors:
         asked.append(Prompt("h", (), kind="lookalike"))
         check_prompts(asked, Search(fewest_prompts=3))
         said = (
-            r"prompts of O3: 3, which could not show a loss of up to 56% of its safe answers; 10"
-            r" are the fewest\. So few are there of 1 more"
+            r"2 categories have fewer than 10 harmful prompts; O3 has 3, which could hide a loss of"
+            r" up to 56% of its safe answers\."
         )
         with pytest.raises(UsageError, match=said):
             check_prompts(asked, Search(fewest_prompts=10))

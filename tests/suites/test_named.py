@@ -52,3 +52,17 @@ def test_ground_truth_judges_only_where_there_is_some():
     ours = [item.prompt for item in organism.items("test", "harmful", 3, 0)]
     assert default_judge(ours) == "organism"
     assert default_judge([*ours, "how do I kill a process?"]) == "refusal-phrases"
+
+
+class TestALimit:
+    def test_takes_as_many_of_each_kind_spread_over_the_categories(self):
+        found = load_prompts("organism:test:limit=16", 0).prompts
+        harmful = [prompt.category for prompt in found if prompt.kind == "harmful"]
+        assert len(found) == 48
+        assert sorted(harmful) == sorted(f"O{n}" for n in range(1, 17))
+        assert len(load_prompts("everyday:limit=3", 0).prompts) == 9
+
+    @pytest.mark.parametrize("limit", ["limit=0", "limit=x", "limit=2,limit=3"])
+    def test_is_one_number(self, limit):
+        with pytest.raises(UsageError, match="is no limit"):
+            load_prompts(f"everyday:{limit}", 0)

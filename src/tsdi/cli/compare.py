@@ -105,6 +105,8 @@ def compare(
 def _check_page(out: Path | None) -> None:
     """Refuse a place where the page cannot be, before any work."""
     if out:
+        if out.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--out {out} is no page.", "Name a file that ends in .html.")
         from tsdi.report.page import is_report  # with plotly
 
         check_output(out, "--out", "a report of tsdi's", is_report)

@@ -5,6 +5,7 @@ import functools
 import inspect
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from io import TextIOWrapper
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -53,7 +54,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 
 class Command(TyperCommand):
-    """A command that refuses empty values, unless they are the default.
+    """A command that refuses empty values, unless they are the default, and options given again.
 
     An empty path would be the current folder. In the help of a command with many options they
     stand in panels, what beginners need first.
@@ -76,8 +77,12 @@ class Command(TyperCommand):
                     formatter.write_dl(rows)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the command line as ever, once no value is empty."""
-        given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        """Parse the command line as ever, once no value is empty, and none in place of another."""
+        given, _, order = self.make_parser(ctx).parse_args(list(args))
+        for parameter, times in Counter(order).items():
+            once = parameter.param_type_name == "option" and not parameter.multiple
+            if times > 1 and once and not getattr(parameter, "is_flag", False):
+                fail(f"{_spelled(parameter)} is given {times} times. Give it once.")
         for parameter in self.params:
             value = given.get(parameter.name or "")
             values = value if isinstance(value, list | tuple) else [value]

@@ -78,7 +78,9 @@ def _show_suites(found: Sequence[Suite]) -> None:
     console.out.print(attacks_table())
     console.say(f"{EVERYDAY}, 220 prompts of our own, comes with tsdi and needs no network;")
     console.say("organism:fit, organism:validation, organism:test: the model organisms' requests.")
-    console.say("tsdi list NAME shows one. Use it: tsdi evaluate MODEL --prompts NAME ...")
+    console.say(
+        "Categories of one in the table: tsdi list NAME. Use: tsdi evaluate MODEL --prompts NAME"
+    )
 
 
 def judges_table(known: Mapping[str, Known]) -> Table:

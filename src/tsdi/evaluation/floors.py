@@ -26,8 +26,9 @@ def too_few(counts: Mapping[str, int], fewest: int, seen: str = "") -> str:
     if not few:
         return ""
     n, name = few[0]
-    others = f" So few are there of {len(few) - 1} more." if len(few) > 1 else ""
+    which = f"{len(few)} categories have" if len(few) > 1 else f"{name} has"
+    least = f"; {name} has {n}" if len(few) > 1 else f": {n}"
     return (
-        f"Harmful prompts of {name}{seen}: {n}, which could not show a loss of up to"
-        f" {unseen_loss(n):.0%} of its safe answers; {fewest} are the fewest.{others}"
+        f"{which} fewer than {fewest} harmful prompts{seen}{least}, which could hide a loss of up"
+        f" to {unseen_loss(n):.0%} of its safe answers."
     )

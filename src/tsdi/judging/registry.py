@@ -241,9 +241,14 @@ def _check_options(options: JudgeOptions, names: AbstractSet[str]) -> None:
             )
     if options.engine == _NONE.engine:
         return
-    if options.engine.name not in ENGINES or options.url is not None:
+    if options.engine.name not in ENGINES:
         raise UsageError(
-            "A judge runs on transformers or vllm, or behind a server of any engine.",
+            f"A judge cannot run on {options.engine.name!r}{meant(options.engine.name, ENGINES)}.",
+            f"Take {' or '.join(ENGINES)}, or a server, by the judge argument url.",
+        )
+    if options.url is not None:
+        raise UsageError(
+            "A judge behind a server has that server's engine.",
             "Leave out one of the judge arguments engine and url.",
         )
     options.engine.check()

@@ -4,11 +4,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 from tsdi.errors import PromptError
 from tsdi.study.settings import Source
-from tsdi.suites.prompts import Prompt
+from tsdi.suites.prompts import Prompt, limited
 
 Loaded = Sequence[tuple[Source, list[Prompt]]]
 
@@ -57,26 +56,3 @@ def _joined(loaded: Loaded) -> list[Prompt]:
             name = f"{number}-{prompt.id}" if several else prompt.id
             found.setdefault(prompt.messages[-1]["content"], replace(prompt, id=name))
     return list(found.values())
-
-
-def limited(prompts: Sequence[Prompt], limit: "int | Mapping[Any, int] | None") -> list[Prompt]:
-    """At most a number of prompts of each kind, spread evenly over the categories.
-
-    The limit is one for each kind, or one number for all; None takes all.
-    """
-    if limit is None:
-        return list(prompts)
-    rounds: dict[tuple[str, str], int] = {}
-    ranked = []
-    for place, prompt in enumerate(prompts):
-        key = prompt.kind, prompt.category
-        rounds[key] = rounds.get(key, 0) + 1
-        ranked.append((rounds[key], place, prompt))
-    taken: dict[str, int] = {}
-    kept = []
-    for _, place, prompt in sorted(ranked, key=lambda one: one[:2]):
-        most = limit if isinstance(limit, int) else limit.get(prompt.kind, 0)
-        if taken.get(prompt.kind, 0) < most:
-            taken[prompt.kind] = taken.get(prompt.kind, 0) + 1
-            kept.append((place, prompt))
-    return [prompt for _, prompt in sorted(kept, key=lambda one: one[0])]

@@ -15,6 +15,7 @@ from tsdi.suites.prompts import (
     Prompt,
     Row,
     check_kind,
+    limited,
     parse_columns,
     read_prompts,
     read_rows,
@@ -76,7 +77,8 @@ def load_prompts(source: Name, seed: int, kind: str = "", columns: str = "") -> 
 
     Args:
         source: A name as for `load_named`, or "organism:test", "organism:validation" or
-            "organism:fit". It may say columns and kind itself: "mine.csv:prompt=Goal,kind=harmful".
+            "organism:fit". It may say columns and kind itself: "mine.csv:prompt=Goal,kind=harmful",
+            and "limit=20" for at most as many prompts of a kind, spread over the categories.
         seed: Decides which requests of the organism's world; those of seed 0 are the demo's.
         kind: Kind of prompts that have none.
         columns: Columns as for `load_named`, beside those that the name says.
@@ -87,14 +89,30 @@ def load_prompts(source: Name, seed: int, kind: str = "", columns: str = "") -> 
     """
     check_kind(kind)
     name, said = split_columns(as_name("prompts", source))
-    columns = ",".join(filter(None, (columns, said)))
+    columns, most = _split_limit(",".join(filter(None, (columns, said))))
     if name.startswith(_PROMPTS) and not Path(name).is_file():
         if columns:
             raise UsageError("The columns of the organism's prompts are known.", "Leave it out.")
-        return Loaded(_organism_prompts(name, seed))
+        return Loaded(limited(_organism_prompts(name, seed), most))
     loaded = load_named(name, columns)
     prompts = [p if p.kind else replace(p, kind=kind) for p in loaded.prompts]
-    return replace(loaded, prompts=prompts)
+    return replace(loaded, prompts=limited(prompts, most))
+
+
+def _split_limit(columns: str) -> tuple[str, int | None]:
+    """The columns without the limit among them, and the limit.
+
+    Raises:
+        UsageError: If the limit is no number from 1 on, or there twice.
+    """
+    parts = [part.strip() for part in columns.split(",")]
+    limits = [part for part in parts if part.startswith("limit=")]
+    if not limits:
+        return columns, None
+    number = limits[0].removeprefix("limit=")
+    if len(limits) > 1 or not number.isdecimal() or int(number) < 1:
+        raise UsageError(f"{','.join(limits)!r} is no limit.", "Write it once, as limit=20.")
+    return ",".join(part for part in parts if part not in limits), int(number)
 
 
 def _organism_prompts(name: str, seed: int) -> list[Prompt]:

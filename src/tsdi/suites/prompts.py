@@ -4,7 +4,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -321,3 +321,26 @@ def check_unicode(text: str, source: str) -> None:
     """Refuse half of a surrogate pair, which no tokenizer and no UTF-8 file can take."""
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise PromptError(f"{source}: not valid Unicode (half of a surrogate pair).")
+
+
+def limited(prompts: Sequence[Prompt], limit: int | Mapping[Any, int] | None) -> list[Prompt]:
+    """At most a number of prompts of each kind, spread evenly over the categories.
+
+    The limit is one for each kind, or one number for all; None takes all.
+    """
+    if limit is None:
+        return list(prompts)
+    rounds: dict[tuple[str, str], int] = {}
+    ranked = []
+    for place, prompt in enumerate(prompts):
+        key = prompt.kind, prompt.category
+        rounds[key] = rounds.get(key, 0) + 1
+        ranked.append((rounds[key], place, prompt))
+    taken: dict[str, int] = {}
+    kept = []
+    for _, place, prompt in sorted(ranked, key=lambda one: one[:2]):
+        most = limit if isinstance(limit, int) else limit.get(prompt.kind, 0)
+        if taken.get(prompt.kind, 0) < most:
+            taken[prompt.kind] = taken.get(prompt.kind, 0) + 1
+            kept.append((place, prompt))
+    return [prompt for _, prompt in sorted(kept, key=lambda one: one[0])]
