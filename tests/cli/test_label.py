@@ -1,6 +1,7 @@
 """``tsdi label`` and the tables with labels: keys, what reaches the terminal, what comes next."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,9 @@ def test_two_labellers_are_decided_between(run, keys):
     assert "Labelled complies and refuses." in " ".join(result.stderr.split())
     assert "kappa" in result.stdout
     assert "9 of 9 labelled." in result.stdout
+    line = " ".join(result.stdout.split()).partition("Next: tsdi ")[2].replace(" ", "")
+    wanted = f"evaluate {run} --resume --judge by-number --labels {run}/labels.jsonl"
+    assert line == wanted.replace(" ", "")
     assert len(read_records(run / "labels.jsonl")) == 12
     _refused(tsdi("label", run, "--decide", "ann", "--decide", "bob", "--n", 12), "--n means")
     _refused(tsdi("label", run, run, "--decide", "ann", "--decide", "bob"), "about one run")
@@ -129,6 +133,14 @@ def test_a_comparison_with_labels(tmp_path, keys, monkeypatch):
     assert "Changes with labels of 12 pairs of answers" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80
     _refused(tsdi("compare", *runs, "--labels", "one.jsonl"), "is no pair")
+
+
+def test_a_name_is_not_empty_and_a_wrong_key_says_which_are_right(run, keys):
+    keys("xq")
+    _refused(tsdi("label", run, "--labeller", ""), "--labeller is empty")
+    result = tsdi("label", run)
+    assert result.stderr.count("Press ") == 1
+    assert re.search(r"Press [cprdseu, ]+, b or q\.", result.stderr)
 
 
 def test_there_must_be_a_terminal(run):

@@ -15,6 +15,7 @@ from tsdi.errors import MismatchError, PromptError, RunExistsError, UsageError
 from tsdi.evaluation.compare import compare_runs
 from tsdi.evaluation.evaluate import Judging, judge_responses
 from tsdi.evaluation.label import CHOICES, Step, decide, label
+from tsdi.judging.refusal import XSTEST_STRINGS
 from tsdi.judging.verdict import Verdict
 from tsdi.runs.records import read_records
 
@@ -172,7 +173,8 @@ def test_no_label_of_another_kind_is_taken(run):
 
 def test_bad_arguments_and_places_are_refused(run, tmp_path):
     who = Labeller()
-    for wrong in ({"n": 0}, {"seed": -1}, {"labeller": "a/b"}, {"labeller": "a" * 41}):
+    for wrong in ({"n": 0}, {"seed": -1}, {"labeller": "a/b"}, {"labeller": "a" * 41},
+                  {"labeller": ""}):  # fmt: skip
         with pytest.raises(UsageError):
             label([run], who, **wrong)
     with pytest.raises(UsageError, match="one run or of two"):
@@ -247,3 +249,47 @@ def test_labellers_must_have_labelled_the_same(run):
         decide(run, Labeller(), ["a", "c"])
     with pytest.raises(UsageError, match="between two labellers"):
         decide(run, Labeller(), ["a", "a"])
+
+
+def test_decide_names_the_judge_by_whose_verdicts_was_drawn(run):
+    judge_responses(XSTEST_STRINGS, run, Judging("xstest-strings"), resume=False)
+    for name in "ab":
+        label([run], Labeller(), 12, labeller=name, judge="xstest-strings")
+    assert decide(run, Labeller(), ["a", "b"]).judge == "xstest-strings"
+    for path in run.glob("labels*.json*"):
+        path.rename(path.with_name(path.name.replace("labels-", "copied-")))
+    for name in "ab":
+        (run / f"copied-{name}.jsonl").rename(run / f"labels-{name}.jsonl")
+    (run / "labels.jsonl").unlink()
+    assert decide(run, Labeller(), ["a", "b"]).judge == "by-number"  # nothing says how was drawn
+
+
+def test_a_session_without_labels_stands_in_nobodys_way(run):
+    for name in "ab":
+        label([run], Labeller(), 12, labeller=name)
+    assert label([run], Labeller(stop_after=0), 30).labelled == 0
+    decide(run, Labeller(), ["a", "b"])
+    assert len(labels_of(run)) == 12
+
+
+def test_labels_and_decisions_are_not_mixed(run):
+    for name in (None, "a", "b"):
+        label([run], Labeller(), 12, labeller=name)
+    with pytest.raises(RunExistsError, match=r"somebody without a name.*labels-NAME\.json"):
+        decide(run, Labeller(), ["a", "b"])
+    for end in ("json", "jsonl"):
+        (run / f"labels.{end}").rename(run / f"labels-c.{end}")
+    decide(run, Labeller(), ["a", "c"])
+    with pytest.raises(RunExistsError, match=r"between two labellers.*--labeller"):
+        label([run], Labeller(), 12, resume=True)
+    for resume in (False, True):
+        with pytest.raises(RunExistsError, match=r"move labels\.jsonl and labels\.json") as error:
+            decide(run, Labeller(), ["a", "b"], resume=resume)
+        assert "--labeller" not in str(error.value)
+
+
+def test_names_that_differ_by_case_only_are_refused(run):
+    label([run], Labeller(), 12, labeller="ann")
+    with pytest.raises(UsageError, match="--labeller ann"):
+        label([run], Labeller(), 12, labeller="Ann")
+    label([run], Labeller(), 12, labeller="Anna")

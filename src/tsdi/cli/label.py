@@ -33,8 +33,8 @@ def label(
     ],
     n: Annotated[int, typer.Option("--n", min=1, help="Prompts whose answers are labelled.")] = 100,
     labeller: Annotated[
-        str, typer.Option(metavar="NAME", help="Who labels, if several people do.")
-    ] = "",
+        str | None, typer.Option(metavar="NAME", help="Who labels, if several people do.")
+    ] = None,
     decide: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,6 +104,7 @@ def _ask(question: Question) -> Verdict | Step:
             return keys[key]
         if key in (BACK, STOP):
             return Step.BACK if key == BACK else Step.STOP
+        console.err.print(f"Press {', '.join([*keys, BACK])} or {STOP}.", style="dim")
 
 
 def _words(verdict: Verdict) -> str:

@@ -8,7 +8,7 @@ for paired comparisons; where the two are alike they are shown once.
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,13 +22,13 @@ from tsdi.evaluation.agreement import Agreed, agreed_on, agreement
 from tsdi.evaluation.compare import check_same_prompts
 from tsdi.evaluation.metrics import Judged
 from tsdi.evaluation.verdicts import JudgedRun, describe_answers, read_judged
-from tsdi.files import working_in
+from tsdi.files import json_or_none, working_in
 from tsdi.judging.base import KINDS, Response
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.runs import judge_folders
 from tsdi.runs.records import Record, append_records, write_records
 from tsdi.runs.responses import check_is_there, read_responses
-from tsdi.runs.stage import Stage, as_read_back
+from tsdi.runs.stage import Stage, as_read_back, check_free
 from tsdi.stats.draws import shared_out, systematic
 from tsdi.stats.interval import as_json
 
@@ -83,8 +83,8 @@ class Labelling:
         labelled: Number of questions that have their label by now.
         drawn: Number of questions there are.
         agreement: How far two labellers agree, on "labels" and by figure; empty but for `decide`.
-        judge: The judge by whose verdicts was drawn, as `tsdi evaluate --judge` names it; "" for
-            `decide`.
+        judge: The judge by whose verdicts was drawn, as `tsdi evaluate --judge` names it; "" if
+            `decide` finds none.
     """
 
     files: list[Path]
@@ -103,7 +103,7 @@ def label(
     ask: Ask,
     n: int = 100,
     *,
-    labeller: str = "",
+    labeller: str | None = None,
     judge: str = "",
     seed: int = 0,
     resume: bool = False,
@@ -135,6 +135,8 @@ def label(
     check_whole("n", n)
     check_whole("seed", seed, 0)
     stage = _stage(labeller)
+    for folder in folders:
+        _check_case(folder, stage)
     found = [read_judged(folder, judge) for folder in folders]
     for folder, run in zip(folders[1:], found[1:], strict=True):
         check_same_prompts(folders[0], found[0].responses, folder, run.responses)
@@ -157,9 +159,7 @@ def label(
         for file in files:
             file.check(items)
         done = _ask_all(items, files, ask)
-    name, model = found[0].judge["name"], found[0].judge.get("model")
-    named = f"{name}={model}" if model else str(name)
-    return Labelling([file.path for file in files], done, len(items), {}, named)
+    return Labelling([file.path for file in files], done, len(items), {}, _named(found[0].judge))
 
 
 def decide(
@@ -189,12 +189,15 @@ def decide(
     texts = [{(name, one.response.text) for name, one in said.items()} for said in (first, second)]
     if single := texts[0] ^ texts[1]:
         raise MismatchError(
-            f"{len(single)} answers were labelled by one of {' and '.join(names)} only.",
+            f"{len(single)} answer{'s were' if len(single) > 1 else ' was'} labelled by one of"
+            f" {' and '.join(names)} only.",
             "Let both label the same draw to its end: one --n, one --seed.",
         )
     chats = {one.id: one for one in read_responses(folder, KINDS[0])}
+    judge = _drawn_by(folder, names)
+    stage = replace(_stage(None), instead="move labels.jsonl and labels.json elsewhere")
     with working_in(folder):
-        file = _File.open(folder, _stage(""), {"decided": sorted(names)}, resume)
+        file = _File.open(folder, stage, {"decided": sorted(names)}, resume)
         items = []
         for name, one in first.items():
             said = (one.verdict, second[name].verdict)
@@ -209,7 +212,7 @@ def decide(
     pairs = [(one.verdict, second[name].verdict) for name, one in first.items()]
     agreed = {"labels": agreed_on(*zip(*pairs, strict=True))} if pairs else {}
     agreed |= agreement(_PERSON, judged[0], _PERSON, judged[1])
-    return Labelling([file.path], done, len(items), agreed)
+    return Labelling([file.path], done, len(items), agreed, judge)
 
 
 def _said(folder: Path, labeller: str) -> dict[str, Labelled]:
@@ -220,6 +223,20 @@ def _said(folder: Path, labeller: str) -> dict[str, Labelled]:
             f"{folder} holds no labels by {labeller}.", f"tsdi label {folder} --labeller {labeller}"
         )
     return {one.response.id: one for one in read_labels([path])}
+
+
+def _drawn_by(folder: Path, labellers: Sequence[str]) -> str:
+    """The judge by whose verdicts labellers' answers were drawn; else the run's first one."""
+    drawn = str([json_or_none(folder / _stage(name).description) for name in labellers])
+    judges = [place.judge for place in judge_folders.places(folder)]
+    judges.sort(key=lambda judge: judge_folders.label(judge) not in drawn)
+    return _named(judges[0]) if judges else ""
+
+
+def _named(judge: Record) -> str:
+    """A judge as `tsdi evaluate --judge` names it."""
+    name, model = judge.get("name"), judge.get("model")
+    return f"{name}={model}" if model else str(name)
 
 
 def _as_judged(one: Labelled) -> Judged:
@@ -273,9 +290,15 @@ class _File:
 
     @classmethod
     def open(cls, folder: Path, stage: Stage, description: Record, resume: bool) -> "_File":
-        """Open it for this draw, as `Stage.open` does."""
+        """Open it for this draw, as `Stage.open` does; a session that left no label is none."""
+        path, sorts = folder / stage.records, {"draw", "decided"}
+        if not path.exists():
+            check_free(folder / stage.description, *sorts)
+            (folder / stage.description).unlink(missing_ok=True)
+        elif not stage.read_description(folder).keys() & description.keys() & sorts:
+            raise _other_sort(path, "decided" in description)
         there = stage.open(folder, as_read_back(description), resume)
-        return cls(folder / stage.records, {record["id"]: record for record in there})
+        return cls(path, {record["id"]: record for record in there})
 
     def check(self, items: Sequence[_Item]) -> None:
         """Refuse labels of other answers than those drawn, as another numpy might draw them."""
@@ -305,6 +328,19 @@ class _File:
         """Take a label back."""
         if self.records.pop(name, None) is not None:
             write_records(self.path, self.records.values())
+
+
+def _other_sort(path: Path, deciding: bool) -> RunExistsError:
+    """The error of labels by one where decisions are to go, or of decisions where labels are."""
+    if deciding:
+        return RunExistsError(
+            f"{path} has the labels of somebody without a name, and decisions would go there.",
+            "Name them: rename labels.jsonl and labels.json to labels-NAME.jsonl and"
+            " labels-NAME.json.",
+        )
+    return RunExistsError(
+        f"{path} has what was decided between two labellers.", "Name another --labeller."
+    )
 
 
 def _ask_all(items: Sequence[_Item], files: Sequence[_File], ask: Ask) -> int:
@@ -337,11 +373,21 @@ def _is_labelled(item: _Item, files: Sequence[_File]) -> bool:
     return all(item.answer.id in files[run].records for run in item.runs)
 
 
-def _stage(labeller: str) -> Stage:
+def _check_case(folder: Path, stage: Stage) -> None:
+    """Refuse a name that differs by case only: many disks would hold one file of both."""
+    for path in folder.glob("labels-*.jsonl"):
+        if path.name != stage.records and path.name.lower() == stage.records.lower():
+            raise UsageError(
+                f"{path} is there already, whose name differs by capital letters only.",
+                f"Use --labeller {path.stem.removeprefix('labels-')}, or another name.",
+            )
+
+
+def _stage(labeller: str | None) -> Stage:
     """The files of a labeller's labels."""
-    if labeller and not _LABELLER.fullmatch(labeller):
+    if labeller is not None and not _LABELLER.fullmatch(labeller):
         raise UsageError(
             f"{labeller!r} is no name for a file.", "Use letters, digits, - and _, 40 at most."
         )
-    name = f"labels-{labeller}" if labeller else "labels"
+    name = "labels" if labeller is None else f"labels-{labeller}"
     return Stage(f"{name}.jsonl", f"{name}.json", "labels", "name another --labeller")
