@@ -58,7 +58,14 @@ def test_the_comparison_that_is_shown_is_that_of_the_committed_result(title, key
 
 
 STUDIES_OF = {  # a page, and the studies whose tables its figures are from
-    "docs/reproduction.md": ("organism", "ablations", "cleansing", "real-text", "smollm2"),
+    "docs/reproduction.md": (
+        "organism",
+        "ablations",
+        "cleansing",
+        "real-text",
+        "smollm2",
+        "smollm2-iterations",
+    ),
     "experiments/organism-dose/README.md": ("organism-dose",),
     "experiments/organism/README.md": ("organism",),
     "experiments/organism-condition/README.md": ("organism-condition",),
