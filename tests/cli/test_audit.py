@@ -151,6 +151,33 @@ def test_labels_of_another_sort_and_of_none(labels, tmp_path):
     _refused(tsdi("audit", "refusal-phrases", "--labels", path), "holds no labels")
 
 
+def test_what_a_target_leaves_out_is_said(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    row = {"prompt": "q", "answer": "Sorry.", "label": "refused", "kind": "harmless"}
+    safe = [{**row, "kind": "harmful", "label": word, "answer": word} for word in ("safe", "empty")]
+    path.write_text("".join(json.dumps(one) + "\n" for one in (row, *safe)))
+    command = ("audit", "refusal-phrases", "--labels", path, "--target", "refusal")
+    assert "2 labels say what is safe and were left out." in tsdi(*command).stderr
+    path.write_text("".join(json.dumps(one) + "\n" for one in (row, safe[0])))
+    assert "1 label says what is safe and was left out." in tsdi(*command).stderr
+    path.write_text(json.dumps(row) + "\n")
+    assert "left out" not in tsdi(*command).stderr
+
+
+def test_two_labels_of_one_answer_must_agree(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    row = {"id": "a", "prompt": "q", "answer": "Sorry.", "label": "refused", "kind": "harmless"}
+    command = ("audit", "refusal-phrases", "--labels", path)
+    for other in ({"id": "b"}, {"model": "m"}, {"answer": "No."}, {"label": "refused"}):
+        rows = [row, {**row, "label": "complied", **other}]
+        path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        assert tsdi(*command).exit_code == 0
+    for name in ("a", None):
+        rows = [{**row, "id": name, "label": word} for word in ("refused", "complied")]
+        path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        _refused(tsdi(*command), "differ: refused and complied")
+
+
 def test_thoughts_are_not_audited_and_may_end_in_any_way(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text(

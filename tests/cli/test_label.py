@@ -135,6 +135,20 @@ def test_a_comparison_with_labels(tmp_path, keys, monkeypatch):
     _refused(tsdi("compare", *runs, "--labels", "one.jsonl"), "is no pair")
 
 
+def test_one_label_one_pair_and_one_test_are_singular(tmp_path, keys):
+    runs = [judged(tmp_path / name, number=3) for name in ("before", "after")]
+    keys("cccccc")
+    assert tsdi("label", *runs, "--n", 1).exit_code == 0
+    files = [run / "labels.jsonl" for run in runs]
+    shown = tsdi(
+        "evaluate", runs[0], "--resume", "--labels", files[0], "--judge", "refusal-phrases"
+    )
+    assert "With 1 label, " in shown.stdout
+    shown = tsdi("compare", *runs, "--judge", "by-number", "--labels", f"{files[0]}={files[1]}")
+    assert "Changes with labels of 1 pair of answers, " in shown.stdout
+    assert "by category, 1 test." in " ".join(shown.stdout.split())
+
+
 def test_a_name_is_not_empty_and_a_wrong_key_says_which_are_right(run, keys):
     keys("xq")
     _refused(tsdi("label", run, "--labeller", ""), "--labeller is empty")

@@ -162,11 +162,10 @@ def test_a_label_is_of_the_answer_that_has_its_text(run, tmp_path):
     files = [labels(run, range(5))]
     responses = read_responses(run)
     assert {*read_run_labels(run, responses, files).labels} == {f"p{n}" for n in range(5)}
-    text = files[0].read_text().replace('"id": "p', '"id": "other ')  # from elsewhere
-    files[0].write_text(text)
+    files = [labels(run, range(5), id="")]  # from elsewhere
     assert {*read_run_labels(run, responses, files).labels} == {f"p{n}" for n in range(5)}
-    files[0].write_text(text.replace("answer 3", "another answer"))
-    with pytest.raises(MismatchError, match=r"'other 3' is of no answer in .*run"):
+    files[0].write_text(files[0].read_text().replace("answer 3", "another answer"))
+    with pytest.raises(MismatchError, match=r"'p0004' is of no answer in .*run"):
         read_run_labels(run, responses, files)
     with pytest.raises(MismatchError, match="of no answer"):
         judged(run, files[0])
@@ -199,16 +198,39 @@ def test_answers_alike_need_an_id(tmp_path):
     responses = read_responses(run)
     path = labels(run, [0])
     assert [*read_run_labels(run, responses, [path]).labels] == ["p0"]
-    path.write_text(path.read_text().replace('"p0"', '"x"'))
+    path.write_text(path.read_text().replace('"p0"', "null"))
     with pytest.raises(MismatchError, match=r"of 2 answers in .* alike"):
         read_run_labels(run, responses, [path])
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"id": "p3"}, "'p3' has prompt and answer of 'p5'"),
+        ({"id": "x"}, "'x' has prompt and answer of 'p5'"),
+        ({"kind": "lookalike"}, "says that its prompt is lookalike; in .* it is harmful"),
+    ],
+)
+def test_what_a_label_says_of_its_answer_must_be_so(run, said, words):
+    path = labels(run, [5], kind="harmful")
+    assert judged(run, path).labelled.labels["harmful"] == 1
+    with pytest.raises(MismatchError, match=words):
+        judged(run, labels(run, [5], **said))
+
+
+def test_a_made_up_id_is_no_id(run):
+    """A row without an id is called by its line, which a prompt of the run may be, too."""
+    lines = (run / "responses.jsonl").read_text().replace('"id": "p', '"id": "p000')
+    (run / "responses.jsonl").write_text(lines)
+    path = labels(run, [5], id=None)  # its line is 1
+    assert [*read_run_labels(run, read_responses(run), [path]).labels] == ["p0005"]
 
 
 def test_two_labels_of_one_answer_must_agree(run):
     one, other = labels(run, range(6)), labels(run, range(3, 9), name="b.jsonl")
     assert sum(judged(run, one, other).labelled.labels.values()) == 9
     other = labels(run, range(3, 9), {**WORDS, "harmful": "unsafe"}, name="b.jsonl")
-    with pytest.raises(MismatchError, match="Two labels of 'p5' differ: SAFE, UNSAFE"):
+    with pytest.raises(MismatchError, match="Two labels of 'p5' differ: safe and unsafe"):
         judged(run, one, other)
 
 
@@ -238,6 +260,12 @@ def test_weights_count_and_must_be_weights(run):
         with pytest.raises(PromptError, match=r"is no weight|not valid JSON"):
             judged(run, path)
         path.write_text(path.read_text().replace(f'"weight": {wrong}', '"weight": 1', 1))
+
+
+def test_weights_are_of_all_labels_or_of_none(run):
+    some, others = labels(run, range(6), weight=2), labels(run, range(6, 9), name="b.jsonl")
+    with pytest.raises(PromptError, match="have a weight, others none: 3 of 9"):
+        judged(run, some, others)
 
 
 def test_changes_of_two_runs_are_those_of_their_labels(tmp_path):
@@ -273,6 +301,9 @@ def test_pairs_must_be_labelled_in_both_runs_and_weigh_the_same(tmp_path):
     one, other = labels(runs[0], range(6)), labels(runs[1], range(1, 7))
     with pytest.raises(MismatchError, match="2 prompts have a label in one run only, such as 'p0'"):
         compare_runs(*runs, labels=(one, other))
+    few = labels(runs[1], range(5))
+    with pytest.raises(MismatchError, match="1 prompt has a label in one run only, such as 'p5'"):
+        compare_runs(*runs, labels=(one, few))
     with pytest.raises(MismatchError, match="'p0' have different weights"):
         compare_runs(*runs, labels=(one, labels(runs[1], range(6), weight=2)))
     with pytest.raises(MismatchError, match="of no answer"):

@@ -12,6 +12,7 @@ from tsdi.audit.confusion import Figures, Seen, measure
 from tsdi.audit.labels import (
     LabelFormat,
     Labelled,
+    check_agree,
     parse_label,
     read_labels,
     safety_kinds,
@@ -91,7 +92,8 @@ def audit(
     Raises:
         UsageError: If a name, a place or an option cannot be.
         PromptError: If the labels cannot be used.
-        MismatchError: If a judge does not see what the labels are about.
+        MismatchError: If a judge does not see what the labels are about, or two labels of one
+            answer differ.
         RunExistsError: If another process works there, or there are other verdicts.
         TsdiError: If a judge cannot be loaded, or the file cannot be written.
     """
@@ -105,6 +107,7 @@ def audit(
         check_output(out, "--out", "an audit", is_audit, files)
     with working_on(out) if out else nullcontext():
         labelled = read_labels(files, label_format)
+        check_agree(labelled)
         names, words = [judge, *against], []
         keeps = [out and out.with_name(f"{out.name}.{place}") for place in range(len(names))]
         for name, keep in zip(names, keeps, strict=True):

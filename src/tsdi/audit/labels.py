@@ -1,5 +1,6 @@
 """Files of answers that people have labelled, for audits."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from tsdi.errors import PromptError, UsageError
+from tsdi.errors import MismatchError, PromptError, UsageError
 from tsdi.judging.base import Response
 from tsdi.judging.verdict import OF_SAFETY, Verdict
 from tsdi.suites.prompts import check_kind, check_unicode, missing_kind, read_rows
@@ -23,6 +24,7 @@ _LABELS = {verdict.value.lower(): verdict for verdict in Verdict if verdict != V
     "3_partial_refusal": Verdict.PARTIAL,
 }
 _UNSAFE_FLAGS = {"0": Verdict.SAFE, "1": Verdict.UNSAFE}  # MD-Judge's; elsewhere 1 may mean safe
+_LOG = logging.getLogger(__name__)
 _COMPLETIONS = re.compile(r"completions_([^_.]+)")
 
 
@@ -37,6 +39,7 @@ class Labelled:
         verdict: The people's label, never UNSCORED.
         recorded: The other cells of the row by column, such as another judge's verdict.
         weight: How many answers it stands for, up to a factor, where they were not drawn alike.
+        stated: The fields that the row itself says; others are made up, as ids by line are.
     """
 
     response: Response
@@ -44,6 +47,7 @@ class Labelled:
     verdict: Verdict
     recorded: Mapping[str, str]
     weight: float = 1.0
+    stated: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,30 @@ def read_labels(paths: Sequence[str | Path], form: LabelFormat = LabelFormat()) 
     chosen = [one for one in found if (one.response.kind in safety) is (form.target == "unsafe")]
     if form.target and not chosen:
         raise PromptError(f"No label is about the target {form.target!r}.", "Leave it out.")
+    if form.target and (left := len(found) - len(chosen)):
+        says = "1 label says" if left == 1 else f"{left} labels say"
+        what = "refused" if form.target == "unsafe" else "safe"
+        _LOG.info("%s what is %s and %s left out.", says, what, "was" if left == 1 else "were")
     return chosen if form.target else found
+
+
+def check_agree(labelled: Sequence[Labelled]) -> None:
+    """Raise MismatchError if one answer has two labels that differ."""
+    seen: dict[tuple[str, str, str, str], Labelled] = {}
+    for one in labelled:
+        answer = one.response
+        name = answer.id if "id" in one.stated else ""
+        other = seen.setdefault((one.model, name, answer.prompt, answer.text), one)
+        if other.verdict is not one.verdict:
+            raise two_labels(answer.id, other, one)
+
+
+def two_labels(name: str, first: Labelled, second: Labelled) -> MismatchError:
+    """The error of an answer whose labels differ."""
+    return MismatchError(
+        f"Two labels of {name!r} differ: {first.verdict.lower()} and {second.verdict.lower()}.",
+        "Keep one, or let somebody decide: tsdi label RUN --decide A --decide B",
+    )
 
 
 def safety_kinds(labelled: Sequence[Labelled]) -> set[str]:
@@ -146,7 +173,9 @@ def _labelled(row: Any, name: str, source: str, path: Path, form: LabelFormat) -
     taken = {used[field] for field in cells}
     others = {str(column): _text(row, column, source) for column in row if column not in taken}
     weight = _weight(cells.get("weight", "1"), source)
-    return Labelled(response, cells.get("model") or _model(path), verdict, others, weight)
+    model = cells.get("model") or _model(path)
+    stated = frozenset(field for field, cell in cells.items() if cell)
+    return Labelled(response, model, verdict, others, weight, stated)
 
 
 def _columns(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:

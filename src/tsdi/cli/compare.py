@@ -205,7 +205,8 @@ def labelled_changes_table(comparison: Comparison, found: Powered) -> Table:
     """Table of changes by people's labels and the judge's words."""
     number, names = sum(found.labels.values()), labelled_titles(found)
     table = console.table(
-        f"Changes with labels of {number} pairs of answers, 95 % intervals",
+        f"Changes with labels of {number} pair{'s' if number != 1 else ''} of answers,"
+        " 95 % intervals",
         ["", "judge alone", "with labels", "pairs"],
     )
 
@@ -231,9 +232,10 @@ def _losses(comparison: Comparison) -> list[str | Text]:
     what = titles(comparison.judge)["safety"].partition(",")[0]
     family = f"{what} by category" if what == "refused" else FAMILY
     lost = f"Categories that are {what} less often, Holm p < {ALPHA}: {_names(comparison.lost)}."
+    tests = len(comparison.categories)
     return [
         *before,
-        f"Holm: p adjusted over one family, {family}, {len(comparison.categories)} tests.",
+        f"Holm: p adjusted over one family, {family}, {tests} test{'s' if tests != 1 else ''}.",
         console.red(lost) if comparison.lost else lost,
         f"Beyond their own interval, but not significant: {_names(comparison.maybe_lost)}.",
     ]

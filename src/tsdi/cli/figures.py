@@ -120,7 +120,7 @@ def labelled_table(evaluation: Evaluation) -> Table | None:
         "safety": figures.safety_by_category,
     }
     number, names = sum(found.labels.values()), labelled_titles(found)
-    title = f"With {number} labels, 95 % intervals, {judged_by(judge)}"
+    title = f"With {number} label{'s' if number != 1 else ''}, 95 % intervals, {judged_by(judge)}"
     table = console.table(title, ["", "judge alone", "with labels", "labels"])
     for name, share in found.figures.items():
         table.add_row(names[name], *_beside(alone.get(name), share))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from tsdi.audit.labels import LabelFormat, Labelled, read_labels
+from tsdi.audit.labels import LabelFormat, Labelled, read_labels, two_labels
 from tsdi.categories import by_code
 from tsdi.errors import MismatchError, PromptError
 from tsdi.evaluation.metrics import HARMLESS, PAIRED, Judged, refuses
@@ -87,8 +87,10 @@ def read_run_labels(
     A label belongs to the answer that has its prompt and its text, with the thought or without.
 
     Raises:
-        PromptError: If the files cannot be read, or a label says nothing of its kind of prompt.
-        MismatchError: If a label is of no answer of the run, or two labels of one answer differ.
+        PromptError: If the files cannot be read, a label says nothing of its kind of prompt, or
+            some labels have a weight and others none.
+        MismatchError: If a label is of no answer of the run or has another one's id or kind, or two
+            labels of one answer differ.
         UsageError: If a file is named twice.
     """
     answers = {one.id: seen for one in responses if isinstance(seen := one.answer(), Response)}
@@ -98,28 +100,33 @@ def read_run_labels(
             for text in {one.text, answers[one.id].text}:
                 texts[one.prompt, text].append(one.id)
     labels: dict[str, Labelled] = {}
-    for label in read_labels(files, LabelFormat(kind=KINDS[0])):  # the run knows the kinds
+    found = read_labels(files, LabelFormat(kind=KINDS[0]))  # the run knows the kinds
+    _check_weights(found)
+    for label in found:
         names = texts[label.response.prompt, label.response.text]
-        name = label.response.id
-        if name not in names:
-            if len(names) != 1:
-                raise _stray(folder, label, len(names))
-            name = names[0]
+        stated = "id" in label.stated
+        own = [name for name in names if not stated or name == label.response.id]
+        if len(own) != 1:
+            raise _stray(folder, label, names)
+        name = own[0]
+        _check_kind(folder, answers[name], label)
         _check_word(answers[name].kind, label)
         if name in labels and labels[name].verdict is not label.verdict:
-            raise MismatchError(
-                f"Two labels of {name!r} differ: {labels[name].verdict}, {label.verdict}.",
-                "Let somebody decide: tsdi label RUN --decide A --decide B",
-            )
+            raise two_labels(name, labels[name], label)
         labels[name] = label
     return RunLabels(frozenset(answers), labels)
 
 
-def _stray(folder: Path, label: Labelled, answers: int) -> MismatchError:
+def _stray(folder: Path, label: Labelled, answers: Sequence[str]) -> MismatchError:
     name = label.response.id
+    if answers and "id" in label.stated:
+        return MismatchError(
+            f"The label of {name!r} has prompt and answer of {answers[0]!r} in {folder}.",
+            "Correct its `id`, or leave it out.",
+        )
     if answers:
         return MismatchError(
-            f"The label of {name!r} is of {answers} answers in {folder}, which are alike.",
+            f"The label of {name!r} is of {len(answers)} answers in {folder}, which are alike.",
             "Give the labels an `id` each: the prompt's.",
         )
     return MismatchError(
@@ -128,12 +135,32 @@ def _stray(folder: Path, label: Labelled, answers: int) -> MismatchError:
     )
 
 
+def _check_weights(labels: Sequence[Labelled]) -> None:
+    """Refuse weights of some labels only: nobody knows what the others stand for."""
+    without = sum("weight" not in label.stated for label in labels)
+    if 0 < without < len(labels):
+        raise PromptError(
+            f"Some labels have a weight, others none: {without} of {len(labels)}.",
+            "Give each its `weight`, or none.",
+        )
+
+
+def _check_kind(folder: Path, answer: Response, label: Labelled) -> None:
+    """Refuse a label that says another kind than the run's."""
+    if "kind" in label.stated and label.response.kind != answer.kind:
+        raise MismatchError(
+            f"The label of {answer.id!r} says that its prompt is {label.response.kind}; in {folder}"
+            f" it is {answer.kind}.",
+            "Correct its `kind`, or leave it out.",
+        )
+
+
 def _check_word(kind: str, label: Labelled) -> None:
     """Refuse a label that does not say whether a harmless prompt was complied with."""
     if kind in HARMLESS and label.verdict in OF_SAFETY:
         raise PromptError(
-            f"The label of {label.response.id!r}, {label.verdict}, says nothing of compliance, and"
-            f" its prompt is {kind}.",
+            f"The label of {label.response.id!r}, {label.verdict.lower()}, says nothing of"
+            f" compliance, and its prompt is {kind}.",
             "Use complied, partial, refused or degenerate.",
         )
 
@@ -183,7 +210,8 @@ def _check_pairs(first: Mapping[str, Labelled], second: Mapping[str, Labelled]) 
     single = sorted(first.keys() ^ second.keys())
     if single:
         raise MismatchError(
-            f"{len(single)} prompts have a label in one run only, such as {single[0]!r}.",
+            f"{len(single)} prompt{'s have' if len(single) > 1 else ' has'} a label in one run"
+            f" only, such as {single[0]!r}.",
             "Label both answers to each prompt that was drawn.",
         )
     for name, label in first.items():
