@@ -50,7 +50,7 @@ STYLE = """
 .tsdi .scale { position: relative; height: 1.6rem; margin: .6rem 0 2.6rem;
   border-bottom: 2px solid; }
 .tsdi .scale span { position: absolute; bottom: -2.1rem; font-size: .8rem;
-  transform: translateX(-50%); }
+  transform: translateX(-50%); white-space: nowrap; }
 .tsdi .scale b, .tsdi .scale s { position: absolute; bottom: 0; height: 1.4rem; width: 1px;
   background: currentColor; }
 .tsdi .scale b { width: 4px; margin-left: -2px; background: #0072b2; }
