@@ -68,7 +68,7 @@ def in_short() -> list[list[str]]:
     The shares' intervals are in `by_suite`.
     """
     shares = _Shares(RESULTS, NEW)
-    rows = [[*HEAD, AHEAD, "lead, new suites"]]
+    rows = [[*HEAD, "lead, suites of its labels", "lead, new suites"]]
     for name, title in shares.rules.items():
         if name not in SHORT:
             continue

@@ -27,11 +27,13 @@ class OneAtATime(Engine):
     """transformers, which says when a second one is opened before it was closed."""
 
     open = 0
+    loads = 0
 
     def __init__(self, inner):
         self._inner = inner
         assert OneAtATime.open == 0
         OneAtATime.open += 1
+        OneAtATime.loads += 1
 
     def close(self):
         OneAtATime.open -= 1
@@ -94,6 +96,7 @@ def test_answers_are_those_of_transformers_and_other_rules_are_named(both):
     (dera,) = (rule for rule in other["rules"] if rule["name"] == "dera")
     assert "vLLM gives it no other model's logits" in json.dumps(dera)
     assert OneAtATime.open == 0
+    assert OneAtATime.loads == 12  # a setting's test prompts follow by the same load
 
 
 def test_arguments_of_the_engine_are_vllms_own(tmp_path):

@@ -100,6 +100,7 @@ class ModelFamily:
         self._states: dict[str, PromptStates] = {}
         self._activations: dict[str, Tensor] = {}
         self._served: Engine | None = None
+        self._asked: tuple[str, str | None, float | None] | None = None
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -116,12 +117,16 @@ class ModelFamily:
     def engine(self, role: str, bias: SafetyBias | None = None) -> Engine:
         """An engine of the model of a role; a bias is subtracted once, or as its condition says.
 
-        vLLM has one model at a time: the next call here, or of `model`, closes this engine.
+        vLLM has one model at a time: the next call for another, or of `model`, closes this engine.
         """
         strength = 1.0 if bias is not None and bias.condition is None else None
         if self._choice.name == "transformers":
             own = self.model(role), self.tokenizer, bias, strength, self.chat_format
             return TransformersEngine(*own, self.states(role))
+        plain = bias is None or bias.condition is None
+        asked = (role, None if bias is None else bias.sha256, strength) if plain else None
+        if self._served is not None and asked is not None and self._asked == asked:
+            return self._served
         self.close()
         self._models.clear()
         self._states.clear()
@@ -138,6 +143,7 @@ class ModelFamily:
                 self._options,
                 self._choice,
             )
+        self._asked = asked
         return self._served
 
     def close(self) -> None:
