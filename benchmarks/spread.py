@@ -128,7 +128,7 @@ def estimates(folder: Path, prompts: int) -> dict[str, Callable[[str], None]]:
     pair = folder / "aligned", folder / "reference"
     how = tsdi.Estimation(prompts=prompts, steps=STEPS, prompt_tokens=PROMPT, pool="tokenizer")
     loading = tsdi.Loading(tsdi.LoadOptions("float32"), cluster=TWO)
-    words = ["--prompts", prompts, "--steps", STEPS, "--prompt-tokens", PROMPT]
+    words = ["--n", prompts, "--steps", STEPS, "--prompt-tokens", PROMPT]
     words += ["--pool", "tokenizer", "--dtype", "float32"]
     command = ["estimate", "aligned", "reference", *map(str, words)]
 

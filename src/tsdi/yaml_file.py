@@ -205,7 +205,7 @@ def _first_problem(path: Path, node: Any, error: ValidationError, known: Collect
     keys, line = _place(node, [*problem["loc"], *inside])
     if problem["type"] == "missing":
         keys = [*keys, str(problem["loc"][-1])]
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
     if problem["type"] == "extra_forbidden":
         message = "there is no such key" + meant(keys[-1] if keys else "", known)
     elif problem["type"] in _WANTED:

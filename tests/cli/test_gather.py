@@ -46,7 +46,7 @@ def test_shards_of_an_estimate_become_the_bias(models, tmp_path):
         (("--shard", "9/8"), "There is no shard '9/8'"),
         (("--shard", "1/33"), "32 prompts make 32 shards at most"),
         (("--shard", "1/2", "--order", "1"), "once the shards are gathered"),
-        (("--shard", "1/2", "--no-diagnosis"), "has no effect on a shard"),
+        (("--shard", "1/2", "--phrases", "german"), "has no effect on a shard"),
         (("--shard", "1/2", "--prompts", "x.txt"), "--prompts has no effect on a shard"),
     ],
 )

@@ -88,13 +88,13 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(tmp_path, prompts, 
         ([one, two, two, three], UsageError, "both shard 2/3"),
         ([one, other, three], MismatchError, "settings.seed is 0 and 1"),
         ([one, two, whole], UsageError, "single is a whole run"),
-        ([one, two, tmp_path / "none"], UsageError, "none holds no shard"),
+        ([one, two, tmp_path / "none"], UsageError, "There is no folder", "none"),
         ([one, two, judged], MismatchError, "judge.name is", "refusal-phrases", "keyword-list"),
         ([], UsageError, "no shards"),
     ):
         refused(lambda: gather(folders, tmp_path / "all"), *said, kind=kind)  # noqa: B023
         assert not (tmp_path / "all").exists()
-    refused(lambda: gather(shards, one), "in use", kind=RunExistsError)
+    refused(lambda: gather(shards, one), "is there already", kind=RunExistsError)
 
 
 def test_unfinished_shards_are_named(tmp_path, shards):

@@ -187,7 +187,8 @@ def _refuse_with_shard(context: typer.Context, reference: str | None, order: int
             "A shard is of the mean shift of two models.",
             "Name the reference, and take --order 1 once the shards are gathered.",
         )
-    others = {parameter.name for parameter in context.command.params} - AFTERWARDS
+    afterwards = AFTERWARDS if context.params["diagnosis"] else AFTERWARDS - {"diagnosis"}
+    others = {parameter.name for parameter in context.command.params} - afterwards
     for option in frame.given(context, but={name for name in others if name}):
         raise UsageError(
             f"{option} has no effect on a shard.", "Give it once the shards are gathered."

@@ -46,7 +46,7 @@ class Cluster:
         if self.address not in (LOCAL, RUNNING) and self._host is None:
             raise UsageError(
                 f"{self.address!r} is no address of a Ray cluster.",
-                f"Write HOST:PORT, ray://HOST:PORT, or {LOCAL} for this machine alone.",
+                f"Write HOST:PORT, ray://HOST:PORT, {RUNNING} for one that runs here, or none.",
             )
 
     def connected(self) -> AbstractContextManager[None]:

@@ -117,11 +117,25 @@ def _result(ref: Any) -> Any:
     except RayTaskError as error:
         raise error.cause from None
     except RayError as error:
+        if _lost():
+            raise TsdiError(
+                "Ray has ended on every machine of the cluster.",
+                "Go on with --resume, by a cluster that runs.",
+            ) from None
         raise TsdiError(
             f"Workers died {DEATHS} times over one piece of work, perhaps for want of memory:"
             f" {str(error).splitlines()[0]}",
             "Take fewer workers or smaller batches, then go on with --resume.",
         ) from None
+
+
+def _lost() -> bool:
+    """Whether no machine of the cluster is there any more."""
+    try:
+        known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    except Exception:  # of many kinds: nobody keeps the list any more
+        return True
+    return not any(node["Alive"] for node in known)
 
 
 def take_token() -> None:

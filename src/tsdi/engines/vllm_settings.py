@@ -27,8 +27,8 @@ _QUIET = {
 _TEMPLATE = "chats are wrapped as they were when the bias was estimated"
 # What a user may not give to the server besides, with the reason.
 _OURS = {
-    "--model": "tsdi serve names it",
-    "--served-model-name": "tsdi serve names it",
+    "--model": "MODEL names it",
+    "--served-model-name": "MODEL names it",
     "--revision": "name the model as ORG/NAME@REVISION",
     "--tokenizer-revision": "name the model as ORG/NAME@REVISION",
     "--host": "name it before the --, where it is checked",

@@ -59,7 +59,7 @@ def gather(shards: Sequence[str | Path], out: str | Path) -> Gathered:
     if not folders:
         raise UsageError("There are no shards.", "Name the folders of all of them.")
     if not is_unused(out):
-        raise RunExistsError(f"{out} is in use.", "Give another --out.")
+        raise RunExistsError(f"{out} is there already.", "Give another --out.")
     kinds = {folder: _kind(folder) for folder in folders}
     if len(set(kinds.values())) > 1:
         one, other = (next(f for f in folders if kinds[f] == kind) for kind in ("run", "estimate"))
@@ -79,6 +79,8 @@ def _kind(folder: Path) -> str:
         return "estimate"
     if (folder / ANSWERS.description).exists():
         return "run"
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.", "Name the folder of a shard.")
     raise UsageError(f"{folder} holds no shard.", "Make it with --shard, as 2/8.")
 
 
