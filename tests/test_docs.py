@@ -158,6 +158,11 @@ def _anchors(text):
 GENERATED = re.compile(r"<!-- \w+: begin -->.*?<!-- \w+: end -->", re.S)
 
 
+@pytest.mark.parametrize("page", ["docs/reference/format.md", "docs/tutorial.md"])
+def test_that_an_estimate_is_centred_is_said_where_its_mean_difference_is(page):
+    assert re.search("less its mean over (the|all) tokens", " ".join(TEXTS[page].split()))
+
+
 @pytest.mark.parametrize("page", [page for page in TEXTS if not page.endswith("tables.md")])
 def test_lines_are_no_longer_than_120_characters(page):
     """Tables, pictures and data in blocks of code may be."""

@@ -31,6 +31,12 @@ def category_name(category: str) -> str:
     return category or NO_CATEGORY
 
 
+def named_category(category: str, judge: str) -> str:
+    """A category's code, with its name where the judge's prompts are the organism's."""
+    known = SALAD_TASKS.get(category, "") if judge == "organism" else ""
+    return f"{category_name(category)} {known}".rstrip()
+
+
 def by_code(categories: Iterable[str]) -> list[str]:
     """Categories sorted by name, numbers by value: O2 before O10."""
     return sorted(categories, key=_code)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests import tiny
-from tests.bias.made_figures import FIGURES
+from tests.bias.made_figures import FIGURES, row
 from tsdi.bias import SafetyBias
 
 TUNING = {
@@ -27,6 +27,39 @@ def test_figures_judge_weakest_category_and_gate(tmp_path):
     assert "Weakest category: O3, 0.700 [0.600, 0.800]." in text
     assert "Safety gate: **shut**. Lost in O3" in text
     assert "under attack, too: `role-play`" in text
+
+
+def test_an_open_gate_and_equal_categories_in_plain_words(tmp_path):
+    rows = [row("O2", 0.9, 0.8), row("O3", 0.7, 0.8)]
+    found = {**FIGURES, "categories": rows, "opens": True, "why_shut": []}
+    text = card(tiny.bias(strength=1.0).with_measured(found), tmp_path)
+    assert "All 2 categories are equal, debiased: 0.800. Safety gate: nothing lost beyond" in text
+    assert "Weakest" not in text
+
+
+def test_a_recommendation_that_the_verdict_ends_with_is_not_said_again(tmp_path):
+    verdict = "It is so. Recommended strength: 1."
+    bias = tiny.bias().with_diagnosis(1.0, {"strength": 1.0, "verdict": verdict})
+    assert card(bias, tmp_path).count("Recommended strength") == 1
+    tuned = card(bias.with_tuning(0.5, TUNING), tmp_path)
+    assert "Recommended strength: 0.5." in tuned
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"template_args": {"enable_thinking": False}}, {"prompt_format": "Q: {prompt}\nA:"}],
+)
+def test_its_python_runs_as_it_stands(changes, tmp_path, capsys):
+    known = tiny.tokenizer(tiny.THINKING)
+    for part in (tiny.model("llama"), known):
+        part.save_pretrained(tmp_path / "model")
+    bias = tiny.bias(known=known, aligned=str(tmp_path / "model"), **changes)
+    text = card(bias, tmp_path / "bias")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    exec(code.replace('"BIAS"', repr(str(tmp_path / "bias"))), {})
+    assert capsys.readouterr().out.strip()
+    assert "pypi.org" not in text
+    assert "`pip install .`" in text
 
 
 def test_without_figures_it_says_how_to_get_them(tmp_path):

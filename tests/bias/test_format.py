@@ -95,6 +95,11 @@ def folder(tmp_path):
     return tmp_path / "bias"
 
 
+def tuned(strength):
+    """Evidence of a tuning that chose this strength."""
+    return {"chosen": {"knobs": {"strength": strength}}}
+
+
 class TestRoundTrip:
     def test_bit_for_bit(self, folder):
         made, read = tiny.bias(), SafetyBias.from_pretrained(folder)
@@ -262,6 +267,23 @@ class TestRefused:
             ({"pool_sha256": ""}, "'pool_sha256'"),
             ({"tensors_sha256": "a"}, "'tensors_sha256'"),
             ({"tensors_sha256": 3}, "'tensors_sha256'"),
+            (
+                {"strength": 40.0, "diagnosis": {"strength": 1.0}},
+                "'strength' is 40, but 'diagnosis' recommends 1",
+            ),
+            (
+                {"strength": 1.0, "diagnosis": {"strength": 1.0}, "tuning": tuned(0.5)},
+                "'strength' is 1, but 'tuning' recommends 0.5",
+            ),
+            (
+                {"strength": 40.0, "tuning": tuned(None)},
+                "'strength' is 40, but 'tuning' leaves it to a condition",
+            ),
+            (
+                {"strength": 40.0, "diagnosis": {"strength": 1.0}, "history": ["strength 4.0"]},
+                "'strength' is 40, but",
+            ),
+            ({"tuning": {"chosen": {"knobs": {"strength": "1"}}}}, "'tuning': 'chosen.knobs"),
             ({"diagnosis": {"verdict": 1}}, "'diagnosis': 'verdict': .* valid string"),
             ({"diagnosis": {"one_number": "all"}}, "'diagnosis': 'one_number': .* valid number"),
             ({"diagnosis": {"refusal": {"random": 3}}}, "'diagnosis': 'refusal.random'"),
@@ -284,6 +306,21 @@ class TestRefused:
     def test_fields_out_of_range_by_name(self, tmp_path, changes, named):
         write(tmp_path, {"bias": VALUES, "error": VALUES.abs()}, **changes)
         refused(tmp_path, f"bias_config.json: {named}.* Estimate the bias again")
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"strength": 1.0, "diagnosis": {"strength": 1.0}},
+            {"strength": 0.5, "diagnosis": {"strength": 1.0}, "tuning": tuned(0.5)},
+            {"strength": None, "diagnosis": {"strength": 1.0}, "tuning": tuned(None)},
+            {"strength": 40.0, "diagnosis": {"verdict": "so"}},
+            {"strength": 40.0, "diagnosis": {"strength": 1.0}, "history": ["strength 40.0"]},
+        ],
+        ids=str,
+    )
+    def test_a_strength_that_its_record_explains(self, tmp_path, changes):
+        write(tmp_path, {"bias": VALUES, "error": VALUES.abs()}, **changes)
+        assert SafetyBias.from_pretrained(tmp_path).info.strength == changes["strength"]
 
     def test_what_could_not_be_read_is_not_written(self, tmp_path):
         good = golden_bias()

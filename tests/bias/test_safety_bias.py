@@ -80,6 +80,8 @@ class TestAlgebra:
 
     def test_a_tuned_strength_brings_its_evidence(self):
         tuned = small().with_tuning(0.25, {"trials": 3})
+        again = tuned.with_diagnosis(1.0, {"strength": 1.0}).info
+        assert (again.strength, again.tuning) == (1.0, {})
         assert (tuned.info.strength, tuned.info.tuning) == (0.25, {"trials": 3})
         assert torch.equal(tuned.values, VALUES)
 

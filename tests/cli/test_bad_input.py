@@ -265,6 +265,14 @@ def test_a_device_that_is_not_there(models, device):
     _refused(tsdi(*command, "--device-map", device), device)
 
 
+def test_without_cuda_no_cuda_is_offered(models, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    refused = tsdi("generate", models / "aligned", "--prompt", "mill", "--device-map", "cuda:0")
+    _refused(refused, "finds no cuda:0")
+    assert refused.stderr.count("cuda") == 1
+
+
 def test_what_an_interrupt_leaves_is_said_by_the_command(capsys):
     def interrupted(resume: bool = False) -> None:
         raise KeyboardInterrupt

@@ -147,7 +147,11 @@ def test_a_bias_is_part_of_the_run(models, bias, tmp_path):
     command = ["evaluate", models / "aligned", "--prompts"]
     command += [f"{tmp_path / 'p.txt'}:kind=harmful", "--max-new-tokens", 2]
     for name, more in (("plain", []), ("debiased", ["--bias", bias, "--strength", 2])):
-        assert tsdi(*command, "--out", tmp_path / name, *more).exit_code == 0
+        result = tsdi(*command, "--out", tmp_path / name, *more)
+        assert result.exit_code == 0
+        said = " ".join(result.output.split())
+        assert ("Next: tsdi compare PLAIN_RUN" in said) == bool(more)
+        assert ("Next: tsdi evaluate MODEL --prompts WHAT --bias BIAS" in said) == (not more)
     made = json.loads((tmp_path / "debiased" / "metrics.json").read_text())
     assert made["provenance"]["answers"]["provenance"]["strength"] == 2
     assert tsdi("compare", tmp_path / "plain", tmp_path / "debiased").exit_code == 0
@@ -223,7 +227,7 @@ def test_compare_says_what_it_says_nothing_of(tmp_path):
     for name in ("before", "after"):
         written(tmp_path / name, "R" * 20, "O1")
     shown = " ".join(tsdi("compare", tmp_path / "before", tmp_path / "after").stdout.split())
-    assert "one family, refused by category, 1 tests" in shown
+    assert "one family, refused by category, 1 test." in shown
     assert "nothing of helpfulness" in shown
     assert "nothing of safety" not in shown
     for name in ("before", "after"):  # now unscored, all of them
@@ -240,7 +244,7 @@ def test_runs_of_one_judge_with_other_settings_name_these_only(tmp_path):
         written(tmp_path / name, "R" * 20, "O1")
     judged_by(tmp_path / "after", version=9)
     result = tsdi("compare", tmp_path / "before", tmp_path / "after")
-    _refused(result, "refusal-phrases with version ", "version 9")
+    _refused(result, "refusal-phrases with version ", "version 9", "tsdi evaluate RUN --judge NAME")
     assert "sees_safety" not in result.stderr
 
 

@@ -315,7 +315,7 @@ class TestEngines:
             (["--engine-arg", "tokenizer=x"], "argument tokenizer is for llama-cpp"),
             (["--engine-arg", "max_memory="], "'max_memory=' is no argument"),
             (["--engine", "llama-cpp"], "--engine-arg tokenizer=acme/model"),
-            (["--bias", "x", "--strength", "nan"], "The strength is nan"),
+            (["--bias", "x", "--strength", "nan"], "to 100. Take 1, which is TSDI."),
             (["--engine", "openai", "--bias", "x", "--engine-arg", URL], "tsdi serve"),
         ],
     )

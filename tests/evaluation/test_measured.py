@@ -1,6 +1,7 @@
 """Figures of two runs are kept in the bias that the second one was debiased with, and no other."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from tests import tiny
 from tests.cli.conftest import tsdi
 from tests.cli.test_evaluate import written
+from tsdi import compare
 from tsdi.bias import SafetyBias
+from tsdi.evaluation.measured import measured
 
 
 @pytest.fixture
@@ -46,6 +49,14 @@ def test_figures_and_the_gate_come_into_bias_and_card(tmp_path):
     text = (tmp_path / "bias" / "README.md").read_text()
     assert "| refused, harmful | 1.000 [0.839, 1.000] | 0.550 [0.342, 0.742] |" in text
     assert "Lost in O3: 1.000" in text
+
+
+@pytest.mark.usefixtures("runs")
+def test_categories_of_the_organism_have_names_as_in_a_comparison():
+    found = compare("plain", "debiased")
+    judge = {**found.comparison.judge, "name": "organism"}
+    found = replace(found, comparison=replace(found.comparison, judge=judge))
+    assert [row["title"] for row in measured(found, "")["categories"]] == ["O3 Adult Content"]
 
 
 def test_another_bias_is_refused(runs):

@@ -46,6 +46,14 @@ def test_arguments_of_the_template_are_in_the_exported_one(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("named", "history"), [(1.0, ()), (0.5, ("strength 0.5",))])
+def test_a_strength_that_was_not_recommended_is_in_the_history(source, tmp_path, named, history):
+    bias = tiny.bias().with_diagnosis(1.0, {"strength": 1.0})
+    write_checkpoint(bias, named, str(source), tmp_path / "out", "org/model")
+    info = SafetyBias.from_pretrained(tmp_path / "out/tsdi").info
+    assert (info.strength, info.history) == (named, history)
+
+
 def batch():
     TOKENIZER.padding_side = "left"
     chats = [[{"role": "user", "content": text}] for text in ("bread", "the old mill and fields")]

@@ -41,6 +41,7 @@ class TestPlayground:
             result = tsdi("playground", "organism/aligned", "--bias", "none", "--port", port)
         assert result.exit_code == 2
         assert f"port {port}" in result.output
+        assert "Take another --port." in result.output
 
     def test_it_opens_a_page(self, gradio, given, monkeypatch):
         with bind("127.0.0.1", 0) as place:

@@ -6,7 +6,16 @@ import pytest
 
 from tsdi.cli.main import load
 from tsdi.playground import Setting
-from tsdi.playground.page import POLICY, Asked, Talk, command_line, described, examples, make_app
+from tsdi.playground.page import (
+    POLICY,
+    Asked,
+    Talk,
+    _head,
+    command_line,
+    described,
+    examples,
+    make_app,
+)
 from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import Prompt
 
@@ -48,6 +57,16 @@ def test_a_setting_is_a_command_line_that_gives_it_back(setting, prompt):
         value, usual = getattr(setting, name), getattr(USUAL, name)
         assert given[name] == (None if value == usual else value)
     assert given["max_new_tokens"] == setting.max_new_tokens
+
+
+def test_other_ready_made_prompts_are_on_the_command_line_too():
+    asked = Asked("acme/model", "bias", prompts="my prompts.jsonl")
+    assert "--prompts 'my prompts.jsonl'" in command_line(asked, USUAL, USUAL, "")
+    assert "--prompts" not in command_line(ASKED, USUAL, USUAL, "")
+
+
+def test_the_head_shows_names_as_names():
+    assert "the bias <code>bias</code> subtracted" in _head(Asked("acme/model", "bias"))
 
 
 def test_a_setting_in_words():

@@ -1,6 +1,6 @@
 """The model card of a bias: what was measured, why it is recommended, and how to use it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tsdi.bias.case import read_case
@@ -11,6 +11,7 @@ from tsdi.stats.interval import Estimate, interval_text
 MARK = "<!-- Made by tsdi, and made anew with the bias; without this line it is left alone. -->"
 CARD = "---\n{{ card_data }}\n---\n\n{{ body }}\n"
 _FLOORS_SHOWN = 3
+_PROMPT = "How do I kill a Python process?"
 
 
 def card_body(info: BiasInfo, shape: tuple[int, int], condition: Condition | None) -> str:
@@ -26,7 +27,7 @@ def card_body(info: BiasInfo, shape: tuple[int, int], condition: Condition | Non
         "# A safety bias for a language model",
         f"The shift that safety alignment left in the logits of {_code(info.aligned)}, {shape[0]}"
         f" steps x {shape[1]} tokens. Subtracted while decoding, it takes back refusals that owe"
-        " nothing to the prompt. Made by [tsdi](https://pypi.org/project/tsdi/) (TSDI, [arXiv"
+        " nothing to the prompt. Made by tsdi (TSDI, [arXiv"
         " 2502.02153](https://arxiv.org/abs/2502.02153)).",
         *_stand_in(info),
         "## Measured",
@@ -34,7 +35,7 @@ def card_body(info: BiasInfo, shape: tuple[int, int], condition: Condition | Non
         "## Why this strength",
         *_case(info, condition),
         *_diagnosis(info),
-        _setting(info, condition),
+        *_setting(info, condition),
         *_tuning(info.tuning),
         "## How to use it",
         *_use(info, condition),
@@ -70,16 +71,25 @@ def _measured(found: Mapping[str, Any]) -> Iterator[str]:
         f"Judged by {_code(found['judge'])}, {found['setting']}; 95 % intervals, changes paired by"
         " prompt."
     ]
-    if found["categories"]:
-        weakest = min(found["categories"], key=lambda row: row["after"]["value"])
-        kept = interval_text(Estimate.from_dict(weakest["after"]))
-        said.append(f"Weakest category: {_line(weakest['title'])}, {kept}.")
-    said.append("Safety gate: " + ("open." if found["opens"] else "**shut**."))
+    said += _weakest(found["categories"])
+    opens = "nothing lost beyond the interval." if found["opens"] else "**shut**."
+    said.append(f"Safety gate: {opens}")
     said += map(_line, found["why_shut"])
     said.append(
         f"It looked under attack, too: {under}." if under else "Not looked at under attack."
     )
     yield " ".join(said)
+
+
+def _weakest(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The category of the lowest share, debiased, or that there is none."""
+    shares = [row["after"]["value"] for row in rows]
+    if len(rows) > 1 and min(shares) == max(shares):
+        yield f"All {len(rows)} categories are equal, debiased: {shares[0]:.3f}."
+    elif rows:
+        weakest = rows[shares.index(min(shares))]
+        kept = interval_text(Estimate.from_dict(weakest["after"]))
+        yield f"Weakest category: {_line(weakest['title'])}, {kept}."
 
 
 def _case(info: BiasInfo, condition: Condition | None) -> Iterator[str]:
@@ -95,15 +105,18 @@ def _diagnosis(info: BiasInfo) -> Iterator[str]:
         yield f"Split-half reliability, worst step: {min(info.reliability):.3f}."
 
 
-def _setting(info: BiasInfo, condition: Condition | None) -> str:
+def _setting(info: BiasInfo, condition: Condition | None) -> Iterator[str]:
+    """The strength, unless the diagnosis, which stands before it, ends with it."""
+    said = f"Recommended strength: {info.strength:g}" if info.strength is not None else ""
     if condition is not None:
-        return (
+        yield (
             f"The strength depends on the prompt: {condition.low:g} where it is surely harmful,"
             f" {condition.high:g} where it is surely harmless."
         )
-    if info.strength is None:
-        return "No strength is recommended: name one."
-    return f"Recommended strength: {info.strength:g}."
+    elif not said:
+        yield "No strength is recommended: name one."
+    elif info.stand_in or said not in info.diagnosis.get("verdict", ""):
+        yield f"{said}."
 
 
 def _tuning(found: Mapping[str, Any]) -> Iterator[str]:
@@ -126,15 +139,21 @@ def _tuning(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _use(info: BiasInfo, condition: Condition | None) -> Iterator[str]:
     model = _line(info.aligned).replace("`", "'")
-    yield "`BIAS` is this repository or folder; it is checked against the model's tokenizer."
+    strength = ", strength=1.0" if condition is None and info.strength is None else ""
+    yield (
+        "`pip install .` in tsdi's own folder, with Python 3.11 or newer. `BIAS` is this repository"
+        " or folder; it is checked against the model's tokenizer."
+    )
     yield (
         "```python\n"
         "from tsdi import SafetyBias, load_model, load_tokenizer\n\n"
         f'model, tokenizer = load_model("{model}"), load_tokenizer("{model}")\n'
         'bias = SafetyBias.from_pretrained("BIAS", tokenizer=tokenizer, model=model)\n'
-        "# inputs = tokenizer.apply_chat_template(...)\n"
-        'rule = bias.logits_processor(inputs["input_ids"].shape[1], tokenizer=tokenizer)\n'
-        "model.generate(**inputs, logits_processor=[rule])\n"
+        f"{_inputs(info)}\n"
+        'start = inputs["input_ids"].shape[1]\n'
+        f"rule = bias.logits_processor(start{strength}, tokenizer=tokenizer)\n"
+        "answer = model.generate(**inputs, logits_processor=[rule], max_new_tokens=64)\n"
+        "print(tokenizer.decode(answer[0, start:], skip_special_tokens=True))\n"
         "```"
     )
     lines = [
@@ -152,6 +171,20 @@ def _use(info: BiasInfo, condition: Condition | None) -> Iterator[str]:
         lines.append(("APIs with `logit_bias`, roughly", export))
     rows = [f"| {where} | `{line}` |" for where, line in lines]
     yield "\n".join(["| engine | command |", "|---|---|", *rows])
+
+
+def _inputs(info: BiasInfo) -> str:
+    """Python that makes one prompt's inputs, in the chat format of the bias."""
+    if info.prompt_format is not None:
+        text = info.prompt_format.replace("{prompt}", _PROMPT)
+        return f'inputs = tokenizer({text!r}, return_tensors="pt").to(model.device)'
+    more = ", **bias.info.template_args" if info.template_args else ""
+    return (
+        f'chat = [{{"role": "user", "content": "{_PROMPT}"}}]\n'
+        "inputs = tokenizer.apply_chat_template(\n"
+        f'    chat, add_generation_prompt=True, return_tensors="pt", return_dict=True{more}\n'
+        ").to(model.device)"
+    )
 
 
 def _origin(info: BiasInfo) -> Iterator[str]:

@@ -52,7 +52,12 @@ class _Diagnosis(pydantic.BaseModel):
     one_number: float = 0.0
 
 
+class _Chosen(pydantic.BaseModel):
+    strength: float | None = None
+
+
 class _Trial(pydantic.BaseModel):
+    knobs: _Chosen = _Chosen()
     helpful: float = 0.0
     safety: dict[str, float] = {}
 
@@ -206,10 +211,26 @@ def _broken(info: BiasInfo, steps: int) -> Iterator[str]:
 def _broken_findings(info: BiasInfo, steps: int) -> Iterator[str]:
     if info.strength is not None and not 0 <= info.strength <= LARGEST_STRENGTH:
         yield f"'strength' must be null or from 0 to {LARGEST_STRENGTH:g}, not {info.strength:g}"
+    where, found = _recommended(info)
+    own = f"strength {info.strength}" in info.history  # named for an export
+    if where and not own and info.strength not in (None, found):
+        said = "leaves it to a condition" if found is None else f"recommends {found:g}"
+        yield f"'strength' is {info.strength:g}, but {where} {said}; name another where you use it"
     if info.reliability and len(info.reliability) != steps:
         yield f"'reliability' must have no numbers or {steps}, not {len(info.reliability)}"
     if not all(-1 <= one <= 1 for one in info.reliability):
         yield "'reliability' must have numbers from -1 to 1"
+
+
+def _recommended(info: BiasInfo) -> tuple[str, float | None]:
+    """The field whose evidence says a strength, "" if none does, and what it says."""
+    for where, said in (
+        ("'tuning'", info.tuning.get("chosen", {}).get("knobs", {})),
+        ("'diagnosis'", info.diagnosis if not info.tuning else {}),
+    ):
+        if "strength" in said:
+            return where, said["strength"]
+    return "", None
 
 
 def _broken_chat(info: BiasInfo) -> Iterator[str]:

@@ -269,8 +269,8 @@ class SafetyBias(
             )
 
     def with_diagnosis(self, strength: float, diagnosis: dict[str, Any]) -> "SafetyBias":
-        """The bias with a recommended strength and the diagnosis behind it."""
-        found = {"strength": strength, "diagnosis": diagnosis, "measured": {}}
+        """The bias with a recommended strength and its diagnosis, in place of a tuning."""
+        found = {"strength": strength, "diagnosis": diagnosis, "tuning": {}, "measured": {}}
         info = self.info.model_copy(update=found)
         return SafetyBias(self.values, self.standard_error, info, self.condition, self.slope)
 

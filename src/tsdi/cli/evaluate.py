@@ -150,4 +150,17 @@ def _show(evaluation: "Evaluation", run: Path, json: bool) -> None:
     for text in evaluation.notes:
         console.note(text)
     whose = f" --judge {evaluation.judge['name']}" if evaluation.agreement else ""
-    console.say(f"Saved in {run}. Next: tsdi compare {run} OTHER_RUN{whose}")
+    console.say(f"Saved in {run}. Next: {_next(evaluation, run, whose)}")
+
+
+def _next(evaluation: "Evaluation", run: Path, whose: str) -> str:
+    """The next command; a model's answers as it is want those with a bias first."""
+    provenance = evaluation.run.get("provenance")
+    if not isinstance(provenance, dict) or "bias_sha256" not in provenance:  # of another tool
+        return f"tsdi compare {run} OTHER_RUN{whose}"
+    if provenance["bias_sha256"]:
+        return f"tsdi compare PLAIN_RUN {run}{whose}"
+    return (
+        "tsdi evaluate MODEL --prompts WHAT --bias BIAS --out debiased, then tsdi compare"
+        f" {run} debiased{whose}"
+    )

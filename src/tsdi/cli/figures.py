@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tsdi.categories import by_code, category_name
+from tsdi.categories import by_code, named_category
 from tsdi.cli import console
 from tsdi.evaluation.agreement import Agreed
 from tsdi.evaluation.evaluate import Evaluation
@@ -13,7 +13,6 @@ from tsdi.evaluation.labelled import labelled_text, labelled_titles
 from tsdi.evaluation.metrics import titles
 from tsdi.judging.base import KINDS
 from tsdi.judging.panel import refusal_kinds
-from tsdi.organism import CATEGORIES
 from tsdi.runs.records import Record
 from tsdi.stats.interval import Bounds, Estimate, compact_share, compact_text, complement
 
@@ -27,8 +26,7 @@ def judged_by(judge: Mapping[str, Any]) -> str:
 
 def category_title(category: str, judge: Mapping[str, Any], width: int) -> str:
     """A category's code, with its name where the judge's prompts are the organism's."""
-    known = CATEGORIES.get(category, "") if judge["name"] == "organism" else ""
-    return "  " + console.one_line(f"{category_name(category)} {known}", width - 2)
+    return "  " + console.one_line(named_category(category, judge["name"]), width - 2)
 
 
 def show_bounds(bounds: tuple[float, float]) -> str:

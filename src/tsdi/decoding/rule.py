@@ -88,6 +88,6 @@ def check_strength(strength: object) -> float:
     if not 0 <= value <= LARGEST_STRENGTH:
         raise UsageError(
             f"The strength is {strength!r}, no number from 0 (off) to {LARGEST_STRENGTH:g}.",
-            "Write strength=1.0, which is TSDI.",
+            "Take 1, which is TSDI.",
         )
     return value

@@ -114,7 +114,8 @@ def compare_runs(
         raise MismatchError(
             f"{before} was judged by {_name(one.judge, other.judge)}, {after} by"
             f" {_name(other.judge, one.judge)}.",
-            "Judge both with one judge, in one version of tsdi.",
+            "Judge both with one judge, in one version of tsdi: tsdi evaluate RUN --judge NAME,"
+            " then tsdi compare --judge NAME.",
         )
     check_same_prompts(before, one.responses, after, other.responses)
     for folder, run in ((before, one), (after, other)):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.bias import SafetyBias
-from tsdi.categories import category_name
+from tsdi.categories import named_category
 from tsdi.errors import MismatchError
 from tsdi.evaluation.compare import Change
 from tsdi.evaluation.gate import Gated
@@ -27,7 +27,8 @@ def measured(gated: Gated, setting: str) -> dict[str, Any]:
         "setting": setting,
         "figures": [_row(names[name], change) for name, change in plain.overall.items()
                     if change.change.n],
-        "categories": [_row(category_name(name), one) for name, one in plain.categories.items()],
+        "categories": [_row(named_category(name, plain.judge["name"]), change)
+                       for name, change in plain.categories.items()],
         "attacks": [attack for attack in gated.attacks if attack],
         "opens": gated.opens,
         "why_shut": gated.why_shut(),

@@ -7,6 +7,7 @@ from typing import Any
 
 from tsdi.bias import SafetyBias
 from tsdi.bias.file import TENSORS_FILE
+from tsdi.bias.info import BiasInfo
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import file_sha256, parse_json, write_bytes, write_folder
 from tsdi.models.chat import fix_arguments, template_sha256
@@ -73,7 +74,7 @@ def write_checkpoint(bias: SafetyBias, strength: float, source: str, out: Path, 
     with write_folder(out) as made:
         ignored = shutil.ignore_patterns(*_LEFT_OUT)
         shutil.copytree(files, made, ignore=ignored, dirs_exist_ok=True)
-        info = bias.info.model_copy(update={"strength": strength, **_fix_template(made, bias)})
+        info = _at_strength(bias.info, strength).model_copy(update=_fix_template(made, bias))
         (made / "custom_generate").mkdir()
         SafetyBias(bias.values, bias.standard_error, info).save_pretrained(made / "tsdi")
         digest = file_sha256(made / "tsdi" / TENSORS_FILE)
@@ -82,6 +83,14 @@ def write_checkpoint(bias: SafetyBias, strength: float, source: str, out: Path, 
         code = code.replace("STRENGTH = 1.0", f"STRENGTH = {strength!r}")
         write_bytes(made / "custom_generate" / "generate.py", code.encode())
         write_bytes(made / "README.md", card.encode())
+
+
+def _at_strength(info: BiasInfo, strength: float) -> BiasInfo:
+    """Provenance with a strength; one that is not what the bias recommends is in its history."""
+    if strength == info.strength:
+        return info
+    history = (*info.history, f"strength {strength}")
+    return info.model_copy(update={"strength": strength, "history": history})
 
 
 def _fix_template(made: Path, bias: SafetyBias) -> dict[str, Any]:

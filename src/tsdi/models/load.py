@@ -277,7 +277,8 @@ def _check_options(options: LoadOptions) -> None:
 
 def _check_device(name: str) -> None:
     """Raise UsageError for a device that PyTorch does not know, or this machine does not have."""
-    remedy = f"Take {', '.join(_STRATEGIES)}, or a device such as cpu or cuda:0."
+    has = "cpu or cuda:0" if torch.cuda.is_available() else "cpu"
+    remedy = f"Take {', '.join(_STRATEGIES)}, or a device such as {has}."
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -34,11 +34,12 @@ _TO_ANSWERS = """() => {
 
 @dataclass(frozen=True)
 class Asked:
-    """What a playground is opened with: model and bias by name, and the prompt to begin with."""
+    """What a playground is opened with: model, bias, first prompt, ready-made prompts."""
 
     model: str
     bias: str
     prompt: str = ""
+    prompts: str = EVERYDAY
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,15 @@ def playground(
         UsageError: If gradio is not installed, the port is taken, or the setting does not fit.
         TsdiError: If anything cannot be loaded or does not fit.
     """
-    asked = Asked(as_name("model", model), as_name("bias", bias), prompt)
+    names = as_name("model", model), as_name("bias", bias)
+    asked = Asked(*names, prompt, as_name("prompts", prompts))
     if find_spec("gradio") is None:
         raise UsageError("gradio is not installed.", "Run: pip install 'tsdi[playground]'")
     from tsdi.serving.app import bind
 
     place = bind(HOST, port)  # before the model is loaded
     try:
-        ready = examples(load_prompts(prompts, 0).prompts)
+        ready = examples(load_prompts(asked.prompts, 0).prompts)
         engine = open_side_by_side(asked.model, asked.bias, setting, options)
         return Page(place, make_app(engine, asked, ready))
     except BaseException:
@@ -122,12 +124,14 @@ def command_line(asked: Asked, setting: Setting, usual: Setting, prompt: str) ->
     """The command that opens a page with this setting and prompt.
 
     Args:
-        asked: Model and bias.
+        asked: Model, bias and ready-made prompts.
         setting: The setting, complete.
         usual: What the bias itself would set, complete; it needs no option.
         prompt: The prompt.
     """
     words = ["tsdi", "playground", asked.model, "--bias", asked.bias]
+    if asked.prompts != EVERYDAY:
+        words += ["--prompts", asked.prompts]
     for name in ("strength", "low", "high", "steps", "max_new_tokens"):
         value = getattr(setting, name)
         if value is not None and value != getattr(usual, name):
@@ -282,9 +286,10 @@ def _blocks(engine: SideBySide, asked: Asked, ready: list[tuple[str, str]]) -> A
 def _head(asked: Asked) -> str:
     return (
         '<section class="tsdi"><h1>Plain and debiased, side by side</h1>'
-        f'<p class="note">{escaped(asked.model)}, with {escaped(asked.bias)} subtracted. A debiased'
-        " model refuses less, harmful requests too: measure that (tsdi evaluate, tsdi compare)"
-        " before anybody else is to use it.</p></section>"
+        f'<p class="note"><code>{escaped(asked.model)}</code>, with the bias'
+        f" <code>{escaped(asked.bias)}</code> subtracted. A debiased model refuses less,"
+        " harmful requests too: measure that (tsdi evaluate, tsdi compare) before anybody"
+        " else is to use it.</p></section>"
     )
 
 

@@ -133,7 +133,7 @@ def _operations(bias: SafetyBias) -> list[tuple[str, float]]:
     found = []
     for step in bias.info.history:
         name, _, by = step.partition(" ")
-        if name == "estimate":  # in vLLM, and how that was set up
+        if name in ("estimate", "strength"):  # in vLLM and how; in an export, changing no value
             continue
         try:
             method, kind = _AGAIN[name]

@@ -225,7 +225,7 @@ def bind(host: str, port: int) -> socket.socket:
             made.close()
         raise UsageError(
             f"Nothing can listen at {host}, port {port}: {error.strerror or error}.",
-            "Take another --port or --host.",
+            f"Take another --port{'' if host == '127.0.0.1' else ' or --host'}.",
         ) from error
 
 
