@@ -272,6 +272,10 @@ class TestRefused:
                 "'strength' is 40, but 'diagnosis' recommends 1",
             ),
             (
+                {"strength": 40.0, "diagnosis": {"strength": 40.0}},
+                "'diagnosis': 'strength' must be 0 or 1, not 40",
+            ),
+            (
                 {"strength": 1.0, "diagnosis": {"strength": 1.0}, "tuning": tuned(0.5)},
                 "'strength' is 1, but 'tuning' recommends 0.5",
             ),

@@ -211,6 +211,8 @@ def _broken(info: BiasInfo, steps: int) -> Iterator[str]:
 def _broken_findings(info: BiasInfo, steps: int) -> Iterator[str]:
     if info.strength is not None and not 0 <= info.strength <= LARGEST_STRENGTH:
         yield f"'strength' must be null or from 0 to {LARGEST_STRENGTH:g}, not {info.strength:g}"
+    if info.diagnosis.get("strength", 0) not in (0, 1):
+        yield f"'diagnosis': 'strength' must be 0 or 1, not {info.diagnosis['strength']:g}"
     where, found = _recommended(info)
     own = f"strength {info.strength}" in info.history  # named for an export
     if where and not own and info.strength not in (None, found):
