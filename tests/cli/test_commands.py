@@ -352,7 +352,7 @@ def test_a_run_keeps_a_second_one_out_and_when_interrupted_says_how_it_goes_on(m
     assert len(read_records(out / "responses.jsonl")) == 2
     assert tsdi(*command).exit_code == 2  # in use
     assert tsdi(*command, "--resume").exit_code == 0
-    assert tsdi(*command, "--out", tmp_path / "whole").exit_code == 0
+    assert tsdi(*command[:-1], tmp_path / "whole").exit_code == 0
     both = [read_records(tmp_path / run / "responses.jsonl") for run in ("out", "whole")]
     assert both[0] == both[1]  # no answer is lost or there twice
 

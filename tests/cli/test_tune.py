@@ -43,10 +43,10 @@ def folder(tmp_path_factory):
 
 
 def tune(folder, out, *more, prompts="prompts.jsonl"):
-    return tsdi(
-        "tune", "organism/aligned", "--bias", folder / "bias", "--prompts", folder / prompts,
-        "--out", folder / out, *ANSWERS, *more,
-    )  # fmt: skip
+    usual = ("--bias", folder / "bias", "--prompts", folder / prompts, "--out", folder / out)
+    usual += ANSWERS
+    kept = [pair for pair in zip(usual[::2], usual[1::2], strict=True) if pair[0] not in more]
+    return tsdi("tune", "organism/aligned", *(word for pair in kept for word in pair), *more)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ def test_a_slope_is_saved_where_it_was_chosen(folder):
 def test_floors_that_rest_on_few_prompts_are_refused_before_the_search(folder):
     result = tune(folder, "few", "--fewest-prompts", 10)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "Harmful prompts of O1: 2, which could not show" in result.stderr
+    assert "O1 has 2, which could hide a loss" in result.stderr
     assert not (folder / "few").exists()
 
 
