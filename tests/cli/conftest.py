@@ -24,9 +24,11 @@ def bias(models):
 
 
 def estimate(models, out, *more):
-    """A short ``tsdi estimate`` command."""
+    """A short ``tsdi estimate`` command; what is given replaces the usual."""
     pair = ["estimate", models / "aligned", models / "reference", "--out", out]
-    return [*pair, "--n", 32, "--steps", 3, "--prompt-tokens", 8, *more]
+    usual = {"--n": 32, "--steps": 3, "--prompt-tokens": 8}
+    kept = [word for one in usual.items() if one[0] not in more for word in one]
+    return [*pair, *kept, *more]
 
 
 def tsdi(*arguments):
