@@ -76,7 +76,7 @@ def test_no_folder_is_left_by_numbers_that_are_none(tmp_path, value):
             FakeEngine(), [prompt], tmp_path / "run", tsdi.Sampling(), value, False, {}
         )
     with pytest.raises(UsageError, match="workers"):
-        tsdi.study.study("s.yaml", tmp_path / "study", workers=value)
+        tsdi.Cluster("local", value)
     assert not list(tmp_path.iterdir())
 
 
