@@ -326,6 +326,11 @@ class TestCode:
 
 
 class TestTrouble:
+    def test_an_idle_connection_is_kept_longer_than_by_clients(self):
+        """Else the server may close it while a request is on its way."""
+        served = app.server(app.make_app(engine(), NAME))
+        assert served.config.timeout_keep_alive > 2 * httpx.Limits().keepalive_expiry
+
     def test_a_client_that_leaves_a_stream_frees_the_model(self, client):
         for _ in range(3):
             reply = chat(client, "bread", stream=True, max_tokens=100)

@@ -29,6 +29,9 @@ from tsdi.serving.request_body import Body, ChatBody, TextBody, read_body
 LARGEST_BODY = 2**20  # bytes
 _SLOWEST_BODY = 30.0  # seconds
 _CONNECTIONS = 256
+# Seconds that an idle connection is kept. Longer than clients keep theirs (httpx 5, aiohttp 15):
+# a server that closes first may close while a request is on its way.
+_IDLE = 30
 
 
 class _Routes:
@@ -247,6 +250,7 @@ def server(app: Starlette) -> uvicorn.Server:
             proxy_headers=False,
             server_header=False,
             limit_concurrency=_CONNECTIONS,
+            timeout_keep_alive=_IDLE,
             timeout_graceful_shutdown=3,
         )
     )
