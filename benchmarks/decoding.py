@@ -1,8 +1,9 @@
 """What the rule costs while decoding: ``generate`` with and without it, interleaved.
 
 Ordinary: the bias has fewer steps than the answer has tokens. Worst: it has a step for every token.
-The figure is tokens per second with the bias over those without. A round runs all three, one after
-the other, and rounds go through all orders.
+Conditioned: as ordinary, with a condition that reads the logit of every token. The figure is tokens
+per second with the bias over those without. A round runs all four, one after the other, and rounds
+go through all orders.
 """
 
 import time
@@ -16,10 +17,11 @@ from transformers import GenerationConfig, PreTrainedModel
 from benchmarks.common import Claim, Report, median_interval, parser, progress, random_model
 from benchmarks.estimation import llama
 from tsdi.bias import BiasInfo, SafetyBias
+from tsdi.decoding.condition import Condition
 
 PROMPT_TOKENS, NEW_TOKENS = 32, 64
 VOCABS, BATCHES = (32_000, 128_256), (1, 8)
-BIAS_STEPS = {"plain": 0, "ordinary": 16, "worst": NEW_TOKENS}
+BIAS_STEPS = {"plain": 0, "ordinary": 16, "worst": NEW_TOKENS, "conditioned": 16}
 
 
 def main() -> None:
@@ -47,7 +49,7 @@ def main() -> None:
         model = random_model("llama", 0, config)
         for batch in BATCHES:
             seconds = measure(model, batch, rounds)
-            for arm, low in (("ordinary", required), ("worst", None)):
+            for arm, low in (("ordinary", required), ("worst", None), ("conditioned", required)):
                 ratios = np.divide(seconds["plain"], seconds[arm])
                 name = f"{arm}, vocabulary {vocab:,}, batch {batch}"
                 claims.append(Claim.of(name, median_interval(ratios), low))
@@ -71,6 +73,10 @@ def measure(model: PreTrainedModel, batch: int, rounds: int) -> dict[str, list[f
         name: SafetyBias(values[:steps], values[:steps].abs(), info) if steps else None
         for name, steps in BIAS_STEPS.items()
     }
+    weights = torch.randn(width, generator=generator)
+    condition = Condition(torch.arange(width), weights - weights.mean(), 0.0, low=-0.5)
+    assert biases["conditioned"] is not None
+    biases["conditioned"] = biases["conditioned"].with_condition(condition)
     for bias in biases.values():  # warm up
         generate(model, ids, bias)
     seconds: dict[str, list[float]] = {name: [] for name in BIAS_STEPS}

@@ -196,6 +196,33 @@ class TestLabelledPrompts:
         torch.testing.assert_close(one.values, two.values)
         torch.testing.assert_close(one.slope.write, two.slope.write)
 
+    def test_near_copies_do_not_count_as_evidence(self, reference):
+        """Every group has a place and a shift of its own, and places say nothing of shifts."""
+        hidden = reference.get_output_embeddings().weight.shape[1]
+        generator = torch.Generator().manual_seed(0)
+        places, shifts = torch.randn(2, 12, STEPS, hidden, generator=generator)
+        copies = 0.01 * torch.randn(96, STEPS, hidden, generator=generator)
+        u = places.repeat_interleave(8, 0) + copies
+        inside = torch.ones(96, STEPS, dtype=torch.bool)
+        shares = {}
+        for size in (1, 8):
+            rows = Rows(
+                u, u + shifts.repeat_interleave(8, 0), inside, inside[:, 0],
+                [str(n // size) for n in range(96)],
+            )  # fmt: skip
+            known = tiny.bias(torch.zeros(STEPS, tiny.VOCAB))
+            made = with_slope(known, *[as_side(reference)] * 2, rows, tiny.tokenizer())
+            shares[size] = made.slope.evidence["slope"]
+        assert shares[1] > 0.9
+        assert shares[8] < 0.5
+
+    def test_a_prompt_has_the_group_that_it_was_given(self):
+        some = [[n] for n in range(20)]
+        made = LabelledIds(some, [[n + 30] for n in range(20)], {(3,): "a", (4,): "a", (5,): ""})
+        groups = [made.group(row) for row in some]
+        assert groups[3] == groups[4]
+        assert len(set(groups)) == 19
+
     def test_a_few_prompts_are_refused_and_copies_count_once(self):
         some = [[n] for n in range(20)]
         with pytest.raises(PromptError, match="at least 16 harmful prompts, not 3"):
@@ -331,4 +358,4 @@ class TestRefused:
         inputs[3, 0, 0] = torch.nan
         inside = torch.ones(20, STEPS, dtype=torch.bool)
         with pytest.raises(Exception, match="NaN"):
-            Rows(inputs, inputs, inside, inside[:, 0])
+            Rows(inputs, inputs, inside, inside[:, 0], [""] * 20)

@@ -85,6 +85,14 @@ class TestOrder1:
         ((done, total),) = [one[1:] for one in heard if one[0].startswith("estimate")][-1:]
         assert done == total == 2 * 32 + 3 * 40
 
+    def test_groups_are_held_out_whole(self, models, labelled, tmp_path):
+        rows = [{**json.loads(line), "group": "mill"} for line in labelled.read_text().splitlines()]
+        labelled.write_text("\n".join(map(json.dumps, rows)) + "\n")
+        more = ["--order", 1, "--labelled", labelled]
+        result = tsdi(*estimate(models, tmp_path / "out", *more))
+        assert result.exit_code == 2
+        assert "are of one group, so none can be held out" in " ".join(result.stderr.split())
+
     def test_random_prompts_know_nothing_of_harm(self, models, tmp_path):
         result = tsdi(*estimate(models, tmp_path / "out", "--order", 1))
         assert "knows nothing of harmful prompts" in " ".join(result.output.split())

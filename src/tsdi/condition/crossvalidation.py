@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tsdi.bias.case import Case
+from tsdi.bias.folds import folds
 from tsdi.categories import by_code
 from tsdi.condition.discriminant import (
     LEAST_LABELS,
@@ -17,7 +18,6 @@ from tsdi.condition.discriminant import (
     area,
     discriminants,
     fit_direction,
-    folds,
 )
 from tsdi.condition.prompts import HeadInputs
 from tsdi.condition.tokens import HeadMap, to_tokens

@@ -17,17 +17,17 @@ Sources: Ledoit and Wolf (2004), Journal of Multivariate Analysis 88, 365-411, f
 shrinkage; Friedman (1989), JASA 84, 165-175, for choosing it by cross-validation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from tsdi.bias.folds import folds
 from tsdi.errors import PromptError
 from tsdi.stats.auc import auc
 
 SHRINKAGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-FOLDS = 5
 LEAST_LABELS = 8
 """Of each kind, for a fit."""
 
@@ -117,43 +117,6 @@ def area(score: Tensor, harmful: Tensor) -> float:
     found = auc(score[harmful].numpy(), score[~harmful].numpy()).value
     assert found is not None
     return found
-
-
-def folds(harmful: Tensor, groups: Sequence[str], number: int = FOLDS) -> Iterator[Tensor]:
-    """Test sets of a cross-validation, bool [prompts], each with a share of both kinds.
-
-    Groups stay whole. The largest go first, each to the part that has least of what it brings.
-
-    Raises:
-        PromptError: If the groups leave a side of a split without a kind.
-    """
-    names = {name: n for n, name in enumerate(dict.fromkeys(groups))}
-    group = torch.tensor([names[name] for name in groups])
-    counts = torch.zeros(len(names), 2, dtype=torch.float64)
-    counts.index_put_((group, harmful.long()), torch.ones(len(group)).double(), accumulate=True)
-    counts /= counts.sum(0)  # shares of each kind
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.randperm(len(names), generator=generator)  # not in the order of the file
-    order = drawn[counts[drawn].sum(1).argsort(descending=True, stable=True)]
-    held = torch.zeros(number, 2, dtype=torch.float64)
-    place = torch.empty(len(names), dtype=torch.long)
-    for one in order.tolist():
-        place[one] = int((held * counts[one]).sum(1).argmin())
-        held[place[one]] += counts[one]
-    for part in range(number):
-        test = place[group] == part
-        if test.any():
-            _check_split(harmful[~test])
-            yield test
-
-
-def _check_split(left: Tensor) -> None:
-    for name, number in (("harmful", int(left.sum())), ("harmless", int((~left).sum()))):
-        if number < 2:
-            raise PromptError(
-                f"Nearly all {name} prompts are of one group, so none can be held out.",
-                "Give prompts of more suites or types, or leave out their groups.",
-            )
 
 
 def check_labels(harmful: Tensor) -> None:

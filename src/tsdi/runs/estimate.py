@@ -1,6 +1,6 @@
 """``estimate``: the bias of models by name, examined and saved in a folder, resumable."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -181,8 +181,10 @@ def _of_pair(
     if loading.cluster is not None:  # what follows finds nothing left to sum
         sum_pair((aligned, reference), how, out, (0, how.prompts), loading, progress)
     sides = load_pair(aligned, reference, loading.options, one_at_a_time=loading.one_at_a_time)
-    labelled = vars(fitted).items() if isinstance(fitted, LabelledIds) else ()
-    _check_lengths(sides[0], [*real.ids.items(), *labelled], how.steps)
+    _check_lengths(sides[0], real.ids.items(), how.steps)
+    if isinstance(fitted, LabelledIds):
+        kinds = ("harmless", fitted.harmless), ("harmful", fitted.harmful)
+        _check_lengths(sides[0], kinds, how.steps)
     real = with_openers(real, sides[0], tokenizer)
     counted = counting(progress, "estimate, both models", _reads(how, fitted))
     size = loading.batch_size
@@ -214,7 +216,7 @@ def _check_folder(out: Path, resume: bool) -> None:
     check_goes_on(out, resume, "estimate", [*partial_files(out), out / TENSORS_FILE])
 
 
-def _check_lengths(side: Side, real: Iterable[tuple[str, list[list[int]]]], steps: int) -> None:
+def _check_lengths(side: Side, real: Iterable[tuple[str, Sequence[list[int]]]], steps: int) -> None:
     """Refuse prompts that do not fit the context before the long work, if the model is loaded."""
     if side.loaded:
         with side.open() as model:
@@ -231,9 +233,11 @@ def _labelled(
     asked = load_prompts(source, how.seed).prompts
     check_kinds(asked)
     found: dict[bool, list[list[int]]] = {True: [], False: []}
+    groups = {}
     for prompt in asked:
         ids = encode_chat(tokenizer, prompt.messages, how.chat)
         found[prompt.kind == "harmful"].append(ids)
+        groups[tuple(ids)] = prompt.group
     fitted = {tuple(ids) for rows in found.values() for ids in rows}
     again = sum(tuple(ids) in fitted for rows in real.values() for ids in rows)
     if again:
@@ -242,7 +246,7 @@ def _labelled(
             " fitted.",
             "Name other prompts, or leave one of them out.",
         )
-    return LabelledIds(found[False], found[True])
+    return LabelledIds(found[False], found[True], groups)
 
 
 def _reads(settings: Estimation, fitted: LabelledIds | RandomPrompts | None) -> int:

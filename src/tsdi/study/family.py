@@ -280,7 +280,7 @@ class ModelFamily:
             [list(one.ids) for one in self._labelled if one.harmful is kind]
             for kind in (False, True)
         )
-        return LabelledIds(harmless, harmful)
+        return LabelledIds(harmless, harmful, {tuple(o.ids): o.group for o in self._labelled})
 
     @cached_property
     def _labelled(self) -> list[Labelled]:

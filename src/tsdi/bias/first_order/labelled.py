@@ -1,6 +1,6 @@
 """Labelled prompts, to which a slope may be fitted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tsdi.errors import PromptError, UsageError
@@ -16,10 +16,12 @@ class LabelledIds:
     Attributes:
         harmless: Prompts to answer as the reference does; lookalikes count.
         harmful: Prompts on which nothing is to change.
+        groups: Names of groups of near copies, such as a suite or a template, by a prompt's ids.
     """
 
     harmless: Sequence[list[int]] = field(repr=False)
     harmful: Sequence[list[int]] = field(repr=False)
+    groups: Mapping[tuple[int, ...], str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for kind in ("harmless", "harmful"):
@@ -36,6 +38,11 @@ class LabelledIds:
                 f"{len(both)} labelled prompts are both harmful and harmless.",
                 "Label each prompt once.",
             )
+
+    def group(self, row: Sequence[int]) -> str:
+        """The group of a prompt; one without a name is a group of its own."""
+        named = self.groups.get(tuple(row))
+        return f"group {named}" if named else str(list(row))
 
 
 def _ids(kind: str, row: object) -> tuple[int, ...]:

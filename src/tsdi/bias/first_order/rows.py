@@ -35,6 +35,7 @@ class Rows:
         inside: Mask of the steps that an answer has, bool [prompts, steps].
         moves: Mask of the prompts on which the aligned model is to move to the reference, bool
             [prompts]; on the others it is to stay.
+        groups: Group of every prompt; none is on both sides of a split of cross-validation.
         prompts: Hashes (`prompt_sha256`) of labelled prompts.
     """
 
@@ -42,6 +43,7 @@ class Rows:
     reference: Tensor
     inside: Tensor
     moves: Tensor
+    groups: Sequence[str]
     prompts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -56,7 +58,8 @@ class Rows:
         """The rows of some prompts, by indices or a mask, bool [prompts]."""
         parts = (self.aligned, self.reference, self.inside, self.moves)
         one, other, inside, moves = (part[some] for part in parts)
-        return Rows(one, other, inside, moves)
+        numbers = torch.arange(len(self.groups))[some].tolist()
+        return Rows(one, other, inside, moves, [self.groups[n] for n in numbers])
 
 
 def random_rows(
@@ -84,7 +87,7 @@ def random_rows(
 
     one, other = inputs(aligned), inputs(reference)
     everywhere = torch.ones(one.shape[:2], dtype=torch.bool)
-    return Rows(one, other, everywhere, everywhere[:, 0])
+    return Rows(one, other, everywhere, everywhere[:, 0], list(map(str, range(number))))
 
 
 def labelled_rows(
@@ -120,7 +123,8 @@ def labelled_rows(
     inside = torch.arange(steps) < lengths[:, None]
     one, other = found
     moves = torch.arange(len(asked)) < len(prompts.harmless)
-    return Rows(one, other, inside, moves, sorted(map(prompt_sha256, asked)))
+    groups = list(map(prompts.group, asked))
+    return Rows(one, other, inside, moves, groups, sorted(map(prompt_sha256, asked)))
 
 
 def _answers(

@@ -20,7 +20,7 @@ M is kept as what few readings of the logits add to the bias (`tsdi.decoding.rul
 The ridge is chosen by the share of the shift that is explained on prompts held out.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,6 +32,7 @@ from transformers import PreTrainedTokenizerBase
 from tsdi.bias import lm_head as head
 from tsdi.bias.first_order.labelled import LEAST_PROMPTS
 from tsdi.bias.first_order.rows import Rows
+from tsdi.bias.folds import folds
 from tsdi.bias.safety_bias import SafetyBias
 from tsdi.bias.standard_error import batch_means
 from tsdi.decoding.slope import Slope
@@ -42,7 +43,6 @@ from tsdi.stats.seeds import mean_interval
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Times the mean variance of a head input."""
-FOLDS = 4
 GROUPS = 16  # groups of prompts for the standard errors
 KEPT = 0.99  # share of the slope's variance that the readings keep
 MOST_READINGS = 64
@@ -112,8 +112,8 @@ def with_slope(
             f"A slope is fitted to {LEAST_PROMPTS} prompts at least.", "Take more prompts."
         )
     known = rows.prompts
-    rows = Rows(rows.aligned[:, :steps], rows.reference[:, :steps], rows.inside[:, :steps],
-                rows.moves)  # fmt: skip
+    one, other, inside = (part[:, :steps] for part in (rows.aligned, rows.reference, rows.inside))
+    rows = Rows(one, other, inside, rows.moves, rows.groups)
     heads = _Heads.of(aligned, reference, rows, bias.vocab)
     if not _moved(rows, heads):
         return bias
@@ -227,7 +227,7 @@ def _crossvalidate(rows: Rows, heads: _Heads) -> tuple[float, tuple[float, float
     """The ridge that explains most on held-out prompts, and the shares explained there."""
     prompts = len(rows.moves)
     total, left = torch.zeros(prompts).double(), torch.zeros(len(RIDGES) + 1, prompts).double()
-    for test in _folds(rows.moves):
+    for test in folds(~rows.moves, rows.groups):
         moments = _Moments.of(rows.at(~test))
         u, wanted, inside = _centrable(rows.at(test))
         total[test] = _size(wanted, heads)
@@ -246,17 +246,6 @@ def _moved(rows: Rows, heads: _Heads) -> bool:
     """Whether any shift is wanted, beyond rounding."""
     _, wanted, inside = _centrable(rows)
     return float(_size(wanted, heads).sum()) > LEAST_SHIFT * float(inside.sum())
-
-
-def _folds(moves: Tensor) -> Iterator[Tensor]:
-    """Test sets of a cross-validation, bool [prompts], each with a share of both kinds."""
-    place = torch.empty(len(moves), dtype=torch.long)
-    for kind in (moves, ~moves):
-        numbers = kind.nonzero()[:, 0]
-        order = torch.randperm(len(numbers), generator=torch.Generator().manual_seed(0))
-        place[numbers[order]] = torch.arange(len(numbers)) % FOLDS
-    for part in range(FOLDS):
-        yield place == part
 
 
 def _size(wanted: Tensor, heads: _Heads) -> Tensor:
