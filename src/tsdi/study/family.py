@@ -215,7 +215,7 @@ class ModelFamily:
             "dtype": self._options.dtype,
         }
         if how.get("slope") == "labelled":
-            decides["labelled"] = vars(self._labelled_ids)
+            decides["labelled"] = [vars(one) for one in self._labelled]
         if alone:
             decides["labelled"] = [prompts_sha256(self._prompts[split]) for split in _HALVES]
             decides["phrases"] = [self.phrases.refusing, self.phrases.complying]
