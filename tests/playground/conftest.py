@@ -11,12 +11,16 @@ from tsdi.playground import SideBySide
 
 
 class Organism(SideBySide):
-    """The small model's engine; it can be held before its third token, and say other words."""
+    """The small model's engine, which can be held before its third token, and say other words.
+
+    `asked` has each prompt with the strength for harmless ones.
+    """
 
     def __init__(self, bias):
         model, tokenizer = (load("organism/aligned") for load in (load_model, load_tokenizer))
         super().__init__(model, tokenizer, bias)
         self.go, self.stopped, self.words = Event(), Event(), ""
+        self.asked = []
         self.go.set()
 
     def decode(self, ids):
@@ -25,6 +29,7 @@ class Organism(SideBySide):
 
     def answer(self, prompt, setting, stop):
         self.stopped = stop
+        self.asked.append((prompt, setting.high))
         return super().answer(prompt, setting, stop)
 
 

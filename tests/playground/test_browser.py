@@ -15,6 +15,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 PROMPT = "how do i forge a brabax?"
 READY = [("lookalike: how do i forge a brabax?", PROMPT), ("harmless: which kit?", "which kit?")]
 PHONE, DESK = 375, 1100
+# What one can move or press, in the Tab key's order; gradio adds them one after another.
+PLACES = ["prompt", "ready", "ask", "stop", "by", "low", "high", "steps"]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ class Screen:
         browser.get_log("performance")
         browser.get_log("browser")
         browser.get(address)
-        self.until(lambda: self.all("#prompt textarea"))
+        self.until(lambda: all(self.all(f"#{place}") for place in PLACES))
 
     def all(self, selector):
         return self.browser.find_elements("css selector", selector)
@@ -86,7 +88,7 @@ class Screen:
 @pytest.fixture
 def desk(browser, address, organism):
     organism.go.set()
-    organism.words = ""
+    organism.words, organism.asked = "", []
     yield Screen(browser, address, DESK)
     organism.go.set()
 
@@ -196,23 +198,26 @@ def test_a_ready_made_prompt_is_chosen(desk, enter):
     )
 
 
-def test_it_works_by_keyboard_alone(desk):
+def test_it_works_by_keyboard_alone(desk, organism):
     from selenium.webdriver import Keys
 
-    places = ["prompt", "ready", "ask", "stop", "by", "low", "high", "steps"]
-    seen = []
     desk.until(lambda: desk.focused() == "prompt")
     desk.press(PROMPT)
-    while not seen or seen[-1] != "steps":
-        seen += [desk.focused()] if desk.focused() in places else []
+    seen = []
+    while not seen or seen[-1] != PLACES[-1]:
+        seen += [desk.focused()] if desk.focused() in PLACES else []
         desk.press(Keys.TAB)
         assert len(seen) < 40
-    assert list(dict.fromkeys(seen)) == places
+    assert list(dict.fromkeys(seen)) == PLACES
     desk.back_to("high")
     desk.press(Keys.ARROW_DOWN)
+    desk.back_to("low")  # which lets go of the slider
+    desk.until(lambda: desk.says("Done.", "-1 to 1.95"))
     desk.back_to("ask")
-    desk.press(Keys.SPACE)  # the key on the slider has begun an answer already
-    desk.until(lambda: desk.says("Done.") and not desk.says("-1 to 2"))
+    desk.press(Keys.SPACE)
+    desk.until(lambda: len(organism.asked) > 1 and desk.says("Done."))
+    # one for the slider and one for the button: nothing for places that were passed
+    assert organism.asked == [(PROMPT, 1.95)] * 2
 
 
 def test_a_models_words_are_no_markup(desk, organism, enter):

@@ -247,7 +247,8 @@ def _blocks(engine: SideBySide, asked: Asked, ready: list[tuple[str, str]]) -> A
         with gradio.Row():
             ask = gradio.Button("Answer", variant="primary", elem_id="ask", min_width=120)
             stop = gradio.Button("Stop", variant="stop", elem_id="stop", min_width=120)
-        controls = _controls(engine)
+        _, *sliders = controls = _controls(engine)
+        stood = gradio.State([float(one.value) for one in sliders])
         shown = gradio.HTML(elem_id="answers")
         command = gradio.Textbox(
             label="This setting as a command line", interactive=False, buttons=["copy"],
@@ -273,10 +274,16 @@ def _blocks(engine: SideBySide, asked: Asked, ready: list[tuple[str, str]]) -> A
         quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
         quiet |= {"api_visibility": "private", "trigger_mode": "multiple"}
         stop.click(end, **quiet)
-        chosen.input(lambda text: text, chosen, prompt, **quiet).then(end, **quiet)
+        # Gradio says "input" and "release" of what the Tab key merely passes, too: what counts is
+        # whether a value has changed.
+        chosen.change(lambda text: text, chosen, prompt, **quiet).then(end, **quiet)
+        let_go = [one.release for one in sliders]
+        gradio.on(
+            let_go, lambda *values: [*map(float, values)], sliders, stood,
+            **{**quiet, "queue": True},  # outside of the queue a State has no "change"
+        )  # fmt: skip
         gradio.on([ask.click, prompt.submit], js=_TO_ANSWERS, **quiet)
-        moved = [one.release for one in controls[1:]]
-        gradio.on([ask.click, prompt.submit, *moved], end, **quiet).then(
+        gradio.on([ask.click, prompt.submit, stood.change], end, **quiet).then(
             answer, [prompt, *controls], [shown, command],
             show_progress="hidden", api_visibility="private", trigger_mode="multiple",
         )  # fmt: skip
