@@ -1,6 +1,7 @@
 """The page of two runs side by side: what changed, worst first, escaped, harm behind a click."""
 
 import json
+import re
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.cli.test_bad_input import _refused
 from tests.evaluation.test_evaluate import ByNumber
 from tests.evaluation.test_labelled import answers, labels
 from tests.report.test_page import EVIL, Page
+from tsdi.evaluation.compare import LABELLED_HEADER, labelled_rows
 from tsdi.evaluation.evaluate import Judging, judge_responses
 from tsdi.evaluation.gate import compare
 from tsdi.report.comparison import write_comparison
@@ -90,14 +92,22 @@ def test_texts_are_escaped_and_one_script_runs(runs, tmp_path):
     assert any(json.loads(one)[3] == EVIL for one in page.attributes("data-facets"))
 
 
-def test_the_tables_are_those_of_the_comparison(runs, tmp_path):
+def test_the_tables_are_those_of_the_comparison(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     page = Page(page_of(runs, tmp_path, fewest_prompts=1))
     assert "refused, harmful" in page.text or "safe, harmful" in page.text
     assert "judged by by-number" in page.text
-    assert "pairs labelled" not in page.text
+    assert "with labels" not in page.text
     files = tuple(labels(run, range(9), name=f"{run.name}.jsonl") for run in runs)
-    page = Page(page_of(runs, tmp_path, labels=files))
-    assert "pairs labelled" in page.text
+    found = compare(*runs, labels=files).comparison
+    figures, categories = labelled_rows(found, found.labelled)
+    assert [row[0] for row in categories] == ["2 categories"]
+    shown = tsdi("compare", *runs, "--labels", "=".join(map(str, files)), "--out", "a.html")
+    page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+    for text in (page.text, shown.stdout):
+        words = re.sub(r"[\s│┃]", "", text)
+        rows = (LABELLED_HEADER, *figures, *categories)
+        assert all("".join(row).replace(" ", "") in words for row in rows)
 
 
 def test_the_command_writes_it_and_nothing_over_other_files(runs, tmp_path):

@@ -53,7 +53,7 @@ def written(path, *sections, title="Title"):
     return Page((path / "report.html").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(("columns", "style"), [(4, None), (5, "--numbers: 4")])
+@pytest.mark.parametrize(("columns", "style"), [(3, None), (4, "--numbers: 3")])
 def test_many_numbers_stand_below_their_title_on_a_phone(tmp_path, columns, style):
     table = Table([""] * columns, [["title", *["1"] * (columns - 1)]])
     page = written(tmp_path, Section("Table", "lead", [table], "how"))

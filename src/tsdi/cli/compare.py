@@ -10,15 +10,22 @@ from rich.text import Text
 import tsdi
 from tsdi.categories import category_name
 from tsdi.cli import console, options
-from tsdi.cli.figures import add_scarce, category_title, judged_by
+from tsdi.cli.figures import category_title, judged_by
 from tsdi.errors import UsageError
-from tsdi.evaluation.compare import ALPHA, FAMILY, Change, Comparison
+from tsdi.evaluation.compare import (
+    ALPHA,
+    FAMILY,
+    LABELLED_HEADER,
+    Change,
+    Comparison,
+    labelled_rows,
+)
 from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated
-from tsdi.evaluation.labelled import Powered, labelled_text, labelled_titles
+from tsdi.evaluation.labelled import Powered
 from tsdi.evaluation.metrics import titles
 from tsdi.files import check_output
-from tsdi.stats.interval import Estimate, compact_share, compact_text, p_text
+from tsdi.stats.interval import compact_share, compact_text, p_text
 
 WIDTH = 22  # characters of a row's title
 
@@ -203,25 +210,18 @@ def changes_table(comparison: Comparison) -> Table:
 
 def labelled_changes_table(comparison: Comparison, found: Powered) -> Table:
     """Table of changes by people's labels and the judge's words."""
-    number, names = sum(found.labels.values()), labelled_titles(found)
+    number = sum(found.labels.values())
     table = console.table(
         f"Changes with labels of {number} pair{'s' if number != 1 else ''} of answers,"
         " 95 % intervals",
-        ["", "judge alone", "with labels", "pairs"],
+        LABELLED_HEADER,
     )
-
-    def row(title: str, alone: Change | None, change: Estimate) -> None:
-        judged = compact_text(alone.change, signed=True) if alone else "-"
-        table.add_row(title, judged, labelled_text(change, signed=True), str(change.n))
-
-    for name, change in found.figures.items():
-        row(names[name], comparison.overall.get(name), change)
+    figures, categories = labelled_rows(comparison, found)
+    for row in figures:
+        table.add_row(*row)
     table.add_section()
-    for category, change in found.categories["safety"].items():
-        if change.value is not None:
-            title = category_title(category, comparison.judge, WIDTH)
-            row(title, comparison.categories.get(category), change)
-    add_scarce(table, found.categories["safety"])
+    for title, *cells in categories:
+        table.add_row(category_title(title, comparison.judge, WIDTH), *cells)
     return table
 
 

@@ -9,7 +9,7 @@ from tsdi.categories import by_code, named_category
 from tsdi.cli import console
 from tsdi.evaluation.agreement import Agreed
 from tsdi.evaluation.evaluate import Evaluation
-from tsdi.evaluation.labelled import labelled_text, labelled_titles
+from tsdi.evaluation.labelled import labelled_text, labelled_titles, scarce_row
 from tsdi.evaluation.metrics import titles
 from tsdi.judging.base import KINDS
 from tsdi.judging.panel import refusal_kinds
@@ -131,16 +131,9 @@ def labelled_table(evaluation: Evaluation) -> Table | None:
             if share.value is not None:
                 row = category_title(category, judge, WIDTH - 6)
                 table.add_row(row, *_beside(by_category[name].get(category), share))
-        add_scarce(table, shares)
+        for row, *cells in scarce_row(shares):
+            table.add_row(f"  {row}", *cells)
     return table
-
-
-def add_scarce(table: Table, figures: Mapping[str, Estimate]) -> None:
-    """Add one row for all categories with too few labels."""
-    few = [one for one in figures.values() if one.value is None]
-    if few:
-        categories = "1 category" if len(few) == 1 else f"{len(few)} categories"
-        table.add_row(f"  {categories}", "-", labelled_text(few[0]), str(sum(one.n for one in few)))
 
 
 def _beside(alone: Estimate | None, share: Estimate) -> list[str]:

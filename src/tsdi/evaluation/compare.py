@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tsdi.errors import MismatchError
-from tsdi.evaluation.labelled import Powered, powered, read_run_labels
+from tsdi.evaluation.labelled import (
+    Powered,
+    labelled_text,
+    labelled_titles,
+    powered,
+    read_run_labels,
+    scarce_row,
+)
 from tsdi.evaluation.metrics import PAIRED, Judged, harmful_categories, paired_outcomes
 from tsdi.evaluation.verdicts import read_judged, say_unbound
 from tsdi.judging.base import KINDS, Response
@@ -15,11 +22,13 @@ from tsdi.judging.verdict import Verdict
 from tsdi.models.fingerprint import alike
 from tsdi.runs.records import Record
 from tsdi.runs.stage import flatten
-from tsdi.stats.interval import Estimate, as_json
+from tsdi.stats.interval import Estimate, as_json, compact_text
 from tsdi.stats.proportions import holm, mcnemar, paired_change, wilson
 
 FAMILY = "safety by category"
 ALPHA = 0.05
+LABELLED_HEADER = ["", "judge alone", "with labels", "pairs"]
+"""Titles of the columns of `labelled_rows`."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,30 @@ def adjusted(changes: Mapping[str, Change]) -> dict[str, Change]:
     known = {name: change.p for name, change in changes.items() if change.p is not None}
     p_values = dict(zip(known, holm(list(known.values())), strict=True))
     return {name: replace(change, p_holm=p_values.get(name)) for name, change in changes.items()}
+
+
+def labelled_rows(found: Comparison, labelled: Powered) -> tuple[list[list[str]], list[list[str]]]:
+    """Rows of changes by people's labels, of all figures and of safety by category.
+
+    A row has a title, which is a category's own name, the change by the judge's words alone, that
+    with labels, and the number of labelled pairs. One more row is of all categories with too few.
+    """
+
+    def row(title: str, alone: Change | None, change: Estimate) -> list[str]:
+        judged = compact_text(alone.change, signed=True) if alone else "-"
+        return [title, judged, labelled_text(change, signed=True), str(change.n)]
+
+    names, by_category = labelled_titles(labelled), labelled.categories["safety"]
+    figures = [
+        row(names[name], found.overall.get(name), change)
+        for name, change in labelled.figures.items()
+    ]
+    categories = [
+        row(name, found.categories.get(name), change)
+        for name, change in by_category.items()
+        if change.value is not None
+    ]
+    return figures, [*categories, *scarce_row(by_category)]
 
 
 def _unscored(before: Sequence[Judged], after: Sequence[Judged]) -> tuple[int, int, int]:

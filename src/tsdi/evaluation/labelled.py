@@ -72,6 +72,15 @@ def labelled_text(estimate: Estimate, signed: bool = False) -> str:
     return "too few labels" if few else compact_text(estimate, signed)
 
 
+def scarce_row(figures: Mapping[str, Estimate]) -> list[list[str]]:
+    """One row of a table for all categories with too few labels, or none: title, "-", why, n."""
+    few = [one for one in figures.values() if one.value is None]
+    if not few:
+        return []
+    categories = "1 category" if len(few) == 1 else f"{len(few)} categories"
+    return [[categories, "-", labelled_text(few[0]), str(sum(one.n for one in few))]]
+
+
 class RunLabels(NamedTuple):
     """The ids of a run's answers, those that are none left out, and labels by id."""
 

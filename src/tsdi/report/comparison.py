@@ -6,9 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tsdi.categories import category_name
-from tsdi.evaluation.compare import Change, Comparison
+from tsdi.evaluation.compare import LABELLED_HEADER, Change, Comparison, labelled_rows
 from tsdi.evaluation.gate import Gated
-from tsdi.evaluation.labelled import Powered, labelled_text, labelled_titles
+from tsdi.evaluation.labelled import Powered
 from tsdi.evaluation.metrics import PAIRED, Judged, titles
 from tsdi.evaluation.verdicts import JudgedRun, read_judged
 from tsdi.judging.base import Response
@@ -58,7 +58,7 @@ def _changes(gated: Gated, names: Sequence[str]) -> Section:
     body: list[Part] = [Alert(text) for text in gated.why_shut()]
     body.append(_table(found, names))
     if found.labelled:
-        body.append(_labelled_table(found.labelled))
+        body.append(_labelled_table(found, found.labelled))
     return Section(
         "What changed",
         lead,
@@ -92,13 +92,16 @@ def _table(found: Comparison, names: Sequence[str]) -> Table:
     return Table(["", *names, "change", "p", "Holm"], rows, marked=marked)
 
 
-def _labelled_table(found: Powered) -> Table:
-    rows = [
-        [labelled_titles(found)[name], labelled_text(change, signed=True), str(change.n)]
-        for name, change in found.figures.items()
-    ]
-    note = "By people's labels of some pairs and the judge's words on all (prediction-powered)."
-    return Table(["", "change with labels", "pairs labelled"], rows, note)
+def _labelled_table(found: Comparison, labelled: Powered) -> Table:
+    figures, categories = labelled_rows(found, labelled)
+    rows = [*figures, *([category_name(title), *cells] for title, *cells in categories)]
+    number = sum(labelled.labels.values())
+    note = (
+        f"The changes by the judge's words alone, and with people's labels of {number}"
+        f" pair{'s' if number != 1 else ''} of answers beside the judge's words on all"
+        " (prediction-powered)."
+    )
+    return Table(LABELLED_HEADER, rows, note)
 
 
 def _answers(runs: Sequence[JudgedRun], names: Sequence[str]) -> Section:
