@@ -12,6 +12,7 @@ from lm_eval.tasks import TaskManager
 from tokenizers.processors import TemplateProcessing
 
 from tests import tiny
+from tests.engines.gguf_file import write_gguf
 from tsdi import organism
 from tsdi.bias import SafetyBias
 from tsdi.engines.base import Request, Sampling
@@ -267,6 +268,15 @@ def test_weights_that_do_not_fit_are_refused(tokenizer, tmp_path):
     tiny.refused(
         lambda: DebiasedLM(str(tmp_path), tiny.bias(), 1.0, device="cpu"), "lacks 9 tensors"
     )
+
+
+def test_a_gguf_file_is_read_as_its_checkpoint(model, tokenizer, tmp_path):
+    write_gguf(tmp_path / "x.gguf", model, tokenizer)
+    bias = tiny.bias(known=tiny.tokenizer(template=None))
+    lm = DebiasedLM(str(tmp_path / "x.gguf"), bias, 1.0, device="cpu")
+    rows = tiny.ids()
+    assert tiny.error(tiny.logits(lm.model, rows, 2), tiny.logits(model, rows, 2)) < 1e-5
+    assert lm.tokenizer.get_vocab() == tokenizer.get_vocab()
 
 
 def test_the_bias_is_in_the_records_of_a_run(model, tokenizer):

@@ -220,8 +220,8 @@ class TestWhatAFolderIs:
         [
             (["bias_config.json", "bias.safetensors"], ["is a safety bias, not a model"]),
             (["responses.jsonl", "run.json"], ["is a run with answers"]),
-            (["m.Q4_K_M.gguf"], ["GGUF files only", "--engine llama-cpp"]),
-            (["config.json", "m.gguf"], ["GGUF files only"]),
+            (["m.Q4_K_M.gguf"], ["GGUF files only", "Name one: here/m.Q4_K_M.gguf"]),
+            (["config.json", "m.gguf"], ["GGUF files only", "here/m.gguf"]),
             (["config.json", "pytorch_model.bin"], ["pickle only (pytorch_model.bin)"]),
             (["config.json", "pytorch_model-00001-of-00002.bin"], ["pickle only"]),
             (["config.json", "training_args.bin"], ["no weights"]),
@@ -250,11 +250,6 @@ class TestWhatAFolderIs:
         (tmp_path / "adapter_config.json").write_text(json.dumps(config))
         for load in (load_model, load_tokenizer):
             refused(lambda load=load: load(str(tmp_path)), "is an adapter on /nowhere/base")
-
-    def test_a_gguf_file(self, tmp_path):
-        (tmp_path / "m.gguf").write_bytes(b"GGUF")
-        for load in (load_model, load_tokenizer):
-            refused(lambda load=load: load("m.gguf"), "is a file", "--engine llama-cpp")
 
     def test_a_file_of_a_model(self, tmp_path):
         (tmp_path / "model.safetensors").write_bytes(b"")

@@ -17,7 +17,10 @@ if TYPE_CHECKING:  # keeps torch out of the help
 
 def generate(
     model: Annotated[
-        str, typer.Argument(help="Folder or hub id, ORG/NAME[@REVISION], of a model or adapter.")
+        str,
+        typer.Argument(
+            help="Folder or hub id, ORG/NAME[@REVISION], of a model or adapter; or a GGUF file."
+        ),
     ],
     prompt: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="One prompt; the answer is printed.")

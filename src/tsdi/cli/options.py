@@ -117,7 +117,7 @@ Attack = Annotated[
 Engine = Annotated[
     str,
     typer.Option(
-        help="What answers: transformers, vllm, llama-cpp (MODEL is a GGUF file), openai (a server"
+        help="What answers: transformers, vllm, llama-cpp (for GGUF files alone), openai (a server"
         " that runs; MODEL is its name for the model).",
         rich_help_panel=ENGINE,
     ),

@@ -145,6 +145,8 @@ def _files(model: str) -> Path:
     place = locate(model)
     try:
         return Path(place.folder())
+    except ModelError:
+        raise
     except Exception as error:  # the hub raises a dozen kinds
         raise ModelError(
             f"The files of {model} cannot be had: {str(error).splitlines()[0]}",

@@ -26,6 +26,7 @@ from tsdi.models.load import (
     attach_adapter,
     generator_class,
     load_checked,
+    load_tokenizer,
 )
 from tsdi.models.names import check_is_model, locate
 from tsdi.models.template import as_the_template_reads
@@ -82,6 +83,8 @@ class DebiasedLM(HFLM):  # type: ignore[misc]  # lm_eval has no types
         if isinstance(pretrained, str):
             place = locate(_with_revision(pretrained, options))
             check_is_model(pretrained, place)
+            if place.gguf is not None:
+                options.setdefault("tokenizer", load_tokenizer(pretrained))
             pretrained, options = place.name, {**options, **place.arguments}
         super().__init__(pretrained, **options)
         self.chat_template_args = dict(self._bias.info.template_args)
@@ -239,7 +242,7 @@ class _CheckedModel:
 
     @staticmethod
     def from_pretrained(name: str, **arguments: Any) -> PreTrainedModel:
-        name = _with_revision(name, arguments)
+        name = arguments.pop("gguf_file", None) or _with_revision(name, arguments)
         base = adapter_base(name)
         code = LoadOptions(trust_remote_code=bool(arguments.get("trust_remote_code")))
         kind = generator_class(base or name, code)

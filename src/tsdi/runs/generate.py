@@ -127,7 +127,7 @@ def generate(
 
     Args:
         model: Folder, hub id ("ORG/NAME[@REVISION]") or shipped name of a model or adapter; a GGUF
-            file, or what a server calls it, for other engines.
+            file; or what a server calls it.
         prompts: A file, a suite, "hub:ORG/NAME" or "organism:test".
         out: The run folder, made if need be; answers are appended to its responses.jsonl.
         bias: Folder or hub id of a safety bias.

@@ -156,12 +156,12 @@ def check_members(found: Sequence[Member], roles: Sequence[str], base: Path) -> 
 def _tokenizers(names: Sequence[str], base: Path) -> dict[str, PreTrainedTokenizerBase]:
     """The tokenizers of all models by name; an error names all models that are missing."""
     tokenizers: dict[str, PreTrainedTokenizerBase] = {}
-    missing = [name for name in names if is_local(name) and not Path(name).is_dir()]
+    missing = [name for name in names if is_local(name) and not Path(name).exists()]
     for name in names if not missing else ():
         try:
             tokenizers[name] = load_tokenizer(name)
         except ModelError:
-            if Path(name).is_dir():
+            if Path(name).exists():
                 raise
             missing.append(name)
     if missing:
