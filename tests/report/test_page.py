@@ -53,12 +53,28 @@ def written(path, *sections, title="Title"):
     return Page((path / "report.html").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(("columns", "style"), [(3, None), (4, "--numbers: 3")])
-def test_many_numbers_stand_below_their_title_on_a_phone(tmp_path, columns, style):
-    table = Table([""] * columns, [["title", *["1"] * (columns - 1)]])
+@pytest.mark.parametrize(
+    ("number", "columns", "on_a_phone"),
+    [
+        (".10", 3, None),
+        (".10", 4, "many"),
+        ("0.100 [0.050, 0.150]", 3, None),
+        ("0.100 [0.050, 0.150]", 4, "lines"),
+        ("long words that can be broken", 6, "many"),
+    ],
+)
+def test_what_is_too_wide_for_a_phone_stands_below_its_rows_title(
+    tmp_path, number, columns, on_a_phone
+):
+    names = ["", *[f"<{place}>" for place in range(1, columns)]]
+    table = Table(names, [["title", *[number] * (columns - 1)]])
     page = written(tmp_path, Section("Table", "lead", [table], "how"))
     (attributes,) = (found for tag, found in page.tags if tag == "table")
-    assert attributes.get("style") == style
+    assert attributes.get("class") == on_a_phone
+    assert attributes.get("style") == (
+        f"--numbers: {columns - 1}" if on_a_phone == "many" else None
+    )
+    assert page.attributes("data-title") == (names if on_a_phone == "lines" else [])
 
 
 def test_everything_that_is_given_is_on_the_page(tmp_path):

@@ -23,6 +23,7 @@ _TEMPLATE = Path(__file__).with_name("page.html")
 _PLOTLY = Path(__file__).with_name("plotly") / "plotly-cartesian.min.js.gz"
 _GENERATOR = b'<meta name="generator" content="tsdi">'
 _HEAD = 4096  # bytes in which it stands
+_PHONE = 50  # characters of a table's row on a screen of 375 px
 _INTERVAL = re.compile(r"\S+ \[[-+.\d%]+,? [-+.\d%]+\]")
 _DRAW = """
 const mouse = matchMedia("(hover: hover)").matches;
@@ -206,11 +207,12 @@ def _part(part: Part, figures: list[go.Figure]) -> dict[str, Any]:
                 f"A table has {len(part.header)} columns and a row of {uneven[0]} cells."
             )
         rows = [[_INTERVAL.sub(_unbroken, cell) for cell in row] for row in part.rows]
-        return {"kind": "table", "table": replace(part, rows=rows)}
+        shown = replace(part, rows=rows)
+        return {"kind": "table", "table": shown, "phone": _on_a_phone(shown)}
     if isinstance(part, Examples):
         arms = [arm for one in part.items for arm in one.answers]
-        shown = {"examples": part, "colours": colours(arms), "facets": _facets(part.items)}
-        return {"kind": "examples", **shown}
+        examples = {"examples": part, "colours": colours(arms), "facets": _facets(part.items)}
+        return {"kind": "examples", **examples}
     if isinstance(part, Alert):
         return {"kind": "alert", "alert": part}
     figures.append(part)
@@ -223,6 +225,17 @@ def _facets(items: Sequence[Example]) -> dict[str, dict[str, int]]:
     return {
         name: dict(sorted(Counter(one.facets[name] for one in items).items())) for name in names
     }
+
+
+def _on_a_phone(table: Table) -> str:
+    """How a table is laid out there: as it is, numbers below their row's title, or line by line."""
+    many = len(table.header) > 3
+    columns = list(zip(table.header, *table.rows, strict=True))[int(many) :]
+    # What is not broken: an interval has no-break spaces.
+    widths = (max(len(word) for cell in one for word in cell.split(" ")) for one in columns)
+    if sum(width + 1 for width in widths) > _PHONE:
+        return "lines"
+    return "many" if many else ""
 
 
 def _unbroken(interval: re.Match[str]) -> str:
