@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tsdi.errors import MismatchError, ModelError
 
 if TYPE_CHECKING:  # locating a model loads no torch
+    import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
 _LOG = logging.getLogger(__name__)
@@ -60,6 +61,20 @@ def check_positions(name: str, file: Path, config: "PretrainedConfig") -> None:
             " GGUF files of this kind.",
             _ELSEWHERE,
         )
+
+
+def misshapen(model: "PreTrainedModel") -> list[tuple[str, "torch.Size", "torch.Size"]]:
+    """Tensors of another shape than the model's: name, shape and the model's shape.
+
+    transformers 5.18 puts them in as they are.
+    """
+    import torch
+
+    with torch.device("meta"):
+        wanted = type(model)(model.config).state_dict()
+    found = model.state_dict()
+    keys = [key for key in wanted if key in found and found[key].shape != wanted[key].shape]
+    return [(key, found[key].shape, wanted[key].shape) for key in keys]
 
 
 def check_all_read(name: str, file: Path, model: "PreTrainedModel") -> None:

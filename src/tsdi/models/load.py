@@ -27,7 +27,7 @@ from tsdi.arguments import Name, as_name
 from tsdi.errors import ModelError, UsageError
 from tsdi.files import parse_json
 from tsdi.models.fit import check_adapter_fit, check_finite, check_fit, check_kinds, check_quantiser
-from tsdi.models.gguf_file import check_all_read, check_positions, fit_tokenizer
+from tsdi.models.gguf_file import check_all_read, check_positions, fit_tokenizer, misshapen
 from tsdi.models.names import REMEDY, check_is_model, locate
 from tsdi.models.shipped import resolve_dtype
 
@@ -164,6 +164,8 @@ def load_checked(kind: Any, name: str, **arguments: Any) -> PreTrainedModel:
             output_loading_info=True,
         )
         folder = place.here()
+    if place.gguf is not None:
+        info["mismatched_keys"] = {*info["mismatched_keys"], *misshapen(model)}
     check_fit(name, model, info)
     check_kinds(name, folder, model)
     check_finite(name, model.state_dict())
