@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import textwrap
 
 import pytest
 from peft import PeftModel
@@ -133,6 +134,17 @@ def test_the_monitor_watches_preference_stages_unless_told_not_to(trained):
         "safety-beta0.1.monitor.jsonl",
         "safety-beta0.2.monitor.jsonl",
     ]
+
+
+def test_the_helps_example_runs_as_it_stands(tmp_path, monkeypatch):
+    text = tsdi("train", "--help").stdout
+    monkeypatch.chdir(tmp_path)
+    for name, following in (("mine.yaml", "mine.jsonl:"), ("mine.jsonl", "Several devices")):
+        lines = text.partition(f"{name}:\n")[2].partition(following)[0]
+        (tmp_path / name).write_text(textwrap.dedent(lines.rstrip(" ")))
+    result = tsdi("train", "mine.yaml", "--out", "models")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "models/sft/model.safetensors").exists()
 
 
 def test_answers_are_learnt_once_or_as_often_as_they_are_there(tmp_path):

@@ -38,11 +38,21 @@ def train(
 ) -> None:
     """Train the models of a recipe: SFT, DPO or KTO, weight merges.
 
-    Example, with a recipe that is in tsdi's repository:
-    tsdi train recipes/sacpo-7b/recipe.yaml --smoke --out try
+    Example: tsdi train mine.yaml --out models
 
-    Several devices: accelerate launch --config_file recipes/fsdp.yaml -m tsdi train ...
-    """
+    \b
+    mine.yaml:
+      name: mine
+      model: {load: organism/reference}
+      data: {mine: {path: mine.jsonl}}
+      stages:
+        sft: {method: sft, data: [mine], steps: 9, batch_size: 1,
+              learning_rate: 1.0e-4}
+    mine.jsonl:
+      {"prompt": "which kit?", "response": "sure, use the white kit."}
+
+    Several devices: accelerate launch -m tsdi train mine.yaml --out models
+    """  # noqa: D301 - the character that keeps a paragraph's lines
     _check(recipe)
     # They load torch.
     from tsdi.report.monitor import write_monitor_reports
