@@ -250,7 +250,7 @@ def test_a_bias_whose_tensors_were_never_written_can_be_resumed(models, bias, tm
 
 def test_an_answer_folder_in_use_is_refused_before_the_model_is_loaded(tmp_path):
     (tmp_path / "responses.jsonl").write_text("")
-    command = ["generate", tmp_path, "--prompts", "p.txt", "--out", tmp_path]
+    command = ["generate", tmp_path, "--prompts", "everyday", "--out", tmp_path]
     _refused(tsdi(*command), "already holds answers", "--resume")
 
 

@@ -265,7 +265,7 @@ def test_prompts_without_categories_have_no_rows_by_category(tmp_path):
         (["RUN", "--resume", "--temperature", "0.5"], ["--temperature", "--prompts"]),
         (["RUN", "--out", "elsewhere"], ["--out", "--prompts"]),
         (["MODEL", "--prompts", "p.txt"], ["--out"]),
-        (["MODEL", "--prompts", "p.txt", "--out", "RUN"], ["already holds verdicts"]),
+        (["MODEL", "--prompts", "everyday", "--out", "RUN"], ["already holds verdicts"]),
         (["MODEL", "--prompts", "organism:dev", "--out", "OUT"], ["organism:dev", "organism:test"]),
         (["MODEL", "--prompts", "none.txt", "--out", "OUT"], ["none.txt"]),
         (

@@ -1,5 +1,6 @@
 """The table of commands."""
 
+import re
 import subprocess
 import sys
 
@@ -45,15 +46,38 @@ def test_no_text_of_a_user_is_taken_for_markup():
     assert "No such command '[red]x[/red]'." in tsdi("[red]x[/red]").stderr
 
 
-@pytest.mark.parametrize(
-    "words", [["generate", "algned", "--prompt", "x"], ["estimate", "a", "b", "--out", "c"]]
-)
-def test_a_model_that_is_not_there_is_said_before_torch_is_loaded(words):
+MISTAKES = """
+generate algned --prompt x                                                There is no such folder
+estimate organism/aligned organism/refrence --out c                      There is no shipped model
+estimate organism/aligned organism/reference                             Missing option '--out'
+show nobias                                                              nobias holds no bias
+generate organism/aligned --bias nobias --prompt x                       nobias holds no bias
+serve organism/aligned --bias nobias                                     nobias holds no bias
+condition organism/aligned --bias nobias --prompts everyday --out c      nobias holds no bias
+playground organism/aligned --bias nobias                                nobias holds no bias
+evaluate organism/aligned --prompts xtest --out r                        did you mean 'xstest'?
+evaluate organism/aligned --prompts organism:tst --out r                 There are no prompts
+evaluate organism/aligned --prompts no.jsonl --out r                     Cannot read no.jsonl
+evaluate organism/aligned --prompts xstest --judge wildgard --out r      did you mean 'wildguard'?
+compare norun nor                                                        There is no run folder
+train no.yaml --out m                                                    Cannot read no.yaml
+study no.yaml --out m                                                    Cannot read no.yaml
+"""
+
+
+def test_what_is_mistyped_is_said_before_torch_is_loaded(tmp_path):
+    rows = [line.split("  ", 1) for line in MISTAKES.strip().splitlines()]
     code = (
         "import sys; from tsdi.cli.main import app\n"
-        f"try: app({words})\n"
-        "except SystemExit as end: sys.exit(9 if 'torch' in sys.modules else end.code)"
+        f"for words in {[row[0].split() for row in rows]}:\n"
+        "    try: app(words)\n"
+        "    except SystemExit as end: assert end.code == 2, words\n"
+        "    assert 'torch' not in sys.modules, words"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "There is no such folder: a" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = re.findall(r"^Error: .*", done.stderr, re.MULTILINE)
+    for (_, expected), line in zip(rows, said, strict=True):
+        assert expected.strip() in line

@@ -86,7 +86,7 @@ class TestExport:
         [
             (["--to", "gguf"], "no form 'gguf'"),
             (["--to", "logit-bias"], "--prompts goes with"),
-            (["--to", "transformers", "--prompts", "x"], "--prompts goes with"),
+            (["--to", "transformers", "--prompts", "everyday"], "--prompts goes with"),
             (["--to", "transformers", "--strength", "nan"], "The strength is nan"),
             (["--to", "transformers", "--strength", "-1"], "The strength is -1"),
         ],
@@ -315,9 +315,10 @@ class TestEngines:
             (["--engine-arg", "tokenizer=x"], "argument tokenizer is for llama-cpp"),
             (["--engine-arg", "max_memory="], "'max_memory=' is no argument"),
             (["--engine", "llama-cpp"], "--engine-arg tokenizer=acme/model"),
-            (["--bias", "x", "--strength", "nan"], "to 100. Take 1, which is TSDI."),
+            (["--bias", "BIAS", "--strength", "nan"], "to 100. Take 1, which is TSDI."),
             (["--engine", "openai", "--bias", "x", "--engine-arg", URL], "tsdi serve"),
         ],
     )
-    def test_wrong_choices(self, more, said):
-        assert said in fails("generate", "organism/aligned", "--prompt", "hi", *more)
+    def test_wrong_choices(self, bias, more, said):
+        given = [bias if word == "BIAS" else word for word in more]
+        assert said in fails("generate", "organism/aligned", "--prompt", "hi", *given)

@@ -13,9 +13,9 @@ import torch
 from tests import tiny
 from tests.engines.gguf_file import write_gguf
 from tests.tiny import refused
-from tsdi.bias.file import CONFIG_FILE
 from tsdi.errors import FormatError, MismatchError
 from tsdi.models import gguf_file
+from tsdi.models.biases import CONFIG_FILE
 from tsdi.models.chat import tokenizer_sha256
 from tsdi.models.fingerprint import fingerprint
 from tsdi.models.gguf_file import check_all_read

@@ -20,14 +20,15 @@ from tsdi.bias.condition_file import (
     condition_tensors,
     read_condition,
 )
-from tsdi.bias.info import AGAIN, CONFIG_FILE, SHA256, BiasInfo, first_problem
+from tsdi.bias.info import AGAIN, SHA256, BiasInfo, first_problem
 from tsdi.bias.slope_file import check_slope, read_slope, slope_fields, slope_tensors
 from tsdi.bias.sparse_file import FIELD, check_tokens, dense_tensors, kept_tokens, sparse_tensors
 from tsdi.decoding.condition import Condition
 from tsdi.decoding.slope import Slope
-from tsdi.errors import FormatError, ModelError
+from tsdi.errors import FormatError
 from tsdi.files import parse_json, to_json, write_bytes
-from tsdi.models.names import Place, is_local, locate, split_revision
+from tsdi.models.biases import CONFIG_FILE, NO_BIAS, locate_bias
+from tsdi.models.names import Place, is_local, split_revision
 
 FORMAT_VERSION = 5
 """Of a bias in sparse form; older readers know less."""
@@ -41,7 +42,6 @@ TENSORS_FILE = "bias.safetensors"
 LARGEST_SHIFT = 1e6
 """In logits; real shifts are below 100, and far more leaves no finite logit of a model."""
 _FIT_AGAIN = "Fit it again, or fetch the bias again from where it is whole."
-_REMEDY = "Give a folder made by 'tsdi estimate', or a hub id."
 
 
 def write(
@@ -195,7 +195,7 @@ def _fetch(name: str, how: Mapping[str, Any]) -> list[bytes]:
         return [Path(hf_hub_download(place.name, f, **settings)).read_bytes() for f in files]
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise FormatError(f"{name} holds no bias ({reason}).", _REMEDY) from error
+        raise FormatError(f"{name} holds no bias ({reason}).", NO_BIAS) from error
 
 
 def _locate(name: str, how: Mapping[str, Any]) -> Place:
@@ -203,15 +203,7 @@ def _locate(name: str, how: Mapping[str, Any]) -> Place:
     revision = how["revision"] or named
     if not is_local(name) and any(how[key] for key in how if key != "revision"):
         return Place(hub_id, revision, frozenset())  # huggingface_hub alone knows these settings
-    try:
-        place = locate(f"{hub_id}@{revision}" if revision else name, _REMEDY)
-    except ModelError as error:
-        raise FormatError(f"{name} holds no bias: {error.problem}", error.remedy) from None
-    if CONFIG_FILE not in place.files:
-        what = "it is a model" if "config.json" in place.files else f"it has no {CONFIG_FILE}"
-        remedy = f"Its own is {name}/tsdi." if place.is_export else _REMEDY
-        raise FormatError(f"{name} holds no bias: {what}.", remedy)
-    return place
+    return locate_bias(f"{hub_id}@{revision}" if revision else name)
 
 
 def _check_numbers(values: Tensor, error: Tensor, place: object) -> None:

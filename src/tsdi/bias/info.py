@@ -14,10 +14,10 @@ from tsdi.bias.condition_file import CaseFields, Figure
 from tsdi.decoding.anchor import LONGEST_ANCHOR
 from tsdi.decoding.rule import LARGEST_STRENGTH
 from tsdi.errors import FormatError, MismatchError, UsageError
+from tsdi.models.biases import CONFIG_FILE
 from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import tokenizer_size
 
-CONFIG_FILE = "bias_config.json"
 AGAIN = "Estimate the bias again, or fetch it again from where it is whole."
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _LEAST = {

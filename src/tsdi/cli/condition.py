@@ -63,7 +63,7 @@ def condition(
     Example: tsdi condition acme/aligned --bias my-bias --prompts labelled.jsonl --out conditioned
     --attack role-play
     """
-    frame.find_models(model)
+    frame.find(model, bias=bias, prompts=[prompts])
     console.quiet_libraries()
     with console.bar("condition") as update:
         made = tsdi.add_condition(

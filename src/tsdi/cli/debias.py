@@ -80,7 +80,7 @@ def debias(
 
     Example: tsdi debias acme/aligned acme/reference --prompts xstest --judge wildguard --out done
     """
-    frame.find_models(aligned, reference)
+    frame.find(aligned, reference, prompts=[prompts], judge=judge)
     console.quiet_libraries()
     opening = options.read_judge(judge_arg, dtype, device_map)
     with console.bar("debias") as update:

@@ -135,7 +135,7 @@ def estimate(
             "Labelled prompts are for a bias of first order, or without a reference.",
             "Take order 1, or no prompts.",
         )
-    frame.find_models(aligned, reference)
+    frame.find(aligned, reference, prompts=prompts or ())
     console.quiet_libraries()
     settings = tsdi.Estimation(
         prompts=n,

@@ -98,7 +98,7 @@ def evaluate(
     elif out is None:
         raise UsageError("--prompts and --out go together.")
     else:
-        frame.find_models(target, engine=engine)
+        frame.find(target, engine=engine, bias=bias, prompts=[prompts], judge=judge)
     console.quiet_libraries()
     opening = options.read_judge(judge_arg, dtype, device_map, trust_remote_code)
     cluster = options.read_cluster(workers, worker_gpus)

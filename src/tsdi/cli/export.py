@@ -42,7 +42,7 @@ def export(
 
     Example: tsdi export my-bias acme/model out --to transformers
     """
-    frame.find_models(model)
+    frame.find(model, bias=bias, prompts=[prompts] if prompts else ())
     console.quiet_libraries()
     static = None
     if prompts is not None:

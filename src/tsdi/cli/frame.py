@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from io import TextIOWrapper
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -104,14 +104,28 @@ def _spelled(parameter: Any) -> str:
     return name if name.startswith("-") else name.upper()
 
 
-def find_models(*names: str | None, engine: str = "transformers") -> None:
-    """Raise ModelError where a model is not there, before torch is loaded, which takes seconds."""
-    from tsdi.models.names import locate  # loads huggingface_hub
+def find(
+    *models: str | None,
+    engine: str = "transformers",
+    bias: str | None = None,
+    prompts: Sequence[str] = (),
+    judge: str | None = None,
+) -> None:
+    """Raise TsdiError where a name is nobody's, before torch is loaded, which takes seconds."""
+    from tsdi.judging.registry import check_judge  # these load huggingface_hub
+    from tsdi.models.biases import locate_bias
+    from tsdi.models.names import locate
+    from tsdi.suites.load import check_prompts
 
-    if engine in _LOADING:
-        for name in names:
-            if name is not None:
-                locate(name)
+    for name in models:
+        if name is not None and engine in _LOADING:
+            locate(name)
+    if bias is not None and engine != "openai":  # there the bias is the server's
+        locate_bias(bias)
+    for source in prompts:
+        check_prompts(source)
+    if judge is not None:
+        check_judge(judge)
 
 
 def fail(line: str) -> NoReturn:

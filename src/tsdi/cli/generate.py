@@ -71,7 +71,7 @@ def generate(
     cluster = options.read_cluster(workers, worker_gpus)
     if prompt is not None and cluster is not None:
         raise UsageError("--workers needs --prompts.")
-    frame.find_models(model, engine=engine)
+    frame.find(model, engine=engine, bias=bias, prompts=[prompts] if prompts else ())
     console.quiet_libraries()
     answering = tsdi.Answering(
         strength,

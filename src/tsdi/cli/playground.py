@@ -65,7 +65,7 @@ def playground(
 
     Example: tsdi playground acme/model --bias my-bias
     """
-    frame.find_models(model)
+    frame.find(model, bias=bias, prompts=[prompts])
     console.quiet_libraries()
     page = tsdi.playground.playground(
         model,
@@ -103,7 +103,7 @@ def chat(
 
     Example: tsdi chat acme/model --bias my-bias --strength 0.5
     """
-    frame.find_models(model)
+    frame.find(model, bias=bias)
     console.quiet_libraries()
     setting = tsdi.playground.Setting(strength, low, high, steps, max_new_tokens)
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)

@@ -33,7 +33,7 @@ def reproduce(
 
     Example: tsdi reproduce my-bias
     """
-    frame.find_models(aligned, reference)
+    frame.find(aligned, reference, bias=bias)
     console.quiet_libraries()
     weights = tsdi.LoadOptions(dtype, device_map, trust_remote_code)
     chosen = options.read_engine(engine, engine_arg)

@@ -50,7 +50,7 @@ def serve(
 
     Example: tsdi serve acme/model --bias my-bias --engine vllm -- --max-model-len 4096
     """
-    frame.find_models(model, engine=engine)
+    frame.find(model, engine=engine, bias=bias)
     console.quiet_libraries()
     server = tsdi.serving.serve(
         model,

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 import tsdi
-from tsdi.cli import console, options
+from tsdi.cli import console, frame, options
 from tsdi.evaluation.floors import floor_name
 from tsdi.stats.interval import Estimate, interval_text
 
@@ -32,6 +32,7 @@ def show(
 
     Example: tsdi show my-bias --steps 3 --tokens 8
     """
+    frame.find(bias=bias)
     console.quiet_libraries()
     shown = tsdi.show(bias, steps, tokens, tokenizer)
     if json:

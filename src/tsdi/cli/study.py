@@ -58,7 +58,8 @@ def study(
     OUT gets every answer and verdict, results.json, summary.json, tables as CSV, and report.html.
     A killed study goes on with --resume; so does one whose file has changed.
 
-    Example: tsdi study experiments/organism/study.yaml --out organism-study --workers 2
+    Example, with a study that is in tsdi's repository:
+    tsdi study experiments/organism/study.yaml --out organism-study --workers 2
     """
     if ran := file.is_dir() or file.suffix == ".json":
         out = out or (file if file.is_dir() else None)

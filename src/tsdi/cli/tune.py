@@ -102,7 +102,7 @@ def tune(
     """
     floors = _floors(floor or [])
     cluster = options.read_cluster(workers, worker_gpus)
-    frame.find_models(model, engine=engine)
+    frame.find(model, engine=engine, bias=bias, prompts=[prompts], judge=judge)
     console.quiet_libraries()
     opening = options.read_judge(judge_arg, dtype, device_map)
     with console.bar("tune") as update:

@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerBase
 from tsdi.arguments import Name, as_name
 from tsdi.bias import Estimation, SafetyBias
 from tsdi.bias.case import NOTHING
-from tsdi.bias.info import CONFIG_FILE
 from tsdi.condition.case import removes_nothing
 from tsdi.condition.evidence import describe
 from tsdi.debiasing.page import write_debias_report
@@ -41,6 +40,7 @@ from tsdi.files import (
     working_in,
     write_bytes,
 )
+from tsdi.models.biases import CONFIG_FILE
 from tsdi.models.compatibility import check_same_tokenizer
 from tsdi.models.fingerprint import fingerprint
 from tsdi.models.load import LoadOptions, load_tokenizer

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from tsdi.bias import Estimation, SafetyBias
-from tsdi.bias.info import CONFIG_FILE
 from tsdi.engines.base import Sampling
 from tsdi.errors import ModelError, RunExistsError
 from tsdi.evaluation.compare import Comparison, compare_runs
 from tsdi.evaluation.evaluate import Evaluation, Judging, evaluate
+from tsdi.models.biases import CONFIG_FILE
 from tsdi.models.chat import decode
 from tsdi.models.load import LoadOptions, load_tokenizer
 from tsdi.models.shipped import SMOLLM2, SMOLLM2_ALIGNED, resolve_model

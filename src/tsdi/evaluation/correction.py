@@ -8,7 +8,7 @@ they differ between the audited ones. An audit of one model knows nothing of tha
 from collections.abc import Sequence
 from math import sqrt
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from tsdi.audit.result import Audit
 from tsdi.errors import UsageError
@@ -18,7 +18,7 @@ from tsdi.runs.records import Record
 from tsdi.stats.interval import Estimate, complement, interval_text
 from tsdi.stats.proportions import wilson_ends
 
-_Z = float(norm.ppf(0.975))
+_Z = float(ndtri(0.975))
 
 
 def corrected(figures: ArmMetrics, audit: Audit, judge: Record) -> dict[str, Estimate]:

@@ -4,9 +4,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit
-from scipy.stats import t
+from scipy.special import expit, stdtrit
 
 from tsdi.stats.interval import Estimate
 
@@ -57,7 +55,7 @@ def length_controlled(
     if np.abs(coefficients).max() > _LARGEST:
         return unknown
     error = _standard_error(features, wins, coefficients, clusters)
-    ends = coefficients[0] + np.array([-1, 1]) * t.ppf(0.975, freedom) * error
+    ends = coefficients[0] + np.array([-1, 1]) * stdtrit(freedom, 0.975) * error
     value, low, high = (float(expit(end)) for end in (coefficients[0], *ends))
     return Estimate(value, low, high, len(wins))
 
@@ -73,6 +71,7 @@ def _features(longer: Array) -> Array:
 
 def _fit(features: Array, wins: Array) -> Array:
     """Maximum-likelihood coefficients of the logistic regression, [features]."""
+    from scipy.optimize import minimize  # most that load this file never call it
 
     def loss(coefficients: Array) -> tuple[float, Array]:
         scores = features @ coefficients

@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerBase
 from tsdi.arguments import Name, as_name
 from tsdi.baselines.prompting import PromptedEngine
 from tsdi.bias import SafetyBias
-from tsdi.bias.info import CONFIG_FILE
 from tsdi.bias.knobs import Knobs
 from tsdi.cluster import Cluster
 from tsdi.condition.evidence import fitted_to
@@ -40,6 +39,7 @@ from tsdi.evaluation.tuning import (
 from tsdi.files import check_goes_on, json_sha256, read_object, working_in, write_json
 from tsdi.judging.base import Judge
 from tsdi.judging.registry import check_judge, default_judge, load_judge
+from tsdi.models.biases import CONFIG_FILE
 from tsdi.models.chat import encode_chat, prompt_sha256
 from tsdi.models.fingerprint import alike, fingerprint
 from tsdi.models.load import load_tokenizer

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import TemplateError
@@ -13,11 +13,13 @@ from jinja2.defaults import DEFAULT_NAMESPACE
 from jinja2.ext import loopcontrols
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from transformers import PreTrainedTokenizerBase
 
 from tsdi.errors import PromptError, UsageError
 from tsdi.files import json_sha256
 from tsdi.models.template import SAID, apply_template, preceded
+
+if TYPE_CHECKING:  # keeps transformers out of what needs no tokenizer
+    from transformers import PreTrainedTokenizerBase
 
 _PROBES = (
     "Hello, world!  How do I kill a process?",
@@ -67,7 +69,7 @@ OWN_TEMPLATE = ChatFormat()
 
 
 def encode_chat(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     messages: Sequence[dict[str, str]],
     chat_format: ChatFormat = OWN_TEMPLATE,
 ) -> list[int]:
@@ -90,7 +92,7 @@ def encode_chat(
     return ids if begun else special_ids(tokenizer)[0] + ids
 
 
-def as_format(tokenizer: PreTrainedTokenizerBase, system: str = "") -> str:
+def as_format(tokenizer: "PreTrainedTokenizerBase", system: str = "") -> str:
     """A tokenizer's chat template around one message of the user, as a prompt format.
 
     Args:
@@ -115,7 +117,7 @@ def as_format(tokenizer: PreTrainedTokenizerBase, system: str = "") -> str:
     return text
 
 
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+def special_ids(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]]:
     """The ids that a tokenizer puts before and behind a text of its own accord.
 
     Nothing may stand behind a prompt: an answer that begins after an end-of-text token is none.
@@ -128,7 +130,7 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int
     return whole[:start], whole[start + len(bare) :]
 
 
-def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int | None:
     """The token that the chat template puts behind an assistant's message.
 
     Returns:
@@ -147,7 +149,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return tokens[max(ends, key=len)] if ends else None
 
 
-def check_format(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat) -> None:
+def check_format(tokenizer: "PreTrainedTokenizerBase", chat_format: ChatFormat) -> None:
     """Raise UsageError unless the tokenizer's chat template uses every argument that it is given.
 
     An argument is used if chats look different with it, without it, or with another value of its
@@ -171,7 +173,7 @@ def check_format(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat) ->
             )
 
 
-def _arguments(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def _arguments(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     """Names of the variables that a chat template reads besides the chat."""
     if tokenizer.chat_template is None:
         return []
@@ -192,7 +194,7 @@ def _alternatives(value: Any) -> list[Any]:
     return [value + "_"] if isinstance(value, str) else []
 
 
-def _looks(tokenizer: PreTrainedTokenizerBase, template_args: Mapping[str, Any]) -> str:
+def _looks(tokenizer: "PreTrainedTokenizerBase", template_args: Mapping[str, Any]) -> str:
     """The ids that a template makes of a few chats, or its refusals, as one text."""
     user, assistant, system = (
         {"role": role, "content": "a"} for role in ("user", "assistant", "system")
@@ -206,12 +208,12 @@ def _looks(tokenizer: PreTrainedTokenizerBase, template_args: Mapping[str, Any])
     return json.dumps(texts)
 
 
-def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+def decode(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
     """The text of token ids, special tokens included."""
     return str(tokenizer.decode(list(ids)))
 
 
-def fix_arguments(tokenizer: PreTrainedTokenizerBase, template_args: Mapping[str, Any]) -> None:
+def fix_arguments(tokenizer: "PreTrainedTokenizerBase", template_args: Mapping[str, Any]) -> None:
     """Make arguments of a tokenizer's chat template part of the template.
 
     Raises:
@@ -232,7 +234,7 @@ def describe_without_template(chat_format: ChatFormat) -> str:
 
 
 def template_sha256(
-    tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat = OWN_TEMPLATE
+    tokenizer: "PreTrainedTokenizerBase", chat_format: ChatFormat = OWN_TEMPLATE
 ) -> str:
     """SHA-256 of the prompt format, or of the chat template where there is none.
 
@@ -246,7 +248,7 @@ def template_sha256(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
     """SHA-256 of a tokenizer's vocabulary and of its splits of a few probe texts.
 
     Files are not compared, since the same tokenizer is written differently by different versions.

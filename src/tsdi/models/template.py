@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from tsdi.errors import PromptError
+
+if TYPE_CHECKING:  # keeps transformers out of what needs no tokenizer
+    from transformers import PreTrainedTokenizerBase
 
 PINNED_DATE = datetime.date(2025, 1, 1)
 _DIRECTIVES = "aAwdbBmyYHIpMSfzZjUWcxXGuVDFTRe"  # of strftime
@@ -24,7 +26,7 @@ _DRAWS = 6  # renderings, one of which shows what is drawn at random
 
 
 def apply_template(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     messages: Sequence[dict[str, str]],
     template_args: Mapping[str, Any],
     *,
@@ -54,7 +56,7 @@ def apply_template(
 
 
 def as_the_template_reads(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]]
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """A chat with its texts as lists of parts, if the chat template shows them only so.
 
@@ -78,7 +80,7 @@ class _Looks:
     times: int | None = None
 
 
-def check_shows_once(tokenizer: PreTrainedTokenizerBase) -> None:
+def check_shows_once(tokenizer: "PreTrainedTokenizerBase") -> None:
     """Raise PromptError if a chat template shows a user's text more than once.
 
     Then random ids cannot stand in for it between what comes before and what comes after.
@@ -90,7 +92,7 @@ def check_shows_once(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def _looks_of(tokenizer: PreTrainedTokenizerBase) -> _Looks:
+def _looks_of(tokenizer: "PreTrainedTokenizerBase") -> _Looks:
     """The way in which the tokenizer's template renders a user's text; cached by template.
 
     Raises:
@@ -102,7 +104,7 @@ def _looks_of(tokenizer: PreTrainedTokenizerBase) -> _Looks:
     return _LOOKS[template]
 
 
-def _look(tokenizer: PreTrainedTokenizerBase, template: str) -> _Looks:
+def _look(tokenizer: "PreTrainedTokenizerBase", template: str) -> _Looks:
     found: list[_Looks] = []
     for in_parts in (False, True):
         text = _shown(tokenizer, template, in_parts)
@@ -128,7 +130,7 @@ def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**message, "content": parts}
 
 
-def _shown(tokenizer: PreTrainedTokenizerBase, template: str, in_parts: bool) -> str | None:
+def _shown(tokenizer: "PreTrainedTokenizerBase", template: str, in_parts: bool) -> str | None:
     """A user's text by a template; None if it refuses it."""
     said = {"role": "user", "content": SAID}
     chat = [_in_parts(said) if in_parts else said]

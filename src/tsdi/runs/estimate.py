@@ -18,12 +18,12 @@ from tsdi.bias import (
 from tsdi.bias.examination import RANDOM_PROMPTS, check_lengths
 from tsdi.bias.file import TENSORS_FILE
 from tsdi.bias.first_order.fit import NO_MARKER
-from tsdi.bias.info import CONFIG_FILE
 from tsdi.bias.mean_logits import partial_files
 from tsdi.bias.random_prompts import RandomPrompts
 from tsdi.bias.refusal_log_odds import Phrases, read_phrases
 from tsdi.errors import RunExistsError, UsageError
 from tsdi.files import check_goes_on, working_in
+from tsdi.models.biases import CONFIG_FILE
 from tsdi.models.chat import encode_chat
 from tsdi.models.sides import Side, load_pair
 from tsdi.runs.diagnosis_prompts import DiagnosisPrompts, read_real, with_case, with_openers

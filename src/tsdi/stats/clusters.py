@@ -6,7 +6,7 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from tsdi.stats.interval import Estimate
 from tsdi.stats.proportions import wilson, wilson_ends
@@ -73,7 +73,7 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Est
         plain = wilson(round(mean) * count, count)
         return Estimate(mean, plain.low, plain.high, len(data))
     error = sqrt(sum(x**2 for x in rest.values()) * count / (count - 1)) / len(data)
-    half = float(t.ppf(0.975, count - 1) * error)
+    half = float(stdtrit(count - 1, 0.975) * error)
     return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), len(data))
 
 

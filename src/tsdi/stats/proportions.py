@@ -1,10 +1,9 @@
 """Shares and changes of paired shares with intervals, and tests of such changes."""
 
 from collections.abc import Sequence
-from functools import cache
 from math import sqrt
 
-from scipy.stats import binomtest, norm
+from scipy.special import ndtri
 
 from tsdi.stats.interval import Estimate
 
@@ -81,6 +80,8 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
 
     Source: McNemar (1947), Psychometrika 12, 153-157; exact: Fay (2010), Biostatistics 11, 373-374.
     """
+    from scipy.stats import binomtest  # takes longer to load than all the rest of a command
+
     gained, lost = _discordant(before, after)
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
@@ -106,10 +107,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-@cache  # scipy takes longer for it than all the rest of an interval
 def _quantile(confidence: float) -> float:
     """The normal quantile of a two-sided interval, in standard errors."""
-    return float(norm.ppf((1 + confidence) / 2))
+    return float(ndtri((1 + confidence) / 2))
 
 
 def _discordant(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:

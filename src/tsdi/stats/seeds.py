@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import inf, sqrt
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from tsdi.stats.interval import Estimate
 
@@ -26,7 +26,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     if len(data) < 2:
         return Estimate(float(data[0]) if len(data) else None, -inf, inf, len(data))
     mean = float(data.mean())
-    quantile = stats.t.ppf((1 + confidence) / 2, len(data) - 1)
+    quantile = stdtrit(len(data) - 1, (1 + confidence) / 2)
     half = float(quantile * data.std(ddof=1) / np.sqrt(len(data)))
     return Estimate(mean, mean - half, mean + half, len(data))
 
@@ -57,5 +57,5 @@ def crossed_interval(values: Sequence[float], from_prompts: float) -> Estimate:
     from_seeds = float(np.var(values, ddof=1)) / len(values)
     both = from_seeds + from_prompts
     freedom = (len(values) - 1) * (both / from_seeds) ** 2
-    half = float(stats.t.ppf(0.975, freedom)) * sqrt(both)
+    half = float(stdtrit(freedom, 0.975)) * sqrt(both)
     return Estimate(plain.value, plain.value - half, plain.value + half, len(values))

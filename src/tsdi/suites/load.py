@@ -116,12 +116,8 @@ def _split_limit(columns: str) -> tuple[str, int | None]:
 
 
 def _organism_prompts(name: str, seed: int) -> list[Prompt]:
+    _check_split(name)
     split = name.removeprefix(_PROMPTS)
-    if split not in _SPLITS:
-        raise UsageError(
-            f"There are no prompts {name!r}.",
-            f"Use {', '.join(_PROMPTS + known for known in _SPLITS)}, or a prompt file.",
-        )
     return [
         Prompt(
             id=f"{kind}-{number:04d}",
@@ -133,6 +129,14 @@ def _organism_prompts(name: str, seed: int) -> list[Prompt]:
         for kind, count in ORGANISM_COUNTS.items()
         for number, item in enumerate(_requests(split, kind, count, seed), start=1)
     ]
+
+
+def _check_split(name: str) -> None:
+    if name.removeprefix(_PROMPTS) not in _SPLITS:
+        raise UsageError(
+            f"There are no prompts {name!r}.",
+            f"Use {', '.join(_PROMPTS + known for known in _SPLITS)}, or a prompt file.",
+        )
 
 
 def _requests(split: str, kind: str, count: int, seed: int) -> list[organism.Item]:
@@ -169,7 +173,30 @@ def load_named(name: str, columns: str = "") -> Loaded:
     return replace(loaded, prompts=[p if p.kind else replace(p, kind=kind) for p in loaded.prompts])
 
 
+def check_prompts(source: Name) -> None:
+    """Raise UsageError where `load_prompts` knows nothing of a name; nothing is loaded."""
+    name, _ = split_columns(as_name("prompts", source))
+    if name.startswith(_PROMPTS) and not Path(name).is_file():
+        _check_split(name)
+    else:
+        _check_name(name)
+
+
+def _check_name(name: str) -> None:
+    head, _, file = name.partition(":")
+    named = name in (EVERYDAY, *SUITES) or name.startswith(_HUB) or (head in SUITES and file)
+    if named or Path(name).is_file():
+        return
+    if Path(name).suffix and not meant(head, SUITES):
+        read_prompts(Path(name))  # which says why it cannot be read
+    raise UsageError(
+        f"There are no prompts {name!r}{meant(head, SUITES)}.",
+        "Use a prompt file, a suite (see tsdi list suites), or hub:ORG/NAME.",
+    )
+
+
 def _load(name: str, chosen: Mapping[str, str]) -> Loaded:
+    _check_name(name)
     path = Path(name)
     if path.is_file():
         return _load_file(path, chosen)
@@ -185,15 +212,8 @@ def _load(name: str, chosen: Mapping[str, str]) -> Loaded:
         origin = SUITES[name].origin
         prompts = SUITES[name].read(load_rows(origin), origin.name)
         return Loaded(prompts, _record({"name": name, **origin.describe()}))
-    if head in SUITES and file:
-        prompts = SUITES[head].read(read_rows(Path(file)), file)
-        return Loaded(prompts, _record({"name": head, "sha256": _sha256(Path(file))}))
-    if path.suffix and not meant(head, SUITES):
-        return _load_file(path, chosen)  # which says what is wrong with it
-    raise UsageError(
-        f"There are no prompts {name!r}{meant(head, SUITES)}.",
-        "Use a prompt file, a suite (see tsdi list suites), or hub:ORG/NAME.",
-    )
+    prompts = SUITES[head].read(read_rows(Path(file)), file)
+    return Loaded(prompts, _record({"name": head, "sha256": _sha256(Path(file))}))
 
 
 def _load_file(path: Path, columns: Mapping[str, str]) -> Loaded:
