@@ -151,7 +151,7 @@ def test_a_bias_is_part_of_the_run(models, bias, tmp_path):
         assert result.exit_code == 0
         said = " ".join(result.output.split())
         assert ("Next: tsdi compare PLAIN_RUN" in said) == bool(more)
-        assert ("Next: tsdi evaluate MODEL --prompts WHAT --bias BIAS" in said) == (not more)
+        assert ("Next: the same with --bias BIAS --out debiased, then tsdi compare" in said) == (not more)
     made = json.loads((tmp_path / "debiased" / "metrics.json").read_text())
     assert made["provenance"]["answers"]["provenance"]["strength"] == 2
     assert tsdi("compare", tmp_path / "plain", tmp_path / "debiased").exit_code == 0

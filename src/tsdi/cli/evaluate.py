@@ -127,7 +127,8 @@ def evaluate(
             resume=resume,
             progress=update,
         )
-    _show(evaluation, out or Path(target), json)
+    again = "the same with" if prompts else "tsdi evaluate MODEL --prompts WHAT"
+    _show(evaluation, out or Path(target), again, json)
 
 
 def _refuse_generating(context: typer.Context) -> None:
@@ -138,7 +139,7 @@ def _refuse_generating(context: typer.Context) -> None:
         )
 
 
-def _show(evaluation: "Evaluation", run: Path, json: bool) -> None:
+def _show(evaluation: "Evaluation", run: Path, again: str, json: bool) -> None:
     if json:
         console.show_json({"run": str(run), **evaluation.to_dict()})
         return
@@ -150,17 +151,14 @@ def _show(evaluation: "Evaluation", run: Path, json: bool) -> None:
     for text in evaluation.notes:
         console.note(text)
     whose = f" --judge {evaluation.judge['name']}" if evaluation.agreement else ""
-    console.say(f"Saved in {run}. Next: {_next(evaluation, run, whose)}")
+    console.say(f"Saved in {run}. Next: {_next(evaluation, run, whose, again)}")
 
 
-def _next(evaluation: "Evaluation", run: Path, whose: str) -> str:
-    """The next command; a model's answers as it is want those with a bias first."""
+def _next(evaluation: "Evaluation", run: Path, whose: str, again: str) -> str:
+    """The next command; a model's answers as it is want those with a bias first, made again."""
     provenance = evaluation.run.get("provenance")
     if not isinstance(provenance, dict) or "bias_sha256" not in provenance:  # of another tool
         return f"tsdi compare {run} OTHER_RUN{whose}"
     if provenance["bias_sha256"]:
         return f"tsdi compare PLAIN_RUN {run}{whose}"
-    return (
-        "tsdi evaluate MODEL --prompts WHAT --bias BIAS --out debiased, then tsdi compare"
-        f" {run} debiased{whose}"
-    )
+    return f"{again} --bias BIAS --out debiased, then tsdi compare {run} debiased{whose}"
