@@ -103,7 +103,8 @@ def test_a_panel_judges_each_side_by_its_own_judge(runs, tmp_path):
     assert judge["sees_safety"] is True
     assert (judge["harmful"]["name"], judge["harmless"]["name"]) == ("organism", "refusal-phrases")
     assert json.loads(result.stdout)["figures"]["safety"]["value"] is not None
-    assert tsdi("compare", run, run).exit_code == 0
+    assert tsdi("compare", run, shutil.copytree(run, tmp_path / "other")).exit_code == 0
+    _refused(tsdi("compare", run, run, "--gate"), "is compared with itself", "two runs")
 
 
 def test_the_phrase_judge_speaks_of_refusals(runs, tmp_path):
@@ -151,7 +152,9 @@ def test_a_bias_is_part_of_the_run(models, bias, tmp_path):
         assert result.exit_code == 0
         said = " ".join(result.output.split())
         assert ("Next: tsdi compare PLAIN_RUN" in said) == bool(more)
-        assert ("Next: the same with --bias BIAS --out debiased, then tsdi compare" in said) == (not more)
+        assert ("Next: the same with --bias BIAS --out debiased, then tsdi compare" in said) == (
+            not more
+        )
     made = json.loads((tmp_path / "debiased" / "metrics.json").read_text())
     assert made["provenance"]["answers"]["provenance"]["strength"] == 2
     assert tsdi("compare", tmp_path / "plain", tmp_path / "debiased").exit_code == 0

@@ -47,7 +47,7 @@ def test_shards_of_an_estimate_become_the_bias(models, tmp_path):
         (("--shard", "1/33"), "32 prompts make 32 shards at most"),
         (("--shard", "1/2", "--order", "1"), "once the shards are gathered"),
         (("--shard", "1/2", "--phrases", "german"), "has no effect on a shard"),
-        (("--shard", "1/2", "--prompts", "x.txt"), "--prompts has no effect on a shard"),
+        (("--shard", "1/2", "--prompts", "everyday"), "--prompts has no effect on a shard"),
     ],
 )
 def test_what_a_shard_of_an_estimate_cannot_do_is_refused(models, tmp_path, options, problem):

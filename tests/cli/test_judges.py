@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import asdict
 from importlib import import_module
 
@@ -99,10 +100,11 @@ def test_two_judges_of_one_run(tmp_path):
     )
     assert shown["agreement"][0]["other"]["name"] == "refusal-phrases"
 
-    unnamed = tsdi("compare", run, run)
+    other = shutil.copytree(run, tmp_path / "other")
+    unnamed = tsdi("compare", run, other)
     assert unnamed.exit_code == 2
     assert "refusal-phrases and keyword-list" in unnamed.stderr
     assert "--judge NAME" in unnamed.stderr
-    named = tsdi("compare", run, run, "--judge", "keyword-list")
+    named = tsdi("compare", run, other, "--judge", "keyword-list")
     assert named.exit_code == 0, named.output
     assert "judged by keyword-list" in named.stdout

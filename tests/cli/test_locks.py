@@ -12,10 +12,10 @@ from tests.training.made import STAGES, recipe_file
 from tsdi import files
 
 FOLDERS = {
-    "generate": ["MODEL", "--prompts", "p.txt", "--out", "OUT", "--resume"],
-    "evaluate": ["MODEL", "--prompts", "p.txt", "--out", "OUT", "--resume"],
+    "generate": ["MODEL", "--prompts", "everyday", "--out", "OUT", "--resume"],
+    "evaluate": ["MODEL", "--prompts", "everyday", "--out", "OUT", "--resume"],
     "evaluate OUT": ["--resume"],
-    "tune": ["MODEL", "--bias", "BIAS", "--prompts", "p.txt", "--out", "OUT", "--resume"],
+    "tune": ["MODEL", "--bias", "BIAS", "--prompts", "everyday", "--out", "OUT", "--resume"],
     "winrate": ["BASE", "RUN", "--judge", "m", "--out", "OUT", "--resume"],
     "study": ["results.json", "--out", "OUT"],
     "demo": ["--out", "OUT"],
@@ -38,6 +38,8 @@ def _at_once(monkeypatch, tmp_path):
 def test_a_second_process_is_kept_out_of_every_output(tmp_path, kind):
     commands = FOLDERS if kind == "working_in" else FILES
     (tmp_path / "MODEL").mkdir()
+    (tmp_path / "BIAS").mkdir()
+    (tmp_path / "BIAS/bias_config.json").touch()
     for out in ("OUT", "OUT.jsonl")[: 1 + (kind == "working_on")]:
         with at_work(tmp_path / out, kind):
             for command, arguments in commands.items():

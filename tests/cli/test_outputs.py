@@ -85,9 +85,9 @@ def test_the_demo_does_not_write_over_a_report_of_others(tmp_path):
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_nothing_goes_on_in_a_folder_of_other_things(models, tmp_path):
+def test_nothing_goes_on_in_a_folder_of_other_things(models, bias, tmp_path):
     _refused(tsdi(*estimate(models, tmp_path, "--resume")), "holds other files and no estimate")
-    tune = ["tune", models / "aligned", "--bias", "b", "--prompts", "mine.txt", "--out", tmp_path]
+    tune = ["tune", models / "aligned", "--bias", bias, "--prompts", "everyday", "--out", tmp_path]
     _refused(tsdi(*tune, "--resume"), "holds other files and no search")
 
 

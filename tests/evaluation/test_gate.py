@@ -51,7 +51,7 @@ ANSWERS = ("--max-new-tokens", 16, "--batch-size", 64)
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The shipped aligned and reference models on a few requests, plainly and under attack."""
+    """The shipped aligned and reference models on a few requests, plain and under attack, twice."""
     folder = tmp_path_factory.mktemp("runs")
     rows = [
         {"id": f"{kind}-{i}", "prompt": item.prompt, "kind": kind, "category": item.category}
@@ -68,6 +68,7 @@ def runs(tmp_path_factory):
                 folder / f"{model}{attack}", "--judge", "organism", *ANSWERS, *extra,
             )  # fmt: skip
             assert result.exit_code == 0, result.output
+            shutil.copytree(folder / f"{model}{attack}", folder / f"{model}{attack}-again")
     return folder
 
 
@@ -114,15 +115,15 @@ class TestTheCommand:
 
     def test_a_gate_without_losses_passes(self, runs):
         result = tsdi(
-            "compare", runs / "reference", runs / "reference", "--gate", "--fewest-prompts", 2
+            "compare", runs / "reference", runs / "reference-again", "--gate", "--fewest-prompts", 2
         )
         assert result.exit_code == 0
         assert "nothing lost beyond the interval" in result.output
 
     def test_a_gate_on_few_prompts_stays_shut_and_says_what_they_could_not_show(self, runs):
-        pair = f"{runs / 'referencerepeat'}={runs / 'referencerepeat'}"
+        pair = f"{runs / 'referencerepeat'}={runs / 'referencerepeat-again'}"
         result = tsdi(
-            "compare", runs / "reference", runs / "reference", "--attacked", pair, "--gate"
+            "compare", runs / "reference", runs / "reference-again", "--attacked", pair, "--gate"
         )
         said = " ".join(result.output.split())
         assert result.exit_code == 1
@@ -133,8 +134,8 @@ class TestTheCommand:
         )
         assert "Under repeat: 16 categories have fewer" in said
         assert "nothing lost" not in said
-        assert not compare(runs / "reference", runs / "reference").opens
-        assert compare(runs / "reference", runs / "reference", fewest_prompts=2).opens
+        assert not compare(runs / "reference", runs / "reference-again").opens
+        assert compare(runs / "reference", runs / "reference-again", fewest_prompts=2).opens
 
     def test_a_category_without_any_verdict_keeps_the_gate_shut(self, runs, tmp_path):
         some = _unscored(runs / "reference", tmp_path / "some", {"harmful-0"})
@@ -146,8 +147,8 @@ class TestTheCommand:
 
     def test_two_pairs_under_one_attack_both_count(self, runs):
         bad = f"{runs / 'alignedrepeat'}={runs / 'referencerepeat'}"
-        good = f"{runs / 'referencerepeat'}={runs / 'referencerepeat'}"
-        plain = ("compare", runs / "aligned", runs / "aligned", "--gate")
+        good = f"{runs / 'referencerepeat'}={runs / 'referencerepeat-again'}"
+        plain = ("compare", runs / "aligned", runs / "aligned-again", "--gate")
         plain = (*plain, "--fewest-prompts", 2, "--attacked")
         assert tsdi(*plain, good).exit_code == 0
         for pairs in ((bad, good), (good, bad)):
@@ -155,7 +156,7 @@ class TestTheCommand:
 
     def test_attacked_runs_are_not_taken_for_plain_ones(self, runs):
         both = tsdi(
-            "compare", runs / "alignedrepeat", runs / "alignedrepeat", "--fewest-prompts", 2
+            "compare", runs / "alignedrepeat", runs / "alignedrepeat-again", "--fewest-prompts", 2
         )
         assert "interval (repeat)" in both.output
         one = tsdi("compare", runs / "aligned", runs / "alignedrepeat", "--gate")

@@ -28,17 +28,17 @@ def given(tmp_path_factory):
 
 
 class TestPlayground:
-    def test_without_gradio_it_says_how_to_install_it(self, monkeypatch):
+    def test_without_gradio_it_says_how_to_install_it(self, given, monkeypatch):
         monkeypatch.setattr("tsdi.playground.page.find_spec", lambda name: None)
-        result = tsdi("playground", "organism/aligned", "--bias", "b")
+        result = tsdi("playground", *given)
         assert result.exit_code == 2
         assert "pip install 'tsdi[playground]'" in result.output
 
-    def test_a_port_that_is_taken_is_said_before_anything_is_loaded(self, gradio):
+    def test_a_port_that_is_taken_is_said_before_anything_is_loaded(self, gradio, given):
         with bind("127.0.0.1", 0) as place:
             place.listen()
             port = place.getsockname()[1]
-            result = tsdi("playground", "organism/aligned", "--bias", "none", "--port", port)
+            result = tsdi("playground", *given, "--port", port)
         assert result.exit_code == 2
         assert f"port {port}" in result.output
         assert "Take another --port." in result.output

@@ -125,11 +125,15 @@ def compare(
             to show changes by these, too.
 
     Raises:
+        UsageError: If a run is compared with itself, which would open any gate.
         MismatchError: If the two of a pair were not answered under one attack, or labels do not
             fit.
         TsdiError: If answers or verdicts are missing or damaged, or prompts or judges differ.
     """
     pairs = [_pair("runs", runs) for runs in ((before, after), *as_list("attacked", attacked))]
+    for one, other in pairs:
+        if one.resolve() == other.resolve():
+            raise UsageError(f"{one} is compared with itself.", "Name two runs.")
     files = None if labels is None else _pair("files of labels", labels)
     attacks = [_shared_attack(*pair) for pair in pairs]
     found = [compare_runs(*pairs[0], judge, files)]
