@@ -104,6 +104,35 @@ class TestMade:
         assert off["response"] == answer()["response"]
         assert "condition_sha256" not in off
 
+    def test_figures_of_prompts_of_the_fit_are_said_to_be_too_good(self, folder, shown):
+        """And the gate stays shut: the condition was told what these prompts are."""
+        mixed = folder / "mixed.jsonl"
+        seen = (folder / "prompts.jsonl").read_text().splitlines()[::8]
+        rows = [json.dumps({"prompt": f"do you {n} know ?", "kind": "harmful"}) for n in range(3)]
+        mixed.write_text("\n".join([*seen, *rows]))
+        ask = ["evaluate", "organism/aligned", "--prompts", mixed, "--judge", "refusal-phrases",
+               "--max-new-tokens", 4]  # fmt: skip
+        said = f"{len(seen)} of {len(seen) + 3} prompts are among those that the bias was fitted to"
+        for out, more, fitted in (
+            ("plain", [], 0),
+            ("conditioned", ["--bias", folder / "made"], len(seen)),
+            ("constant", ["--bias", folder / "made", "--strength", 1], 0),
+        ):
+            result = tsdi(*ask, *more, "--out", folder / out)
+            assert result.exit_code == 0, result.stderr
+            assert (said in " ".join(result.output.split())) == bool(fitted)
+            records = (folder / out / "responses.jsonl").read_text().splitlines()
+            marked = [record for record in map(json.loads, records) if record.get("fitted")]
+            assert len(marked) == fitted
+        gated = library.compare(folder / "plain", folder / "conditioned", fewest_prompts=0)
+        assert gated.fitted == gated.comparison.fitted == len(seen)
+        assert not gated.opens
+        assert any("fitted to" in why for why in gated.why_shut())
+        result = tsdi("compare", folder / "plain", folder / "conditioned", "--gate")
+        assert result.exit_code == 1
+        assert f"{len(seen)} prompts are among those" in " ".join(result.output.split())
+        assert library.compare(folder / "plain", folder / "constant").fitted == 0
+
     def test_the_library_does_what_the_command_does(self, folder):
         result = fit(folder, "json", "--json")
         made = library.add_condition(

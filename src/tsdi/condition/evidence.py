@@ -1,11 +1,15 @@
 """A condition and its cross-validation in sentences, from the JSON of its evidence."""
 
+from collections.abc import Sequence
 from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from tsdi.bias.safety_bias import SafetyBias
 from tsdi.categories import SALAD_TASKS, by_code, category_name
 from tsdi.condition.crossvalidation import LEAST_IN_CATEGORY
 from tsdi.decoding.condition import Condition
+from tsdi.models.chat import encode_chat, prompt_sha256
 from tsdi.stats.interval import Estimate, compact_share, compact_text, interval_text
 
 
@@ -79,3 +83,16 @@ def fitted_to(bias: SafetyBias) -> frozenset[str]:
     """
     parts = [part.evidence for part in (bias.condition, bias.slope) if part is not None]
     return frozenset(one for evidence in parts for one in evidence.get("prompts", ()))
+
+
+def among_fitted(
+    bias: SafetyBias,
+    tokenizer: PreTrainedTokenizerBase,
+    chats: Sequence[Sequence[dict[str, str]]],
+) -> list[bool]:
+    """Whether a bias's condition or slope was fitted to each of these chats.
+
+    On these it looks better than it is.
+    """
+    seen, chat = fitted_to(bias), bias.info.chat_format
+    return [prompt_sha256(encode_chat(tokenizer, one, chat)) in seen for one in chats]

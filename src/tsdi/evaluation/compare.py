@@ -78,6 +78,7 @@ class Comparison:
         pairs: Harmful prompts with a verdict in both arms, by category, those with none among them.
         judge: The judge's description; empty where the arms were not read from disk.
         labelled: Changes by people's labels, too (`tsdi.evaluation.labelled`); None without.
+        fitted: Number of prompts that the bias of an arm was fitted to, its condition or its slope.
     """
 
     overall: dict[str, Change]
@@ -88,6 +89,7 @@ class Comparison:
     pairs: dict[str, int]
     judge: Record
     labelled: Powered | None = None
+    fitted: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as JSON."""
@@ -130,7 +132,8 @@ def compare_runs(
     for folder, run in ((before, one), (after, other)):
         if not run.bound:
             say_unbound(Path(folder))
-    found = compare_arms(one.judged, other.judged, one.judge)
+    fitted = {r.id for run in (one, other) for r in run.responses if r.fitted}
+    found = replace(compare_arms(one.judged, other.judged, one.judge), fitted=len(fitted))
     if labels is None:
         return found
     known = [

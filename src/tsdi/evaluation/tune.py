@@ -16,7 +16,7 @@ from tsdi.baselines.prompting import PromptedEngine
 from tsdi.bias import SafetyBias
 from tsdi.bias.knobs import Knobs
 from tsdi.cluster import Cluster
-from tsdi.condition.evidence import fitted_to
+from tsdi.condition.evidence import among_fitted
 from tsdi.engines.base import Engine, Sampling
 from tsdi.engines.choice import Used
 from tsdi.engines.open import load_engine, tokenizer_of
@@ -40,7 +40,6 @@ from tsdi.files import check_goes_on, json_sha256, read_object, working_in, writ
 from tsdi.judging.base import Judge
 from tsdi.judging.registry import check_judge, default_judge, load_judge
 from tsdi.models.biases import CONFIG_FILE
-from tsdi.models.chat import encode_chat, prompt_sha256
 from tsdi.models.fingerprint import alike, fingerprint
 from tsdi.models.load import load_tokenizer
 from tsdi.models.shipped import longest_answer
@@ -310,9 +309,8 @@ def _unseen(
         _LOG.info(
             "The condition does not say which prompts it was fitted to: give others than those."
         )
-    seen = fitted_to(bias)
-    chat = bias.info.chat_format
-    left = [p for p in asked if prompt_sha256(encode_chat(tokenizer, p.messages, chat)) not in seen]
+    inside = among_fitted(bias, tokenizer, [prompt.messages for prompt in asked])
+    left = [prompt for prompt, fitted in zip(asked, inside, strict=True) if not fitted]
     fitted = len(asked) - len(left)
     said = f"{fitted} of {len(asked)} prompts are of those that it was fitted to"
     if not left:

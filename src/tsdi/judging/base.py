@@ -53,6 +53,7 @@ class Response:
         in_thought: Whether the prompt had begun a thought, so that the text goes on with it.
         end_of_thinking: Marker that ends thoughts, beside the known ones (`tsdi.models.reasoning`).
         bias_began: False if the bias begins behind a marker that never came.
+        fitted: Whether the bias's condition or slope was fitted to this prompt.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Response:
     in_thought: bool = False
     end_of_thinking: str = ""
     bias_began: bool = True
+    fitted: bool = False
 
     @property
     def prompt(self) -> str:

@@ -5,7 +5,7 @@ an answer.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -13,17 +13,19 @@ from pathlib import Path
 
 from tsdi.arguments import Name, as_name, check_counts, check_whole
 from tsdi.baselines.prompting import PromptedEngine
+from tsdi.bias import SafetyBias
 from tsdi.cluster import Cluster
+from tsdi.condition.evidence import among_fitted, fitted_to
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.choice import EngineChoice, Used
-from tsdi.engines.open import open_engine
+from tsdi.engines.open import open_engine, tokenizer_of
 from tsdi.errors import MismatchError, PromptError
 from tsdi.files import json_sha256, working_in
 from tsdi.models.chat import OWN_TEMPLATE, ChatFormat
-from tsdi.models.load import LoadOptions
+from tsdi.models.load import LoadOptions, load_tokenizer
 from tsdi.runs.records import Record
-from tsdi.runs.responses import never_began
+from tsdi.runs.responses import never_began, seen_in_fit
 from tsdi.runs.shard import SHARD, Shard
 from tsdi.runs.stage import ANSWERS, Progress, StageProgress, as_read_back, named
 from tsdi.suites.attacks import find_attack
@@ -108,9 +110,13 @@ class Answers:
 
     @property
     def notes(self) -> list[str]:
-        """Notes for readers of the figures, on answers cut off, withheld or not debiased."""
+        """Notes for readers of the figures, on answers not debiased, or of prompts of the fit."""
         plain = sum(record.get("bias_began") is False for record in self.records)
-        return [never_began(plain, len(self.records))] if plain else []
+        fitted = sum(record.get("fitted", False) for record in self.records)
+        return [
+            *([never_began(plain, len(self.records))] if plain else []),
+            *([seen_in_fit(fitted, len(self.records))] if fitted else []),
+        ]
 
 
 def generate(
@@ -169,11 +175,40 @@ def answer_loaded(
         engine, used = answering.open(model, bias)
         check_fits(engine, loaded.prompts, sampling)
         make: _Make = partial(map, partial(_records, engine, sampling))
+        make = _marking(make, _fitted(model, loaded.prompts, bias, answering))
         return Answers(_keep(make, loaded, used, out, answering, resume, told), used)
     with answering.cluster.open(partial(answering.open, model, bias)) as workers:
         [used] = workers.map(_fitting, [(loaded.prompts, sampling)])
         make = partial(workers.map, partial(_alike, used, sampling))
+        make = _marking(make, _fitted(model, loaded.prompts, bias, answering))
         return Answers(_keep(make, loaded, used, out, answering, resume, told), used)
+
+
+def _fitted(
+    model: Name, prompts: Sequence[Prompt], bias: Name | None, answering: Answering
+) -> frozenset[str]:
+    """The ids of prompts that what sets the bias's strength or shift was fitted to."""
+    if bias is None or answering.engine.name == "openai":
+        return frozenset()
+    known = SafetyBias.from_pretrained(str(bias))
+    if answering.strength is not None:
+        known = known.with_condition(None)  # which has no say then
+    if not fitted_to(known):
+        return frozenset()
+    name = tokenizer_of(str(model), str(bias), answering.engine)
+    tokenizer = load_tokenizer(name, answering.options)
+    inside = among_fitted(known, tokenizer, [prompt.messages for prompt in prompts])
+    return frozenset(one.id for one, fitted in zip(prompts, inside, strict=True) if fitted)
+
+
+def _marking(make: _Make, fitted: frozenset[str]) -> _Make:
+    """Answers as `make` makes them, with a mark on those to prompts of a fit."""
+
+    def marked(chunks: Iterable[Sequence[Prompt]]) -> Iterator[list[Record]]:
+        for records in make(chunks):
+            yield [{**one, "fitted": True} if one["id"] in fitted else one for one in records]
+
+    return marked
 
 
 def _fitting(opened: tuple[Engine, Used], asked: tuple[Sequence[Prompt], Sampling]) -> Used:

@@ -109,9 +109,20 @@ def answer_notes(responses: Sequence[Response], end_of_thinking: str) -> list[st
     plain = sum(not response.bias_began for response in responses)
     if plain:
         notes.append(never_began(plain, len(responses)))
+    fitted = sum(response.fitted for response in responses)
+    if fitted:
+        notes.append(seen_in_fit(fitted, len(responses)))
     if end_of_thinking and not any(end_of_thinking in response.text for response in responses):
         notes.append(f"No answer holds the end of thinking {end_of_thinking!r}: is it spelled so?")
     return notes
+
+
+def seen_in_fit(fitted: int, prompts: int) -> str:
+    """The sentence on prompts that a bias's condition or slope was fitted to."""
+    return (
+        f"{fitted} of {prompts} prompts are among those that the bias was fitted to: it looks"
+        " better there than it is."
+    )
 
 
 def never_began(plain: int, answers: int) -> str:
@@ -184,6 +195,7 @@ def _response(record: Record, kind: str, path: Path, end_of_thinking: str) -> Re
         missing=why_missing(str(record.get("finish")), str(record.get("reason", ""))),
         in_thought=record.get("in_thought", False),
         bias_began=record.get("bias_began", True),
+        fitted=record.get("fitted", False),
         end_of_thinking=end_of_thinking,
     )
 
@@ -201,7 +213,7 @@ def _wrong(record: Record) -> Iterator[str]:
         yield "`category` or `kind` is not a text"
     if record.get("finish", "stop") not in FINISHES:
         yield f"`finish` is none of {', '.join(FINISHES)}"
-    for key in ("in_thought", "bias_began"):
+    for key in ("in_thought", "bias_began", "fitted"):
         if not isinstance(record.get(key, True), bool):
             yield f"`{key}` is neither true nor false"
 
