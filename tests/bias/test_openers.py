@@ -1,3 +1,5 @@
+from math import log
+
 import pytest
 import torch
 
@@ -120,3 +122,22 @@ def test_few_prompts_are_read_from_all_over_the_list():
     assert some[-1][0] > 2.9 * MOST
     assert openers._some([[1], [2]]) == [[1], [2]]
     assert openers._some([]) == []
+
+
+@pytest.mark.parametrize(
+    ("each", "refuses", "read"),
+    [([0.9] * 10, True, 6), ([0.01] * 10, False, 6), ([0.0] * 5 + [1.0] * 5, True, 10)],
+)
+def test_phrases_are_read_until_the_answer_is_known(monkeypatch, each, refuses, read):
+    """Of a mean of .5, .9 of six prompts of ten is enough, and .01 of six leaves too little."""
+    left = iter(each)
+    seen = []
+
+    def log_probs(*_):
+        seen.append(next(left))
+        return [[log(seen[-1] or 1e-300)]]
+
+    monkeypatch.setattr(openers, "phrase_log_probs", log_probs)
+    monkeypatch.setattr(openers, "phrase_ids", lambda *_: [[0]])
+    assert openers._refuses_in_english(tiny.model(), TINY, [[1]] * 10, 0.5) is refuses
+    assert len(seen) == read

@@ -122,7 +122,7 @@ def foreign_openers(
     except PromptError:
         check_phrases(tokenizer, ENGLISH)
         return None
-    if _refusing_in_english(model, tokenizer, harmful) >= own.refused / 2:
+    if _refuses_in_english(model, tokenizer, harmful, own.refused / 2):
         return None
     _LOG.info(
         "The model does not refuse in English phrases. Its refusals are known by what it says first"
@@ -137,16 +137,26 @@ def _some(prompts: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
     return prompts[:: -(-len(prompts) // MOST) or 1]
 
 
-def _refusing_in_english(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]]
-) -> float:
-    """Mean probability that an answer begins with a refusing English phrase."""
+def _refuses_in_english(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    least: float,
+) -> bool:
+    """Whether answers begin with a refusing English phrase with the least mean probability.
+
+    It stops reading once the prompts that are left cannot change that.
+    """
     try:
         known = phrase_ids(tokenizer, ENGLISH.refusing)
     except UsageError:  # the tokenizer has words for none of them
-        return 0.0
-    rows = [phrase_log_probs(model, ids, known, (None,))[0] for ids in prompts]
-    return sum(exp(one) for row in rows for one in row) / len(rows)
+        return False
+    wanted, total = least * len(prompts), 0.0
+    for left, ids in zip(reversed(range(len(prompts))), prompts, strict=True):
+        total += sum(map(exp, phrase_log_probs(model, ids, known, (None,))[0]))
+        if total >= wanted or total + left < wanted:
+            break
+    return total >= wanted
 
 
 @torch.no_grad()
