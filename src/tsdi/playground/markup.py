@@ -56,7 +56,10 @@ STYLE = """
 .tsdi .scale b { width: 4px; margin-left: -2px; background: #0072b2; }
 .tsdi .scale i { position: absolute; bottom: 2px; height: .6rem; width: 2px; background: #d55e00; }
 .tsdi .scale i.harmless { bottom: calc(-.6rem - 4px); background: #009e73; }
-@media (max-width: 640px) { .tsdi .columns { grid-template-columns: 1fr; } }
+@media (max-width: 640px) {
+  .tsdi .columns { grid-template-columns: 1fr; }
+  .tsdi .first th { width: 4rem; }
+}
 """
 
 
