@@ -205,7 +205,7 @@ def test_what_is_refused_at_the_door_leaves_no_folder(prompts, tmp_path):
             "judge 'None', not 'refusal-phrases'",
         ),
         (("--end-of-thinking", "XYZ"), "is of other judging: end_of_thinking"),
-        (("--trials", 3), "greater than or equal to 4"),
+        (("--trials", 3), "'--trials'"),
         (("--attack", "role-play"), "words that the model's tokenizer does not know"),
         (("--fewest-prompts", 30), "three parts take 100"),
         (("--attack", "flattery"), "flattery"),
@@ -247,3 +247,11 @@ def test_a_gain_is_a_clear_rise_that_no_clear_fall_pays_for(moved, wanted):
 def test_a_judges_password_is_not_written_down():
     judging = Judging("llm-refusal", JudgeOptions(url="https://me:secret@host/v1?token=secret"))
     assert "secret" not in str(_of_judging(judging))
+
+
+def test_optuna_is_asked_for_before_the_long_work(prompts, tmp_path, monkeypatch):
+    monkeypatch.setattr("tsdi.evaluation.tuning.find_spec", lambda _: None)
+    result = debias(prompts, tmp_path / "out")
+    assert result.exit_code == 2
+    assert "tsdi[tune]" in result.stderr
+    assert not (tmp_path / "out").exists()

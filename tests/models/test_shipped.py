@@ -27,6 +27,7 @@ def test_shipped_models_have_names(tmp_path, monkeypatch):
 def test_the_library_loads_them_by_name_in_float32():
     model = tsdi.load_model("organism/aligned")
     assert (model.dtype, model.training) == (torch.float32, False)
+    assert model.config._name_or_path == "organism/aligned"  # not where tsdi is installed
     bfloat16 = tsdi.load_model("organism/aligned", LoadOptions("bfloat16"))
     assert bfloat16.dtype == torch.bfloat16
     tokenizer = tsdi.load_tokenizer("organism/aligned")

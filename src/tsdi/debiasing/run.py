@@ -33,7 +33,7 @@ from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated, compare
 from tsdi.evaluation.measured import measured
 from tsdi.evaluation.tune import check_words, tune
-from tsdi.evaluation.tuning import Search, by_attack, check_prompts
+from tsdi.evaluation.tuning import Search, by_attack, check_installed, check_prompts
 from tsdi.files import (
     check_output,
     to_lines,
@@ -156,6 +156,7 @@ def debias(
     other = None if reference is None else as_name("reference", reference)
     out = Path(out)
     judging.check()
+    check_installed()  # not after the estimate
     with working_in(out):
         check_output(out / REPORT, "--out", "a report of tsdi's", is_report)
         asked = load_prompts(prompts, settings.seed, judging.kind).prompts

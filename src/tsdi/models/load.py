@@ -29,7 +29,7 @@ from tsdi.files import parse_json
 from tsdi.models.fit import check_adapter_fit, check_finite, check_fit, check_kinds, check_quantiser
 from tsdi.models.gguf_file import check_all_read, check_positions, fit_tokenizer, misshapen
 from tsdi.models.names import REMEDY, check_is_model, locate
-from tsdi.models.shipped import resolve_dtype
+from tsdi.models.shipped import resolve_dtype, resolve_model
 
 _ADAPTER = "adapter_config.json"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -109,6 +109,8 @@ def load_model(
         return attach_adapter(model, name, "default")
     kind = generator_class(name, options)
     model = _load(kind, name, options, arguments)
+    if resolve_model(name) != name:  # shown instead of where tsdi is installed
+        model.config._name_or_path = name
     if kind is AutoModelForImageTextToText:
         _check_text_alone(name, model)
     return model

@@ -28,8 +28,13 @@ from tsdi.training.recipe import Preference, Sft, Trained
 from tsdi.training.reference import planned_steps, sharing
 from tsdi.training.rows import Items, counting, save_whole, to_rows
 
+_CHECKPOINTING = (  # its name in newer versions of transformers, and in older ones
+    "activation_checkpointing"
+    if hasattr(TrainingArguments, "activation_checkpointing")
+    else "gradient_checkpointing"
+)
 _DEFAULTS = {
-    "activation_checkpointing": False,
+    _CHECKPOINTING: False,
     "disable_tqdm": True,
     "logging_first_step": True,
     "logging_steps": 10,
