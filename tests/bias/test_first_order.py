@@ -213,6 +213,7 @@ class TestLabelledPrompts:
             known = tiny.bias(torch.zeros(STEPS, tiny.VOCAB))
             made = with_slope(known, *[as_side(reference)] * 2, rows, tiny.tokenizer())
             shares[size] = made.slope.evidence["slope"]
+            assert made.slope.evidence["gain"]["n"] == 96 / size
         assert shares[1] > 0.9
         assert shares[8] < 0.5
 

@@ -133,6 +133,15 @@ class TestMade:
         assert f"{len(seen)} prompts are among those" in " ".join(result.output.split())
         assert library.compare(folder / "plain", folder / "constant").fitted == 0
 
+    def test_a_condition_that_does_not_say_what_it_was_fitted_to_is_named(self, folder, shown):
+        made = SafetyBias.from_pretrained(folder / "made")
+        made.with_condition(replace(made.condition, evidence={})).save_pretrained(folder / "bare")
+        result = tsdi(
+            "generate", "organism/aligned", "--prompts", folder / "few.jsonl", "--bias",
+            folder / "bare", "--max-new-tokens", 2, "--out", folder / "unknown",
+        )  # fmt: skip
+        assert "does not say which prompts it was fitted to" in " ".join(result.output.split())
+
     def test_the_library_does_what_the_command_does(self, folder):
         result = fit(folder, "json", "--json")
         made = library.add_condition(

@@ -87,7 +87,8 @@ class TestOrder1:
 
     def test_groups_are_held_out_whole(self, models, labelled, tmp_path):
         rows = [{**json.loads(line), "group": "mill"} for line in labelled.read_text().splitlines()]
-        labelled.write_text("\n".join(map(json.dumps, rows)) + "\n")
+        copies = [{**row, "id": f"again-{n}", "group": str(n)} for n, row in enumerate(rows)]
+        labelled.write_text("\n".join(map(json.dumps, [*rows, *copies])) + "\n")
         more = ["--order", 1, "--labelled", labelled]
         result = tsdi(*estimate(models, tmp_path / "out", *more))
         assert result.exit_code == 2

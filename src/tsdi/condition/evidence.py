@@ -1,5 +1,6 @@
 """A condition and its cross-validation in sentences, from the JSON of its evidence."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from tsdi.condition.crossvalidation import LEAST_IN_CATEGORY
 from tsdi.decoding.condition import Condition
 from tsdi.models.chat import encode_chat, prompt_sha256
 from tsdi.stats.interval import Estimate, compact_share, compact_text, interval_text
+
+_LOG = logging.getLogger(__name__)
 
 
 def describe(condition: Condition) -> list[str]:
@@ -92,7 +95,11 @@ def among_fitted(
 ) -> list[bool]:
     """Whether a bias's condition or slope was fitted to each of these chats.
 
-    On these it looks better than it is.
+    On these it looks better than it is. Where nothing says what it was fitted to, that is logged.
     """
+    if bias.condition is not None and not bias.condition.evidence.get("prompts"):
+        _LOG.info(
+            "The condition does not say which prompts it was fitted to: give others than those."
+        )
     seen, chat = fitted_to(bias), bias.info.chat_format
     return [prompt_sha256(encode_chat(tokenizer, one, chat)) in seen for one in chats]

@@ -305,10 +305,6 @@ def _unseen(
     """
     if bias.condition is None and bias.slope is None:
         return asked
-    if bias.condition is not None and not bias.condition.evidence.get("prompts"):
-        _LOG.info(
-            "The condition does not say which prompts it was fitted to: give others than those."
-        )
     inside = among_fitted(bias, tokenizer, [prompt.messages for prompt in asked])
     left = [prompt for prompt, fitted in zip(asked, inside, strict=True) if not fitted]
     fitted = len(asked) - len(left)

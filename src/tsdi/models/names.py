@@ -167,7 +167,10 @@ def locate(name: str, remedy: str = REMEDY) -> Place:
     if path.is_file() and path.suffix == _GGUF:
         return Place(_NOTHING_BESIDE, None, frozenset({path.name}), path.resolve())
     if path.is_file():
-        raise ModelError(f"{name} is a file, not a folder.", f"Give its folder: {path.parent}.")
+        with path.open("rb") as content:
+            is_gguf = content.read(4) == b"GGUF"
+        remedy = f"Let its name end in {_GGUF}." if is_gguf else f"Give its folder: {path.parent}."
+        raise ModelError(f"{name} is a file, not a folder.", remedy)
     hub_id, revision = split_revision(name)
     if is_local(name):
         seen = f", seen from {Path.cwd()}" if name.startswith(".") else ""

@@ -25,6 +25,7 @@ from tsdi.stats.interval import as_json
 from tsdi.suites.attacks import Attack, find_attack
 from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
+from tsdi.suites.split import joined
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def add_condition(
     with working_in(out):
         if not is_unused(out):
             raise RunExistsError(f"{out} is in use.", "Give another --out.")
-        asked = load_prompts(prompts, 0).prompts
+        asked = joined(load_prompts(prompts, 0).prompts)
         check_kinds(asked)
         check_labels(torch.tensor([prompt.kind == "harmful" for prompt in asked]))
         attacks = [find_attack(name) for name in dict.fromkeys(labels.attacks)]

@@ -34,6 +34,7 @@ from tsdi.runs.stage import StageProgress, counting
 from tsdi.runs.sums import estimate_by_vllm, sum_pair
 from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import check_kinds
+from tsdi.suites.split import joined
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def _labelled(
     source, how = settings.labelled, settings.constant
     if source is None or isinstance(source, LabelledIds):
         return source
-    asked = load_prompts(source, how.seed).prompts
+    asked = joined(load_prompts(source, how.seed).prompts)
     check_kinds(asked)
     found: dict[bool, list[list[int]]] = {True: [], False: []}
     groups = {}

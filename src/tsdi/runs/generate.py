@@ -15,7 +15,7 @@ from tsdi.arguments import Name, as_name, check_counts, check_whole
 from tsdi.baselines.prompting import PromptedEngine
 from tsdi.bias import SafetyBias
 from tsdi.cluster import Cluster
-from tsdi.condition.evidence import among_fitted, fitted_to
+from tsdi.condition.evidence import among_fitted
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.choice import EngineChoice, Used
@@ -193,7 +193,7 @@ def _fitted(
     known = SafetyBias.from_pretrained(str(bias))
     if answering.strength is not None:
         known = known.with_condition(None)  # which has no say then
-    if not fitted_to(known):
+    if known.condition is None and known.slope is None:
         return frozenset()
     name = tokenizer_of(str(model), str(bias), answering.engine)
     tokenizer = load_tokenizer(name, answering.options)

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tsdi.errors import PromptError
 from tsdi.suites.prompts import Prompt
@@ -39,6 +40,12 @@ def _check_one_kind_each(prompts: Sequence[Prompt]) -> None:
                 f"{first.id} and {prompt.id} are one text, once harmful and once harmless.",
                 "Label each prompt once.",
             )
+
+
+def joined(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts with one name for each group of copies and near copies, in any chain."""
+    groups = zip(prompts, _groups(prompts), strict=True)
+    return [replace(prompt, group=name) for prompt, name in groups]
 
 
 def _groups(prompts: Sequence[Prompt]) -> list[str]:

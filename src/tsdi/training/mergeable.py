@@ -43,6 +43,8 @@ def tensor_places(folder: Path) -> Places:
         ModelError: If the folder is an adapter or holds no whole model in safetensors.
         UsageError: If it is an export of tsdi.
     """
+    if folder.is_file():
+        raise ModelError(f"{folder} is a file.", "Merge folders with weights in safetensors.")
     if (folder / "adapter_config.json").exists():
         raise ModelError(f"{folder} is an adapter.", "Merge it into its base model first.")
     check_no_export(str(folder))

@@ -63,7 +63,7 @@ class Worth:
         kept: Share of the slope's variance that these readings keep.
         constant: Share of the wanted shift that its mean explains.
         slope: Share that mean and slope explain.
-        gain: `slope` - `constant`, with its interval over prompts.
+        gain: `slope` - `constant`, with its interval over groups of prompts.
         prompts: Hashes (`prompt_sha256`) of labelled prompts, so that it is tuned on others.
     """
 
@@ -238,8 +238,11 @@ def _crossvalidate(rows: Rows, heads: _Heads) -> tuple[float, tuple[float, float
             left[n, test] = _size(wanted - u @ moments.fit(ridge), heads)
     shares = (1 - left.sum(1) / total.sum()).tolist()
     best = max(range(1, len(shares)), key=lambda n: shares[n])
-    gains = ((left[0] - left[best]) / total.mean()).tolist()
-    return RIDGES[best - 1], (shares[0], shares[best], mean_interval(gains))
+    names = {name: n for n, name in enumerate(dict.fromkeys(rows.groups))}
+    group = torch.tensor([names[name] for name in rows.groups])
+    gains = torch.zeros(len(names)).double().index_add_(0, group, left[0] - left[best])
+    gains *= len(names) / total.sum()  # near copies are one observation
+    return RIDGES[best - 1], (shares[0], shares[best], mean_interval(gains.tolist()))
 
 
 def _moved(rows: Rows, heads: _Heads) -> bool:
