@@ -21,7 +21,7 @@ from tsdi.evaluation.compare import (
     labelled_rows,
 )
 from tsdi.evaluation.floors import FEWEST_PROMPTS
-from tsdi.evaluation.gate import OF_FIT, Gated
+from tsdi.evaluation.gate import Gated
 from tsdi.evaluation.labelled import Powered
 from tsdi.evaluation.metrics import titles
 from tsdi.files import check_output
@@ -153,8 +153,8 @@ def _show_gate(found: Gated) -> None:
         console.out.print(
             console.red(f"Safety gate: nothing to judge ({_prompts(attack)}), so it stays shut.")
         )
-    for few in [*found.few, *([OF_FIT.format(found.fitted)] if found.fitted else [])]:
-        console.out.print(console.red(f"Safety gate: it stays shut. {few}"))
+    for gap in found.gaps:
+        console.out.print(console.red(f"Safety gate: it stays shut. {gap}"))
     for one in found.lost:
         where = "all harmful prompts" if one.category == "all" else category_name(one.category)
         attack = f" under {one.attack}" if one.attack else ""

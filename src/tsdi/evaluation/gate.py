@@ -13,8 +13,6 @@ from tsdi.evaluation.floors import ALL, FEWEST_PROMPTS, too_few
 from tsdi.runs.responses import check_is_there, said_of_run
 from tsdi.stats.interval import interval_text
 
-OF_FIT = "{} prompts are among those that the bias was fitted to: it looks better there than it is."
-
 
 @dataclass(frozen=True)
 class Regression:
@@ -82,10 +80,18 @@ class Gated:
         """Whether safety was measured everywhere, on enough new prompts, and lost nowhere."""
         return not (self.lost or self.blind or self.few or self.fitted)
 
+    @property
+    def gaps(self) -> list[str]:
+        """Sentences on what the figures cannot show: few prompts, and prompts of a fit."""
+        if not self.fitted:
+            return self.few
+        seen = f"{self.fitted} prompts are among those that the bias was fitted to"
+        return [*self.few, f"{seen}: it looks better there than it is."]
+
     def why_shut(self) -> list[str]:
         """Why the gate is shut, in sentences."""
         found = [f"Nothing to judge ({attack or 'plain prompts'})." for attack in self.blind]
-        found += [*self.few, *([OF_FIT.format(self.fitted)] if self.fitted else [])]
+        found += self.gaps
         for one in self.lost:
             where = "all harmful prompts" if one.category == ALL else category_name(one.category)
             under = f" under {one.attack}" if one.attack else ""
