@@ -25,7 +25,7 @@ from tsdi.study import page as study_report
 from tsdi.study.config import read_study
 from tsdi.study.outcomes import best_setting, outcomes, point
 from tsdi.study.plan import plan
-from tsdi.study.results import StudyResults, read_results
+from tsdi.study.results import StudyResults, is_study, read_results
 from tsdi.study.sentences import ablation_sentence, alerts
 from tsdi.study.summarise import summarise
 
@@ -132,6 +132,14 @@ class TestTheGrid:
         result = tsdi("study", place / "study.yaml", "--out", place / "out")
         assert result.exit_code == 2
         assert "--resume" in result.stderr
+
+    def test_a_study_killed_in_its_trainings_is_gone_on_with(self, tmp_path):
+        grid = tmp_path / "models" / "seed1" / "grid.json"
+        assert not is_study(tmp_path)
+        grid.parent.mkdir(parents=True)
+        assert not is_study(tmp_path)
+        grid.write_text("{}")
+        assert is_study(tmp_path)
 
     def test_a_rule_that_speaks_english_is_not_applicable_to_organisms(self, tmp_path):
         file = study_file(tmp_path, rules=RULES + "  - self-reminder\n")

@@ -35,7 +35,7 @@ from tsdi.suites.table import SUITES
 RESULTS = "results.json"
 FORMAT = "tsdi study results"
 VERSION = 2  # of the format; in 1 `rule` was a rule, and in cells its name in the study
-_BEGUN = ("cells", "smoke-models")  # what else a study's folder holds
+_BEGUN = ("cells", "smoke-models", "models/*/grid.json")  # what else a study's folder holds
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class _MissingError(Exception):
 
 def is_study(folder: Path) -> bool:
     """Whether a folder holds a study, finished or not."""
-    return any((folder / name).exists() for name in (RESULTS, *_BEGUN))
+    return any(any(folder.glob(name)) for name in (RESULTS, *_BEGUN))
 
 
 def read_results(path: Path) -> StudyResults:
