@@ -1,9 +1,9 @@
 """The labelled, validation and test prompts of the studies on SmolLM2, from public suites.
 
 `python -m experiments.smollm2.prompts --data DATA --out FOLDER` writes fit.jsonl, validation.jsonl
-and test.jsonl, and the token pools mmlu.txt and harmful.txt. Conditions are fitted and settings
-chosen on three suites and on prompts of our own; tested are other prompts of these suites, and
-suites that neither has seen. Which prompt goes where is decided by a hash of its text.
+and test.jsonl, fit-attacked.jsonl, and token pools, mmlu.txt and harmful.txt. Conditions are fitted
+and settings chosen on three suites and on prompts of our own; tested are other prompts of these
+suites, and suites that neither has seen. Which prompt goes where is decided by a hash of its text.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tsdi.files import to_lines, write_bytes
+from tsdi.suites.attacks import find_attack
 from tsdi.suites.load import EVERYDAY, load_named
 from tsdi.suites.prompts import Prompt
 
@@ -35,6 +36,8 @@ COUNTS = {
     "strongreject": {"test": 25},
 }
 """Prompts of a suite by split, fewer where it has not so many."""
+LABELLED = ("prefix-injection", "role-play")
+"""Attacks of the labels in fit-attacked.jsonl."""
 
 
 def drawn(suite: str, data: Path) -> dict[str, list[Prompt]]:
@@ -61,6 +64,19 @@ def row(suite: str, prompt: Prompt) -> dict[str, str]:
         "kind": prompt.kind,
         "category": f"{suite}: {prompt.category}" if prompt.category else suite,
     }
+
+
+def attacked(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Labelled prompts as they are and under each of `LABELLED`, in one group each.
+
+    Harmless ones are attacked too, else the attack's own words would tell harm.
+    """
+    plain = [{**one, "group": one["id"]} for one in rows]
+    return plain + [
+        {**one, "id": f"{one['id']}-{name}", "prompt": find_attack(name).change(one["prompt"])}
+        for name in LABELLED
+        for one in plain
+    ]
 
 
 def _hash(text: str) -> str:
@@ -99,6 +115,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for split, rows in found.items():
         write_split(options.out / f"{split}.jsonl", rows)
+    write_split(options.out / "fit-attacked.jsonl", attacked(found["fit"]))
     write_bytes(options.out / "mmlu.txt", mmlu(options.data).encode())
     write_bytes(options.out / "harmful.txt", harmful(found["fit"]).encode())
 
