@@ -47,6 +47,19 @@ def test_what_a_resumed_run_finds_done_does_not_make_it_look_fast():
     assert found.line() == "generate: 9100 of 10000, at work for 60 s, about 9 min left"
 
 
+def test_what_is_found_done_after_the_start_does_not_count_either():
+    found, clock = sign()
+    found.update("train", 0, 9)
+    clock.now += 0.5
+    found.update("train", 1, 9)  # found done
+    assert found.left() == "about 4 s left"
+    clock.now += 300
+    assert found.left() == ""
+    clock.now += 300
+    found.update("train", 2, 9)
+    assert found.left() == "about 70 min left"
+
+
 def test_each_part_has_its_own_pace():
     found, clock = sign()
     found.update("reference", 0, 10)

@@ -30,6 +30,7 @@ from tsdi.cli.frame import harmless
 SIGNS = "signs of life"
 _WIDEST = 1000  # characters of a table
 _SIGN_EVERY = 30.0  # seconds between signs of life where there is no terminal for a bar
+_BURST = 20.0  # times as long an item takes after those that a resumed run found done
 _RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -200,32 +201,46 @@ class SignOfLife:
     text: str
     clock: Callable[[], float] = time.monotonic
     _began: float = field(init=False)
-    _first: tuple[float, int] = field(init=False)  # time and count at which the present part began
-    _now: tuple[int, int] = (0, 0)  # its items done, and all of them
-    _ends: float | None = None  # when it will be done at this pace
+    _first: tuple[float, int] = field(init=False)  # time and count from which the pace is taken
+    _last: tuple[float, int] = field(init=False)  # time and count by now
+    _at_once: int = 1  # items between the last two calls
+    _total: int = 0
 
     def __post_init__(self) -> None:
         self._began = self.clock()
-        self._first = (self._began, 0)
+        self._first = self._last = (self._began, 0)
 
     def update(self, description: str, done: int, total: int) -> None:
         """Note what is being done, how much of it is done, and how much there is."""
-        if (description, total) != (self.text, self._now[1]):
-            self.text, self._first = description, (self.clock(), done)
-        self._now = (done, total)
-        now, (began, before) = self.clock(), self._first
-        known = before < done < total
-        self._ends = now + (now - began) / (done - before) * (total - done) if known else None
+        now = (self.clock(), done)
+        if (description, total) != (self.text, self._total) or done < self._last[1]:
+            self.text, self._total, self._first, self._last = description, total, now, now
+        elif done > self._last[1]:
+            if self._is_slower(now[0], done - self._last[1]):
+                self._first = self._last
+            self._at_once, self._last = done - self._last[1], now
 
     def left(self) -> str:
         """How long the rest takes at the pace so far; "" where that is not known."""
-        if self._ends is None:
+        (time_, done), now = self._last, self.clock()
+        if not self._first[1] < done < self._total or self._is_slower(now, self._at_once):
             return ""
-        return f"about {_duration(max(0.0, self._ends - self.clock()))} left"
+        seconds = time_ + self._pace() * (self._total - done) - now
+        return f"about {_duration(max(0.0, seconds))} left"
+
+    def _pace(self) -> float:
+        """Seconds an item so far; 0 where none is done."""
+        (began, before), (now, done) = self._first, self._last
+        return (now - began) / max(1, done - before)
+
+    def _is_slower(self, now: float, items: int) -> bool:
+        """Whether items take so long that those before them were found done by a resume."""
+        took = now - self._last[0]
+        return self._last[1] > self._first[1] and took > _BURST * self._pace() * items
 
     def line(self) -> str:
         """The progress by now, since when, and how long the rest takes."""
-        done, total = self._now
+        done, total = self._last[1], self._total
         amount = f" {done} of {total}," if total else ""
         rest = f", {self.left()}" if self.left() else ""
         return f"{self.text}:{amount} at work for {_duration(self.clock() - self._began)}{rest}"
