@@ -17,10 +17,9 @@ from typing import Any
 
 import torch
 from experiments import HERE
-from torch import Tensor
 
 from tsdi.bias.refusal_log_odds import ENGLISH
-from tsdi.condition.crossvalidation import crossvalidate
+from tsdi.condition.crossvalidation import area_of, crossvalidate
 from tsdi.condition.discriminant import fit_direction
 from tsdi.condition.prompts import HeadInputs, read_labelled
 from tsdi.condition.tokens import HeadMap, read_head, to_tokens
@@ -29,7 +28,6 @@ from tsdi.models.chat import encode_chat
 from tsdi.models.load import load_model, load_tokenizer
 from tsdi.models.shipped import SMOLLM2_ALIGNED
 from tsdi.runs.add_condition import to_labelled
-from tsdi.stats.auc import auc
 from tsdi.stats.interval import Estimate
 from tsdi.suites.load import EVERYDAY, load_named
 from tsdi.suites.prompts import Prompt
@@ -98,15 +96,10 @@ def joined(parts: Sequence[HeadInputs]) -> HeadInputs:
     )
 
 
-def area(score: Tensor, of: HeadInputs) -> Estimate:
-    """The area under the ROC curve, with DeLong's interval."""
-    return auc(score[of.harmful].tolist(), score[~of.harmful].tolist())
-
-
 def fitted(known: HeadInputs, linear: HeadMap, on: HeadInputs) -> Estimate:
     """The area on some prompts, of a condition fitted to others."""
     direction = fit_direction(known.inputs, known.harmful, known.groups)
-    return area(to_tokens(direction, known.inputs, linear, TOKENS).seen.score(on.inputs), on)
+    return area_of(to_tokens(direction, known.inputs, linear, TOKENS).seen.score(on.inputs), on)
 
 
 def measure(data: Path) -> dict[str, Any]:
@@ -139,7 +132,7 @@ def measure(data: Path) -> dict[str, Any]:
         },
         "fitted_to": {fit: _plain(row) for fit, row in areas.items()},
         "fitted_to_the_others": _plain(others),
-        "log_odds": _plain({name: area(on.log_odds, on) for name, on in known.items()}),
+        "log_odds": _plain({name: area_of(on.log_odds, on) for name, on in known.items()}),
         "xstest": {
             "labels": _plain(xstest.labels),
             "shuffled": xstest.shuffled.to_dict(),

@@ -113,6 +113,28 @@ def test_what_the_log_odds_say_too_is_no_gain():
     assert held_out(data).case.name == "condition"
 
 
+def test_near_copies_are_no_evidence():
+    data = known(apart=1.0, rows=40)
+    places = torch.arange(40).repeat_interleave(8)
+    copied = HeadInputs(
+        data.inputs[places],
+        data.harmful[places],
+        data.log_odds[places],
+        [data.categories[n] for n in places],
+        [data.groups[n] for n in places],
+    )
+    found, split = validated(copied), validated(replace(copied, groups=list(map(str, range(320)))))
+    for name in ("condition", "sparse", "log_odds", "gain"):
+        one, other = getattr(found, name), getattr(split, name)
+        assert one.high - one.low > 1.8 * (other.high - other.low)
+    for one, other in zip(found.categories, split.categories, strict=True):
+        assert one.log_odds.value == other.log_odds.value
+        assert one.log_odds.high - one.log_odds.low > 1.8 * (
+            other.log_odds.high - other.log_odds.low
+        )
+    assert held_out(copied).gain.high - held_out(copied).gain.low > 0.1
+
+
 @pytest.mark.parametrize("field", ["inputs", "log_odds"])
 def test_nan_is_refused(field):
     data = known()

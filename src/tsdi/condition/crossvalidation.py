@@ -2,6 +2,7 @@
 
 Everything that the fit decides, its shrinkage too, is decided anew for each fold from the others.
 The refusal log-odds of the same prompts stand beside it: what the model shows without any fit.
+Intervals count a group of prompts as one, as folds do.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from tsdi.condition.discriminant import (
 )
 from tsdi.condition.prompts import HeadInputs
 from tsdi.condition.tokens import HeadMap, to_tokens
-from tsdi.stats.auc import auc, auc_change
+from tsdi.stats.auc import Groups, auc, auc_change
 from tsdi.stats.interval import Estimate, interval_text
 from tsdi.stats.seeds import mean_interval
 
@@ -114,10 +115,11 @@ class Told:
     gain: Estimate
 
     @classmethod
-    def between(cls, log_odds: Tensor, score: Tensor, harmful: Tensor) -> "Told":
-        """Both AUCs and their difference, from two scores, float64 [prompts]."""
-        kinds = _by_kind(log_odds, harmful), _by_kind(score, harmful)
-        return cls(_auc(score, harmful), _auc(log_odds, harmful), auc_change(*kinds))
+    def between(cls, known: HeadInputs, score: Tensor) -> "Told":
+        """The AUC of scores, float64 [prompts], and of the log-odds, and their difference."""
+        kinds = _by_kind(known.log_odds, known.harmful), _by_kind(score, known.harmful)
+        gain = auc_change(*kinds, _groups(known))
+        return cls(area_of(score, known), area_of(known.log_odds, known), gain)
 
     @property
     def case(self) -> Case:
@@ -159,9 +161,9 @@ def crossvalidate(
     """
     score, sparse = _scores(known, linear, tokens)
     harmful = known.harmful
-    told = Told.between(known.log_odds, sparse, harmful)
+    told = Told.between(known, sparse)
     return CrossValidation(
-        condition=_auc(score, harmful),
+        condition=area_of(score, known),
         sparse=told.condition,
         log_odds=told.log_odds,
         gain=told.gain,
@@ -187,15 +189,23 @@ def held_out(known: HeadInputs) -> Told:
         train = known.at(~test)
         found = fit_direction(train.inputs, train.harmful, train.groups)
         score[test] = found.score(known.inputs[test])
-    return Told.between(known.log_odds, score, known.harmful)
+    return Told.between(known, score)
+
+
+def area_of(score: Tensor, known: HeadInputs) -> Estimate:
+    """The AUC of scores of some prompts, float64 [prompts]; its interval counts their groups."""
+    return auc(*_by_kind(score, known.harmful), _groups(known))
 
 
 def _by_kind(score: Tensor, harmful: Tensor) -> tuple[list[float], list[float]]:
     return score[harmful].tolist(), score[~harmful].tolist()
 
 
-def _auc(score: Tensor, harmful: Tensor) -> Estimate:
-    return auc(*_by_kind(score, harmful))
+def _groups(known: HeadInputs) -> Groups:
+    pairs = list(zip(known.groups, known.harmful.tolist(), strict=True))
+    return [one for one, harmful in pairs if harmful], [
+        one for one, harmful in pairs if not harmful
+    ]
 
 
 def _scores(known: HeadInputs, linear: HeadMap, tokens: int) -> tuple[Tensor, Tensor]:
@@ -239,7 +249,7 @@ def _curve(known: HeadInputs) -> dict[str, Estimate]:
                 known.inputs[test]
             )
         else:
-            found[str(number)] = _auc(score, known.harmful)
+            found[str(number)] = area_of(score, known)
     return found
 
 
@@ -261,13 +271,14 @@ def _categories(known: HeadInputs, score: Tensor, shrinkage: float) -> tuple[Cat
         for name in by_code({known.categories[n] for n in same.nonzero()[:, 0].tolist()}):
             inside = same & torch.tensor([one == name for one in known.categories])
             seen = inside | ~same
+            shown = known.at(seen)
             found.append(
                 CategoryAuc(
                     kind,
                     name,
                     int((inside & known.under("")).sum()),
-                    _auc(score[seen], known.harmful[seen]),
-                    _auc(known.log_odds[seen], known.harmful[seen]),
+                    area_of(score[seen], shown),
+                    area_of(shown.log_odds, shown),
                     _left_out(known, inside, same, shrinkage),
                 )
             )
@@ -278,7 +289,7 @@ def _attacks(known: HeadInputs, score: Tensor) -> dict[str, Estimate]:
     found = {}
     for name in filter(None, dict.fromkeys(known.attacks)):
         seen = known.under(name) | ~known.harmful
-        found[name] = _auc(score[seen], known.harmful[seen])
+        found[name] = area_of(score[seen], known.at(seen))
     return found
 
 
@@ -294,4 +305,4 @@ def _left_out(known: HeadInputs, inside: Tensor, same: Tensor, shrinkage: float)
         vectors, intercepts = discriminants(known.inputs[train], known.harmful[train], [shrinkage])
         score[test] = known.inputs[test] @ vectors[0] + intercepts[0]
     seen = inside | ~same
-    return _auc(score[seen], known.harmful[seen])
+    return area_of(score[seen], known.at(seen))
