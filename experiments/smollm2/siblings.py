@@ -61,18 +61,18 @@ def measure(folder: Path) -> dict[str, Any]:
 def by_suite(own: Read, test: list[Prompt]) -> dict[str, dict[str, Any]]:
     """The area of each suite's prompts against all of the other kind, with the log-odds' own."""
     score, suites = own.used_on(own), [one.category.partition(":")[0] for one in test]
-    found = {}
+    odds, found = own.test.log_odds, {}
     for suite in dict.fromkeys(suites):
         for harmful in (True, False):
             here = torch.tensor([name == suite for name in suites]) & (own.test.harmful == harmful)
             if not bool(here.any()):
                 continue
             other = own.test.harmful != harmful
-            both = (here, other) if harmful else (other, here)
+            yes, no = (here, other) if harmful else (other, here)
             found[f"{suite}, {'harmful' if harmful else 'harmless'}"] = {
                 "prompts": int(here.sum()),
-                "condition": auc(*(score[one].tolist() for one in both)).value,
-                "log_odds": auc(*(own.test.log_odds[one].tolist() for one in both)).value,
+                "condition": auc(score[yes].tolist(), score[no].tolist()).value,
+                "log_odds": auc(odds[yes].tolist(), odds[no].tolist()).value,
             }
     return found
 

@@ -53,7 +53,8 @@ def auc(positive: Scores, negative: Scores, groups: Groups | None = None) -> Est
         wider = max(1.0, _obuchowski(parts, grouped) / (_Z * alone))
         low, high = _newcombe(area, m, n, _Z * wider)
     else:
-        low, high = _newcombe(area, *map(_count, grouped), _Z)
+        few, other = map(_count, grouped)
+        low, high = _newcombe(area, few, other, _Z)
     return Estimate(area, low, high, m + n)
 
 
