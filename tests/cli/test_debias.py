@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.cli.conftest import tsdi
-from tsdi import SafetyBias, organism
+from tsdi import LoadOptions, SafetyBias, organism
+from tsdi.cli import debias as command
 from tsdi.debiasing.run import _of_judging, helps
 from tsdi.evaluation.compare import Change
 from tsdi.evaluation.evaluate import Judging
@@ -66,7 +67,22 @@ def test_the_bias_that_passed_the_gate_is_there_with_its_evidence(done, prompts)
     found = SafetyBias.from_pretrained(prompts.parent / "done" / "bias")
     assert found.info.tuning["attacks"] == ["organism-suffix"]
     assert found.info.tuning["trials"] == 4
-    assert max(map(len, done.splitlines())) <= 80
+    lines = done.splitlines()
+    to_copy = lines[lines.index("Now:") + 1 :]  # are not wrapped
+    assert max(map(len, lines[: -len(to_copy)])) <= 80
+    assert [line.split()[:2] for line in to_copy] == [["tsdi", "generate"], ["tsdi", "serve"]]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "more", "offered"),
+    [(True, (), 1), (True, ("--no-menu",), 0), (True, ("--json",), 0), (False, (), 0)],
+)
+def test_a_terminal_is_offered_a_menu(out, prompts, monkeypatch, terminal, more, offered):
+    asked = []
+    monkeypatch.setattr(command, "_is_terminal", lambda: terminal)
+    monkeypatch.setattr(command, "offer", lambda *given: asked.append(given))
+    assert debias(prompts, out, *more).exit_code == 0
+    assert asked == [("organism/aligned", out / "bias", LoadOptions())] * offered
 
 
 def test_no_prompt_is_in_two_parts(done, prompts):
@@ -167,7 +183,7 @@ def test_where_the_gate_stays_shut_there_is_no_bias_to_use(out, prompts, monkeyp
     monkeypatch.setattr(run, "compare", lossy)
     result = debias(prompts, out)
     assert result.exit_code == 1
-    assert "There is no bias to use: The safety gate is shut." in " ".join(result.output.split())
+    assert "There is no bias to use. The safety gate is shut." in " ".join(result.output.split())
     assert "Lost in all harmful prompts" in result.output
     assert not (out / "bias").exists()
 

@@ -48,6 +48,7 @@ SEVERAL = {  # options that say several things
 COMMAND_LINE_ONLY = {  # what is done with the result
     "json": "the result's to_dict()",
     "dry_run": "`Server.lines`; without it `Server.run`",
+    ("debias", "menu"): "asks on a terminal",
     ("audit", "examples"): "`Audited.errors`",
     ("serve", "engine_arg"): "`EngineChoice(args=...)` as the engine",
     ("audit", "show_harmful"): "hides texts on the screen",

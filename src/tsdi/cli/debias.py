@@ -1,5 +1,6 @@
 """``tsdi debias``: from a model and labelled prompts to a bias that passed the safety gate."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import tsdi
 from tsdi.categories import category_name
 from tsdi.cli import console, frame, options
 from tsdi.cli.compare import changes_table
+from tsdi.cli.menu import offer
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.stats.interval import compact_text
@@ -64,6 +66,10 @@ def debias(
     end_of_thinking: options.EndOfThinking = "",
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
+    menu: Annotated[
+        bool,
+        typer.Option(help="Ask on a terminal what to do with the bias: chat, save, push, serve."),
+    ] = True,
     json: options.Json = False,
     seed: Annotated[
         int,
@@ -82,6 +88,7 @@ def debias(
     """
     frame.find(aligned, reference, prompts=[prompts], judge=judge)
     console.quiet_libraries()
+    loading = tsdi.LoadOptions(dtype, device_map)
     opening = options.read_judge(judge_arg, dtype, device_map)
     with console.bar("debias") as update:
         result = tsdi.debias(
@@ -98,7 +105,7 @@ def debias(
                 max_new_tokens=max_new_tokens,
                 batch_size=batch_size,
                 seed=seed,
-                options=tsdi.LoadOptions(dtype, device_map),
+                options=loading,
             ),
             judging=Judging(judge, opening, end_of_thinking=end_of_thinking),
             progress=update,
@@ -109,6 +116,12 @@ def debias(
         _show(result, aligned)
     if result.why_not:
         raise typer.Exit(1)
+    if menu and result.bias and not json and _is_terminal():
+        offer(aligned, result.bias, loading)
+
+
+def _is_terminal() -> bool:
+    return console.out.is_terminal and sys.stdin.isatty()
 
 
 def _show(result: "Debiased", model: str) -> None:
@@ -117,9 +130,11 @@ def _show(result: "Debiased", model: str) -> None:
     if said := stand_in(result):
         console.say(said)
     if result.gated:
-        console.say(f"Chosen: {result.chosen}.")
         console.out.print(changes_table(result.gated.comparison))
-        for title, change in changes(result)[-len(result.attacked) :] if result.attacked else []:
+        console.say(f"Chosen: {result.chosen}.")  # below, where a long table leaves it in sight
+        for title, change in changes(result):
+            if change.change.value is None:
+                continue
             before, after = (compact_text(one) for one in (change.before, change.after))
             console.say(f"{title.capitalize()}: {before} before, {after} after.")
         for text in result.gated.why_shut():
@@ -137,4 +152,5 @@ def _show(result: "Debiased", model: str) -> None:
             f"\nNow:\n  tsdi generate {model} --bias {result.bias} --prompt TEXT\n"
             f"  tsdi serve {model} --bias {result.bias} --engine vllm",
             markup=False,
+            soft_wrap=True,
         )

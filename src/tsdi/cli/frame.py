@@ -138,13 +138,19 @@ def fail(line: str) -> NoReturn:
 
 
 def _line(error: BaseException, command: Callable[..., Any]) -> str | None:
-    if isinstance(error, TsdiError):
-        return str(error)
     if isinstance(error, KeyboardInterrupt):
         if "resume" in inspect.signature(command).parameters:
             return "Interrupted. What was finished is kept: run it again with --resume."
         if command.__name__ in _GO_ON:
             return "Interrupted. What was finished is kept: run the same command again."
+    return told(error)
+
+
+def told(error: BaseException) -> str | None:
+    """An error in one line; None for what only a traceback explains."""
+    if isinstance(error, TsdiError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
         return "Interrupted."
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
         return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."

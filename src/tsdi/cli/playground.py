@@ -125,9 +125,12 @@ def chat(
 
 def _lines() -> Iterator[str]:
     """Lines of standard input, with a sign on a terminal that one is waited for."""
+    asked = sys.stdin.isatty()
+    if asked:
+        console.note("Ask on a line. Ctrl-D ends it.")
     while True:
         try:
-            line = input("> " if sys.stdin.isatty() else "")
+            line = input("> " if asked else "")
         except EOFError:
             return
         if line.strip():

@@ -62,11 +62,12 @@ def serve(
         vllm_flags=context.args,
     )
     if dry_run:
-        _show(server)
+        show_server(server)
     else:
-        server.run(lambda: _show(server))
+        server.run(lambda: show_server(server))
 
 
-def _show(server: "Server") -> None:
-    for line in server.lines:  # to be copied, so not wrapped
+def show_server(server: "Server") -> None:
+    """Print a server's start, and how to ask it, to be copied."""
+    for line in server.lines:
         console.out.print(line, soft_wrap=True)

@@ -46,7 +46,7 @@ def write_debias_report(path: Path, result: Debiased, decides: Mapping[str, Any]
 def verdict(result: Debiased) -> str:
     """Whether there is a bias to use, in a sentence."""
     if result.why_not:
-        return f"There is no bias to use: {result.why_not}"
+        return f"There is no bias to use. {result.why_not}"
     return f"The safety gate is open; the bias to use is {result.bias}."
 
 
