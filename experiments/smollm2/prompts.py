@@ -88,12 +88,17 @@ def write_split(file: Path, rows: list[dict[str, str]]) -> None:
     write_bytes(file, to_lines(sorted(rows, key=lambda one: len(one["prompt"]))))
 
 
-def mmlu(data: Path) -> str:
-    """MMLU's test questions with their choices, the paper's token pool."""
+def mmlu_rows(data: Path) -> dict[str, list[list[str]]]:
+    """MMLU's test questions by subject: the question, four choices, and the right one's letter."""
     with zipfile.ZipFile(data / "mmlu" / "mmlu.zip") as files:
         names = sorted(name for name in files.namelist() if name.endswith("_test.csv"))
-        texts = [files.read(name).decode() for name in names]
-    rows = (row for text in texts for row in csv.reader(io.StringIO(text)))
+        texts = {Path(name).stem.removesuffix("_test"): files.read(name).decode() for name in names}
+    return {subject: list(csv.reader(io.StringIO(text))) for subject, text in texts.items()}
+
+
+def mmlu(data: Path) -> str:
+    """MMLU's test questions with their choices, the paper's token pool."""
+    rows = (row for subject in mmlu_rows(data).values() for row in subject)
     return "".join("\n".join(row[:-1]) + "\n" for row in rows)  # the last cell is the answer
 
 
