@@ -9,9 +9,10 @@ MODULES = (
     "tsdi.organism",
     "tsdi.suites.prompts",
     "tsdi.evaluation.metrics",
+    "tsdi.stats.auc",  # which every command that reads a condition loads
     "tsdi.harness.inspect_registry",  # which every run of Inspect loads
 )
-HEAVY = {"torch", "transformers", "plotly"}
+HEAVY = {"torch", "transformers", "plotly", "scipy.stats", "scipy.optimize"}
 IMPORTS = f"""
 import sys
 from importlib import import_module

@@ -7,16 +7,14 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import stdtrit
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri, stdtrit
 
 from tsdi.stats.interval import Estimate
 
 Scores: TypeAlias = Sequence[float] | NDArray[np.float64]
 Groups: TypeAlias = tuple[Sequence[Hashable], Sequence[Hashable]]
 """The group of every positive and of every negative; items of one group are nearly copies."""
-_Z = float(norm.ppf(0.975))
+_Z = float(ndtri(0.975))
 
 
 def auc(positive: Scores, negative: Scores, groups: Groups | None = None) -> Estimate:
@@ -103,6 +101,7 @@ def _alone(groups: Groups) -> bool:
 
 def _newcombe(area: float, m: int, n: int, z: float) -> tuple[float, float]:
     """Ends of Newcombe's interval, z standard errors to each side."""
+    from scipy.optimize import brentq  # takes long to load, and is not needed to show a bias
 
     def beyond(true: float, sign: int) -> float:
         half = (m + n) / 2 - 1
@@ -146,10 +145,14 @@ def _obuchowski(parts: Sequence[NDArray[np.float64]], groups: Groups) -> float:
 def _placements(positive: Scores, negative: Scores) -> list[NDArray[np.float64]]:
     """Shares of negatives below each positive, [m]; of positives above each negative, [n].
 
-    The mean of either is the area. The rank among both kinds, less that among its own, counts how
-    many of the other kind are below.
+    The mean of either is the area.
     """
     one, other = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
-    ranks = rankdata(np.concatenate([one, other]))
-    m, n = len(one), len(other)
-    return [(ranks[:m] - rankdata(one)) / n, 1 - (ranks[m:] - rankdata(other)) / m]
+    return [_below(one, other), 1 - _below(other, one)]
+
+
+def _below(items: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The share of others below each item, ties counting half."""
+    found = np.sort(others)
+    places = np.searchsorted(found, items, "left") + np.searchsorted(found, items, "right")
+    return places / (2 * len(others))
