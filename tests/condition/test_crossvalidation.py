@@ -6,12 +6,13 @@ from statistics import mean
 import pytest
 import torch
 
+from tsdi.condition import crossvalidation
 from tsdi.condition.crossvalidation import crossvalidate, held_out
 from tsdi.condition.discriminant import fit_direction
 from tsdi.condition.prompts import HeadInputs
 from tsdi.condition.tokens import HeadMap
 from tsdi.errors import NumericalError
-from tsdi.stats.interval import interval_text
+from tsdi.stats.interval import Estimate, interval_text
 
 HIDDEN, TOKENS = 10, 60
 
@@ -133,6 +134,15 @@ def test_near_copies_are_no_evidence():
             other.log_odds.high - other.log_odds.low
         )
     assert held_out(copied).gain.high - held_out(copied).gain.low > 0.1
+
+
+def test_no_end_of_an_area_is_beyond_what_an_area_can_be(monkeypatch):
+    drawn = iter([1.0, 0.9] * crossvalidation.SHUFFLES)
+    monkeypatch.setattr(crossvalidation, "SHUFFLES", 2)
+    monkeypatch.setattr(crossvalidation, "area", lambda score, harmful: next(drawn))
+    assert crossvalidation._shuffled(known(rows=20), 0.1) == Estimate(
+        0.95, pytest.approx(0.3147, abs=1e-3), 1.0, 2
+    )
 
 
 @pytest.mark.parametrize("field", ["inputs", "log_odds"])

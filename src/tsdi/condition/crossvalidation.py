@@ -5,7 +5,7 @@ The refusal log-odds of the same prompts stand beside it: what the model shows w
 Intervals count a group of prompts as one, as folds do.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -231,7 +231,8 @@ def _shuffled(known: HeadInputs, shrinkage: float) -> Estimate:
             vectors, intercepts = discriminants(known.inputs[~test], labels[~test], [shrinkage])
             score[test] = known.inputs[test] @ vectors[0] + intercepts[0]
         areas.append(area(score, known.harmful))
-    return mean_interval(areas)
+    found = mean_interval(areas)
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def _curve(known: HeadInputs) -> dict[str, Estimate]:
