@@ -15,6 +15,7 @@ from experiments import (
     DOCS,
     HERE,
     ROOT,
+    capability_tables,
     cleansing_tables,
     cli_page,
     condition_pictures,
@@ -93,6 +94,7 @@ def pages() -> dict[Path, str]:
     for page in smollm2_tables.PAGES:
         found[page] = smollm2_tables.with_tables(_text(page, found))
     found[labelled.PAGE] = labelled.with_tables(found[labelled.PAGE])
+    found[capability_tables.PAGE] = capability_tables.with_table(found[capability_tables.PAGE])
     for page in {DOCS / output.page for output in outputs.OUTPUTS.values()}:
         found[page] = outputs.with_outputs(page, _text(page, found))
     return found | studies

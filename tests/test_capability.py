@@ -1,5 +1,8 @@
 """The script that measures what debiasing costs in capability asks and counts what it says."""
 
+import json
+
+import numpy as np
 import pytest
 from experiments import capability_tables as tables
 from experiments.smollm2 import capability
@@ -7,6 +10,7 @@ from lm_eval.api.instance import Instance
 
 from tests import tiny
 from tsdi.harness.lm_eval_model import DebiasedLM
+from tsdi.stats.seeds import mean_interval
 
 WORDS = "water salt bread wheat time river mill field barley summer day kettle"
 SUBJECTS = {
@@ -118,5 +122,23 @@ def test_the_table_has_every_rule_beside_the_plain_model_of_its_seed():
         "1.0", "+.38", "1.0", "+.25", "-1.00", "+1.00", "-1.50", "+0.50",
     ]  # fmt: skip
     assert cells["| the reference"][1] == cells["| TSDI, tuned"][1]
-    assert cells["| the reference"][0] == "1.0"  # of one model, without an interval
-    assert "say A to .50 of the questions" in text
+    assert "say A to .50 of the" in text
+
+
+def test_seeds_that_agree_leave_the_interval_of_the_questions():
+    question = np.array([1.0, 0.0, 1.0, 1.0])
+    over_questions = mean_interval(question)
+    assert tables.interval(np.array([question] * 3)) == over_questions
+    assert tables.interval(question[None]) == over_questions
+    seeds = np.array([question + shift for shift in (-3.0, 0.0, 3.0)])
+    assert tables.interval(seeds) == mean_interval([-2.25, 0.75, 3.75])
+
+
+def test_the_committed_answers_are_of_all_rules_and_seeds():
+    found = json.loads(tables.FILE.read_bytes())
+    assert found["rules"].keys() == tables.RULES.keys()
+    for rule, runs in found["rules"].items():
+        assert [one.get("seed") for one in runs] == ([None] if rule == "reference" else [0, 1, 2])
+        for one in runs:
+            assert len(one["mmlu"]) == len(found["right"])
+            assert len(one["whole"]) == len(one["first"]) == len(one["answers"])
