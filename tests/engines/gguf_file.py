@@ -36,12 +36,12 @@ def write_gguf(
     if end_of_turn is not None:
         out.add_eot_token_id(end_of_turn)
     for name, weight in weights.items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue  # llama.cpp takes the embeddings
         values = weight.float()
         if "q_proj" in name or "k_proj" in name:
             values = _interleaved(values, head)
         out.add_tensor(_gguf_name(name), values.contiguous().numpy())
-    if "lm_head.weight" not in weights:  # tied
-        out.add_tensor("output.weight", weights["model.embed_tokens.weight"].float().numpy())
     out.write_header_to_file()
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
