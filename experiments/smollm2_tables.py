@@ -11,11 +11,13 @@ from tsdi.stats.interval import compact_text
 from tsdi.stats.seeds import mean_interval
 from tsdi.study.answers import Answers, outcome_array
 from tsdi.study.fronts import within
-from tsdi.study.outcomes import helpful, safe
+from tsdi.study.outcomes import helpful, safe, share_of_safe
 from tsdi.study.results import read_results
 
 RESULTS = HERE / "smollm2" / "results.json"
 LABELS_RESULTS = HERE / "smollm2-labels" / "results.json"
+ATTACKS = HERE / "smollm2-attacks" / "results.json"
+SEEN = HERE / "smollm2-attacked-labels" / "results.json"
 PAGES = (HERE / "smollm2" / "README.md", DOCS / "condition.md")
 NEW = ("xstest", "strongreject")
 """Suites of which no prompt was used for a fit or a choice."""
@@ -48,6 +50,11 @@ RULES = {
     "merge-refuser": "merge that a condition makes refuse",
     "reference": "the reference",
 }
+SEEING = {
+    "conditioned": "TSDI, condition that has seen two",
+    "conditioned-openers": "one number, condition that has seen two",
+}
+"""Rules of the study whose labels are under attacks, too."""
 HEAD = ["rule", "refused, harmful", "complied, harmless"]
 AHEAD = "lead"
 KINDS = ((("harmful",), safe), (("harmless", "lookalike"), helpful))
@@ -59,6 +66,8 @@ def with_tables(text: str) -> str:
     if "<!-- smollm2-labels" in text:
         shares = _Shares(LABELS_RESULTS, UNSEEN)
         parts["smollm2-labels"] = by_suite(shares, "physical safety, malicious")
+    if "<!-- smollm2-attacks" in text:
+        parts["smollm2-attacks"] = under_attack()
     return with_parts(text, parts)
 
 
@@ -90,6 +99,20 @@ def by_suite(shares: "_Shares", new: str) -> str:
     return table(rows)
 
 
+def under_attack() -> str:
+    """Shares refused of the harmful prompts under attacks; the last rules have seen two of them."""
+    rows: list[list[str]] = []
+    for file, titles in ((ATTACKS, RULES), (SEEN, SEEING)):
+        results = read_results(file)
+        attacks = results.study.attacks
+        rows = rows or [[*HEAD, *(f"... under {name}" for name in attacks)]]
+        shares = _Shares(file, NEW)
+        for rule in (name for name in titles if name in shares.rules):
+            plain = shares.of(rule, range(len(shares.asked)))
+            rows.append([titles[rule], *plain, *(shares.refused(rule, name) for name in attacks)])
+    return table(rows)
+
+
 class _Shares:
     """Shares of answers of a study's rules, each with the settings that validation chose."""
 
@@ -110,6 +133,16 @@ class _Shares:
         return [
             compact_text(within(0.0, mean_interval(seeds))) for seeds in self._seeds(rule, places)
         ]
+
+    def refused(self, rule: str, attack: str) -> str:
+        """The share refused of the harmful prompts under an attack."""
+        answers = self._answers
+        cells = [
+            answers.test_cells(rule, seed, answers.results.main, attack)[0]
+            for seed in answers.test_seeds
+        ]
+        shares = [share_of_safe(cell.outcomes) for cell in cells]
+        return compact_text(within(0.0, mean_interval(shares)))
 
     def ahead(self, rule: str, places: Sequence[int]) -> str:
         """How far a condition is ahead of a rule at some places, in refusals times compliance."""
