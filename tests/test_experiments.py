@@ -65,6 +65,7 @@ STUDIES_OF = {  # a page, and the studies whose tables its figures are from
         "real-text",
         "smollm2",
         "smollm2-iterations",
+        "smollm2-ablations",
     ),
     "experiments/organism-dose/README.md": ("organism-dose",),
     "experiments/organism/README.md": ("organism",),
