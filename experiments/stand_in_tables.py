@@ -10,7 +10,9 @@ from tsdi.stats.seeds import mean_interval
 
 PAGE = DOCS / "no-reference.md"
 DATA = HERE / "no-reference" / "cosines.json"
-SEED, FIRST, LATER = "seed ", "cosine, step 0", "cosine, later steps"
+FIRST, LATER = "cosine, step 0", "cosine, later steps"
+SEEDS = {"SmolLM2, seed ": "SmolLM2, trained here", "seed ": "organisms"}
+"""Columns of pairs that are seeds of one training, by what their names begin with."""
 ROWS = {
     "true": "the true reference",
     "openers": "`openers`",
@@ -30,23 +32,28 @@ def with_tables(text: str) -> str:
 
 def _cosines(pairs: dict[str, Any]) -> str:
     """Cosine with the true bias at the first step and at later ones, and the ratio of norms."""
-    shipped = [name for name in pairs if not name.startswith(SEED)]
-    seeds = [pair["stand-ins"] for name, pair in pairs.items() if name.startswith(SEED)]
-    rows = [["in place of the reference", *shipped, *([f"{len(seeds)} seeds"] if seeds else [])]]
+    alone = [name for name in pairs if not name.startswith(tuple(SEEDS))]
+    seeds = {
+        title: [pair["stand-ins"] for name, pair in pairs.items() if name.startswith(start)]
+        for start, title in SEEDS.items()
+    }
+    over = {f"{title}, {len(found)} seeds": found for title, found in seeds.items() if found}
+    rows = [["in place of the reference", *alone, *over]]
     for name, title in ROWS.items():
         if name != "true":
-            found = (pairs[pair]["stand-ins"].get(name, {}) for pair in shipped)
-            over = [_over([one[name] for one in seeds if "cosine" in one[name]])] if seeds else []
-            rows.append([title, *map(_alike, found), *over])
+            one = (_alike(pairs[pair]["stand-ins"].get(name, {})) for pair in alone)
+            rows.append([title, *one, *(_over(found, name) for found in over.values())])
     return table(rows)
 
 
-def _over(seeds: list[dict[str, Any]]) -> str:
-    """The cosines' means over training seeds, each with its t-interval."""
-    if not seeds:
+def _over(seeds: list[dict[str, Any]], name: str) -> str:
+    """The cosines' means over the training seeds that have it, each with its t-interval."""
+    known = [one[name] for one in seeds if "cosine" in one.get(name, {})]
+    if not known:
         return "-"
-    found = (mean_interval([one[key] for one in seeds]) for key in (FIRST, LATER))
-    return ", ".join(interval_text(one, 2, signed=True) for one in found)
+    found = (mean_interval([one[key] for one in known]) for key in (FIRST, LATER))
+    text = ", ".join(interval_text(one, 2, signed=True) for one in found)
+    return text if len(known) == len(seeds) else f"{text} ({len(known)} seeds)"
 
 
 def _alike(one: dict[str, Any]) -> str:

@@ -2,18 +2,20 @@
 
 `python -m experiments.stand_ins` takes the pairs that come with tsdi: the organism's, its planted
 one (a known vector in the head), and SmolLM2's. `--models FOLDER` takes those of the study
-no-reference too, eight training seeds. For every stand-in it writes, beside a random direction,
-cosines with the true bias and the ratio of norms, before it is scaled, to
-`experiments/no-reference/cosines.json`. With the shipped pairs the model also answers: as it is,
-with every stand-in, and with the true bias, all scaled alike on the validation half.
+no-reference too, eight training seeds, and `--smollm2 FOLDER` those of experiments/smollm2, three.
+For every stand-in it writes, beside a random direction, cosines with the true bias and the ratio of
+norms, before it is scaled, to `experiments/no-reference/cosines.json`. With the shipped pairs the
+model also answers: as it is, with every stand-in, and with the true bias, all scaled alike on the
+validation half. With names of pairs only these are measured, and the file keeps the others.
 """
 
 import argparse
+import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,19 @@ import torch
 from torch import Tensor
 
 from experiments import HERE
+from experiments.smollm2.siblings import MAIN
+from experiments.smollm2.siblings import SEEDS as SMOLLM2_SEEDS
 from tsdi.baselines.shifts import random_shift
 from tsdi.bias import Estimation, SafetyBias, estimate_bias
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 from tsdi.errors import TsdiError
 from tsdi.files import write_json
 from tsdi.models.load import LoadOptions, load_tokenizer
+from tsdi.models.shipped import SMOLLM2
 from tsdi.models.sides import Side, load_pair
 from tsdi.organism.lexicon import COMPLYING_OPENERS, REFUSING_OPENERS
 from tsdi.organism.load import load_organism
-from tsdi.runs.one_model import TRIED, answers_with, ids_by_kind
+from tsdi.runs.one_model import answers_with, ids_by_kind
 from tsdi.stand_ins.calibration import Calibrated, calibrate
 from tsdi.stand_ins.names import NAMES
 from tsdi.stand_ins.subject import Subject
@@ -46,7 +51,7 @@ MODEL = "annotators0.5-beta0.05-step200"
 WORLD = Estimation(prompts=512, prompt_tokens=8, pool="tokenizer")
 WORDS = Phrases(tuple(REFUSING_OPENERS), tuple(COMPLYING_OPENERS))
 REAL = Estimation(prompts=64, steps=8, prompt_tokens=16)
-"""Fewer and shorter than usual, and only with the stand-ins that `tsdi estimate` tries: a CPU."""
+"""Fewer and shorter than usual: a CPU."""
 THIRDS = {"fit": 0.34, "validation": 0.33, "test": 0.33}
 
 
@@ -62,23 +67,29 @@ class Pair:
     settings: Estimation = WORLD
     phrases: Phrases = WORDS
     tokenizer: str = "organism/aligned"
-    stand_ins: Sequence[str] = NAMES
 
 
-def shipped() -> Iterator[tuple[str, Pair]]:
+def shipped() -> dict[str, Callable[[], Pair]]:
     """The pairs that come with tsdi, by name."""
+    return {
+        "organism, aligned": lambda: _organism("aligned"),
+        "organism, planted": lambda: _organism("planted"),
+        "SmolLM2": lambda: _smollm2("smollm2/aligned"),
+    }
+
+
+def _organism(name: str) -> Pair:
     fit, validation, test = (
         load_prompts(f"organism:{split}", 0).prompts for split in ("fit", "validation", "test")
     )
-    for name in ("aligned", "planted"):
-        yield f"organism, {name}", Pair(_side(name), _side("reference"), fit, validation, test)
-    aligned, reference = load_pair("smollm2/aligned", "smollm2/reference", LoadOptions())
+    return Pair(_side(name), _side("reference"), fit, validation, test)
+
+
+def _smollm2(aligned: str, test: bool = True) -> Pair:
+    pair = load_pair(aligned, SMOLLM2, LoadOptions())
     parts = divide(load_prompts(EVERYDAY, 0).prompts, THIRDS)
-    fit, validation, test = (parts[name] for name in THIRDS)
-    yield (
-        "SmolLM2",
-        Pair(aligned, reference, fit, validation, test, REAL, ENGLISH, aligned.name, TRIED),
-    )
+    asked = parts["test"] if test else ()
+    return Pair(*pair, parts["fit"], parts["validation"], asked, REAL, ENGLISH, pair[0].name)
 
 
 def _side(name: str) -> Side:
@@ -86,15 +97,27 @@ def _side(name: str) -> Side:
     return Side(f"organism/{name}", lambda: nullcontext(model))
 
 
-def of_study(folder: Path) -> Iterator[tuple[str, Pair]]:
+def of_study(folder: Path) -> dict[str, Callable[[], Pair]]:
     """The main models of a study's seeds, by name."""
+    return {f"seed {seed}": partial(_of_seed, folder / f"seed{seed}") for seed in SEEDS}
+
+
+def _of_seed(own: Path) -> Pair:
     fit, validation = (
         load_prompts(f"organism:{split}", 0).prompts for split in ("fit", "validation")
     )
-    for seed in SEEDS:
-        own = folder / f"seed{seed}"
-        pair = load_pair(str(own / MODEL), str(own / "reference"), LoadOptions("float32"))
-        yield f"seed {seed}", Pair(*pair, fit, validation, tokenizer=pair[0].name)
+    pair = load_pair(str(own / MODEL), str(own / "reference"), LoadOptions("float32"))
+    return Pair(*pair, fit, validation, tokenizer=pair[0].name)
+
+
+def of_smollm2(folder: Path) -> dict[str, Callable[[], Pair]]:
+    """The models of SmolLM2's study after their safety step, by name; they answer nothing."""
+    return {
+        f"SmolLM2, seed {seed}": partial(
+            _smollm2, str(folder / f"sft-seed{seed}" / "safety" / MAIN), test=False
+        )
+        for seed in SMOLLM2_SEEDS
+    }
 
 
 def measure(pair: Pair) -> dict[str, Any]:
@@ -106,7 +129,7 @@ def measure(pair: Pair) -> dict[str, Any]:
     subject = Subject(pair.aligned, tokenizer, fit, validation, pair.settings, pair.phrases)
     found: dict[str, Any] = {"random": _alike(random_shift(true, 0), true)}
     biases = {"true": true}
-    for name in pair.stand_ins:
+    for name in NAMES:
         try:
             biases[name] = STAND_INS[name].estimate(subject)
         except TsdiError as error:
@@ -178,15 +201,22 @@ def _norm(bias: SafetyBias, true: SafetyBias) -> float:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these pairs")
     parser.add_argument("--models", type=Path, help="the folder of the study's seeds")
-    folder = parser.parse_args().models
+    parser.add_argument("--smollm2", type=Path, help="the folder of SmolLM2's seeds")
+    given = parser.parse_args()
+    pairs = shipped()
+    pairs |= of_study(given.models) if given.models else {}
+    pairs |= of_smollm2(given.smollm2) if given.smollm2 else {}
+    if unknown := set(given.names) - pairs.keys():
+        parser.error(f"no such pair: {', '.join(sorted(unknown))}; there are {', '.join(pairs)}")
     about = {
-        "command": "python -m experiments.stand_ins" + " --models FOLDER" * (folder is not None),
+        "command": "python -m experiments.stand_ins [--models FOLDER] [--smollm2 FOLDER]",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
-    found: dict[str, Any] = {}
-    for name, pair in chain(shipped(), of_study(folder) if folder else ()):
-        found[name] = measure(pair)
+    found: dict[str, Any] = json.loads(FILE.read_bytes())["pairs"] if given.names else {}
+    for name in given.names or pairs:
+        found[name] = measure(pairs[name]())
         write_json(FILE, {**about, "pairs": found})
 
 
