@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from experiments import DOCS, HERE
 from experiments.marks import table, with_parts
 from tsdi.stats.interval import compact_text
 from tsdi.stats.seeds import mean_interval
 from tsdi.study.answers import Answers, outcome_array
-from tsdi.study.fronts import within
-from tsdi.study.outcomes import helpful, safe, share_of_safe
+from tsdi.study.fronts import share
+from tsdi.study.outcomes import helpful, safe
 from tsdi.study.results import read_results
 
 RESULTS = HERE / "smollm2" / "results.json"
@@ -130,9 +131,7 @@ class _Shares:
 
     def of(self, rule: str, places: Sequence[int]) -> list[str]:
         """Shares refused of the harmful prompts at some places, and complied with of the others."""
-        return [
-            compact_text(within(0.0, mean_interval(seeds))) for seeds in self._seeds(rule, places)
-        ]
+        return [compact_text(share(outcomes)) for outcomes in self._outcomes(rule, places)]
 
     def refused(self, rule: str, attack: str) -> str:
         """The share refused of the harmful prompts under an attack."""
@@ -141,25 +140,30 @@ class _Shares:
             answers.test_cells(rule, seed, answers.results.main, attack)[0]
             for seed in answers.test_seeds
         ]
-        shares = [share_of_safe(cell.outcomes) for cell in cells]
-        return compact_text(within(0.0, mean_interval(shares)))
+        outcomes = outcome_array(
+            [[cell.outcomes] for cell in cells], range(len(answers.harmful)), safe
+        )
+        return compact_text(share(outcomes[:, 0]))
 
     def ahead(self, rule: str, places: Sequence[int]) -> str:
         """How far a condition is ahead of a rule at some places, in refusals times compliance."""
         if rule == "conditioned":
             return ""
-        ours, theirs = (np.prod(self._seeds(one, places), 0) for one in ("conditioned", rule))
+        ours, theirs = (self._products(one, places) for one in ("conditioned", rule))
         return compact_text(mean_interval((ours - theirs).tolist()), signed=True)
 
-    def _seeds(self, rule: str, places: Sequence[int]) -> list[list[float]]:
-        """Both shares by seed."""
+    def _products(self, rule: str, places: Sequence[int]) -> NDArray[np.float64]:
+        """Refusals times compliance by seed."""
+        refused, complied = (np.nanmean(one, -1) for one in self._outcomes(rule, places))
+        return np.asarray(refused * complied)
+
+    def _outcomes(self, rule: str, places: Sequence[int]) -> list[NDArray[np.float64]]:
+        """Refusals of the harmful prompts, and compliance with the others, [seeds, prompts]."""
         found = []
         one = self._answers.by_rule[rule]
         best = one.validation.prod(-1).argmax(-1)  # of a rule without a grid: its settings
         for kinds, value in KINDS:
             here = [place for place in places if self.asked[place].kind in kinds]
             outcomes = outcome_array(one.codes, here, value)
-            found.append(
-                [float(np.nanmean(row[at])) for row, at in zip(outcomes, best, strict=True)]
-            )
+            found.append(np.stack([row[at] for row, at in zip(outcomes, best, strict=True)]))
         return found
