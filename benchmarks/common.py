@@ -135,7 +135,8 @@ def progress(text: str) -> None:
 
 def _command(name: str, arguments: argparse.Namespace) -> str:
     words = [f"python -m benchmarks.{name}"]
-    for option, value in vars(arguments).items():
+    for key, value in vars(arguments).items():
+        option = key.replace("_", "-")
         if value is True:
             words.append(f"--{option}")
         elif isinstance(value, Path) and option != "out":

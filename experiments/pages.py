@@ -21,6 +21,7 @@ from experiments import (
     condition_pictures,
     condition_tables,
     demo_pictures,
+    engine_tables,
     judge_tables,
     method_picture,
     outputs,
@@ -84,6 +85,7 @@ def pages() -> dict[Path, str]:
         stand_in_tables.PAGE: stand_in_tables.with_tables,
         cleansing_tables.PAGE: cleansing_tables.with_tables,
         scale_tables.PAGE: scale_tables.with_tables,
+        engine_tables.PAGE: engine_tables.with_tables,
     }
     found = {page: made(page.read_text(encoding="utf-8")) for page, made in parts.items()}
     found[cli_page.PAGE] = cli_page.page()
