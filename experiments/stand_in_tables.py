@@ -1,6 +1,7 @@
 """The tables of docs/no-reference.md: biases without a reference beside the true one."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from experiments import DOCS, HERE
@@ -52,7 +53,8 @@ def _over(seeds: list[dict[str, Any]], name: str) -> str:
     if not known:
         return "-"
     found = (mean_interval([one[key] for one in known]) for key in (FIRST, LATER))
-    text = ", ".join(interval_text(one, 2, signed=True) for one in found)
+    cosines = (replace(one, low=max(-1.0, one.low), high=min(1.0, one.high)) for one in found)
+    text = ", ".join(interval_text(one, 2, signed=True) for one in cosines)
     return text if len(known) == len(seeds) else f"{text} ({len(known)} seeds)"
 
 
