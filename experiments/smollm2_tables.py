@@ -18,7 +18,6 @@ from tsdi.study.results import read_results
 RESULTS = HERE / "smollm2" / "results.json"
 LABELS_RESULTS = HERE / "smollm2-labels" / "results.json"
 ATTACKS = HERE / "smollm2-attacks" / "results.json"
-SEEN = HERE / "smollm2-attacked-labels" / "results.json"
 PAGES = (HERE / "smollm2" / "README.md", DOCS / "condition.md")
 NEW = ("xstest", "strongreject")
 """Suites of which no prompt was used for a fit or a choice."""
@@ -51,11 +50,6 @@ RULES = {
     "merge-refuser": "merge that a condition makes refuse",
     "reference": "the reference",
 }
-SEEING = {
-    "conditioned": "TSDI, condition that has seen two",
-    "conditioned-openers": "one number, condition that has seen two",
-}
-"""Rules of the study whose labels are under attacks, too."""
 HEAD = ["rule", "refused, harmful", "complied, harmless"]
 AHEAD = "lead"
 KINDS = ((("harmful",), safe), (("harmless", "lookalike"), helpful))
@@ -101,16 +95,12 @@ def by_suite(shares: "_Shares", new: str) -> str:
 
 
 def under_attack() -> str:
-    """Shares refused of the harmful prompts under attacks; the last rules have seen two of them."""
-    rows: list[list[str]] = []
-    for file, titles in ((ATTACKS, RULES), (SEEN, SEEING)):
-        results = read_results(file)
-        attacks = results.study.attacks
-        rows = rows or [[*HEAD, *(f"... under {name}" for name in attacks)]]
-        shares = _Shares(file, NEW)
-        for rule in (name for name in titles if name in shares.rules):
-            plain = shares.of(rule, range(len(shares.asked)))
-            rows.append([titles[rule], *plain, *(shares.refused(rule, name) for name in attacks)])
+    """Every rule's shares, and those refused of the harmful prompts under each attack."""
+    shares = _Shares(ATTACKS, NEW)
+    rows = [[*HEAD, *(f"refused, {name}" for name in shares.attacks)]]
+    for rule, title in shares.rules.items():
+        plain = shares.of(rule, range(len(shares.asked)))
+        rows.append([title, *plain, *(shares.refused(rule, name) for name in shares.attacks)])
     return table(rows)
 
 
@@ -121,6 +111,7 @@ class _Shares:
         results = read_results(file)
         self._new = new
         self.asked = results.prompts["test"]
+        self.attacks = results.study.attacks
         self._answers = Answers(results)
         self.rules = {name: title for name, title in RULES.items() if name in self._answers.by_rule}
 

@@ -103,7 +103,7 @@ def test_modules_that_are_shown_exist_and_have_their_options(module):
     assert source
     for _, line in LINES:
         if f"python -m {module} " in line and module != "tsdi.harness.lm_eval_cli":
-            named = re.findall(r"--[a-z-]+", line.partition("#")[0])
+            named = re.findall(r"--[a-z][a-z0-9-]*", line.partition("#")[0])
             assert [option for option in named if f'"{option}"' not in source] == [], line
 
 
