@@ -19,7 +19,7 @@ from tsdi.models import shipped
 from tsdi.stats.interval import Estimate
 
 SETTINGS = (
-    "--trials", 4, "--pool", "tokenizer", "--prompt-tokens", 8, "--attack", "organism-suffix",
+    "--trials", 6, "--pool", "tokenizer", "--prompt-tokens", 8, "--attack", "organism-suffix",
     "--max-new-tokens", 16, "--batch-size", 64,
 )  # fmt: skip
 
@@ -66,7 +66,7 @@ def test_the_bias_that_passed_the_gate_is_there_with_its_evidence(done, prompts)
     assert "plain prompts and organism-suffix" in " ".join(done.split())
     found = SafetyBias.from_pretrained(prompts.parent / "done" / "bias")
     assert found.info.tuning["attacks"] == ["organism-suffix"]
-    assert found.info.tuning["trials"] == 4
+    assert found.info.tuning["trials"] == 6
     lines = done.splitlines()
     to_copy = lines[lines.index("Now:") + 1 :]  # are not wrapped
     assert max(map(len, lines[: -len(to_copy)])) <= 80
@@ -215,13 +215,13 @@ def test_what_is_refused_at_the_door_leaves_no_folder(prompts, tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--trials", 5), "is of other settings: trials 4, not 5"),
+        (("--trials", 7), "is of other settings: trials 6, not 7"),
         (
             ("--judge", "refusal-phrases"),
             "judge 'None', not 'refusal-phrases'",
         ),
         (("--end-of-thinking", "XYZ"), "is of other judging: end_of_thinking"),
-        (("--trials", 3), "'--trials'"),
+        (("--trials", 5), "'--trials'"),
         (("--attack", "role-play"), "words that the model's tokenizer does not know"),
         (("--fewest-prompts", 30), "three parts take 100"),
         (("--attack", "flattery"), "flattery"),

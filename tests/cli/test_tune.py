@@ -22,6 +22,7 @@ from tsdi.suites.attacks import find_attack
 from tsdi.suites.prompts import Prompt
 
 ANSWERS = ("--max-new-tokens", 16, "--batch-size", 64, "--trials", 4, "--fewest-prompts", 2)
+CONDITIONED = (*ANSWERS[:4], "--trials", 6, *ANSWERS[6:])
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +251,7 @@ def test_floors_that_rest_on_few_prompts_are_refused_before_the_search(folder):
         (("--max-new-tokens", 4096), "do not fit"),
         (("--attack", "role-plai"), "no attack 'role-plai' (did you mean"),
         (("--attack", "base64"), "has words that the model's tokenizer does not know"),
-        (("--trials", 3, "--bias", "conditioned"), "4 settings are always tried"),
+        (("--trials", 5, "--bias", "conditioned"), "6 settings are always tried"),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_anything_is_written(
@@ -374,7 +375,7 @@ class TestACondition:
     def tune(self, folder, out, *more, prompts="prompts.jsonl"):
         return tsdi(
             "tune", "organism/aligned", "--bias", folder / "conditioned", "--out", folder / out,
-            "--prompts", folder / prompts, *ANSWERS, *more,
+            "--prompts", folder / prompts, *CONDITIONED, *more,
         )  # fmt: skip
 
     def test_it_is_saved_as_it_was_tuned(self, folder, conditioned):
@@ -386,15 +387,14 @@ class TestACondition:
         assert knobs["strength"] is None
         assert tuned.info.strength is None
         found = tuned.condition
-        assert {name: getattr(found, name) for name in ("low", "high", "width")} == (
-            knobs["condition"]
-        )
+        at = knobs["condition"].pop("threshold")
+        assert {name: getattr(found, name) for name in knobs["condition"]} == knobs["condition"]
+        assert found.intercept == pytest.approx(conditioned.intercept - at)
         assert found.tokens.tolist() == conditioned.tokens.tolist()
         assert tuned.info.tuning["condition_sha256"] == conditioned.sha256
         said = " ".join(tsdi("show", folder / "by-prompt").output.split())
-        assert (
-            f"Tuned: strength by prompt, {found.low:g} to {found.high:g} with width 1, the" in said
-        )
+        strengths = f"Tuned: strength by prompt, {found.low:g} to {found.high:g} with width 1"
+        assert f"{strengths}{f' around {at:g}' * bool(at)}, the" in said
 
     def test_prompts_of_its_fit_are_left_out_and_counted(self, folder, conditioned):
         result = self.tune(folder, "mixed", prompts="both.jsonl")

@@ -307,13 +307,14 @@ class TestAnotherSetting:
             assert one.token_ids == other.token_ids != before.token_ids
             torch.testing.assert_close(one.logits, other.logits, rtol=0, atol=1e-5)
 
-    def test_low_high_and_width_of_a_condition(self, make):
+    def test_low_high_width_and_threshold_of_a_condition(self, make):
         values, condition = _values(tiny.VOCAB, scale=3), TestACondition().condition(tiny.VOCAB)
         engine, _ = make(values, condition=condition)
-        by = Strengths(-0.5, 2.0, 0.25)
+        by = Strengths(-0.5, 2.0, 0.25, -0.75)
         found = _generate(engine.at(Knobs(None, STEPS, 1.0, by)), [LONG, SHORT])
         constant = _generate(engine.at(Knobs(0.5, STEPS, 1.0)), [LONG, SHORT])
-        other = replace(condition, low=-0.5, high=2.0, width=0.25)
+        b = condition.intercept + 0.75
+        other = replace(condition, low=-0.5, high=2.0, width=0.25, intercept=b)
         assert found == _generate(make(values, condition=other)[0], [LONG, SHORT])
         assert constant == _generate(make(values, strength=0.5)[0], [LONG, SHORT])
 

@@ -459,8 +459,10 @@ class TestSettingsOfRequests:
         torch.testing.assert_close(rule.apply(plain()), expected)
 
 
-LEVELS = -0.5, 2.0, 0.25
-BY_PROMPT = dict(zip(("tsdi_low", "tsdi_high", "tsdi_width"), LEVELS, strict=True))
+LEVELS = -0.5, 2.0, 0.25, -0.5
+BY_PROMPT = dict(
+    zip(("tsdi_low", "tsdi_high", "tsdi_width", "tsdi_threshold"), LEVELS, strict=True)
+)
 
 
 class TestRequests:
@@ -470,6 +472,7 @@ class TestRequests:
             ({"tsdi_low": 0.5}, "go together"),
             ({"tsdi_low": 1, "tsdi_high": 0.5}, "above"),
             ({"tsdi_strength": 1, "tsdi_width": 1}, "Either"),
+            ({"tsdi_strength": 1, "tsdi_threshold": 0}, "Either"),
             ({"tsdi_steps": 0}, "tsdi_steps is a whole number from 1"),
             ({"tsdi_steps": 1.5}, "whole number"),
             ({"tsdi_steps": True}, "whole number"),

@@ -1,9 +1,11 @@
 """Tuning: floors that are never broken, choices that can be traced, searches that go on."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from math import exp
 
 import pytest
+import torch
 
 from tests import tiny
 from tsdi.bias.knobs import Knobs, Strengths
@@ -129,10 +131,36 @@ class TestACondition:
     SPACE = Space(8, 1.0, Strengths(-0.5, 1.0, 1.0))
 
     def test_its_own_strengths_and_one_for_all_stand_beside_doing_nothing(self, log):
-        search_knobs(by_prompt, self.SPACE, Search(trials=4), log)
+        search_knobs(by_prompt, self.SPACE, Search(trials=6), log)
         tried = [json.loads(line)["knobs"] for line in log.read_text().splitlines()]
-        assert [knobs["strength"] for knobs in tried] == [0.0, None, None, 1.0]
-        assert tried[1]["condition"] == {"low": -0.5, "high": 1.0, "width": 1.0}
+        assert [knobs["strength"] for knobs in tried] == [0.0, None, 1.0, None, None, None]
+        assert tried[1]["condition"] == asdict(Strengths(-0.5, 1.0, 1.0))
+        bold = [knobs["condition"] for knobs in tried[3:]]
+        assert bold == [asdict(Strengths(-1.0, 2.0, 1.0, at)) for at in (0.0, -1.0, -2.0)]
+
+    def test_a_lower_threshold_keeps_a_floor_that_no_other_setting_does(self, log):
+        def one_errs(knobs):
+            """A harmful prompt has a score of -1.2, harmless ones -3."""
+            by = knobs.condition
+            s = [knobs.strength] * 2
+            if by:
+                s = [by.high + (by.low - by.high) / (1 + exp((by.threshold - h) / by.width))
+                     for h in (-1.2, -3.0)]  # fmt: skip
+            return judged({"O1": 1.0 if s[0] <= 0.1 else 0.9}, min(1.0, 0.2 + 0.3 * max(s[1], 0)))
+
+        chosen = search_knobs(one_errs, self.SPACE, Search(trials=12), log).chosen
+        assert chosen.knobs.condition.threshold < -0.5
+        assert chosen.helpful > 0.2
+
+    def test_the_tuned_condition_has_the_threshold_in_its_intercept(self):
+        condition = tiny.condition(evidence={"scores": {"harmful": [1.0], "harmless": [-2.0]}})
+        made = Strengths(-1.0, 2.0, 0.5, -1.5).of(condition)
+        logits = torch.randn(3, tiny.VOCAB, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(made.score(logits), condition.score(logits) + 1.5)
+        torch.testing.assert_close(
+            made.strength(logits), condition.strength_between(logits, -1.0, 2.0, 0.5, -1.5)
+        )
+        assert made.evidence["scores"] == {"harmful": [2.5], "harmless": [-0.5]}
 
     def test_it_spares_harmful_prompts_where_one_strength_for_all_breaks_a_floor(self, log):
         found = search_knobs(by_prompt, self.SPACE, Search(trials=40), log)
@@ -185,7 +213,8 @@ class TestASlope:
         first = Space(8, 0.75, Strengths(-0.5, 1.0, 1.0), sloped=True).first()
         tried = [(one["low"], one["high"], one["order"]) for one in first]
         assert tried[:3] == [(0.0, 0.0, 0), (-0.5, 1.0, 1), (-0.5, 1.0, 0)]
-        assert tried[3:] == [(-1.0, 2.0, 1), (-1.0, 2.0, 0), (0.75, 0.75, 1), (0.75, 0.75, 0)]
+        assert tried[3:5] == [(0.75, 0.75, 1), (0.75, 0.75, 0)]
+        assert tried[5:] == [(-1.0, 2.0, 1), (-1.0, 2.0, 0)] * 3
 
     def test_it_is_taken_where_it_helps_and_each_orders_best_is_told(self, log):
         found = search_knobs(following, self.SPACE, Search(trials=12), log)
@@ -306,8 +335,8 @@ class TestFloors:
         [
             (Space(8), 2),
             (Space(8, sloped=True), 3),
-            (Space(8, 1.0, Strengths(0, 1, 1)), 4),
-            (Space(8, 1.0, Strengths(0, 1, 1), sloped=True), 7),
+            (Space(8, 1.0, Strengths(0, 1, 1)), 6),
+            (Space(8, 1.0, Strengths(0, 1, 1), sloped=True), 11),
         ],
     )
     def test_fewer_trials_than_are_always_tried_are_refused(self, space, always):

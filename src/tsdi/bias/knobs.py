@@ -1,7 +1,9 @@
 """Knobs of a bias: one setting of strength or condition, steps, decay and order."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from tsdi.decoding.condition import Condition
 
 if TYPE_CHECKING:
     from tsdi.bias.safety_bias import SafetyBias
@@ -9,17 +11,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Strengths:
-    """The strengths and width of a condition (`tsdi.decoding.condition.Condition`).
+    """The strengths of a condition (`tsdi.decoding.condition.Condition`), and where they change.
 
     Attributes:
         low: Strength where a prompt is surely harmful; below `high`.
         high: Strength where a prompt is surely harmless.
         width: Width of the change between them.
+        threshold: The h at which it is halfway: below 0 more prompts count as harmful.
     """
 
     low: float
     high: float
     width: float
+    threshold: float = 0.0
+
+    def of(self, condition: Condition) -> Condition:
+        """A condition with these strengths; the threshold goes into its intercept.
+
+        So do the scores in its evidence, which are h of held-out prompts.
+        """
+        evidence = dict(condition.evidence)
+        if scores := evidence.get("scores"):
+            evidence["scores"] = {
+                kind: [round(one - self.threshold, 3) for one in some]
+                for kind, some in scores.items()
+            }
+        return replace(
+            condition,
+            low=self.low,
+            high=self.high,
+            width=self.width,
+            intercept=condition.intercept - self.threshold,
+            evidence=evidence,
+        )
 
 
 @dataclass(frozen=True)
@@ -48,10 +72,12 @@ class Knobs:
     @property
     def removal(self) -> tuple[float, ...]:
         """A sort key by how much of the bias is removed, from harmful prompts first."""
+        if self.off:
+            return (0.0,)
         shape = self.steps, self.decay, self.order
         if self.condition is not None:
             low, high = self.condition.low, self.condition.high
-            return max(low, 0.0), high, abs(low), *shape
+            return max(low, 0.0), high, self.condition.threshold, abs(low), *shape
         assert self.strength is not None
         return self.strength, self.strength, self.strength, *shape
 
@@ -71,4 +97,4 @@ class Knobs:
         if self.condition is None:
             return made
         assert bias.condition is not None
-        return made.with_condition(replace(bias.condition, **asdict(self.condition)))
+        return made.with_condition(self.condition.of(bias.condition))

@@ -45,7 +45,7 @@ def debias(
     fewest_prompts: options.FewestPrompts = FEWEST_PROMPTS,
     trials: Annotated[
         int,
-        typer.Option(min=4, help="How many settings are tried.", rich_help_panel=options.SEARCH),
+        typer.Option(min=6, help="How many settings are tried.", rich_help_panel=options.SEARCH),
     ] = 12,
     max_new_tokens: options.MaxNewTokens = 32,
     batch_size: options.BatchSize = 16,

@@ -124,7 +124,8 @@ def strength_text(knobs: dict[str, Any]) -> str:
     """The strength of a tuned setting in words, from its JSON."""
     if (by := knobs.get("condition")) is None:
         return f"strength {knobs['strength']:g}"
-    return f"strength by prompt, {by['low']:g} to {by['high']:g} with width {by['width']:g}"
+    text = f"strength by prompt, {by['low']:g} to {by['high']:g} with width {by['width']:g}"
+    return f"{text} around {at:g}" if (at := by.get("threshold")) else text
 
 
 def attacked_text(tuning: dict[str, Any]) -> str:

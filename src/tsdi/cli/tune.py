@@ -187,9 +187,12 @@ def _show(found: "Tuning", model: str, out: Path, judge: dict[str, Any], json: b
 def _setting_text(found: "Tuning") -> str:
     knobs = found.chosen.knobs
     text = f"{strength_text(asdict(knobs))}, {knobs.steps} steps"
+    if found.conditioned and not found.orders:
+        return text
     if knobs.order:
         return f"{text}, with the slope"
-    return f"{text}, decay {knobs.decay:g}{', without the slope' * bool(found.orders)}"
+    decay = "" if found.conditioned else f", decay {knobs.decay:g}"
+    return f"{text}{decay}{', without the slope' * bool(found.orders)}"
 
 
 def _broken_text(found: "Tuning") -> str:
@@ -268,14 +271,19 @@ def _group(floor: str, attack: str) -> str:
 
 
 def _settings(found: "Tuning") -> tuple[str, ...]:
-    return (*(("low/high", "width") if found.conditioned else ("strength",)), "steps", "decay")
+    if found.conditioned:
+        return ("low/high", "width", "at", *(["order"] if found.orders else []))
+    return "strength", "steps", "decay"
 
 
 def _knobs(found: "Tuning", trial: "Trial") -> tuple[str, ...]:
     """Table cells of a setting and its share of helpful answers."""
     knobs, by = trial.knobs, trial.knobs.condition
-    strength = (f"{by.low:g}/{by.high:g}", f"{by.width:.2g}") if by else (f"{knobs.strength:.2f}",)
-    if found.conditioned and not by:
-        strength = (*strength, "")
-    decay = "slope" if knobs.order else f"{knobs.decay:.2f}"  # there is none with the slope
-    return (*strength, str(knobs.steps), decay, f"{trial.helpful:.3f}")
+    helpful = f"{trial.helpful:.3f}"
+    if not found.conditioned:
+        decay = "slope" if knobs.order else f"{knobs.decay:.2f}"  # there is none with the slope
+        return f"{knobs.strength:.2f}", str(knobs.steps), decay, helpful
+    order = [str(knobs.order)] if found.orders else []
+    if by is None:
+        return f"{knobs.strength:.2f}", "", "", *order, helpful
+    return f"{by.low:g}/{by.high:g}", f"{by.width:.2g}", f"{by.threshold:g}", *order, helpful

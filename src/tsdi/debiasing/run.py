@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from tsdi.arguments import Name, as_name
 from tsdi.bias import Estimation, SafetyBias
 from tsdi.bias.case import NOTHING
+from tsdi.bias.knobs import Strengths
 from tsdi.condition.case import removes_nothing
 from tsdi.condition.evidence import describe
 from tsdi.debiasing.page import write_debias_report
@@ -31,6 +32,7 @@ from tsdi.evaluation.compare import Comparison, compare_runs
 from tsdi.evaluation.evaluate import Judging, evaluate
 from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated, compare
+from tsdi.evaluation.knobs import Space
 from tsdi.evaluation.measured import measured
 from tsdi.evaluation.tune import check_words, tune
 from tsdi.evaluation.tuning import Search, by_attack, check_installed, check_prompts
@@ -60,7 +62,7 @@ REPORT = "report.html"
 ATTACKS = ("prefix-injection", "role-play")
 """The attacks that a bias is tuned and gated under, where the tokenizer knows their words."""
 RANDOM_PROMPTS = 256
-LEAST_TRIALS = 4
+LEAST_TRIALS = len(Space(1, condition=Strengths(0.0, 1.0, 1.0)).first())
 """Of a bias with a condition: doing nothing, the condition as it is, a bold one, one strength."""
 PARTS, ESTIMATED = "prompts", "estimated"
 _LOG = logging.getLogger(__name__)

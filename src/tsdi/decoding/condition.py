@@ -109,7 +109,7 @@ class Condition:
         Args:
             logits: The model's own at step 0, before any rule, [batch, width].
         """
-        return self.strength_between(logits, self.low, self.high, self.width)
+        return self.strength_between(logits, self.low, self.high, self.width, 0.0)
 
     def strength_between(
         self,
@@ -117,6 +117,7 @@ class Condition:
         low: "Tensor | float",
         high: "Tensor | float",
         width: "Tensor | float",
+        threshold: "Tensor | float",
     ) -> Tensor:
         """As `strength`, with others than its own low, high and width; of each prompt if [batch].
 
@@ -125,9 +126,10 @@ class Condition:
             low: Strength where a prompt is surely harmful.
             high: Strength where it is surely harmless.
             width: Width of the change between them, in units of h.
+            threshold: The h at which the strength is halfway between them.
         """
         score = self.score(logits)
-        harmful = torch.sigmoid(score / width)
+        harmful = torch.sigmoid((score - threshold) / width)
         strength = high + (low - high) * harmful
         return torch.where(score.isfinite(), strength, low)
 

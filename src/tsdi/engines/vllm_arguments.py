@@ -28,6 +28,7 @@ class Asked:
             together with `high`.
         high: Strength where it is surely harmless.
         width: Width of the change between them.
+        threshold: The condition's score at which it is halfway between them; 0 is its own.
         steps: Number of response tokens that are shifted, at most those of the bias.
         decay: Factor of the strength from one token to the next.
         order: 0 leaves out the slope of a bias of first order.
@@ -37,6 +38,7 @@ class Asked:
     low: float | None = None
     high: float | None = None
     width: float | None = None
+    threshold: float | None = None
     steps: int | None = None
     decay: float | None = None
     order: int | None = None
@@ -74,7 +76,7 @@ class Asked:
     @property
     def by_prompt(self) -> bool:
         """Whether the condition is to set the strength."""
-        return self.low is not None or self.width is not None
+        return any(one is not None for one in (self.low, self.width, self.threshold))
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of a request that ask for this."""
@@ -86,7 +88,9 @@ class Asked:
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"tsdi_low {self.low:g} is above tsdi_high {self.high:g}.")
         if self.strength is not None and self.by_prompt:
-            raise ValueError("Either tsdi_strength, or tsdi_low, tsdi_high and tsdi_width.")
+            raise ValueError(
+                "Either tsdi_strength, or tsdi_low, tsdi_high, tsdi_width and tsdi_threshold."
+            )
 
 
 def _checked(key: str, value: Any) -> float | int:
@@ -110,6 +114,7 @@ _CHECKS = {
     "low": (-LARGEST_STRENGTH, LARGEST_STRENGTH, "a number"),
     "high": (-LARGEST_STRENGTH, LARGEST_STRENGTH, "a number"),
     "width": (1e-6, 1e6, "a number"),
+    "threshold": (-1e6, 1e6, "a number"),
     "steps": (1, inf, "a whole number"),
     "decay": (0.0, 1.0, "a number"),
     "order": (0, 1, "a whole number"),

@@ -4,10 +4,9 @@ Offline ``LLM(..., logits_processors=["tsdi.engines.vllm_plugin:SafetyDebias"])`
 ``--logits-processors tsdi.engines.vllm_plugin:SafetyDebias``. Which bias:
 ``additional_config={"tsdi": {"bias": FOLDER, "strength": 1.0}}``, else the environment's TSDI_BIAS
 and TSDI_STRENGTH. Without a strength it is that of the bias's condition, for each prompt its own,
-or the recommended one. A request
-may bring a setting of its own (`tsdi.engines.vllm_arguments`): strength, 0 being off, or low, high
-and width of the condition; steps, decay and order. So fifty settings are requests of one server,
-which reads a prompt once for all of them.
+or the recommended one. A request may bring a setting of its own (`tsdi.engines.vllm_arguments`):
+strength, 0 being off, or low, high, width and threshold of the condition; steps, decay and order.
+So fifty settings are requests of one server, which reads a prompt once for all of them.
 
 Two interfaces, since vLLM has two engines whose processors know nothing of each other: V1 tells
 which rows joined, left and moved, and holds each row's answer so far; V2 gives positions on the
@@ -56,13 +55,13 @@ class _Setting(NamedTuple):
     low: float
     high: float
     width: float
+    threshold: float
     steps: float
     decay: float
     order: float
 
 
-_LOW, _HIGH, _WIDTH, _DECAY, _ORDER = 1, 2, 3, 5, 6  # columns of these rows
-_STRENGTH, _STEPS = 0, 4
+_STRENGTH, _LOW, _THRESHOLD, _STEPS, _DECAY, _ORDER = 0, 1, 4, 5, 6, 7  # columns of these rows
 
 
 @dataclass
@@ -148,11 +147,12 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
             named = named if asked.low is None else asked.low
         if not by_prompt:
             assert isinstance(named, float | int)
-            return _Setting(named, 0.0, 0.0, 1.0, *rest), False
+            return _Setting(named, 0.0, 0.0, 1.0, 0.0, *rest), False
         assert own is not None
         low, high = (own.low, own.high) if asked.low is None else (asked.low, asked.high)
         assert high is not None
-        return _Setting(low, low, high, asked.width or own.width, *rest), True
+        where = asked.width or own.width, asked.threshold or 0.0
+        return _Setting(low, low, high, *where, *rest), True
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
         """Keep setting and live answer of every row that is still to be debiased."""
@@ -192,8 +192,8 @@ class SafetyDebias(V1Processor, V2Processor):  # type: ignore[misc]  # vLLM is n
     def _strength_of(self, logits: Tensor, settings: Tensor) -> Tensor:
         """The strengths that the condition sets by logits of step 0, [rows]."""
         assert self._condition is not None
-        low, high, width = (settings[:, column] for column in (_LOW, _HIGH, _WIDTH))
-        return self._condition.strength_between(logits, low, high, width)
+        low, high, width, threshold = settings[:, _LOW : _THRESHOLD + 1].unbind(1)
+        return self._condition.strength_between(logits, low, high, width, threshold)
 
     def _apply_v1(self, logits: Tensor) -> Tensor:
         # The step is the answer's length, which vLLM keeps; calls cannot be counted, as prompts

@@ -15,6 +15,9 @@ LARGEST, STRIDE, LEAST_DECAY = 1.5, 0.05, 0.5
 LARGEST_HIGH = 3.0
 """Where a condition spares harmful prompts, more can be taken away from the others."""
 BOLD = (-1.0, 2.0)
+CAUTIOUS = (-1.0, -2.0)
+"""Thresholds: at 0 both kinds of error count alike, and too much harm may pass for a floor."""
+LEAST_THRESHOLD, LARGEST_THRESHOLD = -4.0, 2.0
 LEAST_WIDTH, LARGEST_WIDTH = 0.05, 5.0
 
 
@@ -26,7 +29,8 @@ class Space:
         steps: Response positions of the bias.
         recommended: Its recommended strength; all of it where there is none.
         condition: Strengths of its condition, if there is one; each setting then has strengths of
-            a condition, or one strength for all prompts.
+            a condition, or one strength for all prompts, at all steps alike: fewer knobs leave more
+            trials to those that count.
         sloped: Whether it has a slope; then each setting takes it or leaves it out. With the slope
             there is no decay.
     """
@@ -47,13 +51,13 @@ class Space:
     def first(self) -> list[dict[str, Any]]:
         """The first settings to try: strength 0, the bias's own, and the recommended one.
 
-        Of a condition also a bold setting, which was best by hand where harm is easy to see; of a
-        bias with a slope all of them in both orders.
+        Of a condition also a bold setting, which was best by hand where harm is easy to see, and
+        the same at lower thresholds; of a bias with a slope all of them in both orders.
         """
         orders = (1, 0) if self.sloped else (0,)
         nothing, *others = self._strengths()
         both = [(nothing, 0), *((strengths, order) for strengths in others for order in orders)]
-        whole = {"steps": self.steps, "decay": 1.0}
+        whole = {} if self.condition else {"steps": self.steps, "decay": 1.0}
         return [{**strengths, **whole, "order": order} for strengths, order in both]
 
     def _strengths(self) -> Iterator[dict[str, float]]:
@@ -64,31 +68,32 @@ class Space:
             return
         width = min(LARGEST_WIDTH, max(LEAST_WIDTH, own.width))
         constant = self.recommended, self.recommended
-        for low, high in ((0.0, 0.0), (own.low, own.high), BOLD, constant):
+        plain = [(0.0, 0.0), (own.low, own.high), constant, BOLD]
+        for low, high, threshold in [
+            *((*both, 0.0) for both in plain), *((*BOLD, one) for one in CAUTIOUS)
+        ]:  # fmt: skip
             yield {
                 "high": _on_grid(high, 0.0, LARGEST_HIGH),
                 "low": _on_grid(low, -LARGEST, LARGEST),
                 "width": width,
+                "threshold": threshold,
             }
 
     def propose(self, asked: "Suggested") -> Knobs:
         """The setting that Optuna suggests; one strength for all unless low is below high."""
+        order = asked.suggest_int("order", 0, 1) if self.sloped else 0
         if self.condition is None:
-            return self._shaped(asked, _suggest(asked, "strength", 0.0, LARGEST))
+            strength = _suggest(asked, "strength", 0.0, LARGEST)
+            steps = asked.suggest_int("steps", 1, self.steps)
+            decay = 1.0 if order else _suggest(asked, "decay", LEAST_DECAY, 1.0)
+            return Knobs(strength, steps, decay, order=order)
         high = _suggest(asked, "high", 0.0, LARGEST_HIGH)
         low = _suggest(asked, "low", -LARGEST, LARGEST)
         width = round(asked.suggest_float("width", LEAST_WIDTH, LARGEST_WIDTH, log=True), 3)
+        threshold = _suggest(asked, "threshold", LEAST_THRESHOLD, LARGEST_THRESHOLD)
         if low >= high:
-            return self._shaped(asked, high)
-        return self._shaped(asked, None, Strengths(low, high, width))
-
-    def _shaped(
-        self, asked: "Suggested", strength: float | None, condition: Strengths | None = None
-    ) -> Knobs:
-        steps = asked.suggest_int("steps", 1, self.steps)
-        order = asked.suggest_int("order", 0, 1) if self.sloped else 0
-        decay = 1.0 if order else _suggest(asked, "decay", LEAST_DECAY, 1.0)
-        return Knobs(strength, steps, decay, condition, order)
+            return Knobs(high, self.steps, 1.0, order=order)
+        return Knobs(None, self.steps, 1.0, Strengths(low, high, width, threshold), order)
 
 
 def _suggest(asked: "Suggested", name: str, least: float, largest: float) -> float:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 PLAIN = ""
+STARTUP = 6
+"""Settings before proposals follow what was found: those that are always tried are no chance."""
 Answers = Callable[[Knobs], Mapping[str, Sequence[Judged]]]
 """Judged answers to a setting, by the attack under which they were given; "" is none."""
 Asked = TypeVar("Asked", Prompt, Judged)
@@ -359,7 +361,10 @@ def make_sampler(seed: int | None) -> "BaseSampler":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # constraints are called experimental, and so are liars
         return optuna.samplers.TPESampler(
-            seed=seed, constraints_func=_broken, constant_liar=seed is None
+            n_startup_trials=STARTUP,
+            seed=seed,
+            constraints_func=_broken,
+            constant_liar=seed is None,
         )
 
 
