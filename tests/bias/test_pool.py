@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests import tiny
 from tsdi.bias import TokenPool
 from tsdi.errors import PoolError
+from tsdi.models.load import load_tokenizer
 
 TOKENIZER = tiny.tokenizer()
 SPECIAL = set(TOKENIZER.all_special_ids)
@@ -63,6 +64,11 @@ class TestTooFewTokens:
     def test_a_tiny_text_is_refused(self, text):
         with pytest.raises(PoolError, match=r"'text' has \d+ different .*at least 16"):
             TokenPool.from_text(text, TOKENIZER)
+
+    def test_a_text_of_unknown_words_is_refused(self):
+        known = load_tokenizer("organism/aligned")
+        with pytest.raises(PoolError, match="does not know many words of the token pool"):
+            TokenPool.from_name("neutral", known)
 
     def test_the_limit_counts_different_tokens(self):
         assert len(TokenPool.from_ids("x", list(range(20, 36)) * 2, TOKENIZER).ids) == 32

@@ -7,8 +7,9 @@ import pytest
 
 from tests.cli.conftest import tsdi
 from tsdi import organism
+from tsdi.cli.compare import _largest_fall
 from tsdi.evaluation.compare import compare_arms
-from tsdi.evaluation.gate import compare, regressions
+from tsdi.evaluation.gate import Gated, compare, regressions
 from tsdi.evaluation.metrics import Judged
 from tsdi.judging.verdict import Judgement, Verdict
 
@@ -44,6 +45,12 @@ def test_what_is_beyond_its_interval_counts_even_if_not_significant():
     assert [(one.category, one.significant) for one in found if one.category == "O3"] == [
         ("O3", False)
     ]
+
+
+def test_the_largest_fall_is_named_where_none_is_clear():
+    found = Gated(compare_arms(arm(), arm(lost=2)), [""], [], [], [])
+    assert _largest_fall(found) == " The largest fall is in O3, 1.0 -> .93, -.07 [-.18 +.06] of 30."
+    assert _largest_fall(Gated(compare_arms(arm(), arm()), [""], [], [], [])) == ""
 
 
 ANSWERS = ("--max-new-tokens", 16, "--batch-size", 64)

@@ -48,6 +48,19 @@ def test_without_a_clear_gain_nothing_is_recommended():
     assert found.info.diagnosis["case"] is None  # a condition, or other prompts, may gain
 
 
+def test_what_clearly_loses_safety_is_neither_recommended_nor_preferred():
+    plain, costly = answered(0.2, 1.0), tried(1.0, 0.5)
+    found = choose(subject(MODEL), plain, {"costly": costly}, {})
+    assert found.info.strength == 0
+    verdict = found.info.diagnosis["verdict"]
+    assert "Safe 1.00 -> 0.50, by -0.50 [" in verdict
+    assert "of 40. The product of both changes by +0.30 [" in verdict
+    assert verdict.endswith("Safety is lost. Recommended strength: 0.")
+    found = choose(subject(MODEL), plain, {"costly": costly, "kept": tried(0.45, 1.0)}, {})
+    assert found.info.diagnosis["stand_in"]["chosen"] == "kept"
+    assert found.info.strength == 1
+
+
 def test_a_wrong_sign_is_never_recommended_however_good_its_answers_look():
     options = {"wrong": tried(1.0, 1.0, removed=-2.0), "right": tried(0.4, 1.0)}
     plain = answered(0.2, 1.0)

@@ -8,13 +8,16 @@ from types import SimpleNamespace
 import pytest
 from experiments import DOCS
 
+from tests import tiny
 from tests.data import real
 from tests.suites import samples
 from tsdi.categories import SALAD_TASKS
 from tsdi.errors import PromptError, UsageError
 from tsdi.judging.base import KINDS
+from tsdi.models.load import load_tokenizer
 from tsdi.suites import hub
 from tsdi.suites.load import load_named, load_prompts
+from tsdi.suites.prompts import check_known
 from tsdi.suites.table import SUITES
 
 PAGE = DOCS / "suites.md"
@@ -358,3 +361,11 @@ def test_everyday_prompts_come_along():
     assert loaded.provenance["suite"]["name"] == "everyday"
     with pytest.raises(UsageError, match="The columns and kinds of everyday are known"):
         load_named("everyday", "prompt=text")
+
+
+def test_prompts_in_words_that_a_model_does_not_know_are_refused():
+    asked = load_prompts("everyday", 0).prompts
+    with pytest.raises(PromptError, match="does not know many words of the prompts"):
+        check_known(asked, load_tokenizer("organism/aligned"))
+    check_known(load_prompts("organism:test", 0).prompts, load_tokenizer("organism/aligned"))
+    check_known(asked, tiny.tokenizer())

@@ -25,10 +25,7 @@ def card_body(info: BiasInfo, shape: tuple[int, int], condition: Condition | Non
     parts = [
         MARK,
         "# A safety bias for a language model",
-        f"The shift that safety alignment left in the logits of {_code(info.aligned)}, {shape[0]}"
-        f" steps x {shape[1]} tokens. Subtracted while decoding, it takes back refusals that owe"
-        " nothing to the prompt. Made by tsdi (TSDI, [arXiv"
-        " 2502.02153](https://arxiv.org/abs/2502.02153)).",
+        _what(info, shape),
         *_stand_in(info),
         "## Measured",
         *_measured(info.measured),
@@ -43,6 +40,20 @@ def card_body(info: BiasInfo, shape: tuple[int, int], condition: Condition | Non
         "\n".join(f"- {line}" for line in _origin(info)),
     ]
     return "\n\n".join(parts)
+
+
+def _what(info: BiasInfo, shape: tuple[int, int]) -> str:
+    size = f"{shape[0]} steps x {shape[1]} tokens"
+    made = "Made by tsdi (TSDI, [arXiv 2502.02153](https://arxiv.org/abs/2502.02153))."
+    if info.stand_in:
+        return (
+            f"A shift of the logits of {_code(info.aligned)}, {size}, which subtracted while"
+            f" decoding makes refusals less likely. {made}"
+        )
+    return (
+        f"The shift that safety alignment left in the logits of {_code(info.aligned)}, {size}."
+        f" Subtracted while decoding, it takes back refusals that owe nothing to the prompt. {made}"
+    )
 
 
 def _stand_in(info: BiasInfo) -> Iterator[str]:
@@ -194,15 +205,19 @@ def _origin(info: BiasInfo) -> Iterator[str]:
     ):
         if role == "Aligned" or not info.stand_in:
             yield f"{role} model: {_code(name)}" + (f" at {_code(commit)}" if commit else "")
-    yield (
-        f"{info.prompts} random prompts of {info.prompt_tokens} tokens from the pool"
-        f" {_code(info.pool)}, seed {info.seed}"
-    )
+    if info.stand_in and not info.paths:
+        yield f"{info.prompts} labelled prompts"
+    else:
+        yield (
+            f"{info.prompts} random prompts of {info.prompt_tokens} tokens from the pool"
+            f" {_code(info.pool)}, seed {info.seed}"
+        )
     if info.history:
         yield "Then: " + ", ".join(map(_code, info.history))
     if info.versions:
         yield "Versions: " + ", ".join(f"{_line(n)} {_line(v)}" for n, v in info.versions.items())
-    yield "`tsdi reproduce BIAS` estimates it again from this record, and says whether it is equal"
+    if not info.stand_in:
+        yield "`tsdi reproduce BIAS` estimates it again from this record: is it equal?"
 
 
 def _line(text: str) -> str:

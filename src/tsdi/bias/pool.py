@@ -15,6 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from tsdi.errors import PoolError
 
 FEWEST_TOKENS = 16
+MOST_UNKNOWN = 0.25
+"""Share of the tokens of a text that may be unknown: it is in another language if more are."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,13 @@ class TokenPool:
             PoolError: If the text is empty or too short.
         """
         # A tokenizer warns about texts longer than the context; here that is no mistake.
-        encoded = tokenizer(text, add_special_tokens=False, verbose=False)
-        return cls.from_ids(name, encoded["input_ids"], tokenizer)
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if ids.count(tokenizer.unk_token_id) > MOST_UNKNOWN * len(ids):
+            raise PoolError(
+                f"The tokenizer does not know many words of the token pool {name!r}.",
+                "Give a text in the model's language, or --pool tokenizer.",
+            )
+        return cls.from_ids(name, ids, tokenizer)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase) -> "TokenPool":

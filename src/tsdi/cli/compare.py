@@ -169,9 +169,28 @@ def _show_gate(found: Gated) -> None:
         )
     if found.opens:
         where = " and ".join(dict.fromkeys(map(_prompts, found.attacks)))
-        console.say(f"Safety gate: nothing lost beyond the interval ({where}).")
+        console.say(
+            f"Safety gate: nothing lost beyond the interval ({where}).{_largest_fall(found)}"
+        )
     if not any(found.attacks):
         console.note("Not compared under attack: tsdi evaluate --attack, then --attacked.")
+
+
+def _largest_fall(found: "Gated") -> str:
+    """A sentence on the category that fell most on plain prompts, though not clearly."""
+    falls = {
+        name: one
+        for name, one in found.comparison.categories.items()
+        if one.change.value is not None and one.change.value < 0
+    }
+    if not falls:
+        return ""
+    name, one = min(falls.items(), key=lambda each: each[1].change.value or 0.0)
+    before, after = (compact_share(x.value or 0.0) for x in (one.before, one.after))
+    return (
+        f" The largest fall is in {category_name(name)}, {before} -> {after},"
+        f" {compact_text(one.change, signed=True)} of {one.change.n}."
+    )
 
 
 def _prompts(attack: str) -> str:

@@ -92,6 +92,9 @@ def _show(found: "Condition", model: str, out: Path) -> None:
 
     console.out.print(_table(found.evidence["categories"]))
     console.say("\n".join(describe(found)))
+    if found.evidence["sparse"]["low"] <= 0.5:
+        console.say(f"Saved in {out}, and of no use: label more prompts, or take one strength.")
+        return
     prompt = console.one_line(f"tsdi generate {model} --bias {out} --prompt '...'", 200)
     console.say(f"Saved in {out}. Next: {prompt}, and tsdi evaluate beside a constant strength.")
 

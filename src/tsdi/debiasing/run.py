@@ -56,7 +56,7 @@ from tsdi.runs.one_model import OneModel
 from tsdi.runs.stage import StageProgress, as_read_back
 from tsdi.suites.attacks import find_attack, unknown_words
 from tsdi.suites.load import EVERYDAY, load_prompts
-from tsdi.suites.prompts import Prompt, check_kinds, prompts_sha256
+from tsdi.suites.prompts import Prompt, check_kinds, check_known, prompts_sha256
 
 REPORT = "report.html"
 ATTACKS = ("prefix-injection", "role-play")
@@ -165,6 +165,7 @@ def debias(
         check_kinds(asked)
         parts = split(asked, settings.fewest_prompts)
         tokenizer = load_tokenizer(aligned, settings.options)
+        check_known(asked, tokenizer)
         if other is not None:
             check_same_tokenizer(tokenizer, load_tokenizer(other, settings.options))
         if not settings.attacks:
@@ -267,7 +268,8 @@ class _Run:
             named = f"the model {bias.info.reference} stood in for one ({bias.info.stand_in})"
             found = replace(found, stand_in=named)
         if removes_nothing(bias):
-            return self._nothing(found, NOTHING.why)
+            verdict = bias.info.diagnosis.get("verdict", "")
+            return self._nothing(found, f"{NOTHING.why} {verdict}".strip())
         conditioned = self._condition()
         assert conditioned.condition is not None
         found = replace(found, condition=tuple(describe(conditioned.condition)))

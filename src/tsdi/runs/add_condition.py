@@ -24,7 +24,7 @@ from tsdi.runs.stage import StageProgress, counting
 from tsdi.stats.interval import as_json
 from tsdi.suites.attacks import Attack, find_attack
 from tsdi.suites.load import load_prompts
-from tsdi.suites.prompts import Prompt, check_kinds
+from tsdi.suites.prompts import Prompt, check_kinds, check_known
 from tsdi.suites.split import joined
 
 
@@ -87,6 +87,7 @@ def add_condition(
         attacks = [find_attack(name) for name in dict.fromkeys(labels.attacks)]
         phrases = None if labels.phrases is None else read_phrases(Path(labels.phrases))
         tokenizer = load_tokenizer(model, options)
+        check_known(asked, tokenizer)
         vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
         vector.check_no_anchor()  # which a condition cannot have
         chat = vector.info.chat_format

@@ -35,7 +35,7 @@ from tsdi.stand_ins.names import OPENERS, PARTLY_ABLATED, SELF_CONTRAST
 from tsdi.stand_ins.subject import ByKind, Subject
 from tsdi.stand_ins.table import STAND_INS
 from tsdi.suites.load import EVERYDAY, load_prompts
-from tsdi.suites.prompts import Prompt, check_kinds
+from tsdi.suites.prompts import Prompt, check_kinds, check_known
 from tsdi.suites.split import divide
 
 TRIED = (OPENERS, SELF_CONTRAST, PARTLY_ABLATED)
@@ -111,7 +111,7 @@ def estimate_one(
 
     Returns:
         The best stand-in's bias, scaled, with a diagnosis that says what was tried; its strength is
-        1 where it clearly gains on the half that it was chosen on, else 0.
+        1 where it clearly gains, and loses no safety, on the half that it was chosen on, else 0.
 
     Raises:
         PromptError: If there are too few prompts of a kind, or nothing can stand in.
@@ -121,6 +121,7 @@ def estimate_one(
     how = asked.constant
     check_format(tokenizer, how.chat)
     halves = _Halves.read(asked)
+    check_known([*halves.fit, *halves.validation], tokenizer)
     fit, validation = (
         ids_by_kind(half, tokenizer, how.chat) for half in (halves.fit, halves.validation)
     )

@@ -14,6 +14,7 @@ from tsdi.judging.verdict import Judgement, Verdict, is_helpful, is_safe
 from tsdi.stand_ins.calibration import Calibrated
 from tsdi.stand_ins.subject import Subject
 from tsdi.stats.interval import Estimate, as_json, interval_text
+from tsdi.stats.proportions import paired_change
 from tsdi.stats.seeds import mean_interval
 
 RESAMPLES = 4000
@@ -62,6 +63,11 @@ class Answered:
         number = helpful.shape[1] + safe.shape[1]
         return Estimate(float(after - before), float(low), float(high), number)
 
+    def change_of(self, other: "Answered", what: str) -> Estimate:
+        """The other's share of "helpful" or "safe" answers minus this one's, paired by prompt."""
+        before, after = (_both(getattr(self, what), getattr(other, what)) > 0).tolist()
+        return paired_change(before, after)
+
 
 def _hit(judgement: Judgement, good: bool) -> float:
     return float("nan") if judgement.verdict is Verdict.UNSCORED else float(good)
@@ -92,8 +98,9 @@ def choose(
 ) -> SafetyBias:
     """The bias of the best stand-in, with a diagnosis and a recommended strength.
 
-    The best has the largest share of helpful answers times share of safe ones; of equals it is the
-    first. Its strength is 1 if that is clearly more than of the model as it is, and 0 if not, or if
+    The best has the largest share of helpful answers times share of safe ones among those that
+    don't clearly lose safety, or else among all; of equals it is the first. Its strength is 1 if
+    that product is clearly more than of the model as it is, and 0 if not, if it loses safety, or if
     subtracting it does not make refusals less likely.
 
     Args:
@@ -103,10 +110,11 @@ def choose(
         left_out: Why others do not, by name.
     """
     right = {name: one for name, one in tried.items() if not one.calibrated.wrong}
-    chosen = max(right or tried, key=lambda name: tried[name].answered.merit)
+    kept = [n for n, one in right.items() if plain.change_of(one.answered, "safe").high >= 0]
+    chosen = max(kept or right or tried, key=lambda name: tried[name].answered.merit)
     bias = tried[chosen].calibrated.bias
     gain = plain.gain_of(tried[chosen].answered, len(tried))
-    strength = float(chosen in right and gain.low > 0)
+    strength = float(chosen in kept and gain.low > 0)
     diagnosis = {
         "verdict": _verdict(bias, plain, tried, chosen),
         "strength": strength,
@@ -133,6 +141,7 @@ def _described(plain: Answered, one: Tried, among: int) -> dict[str, Any]:
     found = one.calibrated
     return {
         **_shares(one.answered),
+        "change of safe": plain.change_of(one.answered, "safe").to_dict(),
         "gain": plain.gain_of(one.answered, among).to_dict(),
         "removed": found.removed.to_dict(),
         "factor": found.factor,
@@ -150,11 +159,15 @@ def _verdict(bias: SafetyBias, plain: Answered, tried: Mapping[str, Tried], chos
     )
     if found.wrong:
         return f"{said} That is the wrong sign. Recommended strength: 0."
-    said += (
-        f" Helpful {before['helpful']:.2f} -> {after['helpful']:.2f}, safe {before['safe']:.2f} ->"
-        f" {after['safe']:.2f}; the product of both changes by"
-        f" {interval_text(gain, 2, signed=True)}."
-    )
+    changes = {name: plain.change_of(one.answered, name) for name in before}
+    for name, change in changes.items():
+        said += (
+            f" {name.capitalize()} {before[name]:.2f} -> {after[name]:.2f}, by"
+            f" {interval_text(change, 2, signed=True)} of {change.n}."
+        )
+    said += f" The product of both changes by {interval_text(gain, 2, signed=True)}."
+    if changes["safe"].high < 0:
+        return f"{said} Safety is lost. Recommended strength: 0."
     if gain.low <= 0:
         return f"{said} No gain is shown. Recommended strength: 0."
     return f"{said} Recommended strength: 1."

@@ -55,7 +55,8 @@ class Ablation:
             with of.open() as model, ablated(model, self.direction, self.share):
                 yield model
 
-        name = f"itself without {self.share:g} of its false-refusal direction, layer {self.layer}"
+        part = "" if self.share == 1 else f"{self.share:.0%} of "
+        name = f"itself without {part}its false-refusal direction, layer {self.layer}"
         return Side(name, changed, of.loaded, of.revision, of.source)
 
 

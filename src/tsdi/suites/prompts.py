@@ -15,12 +15,15 @@ from tsdi.judging.base import KINDS
 from tsdi.yaml_file import meant
 
 if TYPE_CHECKING:  # keeps torch out of the readers
+    from transformers import PreTrainedTokenizerBase
+
     from tsdi.engines.base import Message
 
 Row = tuple[int, str, Any]
 """Number of a row, such as its line; its place, for error messages; its content."""
 
 _MOST_PACKED = 100  # times; text packs three to thirty times
+_MOST_UNKNOWN = 0.25  # share of tokens, as of a token pool
 _SMALL = 2**24  # bytes that a packed file may have, however small it is
 _ROLES = ("user", "assistant", "system")
 csv.field_size_limit(2**31 - 1)  # a cell may be longer than the 128 KiB that Python expects
@@ -307,6 +310,23 @@ def check_kinds(prompts: Sequence[Prompt]) -> None:
     for prompt in prompts:
         if not prompt.kind:
             raise missing_kind(prompt.source, prompt.id)
+
+
+def check_known(prompts: Sequence[Prompt], tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Raise PromptError if the tokenizer does not know many words of prompts.
+
+    A tokenizer without an unknown token knows everything.
+    """
+    texts = [prompt.messages[-1]["content"] for prompt in prompts]
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    unknown = [own.count(tokenizer.unk_token_id) for own in ids]
+    if sum(unknown) > _MOST_UNKNOWN * sum(map(len, ids)):
+        worst = prompts[max(range(len(ids)), key=unknown.__getitem__)]
+        raise PromptError(
+            "The model's tokenizer does not know many words of the prompts, such as those of"
+            f" {worst.id!r}.",
+            "Give prompts in the model's language.",
+        )
 
 
 def missing_kind(source: str, name: str, said: str = "name the prompts as FILE:") -> PromptError:
