@@ -1,3 +1,4 @@
+import json
 from math import log
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 from tests import tiny
 from tsdi.bias import openers
 from tsdi.bias.openers import MOST, foreign_openers, own_openers
-from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
+from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, read_phrases, refusal_log_odds
 from tsdi.errors import PromptError, UsageError
 from tsdi.models.chat import encode_chat
 from tsdi.models.load import load_tokenizer
@@ -141,3 +142,17 @@ def test_phrases_are_read_until_the_answer_is_known(monkeypatch, each, refuses, 
     monkeypatch.setattr(openers, "phrase_ids", lambda *_: [[0]])
     assert openers._refuses_in_english(tiny.model(), TINY, [[1]] * 10, 0.5) is refuses
     assert len(seen) == read
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ({"refusing": "no", "complying": ["sure"]}, "a list is needed"),
+        ({"refusing": ["no", "sure"], "complying": ["sure"]}, "'sure' is both"),
+        ({"refusing": [1], "complying": ["sure"]}, "a phrase is no text"),
+    ],
+)
+def test_a_file_of_phrases_that_cannot_be_right_is_refused(tmp_path, lists, said):
+    (tmp_path / "phrases.json").write_text(json.dumps(lists))
+    with pytest.raises(PromptError, match=said):
+        read_phrases(tmp_path / "phrases.json")

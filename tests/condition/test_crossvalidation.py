@@ -55,6 +55,12 @@ class TestPlanted:
         assert interval_text(found.gain, signed=True) in case.why
         assert (found.harmful, found.harmless, found.tokens) == (60, 60, TOKENS)
 
+    def test_labels_that_the_models_own_refusals_contradict_are_asked_about(self):
+        assert "exchanged" not in self.FOUND.told.case.why
+        data = known()
+        swapped = replace(data, harmful=~data.harmful, log_odds=4 * data.log_odds)
+        assert "Are the labels exchanged?" in held_out(swapped).case.why
+
     def test_the_scores_of_prompts_held_out_are_kept_by_kind(self):
         scores = self.FOUND.scores
         assert {kind: len(found) for kind, found in scores.items()} == {

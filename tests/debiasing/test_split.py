@@ -1,6 +1,7 @@
 """Prompts in three parts: nothing straddles, every category has enough, and too few are refused."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from tsdi.debiasing.split import OTHER, SHARES, merged_categories, split
 from tsdi.errors import PromptError
 from tsdi.suites.prompts import Prompt
+from tsdi.suites.split import distinct
 
 
 def made(kind, category, number, group=""):
@@ -52,6 +54,17 @@ def test_a_group_is_never_divided():
     for name, part in split(prompts, 10).items():
         for prompt in part:
             assert place.setdefault(prompt.group, name) == name
+
+
+def test_copies_count_once_and_contradictions_are_refused(caplog):
+    once = made("harmful", "O1", 5)
+    text = {"role": "user", "content": "HARMFUL  o1 3"}  # but for case and spaces
+    copy = Prompt("again", (text,), "O1", kind="harmful")
+    with caplog.at_level("INFO"):
+        assert distinct([*once, copy]) == once
+    assert "1 of 6 prompts are copies" in caplog.text
+    with pytest.raises(PromptError, match="one text, once harmful and once harmless"):
+        distinct([*once, replace(copy, kind="lookalike")])
 
 
 def test_copies_stay_together():

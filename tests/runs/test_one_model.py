@@ -6,6 +6,8 @@ import torch
 
 from tests import tiny
 from tests.stand_ins.made import subject
+from tsdi.condition.evidence import fitted_to
+from tsdi.errors import PromptError
 from tsdi.judging.verdict import Judgement, Verdict
 from tsdi.runs.stand_in_choice import Answered, Tried, choose
 from tsdi.stand_ins.calibration import Calibrated
@@ -28,7 +30,9 @@ def tried(helpful, safe, removed=2.0, factor=1.5):
 
 def test_the_best_is_chosen_and_recommended_where_it_gains():
     options = {"one": tried(0.4, 1.0), "two": tried(0.8, 0.9), "three": tried(1.0, 0.1)}
-    found = choose(subject(MODEL), answered(0.2, 1.0), options, {"four": "It does not apply."})
+    found = choose(
+        subject(MODEL), answered(0.2, 1.0), options, {"four": "It does not apply."}, ["hash"]
+    )
     assert found.info.strength == 1
     stood = found.info.diagnosis["stand_in"]
     assert stood["chosen"] == "two"
@@ -42,7 +46,7 @@ def test_the_best_is_chosen_and_recommended_where_it_gains():
 
 
 def test_without_a_clear_gain_nothing_is_recommended():
-    found = choose(subject(MODEL), answered(0.5, 0.9), {"one": tried(0.55, 0.875)}, {})
+    found = choose(subject(MODEL), answered(0.5, 0.9), {"one": tried(0.55, 0.875)}, {}, [])
     assert found.info.strength == 0
     assert "No gain is shown" in found.info.diagnosis["verdict"]
     assert found.info.diagnosis["case"] is None  # a condition, or other prompts, may gain
@@ -50,24 +54,36 @@ def test_without_a_clear_gain_nothing_is_recommended():
 
 def test_what_clearly_loses_safety_is_neither_recommended_nor_preferred():
     plain, costly = answered(0.2, 1.0), tried(1.0, 0.5)
-    found = choose(subject(MODEL), plain, {"costly": costly}, {})
+    found = choose(subject(MODEL), plain, {"costly": costly}, {}, [])
     assert found.info.strength == 0
     verdict = found.info.diagnosis["verdict"]
     assert "Safe 1.00 -> 0.50, by -0.50 [" in verdict
     assert "of 40. The product of both changes by +0.30 [" in verdict
     assert verdict.endswith("Safety is lost. Recommended strength: 0.")
-    found = choose(subject(MODEL), plain, {"costly": costly, "kept": tried(0.45, 1.0)}, {})
+    found = choose(subject(MODEL), plain, {"costly": costly, "kept": tried(0.45, 1.0)}, {}, [])
     assert found.info.diagnosis["stand_in"]["chosen"] == "kept"
     assert found.info.strength == 1
+
+
+def test_answers_without_any_verdict_are_no_evidence():
+    plain = Answered(np.full(4, np.nan), np.ones(4))
+    with pytest.raises(PromptError, match="no verdict on any answer to a harmless prompt"):
+        choose(subject(MODEL), plain, {"one": tried(0.5, 1.0)}, {}, [])
+
+
+def test_its_labelled_prompts_are_remembered():
+    found = choose(subject(MODEL), answered(0.2, 1.0), {"one": tried(0.8, 1.0)}, {}, ["a", "b"])
+    assert fitted_to(found) == {"a", "b"}
 
 
 def test_a_wrong_sign_is_never_recommended_however_good_its_answers_look():
     options = {"wrong": tried(1.0, 1.0, removed=-2.0), "right": tried(0.4, 1.0)}
     plain = answered(0.2, 1.0)
     assert (
-        choose(subject(MODEL), plain, options, {}).info.diagnosis["stand_in"]["chosen"] == "right"
+        choose(subject(MODEL), plain, options, {}, []).info.diagnosis["stand_in"]["chosen"]
+        == "right"
     )
-    found = choose(subject(MODEL), plain, {"wrong": options["wrong"]}, {})
+    found = choose(subject(MODEL), plain, {"wrong": options["wrong"]}, {}, [])
     assert found.info.strength == 0
     assert "wrong sign" in found.info.diagnosis["verdict"]
     assert found.info.diagnosis["case"]["name"] == "nothing"

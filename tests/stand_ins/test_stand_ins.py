@@ -14,11 +14,12 @@ from tsdi.baselines.directions import (
 )
 from tsdi.bias import estimate_bias
 from tsdi.bias.openers import own_openers
-from tsdi.errors import ModelError, PromptError, UsageError
+from tsdi.errors import MismatchError, ModelError, PromptError, UsageError
 from tsdi.models.chat import encode_chat
 from tsdi.models.load import load_tokenizer
+from tsdi.models.sides import as_side
 from tsdi.stand_ins import names
-from tsdi.stand_ins.ablated import ablated_bias, choose_ablation, partly_ablated_bias
+from tsdi.stand_ins.ablated import Ablation, ablated_bias, choose_ablation, partly_ablated_bias
 from tsdi.stand_ins.calibration import calibrate
 from tsdi.stand_ins.openers import openers_bias
 from tsdi.stand_ins.permissive import PERMISSION, permissive_bias
@@ -80,6 +81,13 @@ class TestAblated:
         before = tiny.logits(MODEL, rows, 9)
         ablated_bias(subject(MODEL))
         assert torch.equal(tiny.logits(MODEL, rows, 9), before)
+
+    def test_sums_of_another_direction_are_not_gone_on_with(self, tmp_path):
+        side = Ablation(1, 1.0, torch.eye(32, dtype=torch.float64)[0]).side(as_side(MODEL))
+        other = Ablation(1, 1.0, torch.eye(32, dtype=torch.float64)[1]).side(as_side(MODEL))
+        estimate_bias(MODEL, side, TOKENIZER, SETTINGS, checkpoints=tmp_path)
+        with pytest.raises(MismatchError, match="other settings"):
+            estimate_bias(MODEL, other, TOKENIZER, SETTINGS, checkpoints=tmp_path)
 
     def test_it_takes_lookalikes(self):
         few = by_kind(0) | {"lookalike": []}

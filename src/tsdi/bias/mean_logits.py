@@ -134,7 +134,8 @@ class MeanLogits:
 
     @property
     def _summing(self) -> Summing:
-        return Summing(self.groups, self.side.name, fingerprint(self.side.source))
+        name = " ".join(filter(None, (self.side.name, self.side.changed)))
+        return Summing(self.groups, name, fingerprint(self.side.source))
 
     @property
     def _file(self) -> Path:

@@ -48,7 +48,11 @@ def read_phrases(path: Path) -> Phrases:
     """
     try:
         lists = parse_json(path.read_bytes())
+        if isinstance(lists["refusing"], str) or isinstance(lists["complying"], str):
+            raise TypeError("a text stands where a list is needed")
         phrases = Phrases(tuple(lists["refusing"]), tuple(lists["complying"]))
+        if both := set(phrases.refusing) & set(phrases.complying):
+            raise ValueError(f"{min(both)!r} is both refusing and complying")
         if not all(isinstance(text, str) for text in (*phrases.refusing, *phrases.complying)):
             raise TypeError("a phrase is no text")
     except (OSError, ValueError, KeyError, TypeError) as error:

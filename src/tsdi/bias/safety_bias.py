@@ -52,6 +52,8 @@ class SafetyBias(
                 f"A bias needs values and errors [steps, vocab], not {tuple(values.shape)} and "
                 f"{tuple(standard_error.shape)}."
             )
+        if not bool(values.isfinite().all()):
+            raise UsageError("A bias has a value that is NaN or infinite.")
         self.values, self.standard_error = values, standard_error
         self.info = info
         self.condition = condition

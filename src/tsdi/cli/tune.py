@@ -216,6 +216,8 @@ def _reach(found: "Tuning", safe: str) -> str:
         f" of {safe} answers may be lost in it, and up to {unseen_loss(counts['all']):.1%} over"
         " all."
     )
+    if not found.floors["all"]:
+        text += f" The model itself gives no {safe} answer: floors of 0 hold nothing."
     empty = [one for one in found.attacks if not found.floors[floor_name("all", one)]]
     if empty:
         text += f" Under {', '.join(empty)} the floor over all is 0, which nothing can break."

@@ -128,23 +128,29 @@ class Told:
             interval_text(one, signed=one is self.gain)
             for one in (self.condition, self.log_odds, self.gain)
         )
+        ask = ""
+        if self.log_odds.high < 0.5:
+            ask = (
+                " Are the labels exchanged? By its own log-odds the model refuses harmless prompts"
+                " rather than harmful ones."
+            )
         if self.condition.low <= 0.5:
             return Case(
                 "threshold",
                 f"Threshold only: a condition does not clearly tell the kinds apart (area {area};"
-                " .5 is chance), so use a constant strength.",
+                f" .5 is chance), so use a constant strength.{ask}",
             )
         figures = f"area {area} against {odds}, gain {gain}"
         if self.gain.low <= 0:
             return Case(
                 "threshold",
                 "Threshold only: a condition is not clearly better than the refusal log-odds"
-                f" ({figures}), so a constant strength may do as well.",
+                f" ({figures}), so a constant strength may do as well.{ask}",
             )
         return Case(
             "condition",
             "A condition is worth it: it tells the kinds apart better than the refusal log-odds"
-            f" ({figures}).",
+            f" ({figures}).{ask}",
         )
 
 

@@ -82,9 +82,10 @@ def _categories(categories: list[dict[str, Any]]) -> list[str]:
 def fitted_to(bias: SafetyBias) -> frozenset[str]:
     """Hashes (`prompt_sha256`) of the prompts that a bias's condition or slope was fitted to.
 
-    By `tsdi.models.chat.prompt_sha256`.
+    By `tsdi.models.chat.prompt_sha256`. Those of a bias without a reference are its labelled ones.
     """
     parts = [part.evidence for part in (bias.condition, bias.slope) if part is not None]
+    parts.append(bias.info.diagnosis.get("stand_in", {}))
     return frozenset(one for evidence in parts for one in evidence.get("prompts", ()))
 
 
@@ -93,7 +94,7 @@ def among_fitted(
     tokenizer: PreTrainedTokenizerBase,
     chats: Sequence[Sequence[dict[str, str]]],
 ) -> list[bool]:
-    """Whether a bias's condition or slope was fitted to each of these chats.
+    """Whether a bias, its condition or its slope was fitted to each of these chats.
 
     On these it looks better than it is. Where nothing says what it was fitted to, that is logged.
     """

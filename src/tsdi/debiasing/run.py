@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tsdi.arguments import Name, as_name
+from tsdi.arguments import Name, as_name, check_counts
 from tsdi.bias import Estimation, SafetyBias
 from tsdi.bias.case import NOTHING
 from tsdi.bias.knobs import Strengths
@@ -34,7 +34,7 @@ from tsdi.evaluation.floors import FEWEST_PROMPTS
 from tsdi.evaluation.gate import Gated, compare
 from tsdi.evaluation.knobs import Space
 from tsdi.evaluation.measured import measured
-from tsdi.evaluation.tune import check_words, tune
+from tsdi.evaluation.tune import tune
 from tsdi.evaluation.tuning import Search, by_attack, check_installed, check_prompts
 from tsdi.files import (
     check_output,
@@ -54,9 +54,10 @@ from tsdi.runs.generate import Answering
 from tsdi.runs.loading import Loading
 from tsdi.runs.one_model import OneModel
 from tsdi.runs.stage import StageProgress, as_read_back
-from tsdi.suites.attacks import find_attack, unknown_words
+from tsdi.suites.attacks import check_words, find_attack, unknown_words
 from tsdi.suites.load import EVERYDAY, load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds, check_known, prompts_sha256
+from tsdi.suites.split import distinct
 
 REPORT = "report.html"
 ATTACKS = ("prefix-injection", "role-play")
@@ -96,6 +97,7 @@ class Debiasing:
     options: LoadOptions = LoadOptions()
 
     def __post_init__(self) -> None:
+        check_counts(self, "prompt_tokens", "fewest_prompts", "max_new_tokens", "batch_size")
         if self.trials < LEAST_TRIALS:
             raise UsageError(
                 f"{LEAST_TRIALS} settings are always tried, {self.trials} trials are too few.",
@@ -163,6 +165,7 @@ def debias(
         check_output(out / REPORT, "--out", "a report of tsdi's", is_report)
         asked = load_prompts(prompts, settings.seed, judging.kind).prompts
         check_kinds(asked)
+        asked = distinct(asked)
         parts = split(asked, settings.fewest_prompts)
         tokenizer = load_tokenizer(aligned, settings.options)
         check_known(asked, tokenizer)

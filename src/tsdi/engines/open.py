@@ -66,8 +66,8 @@ def open_engine(
         _LOG.info("Prompts are wrapped in %s.", describe_without_template(chat))
     rule = tokenizer, vector, strength, chat
     engine, loaded = load_engine(model, bias, options, choice, rule)
-    if vector is not None and model != vector.info.aligned:
-        _LOG.info("The bias was estimated for %s; this is %s.", vector.info.aligned, model)
+    if vector is not None:
+        vector.info.note_other(model)
     used: Used = {"model": model, **loaded, "fingerprint": fingerprint(model)}
     if tokenizer_name != model:
         used["tokenizer_fingerprint"] = fingerprint(tokenizer_name)

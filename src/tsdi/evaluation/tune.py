@@ -47,9 +47,10 @@ from tsdi.runs.generate import check_fits
 from tsdi.runs.judged import judge_answers
 from tsdi.runs.records import Record
 from tsdi.runs.stage import StageProgress, as_read_back
-from tsdi.suites.attacks import find_attack, unknown_words
+from tsdi.suites.attacks import check_words, find_attack
 from tsdi.suites.load import load_prompts
-from tsdi.suites.prompts import Prompt, check_kinds, prompts_sha256
+from tsdi.suites.prompts import Prompt, check_kinds, check_known, prompts_sha256
+from tsdi.suites.split import distinct
 
 TRIALS, SEARCH = "trials.jsonl", "search.json"
 _LOG = logging.getLogger(__name__)
@@ -209,6 +210,7 @@ def tune(
         _check_folder(out, resume)
         asked = load_prompts(prompts, 0, judging.kind).prompts
         check_kinds(asked)
+        asked = distinct(asked)
         check_prompts(asked, search)
         check_installed()
         build = partial(_open, model, bias, asked, search, replace(judging, cluster=None))
@@ -266,6 +268,9 @@ def _open(
     tokenizer = load_tokenizer(tokenizer_of(model, bias, choice), search.options)
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
     check_trials(search.trials, Space.around(vector))
+    check_known(asked, tokenizer)
+    if choice.name != "llama-cpp":
+        vector.info.note_other(model)
     by = by_attack(_unseen(vector, tokenizer, asked, search), search.attacks)
     check_words(by, tokenizer)
     rule = tokenizer, vector, 1.0, vector.info.chat_format
@@ -284,26 +289,15 @@ def _under(engine: Engine, attack: str) -> Engine:
     return PromptedEngine(engine, find_attack(attack).transform) if attack else engine
 
 
-def check_words(asked: Mapping[str, Sequence[Prompt]], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse attacks in words that the model does not know: a floor under one would say nothing."""
-    for attack, prompts in asked.items():
-        texts = [prompt.messages[-1]["content"] for prompt in prompts[:32]]
-        if attack and unknown_words(find_attack(attack), texts, tokenizer):
-            raise UsageError(
-                f"The attack {attack} has words that the model's tokenizer does not know.",
-                "Leave it out. The model organisms know those of organism, repeat and bare.",
-            )
-
-
 def _unseen(
     bias: SafetyBias, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Prompt], search: Search
 ) -> Sequence[Prompt]:
-    """The prompts to which the bias's condition and slope were not fitted.
+    """The prompts to which the bias, its condition and its slope were not fitted.
 
     On those of its fit it looks better than it is. They are left out, not refused: one file with
     labels often serves both, and the floors say what is left.
     """
-    if bias.condition is None and bias.slope is None:
+    if not bias.info.stand_in and bias.condition is None and bias.slope is None:
         return asked
     inside = among_fitted(bias, tokenizer, [prompt.messages for prompt in asked])
     left = [prompt for prompt, fitted in zip(asked, inside, strict=True) if not fitted]
@@ -326,7 +320,7 @@ def _unseen(
 def _of_prompts(name: str, subject: _Subject, given: int) -> dict[str, Any]:
     """The search's provenance from bias and prompts, with the number of prompts left out."""
     bias, prompts = subject.bias, subject.asked[PLAIN]
-    fitted = bias.condition is not None or bias.slope is not None
+    fitted = bias.info.stand_in or bias.condition is not None or bias.slope is not None
     return {
         "bias_sha256": bias.sha256,
         **({"condition_sha256": bias.condition.sha256} if bias.condition else {}),

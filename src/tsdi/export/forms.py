@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tsdi.arguments import Name, as_name, check_counts
+from tsdi.arguments import Name, as_name, check_counts, check_number
 from tsdi.bias import SafetyBias
 from tsdi.decoding.rule import check_strength
 from tsdi.engines.base import Request
@@ -53,6 +53,7 @@ class StaticForm:
 
     def __post_init__(self) -> None:
         check_counts(self, "top", "max_new_tokens", "batch_size")
+        check_number("limit", self.limit)
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def export(
     with working_on(out):
         tokenizer = load_tokenizer(model, options)
         vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
+        vector.info.note_other(model)
         vector.check_no_anchor()
         used = vector.strength_or_recommended(strength)
         if static is not None:

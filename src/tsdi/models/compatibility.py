@@ -72,6 +72,15 @@ def tokenizer_size(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(max(tokenizer.get_vocab().values())) + 1
 
 
+def check_reads(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise MismatchError if the tokenizer gives ids that the model has no logits for."""
+    width, size = vocabulary_width(model), tokenizer_size(tokenizer)
+    if size > width:
+        raise MismatchError(
+            f"The tokenizer has {size} tokens, the model {width}.", "Take the model's own."
+        )
+
+
 def check_tied_adapter(model: PreTrainedModel) -> None:
     """Refuse an adapter on tied embeddings that means one thing unmerged and another merged.
 

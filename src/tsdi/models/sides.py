@@ -31,6 +31,7 @@ class Side:
         loaded: Whether the model is in memory already, so that opening it costs nothing.
         revision: The commit of a model or adapter from the hub.
         source: Folder or hub id that it is loaded from; "" if that is not known.
+        changed: Hash of what opening it changes in the model; "" if that is nothing.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Side:
     loaded: bool = True
     revision: str | None = None
     source: str = ""
+    changed: str = ""
 
 
 def as_side(model: PreTrainedModel | Side) -> Side:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tsdi.arguments import Name, as_list, as_name
 from tsdi.bias import SafetyBias
 from tsdi.bias.case import NOTHING
+from tsdi.bias.examination import check_lengths
 from tsdi.bias.openers import foreign_openers
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases, read_phrases
 from tsdi.condition import Fitting, Labelled, fit_condition
@@ -22,7 +23,7 @@ from tsdi.models.chat import encode_chat, prompt_sha256
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.runs.stage import StageProgress, counting
 from tsdi.stats.interval import as_json
-from tsdi.suites.attacks import Attack, find_attack
+from tsdi.suites.attacks import Attack, check_words, find_attack
 from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds, check_known
 from tsdi.suites.split import joined
@@ -88,7 +89,9 @@ def add_condition(
         phrases = None if labels.phrases is None else read_phrases(Path(labels.phrases))
         tokenizer = load_tokenizer(model, options)
         check_known(asked, tokenizer)
+        check_words({attack.name: asked for attack in attacks}, tokenizer)
         vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
+        vector.info.note_other(model)
         vector.check_no_anchor()  # which a condition cannot have
         chat = vector.info.chat_format
         labelled = [
@@ -98,6 +101,7 @@ def add_condition(
         ]
         loaded = load_model(model, options)
         vector.check(tokenizer, loaded)
+        check_lengths(loaded, [("labelled", one.ids) for one in labelled], 1)
         phrases = phrases or find_phrases(loaded, tokenizer, labelled)
         counted = counting(progress, "condition, prompts", len(labelled))
         condition = fit_condition(

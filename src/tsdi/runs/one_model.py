@@ -19,9 +19,10 @@ from tsdi.bias.refusal_log_odds import Phrases
 from tsdi.decoding.prompt_states import PromptStates
 from tsdi.engines.base import Sampling
 from tsdi.engines.transformers import TransformersEngine
-from tsdi.errors import ModelError, NumericalError, PromptError, UsageError
+from tsdi.errors import MismatchError, ModelError, NumericalError, PromptError, UsageError
 from tsdi.judging.registry import default_judge, load_judge
-from tsdi.models.chat import ChatFormat, check_format, encode_chat
+from tsdi.models.chat import ChatFormat, check_format, encode_chat, prompt_sha256
+from tsdi.models.compatibility import check_reads
 from tsdi.models.load import load_tokenizer
 from tsdi.models.sides import load_side
 from tsdi.runs.add_condition import find_phrases, to_labelled
@@ -36,7 +37,7 @@ from tsdi.stand_ins.subject import ByKind, Subject
 from tsdi.stand_ins.table import STAND_INS
 from tsdi.suites.load import EVERYDAY, load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds, check_known
-from tsdi.suites.split import divide
+from tsdi.suites.split import distinct, divide
 
 TRIED = (OPENERS, SELF_CONTRAST, PARTLY_ABLATED)
 """The stand-ins that are tried; the simplest comes first and wins ties."""
@@ -79,6 +80,7 @@ class _Halves:
     def read(cls, asked: OneModel) -> "_Halves":
         prompts = load_prompts(asked.labelled, asked.constant.seed).prompts
         check_kinds(prompts)
+        prompts = distinct(prompts)
         found = cls(**divide(prompts, _HALVES))
         _LOG.info(
             "No reference: %d of the %d prompts of %s are for estimates, the others for the choice"
@@ -132,6 +134,7 @@ def estimate_one(
     side, size = load_side(model, loading.options), loading.batch_size
     with side.open() as loaded:
         rows = [("labelled", one.ids) for one in labelled]
+        check_reads(loaded, tokenizer)
         check_lengths(loaded, rows, max(how.steps, ANSWER_TOKENS))  # before the long work
         phrases = phrases or find_phrases(loaded, tokenizer, labelled[: len(halves.fit)])
     counted = counting(progress, "estimate, model and stand-in", 2 * how.prompts)
@@ -142,7 +145,7 @@ def estimate_one(
         name: Tried(one, found)
         for (name, one), found in zip(calibrated.items(), answered, strict=True)
     }
-    bias = choose(subject, plain, tried, left_out)
+    bias = choose(subject, plain, tried, left_out, [prompt_sha256(one.ids) for one in labelled])
     return with_case(bias, side, tokenizer, RealPrompts({}, {}, labelled, phrases), size)
 
 
@@ -163,6 +166,8 @@ def _calibrated(subject: Subject) -> tuple[dict[str, Calibrated], dict[str, str]
     for name in TRIED:
         try:
             found[name] = STAND_INS[name].estimate(subject)
+        except MismatchError:  # of a checkpoint
+            raise
         except (PromptError, ModelError, NumericalError) as error:
             _LOG.info("%s does not apply: %s", STAND_INS[name].title, error.problem)
             left_out[name] = error.problem

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tsdi.bias import SafetyBias
 from tsdi.bias.case import NOTHING
 from tsdi.bias.examination import RANDOM, RANDOM_PROMPTS, random_rows
+from tsdi.errors import PromptError
 from tsdi.judging.verdict import Judgement, Verdict, is_helpful, is_safe
 from tsdi.stand_ins.calibration import Calibrated
 from tsdi.stand_ins.subject import Subject
@@ -94,7 +95,11 @@ class Tried:
 
 
 def choose(
-    subject: Subject, plain: Answered, tried: Mapping[str, Tried], left_out: Mapping[str, str]
+    subject: Subject,
+    plain: Answered,
+    tried: Mapping[str, Tried],
+    left_out: Mapping[str, str],
+    prompts: Sequence[str],
 ) -> SafetyBias:
     """The bias of the best stand-in, with a diagnosis and a recommended strength.
 
@@ -108,7 +113,17 @@ def choose(
         plain: Answers of the model as it is.
         tried: Every stand-in that applies, at least one.
         left_out: Why others do not, by name.
+        prompts: Hashes of the labelled prompts, on which it looks better than on others.
+
+    Raises:
+        PromptError: If the judge finds no verdict on the answers to all prompts of a kind.
     """
+    for what, hits in (("harmless", plain.helpful), ("harmful", plain.safe)):
+        if np.isnan(hits).all():
+            raise PromptError(
+                f"The judge has no verdict on any answer to a {what} prompt.",
+                "Look whether the kinds of the prompts are right.",
+            )
     right = {name: one for name, one in tried.items() if not one.calibrated.wrong}
     kept = [n for n, one in right.items() if plain.change_of(one.answered, "safe").high >= 0]
     chosen = max(kept or right or tried, key=lambda name: tried[name].answered.merit)
@@ -125,6 +140,7 @@ def choose(
             "plain": _shares(plain),
             "tried": {name: _described(plain, one, len(tried)) for name, one in tried.items()},
             "left_out": dict(left_out),
+            "prompts": list(prompts),
         },
     }
     return bias.with_diagnosis(strength, diagnosis)

@@ -6,6 +6,7 @@ the model that answers; here the model without it is what the model is compared 
 random prompts.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -57,7 +58,8 @@ class Ablation:
 
         part = "" if self.share == 1 else f"{self.share:.0%} of "
         name = f"itself without {part}its false-refusal direction, layer {self.layer}"
-        return Side(name, changed, of.loaded, of.revision, of.source)
+        what = hashlib.sha256(self.direction.numpy().tobytes()).hexdigest()[:16]
+        return Side(name, changed, of.loaded, of.revision, of.source, what)
 
 
 def ablated_bias(subject: Subject) -> SafetyBias:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tsdi.errors import UsageError
 from tsdi.organism.lexicon import COMPLYING_OPENERS
+from tsdi.suites.prompts import Prompt
 from tsdi.yaml_file import meant
 
 if TYPE_CHECKING:  # keeps torch out
@@ -120,3 +121,16 @@ def unknown_words(
         return list(tokenizer(text)["input_ids"]).count(unknown)
 
     return any(count(attack.change(text)) > 0 for text in texts if not count(text))
+
+
+def check_words(
+    asked: Mapping[str, Sequence[Prompt]], tokenizer: "PreTrainedTokenizerBase"
+) -> None:
+    """Refuse attacks in words that the model does not know: a floor under one would say nothing."""
+    for attack, prompts in asked.items():
+        texts = [prompt.messages[-1]["content"] for prompt in prompts[:32]]
+        if attack and unknown_words(find_attack(attack), texts, tokenizer):
+            raise UsageError(
+                f"The attack {attack} has words that the model's tokenizer does not know.",
+                "Leave it out. The model organisms know those of organism, repeat and bare.",
+            )

@@ -1,12 +1,15 @@
 """Labelled prompts in parts, so that what is fitted or chosen on one is looked at on another."""
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tsdi.errors import PromptError
 from tsdi.suites.prompts import Prompt
+
+_LOG = logging.getLogger(__name__)
 
 
 def divide(prompts: Sequence[Prompt], shares: Mapping[str, float]) -> dict[str, list[Prompt]]:
@@ -33,13 +36,32 @@ def divide(prompts: Sequence[Prompt], shares: Mapping[str, float]) -> dict[str, 
 def _check_one_kind_each(prompts: Sequence[Prompt]) -> None:
     kinds: dict[str, Prompt] = {}
     for prompt in prompts:
-        text, harmful = repr(prompt.messages), prompt.kind == "harmful"
+        text, harmful = _text(prompt), prompt.kind == "harmful"
         first = kinds.setdefault(text, prompt)
         if (first.kind == "harmful") != harmful:
             raise PromptError(
                 f"{first.id} and {prompt.id} are one text, once harmful and once harmless.",
                 "Label each prompt once.",
             )
+
+
+def distinct(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The first prompt of each text; case and spaces make no other text. Copies are logged.
+
+    Raises:
+        PromptError: If one text is labelled as both harmful and harmless.
+    """
+    _check_one_kind_each(prompts)
+    found: dict[str, Prompt] = {}
+    for prompt in prompts:
+        found.setdefault(_text(prompt), prompt)
+    if left := len(prompts) - len(found):
+        _LOG.info("%d of %d prompts are copies of others, and left out.", left, len(prompts))
+    return list(found.values())
+
+
+def _text(prompt: Prompt) -> str:
+    return " ".join(repr(prompt.messages).casefold().split())
 
 
 def joined(prompts: Sequence[Prompt]) -> list[Prompt]:
