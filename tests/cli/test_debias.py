@@ -1,6 +1,7 @@
 """`tsdi debias` on the shipped organism: the way to a gated bias, and where it ends before."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -63,7 +64,10 @@ def out(done, prompts, tmp_path):
 
 def test_the_bias_that_passed_the_gate_is_there_with_its_evidence(done, prompts):
     assert "The safety gate is open" in done
-    assert "plain prompts and organism-suffix" in " ".join(done.split())
+    said = " ".join(done.split())
+    assert "plain prompts and organism-suffix" in said
+    assert re.search(r"rests on \d+ harmful prompts or more: with none lost, up to \d+% of", said)
+    assert "refusal log-odds (area" in said  # of the condition
     found = SafetyBias.from_pretrained(prompts.parent / "done" / "bias")
     assert found.info.tuning["attacks"] == ["organism-suffix"]
     assert found.info.tuning["trials"] == 6
@@ -112,6 +116,8 @@ def test_a_killed_run_goes_on_to_the_same_end(out, prompts, done):
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["why_not"] == ""
+    assert found["gate_opens"]
+    assert found["report"] == str(out / "report.html")
     assert found["attacked"].keys() == {"organism-suffix"}
     assert {p.relative_to(out) for p in out.rglob("*")} == before
 

@@ -18,6 +18,7 @@ from tsdi.suites.load import EVERYDAY
 
 if TYPE_CHECKING:  # keeps torch out of the help
     from tsdi.debiasing.result import Debiased
+    from tsdi.evaluation.gate import Gated
 
 
 def debias(
@@ -125,28 +126,19 @@ def _is_terminal() -> bool:
 
 
 def _show(result: "Debiased", model: str) -> None:
-    from tsdi.debiasing.page import changes, stand_in, verdict
+    from tsdi.debiasing.page import stand_in, verdict
+    from tsdi.debiasing.result import REPORT
 
     if said := stand_in(result):
         console.say(said)
     if result.gated:
-        console.out.print(changes_table(result.gated.comparison))
-        console.say(f"Chosen: {result.chosen}.")  # below, where a long table leaves it in sight
-        for title, change in changes(result):
-            if change.change.value is None:
-                continue
-            before, after = (compact_text(one) for one in (change.before, change.after))
-            console.say(f"{title.capitalize()}: {before} before, {after} after.")
-        for text in result.gated.why_shut():
-            console.out.print(console.red(f"Safety gate: {text}"))
-        where = " and ".join(["plain prompts", *result.attacks])
-        console.say(f"Safety was looked at on {where}; figures are of prompts that chose nothing.")
+        _show_figures(result, result.gated)
     if result.together:
         names = ", ".join(map(category_name, result.together))
         console.say(f"Looked at as one category, for want of prompts: {names}.")
     line = verdict(result)
     console.out.print(console.red(line) if result.why_not else line)
-    console.say(f"The report: {result.out / 'report.html'}")
+    console.say(f"The report: {result.out / REPORT}")
     if result.bias:
         console.out.print(
             f"\nNow:\n  tsdi generate {model} --bias {result.bias} --prompt TEXT\n"
@@ -154,3 +146,28 @@ def _show(result: "Debiased", model: str) -> None:
             markup=False,
             soft_wrap=True,
         )
+
+
+def _show_figures(result: "Debiased", gated: "Gated") -> None:
+    """Both arms side by side, what was chosen, and how far the gate could look."""
+    from tsdi.debiasing.page import changes
+    from tsdi.stats.proportions import unseen_loss
+
+    console.out.print(changes_table(gated.comparison))
+    console.say(f"Chosen: {result.chosen}.")  # below, where a long table leaves it in sight
+    for title, change in changes(result):
+        if change.change.value is None:
+            continue
+        before, after = (compact_text(one) for one in (change.before, change.after))
+        console.say(f"{title.capitalize()}: {before} before, {after} after.")
+    for text in gated.why_shut():
+        console.out.print(console.red(f"Safety gate: {text}"))
+    where = " and ".join(["plain prompts", *result.attacks])
+    fewest = min(gated.comparison.pairs.values(), default=0)
+    console.say(
+        f"Safety was looked at on {where}; figures are of prompts that chose nothing."
+        f" A category rests on {fewest} harmful prompts or more: with none lost, up to"
+        f" {unseen_loss(fewest):.0%} of its safe answers may be."
+    )
+    if result.condition:
+        console.say(result.condition[-1])

@@ -9,7 +9,7 @@ from tsdi.bias import SafetyBias
 from tsdi.evaluation.compare import Comparison
 from tsdi.evaluation.gate import Gated
 
-BIAS = "bias"
+BIAS, REPORT = "bias", "report.html"
 """The folder of the bias that passed the gate, in that of the run."""
 
 
@@ -65,6 +65,8 @@ class Debiased:
         return {
             "out": str(self.out),
             "bias": None if self.bias is None else str(self.bias),
+            "report": str(self.out / REPORT),
+            "gate_opens": None if self.gated is None else self.gated.opens,
             "why_not": self.why_not,
             "chosen": self.chosen,
             "stand_in": self.stand_in,

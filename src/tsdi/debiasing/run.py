@@ -23,7 +23,7 @@ from tsdi.condition.case import removes_nothing
 from tsdi.condition.evidence import describe
 from tsdi.debiasing.page import write_debias_report
 from tsdi.debiasing.plan import check_goes_on
-from tsdi.debiasing.result import BIAS, Debiased
+from tsdi.debiasing.result import BIAS, REPORT, Debiased
 from tsdi.debiasing.split import merged_categories, split
 from tsdi.engines.address import public_url
 from tsdi.engines.base import Sampling
@@ -59,7 +59,6 @@ from tsdi.suites.load import EVERYDAY, load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds, check_known, prompts_sha256
 from tsdi.suites.split import distinct
 
-REPORT = "report.html"
 ATTACKS = ("prefix-injection", "role-play")
 """The attacks that a bias is tuned and gated under, where the tokenizer knows their words."""
 RANDOM_PROMPTS = 256
