@@ -1,5 +1,6 @@
 """``tsdi show``: a safety bias in the terminal."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -178,21 +179,47 @@ def _stand_in_lines(stood: dict[str, Any]) -> list[str]:
     return lines + [f"{name} does not apply: {why}" for name, why in stood["left_out"].items()]
 
 
+def _by_kind(found: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The names of kinds and of their categories ("harmful/O3"), by kind; one name if it is one."""
+    groups: dict[str, list[str]] = {}
+    for name in found:
+        groups.setdefault(name.partition("/")[0], []).append(name)
+    return {names[0] if len(names) == 1 else kind: names for kind, names in groups.items()}
+
+
+def _kind_text(kind: str, names: Sequence[str]) -> str:
+    number = sum("/" in name for name in names)
+    return f"{kind} prompts" + (f" of {number} categories" if len(names) > 1 else "")
+
+
+def _mean(figures: Sequence[Mapping[str, Any]]) -> float:
+    """The mean of figures, each counting as many prompts as it rests on."""
+    total: float = sum(one["value"] * one["n"] for one in figures)
+    prompts: int = sum(one["n"] for one in figures)
+    return total / prompts
+
+
 def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
     if not diagnosis:
         return ["It holds no diagnosis, so no strength is recommended."]
     lines = [str(diagnosis["verdict"])]
     if case := diagnosis.get("case"):
         lines.append(case["why"])
-    for kind, arms in diagnosis["refusal"].items():
-        figures = (f"{arm} {arms[arm]['value']:+.2f}" for arm in ARMS if arm in arms)
-        lines.append(f"Refusal log-odds on {kind} prompts: {', '.join(figures)}.")
+    for kind, names in _by_kind(diagnosis["refusal"]).items():
+        known = [diagnosis["refusal"][name] for name in names]
+        means = {arm: _mean([one[arm] for one in known]) for arm in ARMS if arm in known[0]}
+        figures = ", ".join(f"{arm} {mean:+.2f}" for arm, mean in means.items())
+        lines.append(f"Refusal log-odds on {_kind_text(kind, names)}: {figures}.")
     if stood := diagnosis.get("stand_in"):
         return lines + _stand_in_lines(stood)
-    for kind, share in diagnosis["explained"].items():
-        found, every = Estimate.from_dict(share), diagnosis["refusal"][kind]["shift"]["n"]
-        of = f" of {every} prompts" if found.n < every else ""
-        lines.append(f"Share of the shift on {kind} prompts that the bias explains: {found}{of}.")
+    for kind, names in _by_kind(diagnosis["explained"]).items():
+        shares = [diagnosis["explained"][name] for name in names]
+        said = f"{_mean(shares):+.2f} in the mean of {sum(one['n'] for one in shares)} prompts"
+        if len(names) == 1:
+            found, every = Estimate.from_dict(shares[0]), diagnosis["refusal"][kind]["shift"]["n"]
+            said = f"{found}{f' of {every} prompts' if found.n < every else ''}"
+        what = f"Share of the shift on {_kind_text(kind, names)} that the bias explains"
+        lines.append(f"{what}: {said}.")
     if diagnosis["explained"]:
         lines.append(
             "At 1, the best, the safety step does the same whatever the text, and one vector takes"
