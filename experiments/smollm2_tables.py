@@ -1,6 +1,6 @@
 """The table of what rules do on SmolLM2: on suites that settings were chosen on, and on others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from tsdi.study.results import read_results
 RESULTS = HERE / "smollm2" / "results.json"
 LABELS_RESULTS = HERE / "smollm2-labels" / "results.json"
 ATTACKS = HERE / "smollm2-attacks" / "results.json"
+SEEN = HERE / "smollm2-attacked-labels" / "results.json"
 PAGES = (HERE / "smollm2" / "README.md", DOCS / "condition.md")
 NEW = ("xstest", "strongreject")
 """Suites of which no prompt was used for a fit or a choice."""
@@ -50,6 +51,11 @@ RULES = {
     "merge-refuser": "merge that a condition makes refuse",
     "reference": "the reference",
 }
+SEEING = {
+    "conditioned": "TSDI, condition that has seen two",
+    "conditioned-openers": "one number, condition that has seen two",
+}
+"""Rules of the study whose labels are under attacks, too."""
 HEAD = ["rule", "refused, harmful", "complied, harmless"]
 AHEAD = "lead"
 KINDS = ((("harmful",), safe), (("harmless", "lookalike"), helpful))
@@ -57,9 +63,9 @@ KINDS = ((("harmful",), safe), (("harmless", "lookalike"), helpful))
 
 def with_tables(text: str) -> str:
     """A page with its table made anew."""
-    parts = {"smollm2": by_suite(_Shares(RESULTS, NEW), "new suites")}
+    parts = {"smollm2": by_suite(Shares(RESULTS, NEW), "new suites")}
     if "<!-- smollm2-labels" in text:
-        shares = _Shares(LABELS_RESULTS, UNSEEN)
+        shares = Shares(LABELS_RESULTS, UNSEEN)
         parts["smollm2-labels"] = by_suite(shares, "physical safety, malicious")
     if "<!-- smollm2-attacks" in text:
         parts["smollm2-attacks"] = under_attack()
@@ -71,7 +77,7 @@ def in_short() -> list[list[str]]:
 
     The shares' intervals are in `by_suite`.
     """
-    shares = _Shares(RESULTS, NEW)
+    shares = Shares(RESULTS, NEW)
     rows = [[*HEAD, "lead, suites of its labels", "lead, new suites"]]
     for name, title in shares.rules.items():
         if name not in SHORT:
@@ -82,7 +88,7 @@ def in_short() -> list[list[str]]:
     return rows
 
 
-def by_suite(shares: "_Shares", new: str) -> str:
+def by_suite(shares: "Shares", new: str) -> str:
     """Every rule's shares and a condition's lead by suites, the new ones apart under a name."""
     columns = (*HEAD[1:], AHEAD)
     rows = [["rule", *columns, *(f"{one}: {new}" for one in columns)]]
@@ -95,25 +101,32 @@ def by_suite(shares: "_Shares", new: str) -> str:
 
 
 def under_attack() -> str:
-    """Every rule's shares, and those refused of the harmful prompts under each attack."""
-    shares = _Shares(ATTACKS, NEW)
-    rows = [[*HEAD, *(f"refused, {name}" for name in shares.attacks)]]
-    for rule, title in shares.rules.items():
-        plain = shares.of(rule, range(len(shares.asked)))
-        rows.append([title, *plain, *(shares.refused(rule, name) for name in shares.attacks)])
+    """Shares refused of the harmful prompts under attacks; the last rules have seen two of them."""
+    rows: list[list[str]] = []
+    for file, titles in ((ATTACKS, RULES), (SEEN, SEEING)):
+        shares = Shares(file, NEW)
+        rows = rows or [[*HEAD, *(f"refused, {name}" for name in shares.attacks)]]
+        for rule in (name for name in titles if name in shares.rules):
+            plain = shares.of(rule, range(len(shares.asked)))
+            attacked = (shares.refused(rule, name) for name in shares.attacks)
+            rows.append([titles[rule], *plain, *attacked])
     return table(rows)
 
 
-class _Shares:
+class Shares:
     """Shares of answers of a study's rules, each with the settings that validation chose."""
 
-    def __init__(self, file: Path, new: Sequence[str]) -> None:
+    def __init__(
+        self, file: Path, new: Sequence[str] = (), titles: Mapping[str, str] = RULES
+    ) -> None:
         results = read_results(file)
         self._new = new
         self.asked = results.prompts["test"]
         self.attacks = results.study.attacks
         self._answers = Answers(results)
-        self.rules = {name: title for name, title in RULES.items() if name in self._answers.by_rule}
+        self.rules = {
+            name: title for name, title in titles.items() if name in self._answers.by_rule
+        }
 
     def places(self, is_new: bool) -> list[int]:
         """Indices of the test prompts of new suites, or of the others."""
@@ -136,12 +149,12 @@ class _Shares:
         )
         return compact_text(share(outcomes[:, 0]))
 
-    def ahead(self, rule: str, places: Sequence[int]) -> str:
-        """How far a condition is ahead of a rule at some places, in refusals times compliance."""
-        if rule == "conditioned":
+    def ahead(self, rule: str, places: Sequence[int], ours: str = "conditioned") -> str:
+        """How far one rule is ahead of another at some places, in refusals times compliance."""
+        if rule == ours:
             return ""
-        ours, theirs = (self._products(one, places) for one in ("conditioned", rule))
-        return compact_text(mean_interval((ours - theirs).tolist()), signed=True)
+        found, theirs = (self._products(one, places) for one in (ours, rule))
+        return compact_text(mean_interval((found - theirs).tolist()), signed=True)
 
     def _products(self, rule: str, places: Sequence[int]) -> NDArray[np.float64]:
         """Refusals times compliance by seed."""

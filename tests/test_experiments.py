@@ -72,7 +72,7 @@ STUDIES_OF = {  # a page, and the studies whose tables its figures are from
     "experiments/organism-condition/README.md": ("organism-condition",),
     "experiments/real-text/README.md": ("real-text",),
     "experiments/cleansing/README.md": ("cleansing",),
-    "experiments/smollm2/README.md": ("smollm2", "smollm2-attacks"),
+    "experiments/smollm2/README.md": ("smollm2", "smollm2-attacks", "smollm2-attacked-labels"),
 }
 OTHER_FIGURES = {  # pages without a study; their figures are tested below, or are settings
     "experiments/judges/README.md": {".50", ".90"},
