@@ -5,6 +5,7 @@ import torch
 
 from tests.study.made import study_file
 from tsdi.engines.base import Request, Sampling
+from tsdi.study.cells import cell_folder
 from tsdi.study.config import RuleEntry, read_study
 from tsdi.study.grid import Job, locate, open_family
 from tsdi.study.plan import plan
@@ -111,6 +112,25 @@ def test_controls_have_conditions_of_their_own(family, made, plain, other, tells
     harmful = torch.tensor([prompt.kind == "harmful" for prompt in made.prompts["test"]])
     apart = float(control[~harmful].median() - control[harmful].median())
     assert (apart > 0.5) == tells
+
+
+def test_a_threshold_moves_where_the_strength_changes(family, made, plain):
+    def strength(**more):
+        asked = setting("conditioned", **STRENGTHS, **more)
+        return family.conditions.of("aligned", family.model("aligned"), asked).strength(plain)
+
+    assert torch.equal(strength(threshold=0.0), strength())
+    assert float((strength(threshold=-1e4) - STRENGTHS["low"]).abs().max()) < 1e-4
+    assert bool((strength(threshold=-1.0) <= strength()).all())
+
+
+def test_cells_of_before_there_were_thresholds_are_known(made):
+    entry = RuleEntry.model_validate({"rule": "conditioned", **STRENGTHS})
+    (now,) = entry.candidates
+    before = {key: value for key, value in now.items() if key != "threshold"}
+    folders = [cell_folder(made.out, ("test",), {}, entry, one) for one in (now, before)]
+    assert folders[0] == folders[1]
+    assert folders[0] != cell_folder(made.out, ("test",), {}, entry, {**now, "threshold": -1.0})
 
 
 def test_each_model_is_read_once(family, made, monkeypatch):

@@ -31,7 +31,11 @@ CELLS = "cells"
 """The folder of all cells, within a study's."""
 
 
-LATER = {("conditioned", "reference")}
+LATER = {
+    ("conditioned", "reference"),
+    ("conditioned", "threshold"),
+    ("conditioned-openers", "threshold"),
+}
 """Parameters that rules gained later; unset, they leave earlier cells their folders."""
 
 

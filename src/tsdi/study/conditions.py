@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.baselines.conditions import fit_log_odds, fit_top, shuffled
+from tsdi.bias.knobs import Strengths
 from tsdi.bias.refusal_log_odds import Phrases
 from tsdi.condition import Condition, Fitting, Labelled
 from tsdi.condition.discriminant import fit_direction
@@ -44,12 +45,10 @@ class Conditions:
         key = name, labels, sees
         if key not in self._fitted:
             self._fitted[key] = self._fit(model, self._labelled(name, model, labels), sees)
-        low, high, width = (float(setting[key] or 0.0) for key in ("low", "high", "width"))
+        keys = ("low", "high", "width", "threshold")
+        by = Strengths(*(float(setting.get(one) or 0.0) for one in keys))
         return replace(
-            self._fitted[key],
-            low=low,
-            high=high,
-            width=width,
+            by.of(self._fitted[key]),
             tokenizer_sha256=tokenizer_sha256(self.tokenizer),
             template_sha256=template_sha256(self.tokenizer, self.chat_format),
         )

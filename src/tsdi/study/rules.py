@@ -52,7 +52,9 @@ _TSDI: dict[str, int | float | str | None] = {
     "pool": None, "reference": None, "template": None, "ngram": None,
 }  # fmt: skip
 _CONDITION: dict[str, int | float | str | None] = {"width": 1.0, "labels": "own", "sees": "all"}
-_STRENGTHS: dict[str, int | float | str | None] = {"low": 0.0, "high": 1.0, **_CONDITION}
+_STRENGTHS: dict[str, int | float | str | None] = {
+    "low": 0.0, "high": 1.0, "threshold": None, **_CONDITION
+}  # fmt: skip
 _LABELS = "judged validation prompts, to choose {}"
 _FITTED = "labelled prompts; " + _LABELS
 _PAIR = ("aligned", "reference")
