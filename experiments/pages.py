@@ -20,6 +20,7 @@ from experiments import (
     cli_page,
     condition_pictures,
     condition_tables,
+    debias_table,
     demo_pictures,
     engine_tables,
     judge_tables,
@@ -84,6 +85,7 @@ def pages() -> dict[Path, str]:
         condition_tables.PAGE: condition_tables.with_tables,
         stand_in_tables.PAGE: stand_in_tables.with_tables,
         cleansing_tables.PAGE: cleansing_tables.with_tables,
+        debias_table.PAGE: debias_table.with_table,
         scale_tables.PAGE: scale_tables.with_tables,
         engine_tables.PAGE: engine_tables.with_tables,
     }
