@@ -28,6 +28,7 @@ from tsdi.files import working_on, write_folder
 from tsdi.models.chat import fix_arguments
 from tsdi.models.load import LoadOptions, load_model, load_tokenizer
 from tsdi.suites.load import load_prompts
+from tsdi.suites.split import distinct
 
 LEAST_PROMPTS = 16
 FORMS = ("transformers", "logit-bias", "checkpoint")
@@ -152,7 +153,8 @@ def _write_static(
     """Write a static form, once its divergence from the rule is measured."""
     out, to = place
     tokenizer = load_tokenizer(name, options)
-    requests = [Request(prompt.messages) for prompt in load_prompts(static.prompts, 0).prompts]
+    asked = distinct(load_prompts(static.prompts, 0).prompts)
+    requests = [Request(prompt.messages) for prompt in asked]
     if to == "checkpoint":
         _check_halves(requests)
     else:

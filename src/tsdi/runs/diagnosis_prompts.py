@@ -22,6 +22,7 @@ from tsdi.models.sides import Side
 from tsdi.stats.interval import as_json
 from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds
+from tsdi.suites.split import distinct
 
 Ids = dict[str, list[list[int]]]
 """Prompts as token ids, by kind and category."""
@@ -82,18 +83,18 @@ def read_real(
     found = RealPrompts(
         phrases=None if asked.phrases is None else read_phrases(Path(asked.phrases))
     )
-    for source in as_list("sources", asked.sources):
-        for prompt in _with_kinds(source, settings.seed):
-            kind = "harmful" if prompt.kind == "harmful" else "harmless"
-            name = f"{kind}/{prompt.category}" if prompt.category else kind
-            ids, theirs = (
-                encode_chat(tokenizer, prompt.messages, chat)
-                for chat in (settings.chat, settings.reference_chat)
-            )
-            found.ids.setdefault(name, []).append(ids + marker)
-            found.reference.setdefault(name, []).append(theirs + marker)
-            label = Labelled(ids, kind == "harmful", prompt.category, prompt.group)
-            found.labelled.append(label)
+    sources = as_list("sources", asked.sources)
+    for prompt in distinct([one for name in sources for one in _with_kinds(name, settings.seed)]):
+        kind = "harmful" if prompt.kind == "harmful" else "harmless"
+        name = f"{kind}/{prompt.category}" if prompt.category else kind
+        ids, theirs = (
+            encode_chat(tokenizer, prompt.messages, chat)
+            for chat in (settings.chat, settings.reference_chat)
+        )
+        found.ids.setdefault(name, []).append(ids + marker)
+        found.reference.setdefault(name, []).append(theirs + marker)
+        label = Labelled(ids, kind == "harmful", prompt.category, prompt.group)
+        found.labelled.append(label)
     if found.phrases or not all(map(found.of_kind, ("harmless", "harmful"))):
         check_phrases(tokenizer, found.phrases or ENGLISH)
     return found
