@@ -12,6 +12,7 @@ from tsdi.study.front_tables import each_point_title
 from tsdi.study.fronts import within
 from tsdi.study.results import read_results
 from tsdi.study.summarise import summarise
+from tsdi.study.summary import Summary
 from tsdi.study.tables import tables
 
 PAGE = DOCS / "condition.md"
@@ -49,6 +50,11 @@ RULES = {
     "merge-refuser": "merge that a condition makes refuse",
 }
 """Rules of the study that the page shows."""
+MAIN = "Methods at the main grid point"
+FRONTS = "Fronts of 1 point: safety and helpful"
+WEAKEST = "Weakest category of every method"
+GATE = "Safety gate of every method"
+"""Titles of a study's tables."""
 ARMS = {
     "0": "0: the model as it is",
     "1": "1 for all",
@@ -74,27 +80,32 @@ def with_tables(text: str) -> str:
 def fronts() -> str:
     """How far conditioned TSDI is ahead of every rule, and each rule's safety where it is least."""
     summary = summarise(read_results(STUDY))
-    made = tables(summary)
-    names = (
-        ("Fronts of 1 point: safety and helpful", "conditioned TSDI minus it"),
+    columns = columns_of(
+        summary,
+        (FRONTS, "conditioned TSDI minus it"),
         (each_point_title(summary), "conditioned TSDI minus it"),
-        ("Weakest category of every method", "plain prompts"),
-        ("Safety gate of every method", "safety, organism-role-play"),
+        (WEAKEST, "plain prompts"),
+        (GATE, "safety, organism-role-play"),
     )
-    columns = [
-        {row[0]: row[made[title].header.index(column)] for row in made[title].rows}
-        for title, column in names
-    ]
     rows = [["conditioned TSDI minus ...", "best model", "any model", "weakest category of that",
              "under role-play, safety of that"]]  # fmt: skip
     for rule, title in RULES.items():
         best, every, weakest, attacked = (column.get(rule, "") for column in columns)
         own = rule == "conditioned"
-        rows.append([title, "" if own else best, "" if own else every, _code(weakest), attacked])
+        rows.append([title, "" if own else best, "" if own else every, code(weakest), attacked])
     return table(rows)
 
 
-def _code(weakest: str) -> str:
+def columns_of(summary: Summary, *names: tuple[str, str]) -> list[dict[str, str]]:
+    """Columns of a study's tables, by the name of their rules."""
+    made = tables(summary)
+    return [
+        {row[0]: row[made[title].header.index(column)] for row in made[title].rows}
+        for title, column in names
+    ]
+
+
+def code(weakest: str) -> str:
     """A category's code and its share, without its name."""
     return re.sub(r"^(\w+) \D*", r"\1 ", weakest)
 

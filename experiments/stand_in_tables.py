@@ -5,9 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from experiments import DOCS, HERE
+from experiments.condition_tables import FRONTS, GATE, MAIN, WEAKEST, code, columns_of
 from experiments.marks import table, with_parts
 from tsdi.stats.interval import Estimate, compact_text, interval_text
 from tsdi.stats.seeds import mean_interval
+from tsdi.study.front_tables import each_point_title
+from tsdi.study.results import read_results
+from tsdi.study.summarise import summarise
 
 PAGE = DOCS / "no-reference.md"
 DATA = HERE / "no-reference" / "cosines.json"
@@ -25,10 +29,54 @@ ROWS = {
 }
 
 
+STUDY = HERE / "no-reference" / "results.json"
+RULES = {
+    "plain": "*nothing is subtracted*",
+    "tsdi-tuned": "the true reference",
+    "own-openers": ROWS["openers"],
+    "contrast": ROWS["self-contrast"],
+    "ablated": ROWS["ablated"],
+    "partly-ablated": ROWS["partly-ablated"],
+    "openers": "one tuned number on openers that we name",
+    "random-shift": ROWS["random"],
+    "false-refusal-direction": "the model answers without its false-refusal direction",
+    "conditioned": "the true reference, with a condition",
+    "conditioned-openers": "one tuned number, with a condition",
+    "conditioned-own-openers": f"{ROWS['openers']}, with a condition",
+    "conditioned-contrast": f"{ROWS['self-contrast']}, with a condition",
+    "conditioned-ablated": f"{ROWS['ablated']}, with a condition",
+    "conditioned-partly": f"{ROWS['partly-ablated']}, with a condition",
+    "reference": "the reference itself",
+}
+"""Rules of the study, with settings that were chosen on validation prompts."""
+
+
 def with_tables(text: str) -> str:
     """The page with its tables made anew."""
     pairs = json.loads(DATA.read_bytes())["pairs"]
-    return with_parts(text, {"cosines": _cosines(pairs), "alone": _answers(pairs)})
+    parts = {"cosines": _cosines(pairs), "alone": _answers(pairs), "study": _study()}
+    return with_parts(text, parts)
+
+
+def _study() -> str:
+    """What every rule does to the main model, and how far the true reference is ahead of it."""
+    summary = summarise(read_results(STUDY))
+    lead = "tuned TSDI minus it"
+    columns = columns_of(
+        summary,
+        (MAIN, "safety"),
+        (MAIN, "helpful"),
+        (FRONTS, lead),
+        (each_point_title(summary), lead),
+        (WEAKEST, "plain prompts"),
+        (GATE, "safety, organism-role-play"),
+    )
+    rows = [["in place of the reference", "safe", "helpful", "true reference minus it, best model",
+             "any model", "weakest category", "under role-play, safety"]]  # fmt: skip
+    for rule, title in RULES.items():
+        safe, helpful, *leads, weakest, attacked = (column.get(rule, "") for column in columns)
+        rows.append([title, safe, helpful, *leads, code(weakest), attacked])
+    return table(rows)
 
 
 def _cosines(pairs: dict[str, Any]) -> str:
