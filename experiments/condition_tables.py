@@ -32,6 +32,16 @@ USED = {
 EARLIER = {"step200": "step60", "step20": "step10"}
 """By the main model, the one after fewer steps."""
 STUDY = HERE / "organism-condition" / "results.json"
+CAUTIOUS = HERE / "smollm2-threshold" / "results.json"
+CAUTIOUS_RULES = {
+    "plain": "no debiasing",
+    "tsdi-tuned": "TSDI, tuned",
+    "openers": "one tuned number on refusing words",
+    "conditioned": "TSDI with a condition, -.5 to 1, threshold 0",
+    "cautious": "TSDI with a condition, -1 to 2, threshold -1.5",
+    "conditioned-openers": "one number, with a condition, -.5 to 1, threshold 0",
+    "cautious-openers": "one number, with a condition, -1 to 2, threshold -1.5",
+}
 RULES = {
     "conditioned": "TSDI with a condition",
     "plain": "no debiasing",
@@ -70,6 +80,7 @@ def with_tables(text: str) -> str:
     parts = {
         "answers": answers(),
         "fronts": fronts(),
+        "cautious": cautious(),
         "transfer": transfer(),
         "labels": label_sets(),
         "siblings": siblings(),
@@ -93,6 +104,21 @@ def fronts() -> str:
         best, every, weakest, attacked = (column.get(rule, "") for column in columns)
         own = rule == "conditioned"
         rows.append([title, "" if own else best, "" if own else every, code(weakest), attacked])
+    return table(rows)
+
+
+def cautious() -> str:
+    """Shares on SmolLM2 with a lower threshold: of the best settings, and where refusals stay."""
+    stay = "Most helpful answers where refusals stay"
+    columns = columns_of(
+        summarise(read_results(CAUTIOUS)),
+        *((title, column) for title in (MAIN, stay) for column in ("refused, harmful", "helpful")),
+    )
+    rows = [["rule", *(f"{what}{where}" for where in (": best", ": refusals stay")
+                       for what in ("refused, harmful", "complied, harmless"))]]  # fmt: skip
+    rows += [
+        [title, *(column[rule] for column in columns)] for rule, title in CAUTIOUS_RULES.items()
+    ]
     return table(rows)
 
 
