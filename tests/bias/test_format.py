@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import tsdi
 from tests import tiny
 from tsdi.bias import BiasInfo, SafetyBias
-from tsdi.errors import FormatError, MismatchError
+from tsdi.errors import FormatError, MismatchError, UsageError
 
 TENSORS, CONFIG = "bias.safetensors", "bias_config.json"
 VALUES = torch.tensor([[1.0, -1.0], [0.25, -0.25]])
@@ -328,10 +328,12 @@ class TestRefused:
 
     def test_what_could_not_be_read_is_not_written(self, tmp_path):
         good = golden_bias()
-        for values, changes in ((VALUES * 1e38, {}), (VALUES / 0, {}), (VALUES, {"strength": -1})):
+        for values, changes in ((VALUES * 1e38, {}), (VALUES, {"strength": -1})):
             bad = SafetyBias(values, VALUES.abs(), good.info.model_copy(update=changes))
             with pytest.raises(FormatError):
                 bad.save_pretrained(tmp_path / "bias")
+        with pytest.raises(UsageError, match="NaN or infinite"):
+            SafetyBias(VALUES / 0, VALUES.abs(), good.info)
         assert not list(tmp_path.glob("bias/*"))
 
     @pytest.mark.parametrize("field", ["tokenizer_sha256", "aligned", "prompts", "steps", "vocab"])

@@ -214,10 +214,12 @@ def _diagnosis_lines(diagnosis: dict[str, Any]) -> list[str]:
         return lines + _stand_in_lines(stood)
     for kind, names in _by_kind(diagnosis["explained"]).items():
         shares = [diagnosis["explained"][name] for name in names]
-        said = f"{_mean(shares):+.2f} in the mean of {sum(one['n'] for one in shares)} prompts"
-        if len(names) == 1:
-            found, every = Estimate.from_dict(shares[0]), diagnosis["refusal"][kind]["shift"]["n"]
-            said = f"{found}{f' of {every} prompts' if found.n < every else ''}"
+        found, every = Estimate.from_dict(shares[0]), diagnosis["refusal"][names[0]]["shift"]["n"]
+        said = f"{found}{f' of {every} prompts' if found.n < every else ''}"
+        if len(names) > 1:
+            known = [one for one in shares if one["n"]]
+            number = sum(one["n"] for one in known)
+            said = f"{_mean(known):+.2f} in the mean of {number} prompts" if known else "unknown"
         what = f"Share of the shift on {_kind_text(kind, names)} that the bias explains"
         lines.append(f"{what}: {said}.")
     if diagnosis["explained"]:
