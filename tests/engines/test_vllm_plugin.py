@@ -8,6 +8,8 @@ import torch
 from tests import tiny
 from tests.engines.vllm_stubs import Buffer, context, importing, params, update
 from tsdi.bias import SafetyBias
+from tsdi.bias.knobs import Knobs, Strengths
+from tsdi.engines.vllm_arguments import Asked
 from tsdi.errors import MismatchError, UsageError
 
 STEPS, ROWS = 3, 8
@@ -487,6 +489,12 @@ class TestRequests:
     def test_a_setting_that_is_none_is_refused(self, module, asked, said):
         with pytest.raises(ValueError, match=said):
             module.SafetyDebias.validate_params(params(**asked))
+
+    def test_a_strength_takes_the_place_of_all_that_a_condition_would_read(self):
+        by = Asked.of(Knobs(None, 3, 0.5, Strengths(-0.5, 2.0, 0.25, -1.0), order=1))
+        assert by.by_prompt
+        made = by.at_strength(0.75)
+        assert made == Asked.read(made.arguments()) == Asked(0.75, steps=3, decay=0.5, order=1)
 
     def test_whole_settings_are_let_through(self, module):
         for asked in ({"tsdi_steps": 3.0, "tsdi_decay": 1, "tsdi_order": 0}, BY_PROMPT):

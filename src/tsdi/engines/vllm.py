@@ -4,7 +4,6 @@ import gc
 import hashlib
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -162,7 +161,7 @@ class VllmEngine(Engine):
 
         asked = self._asked
         if request.strength is not None:
-            asked = replace(asked, strength=request.strength, low=None, high=None, width=None)
+            asked = asked.at_strength(request.strength)
         digest = hashlib.sha256(f"{sampling.seed} {ids}".encode()).digest()
         return SamplingParams(
             temperature=sampling.temperature,

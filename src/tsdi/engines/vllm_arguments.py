@@ -78,6 +78,10 @@ class Asked:
         """Whether the condition is to set the strength."""
         return any(one is not None for one in (self.low, self.width, self.threshold))
 
+    def at_strength(self, strength: float) -> "Asked":
+        """The setting with one strength, whatever its condition would set."""
+        return Asked(strength, steps=self.steps, decay=self.decay, order=self.order)
+
     def arguments(self) -> dict[str, Any]:
         """The arguments of a request that ask for this."""
         return {PREFIX + key: value for key, value in asdict(self).items() if value is not None}
