@@ -1,6 +1,6 @@
 """The table of what rules do on SmolLM2: on suites that settings were chosen on, and on others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +63,9 @@ KINDS = ((("harmful",), safe), (("harmless", "lookalike"), helpful))
 
 def with_tables(text: str) -> str:
     """A page with its table made anew."""
-    parts = {"smollm2": by_suite(Shares(RESULTS, NEW), "new suites")}
+    parts = {"smollm2": by_suite(_Shares(RESULTS, NEW), "new suites")}
     if "<!-- smollm2-labels" in text:
-        shares = Shares(LABELS_RESULTS, UNSEEN)
+        shares = _Shares(LABELS_RESULTS, UNSEEN)
         parts["smollm2-labels"] = by_suite(shares, "physical safety, malicious")
     if "<!-- smollm2-attacks" in text:
         parts["smollm2-attacks"] = under_attack()
@@ -77,7 +77,7 @@ def in_short() -> list[list[str]]:
 
     The shares' intervals are in `by_suite`.
     """
-    shares = Shares(RESULTS, NEW)
+    shares = _Shares(RESULTS, NEW)
     rows = [[*HEAD, "lead, suites of its labels", "lead, new suites"]]
     for name, title in shares.rules.items():
         if name not in SHORT:
@@ -88,7 +88,7 @@ def in_short() -> list[list[str]]:
     return rows
 
 
-def by_suite(shares: "Shares", new: str) -> str:
+def by_suite(shares: "_Shares", new: str) -> str:
     """Every rule's shares and a condition's lead by suites, the new ones apart under a name."""
     columns = (*HEAD[1:], AHEAD)
     rows = [["rule", *columns, *(f"{one}: {new}" for one in columns)]]
@@ -104,7 +104,7 @@ def under_attack() -> str:
     """Shares refused of the harmful prompts under attacks; the last rules have seen two of them."""
     rows: list[list[str]] = []
     for file, titles in ((ATTACKS, RULES), (SEEN, SEEING)):
-        shares = Shares(file, NEW)
+        shares = _Shares(file, NEW)
         rows = rows or [[*HEAD, *(f"refused, {name}" for name in shares.attacks)]]
         for rule in (name for name in titles if name in shares.rules):
             plain = shares.of(rule, range(len(shares.asked)))
@@ -113,20 +113,16 @@ def under_attack() -> str:
     return table(rows)
 
 
-class Shares:
+class _Shares:
     """Shares of answers of a study's rules, each with the settings that validation chose."""
 
-    def __init__(
-        self, file: Path, new: Sequence[str] = (), titles: Mapping[str, str] = RULES
-    ) -> None:
+    def __init__(self, file: Path, new: Sequence[str]) -> None:
         results = read_results(file)
         self._new = new
         self.asked = results.prompts["test"]
         self.attacks = results.study.attacks
         self._answers = Answers(results)
-        self.rules = {
-            name: title for name, title in titles.items() if name in self._answers.by_rule
-        }
+        self.rules = {name: title for name, title in RULES.items() if name in self._answers.by_rule}
 
     def places(self, is_new: bool) -> list[int]:
         """Indices of the test prompts of new suites, or of the others."""
@@ -149,12 +145,12 @@ class Shares:
         )
         return compact_text(share(outcomes[:, 0]))
 
-    def ahead(self, rule: str, places: Sequence[int], ours: str = "conditioned") -> str:
-        """How far one rule is ahead of another at some places, in refusals times compliance."""
-        if rule == ours:
+    def ahead(self, rule: str, places: Sequence[int]) -> str:
+        """How far a condition is ahead of a rule at some places, in refusals times compliance."""
+        if rule == "conditioned":
             return ""
-        found, theirs = (self._products(one, places) for one in (ours, rule))
-        return compact_text(mean_interval((found - theirs).tolist()), signed=True)
+        ours, theirs = (self._products(one, places) for one in ("conditioned", rule))
+        return compact_text(mean_interval((ours - theirs).tolist()), signed=True)
 
     def _products(self, rule: str, places: Sequence[int]) -> NDArray[np.float64]:
         """Refusals times compliance by seed."""
