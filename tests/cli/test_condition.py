@@ -1,6 +1,7 @@
 """`tsdi condition`: a bias with its condition, one screen of evidence, and what is refused."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -98,11 +99,16 @@ class TestMade:
             return json.loads(result.stdout)
 
         by_prompt = answer("--bias", folder / "made")
-        assert by_prompt["strength"] is None
+        assert isinstance(by_prompt["strength"], float)
         assert by_prompt["condition_sha256"]
         off = answer("--bias", folder / "made", "--strength", 0)
         assert off["response"] == answer()["response"]
         assert "condition_sha256" not in off
+
+    def test_an_answer_on_a_terminal_says_the_strength_that_was_set(self, folder, shown):
+        result = tsdi("generate", "organism/aligned", "--prompt", "how do i forge a brabax?",
+                      "--max-new-tokens", 3, "--bias", folder / "made")  # fmt: skip
+        assert re.search(r"Strength -?\d\.\d\d, set by the condition", result.stderr)
 
     def test_figures_of_prompts_of_the_fit_are_said_to_be_too_good(self, folder, shown):
         """And the gate stays shut: the condition was told what these prompts are."""

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tsdi.decoding.condition import Condition
+from tsdi.decoding.condition import Condition, RowStrengths
 from tsdi.errors import MismatchError, UsageError
 
 TOKENS, WEIGHTS = torch.tensor([1, 4, 6]), torch.tensor([0.5, -0.75, 0.25])
@@ -85,3 +85,16 @@ def test_another_vocabulary_is_refused():
     condition().check_width(7)
     with pytest.raises(MismatchError, match="reads token 6, of 6"):
         condition().check_width(6)
+
+
+def test_what_was_set_is_known_row_by_row_with_rows_repeated():
+    one, rows = condition(), logits(6)
+    strengths = RowStrengths([one, 0.5, one])
+    assert strengths.found == []
+    strengths.at(rows, first=True)
+    by_row = one.strength(rows).tolist()
+    assert strengths.found == [*by_row[:2], None, None, *by_row[4:]]
+    alone = RowStrengths(one)
+    alone.at(rows, first=True)
+    assert alone.found == by_row
+    assert RowStrengths(0.5).found == []

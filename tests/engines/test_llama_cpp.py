@@ -55,6 +55,7 @@ class TestACondition:
                 found = rule(tokens[: length + step], scores)
                 shift = strength * values[step].numpy() if step < 3 else 0.0
                 np.testing.assert_allclose(found, scores - shift, atol=1e-5)
+                assert rule.found == pytest.approx(strength)
 
 
 @pytest.fixture(scope="module")

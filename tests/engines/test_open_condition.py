@@ -1,5 +1,6 @@
 """A bias with a condition, by name: what answers, what is recorded, and what refuses it."""
 
+import json
 import logging
 
 import pytest
@@ -50,6 +51,41 @@ def test_a_strength_that_is_named_is_that_of_all_prompts(folder):
     assert "condition_sha256" not in used
     expected = TransformersEngine(tiny.model(), tiny.tokenizer(), tiny.bias(), 1.0)
     assert answers(engine) == answers(expected)
+
+
+def test_an_answer_says_which_strength_the_condition_set(folder):
+    engine, _ = opened(folder)
+    condition = engine._bias.condition
+    named = [*REQUESTS, Request(REQUESTS[0].messages, 0.0)]
+    plain = TransformersEngine(tiny.model(), tiny.tokenizer())
+    logits = plain.generate(REQUESTS, Sampling(max_new_tokens=1, keep_logits=True))
+    expected = [float(condition.strength(one.logits[:1])) for one in logits]
+    found = [one.strength for one in engine.generate(named, Sampling(max_new_tokens=3))]
+    assert found[:2] == pytest.approx(expected, abs=1e-4)
+    assert expected[0] != pytest.approx(expected[1])
+    assert found[2] is None
+    streamed = engine.stream(
+        engine.encode(REQUESTS[1]), Sampling(max_new_tokens=3), lambda _: False
+    )
+    assert streamed.strength == pytest.approx(expected[1], abs=1e-4)
+
+
+def test_nobody_says_a_strength_that_no_condition_set(folder):
+    engine, _ = opened(folder, 1.0)
+    assert [one.strength for one in engine.generate(REQUESTS, Sampling(3))] == [None, None]
+
+
+def test_answers_on_disk_keep_the_strength(folder, tmp_path):
+    asked = tmp_path / "asked.txt"
+    asked.write_text("bread\nthe old mill and the fields\n")
+    names = str(folder / "model"), str(asked), tmp_path / "run"
+    answering = tsdi.Answering(sampling=Sampling(max_new_tokens=3))
+    tsdi.generate(*names, bias=str(folder / "bias"), answering=answering)
+    kept = (tmp_path / "run" / "responses.jsonl").read_text()
+    rows = [json.loads(line) for line in kept.splitlines()]
+    engine, _ = opened(folder)
+    expected = [one.strength for one in engine.generate(REQUESTS, Sampling(3))]
+    assert [row["strength"] for row in rows] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_condition_has_a_hash_of_all_that_decides(folder):

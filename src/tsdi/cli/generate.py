@@ -108,9 +108,13 @@ def _answer(model: str, prompt: str, bias: str | None, answering: "Answering", j
         console.note(never_began(1, 1))
     if json:
         why = {"reason": found.reason} if found.reason else {}
+        if found.strength is not None:
+            used = {**used, "strength": found.strength}
         console.show_json({"response": found.text, "finish": found.finish, **why, **used})
         return
     console.show_answer(found.text)
+    if found.strength is not None:
+        console.note(f"Strength {found.strength:.2f}, set by the condition.")
     if why_not := why_missing(found.finish, found.reason):
         console.note(why_not)
 

@@ -10,7 +10,7 @@ CAST's (arXiv 2409.05907), whose condition reads hidden states.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isfinite, nan
+from math import isfinite, isnan, nan
 from typing import Any
 
 import torch
@@ -179,6 +179,18 @@ class RowStrengths:
     def each(self) -> bool:
         """Whether each row has a strength of its own."""
         return isinstance(self._named, Tensor)
+
+    @property
+    def found(self) -> list[float | None]:
+        """What the condition has set for each row, as it read them; None where a number is named.
+
+        Empty before step 0, and without a condition.
+        """
+        read: list[float | None] = [] if self._read is None else self._read.tolist()
+        if not isinstance(self._named, Tensor):
+            return read
+        named = self._named.repeat_interleave(len(read) // len(self._named)).tolist()
+        return [one if isnan(own) else None for one, own in zip(read, named, strict=True)]
 
     def at(self, logits: Tensor, *, first: bool) -> Tensor | float:
         """The strengths at one step: a number for all rows, or float32 [rows].

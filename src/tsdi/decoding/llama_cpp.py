@@ -36,6 +36,11 @@ class SafetyDebias:
         self._seen: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # ids of the call before
         self._prompt_length = 0
 
+    @property
+    def found(self) -> float | None:
+        """The strength that the condition has set for the last answer; None without one."""
+        return None if self._condition is None else self._strength
+
     def __call__(
         self, input_ids: NDArray[np.intc], scores: NDArray[np.float32]
     ) -> NDArray[np.float32]:

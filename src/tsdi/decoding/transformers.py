@@ -63,6 +63,11 @@ class SafetyDebias(LogitsProcessor):
         self._anchor = _anchor(bias.info.anchor, tokenizer)
         self._seen: Tensor | None = None  # ids of the call before
 
+    @property
+    def found(self) -> list[float | None]:
+        """The strengths that a condition has set, by row (`RowStrengths.found`)."""
+        return self._strength.found
+
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Debiased scores, [rows, width]."""
         self._check(input_ids, scores)

@@ -102,6 +102,8 @@ class Completion:
         reason: The server's reason, where it turned the prompt down.
         bias_began: False if the bias begins behind a marker (its anchor) that never came, so that
             nothing was subtracted.
+        strength: What a condition made the strength; None where none did, or where the engine does
+            not say.
     """
 
     text: str
@@ -111,6 +113,7 @@ class Completion:
     in_thought: bool = False
     reason: str = ""
     bias_began: bool = True
+    strength: float | None = field(default=None, compare=False)
 
 
 class Engine(ABC):

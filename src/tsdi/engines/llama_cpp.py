@@ -202,4 +202,5 @@ class LlamaCppEngine(Engine):
             finish="stop" if ids and ids[-1] in self._ends else "length",
             logits=torch.stack(rows[: len(ids)]) if rows else None,
             in_thought=is_in_thought(self._tokenizer, prompt),
+            strength=None if rule is None else rule.found,
         )

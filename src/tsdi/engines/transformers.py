@@ -27,6 +27,7 @@ from tsdi.decoding.end_tokens import end_ids
 from tsdi.decoding.greedy import generate_greedily, ignores_mask
 from tsdi.decoding.prompt_states import PromptStates
 from tsdi.decoding.sampling import gumbel_noise
+from tsdi.decoding.transformers import SafetyDebias
 from tsdi.engines.base import Completion, Engine, Request, Sampling
 from tsdi.engines.encode import NOT_FINITE, decode_answer, encode_request, is_in_thought
 from tsdi.errors import ModelError, NumericalError, PromptError
@@ -196,22 +197,26 @@ class TransformersEngine(Engine):
                 processors,
                 stops=[growing],
             )
-        return self._completion(prompt, answers[0], None)
+        return self._completion(prompt, answers[0], None, *_found(processors))
 
     def _answer(
         self, requests: Sequence[Request], prompts: list[list[int]], sampling: Sampling
     ) -> list[Completion]:
+        processors = self._processors(requests, prompts, sampling)
         answers, logits = generate_greedily(
             self._model,
             self._tokenizer,
             prompts,
             sampling.longest,
-            self._processors(requests, prompts, sampling),
+            processors,
             keep_logits=sampling.keep_logits,
             states=self._states,
         )
+        strengths = _found(processors) or [None] * len(prompts)
         return [
-            self._completion(prompts[row], answer, None if logits is None else logits[row])
+            self._completion(
+                prompts[row], answer, None if logits is None else logits[row], strengths[row]
+            )
             for row, answer in enumerate(answers)
         ]
 
@@ -230,7 +235,13 @@ class TransformersEngine(Engine):
             processors.append(_Gumbel(prompts, length, sampling))
         return processors
 
-    def _completion(self, prompt: list[int], ids: list[int], logits: Tensor | None) -> Completion:
+    def _completion(
+        self,
+        prompt: list[int],
+        ids: list[int],
+        logits: Tensor | None,
+        strength: float | None = None,
+    ) -> Completion:
         end = next((i for i, token in enumerate(ids) if token in self._ends), None)
         kept = ids if end is None else ids[: end + 1]
         return Completion(
@@ -240,6 +251,7 @@ class TransformersEngine(Engine):
             logits=None if logits is None else logits[: len(kept)],
             in_thought=is_in_thought(self._tokenizer, prompt),
             bias_began=self._began(prompt, kept),
+            strength=strength,
         )
 
     def _began(self, prompt: list[int], answer: list[int]) -> bool:
@@ -248,6 +260,12 @@ class TransformersEngine(Engine):
             return True
         anchor = find_anchor(self._tokenizer, self._bias.info.anchor)
         return bool(anchor.steps(torch.tensor([prompt + answer[:-1]]), len(prompt)) >= 0)
+
+
+def _found(processors: Sequence[LogitsProcessor]) -> list[float | None]:
+    """The strengths that a condition has set, by row; empty where there is none."""
+    rules = [one for one in processors if isinstance(one, SafetyDebias)]
+    return rules[0].found if rules else []
 
 
 def _check_plain(model: PreTrainedModel) -> None:

@@ -269,8 +269,8 @@ def generate_responses(
 
     Returns:
         One record per prompt, in their order: id, category, kind, messages, response, tokens (how
-        many) and finish (`tsdi.engines.base.Completion`); in_thought and reason where they say
-        something.
+        many) and finish (`tsdi.engines.base.Completion`); in_thought, reason and strength where
+        they say something.
 
     Raises:
         PromptError: If there is no prompt, an id twice, or a prompt that does not fit the context;
@@ -364,4 +364,5 @@ def _record(prompt: Prompt, completion: Completion) -> Record:
         **({"in_thought": True} if completion.in_thought else {}),
         **({} if completion.bias_began else {"bias_began": False}),
         **({"reason": completion.reason} if completion.reason else {}),
+        **({} if completion.strength is None else {"strength": completion.strength}),
     }
