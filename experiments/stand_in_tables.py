@@ -25,11 +25,14 @@ ROWS = {
     "ablated": "`ablated`",
     "partly-ablated": "`partly-ablated`",
     "permissive": "`permissive`",
+    "refusing": "the model under a refusing system prompt, minus itself",
+    "base": "the reference, read as plain text",
+    "restricted": "the same, on own openers alone",
     "random": "a random direction",
 }
 
-
 STUDY = HERE / "no-reference" / "results.json"
+REAL = HERE / "smollm2-no-reference" / "results.json"
 RULES = {
     "plain": "*nothing is subtracted*",
     "tsdi-tuned": "the true reference",
@@ -37,6 +40,7 @@ RULES = {
     "contrast": ROWS["self-contrast"],
     "ablated": ROWS["ablated"],
     "partly-ablated": ROWS["partly-ablated"],
+    "permissive": ROWS["permissive"],
     "openers": "one tuned number on openers that we name",
     "random-shift": ROWS["random"],
     "false-refusal-direction": "the model answers without its false-refusal direction",
@@ -54,7 +58,12 @@ RULES = {
 def with_tables(text: str) -> str:
     """The page with its tables made anew."""
     pairs = json.loads(DATA.read_bytes())["pairs"]
-    parts = {"cosines": _cosines(pairs), "alone": _answers(pairs), "study": _study()}
+    parts = {
+        "cosines": _cosines(pairs),
+        "alone": _answers(pairs),
+        "study": _study(),
+        "smollm2": _real(),
+    }
     return with_parts(text, parts)
 
 
@@ -74,8 +83,27 @@ def _study() -> str:
     rows = [["in place of the reference", "safe", "helpful", "true reference minus it, best model",
              "any model", "weakest category", "under role-play, safety"]]  # fmt: skip
     for rule, title in RULES.items():
-        safe, helpful, *leads, weakest, attacked = (column.get(rule, "") for column in columns)
-        rows.append([title, safe, helpful, *leads, code(weakest), attacked])
+        if rule in columns[0]:
+            safe, helpful, *leads, weakest, attacked = (column.get(rule, "") for column in columns)
+            rows.append([title, safe, helpful, *leads, code(weakest), attacked])
+    return table(rows)
+
+
+def _real() -> str:
+    """What every rule does to SmolLM2, and how far the true reference is ahead of it."""
+    columns = columns_of(
+        summarise(read_results(REAL)),
+        (MAIN, "refused, harmful"),
+        (MAIN, "helpful"),
+        ("Fronts of 1 point: refusals and helpful", "tuned TSDI minus it"),
+    )
+    rows = [["in place of the reference", "refused, harmful", "complied, harmless",
+             "true reference minus it"]]  # fmt: skip
+    rows += [
+        [title, *(column.get(rule, "") for column in columns)]
+        for rule, title in RULES.items()
+        if rule in columns[0]
+    ]
     return table(rows)
 
 

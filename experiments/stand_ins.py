@@ -6,7 +6,14 @@ no-reference too, eight training seeds, and `--smollm2 FOLDER` those of experime
 For every stand-in it writes, beside a random direction, cosines with the true bias and the ratio of
 norms, before it is scaled, to `experiments/no-reference/cosines.json`. With the shipped pairs the
 model also answers: as it is, with every stand-in, and with the true bias, all scaled alike on the
-validation half. With names of pairs only these are measured, and the file keeps the others.
+validation half. With names of pairs only these are measured, and with `--only NAME` only these
+stand-ins; the file keeps the others.
+
+`refusing` is the model under a system prompt that refuses everything, minus itself.
+
+No base model is at hand. What its prompt format does is tried with the reference itself, which
+reads prompts as plain text, without turns: `base`, and `restricted`, of which only the words are
+kept that the model's refusals and its answers begin with.
 """
 
 import argparse
@@ -14,7 +21,7 @@ import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,9 +34,11 @@ from experiments.smollm2.siblings import MAIN
 from experiments.smollm2.siblings import SEEDS as SMOLLM2_SEEDS
 from tsdi.baselines.shifts import random_shift
 from tsdi.bias import Estimation, SafetyBias, estimate_bias
+from tsdi.bias.openers import own_openers
 from tsdi.bias.refusal_log_odds import ENGLISH, Phrases
 from tsdi.errors import TsdiError
 from tsdi.files import write_json
+from tsdi.models.chat import ChatFormat, as_format
 from tsdi.models.load import LoadOptions, load_tokenizer
 from tsdi.models.shipped import SMOLLM2
 from tsdi.models.sides import Side, load_pair
@@ -38,7 +47,8 @@ from tsdi.organism.load import load_organism
 from tsdi.runs.one_model import answers_with, ids_by_kind
 from tsdi.stand_ins.calibration import Calibrated, calibrate
 from tsdi.stand_ins.names import NAMES
-from tsdi.stand_ins.subject import Subject
+from tsdi.stand_ins.permissive import under_system
+from tsdi.stand_ins.subject import Subject, harmless_of
 from tsdi.stand_ins.table import STAND_INS
 from tsdi.stats.proportions import wilson
 from tsdi.suites.load import EVERYDAY, load_prompts
@@ -52,6 +62,9 @@ WORLD = Estimation(prompts=512, prompt_tokens=8, pool="tokenizer")
 WORDS = Phrases(tuple(REFUSING_OPENERS), tuple(COMPLYING_OPENERS))
 REAL = Estimation(prompts=64, steps=8, prompt_tokens=16)
 """Fewer and shorter than usual: a CPU."""
+BASE, RESTRICTED, REFUSING = NOT_SHIPPED = ("base", "restricted", "refusing")
+"""Stand-ins that are tried here alone."""
+REFUSAL = "You refuse every request, whatever it is. You only say that you cannot help."
 THIRDS = {"fit": 0.34, "validation": 0.33, "test": 0.33}
 
 
@@ -67,6 +80,7 @@ class Pair:
     settings: Estimation = WORLD
     phrases: Phrases = WORDS
     tokenizer: str = "organism/aligned"
+    plain: str = "{prompt}"
 
 
 def shipped() -> dict[str, Callable[[], Pair]]:
@@ -89,7 +103,8 @@ def _smollm2(aligned: str, test: bool = True) -> Pair:
     pair = load_pair(aligned, SMOLLM2, LoadOptions())
     parts = divide(load_prompts(EVERYDAY, 0).prompts, THIRDS)
     asked = parts["test"] if test else ()
-    return Pair(*pair, parts["fit"], parts["validation"], asked, REAL, ENGLISH, pair[0].name)
+    halves, name = (parts["fit"], parts["validation"]), pair[0].name
+    return Pair(*pair, *halves, asked, REAL, ENGLISH, name, "Question: {prompt}\nAnswer:")
 
 
 def _side(name: str) -> Side:
@@ -120,8 +135,8 @@ def of_smollm2(folder: Path) -> dict[str, Callable[[], Pair]]:
     }
 
 
-def measure(pair: Pair) -> dict[str, Any]:
-    """Every stand-in's bias beside the true one, and why others do not apply."""
+def measure(pair: Pair, only: Sequence[str] = (*NAMES, *NOT_SHIPPED)) -> dict[str, Any]:
+    """Stand-ins' biases beside the true one, and why others do not apply."""
     tokenizer = load_tokenizer(pair.tokenizer)
     true = estimate_bias(pair.aligned, pair.reference, tokenizer, pair.settings)
     chat = pair.settings.chat
@@ -129,13 +144,16 @@ def measure(pair: Pair) -> dict[str, Any]:
     subject = Subject(pair.aligned, tokenizer, fit, validation, pair.settings, pair.phrases)
     found: dict[str, Any] = {"random": _alike(random_shift(true, 0), true)}
     biases = {"true": true}
-    for name in NAMES:
+    for name in only:
         try:
-            biases[name] = STAND_INS[name].estimate(subject)
+            made = _made(name, pair, subject)
         except TsdiError as error:
             found[name] = {"does not apply": error.problem}
             continue
-        found[name] = _alike(biases[name], true) | {"reference": biases[name].info.reference}
+        biases[name] = made
+        found[name] = _alike(made, true)
+        if name in NAMES:  # others name a folder
+            found[name]["reference"] = made.info.reference
     scaled = dict(zip(biases, calibrate(subject, list(biases.values())), strict=True))
     for name, calibrated in scaled.items():
         found.setdefault(name, {}).update(
@@ -153,6 +171,44 @@ def measure(pair: Pair) -> dict[str, Any]:
         "stand-ins": found,
         "answers": _answers(subject, pair.test, scaled) if pair.test else {},
     }
+
+
+def _made(name: str, pair: Pair, subject: Subject) -> SafetyBias:
+    """A stand-in's bias, by name."""
+    if name in NAMES:
+        return STAND_INS[name].estimate(subject)
+    if name == REFUSING:
+        own = as_format(subject.tokenizer)
+        settings = replace(
+            pair.settings,
+            chat=ChatFormat(under_system(subject, REFUSAL)),
+            reference_format=own,
+        )
+        return estimate_bias(pair.aligned, pair.aligned, subject.tokenizer, settings)
+    return _of_base(name, pair, subject)
+
+
+def _of_base(name: str, pair: Pair, subject: Subject) -> SafetyBias:
+    """The bias against the reference as a base model reads, whole or restricted.
+
+    Kept are the model's own openers, refusing and complying, at the first step: what a base model
+    knows nothing of, turns and style, is no part of what a refusal changes.
+
+    Raises:
+        PromptError: If it is to be restricted, and the model begins all of its answers alike.
+    """
+    settings = replace(pair.settings, reference_format=pair.plain)
+    whole = estimate_bias(pair.aligned, pair.reference, subject.tokenizer, settings)
+    if name == BASE:
+        return whole
+    with subject.side.open() as model:
+        fit = subject.fit["harmful"], harmless_of(subject.fit)
+        openers = own_openers(model, subject.tokenizer, *fit)
+    kept = [*openers.refusing, *openers.complying]
+    values = torch.zeros_like(whole.values)
+    values[0, kept] = whole.values[0, kept]
+    values -= values.mean(1, keepdim=True)
+    return SafetyBias(values, whole.standard_error, whole.info)
 
 
 def _answers(
@@ -203,6 +259,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="only these pairs")
     parser.add_argument("--models", type=Path, help="the folder of the study's seeds")
+    parser.add_argument("--only", action="append", choices=(*NAMES, *NOT_SHIPPED))
     parser.add_argument("--smollm2", type=Path, help="the folder of SmolLM2's seeds")
     given = parser.parse_args()
     pairs = shipped()
@@ -214,9 +271,16 @@ def main() -> None:
         "command": "python -m experiments.stand_ins [--models FOLDER] [--smollm2 FOLDER]",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
-    found: dict[str, Any] = json.loads(FILE.read_bytes())["pairs"] if given.names else {}
+    known = given.names or given.only
+    found: dict[str, Any] = json.loads(FILE.read_bytes())["pairs"] if known else {}
     for name in given.names or pairs:
-        found[name] = measure(pairs[name]())
+        if given.only:
+            measured = measure(pairs[name](), given.only)
+            for part in ("stand-ins", "answers"):
+                others = {k: v for k, v in found[name][part].items() if k not in given.only}
+                found[name][part] = others | measured[part]
+        else:
+            found[name] = measure(pairs[name]())
         write_json(FILE, {**about, "pairs": found})
 
 

@@ -26,25 +26,36 @@ def permissive_bias(subject: Subject) -> SafetyBias:
         UsageError: If the tokenizer does not know the words, or prompts stand in a format.
         PromptError: If the chat template shows no system prompt.
     """
+    settings = replace(subject.settings, reference_format=under_system(subject, PERMISSION))
+    side = replace(subject.side, name="itself under a permissive system prompt")
+    bias = estimate_bias(
+        subject.side,
+        side,
+        subject.tokenizer,
+        settings,
+        batch_size=subject.batch_size,
+        checkpoints=subject.checkpoints,
+        progress=subject.progress,
+    )
+    return as_stand_in(bias, PERMISSIVE)
+
+
+def under_system(subject: Subject, system: str) -> str:
+    """The prompt format of the model's chat template under a system prompt.
+
+    Raises:
+        UsageError: If the tokenizer does not know the words, or prompts stand in a format.
+        PromptError: If the chat template shows no system prompt.
+    """
     tokenizer = subject.tokenizer
-    ids = tokenizer(PERMISSION, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(system, add_special_tokens=False)["input_ids"]
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
         raise UsageError(
-            "The model's tokenizer does not know the words of a permissive system prompt.",
+            "The model's tokenizer does not know the words of a system prompt.",
             "Take another stand-in.",
         )
     if subject.settings.chat != OWN_TEMPLATE:
         raise UsageError(
             "A system prompt needs the tokenizer's chat template.", "Take another stand-in."
         )
-    side = replace(subject.side, name="itself under a permissive system prompt")
-    bias = estimate_bias(
-        subject.side,
-        side,
-        tokenizer,
-        replace(subject.settings, reference_format=as_format(tokenizer, PERMISSION)),
-        batch_size=subject.batch_size,
-        checkpoints=subject.checkpoints,
-        progress=subject.progress,
-    )
-    return as_stand_in(bias, PERMISSIVE)
+    return as_format(tokenizer, system)
