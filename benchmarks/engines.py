@@ -147,8 +147,8 @@ def vllm_seconds(folder: Path, rounds: int, threads: int) -> dict[str, dict[str,
 
     options = LoadOptions("float32")
     plain, debiased = (
-        open_llm(str(folder / "model"), options, bias, max_model_len=256, max_num_seqs=32)
-        for bias in (None, str(folder / "bias"))
+        open_llm(str(folder / "model"), options, *bias, max_model_len=256, max_num_seqs=32)
+        for bias in ((), (str(folder / "bias"), 1.0))
     )
     sampling = SamplingParams(temperature=0, max_tokens=NEW, ignore_eos=True)
     found = {}
