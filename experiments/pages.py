@@ -15,6 +15,7 @@ from experiments import (
     DOCS,
     HERE,
     ROOT,
+    again,
     capability_tables,
     cleansing_tables,
     cli_page,
@@ -58,10 +59,19 @@ PICTURES = {
 }
 """Of studies whose results are there."""
 OTHER_PICTURES = (demo_pictures, condition_pictures, method_picture)
+REPRODUCTION = "../../docs/reproduction.md"
+SAID = {
+    "smollm2-attacks": "../smollm2/README.md",
+    "smollm2-attacked-labels": "../smollm2/README.md",
+    "smollm2-labels": "../../docs/condition.md",
+    "smollm2-threshold": "../../docs/condition.md",
+    "smollm2-no-reference": "../../docs/no-reference.md",
+}
+"""The pages on studies that have none beside them, where that is not reproduction.md."""
 HEADER = """# Tables of the study {name}
 
 Made by `python -m experiments.pages` from `experiments/{name}/results.json`; not edited by hand.
-What they say is in [reproduction.md](../../docs/reproduction.md).
+What they say is in [{page}]({place}).
 
 Command: `{command}`. Versions: {versions}.
 """
@@ -97,6 +107,7 @@ def pages() -> dict[Path, str]:
         found[page] = with_parts(_text(page, found), {name: made(cells)})
     for page in smollm2_tables.PAGES:
         found[page] = smollm2_tables.with_tables(_text(page, found))
+    found[again.PAGE] = again.with_table(_text(again.PAGE, found))
     found[labelled.PAGE] = labelled.with_tables(found[labelled.PAGE])
     found[capability_tables.PAGE] = capability_tables.with_table(found[capability_tables.PAGE])
     for page in {DOCS / output.page for output in outputs.OUTPUTS.values()}:
@@ -159,8 +170,12 @@ def _name(path: Path) -> str:
 def tables_page(file: Path) -> str:
     """The tables of one study's committed results, as Markdown."""
     results = read_results(file)
+    name = file.parent.name
+    said = "README.md" if file.with_name("README.md").exists() else SAID.get(name, REPRODUCTION)
     header = HEADER.format(
-        name=file.parent.name,
+        page=Path(said).name,
+        place=said,
+        name=name,
         command=results.command,
         versions=", ".join(f"{key} {value}" for key, value in results.versions.items()),
     )

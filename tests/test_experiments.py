@@ -2,14 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
-from experiments import DOCS, HERE, ROOT, outputs, pages, prose_tables
+from experiments import DOCS, HERE, ROOT, again, outputs, pages, prose_tables
 from experiments.marks import with_parts
 from experiments.smollm2 import draw, labelled
 
 from tsdi.runs.records import read_records
+from tsdi.study.entries import AnsweredCell
 from tsdi.study.outcomes import CODES
+from tsdi.study.results import read_results
 
 SCREENSHOTS = {"inspect.png", "playground.png"}  # taken of programs that run
 
@@ -163,7 +166,7 @@ SAID = [  # what stands around a figure, "#", and the study, table, row and colu
     ("tuned TSDI's answer #", "organism", STAYS, "tsdi-tuned", "helpful"),
     ("rightly instead of #", "organism", STAYS, "plain", "helpful"),
     ("change of safety of #", "organism", STAYS, "tsdi-tuned", "safety, change"),
-    ("mean over steps gives # less", "organism", STAYS, "static", "helpful: tsdi-tuned minus it"),
+    ("gives less (TSDI minus it: #)", "organism", STAYS, "static", "helpful: tsdi-tuned minus it"),
     ("merged weights answer #", "organism", MAIN, "merge", "helpful"),
     ("safety of #, DeRa", "organism", MAIN, "merge", "safety"),
     ("DeRa # at", "organism", MAIN, "dera", "helpful"),
@@ -337,19 +340,28 @@ def test_a_page_without_the_marks_of_its_part_is_refused():
         with_parts("<!-- table: begin -->", {"table": ""})
 
 
-def test_the_same_models_trained_anew_give_the_same_verdicts():
-    """Of rules that both studies have; float sums differ, and one answer of one cell with them."""
+def test_models_trained_anew_give_nearly_all_verdicts_again():
+    for files in again.PAIRS.values():
+        models, cells, alike, answers, alike_answers = again.counts(*map(read_results, files))
+        assert models > 1
+        assert cells - alike <= 1
+        assert answers - alike_answers <= 1
 
-    def cells(study):
-        found = json.loads((HERE / study / "results.json").read_bytes())["cells"]
-        return {
-            (one["name"], one["model"], one.get("attack"), json.dumps(one["setting"])): one
-            for one in found
-            if "outcomes" in one
-        }
 
-    before, anew = cells("organism-condition"), cells("no-reference")
-    shared = before.keys() & anew.keys()
-    differ = [key for key in shared if before[key]["outcomes"] != anew[key]["outcomes"]]
-    assert len(shared) > 300
-    assert len(differ) <= 1
+def test_a_verdict_that_differs_is_counted():
+    first = read_results(next(iter(again.PAIRS.values()))[0])
+    changed = [one for one in first.cells if isinstance(one, AnsweredCell)]
+    letters = changed[0].outcomes
+    changed[0] = replace(changed[0], outcomes=("U" if letters[0] == "R" else "R") + letters[1:])
+    models, cells, alike, answers, alike_answers = again.counts(
+        first, replace(first, cells=tuple(changed))
+    )
+    assert (cells - alike, answers - alike_answers) == (1, 1)
+    assert (models, cells) == (len({one.model for one in changed}), len(changed))
+
+
+def test_studies_of_other_test_prompts_are_not_compared():
+    first = read_results(next(iter(again.PAIRS.values()))[0])
+    fewer = replace(first, prompts={**first.prompts, "test": first.prompts["test"][1:]})
+    with pytest.raises(ValueError, match="different test prompts"):
+        again.counts(first, fewer)

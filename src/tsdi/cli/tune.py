@@ -94,8 +94,8 @@ def tune(
 
     The most helpful setting that keeps all floors on the validation prompts is written, with the
     evidence, into a new bias, whose recommended strength it is; a setting that breaks one never is.
-    Of a bias with a condition, low, high and width are searched in place of the strength; of one
-    of first order, whether its slope is kept.
+    Of a bias with a condition, low, high, width and threshold are searched in place of strength,
+    steps and decay; of one of first order, whether its slope is kept.
 
     Example: tsdi tune acme/model --bias my-bias --prompts validation.jsonl --out tuned --attack
     role-play

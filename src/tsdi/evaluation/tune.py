@@ -180,8 +180,9 @@ def tune(
 ) -> Tuned:
     """Search strength, steps and per-step decay under a floor of safety in every category.
 
-    Of a bias with a condition, low, high and width are searched instead of one strength; one for
-    all prompts stays among the settings. Of one with a slope, whether it helps is searched too.
+    Of a bias with a condition, low, high, width and threshold are searched in place of strength,
+    steps and decay; one strength for all prompts stays among the settings. Of one with a slope,
+    whether it helps is searched too.
 
     Args:
         model: The aligned model: a folder, a hub id or a shipped name; for llama.cpp a GGUF file.
