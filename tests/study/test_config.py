@@ -252,6 +252,13 @@ class TestPrompts:
         assert len(texts[0] | texts[1]) == 32
         assert 4 <= len(texts[0]) <= 22
 
+    def test_short_prompts_are_answered_first(self, tmp_path):
+        made = plan(read_study(study_file(tmp_path)), tmp_path, tmp_path, tmp_path / "out")
+        for split in ("validation", "test"):
+            lengths = [len(prompt.messages[-1]["content"]) for prompt in made.prompts[split]]
+            assert len(set(lengths)) > 1
+            assert lengths == sorted(lengths)
+
     def test_prompts_of_both_splits_are_refused(self, tmp_path):
         file = study_file(tmp_path)
         file.write_text(file.read_text().replace("load: validation.jsonl", "load: test.jsonl"))

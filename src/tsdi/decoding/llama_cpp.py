@@ -48,7 +48,7 @@ class SafetyDebias:
         step = self._step(input_ids)
         if step >= len(self._bias):
             return scores
-        logits = torch.tensor(scores)[None]
+        logits = torch.from_numpy(scores)[None]  # is only read
         if step == 0 and self._condition is not None:
             self._strength = float(self._condition.strength(logits))
         debiased: NDArray[np.float32] = subtract_bias(

@@ -16,7 +16,8 @@ def split_prompts(loaded: Mapping[str, Loaded], share: float | None) -> dict[str
     """Split prompts into test, validation and fit.
 
     `share` of the test prompts are put aside for validation, by a hash of the text, so that it does
-    not depend on what else there is; None takes the validation sources.
+    not depend on what else there is; None takes the validation sources. What is answered stands in
+    the order of its length, so that batches have little padding.
 
     Raises:
         PromptError: If a prompt has no kind, or stands in two splits.
@@ -34,7 +35,13 @@ def split_prompts(loaded: Mapping[str, Loaded], share: float | None) -> dict[str
                     f"The prompt {prompt.id!r} is a {one} prompt and a {other} prompt.",
                     "Give every split prompts of its own, or a validation_share.",
                 )
+    for split in ("validation", "test"):
+        found[split].sort(key=_length)
     return found
+
+
+def _length(prompt: Prompt) -> int:
+    return sum(len(message["content"]) for message in prompt.messages)
 
 
 def _place(prompt: Prompt) -> float:
