@@ -41,6 +41,8 @@ CAUTIOUS_RULES = {
     "cautious": "TSDI with a condition, -1 to 2, threshold -1.5",
     "conditioned-openers": "one number, with a condition, -.5 to 1, threshold 0",
     "cautious-openers": "one number, with a condition, -1 to 2, threshold -1.5",
+    "cautious-shuffled": "shuffled labels (control), -1 to 2, threshold -1.5",
+    "cautious-log-odds": "condition, log-odds alone, -1 to 2, threshold -1.5",
 }
 RULES = {
     "conditioned": "TSDI with a condition",
