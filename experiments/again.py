@@ -17,6 +17,10 @@ PAIRS = {
         HERE / "organism-condition" / "results.json",
         HERE / "no-reference" / "results.json",
     ),
+    "SmolLM2, training seed 0": (
+        HERE / "smollm2-iterations" / "results.json",
+        HERE / "smollm2-iterations" / "again.json",
+    ),
 }
 """Results of the first time and of the second, by what was trained twice."""
 

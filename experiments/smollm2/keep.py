@@ -36,10 +36,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("--study", default=MAIN, help="the folder of its file in experiments")
+    parser.add_argument("--file", default="results.json", help="what it is called there")
     options = parser.parse_args()
     found = kept(read_object(options.results, "Run the study again."), options.study)
     text = json.dumps(found, allow_nan=False, separators=(",", ":"))
-    file = HERE / options.study / "results.json"
+    file = HERE / options.study / options.file
     write_bytes(file, text.replace('{"model"', '\n{"model"').encode() + b"\n")
 
 
