@@ -252,6 +252,7 @@ def test_floors_that_rest_on_few_prompts_are_refused_before_the_search(folder):
         (("--attack", "role-plai"), "no attack 'role-plai' (did you mean"),
         (("--attack", "base64"), "has words that the model's tokenizer does not know"),
         (("--trials", 5, "--bias", "conditioned"), "6 settings are always tried"),
+        (("--storage", "postgresql://u:pw@h/x"), "storage of the search cannot be used"),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_anything_is_written(

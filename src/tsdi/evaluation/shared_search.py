@@ -86,6 +86,15 @@ def search_together(
     return result_of([baseline, *tried], floors, space, search.attacks)
 
 
+def check_storage(search: Search) -> None:
+    """Raise UsageError if a search has a storage that cannot be used; Optuna's tables are made."""
+    if search.storage is not None:
+        import optuna
+
+        with _said_in_one_line():
+            optuna.storages.get_storage(search.storage)
+
+
 def _study(space: Space, search: Search, name: str) -> "Study":
     """The shared study; who makes it also says which settings are tried first."""
     import optuna

@@ -24,7 +24,7 @@ from tsdi.errors import RunExistsError, UsageError
 from tsdi.evaluation.evaluate import Judging
 from tsdi.evaluation.knobs import Space
 from tsdi.evaluation.metrics import Judged
-from tsdi.evaluation.shared_search import search_together
+from tsdi.evaluation.shared_search import check_storage, search_together
 from tsdi.evaluation.tuning import (
     PLAIN,
     Answers,
@@ -214,6 +214,7 @@ def tune(
         asked = distinct(asked)
         check_prompts(asked, search)
         check_installed()
+        check_storage(search)  # before weights are loaded, and the search is noted
         build = partial(_open, model, bias, asked, search, replace(judging, cluster=None))
         with _opened(judging.cluster, build) as (subject, run):
             count = _Count(progress, sum(map(len, subject.asked.values())), search.trials)
