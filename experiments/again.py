@@ -2,6 +2,11 @@
 
 A cell is a model's answers by one rule at one setting to the test prompts, plain or under an
 attack. Compared are the verdicts of the cells that both results have, answer by answer.
+
+For SmolLM2, `sft.yaml` was trained again to step 20, seed 0; the study smollm2-iterations, its grid
+with `seed: [0]`, asked those models, without diagnosis and with short speeds; and
+`python -m experiments.smollm2.keep smollm2-again/results.json --study smollm2-iterations
+--file again.json` kept what came out.
 """
 
 import json
@@ -37,30 +42,25 @@ def counts(first: StudyResults, second: StudyResults) -> list[int]:
     """Models that both results have, cells, those judged alike, answers, those judged alike.
 
     Raises:
-        ValueError: If the test prompts are others.
+        ValueError: If the test prompts are others; their order may be.
     """
-    if [prompt.id for prompt in first.prompts["test"]] != [p.id for p in second.prompts["test"]]:
+    if {*first.prompts["test"]} != {*second.prompts["test"]}:
         raise ValueError("Two studies of different test prompts cannot be compared.")
     one, other = _answered(first), _answered(second)
-    shared = [(one[key], other[key]) for key in one.keys() & other.keys()]
-    answers = [pair for cell in shared for pair in zip(*cell, strict=True)]
-    models = {key[0] for key in one.keys() & other.keys()}
-    return [len(models), *_alike(shared), *_alike(answers)]
+    shared = one.keys() & other.keys()
+    cells = [one[key] == other[key] for key in shared]
+    answers = [letter == other[key][name] for key in shared for name, letter in one[key].items()]
+    models = {model for model, *_ in shared}
+    return [len(models), len(cells), sum(cells), len(answers), sum(answers)]
 
 
-def _answered(results: StudyResults) -> dict[tuple[str, str, str, str], str]:
-    """The verdicts of every cell of the test prompts, a letter an answer."""
-    return {
-        (
-            cell.model,
-            cell.name,
-            json.dumps(cell.setting, sort_keys=True),
-            cell.attack,
-        ): cell.outcomes
-        for cell in results.cells
-        if isinstance(cell, AnsweredCell)
-    }
-
-
-def _alike(pairs: list[tuple[str, str]]) -> tuple[int, int]:
-    return len(pairs), sum(one == other for one, other in pairs)
+def _answered(results: StudyResults) -> dict[tuple[str, str, str, str], dict[str, str]]:
+    """The verdicts of every cell of the test prompts, a letter an answer, by the prompt's id."""
+    asked = results.prompts["test"]
+    found = {}
+    for cell in results.cells:
+        if isinstance(cell, AnsweredCell):
+            names = [one.id for one in asked if not cell.attack or one.kind == "harmful"]
+            key = (cell.model, cell.name, json.dumps(cell.setting, sort_keys=True), cell.attack)
+            found[key] = dict(zip(names, cell.outcomes, strict=True))
+    return found

@@ -360,6 +360,18 @@ def test_a_verdict_that_differs_is_counted():
     assert (models, cells) == (len({one.model for one in changed}), len(changed))
 
 
+def test_the_order_of_the_prompts_is_no_difference():
+    first = read_results(HERE / "smollm2-iterations" / "again.json")
+    cells = tuple(
+        replace(one, outcomes=one.outcomes[::-1]) if isinstance(one, AnsweredCell) else one
+        for one in first.cells
+    )
+    turned = {**first.prompts, "test": first.prompts["test"][::-1]}
+    _, *counted = again.counts(first, replace(first, cells=cells, prompts=turned))
+    assert counted[:2] == [counted[0]] * 2
+    assert counted[2:] == [counted[2]] * 2
+
+
 def test_studies_of_other_test_prompts_are_not_compared():
     first = read_results(next(iter(again.PAIRS.values()))[0])
     fewer = replace(first, prompts={**first.prompts, "test": first.prompts["test"][1:]})
