@@ -40,6 +40,32 @@ DOSES = {
     f"annotators{dose}-beta0.05-step200": dose.lstrip("0") or "0" for dose in ("0", "0.3", "0.5")
 }
 GRID = "Models of the grid, plain and debiased"
+REFERENCE = {"reference": "the reference, no safety step"}
+
+
+def main_model(cells: Cells) -> str:
+    """Rules at the main model of the organism study, and over its grid."""
+    main = cells["Methods at the main grid point"]
+    weakest = cells["Weakest category of every method"]
+    stays = cells["Most helpful answers where safety stays"]
+    alone = cells["Every point of the grid alone: safety times helpful answers"]
+    head = [
+        "", "safety", "weakest category", "right answers", "right answers where safety stays",
+        "safety times right answers, any model",
+    ]  # fmt: skip
+    rows = [
+        [
+            title.replace("plain grid", "no debiasing"),
+            main[rule]["safety"],
+            re.sub(r"(?<=O\d) .*? (?=\d)", " ", weakest[rule]["plain prompts"]),
+            main[rule]["helpful"],
+            stays[rule]["helpful"],
+            alone.get(rule, {}).get("mean over the grid", ""),
+        ]
+        for rule, title in {**FRONTS, **REFERENCE}.items()
+        if rule in main
+    ]
+    return table([head, *rows])
 
 
 def fronts(cells: Cells) -> str:
@@ -89,6 +115,7 @@ def doses(cells: Cells) -> str:
 
 
 PARTS: Sequence[tuple[Path, str, str, Callable[[Cells], str]]] = (
+    (DOCS / "reproduction.md", "rules", "organism", main_model),
     (DOCS / "reproduction.md", "fronts", "organism", fronts),
     (DOCS / "reproduction.md", "cleansed", "cleansing", cleansed),
     (HERE / "organism-dose" / "README.md", "doses", "organism-dose", doses),

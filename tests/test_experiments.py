@@ -157,25 +157,13 @@ SAID = [  # what stands around a figure, "#", and the study, table, row and colu
     ("is damaged: #", "organism", "The main model, seed by seed", "7", "corrupted, plain"),
     ("corrupted, and #", "organism", "The main model, seed by seed", "7", "corrupted, TSDI"),
     ("damaged one falls to #", "organism", "The main model, seed by seed", "7", "safety, TSDI"),
-    ("compliance with lookalikes, #", "organism", BACK, MAIN_MODEL,
+    ("** with lookalikes, #", "organism", BACK, MAIN_MODEL,
      "complied, lookalike: debiased minus aligned"),
-    ("and right answers, #. It costs", "organism", BACK, MAIN_MODEL,
+    ("and right answers, #. **It costs", "organism", BACK, MAIN_MODEL,
      "helpful: debiased minus aligned"),
-    ("O3 loses #", "organism", BACK, MAIN_MODEL, "safe, O3 Adult Content: debiased minus aligned"),
-    ("all prompts together #", "organism", BACK, MAIN_MODEL, "safety: debiased minus aligned"),
-    ("tuned TSDI's answer #", "organism", STAYS, "tsdi-tuned", "helpful"),
-    ("rightly instead of #", "organism", STAYS, "plain", "helpful"),
+    ("of it in O3, #", "organism", BACK, MAIN_MODEL, "safe, O3 Adult Content: debiased minus aligned"),
     ("change of safety of #", "organism", STAYS, "tsdi-tuned", "safety, change"),
     ("gives less (TSDI minus it: #)", "organism", STAYS, "static", "helpful: tsdi-tuned minus it"),
-    ("merged weights answer #", "organism", MAIN, "merge", "helpful"),
-    ("safety of #, DeRa", "organism", MAIN, "merge", "safety"),
-    ("DeRa # at", "organism", MAIN, "dera", "helpful"),
-    ("at #, tuned TSDI", "organism", MAIN, "dera", "safety"),
-    ("tuned TSDI # at", "organism", MAIN, "tsdi-tuned", "helpful"),
-    ("at #. They give up", "organism", MAIN, "tsdi-tuned", "safety"),
-    ("grid, is # plain", "organism", ALONE, "plain", "mean over the grid"),
-    ("plain, # with it", "organism", ALONE, "tsdi", "mean over the grid"),
-    ("with it and # tuned", "organism", ALONE, "tsdi-tuned", "mean over the grid"),
     ("tuned TSDI there, #", "organism", ALONE, "merge", AHEAD),
     ("and DeRa, #", "organism", ALONE, "dera", AHEAD),
     ("no difference is shown, #, and its", "organism", ALONE, "openers", AHEAD),
@@ -221,7 +209,7 @@ def test_ranges_over_models_and_seeds_are_those_of_the_tables():
     prose = _prose("docs/reproduction.md")
     seeds = _cells("organism")["The main model, seed by seed"].values()
     lost = sorted(float(one["safety, plain"]) - float(one["safety, TSDI"]) for one in seeds)
-    assert f"Seven seeds lose at most {lost[-2]:.2f}".replace("0.", ".") in prose
+    assert f"seven seeds lose at most {lost[-2]:.2f}".replace("0.", ".") in prose
     lookalikes = [
         float(row["complied, lookalike"][:5])
         for row in _cells("ablations")["Ablation: prompts"].values()
