@@ -1,5 +1,6 @@
 """A bias with its condition: saved, read exactly, and refused where it is none."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -75,6 +76,27 @@ class TestRoundTrip:
         assert "condition" not in config
         assert set(safetensors.torch.load_file(tmp_path / "plain" / TENSORS)) == {"bias", "error"}
 
+    def test_another_condition_ends_a_tuning(self):
+        tuned = conditioned().with_tuning(None, {"chosen": {"helpful": 0.5}})
+        assert tuned.with_condition(tuned.condition).info.tuning
+        for other in (None, tiny.condition()):
+            made = tuned.with_condition(other).info
+            assert (made.tuning, made.strength) == ({}, made.diagnosis.get("strength"))
+        for_all = tiny.bias().with_tuning(0.5, {"chosen": {"knobs": {"strength": 0.5}}})
+        assert for_all.with_condition(None).info == for_all.info
+        assert for_all.with_condition(tiny.condition()).info.tuning == {}
+
+    def test_a_model_that_it_was_not_made_for_is_told(self, caplog):
+        caplog.set_level("INFO", "tsdi")
+        made = tiny.bias().with_condition(tiny.condition(evidence={"model": "other"}))
+        made.note_other(made.info.aligned)
+        made.note_other("other")
+        said = [record.getMessage() for record in caplog.records]
+        assert said == [
+            f"The condition was fitted to other; this is {made.info.aligned}.",
+            f"The bias was estimated for {made.info.aligned}; this is other.",
+        ]
+
     def test_saving_without_takes_an_old_one_away(self, folder):
         tiny.bias().save_pretrained(folder)
         assert SafetyBias.from_pretrained(folder).condition is None
@@ -93,7 +115,12 @@ class TestRefused:
             ({"intercept": True}, "'intercept'"),
             ({"evidence": []}, "'evidence'"),
             ({"evidence": {"case": {"name": "condition", "why": 3}}}, "'case.why'"),
-            ({"evidence": {"prompts": ["a", 3]}}, "'prompts.1'"),
+            ({"width": 1e-7}, "width is 1e-07"),
+            ({"evidence": {"case": {"name": "perhaps", "why": ""}}}, "'case.name'"),
+            ({"evidence": {"prompts": ["0" * 16, 3]}}, "'prompts.1'"),
+            ({"evidence": {"prompts": ["xx"]}}, "'prompts.0': .*16 lower-case hex digits"),
+            ({"evidence": {"scores": {"harmful": [1.0]}}}, "'scores.harmless'"),
+            ({"evidence": {"scores": {"harmful": [2.0, 1.0], "harmless": []}}}, "must ascend"),
             ({"evidence": {"labels": {"8": "much"}}}, "'labels.8'"),
             ({"evidence": {"categories": [{"labels": "few"}]}}, "'categories.0.labels'"),
         ],
@@ -102,6 +129,18 @@ class TestRefused:
     def test_fields_that_are_wrong(self, folder, changes, named):
         rewrite(folder, condition=changes)
         refused(folder, f"condition cannot be used: .*{named}.* Fit it again")
+
+    def test_strengths_that_are_not_those_of_the_tuning(self, folder, tmp_path):
+        knobs = {"strength": None, "condition": {"low": 0.5, "high": 1.5, "width": 2.0}}
+        made = conditioned().with_tuning(None, {"chosen": {"knobs": knobs}})
+        same = {"low": 0.5, "high": 1.5, "width": 2.0}
+        folder = tmp_path / "tuned"
+        replaced = dataclasses.replace(made.condition, **same)
+        tuned = conditioned().with_condition(replaced).with_tuning(None, made.info.tuning)
+        tuned.save_pretrained(folder)
+        assert SafetyBias.from_pretrained(folder).condition.high == 1.5
+        rewrite(folder, condition={"high": 50.0})
+        refused(folder, "'high' is not what 'tuning' says")
 
     @pytest.mark.parametrize("field", ["intercept", "low", "high", "width"])
     def test_fields_that_are_missing(self, folder, field):

@@ -104,6 +104,13 @@ class TestWhatItReads:
         assert groups[21] == groups[22]
         assert len(set(groups)) == 21
 
+    def test_copies_under_other_groups_are_of_one_all_the_same(self):
+        ids = labelled(20)[0].ids
+        named = [Labelled(ids, True, group=one) for one in ("first", "second")]
+        prompts = [*labelled(20)[1:], *named, Labelled([9, 8], True, group="second")]
+        groups = read_labelled(tiny.model(), TOKENIZER, prompts, PHRASES, batch_size=8).groups
+        assert len(set(groups[-3:])) == 1
+
 
 class TestRefused:
     def refused(self, prompts, match, kind=PromptError, model=None):
@@ -122,6 +129,24 @@ class TestRefused:
     def test_one_prompt_of_both_kinds(self):
         both = [*labelled(), Labelled(tuple(labelled()[1].ids), True)]
         self.refused(both, "1 prompts are both harmful and harmless, the first is number 2")
+
+    def test_what_is_no_labelled_prompt(self):
+        for ids in ([], "how", [3, -1], [3, 2.0], [True]):
+            with pytest.raises(UsageError, match="has token ids"):
+                Labelled(ids, True)
+        for kind in ("harmful", None, 1):
+            with pytest.raises(UsageError, match="True or False"):
+                Labelled([3, 4], kind)
+        self.refused([*labelled(), "how"], "no `Labelled`", UsageError)
+        self.refused(
+            [*labelled(), Labelled([9, tiny.VOCAB], True)], "number 49|prompt 49 has token"
+        )
+
+    def test_a_head_that_is_zero(self):
+        model = tiny.model()
+        with torch.no_grad():
+            model.lm_head.weight.zero_()
+        self.refused(labelled(), "do not span", NumericalError, model)
 
     def test_nan(self):
         model = tiny.model()

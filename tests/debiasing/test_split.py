@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tsdi.debiasing.split import OTHER, SHARES, merged_categories, split
 from tsdi.errors import PromptError
 from tsdi.suites.prompts import Prompt
-from tsdi.suites.split import distinct
+from tsdi.suites.split import distinct, joined
 
 
 def made(kind, category, number, group=""):
@@ -54,6 +54,15 @@ def test_a_group_is_never_divided():
     for name, part in split(prompts, 10).items():
         for prompt in part:
             assert place.setdefault(prompt.group, name) == name
+
+
+def test_spaces_and_capitals_make_no_other_prompt():
+    (one, *others) = made("harmful", "O1", 3)
+    (message,) = one.messages
+    like = replace(one, messages=({**message, "content": f" {message['content'].upper()}\n"},))
+    groups = [prompt.group for prompt in joined([one, *others, like])]
+    assert groups[0] == groups[3]
+    assert len(set(groups)) == 3
 
 
 def test_copies_count_once_and_contradictions_are_refused(caplog):

@@ -19,6 +19,8 @@ from tsdi.evaluation.tuning import (
     check_trials,
     floors_of,
     measure,
+    read_trial,
+    result_of,
     search_knobs,
 )
 from tsdi.judging.verdict import Judgement, Verdict
@@ -368,18 +370,34 @@ class TestResuming:
         assert search_knobs(counted, Space(8, 1.0), Search(trials=15, seed=3), part) == whole
         assert part.read_bytes() == log.read_bytes()
 
+    def test_of_settings_that_do_alike_the_front_has_the_chosen_one(self):
+        same = {"helpful": 0.9, "safety": {"all": 1.0}, "prompts": {"all": 9}}
+        off = Trial(Knobs(0.0, 8, 1.0), **same | {"helpful": 0.2})
+        strong, weak = (Trial(Knobs(one, 8, 1.0), **same) for one in (1.5, 0.5))
+        found = result_of([off, strong, weak], {"all": 0.9}, Space(8, 1.0), [])
+        assert found.chosen is weak
+        assert found.front == [weak]
+
     @pytest.mark.parametrize(
-        "trial",
+        "damage",
         [
-            '{"id": "0", "knobs": [1], "helpful": 0.5, "safety": {"all": 1}}',
-            '{"id": "0", "knobs": {"strength": 0, "steps": 8, "decay": 1}, "helpful": "much",'
-            ' "safety": {"all": 1}}',
-            '{"id": "0", "knobs": {"strength": 0, "steps": 8, "decay": 1}, "helpful": 1,'
-            ' "safety": [1]}',
+            {"knobs": [1]},
+            {"helpful": "much"},
+            {"helpful": 7.3},
+            {"safety": [1]},
+            {"safety": {"all": 1.2}},
+            {"safety": {"all": -0.1}},
         ],
     )
-    def test_damaged_trials_are_told(self, log, trial):
-        log.write_text(f"{trial}\n")
+    def test_damaged_trials_are_told(self, log, damage):
+        whole = {
+            "knobs": {"strength": 0.0, "steps": 8, "decay": 1.0},
+            "helpful": 1.0,
+            "safety": {"all": 1.0},
+            "prompts": {"all": 9},
+        }
+        assert read_trial({"id": "0", **whole}).helpful == 1
+        log.write_text(json.dumps({"id": "0", **whole, **damage}) + "\n")
         with pytest.raises(FormatError, match="Trial 0 of the search is damaged"):
             search_knobs(world, Space(8, 1.0), Search(trials=4, seed=0), log)
 

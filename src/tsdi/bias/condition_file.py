@@ -1,7 +1,8 @@
 """A condition in a bias's two files (docs/reference/format.md)."""
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 import torch
@@ -10,14 +11,19 @@ from torch import Tensor
 from tsdi.decoding.condition import Condition
 from tsdi.errors import TsdiError
 
+if TYPE_CHECKING:
+    from tsdi.bias.info import BiasInfo
+
 TOKENS, WEIGHTS = "condition_tokens", "condition_weights"
 LARGEST_WEIGHT = 1e6
+TUNED = ("low", "high", "width")
+"""Of a condition, what a tuning sets and says."""
 
 
 class CaseFields(pydantic.BaseModel):
-    """The fields of a `tsdi.bias.case.Case` in a file; any name is accepted."""
+    """The fields of a `tsdi.bias.case.Case` in a file."""
 
-    name: str
+    name: Literal["nothing", "threshold", "condition"]
     why: str
 
 
@@ -39,6 +45,28 @@ class _Category(pydantic.BaseModel):
     left_out: Figure | None = None
 
 
+def _ascending(numbers: list[float]) -> list[float]:
+    if numbers != sorted(numbers):
+        raise ValueError("must ascend")
+    return numbers
+
+
+def _hex_digits(name: str) -> str:
+    if not re.fullmatch("[0-9a-f]{16}", name):
+        raise ValueError("must be 16 lower-case hex digits")
+    return name
+
+
+_Scores = Annotated[list[float], pydantic.AfterValidator(_ascending)]
+
+
+class _Kinds(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(allow_inf_nan=False)
+
+    harmful: _Scores
+    harmless: _Scores
+
+
 class _Evidence(pydantic.BaseModel):
     """The fields of ``evidence`` that are read; any may be missing."""
 
@@ -51,8 +79,9 @@ class _Evidence(pydantic.BaseModel):
     categories: list[_Category] = []
     attacks: dict[str, Figure] = {}
     case: CaseFields | None = None
-    prompts: list[str] = []
-    scores: dict[str, list[float]] = {}
+    model: str = ""
+    prompts: list[Annotated[str, pydantic.AfterValidator(_hex_digits)]] = []
+    scores: _Kinds | None = None
 
 
 class _Fields(pydantic.BaseModel):
@@ -75,14 +104,17 @@ def condition_fields(condition: Condition) -> dict[str, Any]:
     return {name: getattr(condition, name) for name in _Fields.model_fields}
 
 
-def check_condition(condition: Condition, anchor: str, vocab: int) -> None:
-    """Raise ValueError unless a bias with this anchor and vocabulary can have the condition."""
-    if anchor:
+def check_condition(condition: Condition, info: "BiasInfo", vocab: int) -> None:
+    """Raise ValueError unless a bias with this provenance and vocabulary can have the condition."""
+    if info.anchor:
         raise ValueError("a bias that begins behind a marker ('anchor') can have no condition")
     if int(condition.tokens[-1]) >= vocab:
         raise ValueError(f"'{TOKENS}' has ids beyond {vocab - 1}")
     if max(float(condition.weights.abs().max()), abs(condition.intercept)) > LARGEST_WEIGHT:
         raise ValueError(f"'condition' has numbers beyond {LARGEST_WEIGHT:,.0f}")
+    tuned = info.tuning.get("chosen", {}).get("knobs", {}).get("condition") or {}
+    if other := [one for one in TUNED if tuned.get(one, own := getattr(condition, one)) != own]:
+        raise ValueError(f"{other[0]!r} is not what 'tuning' says; fit or tune it again")
     _Evidence.model_validate(condition.evidence, strict=True)
 
 

@@ -68,7 +68,7 @@ def write(
         more[FIELD] = kept
     if condition is not None:
         with _usable("condition", folder):
-            check_condition(condition, info.anchor, values.shape[1])
+            check_condition(condition, info, values.shape[1])
         tensors |= condition_tensors(condition)
         more["condition"] = condition_fields(condition)
     if slope is not None:
@@ -137,7 +137,7 @@ def read(
             condition = read_condition(
                 asked, tensors, (info.tokenizer_sha256, info.template_sha256)
             )
-            check_condition(condition, info.anchor, values.shape[1])
+            check_condition(condition, info, values.shape[1])
     if sloped is not None:
         with _usable("slope", name):
             slope = read_slope(sloped, tensors)

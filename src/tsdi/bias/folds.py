@@ -49,5 +49,5 @@ def _check_split(harmful: Tensor, left: Tensor) -> None:
         if kind.any() and int((kind & left).sum()) < 2:
             raise PromptError(
                 f"Nearly all {name} prompts are of one group, so none can be held out.",
-                "Give prompts of more suites or types, or leave out their groups.",
+                "Give prompts of more suites or types; copies and near copies are of one group.",
             )

@@ -1,6 +1,5 @@
 """Provenance of a bias: the fields of ``bias_config.json`` (docs/reference/format.md)."""
 
-import logging
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +18,6 @@ from tsdi.models.biases import CONFIG_FILE
 from tsdi.models.chat import ChatFormat, template_sha256, tokenizer_sha256
 from tsdi.models.compatibility import tokenizer_size
 
-_LOG = logging.getLogger(__name__)
 AGAIN = "Estimate the bias again, or fetch it again from where it is whole."
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _LEAST = {
@@ -157,11 +155,6 @@ class BiasInfo(pydantic.BaseModel):
         """The chat format in which the reference read prompts."""
         own = self.reference_format
         return self.chat_format if own is None else ChatFormat(own)
-
-    def note_other(self, model: str) -> None:
-        """Log it where the bias was estimated for another model than this."""
-        if model != self.aligned:
-            _LOG.info("The bias was estimated for %s; this is %s.", self.aligned, model)
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raise MismatchError unless the bias was made for this tokenizer and chat template."""

@@ -1,6 +1,7 @@
 """The safety bias as a value: algebra, decoding, saving and loading."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from tsdi.decoding.slope import Bias, Slope, Sloped
 from tsdi.decoding.transformers import SafetyDebias
 from tsdi.errors import MismatchError, UsageError
 from tsdi.models.compatibility import vocabulary_width
+
+_LOG = logging.getLogger(__name__)
 
 
 class SafetyBias(
@@ -286,6 +289,8 @@ class SafetyBias(
     def with_condition(self, condition: Condition | None) -> "SafetyBias":
         """The bias with a condition, which sets the strength where none is named.
 
+        A tuning is left out, since it was of what the bias had before.
+
         Args:
             condition: Condition of `tsdi.fit_condition`; None removes the present one.
 
@@ -298,8 +303,19 @@ class SafetyBias(
             hashes = self.info.tokenizer_sha256, self.info.template_sha256
             condition.check_belongs(*hashes, self.vocab)
             self.check_no_anchor()
-        info = self.info.model_copy(update={"measured": {}})
+        found: dict[str, Any] = {"measured": {}}
+        if self.info.tuning and condition is not self.condition:
+            found |= {"tuning": {}, "strength": self.info.diagnosis.get("strength")}
+        info = self.info.model_copy(update=found)
         return SafetyBias(self.values, self.standard_error, info, condition, self.slope)
+
+    def note_other(self, model: str) -> None:
+        """Log it where the bias, or its condition, was made for another model than this."""
+        if model != self.info.aligned:
+            _LOG.info("The bias was estimated for %s; this is %s.", self.info.aligned, model)
+        fitted = self.condition.evidence.get("model") if self.condition else None
+        if fitted not in (None, model):
+            _LOG.info("The condition was fitted to %s; this is %s.", fitted, model)
 
     def with_measured(self, figures: dict[str, Any]) -> "SafetyBias":
         """The bias with figures of the model as it is and debiased, for its card.

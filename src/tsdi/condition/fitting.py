@@ -14,6 +14,7 @@ from tsdi.condition.discriminant import fit_direction
 from tsdi.condition.prompts import Labelled, read_labelled
 from tsdi.condition.tokens import read_head, to_tokens
 from tsdi.decoding.condition import Condition
+from tsdi.errors import UsageError
 from tsdi.models.chat import (
     OWN_TEMPLATE,
     ChatFormat,
@@ -46,7 +47,10 @@ class Fitting:
         for name in ("low", "high", "width"):
             check_number(name, getattr(self, name))
         nothing = torch.zeros(1, dtype=torch.int64), torch.zeros(1)
-        Condition(*nothing, 0.0, self.low, self.high, self.width)  # says what is wrong with them
+        try:
+            Condition(*nothing, 0.0, self.low, self.high, self.width)
+        except UsageError as error:
+            raise UsageError(error.problem, "Give other settings.") from None
 
 
 def fit_condition(

@@ -13,7 +13,9 @@ from tsdi.bias.examination import check_lengths
 from tsdi.bias.read_prompts import PromptReader
 from tsdi.bias.refusal_log_odds import Phrases, phrase_ids, refusal_log_odds
 from tsdi.condition.discriminant import check_labels
-from tsdi.errors import ModelError, NumericalError, PromptError
+from tsdi.errors import ModelError, NumericalError, PromptError, UsageError
+from tsdi.models.compatibility import vocabulary_width
+from tsdi.stats.clusters import chained
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,20 @@ class Labelled:
     category: str = ""
     group: str = ""
     attack: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.harmful, bool):
+            raise UsageError(f"A label is True or False, not {self.harmful!r}.", "Give either.")
+        check_token_ids(self.ids)
+
+
+def check_token_ids(ids: Sequence[int]) -> None:
+    """Raise UsageError unless a prompt has token ids."""
+    if not ids or not all(type(one) is int and one >= 0 for one in ids):
+        raise UsageError(
+            f"A labelled prompt has token ids, not {str(ids)[:40]!r}.",
+            "Encode it with the model's tokenizer and chat template.",
+        )
 
 
 @dataclass(frozen=True)
@@ -105,6 +121,7 @@ def read_labelled(
         ModelError: If the model's logits are not linear in the input of its head.
         NumericalError: If the model gives NaN or infinite numbers.
     """
+    _check_labelled(model, prompts)
     harmful = torch.tensor([prompt.harmful for prompt in prompts], dtype=torch.bool)
     check_labels(harmful)
     _check_one_kind_each(prompts)
@@ -148,8 +165,24 @@ def _read(
 
 
 def _groups(prompts: Sequence[Labelled]) -> list[str]:
-    """The group of every prompt; a prompt without one has its ids, so that copies share it."""
-    return [f"group {one.group}" if one.group else str(list(one.ids)) for one in prompts]
+    """The group of every prompt: those that share a group or their ids, in any chain."""
+    return chained(
+        [[str(list(p.ids)), *([f"group {p.group}"] if p.group else [])] for p in prompts]
+    )
+
+
+def _check_labelled(model: PreTrainedModel, prompts: Sequence[Labelled]) -> None:
+    if not all(isinstance(one, Labelled) for one in prompts):
+        raise UsageError(
+            "Something among the labelled prompts is no `Labelled`.", "Make them of token ids."
+        )
+    width = vocabulary_width(model)
+    for number, prompt in enumerate(prompts, start=1):
+        if max(prompt.ids) >= width:
+            raise PromptError(
+                f"Labelled prompt {number} has token {max(prompt.ids)}, and the model {width}.",
+                "Encode it with the model's own tokenizer.",
+            )
 
 
 def _check_one_kind_each(prompts: Sequence[Labelled]) -> None:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tsdi.bias import lm_head as head
 from tsdi.condition.discriminant import Direction
+from tsdi.errors import NumericalError
 from tsdi.models.compatibility import tokenizer_size
 
 NOISE = 0.03
@@ -115,7 +116,14 @@ def to_tokens(
 
 def _largest(vector: Tensor, linear: HeadMap, number: int) -> Tensor:
     """Indices of the tokens with the largest weights, ascending."""
-    along = torch.linalg.solve(linear.gram, vector)
+    try:
+        along = torch.linalg.solve(linear.gram, vector)
+    except RuntimeError:  # torch's LinAlgError, which it does not export
+        raise NumericalError(
+            "The rows of the model's output layer do not span its inputs: a condition has none to"
+            " read them by.",
+            "Check its weights.",
+        ) from None
     weights = linear.matrix.T @ along.float()
     largest: Tensor = (weights - weights.mean()).abs().topk(min(number, len(weights))).indices
     return largest.sort().values

@@ -19,6 +19,8 @@ from torch import Tensor
 from tsdi.decoding.rule import LARGEST_STRENGTH, check_strength
 from tsdi.errors import MismatchError, UsageError
 
+WIDTHS = 1e-6, 1e6
+"""Least and largest width, in units of h."""
 LARGEST_SUM = 1e-4
 """Of the weights, as a share of the sum of their sizes: they add up to 0 but for rounding."""
 
@@ -82,7 +84,10 @@ class Condition:
                 f"low and high are {self.low:g} and {self.high:g}, not in order from"
                 f" {-LARGEST_STRENGTH:g} to {LARGEST_STRENGTH:g}"
             )
-        return "" if 0 < self.width < float("inf") else f"its width is {self.width:g}"
+        least, most = WIDTHS
+        if not least <= self.width <= most:
+            return f"its width is {self.width:g}, not from {least:g} to {most:g}"
+        return ""
 
     @property
     def sha256(self) -> str:
@@ -96,7 +101,11 @@ class Condition:
 
         Args:
             logits: The model's own at step 0, before any rule, [batch, width].
+
+        Raises:
+            MismatchError: If there are none for some of its tokens.
         """
+        self.check_width(logits.shape[-1])
         read = logits[:, self.tokens.to(logits.device)].float()
         return read @ self.weights.to(logits.device) + self.intercept
 

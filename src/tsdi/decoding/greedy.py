@@ -103,7 +103,8 @@ def ignores_mask(model: PreTrainedModel) -> bool:
     alone = _next_logits(model, drawn[:1, -4:], mask[:1, -4:])
     padded = _next_logits(model, drawn, mask)
     error = (padded[0] - alone[0]).square().mean().sqrt() / alone[0].std()
-    return bool(error > (0.01 if model.dtype == torch.float32 else 0.05))
+    # Rounding to bfloat16 makes up to .06 of it, another text 1 to 2 (SmolLM2).
+    return bool(error > (0.01 if model.dtype == torch.float32 else 0.2))
 
 
 def _next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:

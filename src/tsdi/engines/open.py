@@ -67,7 +67,7 @@ def open_engine(
     rule = tokenizer, vector, strength, chat
     engine, loaded = load_engine(model, bias, options, choice, rule)
     if vector is not None:
-        vector.info.note_other(model)
+        vector.note_other(model)
     used: Used = {"model": model, **loaded, "fingerprint": fingerprint(model)}
     if tokenizer_name != model:
         used["tokenizer_fingerprint"] = fingerprint(tokenizer_name)

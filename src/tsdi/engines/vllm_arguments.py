@@ -11,6 +11,7 @@ from typing import Any
 
 from tsdi.arguments import is_number
 from tsdi.bias.knobs import Knobs
+from tsdi.decoding.condition import WIDTHS
 from tsdi.decoding.rule import LARGEST_STRENGTH, check_strength
 from tsdi.errors import UsageError
 from tsdi.yaml_file import meant
@@ -117,7 +118,7 @@ _CHECKS = {
     "strength": (0.0, LARGEST_STRENGTH, "a number"),
     "low": (-LARGEST_STRENGTH, LARGEST_STRENGTH, "a number"),
     "high": (-LARGEST_STRENGTH, LARGEST_STRENGTH, "a number"),
-    "width": (1e-6, 1e6, "a number"),
+    "width": (*WIDTHS, "a number"),
     "threshold": (-1e6, 1e6, "a number"),
     "steps": (1, inf, "a whole number"),
     "decay": (0.0, 1.0, "a number"),

@@ -272,7 +272,7 @@ def _open(
     check_trials(search.trials, Space.around(vector))
     check_known(asked, tokenizer)
     if choice.name != "llama-cpp":
-        vector.info.note_other(model)
+        vector.note_other(model)
     by = by_attack(_unseen(vector, tokenizer, asked, search), search.attacks)
     check_words(by, tokenizer)
     rule = tokenizer, vector, 1.0, vector.info.chat_format

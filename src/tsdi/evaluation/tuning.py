@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from tsdi.arguments import as_list, check_counts, check_number, check_whole
 from tsdi.bias.knobs import Knobs
@@ -90,6 +90,9 @@ class Search:
         object.__setattr__(self, "attacks", tuple(find_attack(name).name for name in attacks))
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 @dataclass(frozen=True)
 class Trial:
     """A setting with its helpfulness and safety on the validation prompts.
@@ -104,8 +107,8 @@ class Trial:
     """
 
     knobs: Knobs
-    helpful: float
-    safety: Mapping[str, float]
+    helpful: Share
+    safety: Mapping[str, Share]
     prompts: Mapping[str, int]
 
     def margin(self, floors: Mapping[str, float]) -> float:
@@ -394,7 +397,7 @@ def result_of(
     """The choice among trials, the first of which is the model as it is."""
     kept = [trial for trial in found if trial.margin(floors) >= 0]
     best = sorted(kept, key=lambda trial: (-trial.helpful, trial.knobs.removal))
-    front = [one for one in kept if not any(_beats(other, one, floors) for other in kept)]
+    front = [one for one in best if not any(_beats(other, one, floors) for other in best)]
     once = {json.dumps([t.helpful, t.safety], sort_keys=True): t for t in reversed(front)}
     return Tuning(
         floors=floors,

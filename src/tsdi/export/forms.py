@@ -119,7 +119,7 @@ def export(
     with working_on(out):
         tokenizer = load_tokenizer(model, options)
         vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
-        vector.info.note_other(model)
+        vector.note_other(model)
         vector.check_no_anchor()
         used = vector.strength_or_recommended(strength)
         if static is not None:

@@ -409,5 +409,5 @@ def open_side_by_side(
     model, bias = as_name("model", model), as_name("bias", bias)
     tokenizer = load_tokenizer(model, options)
     vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
-    vector.info.note_other(model)
+    vector.note_other(model)
     return SideBySide(load_model(model, options), tokenizer, vector, setting)

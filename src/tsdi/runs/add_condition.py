@@ -1,5 +1,6 @@
 """``add_condition``: a condition fitted to labelled prompts, saved with the bias it is for."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from tsdi.suites.attacks import Attack, check_words, find_attack
 from tsdi.suites.load import load_prompts
 from tsdi.suites.prompts import Prompt, check_kinds, check_known
 from tsdi.suites.split import joined
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,12 @@ def add_condition(
         check_known(asked, tokenizer)
         check_words({attack.name: asked for attack in attacks}, tokenizer)
         vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
-        vector.info.note_other(model)
+        if vector.info.tuning:
+            _LOG.info("The tuning of %s was of its own strength: it is left out. Tune again.", bias)
+        if not any(prompt.kind == "lookalike" for prompt in asked):
+            _LOG.info("No label is of a lookalike: such prompts may be taken for harmful.")
+        vector = vector.with_condition(None)
+        vector.note_other(model)
         vector.check_no_anchor()  # which a condition cannot have
         chat = vector.info.chat_format
         labelled = [
@@ -109,6 +117,7 @@ def add_condition(
         )
         if removes_nothing(vector):  # then a condition sets how much of nothing is subtracted
             condition = replace(condition, evidence=condition.evidence | {"case": as_json(NOTHING)})
+        condition = replace(condition, evidence=condition.evidence | {"model": model})
         made = vector.with_condition(condition)
         made.save_pretrained(out)
         return made

@@ -121,3 +121,23 @@ def _kappas(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         chance = (shares.sum(1) * shares.sum(2)).sum(1)
         kappas: NDArray[np.float64] = (shares.trace(axis1=1, axis2=2) - chance) / (1 - chance)
     return np.where(chance < 1, kappas, np.nan)
+
+
+def chained(keys: Sequence[Sequence[str]]) -> list[str]:
+    """The cluster of every item, named by one of its keys: those that share one, in any chain.
+
+    Args:
+        keys: The keys of every item, at least one each.
+    """
+    root: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while root.setdefault(name, name) != name:
+            name = root[name]
+        return name
+
+    for first, *others in keys:
+        for other in others:
+            one, same = sorted((find(first), find(other)))
+            root[same] = one
+    return [find(own[0]) for own in keys]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tsdi.errors import PromptError
+from tsdi.stats.clusters import chained
 from tsdi.suites.prompts import Prompt
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +62,9 @@ def distinct(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def _text(prompt: Prompt) -> str:
-    return " ".join(repr(prompt.messages).casefold().split())
+    """A prompt's text without what spaces and capitals make of it."""
+    said = ((one["role"], " ".join(one["content"].casefold().split())) for one in prompt.messages)
+    return repr(list(said))
 
 
 def joined(prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -71,20 +74,16 @@ def joined(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def _groups(prompts: Sequence[Prompt]) -> list[str]:
-    """The name of every prompt's group: those that share a group or a text, in any chain."""
-    root: dict[str, str] = {}
+    """The name of every prompt's group: those that share a group or a text, in any chain.
 
-    def find(name: str) -> str:
-        while root.setdefault(name, name) != name:
-            name = root[name]
-        return name
-
-    texts = [repr(prompt.messages) for prompt in prompts]
-    for prompt, text in zip(prompts, texts, strict=True):
-        if prompt.group:
-            one, other = sorted((find(text), find(f"group {prompt.group}")))
-            root[other] = one
-    return [find(text) for text in texts]
+    Spaces and capitals make no other text.
+    """
+    return chained(
+        [
+            [repr(p.messages), f"text {_text(p)}", *([f"group {p.group}"] if p.group else [])]
+            for p in prompts
+        ]
+    )
 
 
 def _assign(
