@@ -187,6 +187,7 @@ def test_prompt_files(models, tmp_path, content, words):
 
 def test_options_that_do_not_fit_together(models):
     _refused(tsdi("generate", models / "aligned"), "--prompt")
+    _refused(tsdi("generate", models / "aligned", "--prompt", " \t"), "prompt is empty")
     _refused(tsdi("generate", models / "aligned", "--prompts", "x.txt"), "--out")
     _refused(tsdi("generate", models / "aligned", "--prompt", "x", "--strength", 1), "--bias")
 

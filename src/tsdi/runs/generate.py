@@ -245,8 +245,10 @@ def answer(
     """A model's answer to one prompt, with its provenance.
 
     Raises:
-        TsdiError: If anything cannot be loaded or does not fit.
+        TsdiError: If the prompt is empty, or anything cannot be loaded or does not fit.
     """
+    if not text.strip():
+        raise PromptError("The prompt is empty.", "Write one.")
     engine, used = answering.open(model, bias)
     sampling = answering.sampling.of_model(model)
     return engine.generate([Request.from_text(text)], sampling)[0], used
