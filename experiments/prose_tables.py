@@ -40,6 +40,32 @@ DOSES = {
     f"annotators{dose}-beta0.05-step200": dose.lstrip("0") or "0" for dose in ("0", "0.3", "0.5")
 }
 GRID = "Models of the grid, plain and debiased"
+CONDITIONED = "conditioned TSDI minus it"
+REAL_TEXT = {
+    "plain": "no debiasing",
+    "tsdi": "TSDI, strength 1",
+    "tsdi-tuned": "TSDI, tuned",
+    "random-shift": "random shift (control)",
+    "static": "TSDI's mean over steps",
+    "openers": "one tuned number on refusing words",
+    "reference-openers": "one tuned number on the reference's",
+    "merge": "merged weights",
+    "dera": "DeRa",
+    "refusal-direction": "refusal direction ablated",
+    "adacd": "AdaCD",
+    "self-reminder": "self-reminder (a prompt)",
+    "conditioned": "**TSDI with a condition**",
+    "conditioned-shuffled": "shuffled labels (control)",
+    "conditioned-log-odds": "condition, log-odds alone",
+    "conditioned-top-20": "condition of the 20 likeliest tokens",
+    "conditioned-openers": "one number, with a condition",
+    "first-order": "first order",
+    "conditioned-first-order": "first order with a condition",
+    "reference-refuser": "reference that a condition makes refuse",
+    "merge-refuser": "merge that a condition makes refuse",
+    "sft": "the model before the helpfulness step",
+    "reference": "the reference",
+}
 REFERENCE = {"reference": "the reference, no safety step"}
 
 
@@ -114,11 +140,29 @@ def doses(cells: Cells) -> str:
     return table([head, *rows])
 
 
+def real_text(cells: Cells) -> str:
+    """Rules of the study on real text: the main model, fronts, and what a model nobody chose."""
+    main = cells["Methods at the main grid point"]
+    head = ["", "refused, harmful", "complied, harmless", "complied, lookalike"]
+    columns = ("Fronts of 3 points: refusals and helpful",
+               "Every point of the grid alone: refusals times helpful answers")  # fmt: skip
+    rows = [
+        [
+            title,
+            *(main[rule][one] for one in head[1:]),
+            *(cells[one].get(rule, {}).get(CONDITIONED, "") for one in columns),
+        ]
+        for rule, title in REAL_TEXT.items()
+    ]
+    return table([[*head, "three models", "any model"], *rows])
+
+
 PARTS: Sequence[tuple[Path, str, str, Callable[[Cells], str]]] = (
     (DOCS / "reproduction.md", "rules", "organism", main_model),
     (DOCS / "reproduction.md", "fronts", "organism", fronts),
     (DOCS / "reproduction.md", "cleansed", "cleansing", cleansed),
     (HERE / "organism-dose" / "README.md", "doses", "organism-dose", doses),
+    (HERE / "real-text" / "README.md", "rules", "real-text", real_text),
 )
 """By page, the name of its marks, the study, and the function that makes the part."""
 

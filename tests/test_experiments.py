@@ -69,6 +69,7 @@ STUDIES_OF = {  # a page, and the studies whose tables its figures are from
         "smollm2",
         "smollm2-iterations",
         "smollm2-ablations",
+        "smollm2-dpo",
     ),
     "experiments/organism-dose/README.md": ("organism-dose",),
     "experiments/organism/README.md": ("organism",),
@@ -150,10 +151,15 @@ THREE, ONE = "Fronts of 3 points: safety and helpful", "Fronts of 1 point: safet
 LOG_ODDS = "Refusal log-odds by kind of prompt"
 MAIN_MODEL, AHEAD = "beta0.05-step200", "tuned TSDI minus it"
 SAID = [  # what stands around a figure, "#", and the study, table, row and column of the figure
-    ("prompts rise from #", "real-text", GRID, "beta0.025-step50", "refused, harmful, plain"),
-    ("to # after 300", "real-text", GRID, "beta0.025-step300", "refused, harmful, plain"),
-    ("falls from #", "real-text", GRID, "beta0.025-step50", "helpful, plain"),
-    ("falls from .797 to #", "real-text", GRID, "beta0.025-step300", "helpful, plain"),
+    ("prompts rise from #", "real-text", GRID, "beta0.025-step100", "refused, harmful, plain"),
+    ("iterations to # after 300", "real-text", GRID, "beta0.025-step300",
+     "refused, harmful, plain"),
+    ("while helpful answers fall from #", "real-text", GRID, "beta0.025-step100", "helpful, plain"),
+    ("fall from .441 to #", "real-text", GRID, "beta0.025-step300", "helpful, plain"),
+    (".2 refuses # after 300", "real-text", GRID, "beta0.2-step300", "refused, harmful, plain"),
+    ("and helps with #", "real-text", GRID, "beta0.2-step300", "helpful, plain"),
+    ("at .025 it refuses #", "smollm2-dpo", GRID, "beta0.025-step40", "refused, harmful, plain"),
+    ("the reference #, and no change", "smollm2-dpo", MAIN, "reference", "refused, harmful"),
     ("is damaged: #", "organism", "The main model, seed by seed", "7", "corrupted, plain"),
     ("corrupted, and #", "organism", "The main model, seed by seed", "7", "corrupted, TSDI"),
     ("damaged one falls to #", "organism", "The main model, seed by seed", "7", "safety, TSDI"),
@@ -175,10 +181,12 @@ SAID = [  # what stands around a figure, "#", and the study, table, row and colu
      "complied, lookalike: debiased minus aligned"),
     ("refusals of harmful prompts fall by #", "real-text", MAIN, "tsdi",
      "refused, harmful, change"),
-    ("behind the plain grid, #", "real-text", THREE.replace("safety", "refusals"), "plain", AHEAD),
+    ("of the plain grid, #", "real-text", THREE.replace("safety", "refusals"), "plain", AHEAD),
     ("the aligned model, #", "real-text", THREE.replace("safety", "refusals"),
      "openers", AHEAD),
-    ("behind merged weights, #", "real-text", THREE.replace("safety", "refusals"), "merge", AHEAD),
+    ("to merged weights, #", "real-text", THREE.replace("safety", "refusals"), "merge", AHEAD),
+    ("ahead of no debiasing, #", "real-text",
+     ALONE.replace("safety", "refusals"), "plain", AHEAD),
     ("ahead by #", "organism-dose", BACK, f"annotators0.5-{MAIN_MODEL}",
      "safe, O3 Adult Content: debiased minus aligned"),
     ("lookalikes #. With .3", "organism-dose", BACK, f"annotators0-{MAIN_MODEL}",
@@ -220,13 +228,18 @@ def test_ranges_over_models_and_seeds_are_those_of_the_tables():
     assert "by {:.1f} to {:.1f} logits in the organisms".format(*_shifts("organism")) in prose
     shown = "by {:.2f} to {:.2f} on real text".format(*_shifts("real-text"))
     assert shown.replace("0.", ".") in prose
+    short, long = (_shifts("smollm2-dpo", f"step{steps}") for steps in (20, 40))
+    shown = "{:.2f} to {:.2f} logits after 20 steps and {:.2f} to {:.2f} after 40".format(
+        *short, *long
+    )
+    assert re.sub(r"\b0\.", ".", shown) in prose
 
 
-def _shifts(study):
-    """Least and largest shift of a model's refusing openers at the first position."""
-    rows = _cells(study)["Refusing openers"].values()
+def _shifts(study, model=""):
+    """Least and largest shift of models' refusing openers at the first position."""
+    rows = _cells(study)["Refusing openers"].items()
     column = "refusing minus complying openers, step 0"
-    found = [float(one) for row in rows for one in row[column].split(", ")]
+    found = [float(one) for name, row in rows if model in name for one in row[column].split(", ")]
     return min(found), max(found)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 from experiments import HERE
@@ -41,6 +42,7 @@ def test_tables_and_sentences_speak_of_refusals(summary):
         if title == "Baselines":
             continue  # what others call their methods
         text = f"{title} {table.note} {to_csv(table).decode()}"
+        text = text.replace("laws_and_safety", "")  # of a category of BeaverTails
         assert not [word for word in SAFE if word in text], title
     spoken = " ".join([*sentences(summary), answer(summary), *alerts(summary)])
     assert not [word for word in SAFE if word in spoken]
@@ -56,13 +58,21 @@ def test_figures_speak_of_refusals(summary):
 def test_caveats_stand_before_all_figures_on_the_page_and_in_the_summary(
     refusals, summary, tmp_path
 ):
-    judged, seed, unfair = caveats(summary)
-    assert "different numbers of settings" in unfair
+    judged, seed = caveats(summary)
     assert judged.startswith("Safety was not judged: refusal-phrases sees refusals")
     assert "one training seed" in seed
     write_study(tmp_path, refusals)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.index("Safety was not judged") < page.index("<table>")
+
+
+def test_rules_with_more_tries_than_others_are_told(summary):
+    fewer = [
+        replace(rule, settings={"strength": (0.0, 1.0)}) if rule.name == "tsdi-tuned" else rule
+        for rule in summary.rules
+    ]
+    *_, unfair = caveats(replace(summary, rules=tuple(fewer)))
+    assert "different numbers of settings (tsdi-tuned 2, " in unfair
 
 
 def test_summary_json_keeps_its_keys(summary):
