@@ -95,7 +95,7 @@ def add_condition(
         check_words({attack.name: asked for attack in attacks}, tokenizer)
         vector = SafetyBias.from_pretrained(bias, tokenizer=tokenizer)
         if vector.info.tuning:
-            _LOG.info("The tuning of %s was of its own strength: it is left out. Tune again.", bias)
+            _LOG.info("The tuning of %s is left out, as it was without this condition.", bias)
         if not any(prompt.kind == "lookalike" for prompt in asked):
             _LOG.info("No label is of a lookalike: such prompts may be taken for harmful.")
         vector = vector.with_condition(None)
