@@ -138,9 +138,7 @@ class TestRefused:
             with pytest.raises(UsageError, match="True or False"):
                 Labelled([3, 4], kind)
         self.refused([*labelled(), "how"], "no `Labelled`", UsageError)
-        self.refused(
-            [*labelled(), Labelled([9, tiny.VOCAB], True)], "number 49|prompt 49 has token"
-        )
+        self.refused([*labelled(), Labelled([9, tiny.VOCAB], True)], "prompt 49 has token")
 
     def test_a_head_that_is_zero(self):
         model = tiny.model()

@@ -74,3 +74,15 @@ def test_virtual_tokens_before_the_padding(kind, adapter, ignored):
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter))
     assert ignores_mask(model) == ignored
+
+
+@pytest.mark.parametrize(("dtype", "ignored"), [(torch.bfloat16, False), (torch.float32, True)])
+def test_what_rounding_to_sixteen_bits_changes_is_no_mask_ignored(monkeypatch, dtype, ignored):
+    logits = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0)).double()
+
+    def rounded(model, ids, mask):
+        """As a sound model of 16 bits reads it: alone, or 0.06 standard deviations from that."""
+        return logits[:1] if len(ids) == 1 else logits + 0.06 * logits.flip(0)
+
+    monkeypatch.setattr("tsdi.decoding.greedy._next_logits", rounded)
+    assert ignores_mask(tiny.model().to(dtype)) == ignored

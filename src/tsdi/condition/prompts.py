@@ -40,16 +40,11 @@ class Labelled:
     def __post_init__(self) -> None:
         if not isinstance(self.harmful, bool):
             raise UsageError(f"A label is True or False, not {self.harmful!r}.", "Give either.")
-        check_token_ids(self.ids)
-
-
-def check_token_ids(ids: Sequence[int]) -> None:
-    """Raise UsageError unless a prompt has token ids."""
-    if not ids or not all(type(one) is int and one >= 0 for one in ids):
-        raise UsageError(
-            f"A labelled prompt has token ids, not {str(ids)[:40]!r}.",
-            "Encode it with the model's tokenizer and chat template.",
-        )
+        if not self.ids or not all(type(one) is int and one >= 0 for one in self.ids):
+            raise UsageError(
+                f"A labelled prompt has token ids, not {str(self.ids)[:40]!r}.",
+                "Encode it with the model's tokenizer and chat template.",
+            )
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def _largest(vector: Tensor, linear: HeadMap, number: int) -> Tensor:
     """Indices of the tokens with the largest weights, ascending."""
     try:
         along = torch.linalg.solve(linear.gram, vector)
-    except RuntimeError:  # torch's LinAlgError, which it does not export
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         raise NumericalError(
             "The rows of the model's output layer do not span its inputs: a condition has none to"
             " read them by.",
