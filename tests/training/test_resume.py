@@ -36,19 +36,23 @@ class KilledError(BaseException):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A recipe, its data and an unbroken run in "whole"."""
+    """A recipe, its data and an unbroken run in "whole", whose progress is in told.json."""
     folder = tmp_path_factory.mktemp("resume")
     recipe_file(folder, EVERY_STEP)
-    train(folder, "whole")
+    told = []
+    train(folder, "whole", told=told)
+    write_json(folder / "told.json", told)
     return folder
 
 
-def train(folder, name, killed_at=None, resume=False):
+def train(folder, name, killed_at=None, resume=False, told=None):
     """Run the recipe, kill it where a run has done so many steps, and return the steps done."""
     seen = []
 
     def progress(run, done, total):
-        if run.endswith(", reference"):
+        if told is not None:
+            told.append((run, done, total))
+        if run.endswith((", reference", ", samples")):
             return
         seen.append((run, done))
         if (run, done) == killed_at:
@@ -59,6 +63,12 @@ def train(folder, name, killed_at=None, resume=False):
     with nullcontext() if killed_at is None else pytest.raises(KilledError):
         train_recipe(recipe, settings, resume, progress)
     return seen
+
+
+def test_sampling_and_the_reference_pass_say_how_far_they_are(folder):
+    told = parse_json((folder / "told.json").read_bytes())
+    assert ["helpful, samples", 6, 6] in told
+    assert any(name == "safety/beta0.2, reference" and done == of for name, done, of in told)
 
 
 def assert_same(one, other):

@@ -167,7 +167,7 @@ def _train(
     started = time.monotonic()
     set_seed(run.seed)
     model, tokenizer = _start(recipe, run, settings, data)
-    items = _items(run, settings.out, data, model, tokenizer)
+    items = _items(run, settings.out, data, model, tokenizer, progress)
     callbacks = _callbacks(run, settings, tokenizer, progress)
     trainer = build_trainer(run, model, tokenizer, items, callbacks)
     note_rows(settings.out, run, trainer.fit)
@@ -260,7 +260,12 @@ def _start(
 
 
 def _items(
-    run: Run, out: Path, data: Data, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    run: Run,
+    out: Path,
+    data: Data,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: StageProgress | None,
 ) -> Items:
     """The examples, pairs or ratings of a run, with the model's own samples where asked."""
     stage = run.stage
@@ -268,7 +273,7 @@ def _items(
         return data.rows(stage)
     file = out / "data" / f"{run.name.partition('/')[0]}.pairs.jsonl"  # for all betas
     examples = data.examples(stage.data, None)
-    return own_samples(examples, stage.samples, run.seed, model, tokenizer, file)
+    return own_samples(examples, stage.samples, run.seed, model, tokenizer, file, progress)
 
 
 def _merge(stage: Merge, name: str, out: Path) -> list[Path]:

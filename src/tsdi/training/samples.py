@@ -1,7 +1,7 @@
 """Pairs of the data's answer and the model's own sample: a stand-in for helpfulness labels."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,6 +12,7 @@ from tsdi.errors import PromptError
 from tsdi.files import to_lines, write_bytes
 from tsdi.models.chat import encode_chat
 from tsdi.models.compatibility import context_length
+from tsdi.runs.stage import StageProgress, counting
 from tsdi.suites.prompts import read_rows
 from tsdi.training.data import Example, Pair, to_pairs
 from tsdi.training.processes import one_job_at_a_time, processes
@@ -27,6 +28,7 @@ def own_samples(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     file: Path,
+    progress: StageProgress | None = None,
 ) -> list[Pair]:
     """Pairs whose chosen answer is the data's and whose rejected one the model samples.
 
@@ -41,7 +43,8 @@ def own_samples(
         if not file.exists() and processes().is_main_process:
             fitting = _fitting(examples, settings, model, tokenizer)
             drawn = random.Random(seed).sample(fitting, min(settings.prompts, len(fitting)))
-            rows = _sample(drawn, settings, seed, model, tokenizer)
+            count = counting(progress, f"{file.name.partition('.')[0]}, samples", len(drawn))
+            rows = _sample(drawn, settings, seed, model, tokenizer, count)
             write_bytes(file, to_lines(rows))
         processes().wait_for_everyone()
     pairs = to_pairs(read_rows(file), "helpful", drop_unusable=True)
@@ -75,6 +78,7 @@ def _sample(
     seed: int,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    count: Callable[[int], None],
 ) -> list[dict[str, str]]:
     model.eval()
     engine = TransformersEngine(model, tokenizer)
@@ -87,4 +91,5 @@ def _sample(
             {"prompt": e.prompt, "chosen": e.answer, "rejected": completion.text}
             for e, completion in zip(batch, completions, strict=True)
         ]
+        count(len(batch))
     return rows
