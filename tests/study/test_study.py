@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,23 @@ class TestTheGrid:
         again = json.loads((place / "out" / "results.json").read_text())
         after = {path: path.stat().st_mtime_ns for path in (place / "out" / "cells").rglob("*")}
         assert after == before
+        assert answers_of(again) == answers_of(found)
+
+    @pytest.mark.parametrize(("diagnose", "examined"), [("none", 0), ("all", 4)])
+    def test_what_is_diagnosed_can_be_changed_and_nothing_is_answered_again(
+        self, place, found, tmp_path, monkeypatch, diagnose, examined
+    ):
+        monkeypatch.setattr(collect, "ROUNDS", 2)
+        monkeypatch.setattr(collect, "DIAGNOSED", 4)
+        shutil.copytree(place, tmp_path, dirs_exist_ok=True)
+        file = tmp_path / "study.yaml"
+        file.write_text(
+            file.read_text().replace("estimation: {", f"estimation: {{diagnose: {diagnose}, ")
+        )
+        before = {path for path in (tmp_path / "out" / "cells").rglob("*")}
+        again = run(tmp_path, tmp_path / "out", "--resume")
+        assert {path for path in (tmp_path / "out" / "cells").rglob("*")} == before
+        assert sum("tokens" in one for one in again["biases"]) == examined
         assert answers_of(again) == answers_of(found)
 
     def test_a_used_folder_is_refused_without_resume(self, place, found):

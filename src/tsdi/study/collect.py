@@ -66,7 +66,7 @@ _VERSIONS = ("tsdi", "torch", "transformers", "tokenizers", "trl", "numpy", "sci
 
 def collect(made: Plan, command: str, progress: StageProgress) -> StudyResults:
     """Read all cells of a finished study, measure speed and biases, and write results.json."""
-    key = _decides(made)
+    key, diagnose = _decides(made), made.study.estimation.diagnose
     content = {
         "format": FORMAT,
         "format_version": VERSION,
@@ -87,7 +87,11 @@ def collect(made: Plan, command: str, progress: StageProgress) -> StudyResults:
         "cells": [_known_fields(cell) for cell in _cells(made, progress)],
         "examples": [asdict(one) for one in _examples(made)],
         "speed": _once(made.out / "speed.json", key, lambda: asdict(_speed(made, progress))),
-        "biases": _once(made.out / "biases.json", key, lambda: as_json(_biases(made, progress))),
+        "biases": _once(
+            made.out / "biases.json",
+            f"{key}, {diagnose}",
+            lambda: as_json(_biases(made, progress)),
+        ),
     }
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     write_bytes(made.out / RESULTS, text.replace('{"model"', '\n{"model"').encode() + b"\n")
@@ -299,7 +303,7 @@ def _bytes(family: ModelFamily, entry: RuleEntry) -> int:
 
 
 def _biases(made: Plan, progress: StageProgress) -> list[Bias]:
-    """Shifts of openers by every grid point's bias; diagnoses of some or all."""
+    """Shifts of openers by every grid point's bias; diagnoses of none, some or all."""
     entry = next((entry for entry in made.entries if entry.rule == "tsdi"), None)
     if entry is None:
         return []
@@ -314,7 +318,8 @@ def _biases(made: Plan, progress: StageProgress) -> list[Bias]:
             _rounded(bias.values[:, complying].mean(1).tolist()),
             _rounded(bias.standard_error[:, refusing].mean(1).tolist()),
         )
-        if member.name == made.main or made.study.estimation.diagnose == "all":
+        examined = {"none": False, "main": member.name == made.main, "all": True}
+        if examined[made.study.estimation.diagnose]:
             own = _diagnosed(own, family, entry)
         found.append(own)
         progress("biases", number, len(made.members))

@@ -238,7 +238,7 @@ def locate(
         "prompts": prompts_sha256(asked(made, split, attack)),
         "learned": prompts_sha256(made.prompts["validation"]),
         "generation": study.generation.decides,
-        "estimation": study.estimation.model_dump(mode="json"),
+        "estimation": study.estimation.model_dump(mode="json", exclude={"diagnose"}),
         "judge": study.judge.model_dump(exclude={"pairwise", "pairwise_url"}),
         "judge's files": judge_fingerprints(study.judge.name, made.base),
         "attack": attack,

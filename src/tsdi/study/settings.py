@@ -235,7 +235,7 @@ class Estimation(Strict):
         pool: Token pool by name, or a text file.
         seed: Seed of the random prompts.
         refusing, complying: Beginnings of refusing and complying answers; default: English.
-        diagnose: The models whose biases are examined on prompts: the main ones, or all.
+        diagnose: The models whose biases are examined on prompts: none, the main ones, or all.
     """
 
     prompts: Positive = 512
@@ -245,4 +245,4 @@ class Estimation(Strict):
     seed: Seed = 0
     refusing: tuple[str, ...] = ()
     complying: tuple[str, ...] = ()
-    diagnose: Literal["main", "all"] = "main"
+    diagnose: Literal["none", "main", "all"] = "main"
