@@ -28,7 +28,7 @@ SHORT = (
     *("plain", "tsdi", "tsdi-tuned", "openers", "random-shift", "merge", "conditioned"),
     *("conditioned-openers", "conditioned-shuffled", "conditioned-log-odds"),
 )
-"""Rules that README shows: what one would take, and the controls."""
+"""Rules that README and docs show: what one would take, and the controls."""
 RULES = {
     "plain": "no debiasing",
     "tsdi": "TSDI, strength 1",
@@ -63,7 +63,11 @@ KINDS = ((("harmful",), safe), (("harmless", "lookalike"), helpful))
 
 def with_tables(text: str) -> str:
     """A page with its table made anew."""
-    parts = {"smollm2": by_suite(_Shares(RESULTS, NEW), "new suites")}
+    parts = {}
+    if "<!-- smollm2: begin" in text:
+        parts["smollm2"] = by_suite(_Shares(RESULTS, NEW), "new suites")
+    if "<!-- smollm2-short" in text:
+        parts["smollm2-short"] = by_suite(_Shares(RESULTS, NEW), "new suites", SHORT)
     if "<!-- smollm2-labels" in text:
         shares = _Shares(LABELS_RESULTS, UNSEEN)
         parts["smollm2-labels"] = by_suite(shares, "physical safety, malicious")
@@ -88,12 +92,12 @@ def in_short() -> list[list[str]]:
     return rows
 
 
-def by_suite(shares: "_Shares", new: str) -> str:
-    """Every rule's shares and a condition's lead by suites, the new ones apart under a name."""
+def by_suite(shares: "_Shares", new: str, rules: Sequence[str] = tuple(RULES)) -> str:
+    """Rules' shares and a condition's lead by suites, the new ones apart under a name."""
     columns = (*HEAD[1:], AHEAD)
     rows = [["rule", *columns, *(f"{one}: {new}" for one in columns)]]
-    for name, title in shares.rules.items():
-        row = [title]
+    for name in (name for name in shares.rules if name in rules):
+        row = [shares.rules[name]]
         for places in (shares.places(is_new) for is_new in (False, True)):
             row += [*shares.of(name, places), shares.ahead(name, places)]
         rows.append(row)
