@@ -17,7 +17,7 @@ from tests.training.made import STAGES, recipe_file
 from tests.waiting import wait_until
 from tsdi.errors import FormatError, RunExistsError
 from tsdi.files import parse_json, write_json
-from tsdi.training import run, run_folder
+from tsdi.training import run, run_folder, samples
 from tsdi.training.recipe import read_recipe
 from tsdi.training.run import train_recipe
 from tsdi.training.run_folder import Settings
@@ -52,9 +52,8 @@ def train(folder, name, killed_at=None, resume=False, told=None):
     def progress(run, done, total):
         if told is not None:
             told.append((run, done, total))
-        if run.endswith((", reference", ", samples")):
-            return
-        seen.append((run, done))
+        if not run.endswith((", reference", ", samples")):
+            seen.append((run, done))
         if (run, done) == killed_at:
             raise KilledError
 
@@ -69,6 +68,20 @@ def test_sampling_and_the_reference_pass_say_how_far_they_are(folder):
     told = parse_json((folder / "told.json").read_bytes())
     assert ["helpful, samples", 6, 6] in told
     assert any(name == "safety/beta0.2, reference" and done == of for name, done, of in told)
+
+
+def test_what_a_killed_run_has_sampled_is_not_sampled_again(folder, monkeypatch):
+    monkeypatch.setattr(samples, "_BATCH", 2)
+    train(folder, "unbroken", killed_at=("helpful", 1))
+    train(folder, "torn", killed_at=("helpful, samples", 4))
+    part = folder / "torn/data/helpful.pairs.part"
+    part.write_bytes(part.read_bytes()[:-5])  # a batch that is not whole
+    told = []
+    train(folder, "torn", killed_at=("helpful", 1), resume=True, told=told)
+    assert [done for name, done, _ in told if name == "helpful, samples"] == [2, 4, 6]
+    pairs = [folder / name / "data/helpful.pairs.jsonl" for name in ("unbroken", "torn")]
+    assert pairs[0].read_bytes() == pairs[1].read_bytes()
+    assert not part.exists()
 
 
 def assert_same(one, other):

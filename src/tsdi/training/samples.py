@@ -12,6 +12,7 @@ from tsdi.errors import PromptError
 from tsdi.files import to_lines, write_bytes
 from tsdi.models.chat import encode_chat
 from tsdi.models.compatibility import context_length
+from tsdi.runs.records import Record, append_records, read_records, write_records
 from tsdi.runs.stage import StageProgress, counting
 from tsdi.suites.prompts import read_rows
 from tsdi.training.data import Example, Pair, to_pairs
@@ -34,7 +35,7 @@ def own_samples(
 
     This is a substitute for preferences, as in self-play fine-tuning (Chen et al., 2024): nobody
     has compared the two answers. Examples are drawn of those that leave room for a sample in the
-    context. Pairs that the file holds already are used.
+    context. Pairs that the file holds already are used, and what a killed run had sampled.
 
     Raises:
         PromptError: If every sample is empty or the data's own answer.
@@ -44,8 +45,11 @@ def own_samples(
             fitting = _fitting(examples, settings, model, tokenizer)
             drawn = random.Random(seed).sample(fitting, min(settings.prompts, len(fitting)))
             count = counting(progress, f"{file.name.partition('.')[0]}, samples", len(drawn))
-            rows = _sample(drawn, settings, seed, model, tokenizer, count)
-            write_bytes(file, to_lines(rows))
+            part = file.with_suffix(".part")
+            rows = _sample(drawn, settings, seed, model, tokenizer, part, count)
+            keys = ("prompt", "chosen", "rejected")
+            write_bytes(file, to_lines({key: row[key] for key in keys} for row in rows))
+            part.unlink()
         processes().wait_for_everyone()
     pairs = to_pairs(read_rows(file), "helpful", drop_unusable=True)
     if not pairs:
@@ -78,18 +82,25 @@ def _sample(
     seed: int,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    part: Path,
     count: Callable[[int], None],
-) -> list[dict[str, str]]:
+) -> list[Record]:
+    """Pairs of all examples; each batch is kept as it comes, and has a seed of its own."""
+    rows = read_records(part) if part.exists() else []
+    del rows[len(rows) // _BATCH * _BATCH :]  # a batch that was cut short is sampled anew
+    write_records(part, rows)
+    count(len(rows))
     model.eval()
     engine = TransformersEngine(model, tokenizer)
-    rows = []
-    for first in range(0, len(examples), _BATCH):
+    for first in range(len(rows), len(examples), _BATCH):
         batch = examples[first : first + _BATCH]
         sampling = Sampling(settings.max_new_tokens, settings.temperature, seed + first)
         completions = engine.generate([Request.from_text(e.prompt) for e in batch], sampling)
-        rows += [
-            {"prompt": e.prompt, "chosen": e.answer, "rejected": completion.text}
-            for e, completion in zip(batch, completions, strict=True)
+        new = [
+            {"id": str(at), "prompt": e.prompt, "chosen": e.answer, "rejected": completion.text}
+            for at, (e, completion) in enumerate(zip(batch, completions, strict=True), start=first)
         ]
-        count(len(batch))
+        append_records(part, new)
+        rows += new
+        count(len(new))
     return rows
