@@ -70,6 +70,7 @@ STUDIES_OF = {  # a page, and the studies whose tables its figures are from
         "smollm2-iterations",
         "smollm2-ablations",
         "smollm2-dpo",
+        "smollm2-helpful-first",
     ),
     "experiments/organism-dose/README.md": ("organism-dose",),
     "experiments/organism/README.md": ("organism",),
@@ -158,8 +159,16 @@ SAID = [  # what stands around a figure, "#", and the study, table, row and colu
     ("fall from .441 to #", "real-text", GRID, "beta0.025-step300", "helpful, plain"),
     (".2 refuses # after 300", "real-text", GRID, "beta0.2-step300", "refused, harmful, plain"),
     ("and helps with #", "real-text", GRID, "beta0.2-step300", "helpful, plain"),
-    ("at .025 it refuses #", "smollm2-dpo", GRID, "beta0.025-step40", "refused, harmful, plain"),
-    ("the reference #, and no change", "smollm2-dpo", MAIN, "reference", "refused, harmful"),
+    ("40 steps at beta .2, #", "smollm2-dpo", GRID, "beta0.2-step40", "refused, harmful, plain"),
+    ("where the reference refuses #. No change", "smollm2-dpo", MAIN, "reference",
+     "refused, harmful"),
+    ("the safety step refuses #", "smollm2-helpful-first", GRID, "step40",
+     "refused, harmful, plain"),
+    ("helpful DPO alone #", "smollm2-helpful-first", MAIN, "reference", "refused, harmful"),
+    ("pay for it by #", "smollm2-helpful-first", BACK, "step40",
+     "helpful: aligned minus reference"),
+    ("to give any back, #", "smollm2-helpful-first", BACK, "step40",
+     "helpful: debiased minus aligned"),
     ("is damaged: #", "organism", "The main model, seed by seed", "7", "corrupted, plain"),
     ("corrupted, and #", "organism", "The main model, seed by seed", "7", "corrupted, TSDI"),
     ("damaged one falls to #", "organism", "The main model, seed by seed", "7", "safety, TSDI"),
@@ -228,18 +237,42 @@ def test_ranges_over_models_and_seeds_are_those_of_the_tables():
     assert "by {:.1f} to {:.1f} logits in the organisms".format(*_shifts("organism")) in prose
     shown = "by {:.2f} to {:.2f} on real text".format(*_shifts("real-text"))
     assert shown.replace("0.", ".") in prose
-    short, long = (_shifts("smollm2-dpo", f"step{steps}") for steps in (20, 40))
-    shown = "{:.2f} to {:.2f} logits after 20 steps and {:.2f} to {:.2f} after 40".format(
-        *short, *long
-    )
-    assert re.sub(r"\b0\.", ".", shown) in prose
+    shifts = [
+        *(_shifts("smollm2-dpo", f"beta.*step{steps}") for steps in (20, 40)),
+        *(_shifts("smollm2-helpful-first", f"step{steps}") for steps in (20, 40)),
+        _shifts("smollm2-dpo", "sft-term-step40"),
+    ]
+    for shown, ends in zip(
+        (
+            "{:.2f} to {:.2f} logits after 20 steps",
+            "and {:.2f} to {:.2f} after 40, in each",
+            "after helpful DPO first, {:.2f} to {:.2f}",
+            "and {:.2f} to {:.2f}. **With an SFT",
+            "hardly there**, {:.2f} to {:.2f} after 40 steps",
+        ),
+        shifts,
+        strict=True,
+    ):
+        assert re.sub(r"(?<!\d)0\.", ".", shown.format(*ends)) in prose
+
+
+def test_the_shift_grows_with_smaller_beta_in_every_seed_of_smollm2():
+    rows = _cells("smollm2-dpo")["Refusing openers"]
+    column = "refusing minus complying openers, step 0"
+    for steps in (20, 40):
+        rising = [
+            [float(one) for one in rows[f"beta{beta}-step{steps}"][column].split(", ")]
+            for beta in (0.2, 0.1, 0.05, 0.025)
+        ]
+        assert all(sorted(seed) == list(seed) for seed in zip(*rising, strict=True))
 
 
 def _shifts(study, model=""):
     """Least and largest shift of models' refusing openers at the first position."""
     rows = _cells(study)["Refusing openers"].items()
     column = "refusing minus complying openers, step 0"
-    found = [float(one) for name, row in rows if model in name for one in row[column].split(", ")]
+    some = (row[column].split(", ") for name, row in rows if re.match(model, name))
+    found = [float(one) for shifts in some for one in shifts]
     return min(found), max(found)
 
 
