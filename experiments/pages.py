@@ -34,7 +34,7 @@ from experiments import (
     stand_in_tables,
 )
 from experiments.marks import table, with_parts
-from experiments.smollm2 import labelled
+from experiments.smollm2 import labelled, wider
 from tsdi.files import write_bytes
 from tsdi.report.page import Table
 from tsdi.study.answers import Answers
@@ -108,6 +108,7 @@ def pages() -> dict[Path, str]:
     for page in smollm2_tables.PAGES:
         found[page] = smollm2_tables.with_tables(_text(page, found))
     found[again.PAGE] = again.with_table(_text(again.PAGE, found))
+    found[wider.PAGE] = wider.with_table(found[wider.PAGE])
     found[labelled.PAGE] = labelled.with_tables(found[labelled.PAGE])
     found[capability_tables.PAGE] = capability_tables.with_table(found[capability_tables.PAGE])
     for page in {DOCS / output.page for output in outputs.OUTPUTS.values()}:
