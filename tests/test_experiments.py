@@ -277,7 +277,7 @@ def test_wider_words_are_counted_in_the_answers_of_the_committed_verdicts():
         for one in wider.known()
     }
     compared = 0
-    for study in ("smollm2-dpo", "smollm2-helpful-first"):
+    for study in ("smollm2-dpo", "smollm2-helpful-first", "smollm2-longer"):
         results = read_results(HERE / study / "results.json")
         kinds = [one.kind == "harmful" for one in results.prompts["test"]]
         for cell in results.cells:
