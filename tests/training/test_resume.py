@@ -127,6 +127,13 @@ def test_a_run_killed_again_and_again_in_every_stage_ends_as_an_unbroken_one(fol
     assert not list((tmp_path / "broken").rglob("*.unfinished"))
 
 
+def test_a_killed_run_goes_on_from_the_last_model_that_it_kept(tmp_path):
+    recipe_file(tmp_path, STAGES)  # whose other checkpoints are every hundred steps
+    train(tmp_path, "broken", killed_at=("safety/beta0.2", 2))
+    first, *_ = train(tmp_path, "broken", killed_at=("safety/beta0.2", 3), resume=True)
+    assert first == ("safety/beta0.2", 2)
+
+
 def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(folder, tmp_path):
     _, broken = preferring(folder, tmp_path)
     train(tmp_path, "broken", ("safety/beta0.2", 3), resume=True)

@@ -182,7 +182,8 @@ class Trained(_Stage):
         max_length: Tokens of prompt and answer, at most.
         precision: Data type of the forward and backward passes.
         lora: Adapters instead of full training.
-        checkpoint_every: Steps between the checkpoints that --resume goes on from.
+        checkpoint_every: Steps between the checkpoints that --resume goes on from, beside those at
+            the steps of `keep`.
         trainer: Further settings of TRL's trainer by their own names, such as `report_to`.
     """
 

@@ -256,8 +256,9 @@ def _lora(stage: Trained) -> Any:
 class _Keep(TrainerCallback):
     """Saves the model after some steps, or at the end, each whole or not at all.
 
-    Training ends with the last of those steps. Losses are logged with every checkpoint and at the
-    end, so that a run which goes on from one logs the same means as an unbroken one.
+    Training ends with the last of those steps, and a killed one goes on from any before it. Losses
+    are logged with every checkpoint and at the end, so that a run which goes on from one logs the
+    same means as an unbroken one.
     """
 
     def __init__(self, trainer: Any, run: Run) -> None:
@@ -270,12 +271,14 @@ class _Keep(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         last = state.global_step in (self._last, state.max_steps)
-        if last or state.global_step % int(args.save_steps) == 0:
+        kept = state.global_step in self._folders
+        if last or kept or state.global_step % int(args.save_steps) == 0:
             control.should_log = True
+        control.should_save |= kept
         if last:
             control.should_training_stop = True
             control.should_save = False  # a run that went on from there would take one step more
-        if state.global_step in self._folders:
+        if kept:
             self._save(self._folders[state.global_step])
 
     def on_train_end(
