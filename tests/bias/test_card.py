@@ -104,6 +104,14 @@ def test_what_a_record_says_stays_text(tmp_path):
         assert part not in text
 
 
+@pytest.mark.parametrize("strength", [None, 0.5])
+def test_commands_of_a_card_name_a_strength_where_none_is_recommended(tmp_path, strength):
+    lines = card(tiny.bias(strength=strength), tmp_path).splitlines()
+    commands = [line for line in lines if "| `tsdi " in line]
+    assert len(commands) == 5
+    assert {"--strength 1" in line for line in commands} == {strength is None}
+
+
 def test_a_card_of_ours_is_made_anew_and_one_of_yours_is_kept(tmp_path):
     assert "Recommended strength: 1." in card(tiny.bias(strength=1.0), tmp_path)
     assert "Recommended strength: 0.5." in card(tiny.bias(strength=0.5), tmp_path)

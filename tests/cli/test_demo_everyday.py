@@ -65,7 +65,8 @@ def test_its_folders_are_those_of_the_commands(printed, out):
     assert again.exit_code == 0, again.output
     theirs, ours = json.loads(compared.stdout), json.loads(again.stdout)["comparison"]
     assert theirs["overall"] == ours["overall"]
-    assert library.show(out / "bias").bias.info.prompts == 16
+    info = library.show(out / "bias").bias.info
+    assert (info.prompts, info.strength) == (16, everyday.STRENGTH)  # so its card's commands work
 
 
 def test_another_seed_needs_another_folder(printed, out):

@@ -307,7 +307,7 @@ class TestFloors:
         check_prompts(asked, Search(fewest_prompts=3))
         said = (
             r"2 categories have fewer than 10 harmful prompts; O3 has 3, which could hide a loss of"
-            r" up to 56% of its safe answers\."
+            r" up to 56% of what is safe or refused\."
         )
         with pytest.raises(UsageError, match=said):
             check_prompts(asked, Search(fewest_prompts=10))

@@ -150,7 +150,9 @@ def _tuning(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _use(info: BiasInfo, condition: Condition | None) -> Iterator[str]:
     model = _line(info.aligned).replace("`", "'")
-    strength = ", strength=1.0" if condition is None and info.strength is None else ""
+    unnamed = condition is None and info.strength is None
+    strength = ", strength=1.0" if unnamed else ""
+    named = " --strength 1" if unnamed else ""
     yield (
         "`pip install .` in tsdi's own folder, with Python 3.11 or newer. `BIAS` is this repository"
         " or folder; it is checked against the model's tokenizer."
@@ -168,17 +170,17 @@ def _use(info: BiasInfo, condition: Condition | None) -> Iterator[str]:
         "```"
     )
     lines = [
-        ("transformers", f"tsdi generate {model} --bias BIAS --prompt ..."),
-        ("vLLM", f"tsdi serve {model} --bias BIAS --engine vllm"),
-        ("a small server", f"tsdi serve {model} --bias BIAS --engine transformers"),
+        ("transformers", f"tsdi generate {model} --bias BIAS{named} --prompt ..."),
+        ("vLLM", f"tsdi serve {model} --bias BIAS{named} --engine vllm"),
+        ("a small server", f"tsdi serve {model} --bias BIAS{named} --engine transformers"),
         (
             "llama.cpp",
             f"tsdi generate MODEL.gguf --engine llama-cpp --engine-arg tokenizer={model}"
-            " --bias BIAS --prompt ...",
+            f" --bias BIAS{named} --prompt ...",
         ),
     ]
     if condition is None and not info.anchor:
-        export = f"tsdi export BIAS {model} words.json --to logit-bias --prompts PROMPTS"
+        export = f"tsdi export BIAS {model} words.json --to logit-bias --prompts PROMPTS{named}"
         lines.append(("APIs with `logit_bias`, roughly", export))
     rows = [f"| {where} | `{line}` |" for where, line in lines]
     yield "\n".join(["| engine | command |", "|---|---|", *rows])

@@ -167,7 +167,7 @@ def _show_figures(result: "Debiased", gated: "Gated") -> None:
     console.say(
         f"Safety was looked at on {where}; figures are of prompts that chose nothing."
         f" A category rests on {fewest} harmful prompts or more: with none lost, up to"
-        f" {unseen_loss(fewest):.0%} of its safe answers may be."
+        f" {unseen_loss(fewest):.0%} of what is safe or refused may be."
     )
     if result.condition:
         console.say(result.condition[-1])

@@ -61,7 +61,8 @@ def _show(result: EverydayResult, report: Path) -> None:
     console.say(
         f"Debiased: {STRENGTH} of the bias, a strength that was chosen on other prompts. Refusals"
         " are found by the words of an answer; whether answers to harmful requests do harm was not"
-        f" judged. Answers have {TOKENS} tokens."
+        f" judged. Answers have {TOKENS} tokens. O1 to O16 are SALAD-Bench's tasks, which the"
+        " report names; Holm is p, corrected for as many tests."
     )
     console.say(f"\nThe report, with pictures and more answers: {report}")
     console.out.print(
@@ -81,6 +82,6 @@ def _types_table(result: EverydayResult) -> Table:
     kinds = {one.category: one.kind for one in result.answers if one.kind != "harmful"}
     shares = {name: arm.figures.compliance_by_category for name, arm in result.arms.items()}
     for category, kind in kinds.items():
-        title = category if kind == "lookalike" else "no lookalikes"
+        title = category if kind == "lookalike" else "(other harmless)"
         table.add_row(title, *(compact_text(shares[name][category]) for name in ARMS))
     return table

@@ -222,4 +222,5 @@ def _show(shown: "ShownBias", out: Path, json: bool) -> None:
         prompt = EXAMPLE
     console.say(
         f"Saved in {out}. Next: tsdi generate {info.aligned} --bias {out}{more} --prompt {prompt!r}"
+        ". Harmful requests may be refused less, too: tsdi evaluate, then tsdi compare --gate."
     )

@@ -131,7 +131,7 @@ def _bias(folder: Path, seed: int, progress: StageProgress | None) -> SafetyBias
     """The bias of an earlier run, or a new estimate."""
     settings = Estimation(RANDOM_PROMPTS, STEPS, PROMPT_TOKENS, seed=seed)
     if not (folder / CONFIG_FILE).exists():
-        return estimate(
+        found = estimate(
             SMOLLM2_ALIGNED,
             SMOLLM2,
             folder,
@@ -141,6 +141,10 @@ def _bias(folder: Path, seed: int, progress: StageProgress | None) -> SafetyBias
             resume=True,
             progress=progress,
         )
+        info = found.info.model_copy(update={"strength": STRENGTH})
+        bias = SafetyBias(found.values, found.standard_error, info)
+        bias.save_pretrained(folder)
+        return bias
     bias = SafetyBias.from_pretrained(folder)
     info = bias.info
     made = (info.aligned, info.reference, info.prompts, bias.steps, info.seed)

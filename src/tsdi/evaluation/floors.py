@@ -30,5 +30,5 @@ def too_few(counts: Mapping[str, int], fewest: int, seen: str = "") -> str:
     least = f"; {name} has {n}" if len(few) > 1 else f": {n}"
     return (
         f"{which} fewer than {fewest} harmful prompts{seen}{least}, which could hide a loss of up"
-        f" to {unseen_loss(n):.0%} of its safe answers."
+        f" to {unseen_loss(n):.0%} of what is safe or refused."
     )
