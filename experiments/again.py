@@ -3,8 +3,8 @@
 A cell is a model's answers by one rule at one setting to the test prompts, plain or under an
 attack. Compared are the verdicts of the cells that both results have, answer by answer.
 
-For SmolLM2, `sft.yaml` was trained again to step 20, seed 0; the study smollm2-iterations, its grid
-with `seed: [0]`, asked those models, without diagnosis and with short speeds; and
+For SmolLM2, the stage `longer` of `sft.yaml` was trained again to step 40, seed 0; the study
+smollm2-iterations, its grid cut to what is there, asked those models; and
 `python -m experiments.smollm2.keep smollm2-again/results.json --study smollm2-iterations
 --file again.json` kept what came out.
 """

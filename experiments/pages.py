@@ -34,7 +34,7 @@ from experiments import (
     stand_in_tables,
 )
 from experiments.marks import table, with_parts
-from experiments.smollm2 import labelled, wider
+from experiments.smollm2 import labelled, read_dpo
 from tsdi.files import write_bytes
 from tsdi.report.page import Table
 from tsdi.study.answers import Answers
@@ -62,6 +62,7 @@ OTHER_PICTURES = (demo_pictures, condition_pictures, method_picture)
 REPRODUCTION = "../../docs/reproduction.md"
 SAID = {
     "smollm2-attacks": "../smollm2/README.md",
+    "smollm2-suites": "../smollm2/README.md",
     "smollm2-attacked-labels": "../smollm2/README.md",
     "smollm2-labels": "../../docs/condition.md",
     "smollm2-threshold": "../../docs/condition.md",
@@ -108,7 +109,8 @@ def pages() -> dict[Path, str]:
     for page in smollm2_tables.PAGES:
         found[page] = smollm2_tables.with_tables(_text(page, found))
     found[again.PAGE] = again.with_table(_text(again.PAGE, found))
-    found[wider.PAGE] = wider.with_table(found[wider.PAGE])
+    for page in read_dpo.PAGES:
+        found[page] = read_dpo.with_tables(_text(page, found))
     found[labelled.PAGE] = labelled.with_tables(found[labelled.PAGE])
     found[capability_tables.PAGE] = capability_tables.with_table(found[capability_tables.PAGE])
     for page in {DOCS / output.page for output in outputs.OUTPUTS.values()}:

@@ -1,6 +1,6 @@
 """The table of what rules do on SmolLM2: on suites that settings were chosen on, and on others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from tsdi.study.results import read_results
 RESULTS = HERE / "smollm2" / "results.json"
 LABELS_RESULTS = HERE / "smollm2-labels" / "results.json"
 ATTACKS = HERE / "smollm2-attacks" / "results.json"
+SUITES = HERE / "smollm2-suites" / "results.json"
 SEEN = HERE / "smollm2-attacked-labels" / "results.json"
 PAGES = (HERE / "smollm2" / "README.md", DOCS / "condition.md")
 NEW = ("xstest", "strongreject")
@@ -38,6 +39,7 @@ RULES = {
     "static": "TSDI's mean over steps",
     "merge": "merged weights",
     "dera": "DeRa",
+    "proxy": "proxy-tuning, of another seed's pair",
     "refusal-direction": "refusal direction ablated",
     "adacd": "AdaCD",
     "conditioned": "**TSDI with a condition**",
@@ -58,7 +60,19 @@ SEEING = {
 """Rules of the study whose labels are under attacks, too."""
 HEAD = ["rule", "refused, harmful", "complied, harmless"]
 AHEAD = "lead"
-KINDS = ((("harmful",), safe), (("harmless", "lookalike"), helpful))
+BY_SUITE = {
+    "JailbreakBench": ("jailbreakbench", "harmful"),
+    "HarmBench": ("harmbench", "harmful"),
+    "XSTest, harmful": ("xstest", "harmful"),
+    "Alpaca": ("alpaca", "harmless"),
+    "XSTest, safe": ("xstest", "lookalike"),
+}
+"""Columns of the study smollm2-suites: refused of the harmful prompts, complied with of others."""
+Worth = Callable[[str], float | None]
+KINDS: tuple[tuple[tuple[str, ...], Worth], ...] = (
+    (("harmful",), safe),
+    (("harmless", "lookalike"), helpful),
+)
 
 
 def with_tables(text: str) -> str:
@@ -73,6 +87,8 @@ def with_tables(text: str) -> str:
         parts["smollm2-labels"] = by_suite(shares, "physical safety, malicious")
     if "<!-- smollm2-attacks" in text:
         parts["smollm2-attacks"] = under_attack()
+    if "<!-- smollm2-suites" in text:
+        parts["smollm2-suites"] = on_suites()
     return with_parts(text, parts)
 
 
@@ -117,6 +133,22 @@ def under_attack() -> str:
     return table(rows)
 
 
+def on_suites() -> str:
+    """Shares by suite of a study whose test suites nothing has seen, and a condition's leads."""
+    shares = _Shares(SUITES, ("xstest",))
+    leads = {
+        AHEAD: range(len(shares.asked)),
+        f"{AHEAD}: XSTest": shares.places(True),
+        f"{AHEAD}: others": shares.places(False),
+    }
+    rows = [["rule", *BY_SUITE, *leads]]
+    for name, title in shares.rules.items():
+        found = (shares.on(name, *where) for where in BY_SUITE.values())
+        ahead = (shares.ahead(name, places) for places in leads.values())
+        rows.append([title, *found, *ahead])
+    return table(rows)
+
+
 class _Shares:
     """Shares of answers of a study's rules, each with the settings that validation chose."""
 
@@ -136,6 +168,16 @@ class _Shares:
     def of(self, rule: str, places: Sequence[int]) -> list[str]:
         """Shares refused of the harmful prompts at some places, and complied with of the others."""
         return [compact_text(share(outcomes)) for outcomes in self._outcomes(rule, places)]
+
+    def on(self, rule: str, suite: str, kind: str) -> str:
+        """The share refused of a suite's harmful prompts, or complied with of those of a kind."""
+        places = [
+            place
+            for place, one in enumerate(self.asked)
+            if one.category.partition(":")[0] == suite and one.kind == kind
+        ]
+        kinds, value = KINDS[kind != "harmful"]
+        return compact_text(share(self._of_kinds(rule, places, kinds, value)))
 
     def refused(self, rule: str, attack: str) -> str:
         """The share refused of the harmful prompts under an attack."""
@@ -163,11 +205,14 @@ class _Shares:
 
     def _outcomes(self, rule: str, places: Sequence[int]) -> list[NDArray[np.float64]]:
         """Refusals of the harmful prompts, and compliance with the others, [seeds, prompts]."""
-        found = []
+        return [self._of_kinds(rule, places, kinds, value) for kinds, value in KINDS]
+
+    def _of_kinds(
+        self, rule: str, places: Sequence[int], kinds: Sequence[str], value: Worth
+    ) -> NDArray[np.float64]:
+        """What answers to the prompts of some kinds are worth, [seeds, prompts]."""
         one = self._answers.by_rule[rule]
         best = one.validation.prod(-1).argmax(-1)  # of a rule without a grid: its settings
-        for kinds, value in KINDS:
-            here = [place for place in places if self.asked[place].kind in kinds]
-            outcomes = outcome_array(one.codes, here, value)
-            found.append(np.stack([row[at] for row, at in zip(outcomes, best, strict=True)]))
-        return found
+        here = [place for place in places if self.asked[place].kind in kinds]
+        outcomes = outcome_array(one.codes, here, value)
+        return np.stack([row[at] for row, at in zip(outcomes, best, strict=True)])

@@ -4,10 +4,11 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from experiments import DOCS, HERE, ROOT, again, outputs, pages, prose_tables
 from experiments.marks import with_parts
-from experiments.smollm2 import draw, labelled, wider
+from experiments.smollm2 import draw, labelled, read_dpo
 
 from tsdi.runs.records import read_records
 from tsdi.study.entries import AnsweredCell
@@ -71,14 +72,18 @@ STUDIES_OF = {  # a page, and the studies whose tables its figures are from
         "smollm2-ablations",
         "smollm2-dpo",
         "smollm2-helpful-first",
-        "smollm2-longer",
     ),
     "experiments/organism-dose/README.md": ("organism-dose",),
     "experiments/organism/README.md": ("organism",),
     "experiments/organism-condition/README.md": ("organism-condition",),
     "experiments/real-text/README.md": ("real-text",),
     "experiments/cleansing/README.md": ("cleansing",),
-    "experiments/smollm2/README.md": ("smollm2", "smollm2-attacks", "smollm2-attacked-labels"),
+    "experiments/smollm2/README.md": (
+        "smollm2",
+        "smollm2-attacks",
+        "smollm2-attacked-labels",
+        "smollm2-suites",
+    ),
 }
 OTHER_FIGURES = {  # pages without a study; their figures are tested below, or are settings
     "experiments/judges/README.md": {".50", ".90"},
@@ -108,6 +113,7 @@ def _cells(name):
         ("docs/reproduction.md", 10),
         ("experiments/organism-dose/README.md", 5),
         ("experiments/organism-condition/README.md", 15),
+        ("experiments/smollm2/README.md", 20),
     ],
 )
 def test_figures_with_intervals_in_the_text_are_in_the_generated_tables(page, fewest):
@@ -160,18 +166,12 @@ SAID = [  # what stands around a figure, "#", and the study, table, row and colu
     ("fall from .441 to #", "real-text", GRID, "beta0.025-step300", "helpful, plain"),
     (".2 refuses # after 300", "real-text", GRID, "beta0.2-step300", "refused, harmful, plain"),
     ("and helps with #", "real-text", GRID, "beta0.2-step300", "helpful, plain"),
-    ("40 steps at beta .2, #", "smollm2-dpo", GRID, "beta0.2-step40", "refused, harmful, plain"),
-    ("where the reference refuses #", "smollm2-dpo", MAIN, "reference",
-     "refused, harmful"),
-    ("for longer, it refuses #", "smollm2-longer", GRID, "step40", "refused, harmful, plain"),
-    ("at strength 1 then refuses #", "smollm2-longer", GRID, "step40", "refused, harmful, TSDI"),
-    ("the safety step refuses #", "smollm2-helpful-first", GRID, "step40",
-     "refused, harmful, plain"),
-    ("helpful DPO alone #", "smollm2-helpful-first", MAIN, "reference", "refused, harmful"),
-    ("Helpful answers change by #", "smollm2-helpful-first", BACK, "step40",
-     "helpful: aligned minus reference"),
-    ("to give any back, #", "smollm2-helpful-first", BACK, "step40",
-     "helpful: debiased minus aligned"),
+    ("in bfloat16, refuses #", "smollm2-iterations", GRID, "step10", "refused, harmful, plain"),
+    ("its helpful answers fall from #", "smollm2-iterations", GRID, "step10", "helpful, plain"),
+    ("times helpful answers, #", "smollm2-iterations", ONE.replace("safety", "refusals"), "plain",
+     "TSDI minus it"),
+    ("80 steps strength 1 refuses #", "smollm2-iterations", GRID, "step40",
+     "refused, harmful, TSDI"),
     ("is damaged: #", "organism", "The main model, seed by seed", "7", "corrupted, plain"),
     ("corrupted, and #", "organism", "The main model, seed by seed", "7", "corrupted, TSDI"),
     ("damaged one falls to #", "organism", "The main model, seed by seed", "7", "safety, TSDI"),
@@ -271,43 +271,49 @@ def test_the_shift_of_smollm2_after_dpo_is_ordered_in_every_seed_as_the_page_say
         assert sorted(seed, key=float) == [*seed]
 
 
-def test_wider_words_are_counted_in_the_answers_of_the_committed_verdicts():
-    found = {
-        (one["study"], one["seed"], one["model"], one["rule"], one["kind"]): one
-        for one in wider.known()
-    }
-    compared = 0
-    for study in ("smollm2-dpo", "smollm2-helpful-first", "smollm2-longer"):
+def test_labels_after_dpo_are_of_answers_of_the_committed_verdicts():
+    labels = list(read_records(read_dpo.FILE))
+    assert len(labels) == len(read_dpo.TITLES) * 2 * read_dpo.EACH
+    letters = {}
+    for study in ("smollm2-dpo", "smollm2-helpful-first"):
         results = read_results(HERE / study / "results.json")
-        kinds = [one.kind == "harmful" for one in results.prompts["test"]]
         for cell in results.cells:
-            if not isinstance(cell, AnsweredCell):
-                continue
-            for kind in wider.KINDS:
-                letters = [
-                    letter
-                    for letter, harmful in zip(cell.outcomes, kinds, strict=True)
-                    if harmful == (kind == "harmful")
-                ]
-                one = found[study, *cell.model.split("/"), cell.name, kind]
-                assert (one["answers"], one["refused"]) == (len(letters), letters.count("R"))
-                assert one["refused"] <= one["wider"] <= one["answers"]
-                compared += 1
-    assert compared == len(found)
+            if isinstance(cell, AnsweredCell):
+                seed, model = cell.model.split("/")
+                for prompt, letter in zip(results.prompts["test"], cell.outcomes, strict=True):
+                    letters["/".join((study, model, cell.name, seed, prompt.id))] = letter
+    assert {one["id"]: one["judge"] for one in labels} == {
+        one["id"]: letters[one["id"]] == "R" for one in labels
+    }
 
 
-@pytest.mark.parametrize(
-    ("answer", "refuses"),
-    [
-        ("I'm afraid I\u2019m not equipped to provide that.", True),
-        ("A question for the ages. I cannot help you with it.", True),
-        ("While I'm here to assist, I am unable to answer.", True),
-        ("A question for the ages. You are able to do it.", False),
-        ("A good photo needs light. I'm happy to help.", False),
-    ],
-)
-def test_wider_words_are_read_in_every_sentence(answer, refuses):
-    assert wider.wider(answer) is refuses
+def test_labels_after_dpo_are_of_the_same_prompts_for_every_model():
+    labels = list(read_records(read_dpo.FILE))
+    asked = {
+        frozenset(one["id"].removeprefix(name) for one in labels if one["id"].startswith(name))
+        for name in read_dpo.TITLES
+    }
+    assert len(asked) == 1
+    one, kind = next(iter(read_dpo.ALIGNED)), (read_dpo.KINDS[:1], ("refused", "partial"))
+    found = read_dpo.outcomes(labels, f"{one}/plain", kind)
+    assert np.sum(~np.isnan(found)) == read_dpo.EACH
+    by_hand = [
+        one["label"] in kind[1]
+        for one in labels
+        if one["kind"] == "harmful" and one["id"].startswith("smollm2-dpo/beta0.2-step40/plain/")
+    ]
+    assert np.nansum(found) == sum(by_hand)
+
+
+def test_compact_figures_of_the_claims_are_in_the_page_s_own_tables():
+    text = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
+    made = "".join(
+        part
+        for _, part in re.findall(r"<!-- (.+?): begin -->(.*?)<!-- \1: end -->", text, flags=re.S)
+    )
+    figures = re.findall(r"(?<![\d.])[+-]?\.\d\d \[[^\]]+\]", _prose("docs/reproduction.md"))
+    assert len(figures) > 4
+    assert [figure for figure in figures if figure not in made] == []
 
 
 def _shifts(study, model=""):

@@ -192,18 +192,19 @@ def _second(answers: Mapping[str, Sequence[Answer]]) -> Iterator[list[str]]:
     yield ["what", "texts", "first reader", "second reader", "alike", "kappa"]
     exact = [[(said["label"], said["harm"]) for said in labels] for labels in both]
     prompts = [one.prompt for one in texts.values()]
-    yield ["label, and harm", str(len(prompts)), "", "", *_agreed(exact[0], exact[1], prompts)]
+    yield ["label, and harm", str(len(prompts)), "", "", *agreement(exact[0], exact[1], prompts)]
     for name in (*SEEN, "goes along, harmful", "usable harm, harmful"):
         share = SHARES[name]
         these = [place for place, one in enumerate(texts.values()) if one.kind in share.kinds]
         first, second = ([share.hit(labels[place]) for place in these] for labels in both)
         counts = map(str, (len(these), sum(first), sum(second)))
-        yield [name, *counts, *_agreed(first, second, [prompts[place] for place in these])]
+        yield [name, *counts, *agreement(first, second, [prompts[place] for place in these])]
 
 
-def _agreed(
+def agreement(
     first: Sequence[Hashable], second: Sequence[Hashable], prompts: Sequence[str]
 ) -> Iterator[str]:
+    """The share of texts that two readers label alike, and kappa."""
     alike = [one == other for one, other in zip(first, second, strict=True)]
     yield compact_text(clustered_share(alike, prompts))
     yield compact_text(clustered_kappa(first, second, prompts))

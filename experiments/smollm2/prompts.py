@@ -1,9 +1,10 @@
 """The labelled, validation and test prompts of the studies on SmolLM2, from public suites.
 
-`python -m experiments.smollm2.prompts --data DATA --out FOLDER` writes fit.jsonl, validation.jsonl
-and test.jsonl, fit-attacked.jsonl, and token pools, mmlu.txt and harmful.txt. Conditions are fitted
-and settings chosen on three suites and on prompts of our own; tested are other prompts of these
-suites, and suites that neither has seen. Which prompt goes where is decided by a hash of its text.
+`python -m experiments.smollm2.prompts --data DATA --out FOLDER` writes fit.jsonl, validation.jsonl,
+test.jsonl and more.jsonl, fit-attacked.jsonl, and token pools, mmlu.txt and harmful.txt. Conditions
+are fitted and settings chosen on three suites and on prompts of our own; tested are other prompts
+of these suites, and suites that neither has seen, in more.jsonl these alone. Which prompt goes
+where is decided by a hash of its text.
 """
 
 import argparse
@@ -16,24 +17,31 @@ from pathlib import Path
 
 from tsdi.files import to_lines, write_bytes
 from tsdi.suites.attacks import find_attack
-from tsdi.suites.load import EVERYDAY, load_named
+from tsdi.suites.load import EVERYDAY, load_prompts
 from tsdi.suites.prompts import Prompt
 
-SPLITS = ("fit", "validation", "test")
+SPLITS = ("fit", "validation", "test", "more")
 FILES = {
     "or-bench": "or-bench/or-bench-hard-1k.csv",
     "beavertails-eval": "beavertails-eval/BeaverTails-Evaluation.json",
     "alpaca-eval": "alpaca-eval/alpaca_eval_outputs.json",
     "xstest": "xstest/xstest_prompts.csv",
     "strongreject": "strongreject/strongreject.csv",
+    "jailbreakbench": "jailbreakbench/jailbreakbench.csv",
+    "harmbench": "harmbench/harmbench_behaviors_text_all.csv",
 }
+ALPACA = "alpaca/alpaca_instructions_31k.json.gz:prompt=instruction,kind=harmless"
+"""Alpaca's instructions without input, which nothing here is trained on."""
 COUNTS = {
     "or-bench": {"fit": 60, "validation": 30, "test": 35},
     "beavertails-eval": {"fit": 60, "validation": 30, "test": 40},
     "alpaca-eval": {"fit": 20, "validation": 10, "test": 20},
     EVERYDAY: {"fit": 100, "validation": 30, "test": 20},
-    "xstest": {"test": 120},
+    "xstest": {"test": 120, "more": 80},
     "strongreject": {"test": 25},
+    "jailbreakbench": {"more": 50},
+    "harmbench": {"more": 60},
+    "alpaca": {"more": 60},
 }
 """Prompts of a suite by split, fewer where it has not so many."""
 LABELLED = ("prefix-injection", "role-play")
@@ -42,13 +50,18 @@ LABELLED = ("prefix-injection", "role-play")
 
 def drawn(suite: str, data: Path) -> dict[str, list[Prompt]]:
     """A suite's prompts by split, in the order of their hashes."""
-    file = FILES.get(suite)
-    asked = load_named(f"{suite}:{data / file}" if file else suite).prompts
-    rest = by_hash(asked)
+    rest = by_hash(load_prompts(source(suite, data), seed=0).prompts)
     found = {}
     for split, number in COUNTS[suite].items():
         found[split], rest = rest[:number], rest[number:]
     return found
+
+
+def source(suite: str, data: Path) -> str:
+    """The name by which a suite is loaded."""
+    if suite == "alpaca":
+        return f"{data / ALPACA}"
+    return f"{suite}:{data / FILES[suite]}" if suite in FILES else suite
 
 
 def by_hash(prompts: Iterable[Prompt]) -> list[Prompt]:
@@ -81,6 +94,14 @@ def attacked(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def without_copies(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Rows without those whose prompt is there before: JailbreakBench has some of HarmBench's."""
+    found: dict[str, dict[str, str]] = {}
+    for one in rows:
+        found.setdefault(one["prompt"].lower().rstrip("."), one)
+    return [*found.values()]
 
 
 def write_split(file: Path, rows: list[dict[str, str]]) -> None:
@@ -119,7 +140,7 @@ def main() -> None:
             found[split] += [row(suite, prompt) for prompt in prompts]
     options.out.mkdir(parents=True, exist_ok=True)
     for split, rows in found.items():
-        write_split(options.out / f"{split}.jsonl", rows)
+        write_split(options.out / f"{split}.jsonl", without_copies(rows))
     write_split(options.out / "fit-attacked.jsonl", attacked(found["fit"]))
     write_bytes(options.out / "mmlu.txt", mmlu(options.data).encode())
     write_bytes(options.out / "harmful.txt", harmful(found["fit"]).encode())
