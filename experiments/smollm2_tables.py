@@ -134,7 +134,7 @@ def under_attack() -> str:
 
 
 def on_suites() -> str:
-    """Shares by suite of a study whose test suites nothing has seen, and a condition's leads."""
+    """Shares by suite of the study whose test suites no label is of, and a condition's leads."""
     shares = _Shares(SUITES, ("xstest",))
     leads = {
         AHEAD: range(len(shares.asked)),
