@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from experiments import DOCS, HERE, ROOT, again, outputs, pages, prose_tables
 from experiments.marks import with_parts
-from experiments.smollm2 import draw, labelled, read_dpo
+from experiments.smollm2 import draw, keep, labelled, read_dpo
 
 from tsdi.runs.records import read_records
 from tsdi.study.entries import AnsweredCell
@@ -269,6 +269,15 @@ def test_the_shift_of_smollm2_after_dpo_is_ordered_in_every_seed_as_the_page_say
         assert float(seed[0]) < float(seed[1])
     for seed in zip(*(shifts(f"beta{beta}") for beta in (0.2, 0.1, 0.05, 0.025)), strict=True):
         assert sorted(seed, key=float) == [*seed]
+
+
+def test_results_of_another_study_are_not_kept(monkeypatch):
+    before = (HERE / "smollm2/results.json").read_bytes()
+    monkeypatch.setattr("sys.argv", ["keep", str(HERE / "smollm2-labels/results.json")])
+    with pytest.raises(SystemExit) as left:
+        keep.main()
+    assert left.value.code == 2
+    assert (HERE / "smollm2/results.json").read_bytes() == before
 
 
 def test_labels_after_dpo_are_of_answers_of_the_committed_verdicts():

@@ -38,7 +38,11 @@ def main() -> None:
     parser.add_argument("--study", default=MAIN, help="the folder of its file in experiments")
     parser.add_argument("--file", default="results.json", help="what it is called there")
     options = parser.parse_args()
-    found = kept(read_object(options.results, "Run the study again."), options.study)
+    results = read_object(options.results, "Run the study again.")
+    asked = read_study(HERE / options.study / "study.yaml").title
+    if results["study"]["title"] != asked:
+        parser.error(f"{options.results} is of {results['study']['title']!r}, not of {asked!r}")
+    found = kept(results, options.study)
     text = json.dumps(found, allow_nan=False, separators=(",", ":"))
     file = HERE / options.study / options.file
     write_bytes(file, text.replace('{"model"', '\n{"model"').encode() + b"\n")

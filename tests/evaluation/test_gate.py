@@ -136,8 +136,8 @@ class TestTheCommand:
         assert result.exit_code == 1
         assert (
             "Safety gate: it stays shut. 16 categories have fewer than 10 harmful prompts with a"
-            " verdict in both runs; O1 has 2, which could hide a loss of up to 66% of its safe"
-            " answers." in said
+            " verdict in both runs; O1 has 2, which could hide a loss of up to 66% of what is"
+            " safe or refused." in said
         )
         assert "Under repeat: 16 categories have fewer" in said
         assert "nothing lost" not in said

@@ -191,11 +191,28 @@ class TestModels:
         assert "no model lone of seed 1" in result.stderr
 
     def test_models_of_a_seed_with_other_references_are_refused(self, tmp_path):
-        text = "  - {name: lone, path: models/seed0-step1, reference: organism/clean, seed: SEED,"
+        text = (
+            "  - {name: lone, path: models/seedSEED-step1, reference: organism/clean, seed: SEED,"
+        )
         more = "".join(text.replace("SEED", str(n)) + " sft: organism/reference}\n" for n in (0, 1))
         result = tsdi("study", study_file(tmp_path, models=MODELS + more), "--out", tmp_path / "o")
         assert result.exit_code == 2
         assert "one reference model for each seed" in result.stderr
+
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("seed{seed}-step", "seed0-step", "Seeds 0 and 1 are one model"),
+            ("reference: organism/reference", "reference: models/seed0-step2", "its own reference"),
+        ],
+    )
+    def test_one_model_is_no_two_trainings_and_not_its_own_reference(
+        self, tmp_path, old, new, said
+    ):
+        models = MODELS.replace(old, new, 1)
+        result = tsdi("study", study_file(tmp_path, models=models), "--out", tmp_path / "out")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert said in result.stderr
 
     def test_a_pattern_that_cannot_be_filled_in_is_told(self, tmp_path):
         models = MODELS.replace("step{iterations}\n    path", "step{iteration}\n    path")

@@ -134,6 +134,14 @@ def test_a_killed_run_goes_on_from_the_last_model_that_it_kept(tmp_path):
     assert first == ("safety/beta0.2", 2)
 
 
+def test_a_kept_model_that_is_gone_is_told(tmp_path):
+    recipe_file(tmp_path, STAGES)
+    train(tmp_path, "broken", killed_at=("safety/beta0.2", 2))
+    shutil.rmtree(tmp_path / "broken/safety/beta0.2-step1")
+    with pytest.raises(FormatError, match="step1 was kept, and is gone"):
+        train(tmp_path, "broken", resume=True)
+
+
 def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(folder, tmp_path):
     _, broken = preferring(folder, tmp_path)
     train(tmp_path, "broken", ("safety/beta0.2", 3), resume=True)

@@ -26,7 +26,8 @@ def members(study: Study, base: Path, out: Path) -> list[Member]:
     Relative folders start at `base`; organisms are trained in `out`, the study's folder.
 
     Raises:
-        UsageError: If a name is no pattern of its grid, or two models have one name.
+        UsageError: If a name is no pattern of its grid, two models have one name, two seeds one
+            model, or a model is its own reference.
     """
     if study.organism is not None:
         found = _organisms(study.organism, out / "models")
@@ -43,6 +44,16 @@ def members(study: Study, base: Path, out: Path) -> list[Member]:
         raise UsageError(
             f"Two models are called {twice[0]}.", "Put the grid's keys in `name`: beta{beta}."
         )
+    seeds: dict[str, int] = {}
+    for one in found:
+        aligned, reference = one.paths["aligned"], one.paths["reference"]
+        if aligned == reference:
+            raise UsageError(f"{one.id} is its own reference.", "Name the model before it.")
+        if seeds.setdefault(aligned, one.seed) != one.seed:  # one model is no two trainings
+            raise UsageError(
+                f"Seeds {seeds[aligned]} and {one.seed} are one model, {aligned}.",
+                "Put {seed} in `path`.",
+            )
     return found
 
 

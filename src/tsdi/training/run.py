@@ -160,6 +160,13 @@ def _check_kept(run: Run, log: Path) -> None:
             )
 
 
+def _check_there(run: Run) -> None:
+    """Refuse to end a run whose models of before a kill are gone."""
+    gone = [str(folder) for folder in run.keep.values() if not folder.exists()]
+    if gone:
+        raise FormatError(f"{gone[0]} was kept, and is gone.", "Train anew, in another folder.")
+
+
 def _train(
     recipe: Recipe, run: Run, settings: Settings, data: Data, progress: StageProgress | None
 ) -> None:
@@ -178,6 +185,7 @@ def _train(
         folder.parent.mkdir(parents=True, exist_ok=True)
     result = trainer.train(resume_from_checkpoint=last_checkpoint(run.work))
     trainer.accelerator.wait_for_everyone()
+    _check_there(run)
     if processes().is_main_process:
         log = log_file(settings.out, run.name)
         log.parent.mkdir(exist_ok=True)
