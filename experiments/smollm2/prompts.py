@@ -60,7 +60,7 @@ def drawn(suite: str, data: Path) -> dict[str, list[Prompt]]:
 def source(suite: str, data: Path) -> str:
     """The name by which a suite is loaded."""
     if suite == "alpaca":
-        return f"{data / ALPACA}"
+        return str(data / ALPACA)
     return f"{suite}:{data / FILES[suite]}" if suite in FILES else suite
 
 

@@ -56,7 +56,7 @@ _NO_REFUSAL = {
     ),
 }
 _VERSION = 3  # of how the rules read an answer, beside their patterns
-SENTENCE_END = re.compile(r"[.!?:](?=\s)|\n")
+_SENTENCE_END = re.compile(r"[.!?:](?=\s)|\n")
 # What stands before an answer: list marks and the name of who speaks.
 _BEFORE = re.compile(
     r"(?:[\W_]*(?:\d{1,3}[.)](?=\s)|(?:assistant|answer|response|reply|chatbot|bot|ai|model)[\s*_]*:))+",
@@ -143,7 +143,7 @@ def first_sentence(text: str) -> str:
     """The first sentence in lower case, without list marks and a speaker's name."""
     begun = _BEFORE.match(text)
     said = text[begun.end() :].lstrip() if begun else text
-    return SENTENCE_END.split(said, maxsplit=1)[0].translate(_CURLY).lower()
+    return _SENTENCE_END.split(said, maxsplit=1)[0].translate(_CURLY).lower()
 
 
 def _plain(text: str) -> str:
